@@ -1,0 +1,116 @@
+"""Who meets whom: from a batch to anchors and candidates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from metric_learning.errors import InputError
+from metric_learning.rows import Points
+
+
+def rank_in_class(
+  labels: Int[Array, " n"], weight: Float[Array, " n"]
+) -> Int[Array, " n"]:
+  """How many earlier items have the item's label; padding is passed over.
+
+  >>> rank_in_class(jnp.array([7, 3, 7, 7]), jnp.ones(4))
+  Array([0, 0, 1, 2], dtype=int32)
+  """
+  n = labels.shape[0]
+  index = jnp.arange(n)
+  # Within a class, in batch order, with padding behind all classes.
+  order = jnp.lexsort((index, labels, weight <= 0))
+  ordered = labels[order]
+  first = jnp.concatenate(
+    [jnp.ones(min(n, 1), bool), ordered[1:] != ordered[:-1]]
+  )
+  first |= jnp.concatenate(
+    [jnp.zeros(min(n, 1), bool), jnp.diff(weight[order] > 0)]
+  )
+  start = jax.lax.cummax(jnp.where(first, index, 0))
+  return jnp.zeros(n, index.dtype).at[order].set(index - start)
+
+
+def join(a: Points, b: Points) -> Points:
+  """Both sets of points as one; each keeps its groups."""
+  return Points(*(jnp.concatenate(pair) for pair in zip(a, b, strict=True)))
+
+
+def _check_one_positive(labels, weight, limit, where):
+  """Outside a trace, refuses labels that give a row several positives."""
+  if isinstance(labels, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
+    return
+  kept = np.asarray(labels)[np.asarray(weight) > 0]
+  values, counts = np.unique(kept, return_counts=True)
+  if counts.size and counts.max() > limit:
+    worst = counts.argmax()
+    raise InputError(
+      f"label {values[worst]} occurs {counts[worst]} times {where}, and this"
+      f" loss has one positive in a row (at most {limit}): use"
+      " infonce_per_pair, infonce_all or supcon."
+    )
+
+
+def two_views(
+  params, points: Points, references: Points | None, *, symmetric: bool = False
+):
+  """Anchors are the first view, candidates the second; or both ways.
+
+  The views are the batch and the references, or else the first and the second
+  item of each class in the batch.
+  """
+  if references is None:
+    _check_one_positive(points.labels, points.weight, 2, "in the batch")
+    view = rank_in_class(points.labels, points.weight)
+    both = points._replace(group=view)
+  else:
+    for side, name in ((points, "batch"), (references, "references")):
+      _check_one_positive(side.labels, side.weight, 1, f"in the {name}")
+    both = join(
+      points._replace(group=jnp.zeros_like(points.group)),
+      references._replace(group=jnp.ones_like(references.group)),
+    )
+  if symmetric:
+    return both, both
+  if references is not None:
+    # Sides of their own, not one masked: half the rows, half the candidates.
+    n = points.labels.shape[0]
+    first = Points(*(x[:n] for x in both))
+    return first, Points(*(x[n:] for x in both))
+  only = lambda v: both._replace(weight=jnp.where(view == v, both.weight, 0))
+  return only(0), only(1)
+
+
+def joined_views(params, points: Points, references: Points | None):
+  """Both views in one batch: each item meets all others."""
+  both = points if references is None else join(points, references)
+  _check_one_positive(both.labels, both.weight, 2, "in the two views")
+  return both, both
+
+
+def first_pairs(params, points: Points, references: Points | None):
+  """One (anchor, positive) pair of each class: its first two items.
+
+  With references, the first item of the class in either. Classes that have
+  no pair have no positive, and so no term; they are no candidates.
+  """
+  rank = rank_in_class(points.labels, points.weight)
+  first = lambda side, ranks, r: side._replace(
+    weight=jnp.where(ranks == r, side.weight, 0)
+  )
+  if references is None:
+    return first(points, rank, 0), first(points, rank, 1)
+  ranks = rank_in_class(references.labels, references.weight)
+  return first(points, rank, 0), first(references, ranks, 0)
+
+
+def class_table(
+  table: Float[Array, "c d"], points: Points
+) -> tuple[Points, Points]:
+  """The candidates are one row of a table for each class 0..C-1."""
+  classes = jnp.arange(table.shape[0])
+  # Groups below 0 are those of no item.
+  return points, Points(
+    table, classes, jnp.ones(table.shape[0], table.dtype), -1 - classes
+  )

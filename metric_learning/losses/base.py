@@ -1,0 +1,108 @@
+"""What every entry of LOSSES says of itself."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from metric_learning.rows import Points
+
+# "Any metric except dot": losses that need a distance, bounded below.
+DISTANCES = ("l1", "l2", "squared_l2", "cosine", "mahalanobis")
+# Losses of s = -D that are invariant to a shift of s take a product too.
+SIMILARITIES = (*DISTANCES, "dot")
+
+
+class Context(NamedTuple):
+  """What an anchor must know beyond its row.
+
+  own: of the anchor. shared: of the candidates (`[m]`) or of the batch.
+  """
+
+  own: Any = None
+  shared: Any = None
+
+
+def batch(params: Any, points: Points, references: Points | None):
+  """The candidates are the references if there are any, else the batch."""
+  return points, points if references is None else references
+
+
+def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
+  """The keyword-only parameters of a function with their defaults.
+
+  >>> keywords(lambda row, *, margin=1.0: row)
+  {'margin': 1.0}
+  """
+  if function is None:
+    return {}
+  return {
+    name: parameter.default
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """One loss: its row function and what an objective must know about it.
+
+  The hyper-parameters are the keyword-only parameters of the functions below.
+
+  terms: `(row, *, …) -> {part: Terms}` for one anchor; with a `context`,
+    `(row, context, *, …)`.
+  metric, normalize, reduction: the defaults.
+  metrics: the metrics that the loss allows; one if its geometry is its own.
+  source: paper and equation.
+  static: hyper-parameters that select code; all others may be traced.
+  learned: hyper-parameters whose value is only the initial one, each
+    "positive" (its logarithm is learned) or "real".
+  scaled: hyper-parameters in units of the distance, which a scale-matched
+    comparison multiplies by the mean distance at initialisation.
+  resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
+    depend on the space.
+  arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
+  geometry: the metric of the rows where it is not the user's choice.
+  project: `(params, embeddings, *, …) -> embeddings` after normalisation.
+  context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
+    Context`, before the terms; the first two map a row function over the rows
+    of either side.
+  init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
+  """
+
+  terms: Callable[..., Any]
+  metric: str
+  normalize: str
+  reduction: str
+  metrics: tuple[str, ...]
+  source: str
+  static: tuple[str, ...] = ()
+  learned: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  scaled: tuple[str, ...] = ()
+  resolve: Callable[..., Any] | None = None
+  arrange: Callable[..., Any] = batch
+  geometry: str | None = None
+  project: Callable[..., Any] | None = None
+  context: Callable[..., Any] | None = None
+  init: Callable[..., Any] | None = None
+
+  @property
+  def hyper(self) -> dict[str, Any]:
+    """Every hyper-parameter with its default."""
+    functions = (
+      self.terms,
+      self.arrange,
+      self.project,
+      self.context,
+      self.init,
+    )
+    return {
+      name: value
+      for function in functions
+      for name, value in keywords(function).items()
+    }
+
+  def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
+    """Calls one of the entry's functions with the keywords that it has."""
+    wanted = keywords(function)
+    return function(*args, **{k: v for k, v in hyper.items() if k in wanted})

@@ -1,0 +1,231 @@
+"""Rows: what one anchor sees. Terms: what a loss says of it.
+
+    embeddings ──metric──▶ rows ──miner──▶ rows ──loss──▶ terms ──▶ one number
+
+A loss is written for one anchor, in one dimension. `over_rows` maps it over
+all anchors, at once or in blocks, and `reduce_terms` makes one number of the
+terms. Nothing here knows a particular loss, metric or miner.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from metric_learning.errors import check_choice
+
+
+class Row(NamedTuple):
+  """One anchor and its m candidates.
+
+  Positives and negatives are weights >= 0, masks in the plain case; the
+  anchor itself is in neither. `weight` is 0 for an anchor that only pads.
+  """
+
+  distances: Float[Array, "*n m"]
+  positives: Float[Array, "*n m"]
+  negatives: Float[Array, "*n m"]
+  weight: Float[Array, "*n"]
+  label: Int[Array, "*n"]
+
+
+class Terms(NamedTuple):
+  """Four sums over the terms of an anchor; they add over anchors.
+
+  total: weighted sum of the values of the terms that exist.
+  count: weight of the terms that exist.
+  active_total, active: the same over terms that are strictly positive.
+  """
+
+  total: Float[Array, "*n"]
+  count: Float[Array, "*n"]
+  active_total: Float[Array, "*n"]
+  active: Float[Array, "*n"]
+
+
+Parts = dict[str, Terms]
+
+
+def make_terms(
+  values: Float[Array, "*n"], weights: Float[Array, "*n"]
+) -> Terms:
+  """Sums values into Terms; a value of weight 0 is no term.
+
+  >>> values = jnp.array([3.0, 0.0, 7.0])
+  >>> make_terms(values, jnp.array([1.0, 1.0, 0.0])).total
+  Array(3., dtype=float32)
+  """
+  exists = weights > 0
+  weighted = jnp.where(exists, weights * values, 0)
+  active = exists & (values > 0)
+  return Terms(
+    total=jnp.sum(weighted),
+    count=jnp.sum(jnp.where(exists, weights, 0)),
+    active_total=jnp.sum(jnp.where(active, weighted, 0)),
+    active=jnp.sum(jnp.where(active, weights, 0)),
+  )
+
+
+def add_terms(a: Terms, b: Terms) -> Terms:
+  """The Terms of both: how two kinds of terms join into one part."""
+  return jax.tree.map(jnp.add, a, b)
+
+
+def weighted_logsumexp(
+  values: Float[Array, " m"], weights: Float[Array, " m"]
+) -> Float[Array, ""]:
+  """log Σ_j w_j exp(z_j) over w_j > 0; over nothing it is -inf, gradient 0.
+
+  >>> weighted_logsumexp(jnp.zeros(3), jnp.array([2.0, 2.0, 0.0]))
+  Array(1.3862944, dtype=float32)
+  """
+  exists = weights > 0
+  top = jnp.max(jnp.where(exists, values, -jnp.inf), initial=-jnp.inf)
+  top = jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0, top))
+  # Selected before the exponential: one that overflows has gradient 0 * inf.
+  shifted = jnp.where(exists, values - top, 0)
+  total = jnp.sum(jnp.where(exists, weights * jnp.exp(shifted), 0))
+  some = total > 0
+  return jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top, -jnp.inf)
+
+
+# --- Reductions -------------------------------------------------------------
+
+
+def ratio(
+  total: Float[Array, "*n"], count: Float[Array, "*n"]
+) -> Float[Array, "*n"]:
+  """total / count, and 0 with gradient 0 where the count is 0."""
+  some = count > 0
+  return jnp.where(some, total / jnp.where(some, count, 1), 0)
+
+
+def _mean(t: Terms) -> Array:
+  return ratio(jnp.sum(t.total), jnp.sum(t.count))
+
+
+def _mean_active(t: Terms) -> Array:
+  return ratio(jnp.sum(t.active_total), jnp.sum(t.active))
+
+
+def _per_anchor_mean(t: Terms) -> Array:
+  anchors = jnp.sum((t.count > 0).astype(t.total.dtype))
+  return ratio(jnp.sum(ratio(t.total, t.count)), anchors)
+
+
+def _sum(t: Terms) -> Array:
+  return jnp.sum(t.total)
+
+
+def _none(t: Terms) -> Array:
+  return ratio(t.total, t.count)
+
+
+REDUCTIONS: dict[str, Callable[[Terms], Array]] = {
+  "mean": _mean,
+  "mean_active": _mean_active,
+  "per_anchor_mean": _per_anchor_mean,
+  "sum": _sum,
+  "none": _none,
+}
+
+
+def reduce_terms(terms: Terms, reduction: str) -> Float[Array, "*n"]:
+  """Reduces the Terms of n anchors; empty is 0 with gradient 0.
+
+  mean: total / count. mean_active: over strictly positive terms only.
+  per_anchor_mean: each anchor's mean, then the mean over anchors that have a
+  term. sum: the total. none: one mean for each anchor, `[n]`.
+
+  >>> two = Terms(*jnp.array([[6.0, 0.0], [2.0, 1.0], [6.0, 0.0], [1.0, 0.0]]))
+  >>> [float(reduce_terms(two, name)) for name in ("mean", "mean_active")]
+  [2.0, 6.0]
+  """
+  check_choice("reduction", reduction, REDUCTIONS)
+  return REDUCTIONS[reduction](terms)
+
+
+# --- From points to rows ----------------------------------------------------
+
+
+class Points(NamedTuple):
+  """Embeddings with what a row must know about each.
+
+  weight: 0 for padding. group: two points of one group are never compared (a
+  point with itself; two items of one view).
+  """
+
+  embeddings: Float[Array, "n d"]
+  labels: Int[Array, " n"]
+  weight: Float[Array, " n"]
+  group: Int[Array, " n"]
+
+
+def make_rows(
+  anchors: Points,
+  candidates: Points,
+  distance: Callable[[Array, Array], Array],
+  affinity: Float[Array, "n m"] | None = None,
+) -> Row:
+  """The rows of all anchors, with a leading axis n.
+
+  Candidates of the anchor's label are positives, the others negatives. An
+  affinity a in [0, 1] takes the place of labels: positive by a, negative by
+  1 - a.
+  """
+  if affinity is None:
+    affinity = anchors.labels[:, None] == candidates.labels[None, :]
+  distances = distance(anchors.embeddings, candidates.embeddings)
+  comparable = anchors.group[:, None] != candidates.group[None, :]
+  weight = jnp.where(comparable, candidates.weight[None, :], 0)
+  weight = jnp.where(anchors.weight[:, None] > 0, weight, 0)
+  affinity = affinity.astype(distances.dtype)
+  return Row(
+    distances=distances,
+    positives=weight * affinity,
+    negatives=weight * (1 - affinity),
+    weight=anchors.weight,
+    label=anchors.labels,
+  )
+
+
+def over_rows(
+  anchors: Points,
+  candidates: Points,
+  distance: Callable[[Array, Array], Array],
+  affinity: Float[Array, "n m"] | None = None,
+  block_size: int | None = None,
+) -> Callable[..., Any]:
+  """A function that maps `f(row, *own)` over the rows of all anchors.
+
+  Its further arguments are trees with leading axis n, what each anchor knows
+  of its own. With `block_size`, that many rows exist at a time, in the
+  forward and in the backward pass: memory is O(block_size * m), the value is
+  that of the dense form.
+  """
+  if block_size is None or block_size >= anchors.labels.shape[0]:
+    rows = make_rows(anchors, candidates, distance, affinity)
+    return lambda f, *own: jax.vmap(f)(rows, *own)
+
+  n = anchors.labels.shape[0]
+  blocks = -(-n // block_size)
+
+  def split(x):
+    # Zeros fill the last block: they are anchors of weight 0.
+    x = jnp.pad(x, [(0, blocks * block_size - n)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(blocks, block_size, *x.shape[1:])
+
+  def mapped(f, *own):
+    @jax.checkpoint
+    def block(some):
+      points, pairs, knowledge = some
+      return jax.vmap(f)(
+        make_rows(points, candidates, distance, pairs), *knowledge
+      )
+
+    out = jax.lax.map(block, jax.tree.map(split, (anchors, affinity, own)))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)
+
+  return mapped
