@@ -1,0 +1,41 @@
+"""AT&T faces: 40 people, 10 images each; subject-disjoint, open-set.
+
+python -m experiments.sweep --config=configs/att_faces.py --sweep=l1_vs_l2 \
+  --config.data.data_dir=FOLDER
+
+FOLDER holds att_faces.zip, or s1 … s40.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "contrastive_2005"):
+  """56×46 images, folds of five people, as in Chopra et al. 2005."""
+  config = base_config()
+  config.data.name = "att_faces"
+  config.data.split = "folds"
+  config.data.protocol = "open-set"
+  config.data.image_size = (56, 46)
+  config.data.classes_per_batch = 10
+  config.data.images_per_class = 5
+  config.data.flip = True
+  config.data.shift = 0.05
+  config.data.rotate = 0.1
+  config.data.scale = 0.1
+  with_model(config, "chopra2005", embedding_dim=50)
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 300
+  config.train.eval_every = 100
+  config.train.save_every = 100
+  config.eval.select = "own/eer"
+  config.eval.columns = (
+    "own/eer",
+    "own/frr_at_far_0.1",
+    "own/frr_at_far_0.075",
+    "own/frr_at_far_0.05",
+    "own/recall_at_1",
+  )
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

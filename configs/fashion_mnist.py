@@ -1,0 +1,28 @@
+"""Fashion-MNIST: halves of the ten classes (open-set), or all ten.
+
+python -m experiments.train --config=configs/fashion_mnist.py \
+  --config.data.data_dir=FOLDER --workdir=runs/fashion
+
+FOLDER holds the four idx files, gzipped or not.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """Trains on three of the seen classes, validates on the other two."""
+  config = base_config()
+  config.data.name = "fashion_mnist"
+  config.data.split = "halves"
+  config.data.protocol = "open-set"
+  config.data.classes_per_batch = 3
+  config.data.images_per_class = 32
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 500
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

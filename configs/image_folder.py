@@ -1,0 +1,39 @@
+"""Your own images: a folder with a folder of images for each class.
+
+python -m experiments.train --config=configs/image_folder.py \
+  --config.data.data_dir=FOLDER --workdir=runs/mine
+
+PNG, JPEG and PGM; half of the classes train, a fifth validates, the rest test.
+For images of all classes in all parts: --config.data.split=images
+--config.data.protocol=closed-set.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """Images are resized to 64×64."""
+  config = base_config()
+  config.data.name = "image_folder"
+  config.data.split = "classes"
+  config.data.protocol = "open-set"
+  config.data.image_size = (64, 64)
+  config.data.classes_per_batch = 8
+  config.data.images_per_class = 4
+  config.data.flip = True
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+def losses():
+  """Four losses with their defaults, three seeds."""
+  for loss in ("contrastive", "triplet", "supcon", "infonce_per_pair"):
+    for seed in range(3):
+      yield {"loss.name": loss, "seed": seed}
+
+
+SWEEPS = {"losses": losses}

@@ -1,0 +1,80 @@
+"""Chooses the letters of the data set `glyphs` and prints them.
+
+    python experiments/choose_glyphs.py
+
+It takes about 20 s. The letters are stored in the package, since they are part
+of what the data set is; this script says where they come from.
+"""
+
+import unicodedata
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from metric_learning.data import glyphs
+
+LEAST_FONTS = 12
+LOOK_ALIKE, OTHER_CASE = 0.10, 0.25
+SIZE, SCALE = 32, 0.9
+FINE = 2**20  # vertices stay where the font has them
+
+
+def candidates() -> str:
+  """Letters and decimal digits up to U+FFFF that do not decompose."""
+  return "".join(
+    letter
+    for letter in map(chr, range(0x10000))
+    if unicodedata.category(letter) in ("Lu", "Ll", "Lo", "Nd")
+    and not unicodedata.decomposition(letter)
+  )
+
+
+def draw_all(letters: str) -> Float[np.ndarray, "fonts letters pixels"]:
+  """One image for each font and letter; NaN where the font lacks the letter."""
+  shape = (len(glyphs.FONTS), len(letters), SIZE * SIZE)
+  images = np.full(shape, np.nan, np.float32)
+  for letter, font, edges in glyphs.outlines(letters):
+    image = glyphs.rasterise(SCALE * edges, SIZE, grid=FINE)
+    images[font, letter] = image.ravel()
+  return images
+
+
+def distances(
+  images: Float[np.ndarray, "fonts letters pixels"],
+) -> Float[np.ndarray, "letters letters"]:
+  """|a − b|² / (|a|² + |b|²), the median over the fonts that have both."""
+  per_font = []
+  for image in images:
+    squares = np.sum(image**2, axis=1)
+    total = squares[:, None] + squares
+    per_font.append((total - 2 * image @ image.T) / total)
+  return np.nanmedian(per_font, axis=0)
+
+
+def other_case(letters: str) -> Bool[np.ndarray, "letters letters"]:
+  """Whether one of two letters is the small form of the other."""
+  small = np.array([letter.lower() for letter in letters])
+  own = np.array(list(letters))
+  pairs = (small[:, None] == own) & (own[:, None] != own)
+  return pairs | pairs.T
+
+
+def choose(letters: str) -> str:
+  """Drops what few fonts have, and what looks like an earlier letter.
+
+  A letter is dropped if it is nearer than 0.10 to any earlier candidate, kept
+  or not, or nearer than 0.25 to its other case if that came earlier.
+  """
+  images = draw_all(letters)
+  common = np.sum(~np.isnan(images[:, :, 0]), axis=0) >= LEAST_FONTS
+  letters = "".join(np.array(list(letters))[common])
+  distance = distances(images[:, common])
+  near = (distance < LOOK_ALIKE) | (
+    (distance < OTHER_CASE) & other_case(letters)
+  )
+  keep = ~np.tril(near, -1).any(axis=1)
+  return "".join(np.array(list(letters))[keep])
+
+
+if __name__ == "__main__":
+  print(choose(candidates()))

@@ -1,0 +1,149 @@
+"""What the scripts share: flags, and errors that teach."""
+
+import errno
+import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from metric_learning.errors import InputError
+from metric_learning.figures import draw_study
+from metric_learning.study import read_study, write_tables
+from metric_learning.training import NotFiniteError
+
+
+def define_config() -> Any:
+  """Defines --config=FILE[:LOSS] and an override for each of its fields."""
+  return config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "A file in configs/, and after a colon the loss: configs/glyphs.py:supcon."
+    " Each field is a flag: --config.loss.temperature=0.05.",
+  )
+
+
+def config_value(flag: Any) -> ConfigDict:
+  """The config that --config names.
+
+  Raises:
+    InputError: if there is none, or its file cannot be loaded.
+  """
+  if flag.value is None:
+    raise InputError("which config? --config=configs/glyphs.py, for example.")
+  if not isinstance(flag.value, ConfigDict):
+    raise InputError(
+      f"--config={_config_argument()}: no such file, or it cannot be loaded."
+    )
+  return flag.value
+
+
+def config_module() -> ModuleType:
+  """The module of --config, where its SWEEPS are."""
+  path = _config_argument().split(":")[0]
+  spec = importlib.util.spec_from_file_location("config_module", path)
+  if spec is None or spec.loader is None:
+    raise InputError(f"--config={path}: no such file.")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _config_argument() -> str:
+  """What stands behind --config= on the command line."""
+  for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+    name, equals, value = argument.partition("=")
+    if name.lstrip("-") == "config":
+      return value if equals else following
+  return ""
+
+
+def report(folder: Path) -> None:
+  """Writes and prints the table, draws the figures, says where they lie."""
+  study = read_study(folder)
+  tables = write_tables(study)
+  print("\n" + tables[0].read_text())
+  figures = draw_study(study)
+  print("Tables:  " + "  ".join(map(str, tables)))
+  print("Figures: " + "  ".join(map(str, figures)))
+
+
+def run(main: Callable[[], None], usage: str) -> None:
+  """Runs a script; bad input is one message and exit status 2."""
+  logging.basicConfig(level=logging.INFO, format="%(message)s")
+  for noisy in ("absl", "jax", "orbax"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+  sys.modules["__main__"].__doc__ = usage
+
+  def parse(argv: Sequence[str]) -> list[str]:
+    try:
+      rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+      _stop(_explain(error))
+    except InputError as error:
+      _stop(str(error))
+    if len(rest) > 1:
+      _stop(f"unexpected argument {rest[1]!r}: flags start with --.")
+    return rest
+
+  def guarded(_: list[str]) -> None:
+    try:
+      main()
+    except InputError as error:
+      _stop(str(error))
+    except NotFiniteError as error:
+      _stop(str(error), status=1)
+    except OSError as error:
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise
+      _stop(
+        f"the disk is full ({error}). Nothing that was finished is lost: make"
+        " room and run the same command again."
+      )
+    except KeyboardInterrupt:
+      _stop("stopped; the same command goes on where it was.", status=130)
+
+  app.run(guarded, flags_parser=parse)
+
+
+def _stop(message: str, status: int = 2) -> NoReturn:
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(status)
+
+
+def _explain(error: Exception) -> str:
+  """The message of a flag that does not fit, with the fields that there are."""
+  text = str(error.args[0] if error.args else error).strip("'\"")
+  text = text.replace("\\'", "'").replace("\\n", "; ").replace("\n", "; ")
+  missing = re.match(r"'(\w+)'", text)
+  if missing is None:
+    return text.removeprefix("flag ")
+  name = missing.group(1)
+  fields = [
+    argument.lstrip("-").split("=")[0]
+    for argument in sys.argv
+    if re.match(rf"--?config\.(\w+\.)*{name}\b", argument)
+  ]
+  where = fields[0] if fields else name
+  near = re.search(r'Did you mean "(\w+)"', text)
+  hint = f"; did you mean {near.group(1)!r}?" if near else "."
+  return f"--{where}: there is no such field{hint}{_siblings(where, name)}"
+
+
+def _siblings(where: str, name: str) -> str:
+  """The fields beside a missing one, read from the config as it is loaded."""
+  try:
+    inside = config_module().get_config(*_config_argument().split(":")[1:])
+    for part in where.split(".")[1:]:
+      if part == name:
+        break
+      inside = inside[part]
+    return f" Known: {', '.join(sorted(inside.keys()))}."
+  except (AttributeError, KeyError, TypeError, OSError):
+    return ""

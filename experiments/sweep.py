@@ -1,0 +1,42 @@
+"""Runs a sweep of a config and reports it.
+
+python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
+
+A sweep is a generator of flat overrides in the config file. All its rows are
+checked before the first runs. Finished runs are skipped, so that a killed
+sweep goes on where it was when the same command is given again.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from metric_learning.errors import check_choice
+from metric_learning.study import make_rows, run_study
+
+_CONFIG = cli.define_config()
+_SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
+_STUDY = flags.DEFINE_string(
+  "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
+)
+_LIMIT = flags.DEFINE_integer("limit", None, "Only the first rows, to try out.")
+
+
+def main() -> None:
+  """Runs what is missing, then reports."""
+  config = cli.config_value(_CONFIG)
+  module = cli.config_module()
+  sweeps = getattr(module, "SWEEPS", {})
+  check_choice("sweep", _SWEEP.value, sweeps)
+  rows = make_rows(config, sweeps[_SWEEP.value]())
+  if _LIMIT.value is not None:
+    rows = rows[: max(1, _LIMIT.value)]
+  name = f"{Path(module.__file__).stem}_{_SWEEP.value}"
+  folder = Path(_STUDY.value or Path("runs") / name)
+  run_study(config, rows, folder)
+  cli.report(folder)
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,45 @@
+"""Trains one run.
+
+python -m experiments.train --config=configs/glyphs.py:supcon --workdir=runs/one
+
+A killed run goes on where it was when the same command is given again; a
+finished one is left as it is. Test classes are scored with --test only, so
+that nothing is chosen by looking at them.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from metric_learning.errors import InputError
+from metric_learning.study.results import Run, test_scores
+from metric_learning.study.sweeps import StudyRow
+from metric_learning.training import train
+
+_CONFIG = cli.define_config()
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_TEST = flags.DEFINE_bool("test", False, "Score the test classes at the end.")
+
+
+def main() -> None:
+  """Trains, and prints the scores."""
+  config = cli.config_value(_CONFIG)
+  if not _WORKDIR.value:
+    raise InputError("where to? --workdir=runs/one, for example.")
+  folder = Path(_WORKDIR.value)
+  result = train(config, folder)
+  _show("validation", result["validation_selected"], config.eval.columns)
+  if _TEST.value:
+    run = Run(StudyRow(folder.name, {}, config), folder, result)
+    _show("test", test_scores(run)["selected"], config.eval.columns)
+  print(f"The run is in {folder}.")
+
+
+def _show(part, scores, columns) -> None:
+  for column in columns:
+    print(f"{part:>10}  {column:<24} {scores[column]:.4f}")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,86 @@
+"""What any trained network must beat: pixels, PCA, the untrained network."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+from sklearn.decomposition import PCA
+
+from metric_learning import data, evaluation
+from metric_learning.training import records
+from metric_learning.training.config import (
+  as_dict,
+  override,
+  traced_numbers,
+)
+from metric_learning.training.loop import embed_images, program_of
+
+BASELINES = "baselines.json"
+# The network as it is, compared under L2: what cross-entropy would start from.
+_UNTRAINED = {"loss.name": "contrastive", "metric": "l2", "normalize": "none"}
+
+
+def write_baselines(
+  folder: Path, runs: Sequence[tuple[ConfigDict, data.Splits]]
+) -> None:
+  """Scores the baselines of every data split, network and seed of a study.
+
+  Their own metric is L2. They have nothing to choose, so their test scores
+  choose nothing. Does nothing if the file is there.
+  """
+  path = folder / BASELINES
+  if path.exists():
+    return
+  found: dict[str, dict[str, Any]] = {}
+  for config, splits in runs:
+    fold = config.data.fold
+    fields = as_dict(config)
+    where = json.dumps(fields["data"], sort_keys=True)
+    dim = config.model.embedding_dim
+    name = f"raw pixels {where}"
+    if name not in found:
+      pixels = _flat(splits.test.images)
+      found[name] = _record("raw pixels", fold, None, pixels, splits.test)
+    name = f"PCA {dim} {where}"
+    if name not in found:
+      pca = PCA(min(dim, *_flat(splits.train.images).shape), random_state=0)
+      pca.fit(_flat(splits.train.images))
+      points = pca.transform(_flat(splits.test.images)).astype(np.float32)
+      label = f"PCA-{points.shape[1]} of pixels"
+      found[name] = _record(label, fold, None, points, splits.test)
+    network = json.dumps(fields["model"], sort_keys=True)
+    name = f"untrained {network} {config.seed} {where}"
+    if name not in found:
+      plain = override(config, _UNTRAINED)
+      program = program_of(plain, splits)
+      classes = len(splits.train.class_names)
+      state = program.init(config.seed, classes, traced_numbers(plain))
+      points = embed_images(program, state, splits.test.images)
+      label = f"untrained {config.model.name}"
+      found[name] = _record(label, fold, config.seed, points, splits.test)
+  records.write_json(path, list(found.values()))
+
+
+def _flat(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+  return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def _record(name, fold, seed, points, test: data.Dataset) -> dict[str, Any]:
+  """The scores of one baseline; without a seed, with class intervals."""
+  scores = evaluation.evaluate(points, test.labels, "l2")
+  record = {"name": name, "fold": fold, "seed": seed, "test": scores}
+  if seed is None:
+    record["class_interval"] = {}
+    for prefix, metric in (("own", "l2"), ("cosine", "cosine")):
+      queries = evaluation.retrieval_per_query(
+        points, test.labels, metric=metric
+      )
+      for column in ("recall_at_1", "map_at_r"):
+        record["class_interval"][f"{prefix}/{column}"] = (
+          evaluation.class_bootstrap(queries[column], test.labels)
+        )
+  return record

@@ -1,0 +1,86 @@
+"""From a config and a generator of flat overrides to rows that are valid.
+
+A sweep yields flat overrides, such as {"loss.name": "triplet", "metric": "l1",
+"loss.margin": 0.2, "seed": 3}. What a field means in a table follows from it:
+`seed` and `data.fold` repeat a measurement, numbers of the loss and the
+learning rate are tuned on validation classes, everything else makes a cell.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from metric_learning.errors import InputError
+from metric_learning.training.config import override, traced_numbers, validate
+
+REPLICATES = ("seed", "data.fold")
+
+
+class StudyRow(NamedTuple):
+  """One run of a study: its folder's name, what makes it, its whole config."""
+
+  name: str
+  overrides: dict[str, Any]
+  config: ConfigDict
+
+
+def row_name(overrides: Mapping[str, Any]) -> str:
+  """The folder of a row, readable and the same each time.
+
+  >>> row_name({"loss.name": "triplet", "loss.margin": 0.5, "seed": 0})
+  'loss.name=triplet,loss.margin=0.5,seed=0'
+  """
+  name = ",".join(f"{key}={value}" for key, value in overrides.items())
+  plain = re.sub(r"[^\w.,=+-]", "_", name)
+  if plain == name and len(name) <= 150:
+    return name
+  return f"{plain[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def make_rows(
+  config: ConfigDict, sweep: Iterable[Mapping[str, Any]]
+) -> list[StudyRow]:
+  """All rows of a sweep, each a valid config.
+
+  Raises:
+    InputError: naming the first row that is not, before anything runs.
+  """
+  rows: dict[str, StudyRow] = {}
+  for overrides in sweep:
+    name = row_name(overrides)
+    try:
+      whole = override(config, overrides)
+      validate(whole)
+    except InputError as error:
+      raise InputError(f"row {name}: {error}") from None
+    if name in rows:
+      raise InputError(f"row {name} occurs twice in the sweep.")
+    rows[name] = StudyRow(name, dict(overrides), whole)
+  if not rows:
+    raise InputError("the sweep has no rows.")
+  return list(rows.values())
+
+
+def cell_of(row: StudyRow) -> dict[str, Any]:
+  """The overrides that make a cell of the table.
+
+  >>> from metric_learning.training import base_config
+  >>> base, sweep = base_config(), [{"metric": "l1", "seed": 3}]
+  >>> cell_of(make_rows(base, sweep)[0])
+  {'metric': 'l1'}
+  """
+  tuned = tuned_of(row)
+  return {
+    k: v
+    for k, v in row.overrides.items()
+    if k not in REPLICATES and k not in tuned
+  }
+
+
+def tuned_of(row: StudyRow) -> dict[str, Any]:
+  """The overrides that are chosen on validation classes."""
+  numbers = traced_numbers(row.config)
+  return {k: v for k, v in row.overrides.items() if k in numbers}

@@ -1,0 +1,116 @@
+"""Checkpoints that are kept, verified, and fallen back from."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from metric_learning.errors import InputError
+
+# Orbax reports each save and restore at this level.
+logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+def digest_of(tree: Any) -> str:
+  """SHA-256 over all leaves, their names, types and shapes."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    name = jax.tree_util.keystr(path)
+    digest.update(f"{name} {array.dtype} {array.shape}".encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+class Checkpoints:
+  """The newest two checkpoints of a run and the best by one score.
+
+  A digest of the leaves is stored beside the state, because a flipped bit is
+  otherwise restored in silence. `restore` falls back to the step before a
+  damaged one.
+  """
+
+  def __init__(self, folder: Path, *, lower_is_better: bool):
+    """Opens a folder, and creates it if need be."""
+    policy = checkpoint_managers.AnyPreservationPolicy(
+      [
+        checkpoint_managers.LatestN(2),
+        checkpoint_managers.BestN(
+          get_metric_fn=lambda metrics: metrics["score"],
+          reverse=lower_is_better,
+          n=1,
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      folder.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, enable_async_checkpointing=False
+      ),
+      item_names=("state", "record"),
+    )
+
+  def save(self, step: int, state: Any, score: float) -> None:
+    """Writes the state of a step, whole or not at all."""
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        record=ocp.args.JsonSave({"digest": digest_of(state), "score": score}),
+      ),
+      metrics={"score": score},
+    )
+
+  def steps(self) -> list[int]:
+    """The steps that are on disk, newest first."""
+    return sorted(self._manager.all_steps(), reverse=True)
+
+  def score(self, step: int) -> float:
+    """The score that was saved with a step."""
+    record = self._manager.restore(
+      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+    )
+    return record["record"]["score"]
+
+  def restore_step(self, step: int, like: Any) -> Any:
+    """The verified state of one step.
+
+    Raises:
+      InputError: if it cannot be read, or is not what was saved.
+    """
+    try:
+      found = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(like),
+          record=ocp.args.JsonRestore(),
+        ),
+      )
+    except Exception as error:  # Orbax and its storage raise many kinds.
+      raise InputError(f"checkpoint {step} cannot be read: {error}") from error
+    if digest_of(found["state"]) != found["record"]["digest"]:
+      raise InputError(f"checkpoint {step} is damaged: its digest differs.")
+    return found["state"]
+
+  def restore(self, like: Any) -> tuple[int, Any] | None:
+    """The newest step that is whole, and its state; None without any.
+
+    Newer steps that are damaged are said in the log and deleted, so that they
+    are written again.
+    """
+    for step in self.steps():
+      try:
+        return step, self.restore_step(step, like)
+      except InputError as error:
+        logging.getLogger(__name__).warning("%s Falling back.", error)
+        self._manager.delete(step)
+    return None
+
+  def close(self) -> None:
+    """Waits for what is being written."""
+    self._manager.close()

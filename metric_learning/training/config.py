@@ -1,0 +1,270 @@
+"""A run is its config: its fields, its checks, its digest.
+
+Hyper-parameters of a loss and options of a model are fields of their own, so
+that a misspelt one is refused before anything starts. `with_loss` and
+`with_model` put in those that the named one has.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from metric_learning.errors import InputError, check_choice
+from metric_learning.losses import LOSSES
+from metric_learning.models import options_of
+from metric_learning.objective import Objective, make_objective
+
+OPTIMIZERS = ("adam", "sgd", "rmsprop")
+SCHEDULES = ("cosine", "constant")
+MARGIN_UNITS = ("absolute", "initial_mean")
+
+
+def base_config() -> ConfigDict:
+  """Every field of a run, with the values that most configs share.
+
+  data: set, folder, split, protocol ("open-set": test classes are unseen in
+    training), the P×K batch, and augmentation (`flip`; `shift` in sides of the
+    image; `rotate` in radians; `scale` as a log-factor).
+  loss, model: names with their keyword arguments.
+  margin_unit: "absolute", or "initial_mean": hyper-parameters that are
+    distances are multiplied by the mean distance at initialisation.
+  metric, normalize, reduction: None takes the loss's own default.
+  optimizer: `warmup` is a share of the steps; `loss_factor` multiplies the
+    learning rate of what the loss learns (class weights, a threshold).
+  train: all in steps; `save_every` is a multiple of `eval_every`.
+  eval: `select` chooses checkpoints and margins, on validation classes;
+    `columns` are what tables show.
+  """
+  config = ConfigDict()
+  config.seed = 0
+  config.data = ConfigDict(
+    {
+      "name": "glyphs",
+      "data_dir": "",
+      "split": "random",
+      "split_seed": 0,
+      "fold": 0,
+      "image_size": (),
+      "protocol": "open-set",
+      "classes_per_batch": 32,
+      "images_per_class": 4,
+      "flip": False,
+      "shift": 0.0,
+      "rotate": 0.0,
+      "scale": 0.0,
+    }
+  )
+  config.metric = config_dict.placeholder(str)
+  config.normalize = config_dict.placeholder(str)
+  config.reduction = config_dict.placeholder(str)
+  config.miner = "all"
+  config.margin_unit = "absolute"
+  config.optimizer = ConfigDict(
+    {
+      "name": "adam",
+      "learning_rate": 3e-3,
+      "schedule": "cosine",
+      "warmup": 0.05,
+      "weight_decay": 0.0,
+      "momentum": 0.9,
+      "loss_factor": 1.0,
+    }
+  )
+  config.train = ConfigDict(
+    {"steps": 400, "log_every": 20, "eval_every": 200, "save_every": 200}
+  )
+  config.eval = ConfigDict(
+    {
+      "select": "own/map_at_r",
+      "columns": (
+        "own/recall_at_1",
+        "own/map_at_r",
+        "cosine/recall_at_1",
+        "cosine/map_at_r",
+      ),
+    }
+  )
+  with_loss(config, "infonce_per_pair")
+  with_model(config, "conv3")
+  return config
+
+
+def with_loss(config: ConfigDict, name: str) -> ConfigDict:
+  """Puts in a loss with its defaults.
+
+  >>> sorted(with_loss(ConfigDict(), "contrastive").loss.to_dict())
+  ['half', 'margin', 'name']
+  """
+  check_choice("loss", name, LOSSES)
+  config.loss = _fields(name, LOSSES[name].hyper)
+  return config
+
+
+def with_model(
+  config: ConfigDict, name: str, embedding_dim: int = 64
+) -> ConfigDict:
+  """Puts in a network with its default options."""
+  options = {"embedding_dim": embedding_dim, **options_of(name)}
+  config.model = _fields(name, options)
+  return config
+
+
+# A default of None stands for a number, a switch or a name that the loss
+# derives from the metric.
+_OPTIONAL = {"upper_bound": float, "weighted": bool, "similarity": str}
+
+
+def _fields(name: str, defaults: Mapping[str, Any]) -> ConfigDict:
+  fields = ConfigDict({"name": name})
+  for key, value in defaults.items():
+    fields[key] = (
+      config_dict.placeholder(_OPTIONAL[key]) if value is None else value
+    )
+  return fields
+
+
+def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+  """A locked copy with flat overrides, such as {"loss.margin": 0.2}.
+
+  "loss.name" and "model.name" bring the defaults of what they name, before the
+  other overrides apply.
+
+  Raises:
+    InputError: for a field that does not exist or a value of the wrong type.
+  """
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  overrides = dict(overrides)
+  if "loss.name" in overrides:
+    with_loss(config, overrides.pop("loss.name"))
+  if "model.name" in overrides:
+    dim = overrides.pop("model.embedding_dim", config.model.embedding_dim)
+    with_model(config, overrides.pop("model.name"), dim)
+  config.lock()
+  for field, value in overrides.items():
+    parent, _, name = field.rpartition(".")
+    inside = config
+    for part in parent.split(".") if parent else ():
+      check_choice("config field", part, inside.keys())
+      inside = inside[part]
+    where = f"field of config.{parent}" if parent else "config field"
+    check_choice(where, name, inside.keys())
+    try:
+      inside[name] = value
+    except (TypeError, ValueError) as error:
+      raise InputError(f"config.{field}={value!r}: {error}") from None
+  return config
+
+
+def as_dict(config: ConfigDict) -> dict[str, Any]:
+  """Plain nested data, equal before and after a trip through JSON."""
+  return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+
+
+def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
+  """The config that `as_dict` came from, lists as the tuples they were.
+
+  >>> config = base_config()
+  >>> digest(from_dict(as_dict(config))) == digest(config)
+  True
+  """
+
+  def restore(value):
+    if isinstance(value, Mapping):
+      return {k: restore(v) for k, v in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+  return ConfigDict(restore(fields)).lock()
+
+
+def digest(config: ConfigDict) -> str:
+  """Twelve hexadecimal digits that change with any field."""
+  text = json.dumps(as_dict(config), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def hyper_parameters(config: ConfigDict) -> dict[str, Any]:
+  """The keyword arguments of the loss."""
+  return {k: v for k, v in config.loss.items() if k != "name"}
+
+
+def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Objective:
+  """The objective that a config names, with these hyper-parameters."""
+  return make_objective(
+    config.loss.name,
+    config.metric,
+    config.normalize,
+    config.reduction,
+    config.miner,
+    **hyper,
+  )
+
+
+def traced_numbers(config: ConfigDict) -> dict[str, Any]:
+  """The numbers that change without compiling again, by flat name.
+
+  >>> sorted(traced_numbers(base_config()))
+  ['loss.temperature', 'optimizer.learning_rate']
+  """
+  static = LOSSES[config.loss.name].static
+  numbers = {
+    f"loss.{name}": value
+    for name, value in hyper_parameters(config).items()
+    if name not in static and value is not None
+  }
+  return {**numbers, "optimizer.learning_rate": config.optimizer.learning_rate}
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks all that can be checked without data.
+
+  Raises:
+    InputError: with the field, what is wrong with it, and what would be right.
+  """
+  objective = objective_of(config, hyper_parameters(config))
+  if config.loss.name in ("infonce", "ntxent") and (
+    config.data.images_per_class != 2
+  ):
+    raise InputError(
+      f"{config.loss.name} has one positive in a row: set"
+      " config.data.images_per_class=2, or use infonce_per_pair or supcon."
+    )
+  check_choice("optimizer", config.optimizer.name, OPTIMIZERS)
+  check_choice("schedule", config.optimizer.schedule, SCHEDULES)
+  check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)
+  if config.margin_unit == "initial_mean" and objective.space == "dot":
+    raise InputError(
+      "margin_unit='initial_mean' needs a distance, and a dot product has no"
+      " unit: use margin_unit='absolute'."
+    )
+  options_of(config.model.name)
+  for name in ("steps", "log_every", "eval_every", "save_every"):
+    if config.train[name] < 1:
+      raise InputError(
+        f"config.train.{name} must be at least 1, got {config.train[name]}."
+      )
+  if config.train.save_every % config.train.eval_every:
+    raise InputError(
+      f"config.train.save_every={config.train.save_every} must be a multiple"
+      f" of eval_every={config.train.eval_every}: checkpoints are chosen by"
+      " their validation score."
+    )
+  rate = config.optimizer.learning_rate
+  if not (rate > 0 and math.isfinite(rate)):
+    raise InputError(
+      f"config.optimizer.learning_rate must be positive, got {rate}."
+    )
+  if not 0 <= config.optimizer.warmup < 1:
+    raise InputError(
+      "config.optimizer.warmup is a share of the steps, in [0, 1); got"
+      f" {config.optimizer.warmup}."
+    )
+  if config.model.embedding_dim < 1:
+    raise InputError(
+      "config.model.embedding_dim must be at least 1, got"
+      f" {config.model.embedding_dim}."
+    )

@@ -1,0 +1,465 @@
+"""The one training loop: from a config to a run on disk."""
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from metric_learning import data, evaluation, models
+from metric_learning.data.augment import augment
+from metric_learning.data.sampler import make_sampler
+from metric_learning.errors import check_choice
+from metric_learning.losses import LOSSES
+from metric_learning.training import records
+from metric_learning.training.checkpoints import Checkpoints
+from metric_learning.training.config import (
+  as_dict,
+  digest,
+  hyper_parameters,
+  objective_of,
+  traced_numbers,
+  validate,
+)
+
+log = logging.getLogger(__name__)
+
+_JITTER = ("flip", "shift", "rotate", "scale")
+LOWER_IS_BETTER = ("eer", "frr_at_far")
+
+# Images that are embedded at a time in evaluation.
+_EMBED_BATCH = 512
+# Images, and seeds, that the mean distance at initialisation is taken over.
+_UNIT_IMAGES = 512
+_UNIT_SEEDS = 5
+
+
+class NotFiniteError(ArithmeticError):
+  """A loss stopped being finite; the message says where and what is left."""
+
+
+class Program(NamedTuple):
+  """The compiled parts of all runs that differ in numbers only."""
+
+  init: Callable[..., dict[str, Any]]
+  step: Callable[..., tuple[dict[str, Any], dict[str, Array]]]
+  embed: Callable[..., Array]
+
+
+def lower_is_better(score: str) -> bool:
+  """Whether a smaller value of this score is the better one.
+
+  >>> lower_is_better("own/eer"), lower_is_better("own/map_at_r")
+  (True, False)
+  """
+  return score.rpartition("/")[2].startswith(LOWER_IS_BETTER)
+
+
+# --- Compiled parts ---------------------------------------------------------
+
+
+def program_of(config: ConfigDict, splits: data.Splits) -> Program:
+  """The program of a config: shared by runs that differ in numbers only."""
+  numbers = traced_numbers(config)
+  # What the compiled parts depend on beside shapes.
+  static = {
+    name: value
+    for name, value in records.flatten(as_dict(config)).items()
+    if name not in numbers
+    and (
+      name in ("train.steps", "metric", "normalize", "reduction", "miner")
+      or name.startswith(("loss.", "model.", "optimizer."))
+      or name in (f"data.{jitter}" for jitter in _JITTER)
+    )
+  }
+  key = json.dumps(static, sort_keys=True)
+  if key not in _PROGRAMS:
+    _PROGRAMS[key] = _make_program(config, splits.train.images.shape[1:])
+  return _PROGRAMS[key]
+
+
+_PROGRAMS: dict[str, Program] = {}
+
+
+def _make_program(config: ConfigDict, image_shape: tuple[int, ...]) -> Program:
+  options = dict(config.model)
+  name, dim = options.pop("name"), options.pop("embedding_dim")
+  create = functools.partial(
+    models.create, name, image_shape=image_shape, embedding_dim=dim, **options
+  )
+  # A network's function is the same for every seed.
+  apply = create(seed=0).apply
+  optimizer = _optimizer(config)
+  fixed = dict(config.optimizer)
+
+  def objective_with(numbers):
+    hyper = {
+      k.removeprefix("loss."): v
+      for k, v in numbers.items()
+      if k.startswith("loss.")
+    }
+    return objective_of(config, {**hyper_parameters(config), **hyper})
+
+  steps = config.train.steps
+  jitter = {name: config.data[name] for name in _JITTER}
+
+  def init(seed: int, num_classes: int, numbers) -> dict[str, Any]:
+    """The state before the first step."""
+    model = create(seed=seed)
+    objective = objective_with(numbers)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    params = {
+      "model": model.params,
+      "objective": objective.init(
+        key, num_classes=num_classes, embedding_dim=dim
+      ),
+    }
+    return {
+      "params": params,
+      "stats": model.stats,
+      "optimizer": optimizer.init(params),
+    }
+
+  def rate(step: Array) -> Array:
+    """The schedule, between 0 and 1."""
+    warm = max(1.0, fixed["warmup"] * steps)
+    rise = jnp.minimum(1.0, (step + 1) / warm)
+    if fixed["schedule"] == "constant":
+      return rise
+    return rise * 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, number, images, labels, indices, key, numbers):
+    """One step on the images at `indices`."""
+    objective = objective_with(numbers)
+    batch = images[indices].astype(jnp.float32) / 255
+    if any(jitter.values()):
+      batch = augment(jax.random.fold_in(key, number), batch, **jitter)
+
+    def loss_of(params):
+      embeddings, stats = apply(
+        params["model"], state["stats"], batch, train=True
+      )
+      value, aux = objective(params["objective"], embeddings, labels[indices])
+      return value, (stats, aux.diagnostics)
+
+    (value, (stats, diagnostics)), gradient = jax.value_and_grad(
+      loss_of, has_aux=True
+    )(state["params"])
+    updates, moments = optimizer.update(
+      gradient, state["optimizer"], state["params"]
+    )
+    speed = -rate(number) * numbers["optimizer.learning_rate"]
+    speeds = {"model": speed, "objective": speed * fixed["loss_factor"]}
+    updates = {
+      part: jax.tree.map(lambda u, s=s: s * u, updates[part])
+      for part, s in speeds.items()
+    }
+    state = {
+      "params": optax.apply_updates(state["params"], updates),
+      "stats": stats,
+      "optimizer": moments,
+    }
+    norm = optax.tree.norm(gradient["model"])
+    return state, {"loss": value, "gradient_norm": norm, **diagnostics}
+
+  @jax.jit
+  def embed(state, images):
+    """The points that the distance sees, of uint8 images."""
+    images = images.astype(jnp.float32) / 255
+    embeddings, _ = apply(
+      state["params"]["model"], state["stats"], images, train=False
+    )
+    objective = objective_of(config, hyper_parameters(config))
+    return objective.embed(state["params"]["objective"], embeddings)
+
+  return Program(init, step, embed)
+
+
+def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """A direction for each gradient; the step multiplies it by the rate."""
+  fixed = config.optimizer
+  if fixed.name == "adam":
+    direction = optax.scale_by_adam()
+  elif fixed.name == "rmsprop":
+    direction = optax.scale_by_rms()
+  else:
+    direction = optax.trace(decay=fixed.momentum)
+  # Decay after the direction: decoupled from the adaptive scale, as AdamW.
+  return optax.chain(direction, optax.add_decayed_weights(fixed.weight_decay))
+
+
+def embed_images(
+  program: Program, state: dict[str, Any], images: np.ndarray
+) -> np.ndarray:
+  """Embeddings of all images, in batches of one shape."""
+  found = []
+  for start in range(0, len(images), _EMBED_BATCH):
+    some = images[start : start + _EMBED_BATCH]
+    short = _EMBED_BATCH - len(some)
+    padded = np.pad(some, [(0, short)] + [(0, 0)] * (images.ndim - 1))
+    found.append(np.asarray(program.embed(state, padded))[: len(some)])
+  return np.concatenate(found)
+
+
+# --- Units of the margin ----------------------------------------------------
+
+
+def initial_mean_distance(config: ConfigDict, splits: data.Splits) -> float:
+  """Mean distance between training images under the untrained network.
+
+  Over seeds 0 to 4, whatever the seed of the run, so that one margin means one
+  number for all seeds. Cached for the process.
+  """
+  whole = as_dict(config)
+  objective = objective_of(config, hyper_parameters(config))
+  key = json.dumps(
+    [whole["data"], whole["model"], objective.metric, objective.normalize],
+    sort_keys=True,
+  )
+  if key not in _UNITS:
+    program = program_of(config, splits)
+    numbers = traced_numbers(config)
+    classes = len(splits.train.class_names)
+    chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
+    images = splits.train.images[chosen[:_UNIT_IMAGES]]
+    means = []
+    for seed in range(_UNIT_SEEDS):
+      state = program.init(seed, classes, numbers)
+      points = embed_images(program, state, images)
+      distances, _ = evaluation.pairs_of(
+        points, np.zeros(len(points), int), objective.space
+      )
+      means.append(float(np.mean(distances)))
+    _UNITS[key] = float(np.mean(means))
+  return _UNITS[key]
+
+
+_UNITS: dict[str, float] = {}
+
+
+def numbers_of(config: ConfigDict, splits: data.Splits) -> dict[str, float]:
+  """The traced numbers of a run, distances in absolute units."""
+  numbers = traced_numbers(config)
+  if config.margin_unit == "initial_mean":
+    unit = initial_mean_distance(config, splits)
+    for name in LOSSES[config.loss.name].scaled:
+      if f"loss.{name}" in numbers:
+        numbers[f"loss.{name}"] *= unit
+  return {name: float(value) for name, value in numbers.items()}
+
+
+# --- The loop ---------------------------------------------------------------
+
+
+def train(
+  config: ConfigDict,
+  workdir: str | Path,
+  *,
+  splits: data.Splits | None = None,
+  progress: bool = True,
+) -> dict[str, Any]:
+  """Trains a run, or goes on where it was, and returns its result.
+
+  A finished run is returned as it is. Writes config.json, environment.json,
+  metrics.jsonl, train.log, checkpoints/, embeddings.npz and, last, result.json.
+
+  Args:
+    config: a whole config; see `base_config`.
+    workdir: the folder of the run.
+    splits: the data, if it is loaded already.
+    progress: a bar on a terminal.
+
+  Raises:
+    InputError: for a config or data that cannot be used, or a workdir of
+      another config.
+    NotFiniteError: if the loss stops being finite.
+  """
+  workdir = Path(workdir)
+  validate(config)
+  splits = data.load(config.data) if splits is None else splits
+  # Refused before anything is written.
+  sampler = make_sampler(
+    splits.train.labels,
+    config.data.classes_per_batch,
+    config.data.images_per_class,
+    config.seed,
+  )
+  records.claim(workdir, as_dict(config))
+  if (workdir / records.RESULT).exists():
+    return records.read_json(workdir / records.RESULT)
+  records.write_json(workdir / records.ENVIRONMENT, records.environment())
+  handler = logging.FileHandler(workdir / "train.log")
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+  log.addHandler(handler)
+  log.setLevel(logging.INFO)
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    lower_is_better=lower_is_better(config.eval.select),
+  )
+  try:
+    return _train(config, workdir, splits, sampler, checkpoints, progress)
+  finally:
+    checkpoints.close()
+    log.removeHandler(handler)
+    handler.close()
+
+
+def _train(config, workdir, splits, sampler, checkpoints, progress):
+  program = program_of(config, splits)
+  numbers = numbers_of(config, splits)
+  state = program.init(config.seed, len(splits.train.class_names), numbers)
+  first, state = checkpoints.restore(state) or (0, state)
+  metrics = records.Metrics(workdir, first)
+  log.info("from step %d: %s", first, json.dumps(numbers))
+
+  key = jax.random.fold_in(jax.random.key(config.seed), 2)
+  traced = {name: jnp.float32(value) for name, value in numbers.items()}
+  images = jnp.asarray(splits.train.images)
+  labels = jnp.asarray(splits.train.labels)
+  last, every = config.train.steps, config.train
+  started = time.perf_counter()
+  waiting: list[dict[str, Array]] = []
+  bar = tqdm(
+    range(first, last),
+    initial=first,
+    total=last,
+    unit="step",
+    disable=not (progress and sys.stderr.isatty()),
+  )
+  for number in bar:
+    state, values = program.step(
+      state, number, images, labels, sampler(number), key, traced
+    )
+    waiting.append(values)
+    done = number + 1
+    evaluates = done % every.eval_every == 0 or done == last
+    if done % every.log_every == 0 or evaluates:
+      # Reading a value waits for the device: once in a while, not each step.
+      values = _read(waiting, done, workdir, checkpoints)
+      waiting = []
+      speed = (done - first) / (time.perf_counter() - started)
+      metrics.write(done, {f"train/{k}": v for k, v in values.items()})
+      log.info("step %d loss %.5g %.1f/s", done, values["loss"], speed)
+      bar.set_postfix(loss=f"{values['loss']:.4g}")
+    if evaluates:
+      scores = score(program, state, splits.validation, config)
+      metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
+      chosen = scores[config.eval.select]
+      log.info("step %d validation %s %.4f", done, config.eval.select, chosen)
+      if done % every.save_every == 0 or done == last:
+        checkpoints.save(done, state, chosen)
+  seconds = time.perf_counter() - started
+  return _finish(
+    config, workdir, splits, program, checkpoints, state, numbers, seconds
+  )
+
+
+def _read(
+  waiting: list[dict[str, Array]],
+  done: int,
+  workdir: Path,
+  checkpoints: Checkpoints,
+) -> dict[str, float]:
+  """The newest of some steps' values; all of their losses are finite."""
+  fetched = jax.device_get(waiting)
+  for number, values in enumerate(fetched, start=done - len(fetched) + 1):
+    sick = [k for k, v in values.items() if not np.isfinite(v)]
+    if sick:
+      saved = checkpoints.steps()
+      left = (
+        f"the last good checkpoint is step {saved[0]}, in"
+        f" {workdir / 'checkpoints'}"
+        if saved
+        else "no checkpoint was saved before it"
+      )
+      raise NotFiniteError(
+        f"{workdir}: not finite at step {number}: {', '.join(sick)}; {left}."
+        " A smaller learning rate or margin, or a larger temperature, may help."
+      )
+  return {k: float(v) for k, v in fetched[-1].items()}
+
+
+def score(
+  program: Program,
+  state: dict[str, Any],
+  part: data.Dataset,
+  config: ConfigDict,
+) -> dict[str, float]:
+  """All scores of one part of the data.
+
+  Raises:
+    InputError: if `eval.select` is not among them.
+  """
+  space = objective_of(config, hyper_parameters(config)).space
+  embeddings = embed_images(program, state, part.images)
+  scores = evaluation.evaluate(embeddings, part.labels, space)
+  check_choice("score of config.eval.select", config.eval.select, scores)
+  return scores
+
+
+def _finish(
+  config, workdir, splits, program, checkpoints, state, numbers, seconds
+) -> dict[str, Any]:
+  """Writes embeddings and, last, the result. Test classes are not scored."""
+
+  def write_embeddings(name, state):
+    found = {}
+    for part in ("validation", "test"):
+      some = getattr(splits, part)
+      found[f"{part}_embeddings"] = embed_images(program, state, some.images)
+      found[f"{part}_labels"] = some.labels
+    records.write_arrays(workdir / name, found)
+
+  def validation(step):
+    return {
+      name.removeprefix("validation/"): value
+      for record in records.read_metrics(workdir)
+      if record["step"] == step
+      for name, value in record.items()
+      if name.startswith("validation/")
+    }
+
+  last = config.train.steps
+  better = min if lower_is_better(config.eval.select) else max
+  # Of equal scores, the latest step.
+  selected = better(
+    sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
+  )
+  write_embeddings(records.EMBEDDINGS, state)
+  if selected != last:
+    chosen = checkpoints.restore_step(selected, state)
+    write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+  objective = objective_of(config, hyper_parameters(config))
+  result = {
+    "digest": digest(config),
+    "commit": records.environment()["commit"],
+    "metric": objective.space,
+    "normalize": objective.normalize,
+    "reduction": objective.reduction,
+    "numbers": numbers,
+    "steps": last,
+    "seconds": seconds,
+    "selected_step": selected,
+    "train": [r for r in records.read_metrics(workdir) if "train/loss" in r][
+      -1
+    ],
+    "validation": validation(last),
+    "validation_selected": validation(selected),
+  }
+  if config.margin_unit == "initial_mean":
+    result["initial_mean_distance"] = initial_mean_distance(config, splits)
+  records.write_json(workdir / records.RESULT, result)
+  log.info("finished")
+  return result

@@ -1,0 +1,210 @@
+"""A run on disk: config, environment, metrics, embeddings, result."""
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metric_learning.errors import InputError
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+EMBEDDINGS = "embeddings.npz"
+SELECTED_EMBEDDINGS = "embeddings_selected.npz"
+RESULT = "result.json"
+
+_PACKAGES = (
+  "metric-learning",
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "numpy",
+)
+
+
+def make_folder(path: Path) -> None:
+  """Creates a folder that can be written.
+
+  Raises:
+    InputError: if it cannot.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+  except OSError as error:
+    raise InputError(
+      f"{path} cannot be written ({error.strerror}): choose another folder, or"
+      " mend its permissions."
+    ) from None
+
+
+def write_atomically(path: Path, write) -> None:
+  """Calls `write(file)` so that `path` is whole or absent, even at a kill."""
+  with tempfile.NamedTemporaryFile(
+    "wb", dir=path.parent, prefix=f".{path.name}-", delete=False
+  ) as file:
+    try:
+      write(file)
+      file.flush()
+      os.fsync(file.fileno())
+    except BaseException:
+      os.unlink(file.name)
+      raise
+  os.chmod(file.name, 0o644)
+  os.replace(file.name, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON, whole or not at all."""
+  text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+  write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes an npz, whole or not at all."""
+  write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def read_json(path: Path) -> Any:
+  """Reads JSON.
+
+  Raises:
+    InputError: naming the file, if it is not there or not whole.
+  """
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+  """Reads an npz; no pickles."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return dict(file)
+  except (OSError, ValueError, EOFError) as error:
+    raise InputError(f"{path} cannot be read: {error}") from None
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+  """Versions, device and commit: what a number was made with."""
+  versions = {}
+  for name in _PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      versions[name] = "not installed"
+  device = jax.devices()[0]
+  return {
+    "versions": versions,
+    "python": platform.python_version(),
+    "machine": f"{platform.system()} {platform.machine()}",
+    "cores": os.cpu_count(),
+    "device": f"{len(jax.devices())} x {device.device_kind}",
+    "backend": jax.default_backend(),
+    "commit": commit(),
+  }
+
+
+def commit() -> str:
+  """The commit of this code, with "+changes" if it was edited since."""
+
+  def git(*args):
+    return subprocess.run(
+      ["git", "-C", str(Path(__file__).parent), *args],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+
+  try:
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short=12", "HEAD") + "+changes" * bool(changed)
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+
+
+def claim(folder: Path, config: Mapping[str, Any]) -> None:
+  """Makes a folder the run of this config, or finds that it is.
+
+  Raises:
+    InputError: if it is the run of another config.
+  """
+  make_folder(folder)
+  path = folder / CONFIG
+  if not path.exists():
+    write_json(path, config)
+    return
+  there = flatten(read_json(path))
+  here = flatten(config)
+  names = sorted(there.keys() | here.keys())
+  differing = [n for n in names if there.get(n) != here.get(n)]
+  if differing:
+    shown = ", ".join(
+      f"{n} ({there.get(n)!r} there, {here.get(n)!r} now)"
+      for n in differing[:5]
+    )
+    raise InputError(
+      f"{folder} holds a run of another config: {shown}. Choose another"
+      " --workdir, or delete it."
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Nested dicts as one, with dotted names.
+
+  >>> flatten({"loss": {"name": "supcon"}, "seed": 0})
+  {'loss.name': 'supcon', 'seed': 0}
+  """
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+class Metrics:
+  """Appends records to metrics.jsonl, one JSON object a line."""
+
+  def __init__(self, folder: Path, last_step: int):
+    """Opens the file and drops what was written after `last_step`."""
+    self._path = folder / METRICS
+    kept = [r for r in read_metrics(folder) if r["step"] <= last_step]
+    lines = "".join(json.dumps(record) + "\n" for record in kept)
+    write_atomically(self._path, lambda file: file.write(lines.encode()))
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Appends one record; every value becomes a float."""
+    record = {"step": step} | {k: float(v) for k, v in values.items()}
+    with self._path.open("a") as file:
+      file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+  """The records of a run; a last line cut short by a kill is left out."""
+  path = folder / METRICS
+  if not path.exists():
+    return []
+  records = []
+  for line in path.read_text().splitlines():
+    try:
+      records.append(json.loads(line))
+    except ValueError:
+      break
+  return records

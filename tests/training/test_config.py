@@ -1,0 +1,79 @@
+"""Configs: overrides, checks, digests."""
+
+import pytest
+from tiny import tiny_config
+
+from metric_learning import LOSSES, InputError
+from metric_learning.training import base_config, config, override, validate
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_every_loss_has_a_valid_default_config(loss):
+  fields = {"loss.name": loss}
+  if loss in ("infonce", "ntxent"):
+    fields["data.images_per_class"] = 2
+  if loss == "contrastive_2005":
+    fields["normalize"] = "l2"
+  whole = override(base_config(), fields)
+  validate(whole)
+  assert set(whole.loss.keys()) == {"name", *LOSSES[loss].hyper}
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ({"loss.temprature": 0.1}, r"did you mean 'temperature'"),
+    ({"trian.steps": 1}, r"did you mean 'train'"),
+    ({"train.steps": "many"}, r"config.train.steps='many'"),
+    ({"loss.name": "tripplet"}, r"did you mean 'triplet'"),
+    ({"metric": "l3"}, r"Known: cosine, dot, l1, l2"),
+    ({"loss.temperature": -1.0}, r"temperature must be positive, got -1.0"),
+    ({"loss.name": "triplet", "metric": "dot"}, r"does not allow.*it allows"),
+    ({"optimizer.name": "adan"}, r"did you mean 'adam'"),
+    ({"optimizer.learning_rate": 0.0}, r"learning_rate must be positive"),
+    ({"train.save_every": 4}, r"save_every=4 must be a multiple"),
+    ({"train.steps": 0}, r"steps must be at least 1"),
+    ({"margin_unit": "metre"}, r"Known: absolute, initial_mean"),
+    ({"model.name": "conv5"}, r"did you mean 'conv"),
+    ({"loss.name": "infonce"}, r"images_per_class=2"),
+  ],
+)
+def test_bad_fields_are_refused_with_the_mend(overrides, message):
+  with pytest.raises(InputError, match=message):
+    validate(override(tiny_config(), overrides))
+
+
+def test_naming_a_loss_brings_its_own_defaults():
+  whole = override(tiny_config(), {"loss.name": "cosface", "loss.scale": 8.0})
+  assert whole.loss.to_dict() == {
+    "name": "cosface",
+    "margin": 0.35,
+    "scale": 8.0,
+  }
+
+
+def test_override_leaves_the_original_alone():
+  base = tiny_config()
+  before = config.digest(base)
+  override(base, {"loss.temperature": 0.5, "data.image_size": (4, 4)})
+  assert config.digest(base) == before
+
+
+def test_digest_changes_with_every_field():
+  base = tiny_config()
+  others = [
+    {"seed": 1},
+    {"loss.temperature": 0.5},
+    {"data.image_size": (4, 4)},
+    {"metric": "l1"},
+  ]
+  digests = {config.digest(override(base, o)) for o in others}
+  assert len(digests | {config.digest(base)}) == 5
+
+
+def test_traced_numbers_leave_out_what_selects_code():
+  whole = tiny_config(loss__name="contrastive")
+  assert config.traced_numbers(whole) == {
+    "loss.margin": 1.0,
+    "optimizer.learning_rate": 3e-3,
+  }

@@ -1,0 +1,276 @@
+"""The training loop: what it leaves, what it refuses, that it resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from metric_learning import InputError, data, evaluation
+from metric_learning.training import NotFiniteError, loop, records, train
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def splits():
+  return data.load(tiny_config().data)
+
+
+@pytest.fixture(scope="module")
+def finished(splits, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("finished") / "run"
+  return folder, train(tiny_config(), folder, splits=splits)
+
+
+def metrics_of(folder):
+  return (folder / records.METRICS).read_text()
+
+
+def test_a_run_leaves_its_files(finished):
+  folder, result = finished
+  names = {path.name for path in folder.iterdir()}
+  assert names >= {
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "embeddings.npz",
+    "result.json",
+    "train.log",
+  }
+  assert records.read_json(folder / "result.json") == result
+  environment = records.read_json(folder / "environment.json")
+  assert environment["versions"]["jax"] == jax.__version__
+
+
+def test_scores_are_those_of_the_embeddings_on_disk(finished):
+  folder, result = finished
+  arrays = records.read_arrays(folder / records.EMBEDDINGS)
+  again = evaluation.retrieval(
+    arrays["validation_embeddings"],
+    arrays["validation_labels"],
+    metric=result["metric"],
+  )
+  assert result["validation"]["own/map_at_r"] == again["map_at_r"]
+  assert not any("test" in name for name in result)
+
+
+def test_training_moves_the_score(splits, tmp_path):
+  config = tiny_config(
+    train__steps=60,
+    train__eval_every=60,
+    train__save_every=60,
+    optimizer__learning_rate=0.01,
+  )
+  start = train(
+    tiny_config(
+      train__steps=1,
+      train__eval_every=1,
+      train__save_every=1,
+      optimizer__learning_rate=1e-12,
+    ),
+    tmp_path / "start",
+    splits=splits,
+  )
+  end = train(config, tmp_path / "end", splits=splits)
+  score = "own/map_at_r"
+  assert end["validation"][score] > start["validation"][score] + 0.1
+  assert end["train"]["train/loss"] < start["train"]["train/loss"]
+
+
+def test_a_finished_run_is_left_as_it_is(finished, splits):
+  folder, result = finished
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+  assert train(tiny_config(), folder, splits=splits) == result
+  after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+  assert after == before
+
+
+def test_the_seed_fixes_everything(finished, splits, tmp_path):
+  folder, _ = finished
+  train(tiny_config(), tmp_path / "again", splits=splits)
+  train(tiny_config(seed=1), tmp_path / "other", splits=splits)
+  assert metrics_of(tmp_path / "again") == metrics_of(folder)
+  assert metrics_of(tmp_path / "other") != metrics_of(folder)
+
+
+def test_a_workdir_of_another_config_is_refused(finished, splits):
+  folder, _ = finished
+  with pytest.raises(InputError, match=r"seed \(0 there, 7 now\)"):
+    train(tiny_config(seed=7), folder, splits=splits)
+
+
+def test_a_batch_that_the_data_cannot_fill_writes_nothing(splits, tmp_path):
+  config = tiny_config(data__classes_per_batch=11)
+  with pytest.raises(InputError, match="11"):
+    train(config, tmp_path / "run", splits=splits)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(splits, tmp_path):
+  (tmp_path / "file").write_text("in the way")
+  with pytest.raises(InputError, match="cannot be written"):
+    train(tiny_config(), tmp_path / "file" / "run", splits=splits)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(splits, tmp_path):
+  config = tiny_config(
+    loss__name="contrastive_inverse",
+    normalize="none",
+    optimizer__name="sgd",
+    optimizer__learning_rate=1e30,
+  )
+  with pytest.raises(NotFiniteError, match=r"at step [23]: .*no checkpoint"):
+    train(config, tmp_path / "run", splits=splits)
+  assert not (tmp_path / "run" / records.RESULT).exists()
+
+
+def test_runs_that_differ_in_numbers_share_one_compilation(splits, tmp_path):
+  programs = set()
+  for margin in (0.1, 0.2, 0.3):
+    for rate in (1e-3, 1e-2):
+      config = tiny_config(
+        loss__name="triplet",
+        loss__margin=margin,
+        optimizer__learning_rate=rate,
+        train__steps=2,
+        seed=int(100 * margin),
+      )
+      train(config, tmp_path / f"{margin}-{rate}", splits=splits)
+      programs.add(loop.program_of(config, splits).step)
+  assert len(programs) == 1
+  assert programs.pop()._cache_size() == 1
+
+
+def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
+  overrides = dict(
+    loss__name="contrastive", margin_unit="initial_mean", loss__margin=2.0
+  )
+  config = tiny_config(**overrides)
+  result = train(config, tmp_path / "run", splits=splits)
+  # The mean over five seeds, from embeddings, in float64.
+  program = loop.program_of(config, splits)
+  chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
+  means = []
+  for seed in range(5):
+    state = program.init(seed, 10, {"loss.margin": 1.0})
+    points = loop.embed_images(
+      program, state, splits.train.images[chosen[:512]]
+    ).astype(float)
+    apart = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
+    means.append(apart[np.triu_indices(len(points), 1)].mean())
+  np.testing.assert_allclose(
+    result["initial_mean_distance"], np.mean(means), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    result["numbers"]["loss.margin"], 2 * np.mean(means), rtol=1e-5
+  )
+  other = tiny_config(**overrides, seed=9)
+  assert loop.numbers_of(other, splits) == result["numbers"]
+
+
+def test_learned_parts_train_at_their_own_rate(splits):
+  config = tiny_config(loss__name="norm_softmax", optimizer__loss_factor=0.0)
+  program = loop.program_of(config, splits)
+  numbers = loop.numbers_of(config, splits)
+  state = program.init(0, 10, numbers)
+  before = jax.tree.map(np.array, state["params"])
+  state, _ = program.step(
+    state,
+    0,
+    splits.train.images,
+    splits.train.labels,
+    np.arange(20, dtype=np.int32),
+    jax.random.key(0),
+    {k: np.float32(v) for k, v in numbers.items()},
+  )
+  after = jax.tree.map(np.array, state["params"])
+  frozen = jax.tree.map(np.array_equal, before["objective"], after["objective"])
+  moved = jax.tree.map(np.array_equal, before["model"], after["model"])
+  assert all(jax.tree.leaves(frozen))
+  assert not any(jax.tree.leaves(moved))
+
+
+def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
+  # The rate is so large that the last checkpoint is no better than the first.
+  config = tiny_config(
+    train__steps=20,
+    train__eval_every=2,
+    train__save_every=2,
+    optimizer__learning_rate=0.3,
+  )
+  result = train(config, tmp_path / "run", splits=splits)
+  scores = {
+    r["step"]: r["validation/own/map_at_r"]
+    for r in records.read_metrics(tmp_path / "run")
+    if "validation/own/map_at_r" in r
+  }
+  assert len(scores) == 10
+  best = max(scores, key=lambda step: (scores[step], step))
+  assert result["selected_step"] == best
+  assert result["validation_selected"]["own/map_at_r"] == scores[best]
+  exists = (tmp_path / "run" / records.SELECTED_EMBEDDINGS).exists()
+  assert exists == (best != 20)
+
+
+def _command(workdir):
+  return [
+    sys.executable,
+    "-m",
+    "experiments.train",
+    "--config=configs/digits.py",
+    f"--workdir={workdir}",
+    "--config.train.steps=400",
+    "--config.train.log_every=5",
+    "--config.train.eval_every=20",
+    "--config.train.save_every=20",
+  ]
+
+
+def test_killed_and_resumed_equals_never_killed(tmp_path):
+  env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+  quiet = dict(
+    cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  killed, whole = tmp_path / "killed", tmp_path / "whole"
+  process = subprocess.Popen(_command(killed), **quiet)
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline and process.poll() is None:
+    if (killed / "metrics.jsonl").exists() and any(
+      '"step": 1' in line for line in metrics_of(killed).splitlines()[8:]
+    ):
+      break
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (killed / "result.json").exists()
+  reached = records.read_metrics(killed)[-1]["step"]
+  assert 0 < reached < 400
+  subprocess.run(_command(killed), check=True, **quiet)
+  subprocess.run(_command(whole), check=True, **quiet)
+  assert metrics_of(killed) == metrics_of(whole)
+  log = (killed / "train.log").read_text()
+  resumed = [line for line in log.splitlines() if "from step" in line]
+  assert len(resumed) == 2
+  assert "from step 0:" not in resumed[1]
+  a, b = (records.read_arrays(f / records.EMBEDDINGS) for f in (killed, whole))
+  np.testing.assert_array_equal(a["test_embeddings"], b["test_embeddings"])
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+  metrics = records.Metrics(tmp_path, 0)
+  metrics.write(1, {"a": 1.0})
+  with (tmp_path / records.METRICS).open("a") as file:
+    file.write('{"step": 2, "a"')
+  assert records.read_metrics(tmp_path) == [{"step": 1, "a": 1.0}]
+  records.Metrics(tmp_path, 1).write(2, {"a": 2.0})
+  lines = metrics_of(tmp_path).splitlines()
+  assert [json.loads(line)["step"] for line in lines] == [1, 2]
