@@ -35,7 +35,11 @@ def get_config(loss: str = "contrastive_2005"):
     "own/frr_at_far_0.05",
     "own/recall_at_1",
   )
-  return with_loss(config, loss).lock()
+  with_loss(config, loss)
+  if loss == "contrastive_2005":
+    # The largest L1 distance of 50 outputs between -1 and 1.
+    config.loss.upper_bound = 100.0
+  return config.lock()
 
 
 SWEEPS = {}

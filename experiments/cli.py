@@ -3,7 +3,6 @@
 import errno
 import importlib.util
 import logging
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +12,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from metric_learning.errors import InputError
-from metric_learning.figures import draw_study
-from metric_learning.study import read_study, write_tables
+from metric_learning.errors import InputError, check_choice
 from metric_learning.training import NotFiniteError
 
 
@@ -66,6 +63,10 @@ def _config_argument() -> str:
 
 def report(folder: Path) -> None:
   """Writes and prints the table, draws the figures, says where they lie."""
+  # Plotting is slow to import, and nothing but a report needs it.
+  from metric_learning.figures import draw_study
+  from metric_learning.study import read_study, write_tables
+
   study = read_study(folder)
   tables = write_tables(study)
   print("\n" + tables[0].read_text())
@@ -118,32 +119,17 @@ def _stop(message: str, status: int = 2) -> NoReturn:
 
 
 def _explain(error: Exception) -> str:
-  """The message of a flag that does not fit, with the fields that there are."""
-  text = str(error.args[0] if error.args else error).strip("'\"")
-  text = text.replace("\\'", "'").replace("\\n", "; ").replace("\n", "; ")
-  missing = re.match(r"'(\w+)'", text)
-  if missing is None:
-    return text.removeprefix("flag ")
-  name = missing.group(1)
-  fields = [
-    argument.lstrip("-").split("=")[0]
-    for argument in sys.argv
-    if re.match(rf"--?config\.(\w+\.)*{name}\b", argument)
-  ]
-  where = fields[0] if fields else name
-  near = re.search(r'Did you mean "(\w+)"', text)
-  hint = f"; did you mean {near.group(1)!r}?" if near else "."
-  return f"--{where}: there is no such field{hint}{_siblings(where, name)}"
-
-
-def _siblings(where: str, name: str) -> str:
-  """The fields beside a missing one, read from the config as it is loaded."""
+  """Why the flags do not fit; for a missing field, those that there are."""
   try:
-    inside = config_module().get_config(*_config_argument().split(":")[1:])
-    for part in where.split(".")[1:]:
-      if part == name:
-        break
-      inside = inside[part]
-    return f" Known: {', '.join(sorted(inside.keys()))}."
-  except (AttributeError, KeyError, TypeError, OSError):
-    return ""
+    config = config_module().get_config(*_config_argument().split(":")[1:])
+    for argument in sys.argv[1:]:
+      flag = argument.lstrip("-").partition("=")[0]
+      inside, path = config, "--config"
+      for part in flag.split(".")[1:] if flag.startswith("config.") else ():
+        check_choice(f"field in {path}:", part, inside.keys())
+        inside, path = inside[part], f"{path}.{part}"
+  except InputError as better:
+    return str(better)
+  except (AttributeError, OSError):
+    pass
+  return str(error).removeprefix("flag ")

@@ -21,7 +21,9 @@ class Interval(NamedTuple):
     return (self.high - self.low) / 2
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def t_interval(
+  values: Sequence[float] | np.ndarray, confidence: float = 0.95
+) -> Interval:
   """Mean ± t · s / √n over independent repetitions.
 
   With one value the interval is unknown: NaN, not zero.

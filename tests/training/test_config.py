@@ -1,10 +1,10 @@
 """Configs: overrides, checks, digests."""
 
 import pytest
-from tiny import tiny_config
 
 from metric_learning import LOSSES, InputError
 from metric_learning.training import base_config, config, override, validate
+from tests.tiny import tiny_config
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))

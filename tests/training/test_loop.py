@@ -11,10 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_config
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.training import NotFiniteError, loop, records, train
+from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
 

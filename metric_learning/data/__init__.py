@@ -1,0 +1,84 @@
+"""Data sets cut into class-disjoint or image-disjoint parts, by name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from metric_learning.data import (
+  att_faces,
+  digits,
+  fashion_mnist,
+  files,
+  glyphs,
+  image_folder,
+)
+from metric_learning.data.base import (
+  PROTOCOLS,
+  Dataset,
+  Splits,
+  select,
+  subset,
+)
+from metric_learning.errors import InputError, check_choice
+
+__all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
+
+DATASETS: dict[str, Callable[[Any, int], Splits]] = {
+  "att_faces": att_faces.load,
+  "digits": digits.load,
+  "fashion_mnist": fashion_mnist.load,
+  "glyphs": glyphs.load,
+  "image_folder": image_folder.load,
+}
+
+
+def load(config: Any, seed: int = 0) -> Splits:
+  """Loads the data set that `config` describes, cut into its three parts.
+
+  `config` has these attributes: `name`; `data_dir`, "" for none; `split`, a
+  name that the data set knows; `split_seed` and `fold`, which with the split
+  fix who is in which part; `image_size`, (height, width), or () for the native
+  size; `protocol`, "open-set" or "closed-set", which the split must obey.
+
+  >>> from types import SimpleNamespace
+  >>> splits = load(SimpleNamespace(
+  ...   name="digits", data_dir="", split="images", split_seed=0, fold=0,
+  ...   image_size=(4, 4), protocol="closed-set",
+  ... ))
+  >>> [part.images.shape for part in (splits.train, splits.test)]
+  [(1078, 4, 4, 1), (360, 4, 4, 1)]
+
+  Args:
+    config: what to load; `InputError` says what in it cannot be used.
+    seed: of images that a computer draws (`glyphs`); the published set has
+      0. Real images do not depend on it. It is not the seed of a run.
+  """
+  check_choice("data set", config.name, DATASETS)
+  check_choice("protocol", config.protocol, PROTOCOLS)
+  size = _checked_size(config.image_size)
+  splits = DATASETS[config.name](config, seed)
+  if splits.protocol != config.protocol:
+    raise InputError(
+      f"split {config.split!r} of {config.name} is {splits.protocol}, but the "
+      f"config says protocol={config.protocol!r}; change one of the two."
+    )
+  parts = (splits.train, splits.validation, splits.test)
+  return Splits(*(_resized(part, size) for part in parts), splits.protocol)
+
+
+def _checked_size(size: Any) -> tuple[int, ...]:
+  if not isinstance(size, tuple | list) or not (
+    len(size) == 0
+    or (len(size) == 2 and all(type(side) is int and side > 0 for side in size))
+  ):
+    raise InputError(
+      f"image_size={size!r}: give (height, width), two positive integers, or "
+      "() for the native size."
+    )
+  return tuple(size)
+
+
+def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
+  if not size or dataset.images.shape[1:3] == size:
+    return dataset
+  return dataclasses.replace(dataset, images=files.resize(dataset.images, size))

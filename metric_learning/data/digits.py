@@ -1,0 +1,27 @@
+"""`digits`: 1,797 handwritten digits of 8×8 pixels that scikit-learn ships.
+
+Closed-set only: training on five of ten digits makes the other five harder to
+tell apart, not easier.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from metric_learning.data import base
+
+
+def load(config: Any, seed: int = 0) -> base.Splits:
+  """Loads the digits by split "images": 60, 20 and 20 % of each class."""
+  del seed  # nothing is drawn
+  from sklearn.datasets import load_digits
+
+  base.check_split(config, {"images": 1})
+  digits = load_digits()
+  dataset = base.Dataset(
+    "digits",
+    np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None],
+    digits.target.astype(np.int32),
+    tuple("0123456789"),
+  )
+  return base.random_images(dataset, config.split_seed)

@@ -1,0 +1,50 @@
+"""How far a mean over queries could move with other classes."""
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+def class_bootstrap(
+  per_query_values: Float[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, " n"],
+  *,
+  num_samples: int = 1000,
+  seed: int = 0,
+  confidence: float = 0.95,
+) -> tuple[float, float]:
+  """Percentile interval of a mean over queries, from resampled classes.
+
+  Classes are drawn with replacement, as many as there are, each with all its
+  queries; the interval holds the middle `confidence` of the means. Images of
+  one class are alike, so resampling single queries would promise too much.
+  The interval is about other test classes, not about other training seeds.
+
+  NaN values (lone queries) are left out. With fewer than two classes there is
+  nothing to resample, and both ends are NaN.
+
+  >>> values, labels = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0, 0, 1, 1])
+  >>> class_bootstrap(values, labels)  # both classes, or one of them twice
+  (0.0, 1.0)
+
+  Args:
+    per_query_values: as `retrieval_per_query` returns them.
+    labels: the class of each query.
+    num_samples: how many times the classes are drawn.
+    seed: fixes the draws.
+    confidence: share of the means inside the interval.
+  """
+  values, labels = np.asarray(per_query_values, np.float64), np.asarray(labels)
+  known = ~np.isnan(values)
+  classes, index = np.unique(labels[known], return_inverse=True)
+  if len(classes) < 2:
+    return float("nan"), float("nan")
+  sums = np.bincount(index, values[known])
+  counts = np.bincount(index)
+  rng = np.random.default_rng(seed)
+  times = rng.multinomial(
+    len(classes), np.full(len(classes), 1 / len(classes)), size=num_samples
+  )
+  means = (times @ sums) / (times @ counts)
+  tail = 50 * (1 - confidence)
+  low, high = np.percentile(means, [tail, 100 - tail])
+  return float(low), float(high)

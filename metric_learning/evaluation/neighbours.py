@@ -1,0 +1,244 @@
+"""Nearest neighbours under a metric, with one rule for ties.
+
+References are ranked by (distance, position), where position is one shuffle of
+the references that does not depend on labels: files sorted by class cannot
+help a model whose embeddings coincide. Distances are exact float32
+differences, computed in square tiles of one size, so that one compilation
+serves every data set of a metric and dimension; at no time does the whole
+matrix exist. A tile's distances become integers that sort alike: then
+(distance, position) is one 64-bit key, and a plain partition obeys the rule.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from metric_learning.distances import METRICS, pairwise
+from metric_learning.errors import InputError, check_choice
+
+# Queries and references of one tile. 512 x 512 float32 numbers stay in a
+# CPU's cache; an accelerator wants fewer and larger pieces.
+_CPU_TILE = 512
+_ACCELERATOR_TILE = 2048
+
+# The code of a reference that must not be found: later than infinity.
+_HIDDEN = np.int32(2**31 - 1)
+
+
+def check_metric(metric: str) -> None:
+  """Raises `InputError` unless the metric ranks embeddings as they are."""
+  check_choice("metric", metric, METRICS)
+  if metric == "mahalanobis":
+    raise InputError(
+      "metric 'mahalanobis' has a learned factor L and is the l2 distance of "
+      "L x: score embeddings @ L.T under 'l2'."
+    )
+
+
+def check_embeddings(
+  name: str, embeddings: Float[np.ndarray | Array, "n d"]
+) -> Float[np.ndarray, "n d"]:
+  """Returns the embeddings as a float32 NumPy array.
+
+  Raises:
+    InputError: if a number is not finite: such a row has no neighbours.
+  """
+  embeddings = np.asarray(embeddings, np.float32)
+  finite = np.isfinite(embeddings).all(axis=1)
+  if not finite.all():
+    raise InputError(
+      f"{name}: {np.count_nonzero(~finite)} of {len(finite)} rows hold NaN or "
+      f"infinity (the first is row {np.argmin(finite)}). The training that "
+      "made them diverged: lower the learning rate, or score a checkpoint "
+      "from before."
+    )
+  return embeddings
+
+
+def check_labels(
+  name: str, labels: Int[np.ndarray | Array, " _"], count: int
+) -> Int[np.ndarray, " n"]:
+  """Returns the labels as a NumPy array.
+
+  Raises:
+    InputError: if there is not one for each of `count` embeddings.
+  """
+  labels = np.asarray(labels)
+  if labels.shape != (count,):
+    raise InputError(
+      f"{name}: shape {labels.shape} does not fit {count} embeddings; give "
+      f"one integer for each, shape ({count},)."
+    )
+  return labels
+
+
+def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
+  """The fixed order of references that decides between equal distances."""
+  return np.random.default_rng(0).permutation(num_references)
+
+
+@functools.partial(jax.jit, static_argnames="metric")
+def _tile_codes(
+  metric: str,
+  queries: Float[Array, "n d"],
+  references: Float[Array, "m d"],
+  hidden: Int[Array, " n"],
+  count: Int[Array, ""],
+) -> Int[Array, "n m"]:
+  """Integers that sort as the distances do, for one tile.
+
+  Hides column `hidden[i]` of row i, and the padding from `count` on.
+  """
+  distances = pairwise(metric, queries, references, exact=True)
+  distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
+  bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
+  # As integers, positive floats are in order and negative ones in reverse.
+  codes = jnp.where(bits < 0, bits ^ _HIDDEN, bits)
+  column = jnp.arange(codes.shape[1])
+  hide = (column == hidden[:, None]) | (column >= count)
+  return jnp.where(hide, _HIDDEN, codes)
+
+
+def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+  """The distances that codes stand for.
+
+  >>> decode(np.array([0, 0x3F800000], np.int32))  # the bits of 0 and 1
+  array([0., 1.], dtype=float32)
+  """
+  codes = np.asarray(codes, np.int32)
+  return np.where(codes < 0, codes ^ _HIDDEN, codes).view(np.float32)
+
+
+def code_blocks(
+  metric: str,
+  queries: Float[np.ndarray, "n d"],
+  references: Float[np.ndarray, "m d"],
+  own: Int[np.ndarray, " n"] | None = None,
+) -> Iterator[tuple[slice, Int[Array, "b c"]]]:
+  """Yields blocks of queries with the codes of all their distances.
+
+  A block is a slice of the queries and their codes, one column per reference
+  and then padding, which is hidden. Memory: two blocks, each of 4 bytes x
+  references x tile size.
+
+  Args:
+    metric: a name in `METRICS`.
+    queries: rows that look for neighbours.
+    references: rows among which they look.
+    own: position of each query among the references; that column is hidden.
+
+  Raises:
+    InputError: for an unknown metric.
+  """
+  check_metric(metric)
+  tile = _CPU_TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
+  if own is None:
+    own = np.full(len(queries), -1)
+  pieces = [
+    (start, jnp.asarray(_pad(references[start : start + tile], tile)))
+    for start in range(0, len(references), tile)
+  ]
+  ready = None
+  for first in range(0, len(queries), tile):
+    rows = slice(first, min(first + tile, len(queries)))
+    block = jnp.asarray(_pad(queries[rows], tile))
+    hidden = _pad(own[rows], tile)
+    codes = [
+      _tile_codes(
+        metric,
+        block,
+        piece,
+        jnp.asarray(hidden - start, jnp.int32),
+        jnp.asarray(len(references) - start, jnp.int32),
+      )
+      for start, piece in pieces
+    ]
+    # One block ahead: JAX computes while the caller looks at the last one.
+    if ready is not None:
+      yield ready
+    ready = rows, jnp.concatenate(codes, axis=1)[: rows.stop - first]
+  if ready is not None:
+    yield ready
+
+
+def _pad(rows: np.ndarray, length: int) -> np.ndarray:
+  width = [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+  return np.pad(rows, width)
+
+
+def nearest(
+  codes: Int[Array, "b c"], k: int
+) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
+  """The k smallest codes of each row, ordered by (code, position).
+
+  >>> nearest(jnp.array([[7, 3, 3, 1]]), 2)
+  (array([[3, 1]]), array([[1, 3]]...))
+
+  Returns:
+    positions, and codes there.
+  """
+  if jax.default_backend() != "cpu":
+    # Takes the lower position first among equals. Too slow on a CPU.
+    negated, positions = jax.lax.top_k(~codes, k)
+    return np.asarray(positions, np.int64), ~np.asarray(negated)
+  columns = np.arange(codes.shape[1])
+  keys = np.empty((len(codes), k), np.int64)
+  # Row by row: one row of keys fits the fastest cache.
+  for i, row in enumerate(np.asarray(codes)):
+    key = (row.astype(np.int64) << 32) | columns
+    key.partition(k - 1)
+    keys[i] = np.sort(key[:k])
+  return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
+
+
+def neighbours(
+  queries: Float[np.ndarray | Array, "n d"],
+  references: Float[np.ndarray | Array, "m d"],
+  k: int,
+  *,
+  metric: str = "l2",
+  exclude_self: bool = False,
+) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+  """The k nearest references of each query, nearest first.
+
+  Equal distances are ordered by one fixed shuffle of the references. With
+  `exclude_self`, query i *is* reference i and is left out by its index, not
+  because its distance is zero.
+
+  >>> points = np.array([[0.0], [1.0], [3.0]])
+  >>> neighbours(points, points, 1, exclude_self=True)
+  (array([[1], [0], [1]]), array([[1.], [1.], [2.]], dtype=float32))
+
+  Returns:
+    indices of the references, and distances.
+
+  Raises:
+    InputError: for an unknown metric, embeddings that are not finite, or k
+      outside 1 to the number of references that a query can find.
+  """
+  queries = check_embeddings("queries", queries)
+  references = check_embeddings("references", references)
+  if exclude_self and len(queries) != len(references):
+    raise InputError(
+      f"exclude_self: query i must be reference i, but there are "
+      f"{len(queries)} queries and {len(references)} references."
+    )
+  available = len(references) - exclude_self
+  if not 1 <= k <= available:
+    raise InputError(
+      f"k={k}: each query can find {available} references; choose k from 1 "
+      f"to {available}."
+    )
+  order = shuffled(len(references))
+  own = np.argsort(order) if exclude_self else None
+  indices = np.empty((len(queries), k), np.int64)
+  distances = np.empty((len(queries), k), np.float32)
+  for rows, codes in code_blocks(metric, queries, references[order], own):
+    positions, found = nearest(codes, k)
+    indices[rows] = order[positions]
+    distances[rows] = decode(found)
+  return indices, distances

@@ -1,0 +1,153 @@
+"""Tuning curves: the validation score against the number that was tuned."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from metric_learning.distances import METRICS
+from metric_learning.figures.style import (
+  BLACK,
+  heading,
+  legend_below,
+  line_style,
+  panels,
+  styled,
+  thinned,
+)
+from metric_learning.losses import LOSSES
+from metric_learning.study.results import Cell, Setting, Study
+from metric_learning.study.tables import cell_name
+
+# A panel: its title, the tuned field, and the cell of each metric.
+Panel = tuple[str, str, dict[str, Cell]]
+
+
+@styled
+def tuning_curves(study: Study) -> Figure | None:
+  """The mean score of each value that was tried, with its 95 % interval.
+
+  One panel for each loss and tuned field, one line for each metric; of several
+  tuned fields, the others have their chosen values. None if no field had two
+  values. A setting that diverged is a cross on the axis.
+  """
+  found = _panels(study)
+  if not found:
+    return None
+  figure, axes = panels(len(found), height=1.9, narrowest=4.5, sharey=True)
+  metrics = [m for m in METRICS if any(m in cells for *_, cells in found)]
+  for axis, (title, field, cells) in zip(axes, found, strict=True):
+    for index, metric in enumerate(metrics):
+      if metric in cells:
+        shift = 3 * (index - (len(metrics) - 1) / 2)
+        _draw(axis, cells[metric], field, line_style(index), shift)
+    _axis_of(axis, field, list(cells.values()))
+    axis.set_title(title)
+    if axis.get_subplotspec().is_first_col():
+      axis.set_ylabel(study.config["eval"]["select"])
+  handles = {m: Line2D([], [], **line_style(i)) for i, m in enumerate(metrics)}
+  handles["chosen"] = Line2D([], [], linestyle="none", **_RING)
+  legend_below(figure, handles)
+  heading(figure, "Validation score of each tuned value, with 95 % intervals")
+  return figure
+
+
+_RING = {
+  "marker": "o",
+  "markersize": 9,
+  "markerfacecolor": "none",
+  "markeredgecolor": BLACK,
+}
+
+
+def _panels(study: Study) -> list[Panel]:
+  grouped: dict[tuple[str, str], dict[str, Cell]] = {}
+  for cell in study.cells:
+    runs = [run for setting in cell.settings for run in setting.runs]
+    if not runs:
+      continue
+    for field in cell.chosen.tuned:
+      if len(slice_through_chosen(cell, field)) > 1:
+        rest = {k: v for k, v in cell.name.items() if k != "metric"}
+        title = cell_name(cell._replace(name=rest))
+        title = title or str(runs[0].row.config.loss.name)
+        cells = grouped.setdefault((title, field), {})
+        cells[runs[0].result["metric"]] = cell
+  return [(*key, cells) for key, cells in grouped.items()]
+
+
+def slice_through_chosen(cell: Cell, field: str) -> list[Setting]:
+  """Settings that differ from the chosen one in this field only, in order."""
+
+  def others(setting: Setting):
+    return {k: v for k, v in setting.tuned.items() if k != field}
+
+  found = [s for s in cell.settings if others(s) == others(cell.chosen)]
+  return sorted(found, key=lambda setting: setting.tuned[field])
+
+
+def _draw(axis: Axes, cell: Cell, field: str, style: dict, shift: float):
+  """One line, its marks moved aside by `shift` points so that bars show."""
+  settings = slice_through_chosen(cell, field)
+  kept = [s for s in settings if np.isfinite(s.validation.mean)]
+  x = [s.tuned[field] for s in kept]
+  means = np.array([s.validation.mean for s in kept])
+  ends = np.array([[s.validation.low, s.validation.high] for s in kept])
+  aside = ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
+  place = axis.transData + aside
+  bars = np.nan_to_num(np.abs(ends - means[:, None])).T  # unknown: no bar
+  axis.errorbar(x, means, bars, **style, capsize=2, transform=place)
+  chosen = cell.chosen
+  if chosen in kept:
+    at = chosen.tuned[field], chosen.validation.mean
+    axis.plot(*at, **_RING, transform=place, zorder=3)
+  axis.plot(
+    [s.tuned[field] for s in settings if s not in kept],
+    [0.0] * (len(settings) - len(kept)),
+    linestyle="none",
+    marker="x",
+    color=style["color"],
+    transform=axis.get_xaxis_transform() + aside,
+    clip_on=False,
+  )
+
+
+def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:
+  """Ticks at the values that were tried, and their unit."""
+  values = sorted({s.tuned[field] for c in cells for s in c.settings})
+  if is_geometric(values):
+    axis.set_xscale("log")
+  ticks = thinned(values)
+  axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+  axis.xaxis.set_minor_locator(NullLocator())
+  axis.margins(x=0.12)
+  axis.set_xlabel(_unit(field, cells[0]))
+
+
+def is_geometric(values: Sequence[float]) -> bool:
+  """Whether sorted values, three or more, grow by one factor.
+
+  >>> is_geometric([0.1, 0.2, 0.4]), is_geometric([0.1, 0.2, 0.3])
+  (True, False)
+  """
+  if len(values) < 3 or values[0] <= 0:
+    return False
+  steps = np.diff(np.log(values))
+  return bool(np.allclose(steps, steps[0], rtol=0.05))
+
+
+def _unit(field: str, cell: Cell) -> str:
+  """The field's name, and its unit where that is not its own.
+
+  As in the tables, d̄ is the mean distance at initialisation.
+  """
+  run = next(run for setting in cell.settings for run in setting.runs)
+  config, name = run.row.config, field.split(".")[-1]
+  is_scaled = field in [f"loss.{x}" for x in LOSSES[config.loss.name].scaled]
+  if is_scaled and config.margin_unit == "initial_mean":
+    return f"{name} / d̄"
+  return name.replace("_", " ")

@@ -1,0 +1,65 @@
+"""Pair laws: what a pair costs at each distance."""
+
+import inspect
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from metric_learning.figures.style import (
+  BLUE,
+  PURPLE,
+  VERMILION,
+  heading,
+  legend_below,
+  panels,
+  styled,
+)
+from metric_learning.losses import PAIR_LAWS
+
+FARTHEST = 2.0  # Q, the upper bound of the distance where a law wants one
+MARGIN = 1.0
+_HIGHEST = 3.0
+_MARK: dict[str, Any] = {"color": PURPLE, "linestyle": ":"}
+
+
+@styled
+def pair_laws() -> Figure:
+  """Attraction and repulsion of every law: margin 1, other numbers default.
+
+  The vertical axis ends at 3: some repulsions do not.
+  """
+  figure, axes = panels(
+    len(PAIR_LAWS), height=1.9, columns=3, sharex=True, sharey=True
+  )
+  # The first is not quite 0, where a repulsion may jump.
+  d = np.linspace(1e-6, FARTHEST, 401)
+  for axis, (name, law) in zip(axes, PAIR_LAWS.items(), strict=True):
+    given = _numbers(law)
+    attract, repel = law(jnp.asarray(d), **given)
+    (same,) = axis.plot(d, attract, color=BLUE)
+    (different,) = axis.plot(d, repel, color=VERMILION, linestyle="--")
+    handles = {"same class: attract": same, "different: repel": different}
+    if any(number.endswith("margin") for number in given):
+      axis.axvline(MARGIN, **_MARK)
+    axis.set(title=name, xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
+    if axis.get_subplotspec().is_first_col():
+      axis.set_ylabel("cost of a pair")
+    if axis.get_subplotspec().is_last_row():
+      axis.set_xlabel("distance")
+  legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
+  heading(figure, f"Pair laws: margin {MARGIN:g}, upper bound {FARTHEST:g}")
+  return figure
+
+
+def _numbers(law) -> dict[str, Any]:
+  """The margin and the bound, for a law that has them."""
+  ours = {
+    "margin": MARGIN,
+    "negative_margin": MARGIN,
+    "upper_bound": FARTHEST,
+  }
+  named = inspect.signature(law).parameters
+  return {name: value for name, value in ours.items() if name in named}

@@ -1,0 +1,146 @@
+"""Embedding maps: the spaces of several runs side by side, on one scale."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+
+from metric_learning.distances import pairwise
+from metric_learning.figures.spaces import Space
+from metric_learning.figures.style import (
+  heading,
+  legend_below,
+  panels,
+  point_style,
+  styled,
+)
+
+MOST_CLASSES = 10
+MOST_OF_A_CLASS = 50
+
+
+@styled
+def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
+  """Maps of some spaces, classes told apart by colour and marker.
+
+  Embeddings of one or two dimensions are drawn as they are; if any has more,
+  all are drawn by t-SNE of the distances under their own metric, with a fixed
+  seed. All panels have the same limits. Of many classes the ten largest are
+  drawn (of equals, the first), of many images of a class the first 50. `part`
+  is a word for the title, such as "test".
+  """
+  flat = all(space.embeddings.shape[1] <= 2 for space in spaces)
+  place = _pad_to_plane if flat else tsne
+  figure, axes = panels(len(spaces), height=2.0, sharex=flat, sharey=flat)
+  shown = [_shown(space.labels) for space in spaces]
+  places = [
+    place(space.embeddings[rows], space.metric)
+    for space, rows in zip(spaces, shown, strict=True)
+  ]
+  limits = _square(np.concatenate(places))
+  legends = []
+  for axis, space, rows, points in zip(
+    axes, spaces, shown, places, strict=True
+  ):
+    legends.append(_scatter(axis, points, space.labels[rows], space))
+    axis.set(title=space.title, box_aspect=1, **limits)
+    if not flat:
+      axis.set(xticks=[], yticks=[])
+  # Spaces of other test classes give a marker another meaning in each panel.
+  if all(list(legend) == list(legends[0]) for legend in legends):
+    legend_below(figure, legends[0], columns=min(5, len(legends[0])))
+  heading(figure, _title(spaces[0], shown[0], flat, part))
+  return figure
+
+
+def tsne(
+  embeddings: Float[np.ndarray, "n d"], metric: str = "l2", seed: int = 0
+) -> Float[np.ndarray, "n 2"]:
+  """A plane in which neighbours under a metric stay neighbours; centred on 0.
+
+  Its axes and its scale mean nothing, and neither do long distances.
+
+  Source: van der Maaten, Hinton, JMLR 2008.
+  """
+  distances = np.array(pairwise(metric, embeddings, embeddings, exact=True))
+  distances -= distances.min()  # a dot product enters negated
+  centred = embeddings - embeddings.mean(axis=0)
+  u, scale, _ = np.linalg.svd(centred, full_matrices=False)
+  start = _pad_to_plane((u * scale)[:, :2])
+  # Starts small and in the plane of largest variance, as its authors advise.
+  start *= 1e-4 / max(float(start.std(axis=0).max()), 1e-30)
+  # Exact, since the sums of the approximate method depend on the threads.
+  method = TSNE(
+    metric="precomputed",
+    method="exact",
+    init=start.astype(np.float32),
+    perplexity=min(15.0, (len(embeddings) - 1) / 3),
+    random_state=seed,
+  )
+  points = method.fit_transform(distances)
+  return points - points.mean(axis=0)
+
+
+def _pad_to_plane(
+  points: Float[np.ndarray, "n d"], metric: str = ""
+) -> Float[np.ndarray, "n 2"]:
+  """Points of one dimension lie on a line of the plane."""
+  del metric
+  return np.pad(points, [(0, 0), (0, 2 - points.shape[1])])
+
+
+def _shown(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+  """The indices of the images that are drawn.
+
+  >>> _shown(np.array([2, 2, *range(20)])).tolist()  # 2 is largest, then 0, 1
+  [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+  """
+  classes, sizes = np.unique(labels, return_counts=True)
+  largest = classes[np.argsort(-sizes, kind="stable")[:MOST_CLASSES]]
+  rows = [np.flatnonzero(labels == c)[:MOST_OF_A_CLASS] for c in largest]
+  return np.sort(np.concatenate(rows))
+
+
+def _square(points: Float[np.ndarray, "n 2"]) -> dict[str, tuple[float, float]]:
+  """Limits of one length on both axes that hold all points, with some air.
+
+  >>> _square(np.array([[0.0, 0.0], [1.0, 2.0]]))
+  {'xlim': (-0.6..., 1.6...), 'ylim': (-0.1..., 2.1...)}
+  """
+  low, high = points.min(axis=0), points.max(axis=0)
+  middle = (low + high) / 2
+  # All points in one place are a place, too.
+  half = 0.55 * float(np.max(high - low)) or 1.0
+  x, y = map(float, middle)
+  return {"xlim": (x - half, x + half), "ylim": (y - half, y + half)}
+
+
+def _scatter(
+  axis: Axes,
+  points: Float[np.ndarray, "n 2"],
+  labels: Int[np.ndarray, " n"],
+  space: Space,
+) -> dict[str, Any]:
+  """Draws one class after another; the markers by the classes' names."""
+  return {
+    space.name_of(label): axis.scatter(
+      *points[labels == label].T, s=12, linewidth=0.7, **point_style(index)
+    )
+    for index, label in enumerate(np.unique(labels))
+  }
+
+
+def _title(space: Space, rows, flat: bool, part: str) -> str:
+  classes, drawn = np.unique(space.labels), np.unique(space.labels[rows])
+  what = f"{part} embeddings of ".capitalize() if part else "Embeddings of "
+  if len(drawn) < len(classes):
+    what += f"the {len(drawn)} largest of {len(classes)} classes"
+  else:
+    what += f"{len(drawn)} classes"
+  if flat:
+    return f"{what}, as they are, on one scale"
+  return f"{what}: t-SNE of distances under their own metric, on one scale"

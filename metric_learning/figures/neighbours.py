@@ -1,0 +1,118 @@
+"""Nearest neighbours in pictures, and which classes they mix up."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from matplotlib.figure import Figure
+
+from metric_learning import evaluation
+from metric_learning.figures.spaces import Space
+from metric_learning.figures.style import (
+  BLACK,
+  BLUE,
+  VERMILION,
+  heading,
+  styled,
+)
+
+
+@styled
+def neighbour_strip(
+  space: Space,
+  images: UInt8[np.ndarray, "n h w c"],
+  queries: Sequence[int] | Int[np.ndarray, " q"],
+  k: int = 8,
+) -> Figure:
+  """A row of pictures for each query: itself, then its k nearest neighbours.
+
+  `images[i]` is what `space.embeddings[i]` embeds. Under a neighbour is its
+  distance.
+  """
+  queries = np.asarray(queries)
+  found, distances = _neighbours(space, k)
+  figure = Figure(
+    figsize=(0.75 * (k + 1), 1.0 * len(queries) + 0.4), layout="constrained"
+  )
+  rows = figure.subplots(len(queries), k + 1, squeeze=False)
+  for query, axes in zip(queries, rows, strict=True):
+    _picture(axes[0], images[query], space.name_of(space.labels[query]))
+    _frame(axes[0], BLACK, "-")
+    for axis, other, distance in zip(
+      axes[1:], found[query], distances[query], strict=True
+    ):
+      _picture(axis, images[other], f"{distance:.2f}")
+      if space.labels[other] == space.labels[query]:
+        _frame(axis, BLUE, "-")
+      else:
+        _frame(axis, VERMILION, ":")
+  heading(
+    figure,
+    f"{space.title}: an image and its {k} nearest neighbours with their"
+    f" {space.metric} distances; dotted frame: another class",
+  )
+  return figure
+
+
+@styled
+def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
+  """Whose images are the k nearest neighbours of the hardest classes.
+
+  A row is a class, its numbers shares of its images' neighbours. The hardest
+  are those with the smallest share of their own.
+  """
+  shares, classes = confusion_of(space, k)
+  hard = np.argsort(np.diag(shares), kind="stable")[:most]
+  table = shares[np.ix_(hard, hard)]
+  table = np.column_stack([table, shares[hard].sum(axis=1) - table.sum(axis=1)])
+  names = [space.name_of(label) for label in classes[hard]]
+  side = 0.42 * len(hard)
+  figure = Figure(figsize=(side + 1.6, side + 1.4), layout="constrained")
+  axis = figure.subplots()
+  axis.imshow(table, cmap="Greys", vmin=0, vmax=1)
+  for (i, j), value in np.ndenumerate(table):
+    if value >= 0.005:
+      shade = "white" if value > 0.5 else "black"
+      axis.text(j, i, f"{value:.2f}", color=shade, ha="center", va="center")
+  turned = 90 if max(map(len, names)) > 3 else 0
+  axis.set_xticks(range(len(hard) + 1), [*names, "other"], rotation=turned)
+  axis.set_yticks(range(len(hard)), names)
+  axis.set(xlabel="class of the nearest neighbour", ylabel="class")
+  axis.spines[:].set_visible(True)
+  heading(figure, f"{space.title}: the {len(hard)} hardest classes")
+  return figure
+
+
+def confusion_of(space: Space, k: int = 1):
+  """Shares of the k nearest neighbours: row class, column class; the classes.
+
+  >>> points = np.array([[0.0], [1.0], [1.5], [9.0]])
+  >>> shares, _ = confusion_of(Space("", points, np.array([0, 0, 1, 1]), "l1"))
+  >>> shares.tolist()  # nearest: 0 → 1, 1 → 1.5, 1.5 → 1, 9 → 1.5
+  [[0.5, 0.5], [0.5, 0.5]]
+  """
+  classes, codes = np.unique(space.labels, return_inverse=True)
+  found, _ = _neighbours(space, k)
+  counts = np.zeros((len(classes), len(classes)))
+  np.add.at(counts, (codes[:, None], codes[found]), 1)
+  return counts / counts.sum(axis=1, keepdims=True), classes
+
+
+def _neighbours(space: Space, k: int):
+  return evaluation.neighbours(
+    space.embeddings,
+    space.embeddings,
+    k,
+    metric=space.metric,
+    exclude_self=True,
+  )
+
+
+def _picture(axis, image, text: str) -> None:
+  gray = image.shape[-1] == 1
+  axis.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255)
+  axis.set(xticks=[], yticks=[], xlabel=text)
+
+
+def _frame(axis, color: str, line: str) -> None:
+  axis.spines[:].set(visible=True, color=color, linewidth=2, linestyle=line)

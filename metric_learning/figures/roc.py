@@ -1,0 +1,88 @@
+"""ROC curves: accepted genuine pairs against accepted impostor pairs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from metric_learning import evaluation
+from metric_learning.figures.spaces import Space, pairs_of
+from metric_learning.figures.style import WIDTH, heading, line_style, styled
+
+POINTS = 300  # of a curve that are drawn, of as many as there are distances
+
+
+@styled
+def roc_curves(
+  spaces: Sequence[Space], part: str = "", *, log: bool = True
+) -> Figure:
+  """TAR against FAR of some spaces, each with its equal error rate as a point.
+
+  `log` draws FAR on a logarithmic axis, from the least that rests on ten
+  impostor pairs. A space without a same or without a different pair has no
+  curve.
+  """
+  figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+  axis = figure.subplots()
+  lowest = 1.0
+  for index, space in enumerate(spaces):
+    distances, same = pairs_of(space)
+    impostors = np.count_nonzero(~same)
+    if not same.any() or not impostors:
+      continue
+    far, frr, _ = evaluation.roc(distances, same)
+    eer = evaluation.verification(distances, same)["eer"]
+    style = line_style(index)
+    marker = style.pop("marker")
+    lowest = min(lowest, 10 / impostors)
+    rows = _rows(far, frr, 10 / impostors)
+    axis.plot(far[rows], 1 - frr[rows], **style)
+    axis.plot(
+      eer,
+      1 - eer,
+      **style,
+      marker=marker,
+      markersize=6,
+      markeredgecolor="white",
+      markeredgewidth=0.7,
+      label=f"{space.title} (EER {100 * eer:.1f} %)",
+    )
+  start = lowest if log else 0.0
+  line = np.linspace(start, 1, POINTS)
+  axis.plot(line, 1 - line, color="0.6", linewidth=0.8, label="FAR = FRR")
+  axis.set(
+    xlabel="false acceptance rate (FAR)",
+    ylabel="true acceptance rate (TAR = 1 − FRR)",
+    xlim=(start, 1),
+    ylim=(0, 1.02),
+  )
+  if log and lowest < 1:
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+  axis.grid(color="0.9", linewidth=0.6)
+  figure.legend(loc="outside right upper", handlelength=2.8)
+  kind = f"{part} pairs" if part else "pairs"
+  heading(figure, f"ROC on {kind}; a marker is where FAR = FRR")
+  return figure
+
+
+def _rows(
+  far: Float[np.ndarray, " t"], frr: Float[np.ndarray, " t"], least: float
+) -> Int[np.ndarray, " r"]:
+  """Operating points to draw: even on both axes, and those around the EER.
+
+  >>> far, frr = np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0])
+  >>> _rows(far, frr, 0.1).tolist()
+  [0, 1, 2]
+  """
+  last = len(far) - 1
+  logs = np.searchsorted(far, np.geomspace(min(least, 1), 1, POINTS))
+  even = np.searchsorted(far, np.linspace(0, 1, POINTS))
+  rates = np.searchsorted(-frr, -np.linspace(1, 0, POINTS))
+  equal = np.flatnonzero(frr >= far)[-1]
+  ends = [0, equal, equal + 1, last]
+  rows = np.unique(np.concatenate([ends, logs, even, rates]))
+  return rows[rows <= last]

@@ -1,0 +1,149 @@
+"""What a picture of an embedding space is made of, read from a run's files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from metric_learning import evaluation
+from metric_learning.errors import InputError, check_choice
+from metric_learning.losses import LOSSES, PAIR_LAWS
+from metric_learning.study.results import learned_threshold
+from metric_learning.training import records
+
+PARTS = ("validation", "test")
+
+# Of more images than these, whole classes are left out by lot, for pictures
+# of pairs; 3,000 images have 4.5 million of them.
+MOST_IMAGES = 3000
+
+
+class Space(NamedTuple):
+  """Embeddings of one run, and what its pictures say of them.
+
+  metric: what compares the embeddings.
+  class_names: `class_names[label]` names a class; numbers where it is None.
+  margins: distances at which a pair law stops to act, on the axis of `metric`.
+  gaps: margins between the two distances of a triplet: lengths on that axis.
+  threshold: the distance that best tells same from different on validation.
+  """
+
+  title: str
+  embeddings: Float[np.ndarray, "n d"]
+  labels: Int[np.ndarray, " n"]
+  metric: str = "l2"
+  class_names: Sequence[str] | None = None
+  margins: Sequence[float] = ()
+  gaps: Sequence[float] = ()
+  threshold: float | None = None
+
+  def name_of(self, label: int) -> str:
+    """The name of a class."""
+    if self.class_names is None:
+      return f"class {label}"
+    return str(self.class_names[label])
+
+
+def read_space(
+  folder: str | Path, part: str = "validation", title: str | None = None
+) -> Space:
+  """The space of a finished run, at its selected checkpoint.
+
+  `part` is "validation" or "test"; the title is loss and metric where none is
+  given.
+
+  Raises:
+    InputError: if the run is not finished, or for an unknown part.
+  """
+  check_choice("part", part, PARTS)
+  folder = Path(folder)
+  if not is_finished(folder):
+    raise InputError(
+      f"{folder} holds no finished run ({records.RESULT} with its embeddings"
+      " is missing): run python -m experiments.train first."
+    )
+  result = records.read_json(folder / records.RESULT)
+  loss = records.read_json(folder / records.CONFIG)["loss"]["name"]
+  selected = folder / records.SELECTED_EMBEDDINGS
+  arrays = records.read_arrays(
+    selected if selected.exists() else folder / records.EMBEDDINGS
+  )
+  margins = [
+    result["numbers"][f"loss.{name}"]
+    for name in LOSSES[loss].scaled
+    if name.endswith("margin")
+  ]
+  positions = loss in PAIR_LAWS
+  return Space(
+    title=title or f"{loss}, {result['metric']}",
+    embeddings=arrays[f"{part}_embeddings"],
+    labels=arrays[f"{part}_labels"],
+    metric=result["metric"],
+    class_names=arrays.get(f"{part}_class_names"),
+    margins=margins if positions else (),
+    gaps=() if positions else margins,
+    threshold=_threshold(arrays, result["metric"]),
+  )
+
+
+def is_finished(folder: Path) -> bool:
+  """Whether a folder holds a run whose embeddings can be drawn."""
+  return all(
+    (folder / name).exists() for name in (records.RESULT, records.EMBEDDINGS)
+  )
+
+
+def finished_runs(root: str | Path) -> list[Path]:
+  """The folders under `root` that hold finished runs, in order of their names.
+
+  Raises:
+    InputError: if there is none.
+  """
+  root = Path(root)
+  found = sorted(path.parent for path in root.glob(f"**/{records.RESULT}"))
+  found = [folder for folder in found if is_finished(folder)]
+  if not found:
+    raise InputError(
+      f"no finished run in {root}: run make compare, or python -m"
+      " experiments.train --config=configs/glyphs.py --workdir=runs/one."
+    )
+  return found
+
+
+def pairs_of(
+  space: Space,
+) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
+  """Distances of all pairs of a space, or of a sample of its classes."""
+  sample = _sample(space.labels)
+  return evaluation.pairs_of(
+    space.embeddings[sample], space.labels[sample], space.metric
+  )
+
+
+def _threshold(arrays, metric: str) -> float:
+  sample = _sample(arrays["validation_labels"])
+  few = {
+    name: arrays[name][sample]
+    for name in ("validation_embeddings", "validation_labels")
+  }
+  return learned_threshold(few, metric)
+
+
+def _sample(
+  labels: Int[np.ndarray, " n"], most: int = MOST_IMAGES
+) -> Int[np.ndarray, " m"]:
+  """Indices of all images, or of classes drawn by lot until there are `most`.
+
+  Whole classes, since images drawn one by one would leave few same pairs.
+
+  >>> _sample(np.array([0, 1, 0, 1])).tolist()
+  [0, 1, 2, 3]
+  """
+  if len(labels) <= most:
+    return np.arange(len(labels))
+  classes, sizes = np.unique(labels, return_counts=True)
+  order = np.random.default_rng(0).permutation(len(classes))
+  enough = max(2, np.count_nonzero(np.cumsum(sizes[order]) <= most))
+  return np.flatnonzero(np.isin(labels, classes[order[:enough]]))

@@ -1,0 +1,93 @@
+"""The siamese half of Chopra, Hadsell and LeCun, for faces."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from metric_learning.errors import InputError
+from metric_learning.models.initializers import glorot_normal
+
+IMAGE_SIZE = (56, 46)
+
+
+class _Subsample(nnx.Module):
+  """tanh(gain * mean of a patch + bias), one gain and one bias a map."""
+
+  def __init__(self, channels: int, patch: tuple[int, int]):
+    self.patch = patch
+    self.gain = nnx.Param(jnp.ones(channels))
+    self.bias = nnx.Param(jnp.zeros(channels))
+
+  def __call__(self, x):
+    x = nnx.avg_pool(x, self.patch, self.patch)
+    return jnp.tanh(self.gain[...] * x + self.bias[...])
+
+
+class Chopra2005(nnx.Module):
+  """C1 to F6 on 56x46 grey images; embeddings lie in (-1, 1).
+
+    C1  15 maps, 7x7      15 @ 50x40
+    S2  2x2 subsampling   15 @ 25x20
+    C3  45 maps, 6x6      45 @ 20x15
+    S4  4x3 subsampling   45 @ 5x5
+    C5  250 maps, 5x5     250 @ 1x1
+    F6  dense             embedding_dim (50 in the paper)
+
+  Convolutions without padding, tanh throughout. F6 is squashed too: that is
+  our reading, since the loss of 2005 assumes a bounded output.
+
+  Departures: C3 sees all maps of S2, not a part of them; the initialisation
+  (Glorot) and the plain tanh are ours.
+
+  Raises:
+    InputError: for images of another shape.
+
+  Source: Chopra, Hadsell & LeCun, Learning a similarity metric
+  discriminatively, CVPR 2005, section 3.
+  """
+
+  def __init__(
+    self,
+    image_shape: tuple[int, int, int],
+    embedding_dim: int,
+    *,
+    rngs: nnx.Rngs,
+  ):
+    """It has no options."""
+    if image_shape != (*IMAGE_SIZE, 1):
+      raise InputError(
+        f"chopra2005 sees grey images of 56x46, not {image_shape}: set "
+        f"image_size={IMAGE_SIZE} and one channel, or choose conv3 or conv4."
+      )
+
+    def conv(cin, cout, size):
+      return nnx.Conv(
+        cin, cout, size, padding="VALID", kernel_init=glorot_normal, rngs=rngs
+      )
+
+    self.c1 = conv(1, 15, (7, 7))
+    self.s2 = _Subsample(15, (2, 2))
+    self.c3 = conv(15, 45, (6, 6))
+    self.s4 = _Subsample(45, (4, 3))
+    self.c5 = conv(45, 250, (5, 5))
+    self.f6 = nnx.Linear(
+      250, embedding_dim, kernel_init=glorot_normal, rngs=rngs
+    )
+
+  def __call__(
+    self, images: Float[Array, "n h w c"], *, train: bool
+  ) -> Float[Array, "n k"]:
+    """Embeds the images."""
+    return self.feature_maps(images)["f6"]
+
+  def feature_maps(
+    self, images: Float[Array, "n h w c"]
+  ) -> dict[str, Float[Array, "n *map"]]:
+    """What each layer makes of the images, by its name."""
+    c1 = jnp.tanh(self.c1(images))
+    s2 = self.s2(c1)
+    c3 = jnp.tanh(self.c3(s2))
+    s4 = self.s4(c3)
+    c5 = jnp.tanh(self.c5(s4))
+    f6 = jnp.tanh(self.f6(c5.reshape(len(c5), -1)))
+    return {"c1": c1, "s2": s2, "c3": c3, "s4": s4, "c5": c5, "f6": f6}

@@ -1,0 +1,16 @@
+"""What the tests of data sets share."""
+
+import ml_collections
+import pytest
+
+
+@pytest.fixture
+def data_config():
+  """Returns a function that makes the `data` part of a config."""
+
+  def make(name, split, protocol, **changes):
+    fields = {"data_dir": "", "split_seed": 0, "fold": 0, "image_size": ()}
+    fields |= {"name": name, "split": split, "protocol": protocol} | changes
+    return ml_collections.ConfigDict(fields)
+
+  return make

@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from metric_learning.data.augment import augment
+
+RANDOM = np.random.default_rng(0).random((64, 7, 10, 3), np.float32)
+SIDE = 41
+
+# Everything but the flip is traced: one compilation for each shape.
+compiled = jax.jit(augment, static_argnames="flip")
+
+
+def run(images, seed=0, flip=False, shift=0.0, rotate=0.0, scale=0.0):
+  key, numbers = jax.random.key(seed), {"rotate": rotate, "scale": scale}
+  return np.asarray(
+    compiled(key, jnp.array(images), flip=flip, shift=shift, **numbers)
+  )
+
+
+def disks(at):
+  """64 times a soft disk on black: its mass tells where and how big it is."""
+  y, x = np.mgrid[:SIDE, :SIDE]
+  away = np.hypot(y - at[0], x - at[1])
+  disk = np.clip(6 - away, 0, 1).astype(np.float32)
+  return np.tile(disk[None, ..., None], (64, 1, 1, 1))
+
+
+def centres(images):
+  return np.array([ndimage.center_of_mass(image) for image in images[..., 0]])
+
+
+def test_zeros_change_nothing():
+  np.testing.assert_array_equal(run(RANDOM), RANDOM)
+
+
+def test_flip_mirrors_about_half_of_the_images():
+  flipped = np.concatenate([run(RANDOM, seed, flip=True) for seed in range(8)])
+  many = np.tile(RANDOM, (8, 1, 1, 1))
+  same = (flipped == many).all(axis=(1, 2, 3))
+  mirrored = (flipped == many[:, :, ::-1]).all(axis=(1, 2, 3))
+  assert (same ^ mirrored).all()
+  assert 0.4 < mirrored.mean() < 0.6
+
+
+def test_shift_moves_within_its_range():
+  moves = centres(run(disks((20, 20)), shift=0.2)) - 20
+  assert np.abs(moves).max() < 0.2 * SIDE + 0.1
+  assert (moves.min(axis=0) < -0.15 * SIDE).all()
+  assert (moves.max(axis=0) > 0.15 * SIDE).all()
+
+
+def test_shift_is_a_fraction_of_each_side():
+  wide = np.zeros((64, 20, 80, 1), np.float32)
+  wide[:, 10, 40] = 1
+  moves = np.abs(centres(run(wide, shift=0.1)) - [10, 40]).max(axis=0)
+  assert 1.5 < moves[0] < 2.01
+  assert 6 < moves[1] < 8.01
+
+
+def test_rotation_turns_about_the_centre_within_its_range():
+  y, x = (centres(run(disks((20, 26)), rotate=0.5)) - 20).T
+  np.testing.assert_allclose(np.hypot(x, y), 6, atol=0.1)
+  angles = np.arctan2(y, x)
+  assert np.abs(angles).max() < 0.52
+  assert angles.min() < -0.4 and angles.max() > 0.4
+
+
+def test_scale_grows_and_shrinks_evenly_in_the_logarithm():
+  disk = disks((20, 20))
+  area = run(disk, scale=0.4).sum(axis=(1, 2, 3))
+  logs = np.log(area / disk[0].sum()) / 2
+  assert np.abs(logs).max() < 0.43  # a small disk has a coarse edge
+  assert logs.min() < -0.3 and logs.max() > 0.3
+  assert abs(np.median(logs)) < 0.12
+
+
+def test_scale_does_not_change_the_angle():
+  y, x = (centres(run(disks((20, 26)), rotate=0.5, scale=0.4)) - 20).T
+  assert np.abs(np.arctan2(y, x)).max() < 0.52
+  reach = np.log(np.hypot(x, y) / 6)
+  assert np.abs(reach).max() < 0.43
+  assert reach.min() < -0.3 and reach.max() > 0.3
+
+
+def test_beyond_the_edge_the_edge_repeats():
+  bright = np.full((64, 20, 80, 1), 0.7, np.float32)
+  changed = run(bright, shift=0.5, rotate=1.0, scale=1.0)
+  np.testing.assert_allclose(changed, 0.7, rtol=1e-6)
+
+
+def test_image_depends_on_its_place_and_the_key_alone():
+  numbers = {"shift": 0.1, "rotate": 0.3, "scale": 0.2}
+  changed = run(RANDOM, **numbers)
+  neighbours = np.concatenate([RANDOM[:5], 1 - RANDOM[5:]])
+  np.testing.assert_array_equal(run(neighbours, **numbers)[:5], changed[:5])
+  other_key = run(RANDOM, seed=1, **numbers)
+  assert np.abs(other_key - changed).max(axis=(1, 2, 3)).min() > 0.01
+  copies = run(np.tile(RANDOM[:1], (64, 1, 1, 1)), **numbers)
+  assert np.abs(copies[1:] - copies[0]).max(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_settings_are_traced():
+  traces = []
+
+  @jax.jit
+  def count(shift, rotate, scale):
+    traces.append(1)
+    key, numbers = jax.random.key(0), {"rotate": rotate, "scale": scale}
+    return augment(key, jnp.array(RANDOM), shift=shift, **numbers)
+
+  first, second = count(0.0, 0.0, 0.0), count(0.1, 0.2, 0.3)
+  assert len(traces) == 1
+  assert np.abs(second - first).max() > 0.1
+
+
+def test_rotation_agrees_with_scipy(monkeypatch):
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape, **_: jnp.ones(shape)
+  )
+  image = disks((20, 26))[:1]
+  turn = jax.jit(lambda key, images: augment(key, images, rotate=0.3))
+  ours = turn(jax.random.key(0), jnp.array(image))
+  degrees = -np.degrees(0.3)
+  scipys = ndimage.rotate(
+    image[0, ..., 0], degrees, reshape=False, order=1, mode="nearest"
+  )
+  np.testing.assert_allclose(ours[0, ..., 0], scipys, atol=1e-4)

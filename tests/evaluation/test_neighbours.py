@@ -1,0 +1,156 @@
+"""Neighbours against a full float64 sort, ties included."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from metric_learning.errors import InputError
+from metric_learning.evaluation import neighbours
+
+SCIPY = {
+  "l1": "cityblock",
+  "l2": "euclidean",
+  "squared_l2": "sqeuclidean",
+  "cosine": "cosine",
+}
+# The package exports a function of the same name as the module.
+module = sys.modules["metric_learning.evaluation.neighbours"]
+
+
+def float64_distances(x, y, metric):
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  return -x @ y.T if metric == "dot" else cdist(x, y, SCIPY[metric])
+
+
+def sorted_neighbours(x, y, k, metric, exclude_self):
+  """Sorts whole rows by (distance, place in the fixed shuffle)."""
+  distances = float64_distances(x, y, metric)
+  place = np.argsort(np.random.default_rng(0).permutation(len(y)))
+  indices = []
+  for i, row in enumerate(distances):
+    order = np.lexsort((place, row))
+    indices.append([j for j in order if not (exclude_self and i == j)][:k])
+  indices = np.array(indices)
+  return indices, np.take_along_axis(distances, indices, axis=1)
+
+
+def grid(n, seed=0):
+  """Points with few distinct coordinates: many equal distances and points."""
+  return np.random.default_rng(seed).integers(-2, 3, (n, 3)).astype(float)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "dot"])
+@pytest.mark.parametrize("k", [1, 7, 39])
+def test_equals_full_sort_with_ties_at_the_kth_place(metric, k):
+  points = grid(40)
+  indices, distances = neighbours(
+    points, points, k, metric=metric, exclude_self=True
+  )
+  expected = sorted_neighbours(points, points, k, metric, True)
+  np.testing.assert_array_equal(indices, expected[0])
+  np.testing.assert_allclose(distances, expected[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_gallery_of_another_size(metric):
+  rng = np.random.default_rng(1)
+  queries, references = rng.normal(size=(21, 17)), rng.normal(size=(50, 17))
+  indices, distances = neighbours(queries, references, 5, metric=metric)
+  expected = sorted_neighbours(queries, references, 5, metric, False)
+  np.testing.assert_array_equal(indices, expected[0])
+  np.testing.assert_allclose(distances, expected[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_tiles_change_nothing(monkeypatch, exclude_self):
+  points = grid(50, seed=2)
+  whole = neighbours(points, points, 9, exclude_self=exclude_self)
+  monkeypatch.setattr(module, "_CPU_TILE", 16)
+  tiled = neighbours(points, points, 9, exclude_self=exclude_self)
+  np.testing.assert_array_equal(tiled[0], whole[0])
+  np.testing.assert_array_equal(tiled[1], whole[1])
+
+
+@pytest.mark.parametrize("metric", ["l1", "dot"])
+def test_the_way_of_accelerators_gives_the_same(monkeypatch, metric):
+  points = grid(60, seed=3)
+  on_cpu = neighbours(points, points, 11, metric=metric, exclude_self=True)
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(module, "_ACCELERATOR_TILE", 32)
+  other = neighbours(points, points, 11, metric=metric, exclude_self=True)
+  np.testing.assert_array_equal(other[0], on_cpu[0])
+  np.testing.assert_array_equal(other[1], on_cpu[1])
+
+
+def test_self_is_left_out_by_index_and_not_by_distance():
+  points = np.array([[1.0], [1.0], [5.0]])
+  indices, distances = neighbours(points, points, 1, exclude_self=True)
+  np.testing.assert_array_equal(indices[:2], [[1], [0]])
+  np.testing.assert_array_equal(distances[:2], [[0.0], [0.0]])
+
+
+def test_small_distances_far_from_the_origin_are_exact():
+  # |x|² + |y|² - 2 x·y in float32 is wrong by about 1 here; distances are
+  # below 0.5.
+  rng = np.random.default_rng(4)
+  points = (1000 + rng.uniform(0, 0.2, (30, 4))).astype(np.float32)
+  indices, distances = neighbours(points, points, 29, exclude_self=True)
+  expected = sorted_neighbours(points, points, 29, "l2", True)
+  np.testing.assert_array_equal(indices, expected[0])
+  np.testing.assert_allclose(distances, expected[1], rtol=1e-5)
+
+
+def test_zeros_of_either_sign_are_equal_distances():
+  # 1 * 0 and 1 * -0, negated.
+  references = np.array([[0.0], [-0.0], [0.0], [-0.0], [0.0]])
+  indices, _ = neighbours(np.array([[1.0]]), references, 5, metric="dot")
+  np.testing.assert_array_equal(
+    indices[0], np.random.default_rng(0).permutation(5)
+  )
+
+
+def test_infinite_distances_come_last_and_are_found():
+  # 3e38 + 3e38 overflows; the query itself must still not be found.
+  points = np.array([[3e38], [-3e38], [0.0]])
+  indices, distances = neighbours(
+    points, points, 2, metric="l1", exclude_self=True
+  )
+  np.testing.assert_array_equal(indices[:2], [[2, 1], [2, 0]])
+  assert np.isinf(distances[:2, 1]).all()
+
+
+@pytest.mark.parametrize("row", [[np.nan, 0.0], [0.0, np.inf]])
+def test_embeddings_that_are_not_finite_are_refused(row):
+  points = np.array([[0.0, 1.0], row])
+  with pytest.raises(InputError, match=r"1 of 2 rows .* row 1\)"):
+    neighbours(points, points, 1)
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_impossible_k_is_refused(k):
+  points = np.zeros((3, 2))
+  with pytest.raises(InputError, match="choose k from 1 to 2"):
+    neighbours(points, points, k, exclude_self=True)
+
+
+def test_unknown_metric_is_refused_with_the_nearest_name():
+  with pytest.raises(InputError, match="did you mean 'cosine'"):
+    neighbours(np.zeros((3, 2)), np.zeros((3, 2)), 1, metric="cosin")
+
+
+def test_learned_metric_says_how_to_score_it():
+  with pytest.raises(InputError, match=r"embeddings @ L\.T under 'l2'"):
+    neighbours(np.zeros((3, 2)), np.zeros((3, 2)), 1, metric="mahalanobis")
+
+
+def test_self_needs_as_many_references_as_queries():
+  with pytest.raises(InputError, match="2 queries and 3 references"):
+    neighbours(np.zeros((2, 2)), np.zeros((3, 2)), 1, exclude_self=True)
+
+
+def test_labels_that_do_not_fit_are_refused():
+  with pytest.raises(InputError, match=r"shape \(2,\) does not fit 3"):
+    module.check_labels("labels", np.arange(2), 3)

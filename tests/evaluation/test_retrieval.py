@@ -1,0 +1,242 @@
+"""Retrieval scores against a float64 oracle written from the definitions."""
+
+import math
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from metric_learning.errors import InputError
+from metric_learning.evaluation import retrieval, retrieval_per_query
+
+SCIPY = {
+  "l1": "cityblock",
+  "l2": "euclidean",
+  "squared_l2": "sqeuclidean",
+  "cosine": "cosine",
+}
+KS = (1, 2, 4, 8)
+neighbours_module = sys.modules["metric_learning.evaluation.neighbours"]
+
+
+def query_scores(relevant, ks):
+  """Scores of one query from rel(1), rel(2), ... over all references."""
+  r = sum(relevant)
+  scores = {f"recall_at_{k}": float(any(relevant[:k])) for k in ks}
+  precision = lambda i: sum(relevant[:i]) / i
+  scores["precision_at_1"] = float(relevant[0])
+  scores["r_precision"] = precision(r)
+  hits = [i for i in range(1, r + 1) if relevant[i - 1]]
+  scores["map_at_r"] = sum(precision(i) for i in hits) / r
+  scores["mrr"] = 1 / (1 + relevant.index(True))
+  return scores
+
+
+def oracle(distances, labels, reference_labels, exclude_self, ks=KS):
+  """Sorts every row; ties go by the place in the fixed shuffle."""
+  place = np.argsort(
+    np.random.default_rng(0).permutation(len(reference_labels))
+  )
+  scored, classes, tied = [], [], []
+  for i, label in enumerate(labels):
+    order = np.lexsort((place, distances[i]))
+    order = [j for j in order if not (exclude_self and i == j)]
+    relevant = [bool(reference_labels[j] == label) for j in order]
+    if any(relevant):
+      scored.append(query_scores(relevant, ks))
+      classes.append(label)
+      tied.append(distances[i, order[0]] == distances[i, order[1]])
+  scores = {"tied_fraction": np.mean(tied)}
+  for name in scored[0]:
+    values = np.array([score[name] for score in scored])
+    scores[name] = values.mean()
+    scores[f"macro_{name}"] = np.mean(
+      [values[np.array(classes) == c].mean() for c in set(classes)]
+    )
+  scores["num_queries"] = len(scored)
+  scores["lone_queries"] = len(labels) - len(scored)
+  return scores
+
+
+def assert_scores(scores, expected):
+  assert scores.keys() == expected.keys()
+  for name, value in expected.items():
+    assert scores[name] == pytest.approx(value, abs=1e-12), name
+
+
+def clustered(num_classes=9, d=5, spread=1.0, seed=0):
+  """Classes of 1, 2, 3, ... images, shuffled."""
+  rng = np.random.default_rng(seed)
+  labels = np.repeat(np.arange(num_classes), np.arange(1, num_classes + 1))
+  labels = rng.permutation(labels)
+  centres = rng.normal(size=(num_classes, d))
+  points = centres[labels] + spread * rng.normal(size=(len(labels), d))
+  return points.astype(
+    np.float32
+  ), labels * 7 - 20  # any integers may be labels
+
+
+@pytest.mark.parametrize("metric", sorted(SCIPY))
+def test_scores_equal_the_definitions(metric):
+  points, labels = clustered()
+  distances = cdist(points.astype(float), points.astype(float), SCIPY[metric])
+  expected = oracle(distances, labels, labels, exclude_self=True)
+  assert expected["lone_queries"] == 1
+  # Neither perfect nor hopeless, and micro differs from macro: else the
+  # comparison would not see much.
+  assert 0.2 < expected["map_at_r"] < 0.9
+  assert expected["recall_at_1"] != expected["macro_recall_at_1"]
+  assert expected["mrr"] != expected["recall_at_1"]
+  assert_scores(retrieval(points, labels, metric=metric), expected)
+
+
+@pytest.mark.parametrize("metric", ["l1", "squared_l2"])
+def test_ties_and_duplicates_equal_the_definitions(metric):
+  rng = np.random.default_rng(5)
+  points = rng.integers(0, 2, (60, 3)).astype(np.float32)  # 8 distinct points
+  labels = rng.integers(0, 6, 60)
+  distances = cdist(points.astype(float), points.astype(float), SCIPY[metric])
+  expected = oracle(distances, labels, labels, exclude_self=True)
+  assert expected["tied_fraction"] == 1
+  assert_scores(retrieval(points, labels, metric=metric), expected)
+
+
+def test_tiles_change_nothing(monkeypatch):
+  points, labels = clustered(seed=1)
+  whole = retrieval(points, labels)
+  monkeypatch.setattr(neighbours_module, "_CPU_TILE", 16)
+  assert_scores(retrieval(points, labels), whole)
+
+
+def test_queries_against_a_gallery():
+  points, labels = clustered(seed=2)
+  queries, gallery = slice(0, 20), slice(20, None)
+  distances = cdist(
+    points[queries].astype(float), points[gallery].astype(float)
+  )
+  expected = oracle(distances, labels[queries], labels[gallery], False)
+  assert expected["lone_queries"] > 0
+  scores = retrieval(
+    points[queries],
+    labels[queries],
+    references=points[gallery],
+    reference_labels=labels[gallery],
+  )
+  assert_scores(scores, expected)
+
+
+def test_map_at_r_divides_by_r_and_not_by_the_number_of_hits():
+  # From 0, references at 1, 2, 3, 9 are of class 0, 1, 0, 0: R = 3 and
+  # rel = (1, 0, 1), so (1 + 2/3) / 3; divided by two hits it were 5/6.
+  values = retrieval_per_query(
+    np.array([[0.0]]),
+    np.array([0]),
+    references=np.array([[1.0], [2.0], [3.0], [9.0]]),
+    reference_labels=np.array([0, 1, 0, 0]),
+  )
+  assert values["map_at_r"][0] == pytest.approx(5 / 9)
+  assert values["r_precision"][0] == pytest.approx(2 / 3)
+  assert values["mrr"][0] == 1
+
+
+def test_mrr_sees_beyond_the_neighbours_that_other_scores_need():
+  # 30 strangers are nearer than the only reference of the query's class.
+  references = np.arange(1.0, 32.0)[:, None]
+  labels = np.where(np.arange(31) == 30, 0, 1)
+  scores = retrieval(
+    np.array([[0.0]]),
+    np.array([0]),
+    references=references,
+    reference_labels=labels,
+  )
+  assert scores["mrr"] == pytest.approx(1 / 31)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_constant_embeddings_score_at_chance_although_sorted_by_class(
+  metric, value
+):
+  labels = np.repeat(np.arange(30), 10)
+  scores = retrieval(np.full((300, 4), value), labels, metric=metric)
+  # Of 299 others 9 are relevant: the chance of one among K drawn, and the
+  # mean of 1 / (rank of the first).
+  chance = {k: 1 - math.comb(290, k) / math.comb(299, k) for k in (1, 2, 4, 8)}
+  mrr = sum(
+    math.comb(299 - i, 8) / math.comb(299, 9) / i for i in range(1, 292)
+  )
+  for k, probability in chance.items():
+    assert scores[f"recall_at_{k}"] == pytest.approx(probability, abs=0.04), k
+  assert scores["r_precision"] == pytest.approx(9 / 299, abs=0.02)
+  assert scores["map_at_r"] < 0.02
+  assert scores["mrr"] == pytest.approx(mrr, abs=0.04)
+  assert scores["tied_fraction"] == 1
+
+
+def test_zero_rows_under_cosine_are_scored():
+  points = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [1.0, 0.1]])
+  scores = retrieval(points, np.array([0, 0, 1, 1]), metric="cosine")
+  # 1 and 1.1 degrees find each other; a zero row is at distance 1 from all.
+  assert scores["num_queries"] == 4
+  assert 0.5 <= scores["recall_at_1"] <= 1
+  assert np.isfinite(list(scores.values())).all()
+
+
+def test_lone_queries_are_dropped_and_stay_distractors():
+  points = np.array([[0.0], [1.0], [0.4]])
+  scores = retrieval(points, np.array([0, 0, 1]), metric="l1")
+  # Both queries of class 0 find the lone image first, then each other.
+  assert scores["recall_at_1"] == 0
+  assert scores["recall_at_2"] == 1
+  assert (scores["num_queries"], scores["lone_queries"]) == (2, 1)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_nothing_but_lone_queries_gives_nan(n):
+  scores = retrieval(np.eye(4)[:n], np.arange(n))
+  counts = {"num_queries": 0, "lone_queries": n}
+  for name, value in scores.items():
+    if name in counts:
+      assert value == counts[name]
+    else:
+      assert math.isnan(value), name
+
+
+def test_k_beyond_the_references_looks_at_all_of_them():
+  points = np.array([[0.0], [1.0], [5.0]])
+  scores = retrieval(points, np.array([0, 1, 0]), ks=(1, 100))
+  assert (scores["recall_at_1"], scores["recall_at_100"]) == (0, 1)
+
+
+def test_per_query_values_are_those_averaged():
+  points, labels = clustered(seed=3)
+  values = retrieval_per_query(points, labels, ks=(1, 3))
+  scores = retrieval(points, labels, ks=(1, 3))
+  lone = labels == -20  # the class of one image
+  for name, value in values.items():
+    np.testing.assert_array_equal(np.isnan(value), lone, name)
+    assert scores[name] == pytest.approx(value[~lone].mean())
+
+
+def test_jax_arrays_are_accepted():
+  points, labels = clustered(seed=4)
+  assert_scores(
+    retrieval(jnp.asarray(points), jnp.asarray(labels)),
+    retrieval(points, labels),
+  )
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"metric": "l3"}, "unknown metric 'l3'"),
+    ({"ks": (0, 1)}, "K of 1 or more"),
+    ({"ks": ()}, "K of 1 or more"),
+    ({"references": np.zeros((2, 3))}, "give both or neither"),
+  ],
+)
+def test_input_that_cannot_be_scored_is_refused(options, message):
+  with pytest.raises(InputError, match=message):
+    retrieval(np.zeros((4, 3)), np.zeros(4, int), **options)

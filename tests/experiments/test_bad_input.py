@@ -1,0 +1,161 @@
+"""Bad input: one clear message, exit status 2, nothing written or lost."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments, script="train"):
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+
+
+def assert_refused(done, *said):
+  lines = [line for line in done.stderr.splitlines() if line]
+  assert done.returncode == 2, done.stderr
+  assert len(lines) == 1, done.stderr
+  assert lines[0].startswith("error: ")
+  for words in said:
+    assert words in lines[0]
+
+
+def image_folder(folder, classes=8, images=4):
+  rng = np.random.default_rng(0)
+  for c in range(classes):
+    (folder / f"class{c}").mkdir(parents=True)
+    for i in range(images):
+      pixels = rng.integers(0, 255, (20, 20), dtype=np.uint8)
+      Image.fromarray(pixels).save(folder / f"class{c}" / f"{i}.png")
+  return folder
+
+
+DIGITS = "--config=configs/digits.py"
+FOLDER = "--config=configs/image_folder.py"
+SMALL = (
+  "--config.data.classes_per_batch=2",
+  "--config.data.images_per_class=2",
+)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "said"),
+  [
+    ((DIGITS, "--config.trian.steps=3"), ("'trian'", "did you mean 'train'")),
+    (
+      (DIGITS, "--config.loss.temperature=3"),
+      ("config.loss", "'temperature'", "Known: half, margin, name"),
+    ),
+    ((DIGITS, "--config.train.steps=many"), ("config.train.steps", "many")),
+    (("--config=configs/digits.py:tripplet",), ("'triplet'", "Known:")),
+    ((DIGITS, "--config.metric=l3"), ("'l3'", "Known: cosine, dot, l1")),
+    ((DIGITS, "--config.data.name=digit"), ("'digits'", "Known:")),
+    ((DIGITS, "--config.loss.margin=-1"), ("margin", "at least 0", "-1")),
+    ((DIGITS, "--config.data.classes_per_batch=11"), ("11", "10")),
+    ((DIGITS, "--config.data.images_per_class=500"), ("500",)),
+    (("--config=configs/digit.py",), ("configs/digit.py",)),
+    ((DIGITS, "--workdri=x"), ("workdri", "workdir")),
+    ((FOLDER,), ("data_dir",)),
+    ((FOLDER, "--config.data.data_dir=/no/such/folder"), ("/no/such/folder",)),
+  ],
+)
+def test_arguments(arguments, said, tmp_path):
+  workdir = tmp_path / "run"
+  assert_refused(run(*arguments, f"--workdir={workdir}"), *said)
+  assert not workdir.exists()
+
+
+def empty(folder):
+  folder.mkdir()
+  return folder, str(folder)
+
+
+def truncated(folder):
+  path = image_folder(folder) / "class3" / "2.png"
+  path.write_bytes(path.read_bytes()[:60])
+  return folder, "class3/2.png"
+
+
+def one_image(folder):
+  for path in sorted((image_folder(folder) / "class5").iterdir())[1:]:
+    path.unlink()
+  return folder, "class5"
+
+
+@pytest.mark.parametrize("spoil", [empty, truncated, one_image])
+def test_image_folders(spoil, tmp_path):
+  folder, said = spoil(tmp_path / "images")
+  done = run(
+    FOLDER,
+    *SMALL,
+    f"--config.data.data_dir={folder}",
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert_refused(done, said)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_zip(tmp_path):
+  path = tmp_path / "att_faces.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("s1/1.pgm", b"P5 92 112 255 " + bytes(92 * 112))
+  path.write_bytes(path.read_bytes()[:-30])
+  done = run(
+    "--config=configs/att_faces.py",
+    f"--config.data.data_dir={tmp_path}",
+    f"--workdir={tmp_path / 'run'}",
+  )
+  assert_refused(done, str(path))
+  assert not (tmp_path / "run").exists()
+
+
+def test_workdirs(tmp_path):
+  quick = (
+    DIGITS,
+    "--config.train.steps=2",
+    "--config.train.eval_every=2",
+    "--config.train.save_every=2",
+  )
+  workdir = tmp_path / "run"
+  first = run(*quick, f"--workdir={workdir}")
+  assert first.returncode == 0, first.stderr
+  before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+  other = run(*quick, "--config.seed=5", f"--workdir={workdir}")
+  assert_refused(other, "another config", "seed (0 there, 5 now)")
+  assert before == {
+    p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()
+  }
+  (tmp_path / "file").write_text("in the way")
+  blocked = run(*quick, f"--workdir={tmp_path / 'file' / 'run'}")
+  assert_refused(blocked, "cannot be written", "file/run")
+
+
+def test_studies(tmp_path):
+  sweep = run(DIGITS, "--sweep=loses", script="sweep")
+  assert_refused(sweep, "'losses'")
+  report = run(f"--study={tmp_path}", script="report")
+  assert_refused(report, str(tmp_path), "experiments.sweep")
+
+
+@pytest.mark.parametrize("script", ["train", "sweep", "report"])
+def test_help_is_complete(script):
+  done = run("--help", script=script)
+  flags = {
+    "train": ("--config", "--workdir", "--[no]test"),
+    "sweep": ("--config", "--sweep", "--study", "--limit"),
+    "report": ("--study",),
+  }[script]
+  for words in (f"python -m experiments.{script}", *flags):
+    assert words in done.stdout

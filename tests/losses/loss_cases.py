@@ -1,0 +1,228 @@
+"""Batches, hyper-parameters and compiled losses that the tests share."""
+
+import functools
+
+import jax
+import loss_oracles
+import numpy as np
+
+import metric_learning as ml
+
+N, DIM, CLASSES = 12, 3, 5
+
+# Two settings of the numbers of each loss; all of them may be traced. A new
+# loss is tested at its defaults until it has its own line here.
+SETTINGS = {
+  "contrastive_2005": [{"upper_bound": 2.0}, {"upper_bound": 7.0}],
+  "contrastive": [{"margin": 1.0}, {"margin": 2.5}],
+  "contrastive_linear": [
+    {"positive_margin": 0.0, "negative_margin": 1.0},
+    {"positive_margin": 0.3, "negative_margin": 1.7},
+  ],
+  "contrastive_sq_margin": [{"margin": 1.0}, {"margin": 2.5}],
+  "contrastive_inverse": [{"floor": 1e-3}, {"floor": 0.8}],
+  "pair_bce": [{}],
+  "pair_regression": [{}],
+  "triplet": [{"margin": 0.2}, {"margin": 1.1}],
+  "triplet_semihard": [{"margin": 0.2}, {"margin": 1.1}],
+  "triplet_batch_hard": [{"margin": 0.2}, {"margin": 1.1}],
+  "lifted_hard": [
+    {"margin": 1.0, "positive_margin": 0.0},
+    {"margin": 2.5, "positive_margin": 0.3},
+  ],
+  "lifted": [
+    {"margin": 1.0, "positive_margin": 0.0},
+    {"margin": 2.5, "positive_margin": 0.3},
+  ],
+  "npair": [{"regularization": 0.002}, {"regularization": 0.5}],
+  "nca": [{"scale": 1.0}, {"scale": 3.0}],
+  "nce": [{"temperature": 1.0}, {"temperature": 0.3}],
+  "infonce": [{"temperature": 0.07}, {"temperature": 0.5}],
+  "ntxent": [{"temperature": 0.5}, {"temperature": 0.1}],
+  "infonce_per_pair": [{"temperature": 0.07}, {"temperature": 0.5}],
+  "supcon": [{"temperature": 0.1}, {"temperature": 0.5}],
+  "cross_entropy": [{}],
+  "norm_softmax": [{"temperature": 0.05}, {"temperature": 0.5}],
+  "sphereface": [
+    {"scale": 1.0, "annealing": 0.0},
+    {"scale": 3.0, "annealing": 5.0},
+  ],
+  "cosface": [{"margin": 0.35, "scale": 64.0}, {"margin": 0.1, "scale": 5.0}],
+  "arcface": [{"margin": 0.5, "scale": 64.0}, {"margin": 1.2, "scale": 5.0}],
+}
+# What selects code and is not the default.
+STATIC = {"sphereface": {"margin": 4}}
+VARIANTS = [
+  ("contrastive", None, {"half": False}),
+  ("contrastive_sq_margin", None, {"half": True}),
+  ("contrastive_inverse", None, {"half": False}),
+  ("pair_bce", "l1", {"weighted": False}),
+  ("pair_regression", "cosine", {"similarity": "cosine"}),
+  ("pair_regression", "cosine", {"similarity": "exp"}),
+  ("infonce", None, {"symmetric": True}),
+  ("sphereface", None, {"margin": 1}),
+  ("sphereface", None, {"margin": 3}),
+]
+# Losses that meet each class at most twice.
+PAIRED = ("infonce", "ntxent")
+# Losses that meet a class table, which takes no references and no affinity.
+CLASSIFICATION = [
+  name
+  for name in ml.LOSSES
+  if name
+  in ("cross_entropy", "norm_softmax", "sphereface", "cosface", "arcface")
+]
+
+LABELS = {
+  "balanced": [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3],
+  "unbalanced": [4, 0, 0, 1, 0, 2, 3, 0, 1, 0, 1, 1],
+  "duplicates": [0, 0, 1, 1, 2, 2, 0, 1, 2, 3, 3, 3],
+}
+PAIRED_LABELS = {
+  "balanced": [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0],
+  "unbalanced": [0, 9, 2, 3, 3, 4, 5, 2, 6, 7, 8, 0],
+  "duplicates": [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0],
+}
+
+
+def batch(kind, loss, n=N):
+  """Raw embeddings and labels of one kind of batch."""
+  labels = (PAIRED_LABELS if loss in PAIRED else LABELS)[kind]
+  seed = sorted(LABELS).index(kind)
+  x = 0.6 * np.random.default_rng(seed).normal(size=(N, DIM))
+  if kind == "duplicates":
+    x[1], x[2], x[11] = x[0], x[0], x[8]
+  return x[:n], np.array(labels[:n])
+
+
+def defaults(loss):
+  """The metric (None: its own), normalisation and reduction of a loss."""
+  entry = ml.LOSSES[loss]
+  metric = entry.metric if entry.metrics else None
+  return metric, entry.normalize, entry.reduction
+
+
+def settings(loss):
+  return SETTINGS.get(loss, [{}])
+
+
+def metrics(loss):
+  """The metrics that a loss allows; None where its geometry is its own."""
+  return ml.LOSSES[loss].metrics or (None,)
+
+
+PRODUCT = [(loss, metric) for loss in ml.LOSSES for metric in metrics(loss)]
+
+
+@functools.cache
+def params(loss, metric=None, static=()):
+  """Parameters away from their initial values, in float64."""
+  hyper = {**settings(loss)[0], **STATIC.get(loss, {}), **dict(static)}
+  objective = ml.make_objective(loss, metric, **hyper)
+  initial = objective.init(
+    jax.random.key(0), num_classes=CLASSES, embedding_dim=DIM
+  )
+  generator = np.random.default_rng(7)
+  return jax.tree.map(
+    lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape),
+    initial,
+  )
+
+
+@functools.cache
+def quick_options():
+  """Options of XLA that compile fast; {} where this XLA lacks one."""
+  options = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+  }
+  try:
+    jax.jit(lambda x: x + 1, compiler_options=options)(0)
+  except jax.errors.JaxRuntimeError:
+    return {}
+  return options
+
+
+def quick_jit(function, **options):
+  """`jax.jit` that optimises little: in these tests compiling is the time."""
+  return jax.jit(function, compiler_options=quick_options(), **options)
+
+
+def value_of(loss, metric=None, normalize=None, reduction=None, **static):
+  """`(hyper, params, x, labels, **keywords) -> value` of an objective."""
+  static = {"block_size": None, **STATIC.get(loss, {}), **static}
+
+  def value(hyper, params, x, labels, **keywords):
+    objective = ml.make_objective(
+      loss, metric, normalize, reduction, **static, **hyper
+    )
+    return objective(params, x, labels, **keywords)[0]
+
+  return value
+
+
+@functools.cache
+def compiled(loss, metric=None, static=(), block_size=None):
+  """Value and gradient by (hyper, params, x), compiled once for all tests.
+
+  Call it as `(hyper, params, x, labels, where)`, with x64 enabled.
+  """
+  value = value_of(loss, metric, block_size=block_size, **dict(static))
+
+  def masked(hyper, params, x, labels, where):
+    return value(hyper, params, x, labels, where=where)
+
+  return quick_jit(jax.value_and_grad(masked, argnums=(0, 1, 2)))
+
+
+def oracle(
+  loss, hyper, params, x, labels, *, metric=None, static=None, **options
+):
+  """The value of the oracle under the loss's defaults, unless told."""
+  own, normalize, reduction = defaults(loss)
+  hyper = {**hyper, **STATIC.get(loss, {}), **(static or {})}
+  if loss == "pair_regression" and "similarity" not in hyper:
+    # The default: a cosine is read as one, any other distance by exp(-D).
+    cosine = (metric or own) == "cosine"
+    hyper["similarity"] = "cosine01" if cosine else "exp"
+  options = {"normalize": normalize, "reduction": reduction, **options}
+  return loss_oracles.loss(
+    loss,
+    x,
+    labels,
+    metric=metric or own,
+    params=params,
+    hyper=hyper,
+    **options,
+  )
+
+
+def all_true():
+  return np.ones(N, bool)
+
+
+def check_slopes(function, point, gradients, directions=4):
+  """Compares gradients with differences of `function` along directions.
+
+  Both are trees of arrays, `function` takes the tree. Random directions mix
+  all coordinates: a wrong one among them shows in each.
+  """
+  leaves, tree = jax.tree.flatten(point)
+  leaves = [np.asarray(leaf, np.float64) for leaf in leaves]
+  generator = np.random.default_rng(11)
+  for _ in range(directions):
+    direction = [generator.normal(size=leaf.shape) for leaf in leaves]
+    expected = loss_oracles.numeric_slope(
+      lambda *moved: function(*jax.tree.unflatten(tree, moved)),
+      leaves,
+      direction,
+    )
+    products = [
+      np.sum(v * np.asarray(g))
+      for v, g in zip(direction, jax.tree.leaves(gradients), strict=True)
+    ]
+    size = np.sum(np.abs(products))
+    np.testing.assert_allclose(
+      np.sum(products), expected, rtol=1e-5, atol=1e-7 * size + 1e-8
+    )

@@ -1,0 +1,547 @@
+"""Every loss once more, as loops over its equation: NumPy and SciPy, float64.
+
+Written from the definitions, not from the package, and fed with raw
+embeddings: an oracle that took our distances could not see a wrong one. An
+oracle yields terms `(part, anchor, weight, value)`; `loss` reduces each part
+and adds the parts.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+
+
+def softplus(z):
+  return np.logaddexp(0.0, z)
+
+
+def hinge(z):
+  return max(0.0, z)
+
+
+# --- normalisation and distances ---------------------------------------------
+
+
+def normalized(how, x):
+  x = np.asarray(x, np.float64)
+  if how == "none" or not len(x):
+    return x
+  length = np.linalg.norm(x, ord={"l1": 1, "l2": 2}[how], axis=1)
+  return x / np.where(length == 0, 1, length)[:, None]
+
+
+def distances(metric, x, y, factor=None):
+  """Distance of each row of x to each row of y, by scipy or the definition."""
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  if metric == "mahalanobis":
+    matrix = np.eye(x.shape[1]) if factor is None else factor.T @ factor
+    return cdist(x, y, "mahalanobis", VI=matrix)
+  if metric == "dot":
+    return -(x @ y.T)
+  names = {
+    "l1": "cityblock",
+    "l2": "euclidean",
+    "squared_l2": "sqeuclidean",
+    "cosine": "cosine",
+  }
+  return cdist(x, y, names[metric])
+
+
+# --- what a loss is computed from --------------------------------------------
+
+
+@dataclasses.dataclass
+class Batch:
+  """Rows: distances, positive and negative weights; and what lies behind."""
+
+  metric: str
+  x: np.ndarray  # [n, d], normalised
+  labels: np.ndarray  # [n]
+  candidates: np.ndarray  # [m, d], normalised
+  candidate_labels: np.ndarray  # [m]
+  itself: bool  # the candidates are the anchors
+  normalize: str = "none"
+  params: dict = dataclasses.field(default_factory=dict)
+  affinity: np.ndarray | None = None
+
+  def __post_init__(self):
+    self.D = self.distances(self.x, self.candidates)
+    n, m = self.D.shape
+    self.P, self.N = np.zeros((n, m)), np.zeros((n, m))
+    for i in range(n):
+      for j in range(m):
+        if self.itself and i == j:
+          continue
+        if self.affinity is not None:
+          self.P[i, j] = self.affinity[i, j]
+          self.N[i, j] = 1 - self.affinity[i, j]
+        elif self.labels[i] == self.candidate_labels[j]:
+          self.P[i, j] = 1
+        else:
+          self.N[i, j] = 1
+
+  def of_candidates(self):
+    """The candidates as a batch of their own."""
+    return dataclasses.replace(
+      self,
+      x=self.candidates,
+      labels=self.candidate_labels,
+      itself=True,
+      affinity=None,
+    )
+
+  def joined(self):
+    """Anchors and candidates as one batch."""
+    x = np.concatenate([self.x, self.candidates])
+    labels = np.concatenate([self.labels, self.candidate_labels])
+    return dataclasses.replace(
+      self,
+      x=x,
+      labels=labels,
+      candidates=x,
+      candidate_labels=labels,
+      itself=True,
+    )
+
+  def distances(self, x, y):
+    factor = self.params.get("metric", {}).get("factor")
+    return distances(self.metric, x, y, factor=factor)
+
+  @property
+  def learned(self):
+    return self.params["loss"]
+
+  def rows(self):
+    """Anchor, its distances, its positives and its negatives."""
+    for i in range(len(self.D)):
+      yield i, self.D[i], np.flatnonzero(self.P[i]), np.flatnonzero(self.N[i])
+
+
+# --- pair laws ---------------------------------------------------------------
+
+
+def law(attract, repel, parts=("pairs", "pairs")):
+  """The oracle of a pair law: both are functions of (distance, **hyper)."""
+
+  def terms(batch, **hyper):
+    for i, D, positives, negatives in batch.rows():
+      for p in positives:
+        yield parts[0], i, batch.P[i, p], attract(D[p], **hyper)
+      for n in negatives:
+        yield parts[1], i, batch.N[i, n], repel(D[n], **hyper)
+
+  return terms
+
+
+contrastive_2005 = law(
+  lambda D, upper_bound: 2 / upper_bound * D**2,
+  lambda D, upper_bound: 2 * upper_bound * np.exp(-2.77 * D / upper_bound),
+)
+contrastive = law(
+  lambda D, margin, half=True: (0.5 if half else 1) * D**2,
+  lambda D, margin, half=True: (0.5 if half else 1) * hinge(margin - D) ** 2,
+)
+contrastive_linear = law(
+  lambda D, positive_margin, negative_margin: hinge(D - positive_margin),
+  lambda D, positive_margin, negative_margin: hinge(negative_margin - D),
+  parts=("positive", "negative"),
+)
+contrastive_sq_margin = law(
+  lambda D, margin, half=False: (0.5 if half else 1) * D**2,
+  lambda D, margin, half=False: (0.5 if half else 1) * hinge(margin**2 - D**2),
+)
+contrastive_inverse = law(
+  lambda D, floor, half=True: (0.5 if half else 1) * D**2,
+  lambda D, floor, half=True: 1 / max(D, floor),
+)
+
+
+def pair_bce(batch, weighted=None, **_):
+  """Binary cross-entropy of logit b − a·D, or b − Σ_j α_j |x_ij − x_kj|."""
+  weighted = batch.metric == "l1" if weighted is None else weighted
+  learned = batch.learned
+  for i in range(len(batch.x)):
+    for j in range(len(batch.candidates)):
+      if weighted:
+        alpha = np.exp(learned["log_weights"])
+        D = np.sum(alpha * np.abs(batch.x[i] - batch.candidates[j]))
+      else:
+        D = np.exp(learned["log_scale"]) * batch.D[i, j]
+      logit = learned["bias"] - D
+      if batch.P[i, j]:
+        yield "pairs", i, batch.P[i, j], softplus(-logit)
+      if batch.N[i, j]:
+        yield "pairs", i, batch.N[i, j], softplus(logit)
+
+
+def pair_regression(batch, similarity="cosine01"):
+  for i, D, _, _ in batch.rows():
+    for j in range(len(D)):
+      P, N = batch.P[i, j], batch.N[i, j]
+      if P + N:
+        s = 1 - D[j]
+        g = {"cosine01": (1 + s) / 2, "cosine": s, "exp": np.exp(-D[j])}
+        yield "pairs", i, P + N, (g[similarity] - P / (P + N)) ** 2
+
+
+# --- triplets ----------------------------------------------------------------
+
+
+def triplets(batch):
+  for i, D, positives, negatives in batch.rows():
+    for p in positives:
+      for n in negatives:
+        yield i, batch.P[i, p] * batch.N[i, n], D[p], D[n]
+
+
+def triplet(batch, margin):
+  for i, weight, D_ap, D_an in triplets(batch):
+    yield "triplets", i, weight, hinge(D_ap - D_an + margin)
+
+
+def triplet_semihard(batch, margin):
+  for i, weight, D_ap, D_an in triplets(batch):
+    if D_ap < D_an < D_ap + margin:
+      yield "triplets", i, weight, hinge(D_ap - D_an + margin)
+
+
+def triplet_batch_hard(batch, margin):
+  for i, D, positives, negatives in batch.rows():
+    if len(positives) and len(negatives):
+      hardest = max(D[p] for p in positives) - min(D[n] for n in negatives)
+      yield "anchors", i, 1, hinge(margin + hardest)
+
+
+# --- structured and listwise -------------------------------------------------
+
+
+def lifted_terms(batch, margin, positive_margin, join):
+  """J_ij: the negatives of j are those candidates that are negatives of j."""
+  theirs = batch if batch.itself else batch.of_candidates()
+  for i, D, positives, _ in batch.rows():
+    for j in positives:
+      repelled = [
+        (rows.N[a, k], margin - rows.D[a, k])
+        for rows, a in ((batch, i), (theirs, j))
+        for k in np.flatnonzero(rows.N[a])
+      ]
+      if repelled:
+        J = D[j] - positive_margin + join(*np.transpose(repelled))
+        yield "pairs", i, batch.P[i, j], 0.5 * hinge(J) ** 2
+
+
+def lifted_hard(batch, margin, positive_margin=0.0):
+  return lifted_terms(
+    batch, margin, positive_margin, lambda weights, values: np.max(values)
+  )
+
+
+def lifted(batch, margin, positive_margin=0.0):
+  return lifted_terms(
+    batch,
+    margin,
+    positive_margin,
+    lambda weights, values: logsumexp(values, b=weights),
+  )
+
+
+def npair(batch, regularization):
+  """One pair per class: its first two items, or its first of both sides."""
+  pairs, alone = [], []
+  for c in np.unique(batch.candidate_labels):
+    anchors = np.flatnonzero(batch.labels == c)
+    positives = np.flatnonzero(batch.candidate_labels == c)
+    positives = positives[1:] if batch.itself else positives
+    if len(anchors) and len(positives):
+      pairs.append((anchors[0], positives[0]))
+    elif len(positives):  # a class of the references alone: a negative
+      alone.append(positives[0])
+  s = -batch.D
+  others = [j for _, j in pairs] + alone
+  for i, own in pairs:
+    total = sum(np.exp(s[i, j] - s[i, own]) for j in others if j != own)
+    yield "pairs", i, 1, np.log1p(total)
+    norms = np.sum(batch.x[i] ** 2) + np.sum(batch.candidates[own] ** 2)
+    yield "regularization", i, 1, regularization * 0.5 * norms
+
+
+def nca(batch, scale, expected=False):
+  for i, D, positives, negatives in batch.rows():
+    weights = batch.P[i] + batch.N[i]
+    if len(positives):
+      everyone = np.union1d(positives, negatives)
+      log_all = logsumexp(-scale * D[everyone], b=weights[everyone])
+      log_same = logsumexp(-scale * D[positives], b=batch.P[i, positives])
+      if expected:
+        yield "anchors", i, 1, -np.exp(log_same - log_all)
+      else:
+        yield "anchors", i, 1, log_all - log_same
+
+
+def nce(batch, temperature, **_):
+  """Data: positives; noise: negatives, q = 1/m, k = #N/#P."""
+  log_partition = batch.learned["log_partition"]
+  for i, D, positives, negatives in batch.rows():
+    data, noise = batch.P[i].sum(), batch.N[i].sum()
+    if data and noise:
+      k, q = noise / data, 1 / (data + noise)
+      logit = -D / temperature - log_partition - np.log(k * q)
+      total = sum(batch.P[i, p] * softplus(-logit[p]) for p in positives)
+      total += sum(batch.N[i, n] * softplus(logit[n]) for n in negatives)
+      yield "pairs", i, data, total / data
+
+
+def one_positive(D, positives, others, temperature):
+  """Cross-entropy of the only positive among the candidates."""
+  (p,) = positives
+  return logsumexp(-D[others] / temperature) + D[p] / temperature
+
+
+def ranks(labels):
+  """How many earlier items of the batch have the label of each item."""
+  return np.array([np.sum(labels[:i] == c) for i, c in enumerate(labels)], int)
+
+
+def infonce(batch, temperature, symmetric=False):
+  """Anchors are one view, candidates the other view only."""
+  if batch.itself:
+    first = np.flatnonzero(ranks(batch.labels) == 0)
+    second = np.flatnonzero(ranks(batch.labels) == 1)
+    x, y = batch.x[first], batch.x[second]
+    x_labels, y_labels = batch.labels[first], batch.labels[second]
+  else:
+    first, second = np.arange(len(batch.x)), np.arange(len(batch.candidates))
+    x, y = batch.x, batch.candidates
+    x_labels, y_labels = batch.labels, batch.candidate_labels
+  directions = [(first, x, x_labels, y, y_labels)]
+  if symmetric:
+    directions.append((second, y, y_labels, x, x_labels))
+  for index, anchors, anchor_labels, others, other_labels in directions:
+    D = batch.distances(anchors, others)
+    for row, i in enumerate(index):
+      positives = np.flatnonzero(other_labels == anchor_labels[row])
+      if len(positives):
+        everyone = np.arange(len(others))
+        yield (
+          "rows",
+          i,
+          1,
+          one_positive(D[row], positives, everyone, temperature),
+        )
+
+
+def ntxent(batch, temperature):
+  """Both views in one batch, each item against all others."""
+  batch = batch if batch.itself else batch.joined()
+  for i, D, positives, negatives in batch.rows():
+    if len(positives):
+      everyone = np.union1d(positives, negatives)
+      yield "rows", i, 1, one_positive(D, positives, everyone, temperature)
+
+
+def infonce_per_pair(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    for p in positives:
+      value = 0.0
+      if len(negatives):
+        noise = logsumexp(-D[negatives] / temperature, b=batch.N[i, negatives])
+        value = softplus(noise + D[p] / temperature)
+      yield "pairs", i, batch.P[i, p], value
+
+
+def supcon(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    if len(positives):
+      weights = batch.P[i] + batch.N[i]
+      everyone = np.union1d(positives, negatives)
+      whole = logsumexp(-D[everyone] / temperature, b=weights[everyone])
+      values = [whole + D[p] / temperature for p in positives]
+      value = np.average(values, weights=batch.P[i, positives])
+      yield "anchors", i, 1, value
+
+
+# --- classification ----------------------------------------------------------
+
+
+def classified(logits_of):
+  """Cross-entropy of the logits of each item, one per class."""
+
+  def terms(batch, **hyper):
+    for i, c in enumerate(batch.labels):
+      logits = np.asarray(logits_of(batch, i, c, **hyper))
+      yield "items", i, 1, logsumexp(logits) - logits[c]
+
+  return terms
+
+
+def cosines(x, table):
+  lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(x)
+  return np.array([x @ w for w in table]) / lengths
+
+
+@classified
+def cross_entropy(batch, i, own):
+  learned = batch.learned
+  return [
+    w @ batch.x[i] + b
+    for w, b in zip(learned["weights"], learned["biases"], strict=True)
+  ]
+
+
+@classified
+def norm_softmax(batch, i, own, temperature):
+  table = normalized(batch.normalize, batch.learned["weights"])
+  return -batch.distances(batch.x[i : i + 1], table)[0] / temperature
+
+
+def psi(angle, margin):
+  """(−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m]."""
+  for k in range(margin):
+    if k * np.pi / margin <= angle <= (k + 1) * np.pi / margin:
+      return (-1) ** k * np.cos(margin * angle) - 2 * k
+  raise ValueError(angle)
+
+
+@classified
+def sphereface(batch, i, own, margin, scale=1.0, annealing=0.0):
+  cos = cosines(batch.x[i], batch.learned["weights"])
+  pulled = psi(np.arccos(cos[own]), margin)
+  cos[own] = (annealing * cos[own] + pulled) / (1 + annealing)
+  return scale * np.linalg.norm(batch.x[i]) * cos
+
+
+@classified
+def cosface(batch, i, own, margin, scale):
+  cos = cosines(batch.x[i], batch.learned["weights"])
+  cos[own] -= margin
+  return scale * cos
+
+
+@classified
+def arcface(batch, i, own, margin, scale):
+  cos = cosines(batch.x[i], batch.learned["weights"])
+  angle = np.arccos(cos[own])
+  if angle <= np.pi - margin:
+    cos[own] = np.cos(angle + margin)
+  else:
+    cos[own] = cos[own] - margin * np.sin(margin)
+  return scale * cos
+
+
+ORACLES = {
+  name: globals()[name]
+  for name in (
+    "contrastive_2005",
+    "contrastive",
+    "contrastive_linear",
+    "contrastive_sq_margin",
+    "contrastive_inverse",
+    "pair_bce",
+    "pair_regression",
+    "triplet",
+    "triplet_semihard",
+    "triplet_batch_hard",
+    "lifted_hard",
+    "lifted",
+    "npair",
+    "nca",
+    "nce",
+    "infonce",
+    "ntxent",
+    "infonce_per_pair",
+    "supcon",
+    "cross_entropy",
+    "norm_softmax",
+    "sphereface",
+    "cosface",
+    "arcface",
+  )
+}
+
+
+# --- reductions --------------------------------------------------------------
+
+
+def reduced(reduction, terms, n):
+  """Reduces terms (anchor, weight, value); zero where there is none."""
+  if reduction == "none":
+    values = np.zeros(n)
+    for i in range(n):
+      values[i] = reduced("mean", [t for t in terms if t[0] == i], n)
+    return values
+  if reduction == "per_anchor_mean":
+    anchors = sorted({i for i, weight, _ in terms if weight > 0})
+    means = [
+      reduced("mean", [t for t in terms if t[0] == i], n) for i in anchors
+    ]
+    return float(np.mean(means)) if means else 0.0
+  if reduction == "mean_active":
+    terms = [t for t in terms if t[2] > 0]
+  total = sum(weight * value for _, weight, value in terms)
+  count = sum(weight for _, weight, _ in terms)
+  if reduction == "sum":
+    return total
+  return total / count if count else 0.0
+
+
+def terms(
+  name,
+  embeddings,
+  labels,
+  *,
+  metric,
+  normalize,
+  hyper,
+  params=None,
+  where=None,
+  references=None,
+  reference_labels=None,
+  affinity=None,
+):
+  """The terms (anchor, weight, value) of each part of the loss `name`.
+
+  A loss with a geometry of its own has the metric None.
+  """
+  embeddings, labels = np.asarray(embeddings), np.asarray(labels)
+  kept = np.arange(len(labels)) if where is None else np.flatnonzero(where)
+  x = normalized(normalize, embeddings[kept])
+  itself = references is None
+  if affinity is not None:
+    affinity = np.asarray(affinity)[kept]
+    affinity = affinity[:, kept] if itself else affinity
+  batch = Batch(
+    metric=metric or "l2",
+    x=x,
+    labels=labels[kept],
+    candidates=x if itself else normalized(normalize, references),
+    candidate_labels=labels[kept] if itself else np.asarray(reference_labels),
+    itself=itself,
+    normalize=normalize,
+    params=params or {},
+    affinity=affinity,
+  )
+  parts = {}
+  for part, anchor, weight, value in ORACLES[name](batch, **hyper):
+    # Anchors that were joined to the batch keep their place behind it.
+    anchor = kept[anchor] if anchor < len(kept) else anchor
+    parts.setdefault(part, []).append((anchor, weight, value))
+  return parts
+
+
+def loss(name, embeddings, labels, *, reduction, **options):
+  """The value of the loss `name` of raw embeddings; see `terms`."""
+  n = len(labels)
+  parts = terms(name, embeddings, labels, **options).values()
+  zero = np.zeros(n) if reduction == "none" else 0.0
+  return sum((reduced(reduction, part, n) for part in parts), zero)
+
+
+def numeric_slope(function, point, direction, step=1e-6):
+  """Central difference of a scalar function of arrays along a direction."""
+  ends = [
+    function(*(x + sign * v for x, v in zip(point, direction, strict=True)))
+    for sign in (step, -step)
+  ]
+  return (ends[0] - ends[1]) / (2 * step)

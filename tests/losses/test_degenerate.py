@@ -1,0 +1,160 @@
+"""Batches that starve or blind a loss: finite always, zero where empty."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import loss_cases as cases
+import loss_oracles
+import numpy as np
+import pytest
+
+import metric_learning as ml
+
+EVERY = list(ml.LOSSES)
+SIZE = 6
+HYPER = {"contrastive_2005": {"upper_bound": 2.0}}
+
+
+@functools.cache
+def program(loss):
+  """Value and gradient by (params, x) at the default numbers."""
+  value = functools.partial(cases.value_of(loss), HYPER.get(loss, {}))
+  return cases.quick_jit(jax.value_and_grad(value, argnums=(0, 1)))
+
+
+@functools.cache
+def params(loss):
+  return jax.tree.map(np.float32, cases.params(loss))
+
+
+def run(loss, x, labels, dtype=np.float32):
+  """Value and gradient, which are finite whatever the batch."""
+  value, gradients = program(loss)(
+    params(loss), jnp.asarray(x, dtype), np.asarray(labels, np.int32)
+  )
+  assert np.isfinite(value)
+  for leaf in jax.tree.leaves(gradients):
+    assert np.isfinite(np.asarray(leaf, np.float32)).all()
+  return value, gradients
+
+
+def points(n, seed=0):
+  generator = np.random.default_rng(seed)
+  return generator.normal(size=(n, cases.DIM)).astype(np.float32)
+
+
+def has_terms(loss, labels):
+  """Whether the definition has any term for these labels."""
+  metric, normalize, _ = cases.defaults(loss)
+  hyper = cases.settings(loss)[0] | cases.STATIC.get(loss, {})
+  terms = loss_oracles.terms(
+    loss,
+    points(len(labels)),
+    labels,
+    metric=metric,
+    normalize=normalize,
+    hyper=hyper,
+    params=cases.params(loss),
+  )
+  return any(weight > 0 for part in terms.values() for _, weight, _ in part)
+
+
+LABELS = {
+  "empty": [],
+  "one item": [0],
+  "all distinct": [0, 1, 2, 3, 4, 5],
+  "one class": [2, 2, 2, 2, 2, 2],
+  "one pair": [0, 0, 1, 2, 3, 4],
+}
+
+
+def labels_for(loss, kind):
+  labels = np.array(LABELS[kind], np.int32)
+  if loss in cases.CLASSIFICATION:
+    return labels % cases.CLASSES
+  return labels
+
+
+@pytest.mark.parametrize("loss", EVERY)
+@pytest.mark.parametrize("kind", LABELS)
+def test_few_partners(loss, kind):
+  labels = labels_for(loss, kind)
+  x = points(len(labels))
+  value, gradients = run(loss, x, labels)
+  if has_terms(loss, labels):
+    hyper = {
+      name: HYPER.get(loss, ml.LOSSES[loss].hyper)[name]
+      for name in cases.settings(loss)[0]
+    }
+    expected = cases.oracle(loss, hyper, cases.params(loss), x, labels)
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+  else:
+    assert value == 0
+    for leaf in jax.tree.leaves(gradients):
+      assert (np.asarray(leaf) == 0).all()
+
+
+def blind(kind):
+  x = points(SIZE)
+  if kind == "zeros":
+    x[:] = 0
+  if kind == "one zero":
+    x[2] = 0
+  if kind == "collapsed":
+    x[:] = x[0]
+  if kind == "duplicates":
+    x[1], x[4] = x[0], x[2]
+  if kind == "opposite":
+    x[1::2] = -x[::2]
+  if kind == "tiny":
+    x *= 1e-20
+  if kind == "large":
+    x *= 1e4
+  return x
+
+
+@pytest.mark.parametrize("loss", EVERY)
+@pytest.mark.parametrize(
+  "kind",
+  [
+    "zeros",
+    "one zero",
+    "collapsed",
+    "duplicates",
+    "opposite",
+    "tiny",
+    "large",
+  ],
+)
+def test_points_that_coincide_or_vanish(loss, kind):
+  for labels in ([0, 0, 1, 1, 2, 2], [0, 1, 2, 0, 1, 2]):
+    run(loss, blind(kind), labels)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_bfloat16(loss):
+  """Computed in float32 from the rounded embeddings; gradient in bfloat16."""
+  labels = [0, 1, 2, 0, 1, 2]
+  x = jnp.asarray(points(SIZE), jnp.bfloat16)
+  value, (_, gradient) = run(loss, x, labels, jnp.bfloat16)
+  assert value.dtype == jnp.float32
+  assert gradient.dtype == jnp.bfloat16
+  wide, (_, expected) = run(loss, x, labels)
+  np.testing.assert_allclose(value, wide, rtol=1e-6)
+  np.testing.assert_allclose(
+    np.asarray(gradient, np.float32), expected, rtol=1e-2, atol=1e-3
+  )
+  for kind in ("zeros", "collapsed", "duplicates"):
+    run(loss, blind(kind), labels, jnp.bfloat16)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_in_an_embedding_is_not_swallowed(loss, bad):
+  """Also where the item that has it takes part in no term."""
+  for labels in ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 3]):
+    x = points(SIZE)
+    x[5, 1] = bad
+    value, _ = program(loss)(params(loss), x, np.array(labels, np.int32))
+    assert np.isnan(value)

@@ -1,0 +1,507 @@
+"""Values that can be checked with pencil and paper."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import loss_cases as cases
+import numpy as np
+import pytest
+from numpy import e, exp, log, log1p, sqrt
+
+import metric_learning as ml
+from metric_learning.losses import nce_from_logits
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@functools.cache
+def jitted(loss, names):
+  return cases.quick_jit(cases.value_of(loss, **dict(names)))
+
+
+def evaluate(loss, x, labels, params=None, **options):
+  """The value of one batch; options are names, numbers, or both."""
+  numbers = {k: v for k, v in options.items() if isinstance(v, float)}
+  names = tuple((k, v) for k, v in options.items() if k not in numbers)
+  x = np.asarray(x, np.float64)
+  value = jitted(loss, names)(numbers, params or {}, x, np.asarray(labels))
+  return float(value)
+
+
+def near(expected, digits=6):
+  return pytest.approx(expected, abs=0.6 * 10**-digits)
+
+
+# --- collapsed batch ---------------------------------------------------------
+
+COLLAPSED = [(4, 2), (3, 3)]
+#                      metric  normalise  numbers             C=4,K=2   C=3,K=3
+COLLAPSED_VALUES = [
+  ("contrastive_2005", {"upper_bound": 2.0}, 3.428571, 3.000000),
+  ("contrastive", {"margin": 1.0}, 0.428571, 0.375000),
+  ("contrastive_sq_margin", {"margin": 1.0}, 0.857143, 0.750000),
+  (
+    "contrastive_linear",
+    {"positive_margin": 0.0, "negative_margin": 1.0, "reduction": "mean"},
+    1.0,
+    1.0,
+  ),
+  ("triplet", {"margin": 0.2}, 0.2, 0.2),
+  ("triplet", {"margin": 0.2, "metric": "l2"}, 0.2, 0.2),
+  ("triplet", {"margin": 0.2, "reduction": "mean"}, 0.2, 0.2),
+  ("triplet", {"margin": 0.2, "reduction": "per_anchor_mean"}, 0.2, 0.2),
+  ("triplet_batch_hard", {"margin": 0.2}, 0.2, 0.2),
+  ("triplet_semihard", {"margin": 0.2}, 0.0, 0.0),
+  ("lifted_hard", {"margin": 1.0}, 0.5, 0.5),
+  ("lifted", {"margin": 1.0}, 6.072287, 6.072287),
+  ("npair", {"regularization": 0.0}, 1.386294, 1.098612),
+  ("npair", {"regularization": 0.5}, 1.386294 + 0.5, 1.098612 + 0.5),
+  ("nca", {"scale": 1.0}, 1.945910, 1.386294),
+  ("infonce_per_pair", {"temperature": 0.5}, 1.945910, 1.945910),
+  ("supcon", {"temperature": 0.5}, 1.945910, 2.079442),
+]
+
+
+@pytest.mark.parametrize(
+  ("loss", "options", "four", "three"),
+  [case for case in COLLAPSED_VALUES if case[0] in ml.LOSSES],
+)
+def test_collapsed_batch(loss, options, four, three):
+  for (classes, items), expected in zip(COLLAPSED, (four, three), strict=True):
+    labels = np.tile(np.arange(classes), items)
+    x = np.tile([[1.0, 0.0]], (len(labels), 1))
+    assert evaluate(loss, x, labels, **options) == near(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_collapsed_views(classes):
+  labels = np.tile(np.arange(classes), 2)
+  x = np.tile([[0.6, 0.8]], (len(labels), 1))
+  assert evaluate("infonce", x, labels) == near(log(classes))
+  assert evaluate("infonce", x, labels, symmetric=True) == near(log(classes))
+  assert evaluate("ntxent", x, labels) == near(log(2 * classes - 1))
+
+
+def test_noise_contrastive_estimation_at_the_truth():
+  estimate = cases.quick_jit(nce_from_logits)
+  zeros = np.zeros((3, 1))  # p = q, k = 1
+  assert float(estimate(zeros[:, 0], zeros)) == near(2 * log(2))
+  logits = -log(4) * np.ones((3, 4))  # p = q, k = 4
+  value = float(estimate(logits[:, 0], logits))
+  assert value == near(log(5) + 4 * log(1.25)) == near(2.502012)
+
+
+def test_noise_contrastive_estimation_by_hand():
+  # Logits 1 for data, (0, 2) for noise: two data, two noise samples each.
+  data, noise = np.ones(2), np.array([[0.0, 2.0], [0.0, 2.0]])
+  expected = log1p(1 / e) + log(2) + log1p(e**2)
+  value = cases.quick_jit(nce_from_logits)(data, noise)
+  assert float(value) == near(expected)
+
+
+# --- two small batches -------------------------------------------------------
+
+LINE = np.array([[0.0], [1.0], [3.0], [5.0]])
+LINE_LABELS = np.array([0, 0, 1, 1])
+DEGREES = np.array([0, 40, 60, 75, 160]) * np.pi / 180
+CIRCLE = np.stack([np.cos(DEGREES), np.sin(DEGREES)], axis=1)
+CIRCLE_LABELS = np.array([0, 0, 0, 1, 1])
+
+MARGIN = {"line": 4.0, "circle": 1.0}
+ALPHA = {"line": 2.0, "circle": 0.2}
+# Loss, options, the hyper-parameters that are the batch's margin, line, circle.
+BOTH = [
+  ("contrastive", {}, ("margin",), 5 / 6, 0.205957),
+  ("contrastive_sq_margin", {}, ("margin",), 4.0, 0.498437),
+  (
+    "contrastive_linear",
+    {"positive_margin": 0.0},
+    ("negative_margin",),
+    3.0,
+    1.414397,
+  ),
+  (
+    "contrastive_linear",
+    {"positive_margin": 0.0, "reduction": "mean"},
+    ("negative_margin",),
+    2.25,
+    1.035219,
+  ),
+  ("contrastive_2005", {"upper_bound": 2.0}, (), 0.888838, 1.101350),
+  ("triplet", {"metric": "l2", "reduction": "mean"}, "α", 0.5, 0.227804),
+  (
+    "triplet",
+    {"metric": "l2", "reduction": "mean_active"},
+    "α",
+    4 / 3,
+    0.585781,
+  ),
+  ("triplet", {"reduction": "mean"}, "α", 0.25, 0.325300),
+  ("triplet", {}, "α", 2.0, 0.975899),
+  ("triplet_batch_hard", {}, "α", 0.75, 0.506159),
+  ("lifted_hard", {}, ("margin",), 6.25, 1.218073),
+  ("lifted", {}, ("margin",), 7.887547, 2.768298),
+  ("npair", {"regularization": 0.0}, (), 0.346577, 0.645790),
+  ("nca", {}, (), 0.186360, 0.891917),
+]
+
+
+@pytest.mark.parametrize(
+  ("loss", "options", "margins", "line", "circle"),
+  [case for case in BOTH if case[0] in ml.LOSSES],
+)
+def test_line_and_circle(loss, options, margins, line, circle):
+  options = {"normalize": "none", **options}
+  for name, x, labels, expected in (
+    ("line", LINE, LINE_LABELS, line),
+    ("circle", CIRCLE, CIRCLE_LABELS, circle),
+  ):
+    if margins == "α":
+      numbers = {"margin": ALPHA[name]}
+    else:
+      numbers = {margin: MARGIN[name] for margin in margins}
+    assert evaluate(loss, x, labels, **options, **numbers) == near(expected)
+
+
+@pytest.mark.parametrize(
+  ("loss", "options", "expected"),
+  [
+    ("infonce_per_pair", {}, 0.948253),
+    ("infonce_per_pair", {"reduction": "per_anchor_mean"}, 1.082269),
+    ("supcon", {}, 1.336542),
+  ],
+)
+def test_circle_under_cosine(loss, options, expected):
+  value = evaluate(loss, CIRCLE, CIRCLE_LABELS, temperature=0.5, **options)
+  assert value == near(expected)
+
+
+def test_semihard_on_the_line():
+  # Gaps D_an - D_ap: anchor 0: 2, 4; anchor 1: 1, 3; anchor 3: 1, 0;
+  # anchor 5: 3, 2. Strictly inside (0, 2) are two gaps of 1.
+  options = {"metric": "l2", "normalize": "none", "margin": 2.0}
+  value = evaluate("triplet_semihard", LINE, LINE_LABELS, **options)
+  assert value == near(1.0)
+  total = evaluate(
+    "triplet_semihard", LINE, LINE_LABELS, reduction="sum", **options
+  )
+  assert total == near(2.0)
+
+
+def test_infonce_by_hand():
+  # Views (0, 3) and (1, 5) under -D: each row has its positive and one other.
+  x, labels = np.array([[0.0], [3.0], [1.0], [5.0]]), [0, 1, 0, 1]
+  options = {"metric": "l2", "normalize": "none", "temperature": 2.0}
+  first = log1p(exp((1 - 5) / 2)) + log1p(exp((2 - 2) / 2))
+  second = log1p(exp((1 - 2) / 2)) + log1p(exp((2 - 5) / 2))
+  assert evaluate("infonce", x, labels, **options) == near(first / 2)
+  both = evaluate("infonce", x, labels, symmetric=True, **options)
+  assert both == near((first + second) / 4)
+
+
+# --- classification ----------------------------------------------------------
+
+
+def one_item(cosines, length=1.0, table_length=1.0):
+  """An item of class 0 with these cosines to the class weights."""
+  cosines = np.asarray(cosines)
+  x = np.zeros((1, len(cosines) + 1))
+  x[0, 0] = length
+  sines = np.diag(sqrt(1 - cosines**2))
+  weights = table_length * np.concatenate([cosines[:, None], sines], axis=1)
+  params = {"weights": weights}
+  return x, np.array([0]), params
+
+
+@pytest.mark.parametrize(
+  ("loss", "cosine", "options", "expected"),
+  [
+    ("cross_entropy", 0.3, {}, log(10)),
+    ("norm_softmax", 0.3, {"temperature": 0.05}, log(10)),
+    ("cosface", 0.3, {"margin": 0.35, "scale": 64.0}, 24.597225),
+    ("arcface", 0.0, {"margin": 0.5, "scale": 64.0}, 32.880459),
+    ("arcface", 1.0, {"margin": 0.5, "scale": 64.0}, 10.031985),
+  ],
+)
+def test_ten_classes_at_one_cosine(loss, cosine, options, expected):
+  x, labels, params = one_item([cosine] * 10)
+  if loss == "cross_entropy":
+    params["biases"] = np.zeros(10)
+  value = evaluate(loss, x, labels, {"loss": params}, **options)
+  assert value == near(expected)
+
+
+@pytest.mark.parametrize("table_length", [1.0, 3.0])
+@pytest.mark.parametrize(
+  ("loss", "length", "options", "expected"),
+  [
+    ("norm_softmax", 2.0, {"temperature": 0.05}, near(0.000336238, 9)),
+    ("cosface", 2.0, {"margin": 0.35, "scale": 64.0}, near(0.0399533, 7)),
+    ("arcface", 2.0, {"margin": 0.5, "scale": 64.0}, near(3.673142)),
+    ("sphereface", 2.0, {"margin": 4}, near(3.193003)),
+  ],
+)
+def test_three_classes(loss, length, options, expected, table_length):
+  x, labels, params = one_item([0.6, 0.2, -0.1], length, table_length)
+  value = evaluate(loss, x, labels, {"loss": params}, **options)
+  assert value == expected
+
+
+def test_cross_entropy_by_hand():
+  params = {"weights": np.eye(2), "biases": np.array([0.5, 0.0])}
+  value = evaluate("cross_entropy", [[2.0, 1.0]], [1], {"loss": params})
+  assert value == near(log1p(exp(2.5 - 1)))
+
+
+@pytest.mark.parametrize(
+  ("degrees", "psi"), [(0, 1), (45, -1), (90, -3), (135, -5), (180, -7)]
+)
+def test_sphereface_angle(degrees, psi):
+  # Two classes, the other at a right angle: the loss is log(1 + e^-ψ).
+  angle = degrees * np.pi / 180
+  x = np.array([[np.cos(angle), np.sin(angle), 0.0]])
+  params = {"weights": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])}
+  value = evaluate("sphereface", x, [0], {"loss": params})
+  assert value == near(log1p(exp(-psi)))
+
+
+def test_arcface_beyond_the_last_angle_keeps_falling():
+  # θ + m > π: S(cosθ - m sin m), and not S cos(θ + m), which would rise.
+  x, labels, params = one_item([-0.95, 0.0])
+  value = evaluate("arcface", x, labels, {"loss": params}, scale=1.0)
+  own = -0.95 - 0.5 * np.sin(0.5)
+  assert value == near(log1p(exp(-own)))
+
+
+# --- pair laws ---------------------------------------------------------------
+
+
+@functools.cache
+def jitted_pair_loss():
+  names = ("law", "reduction", "half", "similarity")
+  return cases.quick_jit(ml.pair_loss, static_argnames=names)
+
+
+def pair_loss(name, distances, **keywords):
+  return jitted_pair_loss()(name, distances, **keywords)
+
+
+@functools.cache
+def value_and_slope(name, same, half=None):
+  """A pair law of a distance, and its derivative."""
+  static = {} if half is None else {"half": half}
+
+  def value(distance, **hyper):
+    pairs = {"same": jnp.array([same]), **static, **hyper}
+    return ml.pair_loss(name, distance[None], **pairs)
+
+  return cases.quick_jit(jax.value_and_grad(value))
+
+
+def law(name, distance, same, half=None, **hyper):
+  value, _ = value_and_slope(name, same, half)(jnp.float64(distance), **hyper)
+  return float(value)
+
+
+def slope(name, distance, same, half=None, **hyper):
+  _, slope = value_and_slope(name, same, half)(jnp.float64(distance), **hyper)
+  return float(slope)
+
+
+@pytest.mark.parametrize("Q", [2.0, 100.0])
+def test_the_curve_of_2005(Q):
+  curve = functools.partial(law, "contrastive_2005", upper_bound=Q)
+  crossing = {2.0: 1.001295, 100.0: 50.064760}[Q]
+  end = {2.0: 0.250648, 100.0: 12.532401}[Q]
+  assert curve(Q / 2, True) == near(Q / 2)
+  assert curve(Q / 2, False) == near(crossing)
+  assert curve(0.0, False) == near(2 * Q)
+  assert curve(Q, True) == near(2 * Q)
+  assert curve(Q, False) == near(end)
+  steepness = functools.partial(slope, "contrastive_2005", upper_bound=Q)
+  assert steepness(0.0, False) == near(-5.54)
+  assert steepness(Q / 4, True) == near(1.0)  # 4E/Q
+
+
+# Dissimilar pairs without the factor ½, m = 1, Q = 2.
+REPELLING = {
+  "contrastive": {"half": False, "margin": 1.0},
+  "contrastive_sq_margin": {"half": False, "margin": 1.0},
+  "contrastive_linear": {"negative_margin": 1.0},
+  "contrastive_2005": {"upper_bound": 2.0},
+  "contrastive_inverse": {"floor": 1e-4},
+}
+
+
+@pytest.mark.parametrize(
+  ("name", "expected"),
+  [
+    ("contrastive", 1.998),
+    ("contrastive_sq_margin", 0.002),
+    ("contrastive_linear", 1.0),
+    ("contrastive_2005", 5.5323),
+    ("contrastive_inverse", 1e6),
+  ],
+)
+def test_slope_of_the_repulsion_at_a_small_distance(name, expected):
+  steepness = slope(name, 1e-3, False, **REPELLING[name])
+  assert steepness == pytest.approx(-expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("name", "steps"),
+  [
+    ("contrastive_2005", 7),
+    ("contrastive", 17),
+    ("contrastive_linear", 25),
+    ("contrastive_sq_margin", 159),
+  ],
+)
+def test_steps_out_of_a_near_collapse(name, steps):
+  """Two free points at D = 1e-3, rate .01: steps until D >= .5."""
+  distance, taken = 1e-3, 0
+  while distance < 0.5:
+    # Both points move.
+    distance -= 2 * 0.01 * slope(name, distance, False, **REPELLING[name])
+    taken += 1
+  assert taken == steps
+
+
+@pytest.mark.parametrize(
+  ("name", "hyper", "end", "expected"),
+  [
+    # D(t) = (D0³ + 6t)^(1/3)
+    ("contrastive_inverse", {"floor": 1e-3}, 10.0, (0.5**3 + 60) ** (1 / 3)),
+    # D(t) = m - (m - D0) e^(-2t)
+    ("contrastive", {"margin": 1.0}, 1.0, 1 - 0.5 * exp(-2)),
+  ],
+)
+def test_gradient_flow_of_two_free_points(name, hyper, end, expected):
+  def loss(points):
+    distance = ml.METRICS["l2"].pointwise(*points)
+    same = jnp.array([False])
+    return ml.pair_loss(name, distance[None], same=same, **hyper)
+
+  count = 2000
+  step = lambda points, _: (points - end / count * jax.grad(loss)(points), None)
+  start = jnp.array([[0.0, 0.0], [0.3, 0.4]])
+  flow = cases.quick_jit(lambda x: jax.lax.scan(step, x, length=count)[0])
+  points = flow(start)
+  distance = np.linalg.norm(points[0] - points[1])
+  assert distance == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ml.PAIR_LAWS)
+def test_flipping_same_raises_the_loss_of_separated_pairs(name):
+  distances = jnp.array([0.05, 0.1, 1.5, 1.9])
+  same = jnp.array([True, True, False, False])
+  hyper = {"upper_bound": 2.0} if name == "contrastive_2005" else {}
+  if name == "pair_bce":
+    hyper = {"bias": 1.0}
+  right = pair_loss(name, distances, same=same, **hyper)
+  wrong = pair_loss(name, distances, same=~same, **hyper)
+  assert wrong > 2 * right
+
+
+# What is semi-hard is nearly right: wrong labels leave nothing of it.
+@pytest.mark.parametrize(
+  "loss", [name for name in ml.LOSSES if name != "triplet_semihard"]
+)
+def test_wrong_labels_raise_the_loss_of_separated_classes(loss):
+  items = 2 if loss in cases.PAIRED else 3
+  right = np.repeat(np.arange(4), items)
+  wrong = np.tile(np.arange(4), items)
+  angles = right * np.pi / 2 + 0.02 * np.tile(np.arange(items), 4)
+  x = 1.3 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+  table = 4 * np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+  params = cases.params(loss)
+  if loss in cases.CLASSIFICATION:
+    learned = {"weights": table.astype(float), "biases": np.zeros(4)}
+    params = {"loss": {name: learned[name] for name in params["loss"]}}
+  options = {"upper_bound": 4.0} if loss == "contrastive_2005" else {}
+  low, high = (evaluate(loss, x, c, params, **options) for c in (right, wrong))
+  assert high > low + 0.01
+
+
+def test_pair_loss_on_explicit_pairs():
+  distances = jnp.array([0.5, 2.0, 0.25])
+  same = jnp.array([True, False, False])
+  each = pair_loss(
+    "contrastive", distances, same=same, margin=1.0, reduction="none"
+  )
+  expected = np.array([0.125, 0.0, 0.5 * 0.75**2])
+  np.testing.assert_allclose(each, expected)
+  for reduction, value in {
+    "mean": expected.mean(),
+    "sum": expected.sum(),
+    "mean_active": expected.sum() / 2,
+  }.items():
+    got = pair_loss("contrastive", distances, same=same, reduction=reduction)
+    assert float(got) == near(value)
+
+
+def test_pair_loss_with_targets():
+  # Cosine distances .5 and 1.5: g = (1 + s)/2 = .75 and .25.
+  distances, targets = jnp.array([0.5, 1.5]), jnp.array([1.0, 0.5])
+  value = pair_loss("pair_regression", distances, targets=targets)
+  assert float(value) == near((0.25**2 + 0.25**2) / 2)
+  cosine = pair_loss(
+    "pair_regression", distances, targets=targets, similarity="cosine"
+  )
+  assert float(cosine) == near((0.5**2 + 1.0**2) / 2)
+  kernel = pair_loss(
+    "pair_regression", distances, targets=targets, similarity="exp"
+  )
+  expected = ((exp(-0.5) - 1) ** 2 + (exp(-1.5) - 0.5) ** 2) / 2
+  assert float(kernel) == near(expected)
+
+
+def test_positive_and_negative_parts_are_reduced_apart():
+  """Three positives and one negative: the mean of means, not of all four."""
+  distances = jnp.array([1.0, 1.0, 1.0, 0.5])
+  same = jnp.array([True, True, True, False])
+  split = pair_loss("contrastive_linear", distances, same=same)
+  assert float(split) == near(1.0 + 0.5)
+  joined = pair_loss("contrastive", distances, same=same)
+  assert float(joined) == near((3 * 0.5 + 0.5 * 0.25) / 4)
+
+
+# --- claims ------------------------------------------------------------------
+
+
+def test_lifted_bounds_its_hard_form_from_above():
+  generator = np.random.default_rng(0)
+  labels = np.array(cases.LABELS["balanced"])
+  hard, smooth = (
+    cases.quick_jit(
+      functools.partial(cases.value_of(loss, reduction="none"), {}, {})
+    )
+    for loss in ("lifted_hard", "lifted")
+  )
+  for _ in range(10):
+    x = generator.normal(size=(cases.N, cases.DIM))
+    assert (smooth(x, labels) > hard(x, labels)).all()
+
+
+def test_infonce_family_agrees_where_each_anchor_has_one_positive():
+  x, labels = cases.batch("balanced", "ntxent")
+  values = [
+    evaluate(loss, x, labels, temperature=0.5)
+    for loss in ("ntxent", "supcon", "infonce_per_pair")
+  ]
+  np.testing.assert_allclose(values, values[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "contrastive_sq_margin"])
+def test_half_is_a_factor(loss):
+  x, labels = cases.batch("balanced", loss)
+  half, whole = (evaluate(loss, x, labels, half=half) for half in (True, False))
+  assert whole == pytest.approx(2 * half, rel=1e-12)
+
+
+def test_one_is_the_floor_of_supcon_only_where_nothing_repels():
+  """One class, one positive: the softmax has one candidate, log 1 = 0."""
+  for loss in ("supcon", "ntxent", "infonce", "infonce_per_pair"):
+    value = evaluate(loss, [[1.0, 0.0], [0.0, 1.0]], [0, 0])
+    assert value == near(0.0, 12)

@@ -1,0 +1,189 @@
+"""What must change nothing: padding, order, jit, blocks, `vmap`."""
+
+import jax
+import jax.numpy as jnp
+import loss_cases as cases
+import numpy as np
+import pytest
+
+import metric_learning as ml
+
+EVERY = list(ml.LOSSES)
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def run(loss, x, labels, hyper, where=None, **options):
+  """Value and gradient by (hyper, params, x) of the shared program."""
+  where = cases.all_true() if where is None else where
+  program = cases.compiled(loss, **options)
+  return program(hyper, cases.params(loss), x, labels, where)
+
+
+def assert_close(got, expected, rtol=1e-9):
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    size = np.max(np.abs(b), initial=0)
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * size + 1e-14)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_padding_changes_nothing(loss):
+  params = cases.params(loss)
+  x, labels = cases.batch("unbalanced", loss)
+  where = np.ones(cases.N, bool)
+  where[[1, 5, 11]] = False
+  padded = x.copy()
+  padded[1], padded[5, 0], padded[11] = np.nan, np.inf, 0
+  for hyper in cases.settings(loss):
+    value, gradients = run(loss, padded, labels, hyper, where)
+    expected = cases.oracle(loss, hyper, params, x, labels, where=where)
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    assert (np.asarray(gradients[2])[~where] == 0).all()
+    cases.check_slopes(
+      lambda hyper, params, x: cases.oracle(
+        loss, hyper, params, x, labels, where=where
+      ),
+      (hyper, params, x),
+      gradients,
+    )
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_everything_padded_is_zero(loss):
+  x, labels = cases.batch("unbalanced", loss)
+  hyper = cases.settings(loss)[0]
+  value, gradients = run(
+    loss, np.full_like(x, np.nan), labels, hyper, np.zeros(cases.N, bool)
+  )
+  assert value == 0
+  for leaf in jax.tree.leaves(gradients):
+    assert (np.asarray(leaf) == 0).all()
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_order_of_the_batch_changes_nothing(loss):
+  x, labels = cases.batch("unbalanced", loss)
+  order = np.random.default_rng(2).permutation(cases.N)
+  if loss in ("npair", "infonce"):
+    # First and second item of a class have roles: mix across classes only.
+    for c in np.unique(labels):
+      places = labels[order] == c
+      order[places] = np.sort(order[places])
+  hyper = cases.settings(loss)[-1]
+  value, gradients = run(loss, x, labels, hyper)
+  moved_value, moved = run(loss, x[order], labels[order], hyper)
+  expected = (*gradients[:2], np.asarray(gradients[2])[order])
+  assert_close((moved_value, moved), (value, expected))
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_names_of_classes_change_nothing(loss):
+  if loss in cases.CLASSIFICATION:  # a class is a row of the table
+    new = np.array([2, 0, 4, 1, 3])
+  else:
+    new = np.array([70, -3, 8, 0, 11, 5, 13, 2, 90, 6])
+  x, labels = cases.batch("unbalanced", loss)
+  hyper, params = cases.settings(loss)[-1], cases.params(loss)
+  value, _ = run(loss, x, labels, hyper)
+  if loss in cases.CLASSIFICATION:
+    order = np.argsort(new)
+    params = {"loss": {k: v[order] for k, v in params["loss"].items()}}
+  program = cases.compiled(loss)
+  renamed, _ = program(hyper, params, x, new[labels], cases.all_true())
+  assert_close(renamed, value)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_blocks_equal_dense(loss):
+  """Blocks of 5 of 12 rows: the last one is partly padding."""
+  hyper = cases.settings(loss)[-1]
+  for kind in ("unbalanced", "duplicates"):
+    x, labels = cases.batch(kind, loss)
+    where = np.arange(cases.N) != 3
+    dense = run(loss, x, labels, hyper, where)
+    blocked = run(loss, x, labels, hyper, where, block_size=5)
+    assert_close(blocked, dense)
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_one_program_serves_all_numbers(loss):
+  """`vmap` over 20 settings, rows in blocks: one compilation, same values."""
+  first, last = cases.settings(loss)[0], cases.settings(loss)[-1]
+  x, labels = cases.batch("balanced", loss)
+  params = cases.params(loss)
+  if not first:
+    first, last = {"none": 0.0}, {"none": 1.0}  # a loss without numbers
+  traces = []
+
+  def value(hyper, params, x, labels):
+    traces.append(None)
+    hyper = {k: v for k, v in hyper.items() if k != "none"}
+    return cases.value_of(loss, block_size=5)(hyper, params, x, labels)
+
+  sweep = cases.quick_jit(jax.vmap(value, in_axes=(0, None, None, None)))
+  steps = np.linspace(0, 1, 20)
+  grid = {k: first[k] + steps * (last[k] - first[k]) for k in first}
+  backwards = {k: v[::-1].copy() for k, v in grid.items()}
+  values, again = (sweep(g, params, x, labels) for g in (grid, backwards))
+  assert len(traces) == sweep._cache_size() == 1
+  assert_close(again[::-1], values)
+  for i in (0, 7, 19):
+    hyper = {k: v[i] for k, v in grid.items() if k != "none"}
+    assert_close(values[i], run(loss, x, labels, hyper)[0])
+
+
+@pytest.mark.parametrize("loss", ["triplet", "triplet_semihard", "lifted"])
+def test_gradients_under_vmap_of_blocks(loss):
+  """A custom derivative must not close over the margin."""
+  x, labels = cases.batch("balanced", loss)
+
+  def value(margin, x, labels):
+    return cases.value_of(loss, block_size=5)({"margin": margin}, {}, x, labels)
+
+  both = jax.vmap(jax.grad(value, (0, 1)), in_axes=(0, None, None))
+  margins = np.array([0.1, 0.5, 1.3])
+  by_margin, by_x = cases.quick_jit(both)(margins, x, labels)
+  for i, margin in enumerate(margins):
+    hyper = {k: 0.0 for k in cases.settings(loss)[0]} | {"margin": margin}
+    _, (hyper_bar, _, x_bar) = run(loss, x, labels, hyper)
+    assert_close((by_margin[i], by_x[i]), (hyper_bar["margin"], x_bar))
+
+
+# Eager dispatch compiles each primitive: one loss of each kind is enough.
+@pytest.mark.parametrize("loss", ["triplet", "infonce", "sphereface"])
+def test_jit_changes_nothing(loss):
+  x, labels = cases.batch("unbalanced", loss)
+  hyper = cases.settings(loss)[-1]
+  objective = ml.make_objective(loss, **cases.STATIC.get(loss, {}), **hyper)
+  params = jax.tree.map(jnp.asarray, cases.params(loss))
+  eager, _ = objective(params, jnp.asarray(x), jnp.asarray(labels))
+  assert_close(eager, run(loss, x, labels, hyper)[0])
+
+
+@pytest.mark.parametrize("loss", EVERY)
+def test_scale_of_the_batch_changes_nothing_on_the_sphere(loss):
+  if ml.LOSSES[loss].normalize != "l2":
+    return
+  x, labels = cases.batch("balanced", loss)
+  hyper = cases.settings(loss)[-1]
+  assert_close(
+    run(loss, 7.0 * x, labels, hyper)[0], run(loss, x, labels, hyper)[0]
+  )
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "infonce", "norm_softmax"])
+def test_integer_types_of_labels_change_nothing(loss):
+  """300 items: more than the 256 that the narrowest label type can count."""
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=(300, cases.DIM)).astype(np.float32)
+  labels = np.arange(300) % 5
+  where = np.ones(300, bool)
+  if loss in cases.PAIRED:
+    where[10:] = False  # at most two items of a class
+    where[[280, 285]] = True
+    where[[0, 5]] = False
+  hyper, params = cases.settings(loss)[-1], cases.params(loss)
+  value_of = cases.quick_jit(cases.value_of(loss))
+  wide = value_of(hyper, params, x, labels.astype(np.int32), where=where)
+  assert wide != 0
+  narrow = value_of(hyper, params, x, labels.astype(np.int8), where=where)
+  assert_close(narrow, wide, rtol=1e-5)

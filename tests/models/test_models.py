@@ -1,0 +1,399 @@
+"""Networks as pure functions: sizes, seeds, transformations, statistics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from metric_learning import models
+from metric_learning.errors import InputError
+from metric_learning.models import MODELS, create, options_of
+
+# Name, options, image shape, embedding dimension, number of parameters.
+CASES = {
+  "mlp": (
+    "mlp",
+    {"hidden": (7, 4)},
+    (6, 5, 2),
+    3,
+    (60 * 7 + 7) + (7 * 4 + 4) + (4 * 3 + 3),
+  ),
+  "mlp_linear": ("mlp", {"hidden": ()}, (6, 5, 2), 3, 60 * 3 + 3),
+  "conv3": (
+    "conv3",
+    {},
+    (24, 24, 1),
+    64,
+    (9 * 16 + 16)
+    + (9 * 16 * 32 + 32)
+    + (9 * 32 * 64 + 64)
+    + (3 * 3 * 64 * 64 + 64),
+  ),
+  # 17 and 33 are halved to 1 and 2.
+  "conv4": (
+    "conv4",
+    {},
+    (17, 33, 3),
+    5,
+    (9 * 3 * 64 + 64)
+    + 3 * (9 * 64 * 64 + 64)
+    + 4 * (64 + 64)
+    + (1 * 2 * 64 * 5 + 5),
+  ),
+  "conv4_batch": (
+    "conv4",
+    {"normalization": "batch"},
+    (16, 16, 1),
+    5,
+    (9 * 64 + 64) + 3 * (9 * 64 * 64 + 64) + 4 * (64 + 64) + (64 * 5 + 5),
+  ),
+  "conv4_none": (
+    "conv4",
+    {"normalization": "none"},
+    (16, 16, 1),
+    5,
+    (9 * 64 + 64) + 3 * (9 * 64 * 64 + 64) + (64 * 5 + 5),
+  ),
+  "chopra2005": (
+    "chopra2005",
+    {},
+    (56, 46, 1),
+    50,
+    (7 * 7 * 15 + 15)
+    + 2 * 15
+    + (6 * 6 * 15 * 45 + 45)
+    + 2 * 45
+    + (5 * 5 * 45 * 250 + 250)
+    + (250 * 50 + 50),
+  ),
+}
+
+
+def make(case, seed=0):
+  name, options, shape, dim, _ = CASES[case]
+  return create(
+    name, seed=seed, image_shape=shape, embedding_dim=dim, **options
+  )
+
+
+def images_of(case, n=3, seed=0):
+  shape = CASES[case][2]
+  rng = np.random.default_rng(seed)
+  return rng.random((n, *shape)).astype(np.float32)
+
+
+# Compiling is nearly all that these tests do: halve it.
+jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
+@functools.cache
+def evaluated(case):
+  """(params, stats, images) to embeddings and stats, without training."""
+  return jit(functools.partial(make(case).apply, train=False))
+
+
+@functools.cache
+def trained(case):
+  """(params, stats, images) to (embeddings, stats) and the gradient of a sum.
+
+  One program for all that a test may ask.
+  """
+  apply = make(case).apply
+
+  def loss(params, stats, images):
+    embeddings, stats = apply(params, stats, images, train=True)
+    return jnp.sum(jnp.sin(3 * embeddings)), (embeddings, stats)
+
+  def both(params, stats, images):
+    (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(
+      params, stats, images
+    )
+    return found, gradient
+
+  return jit(both)
+
+
+def assert_close(a, b, rtol=1e-3, atol=1e-5):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+def equal_trees(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  return all(
+    np.array_equal(x, y)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  )
+
+
+def test_every_model_has_a_case():
+  assert {case[0] for case in CASES.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_shapes_and_number_of_parameters(case):
+  *_, dim, count = CASES[case]
+  model = make(case)
+  for train in (False, True):
+    apply = functools.partial(model.apply, train=train)
+    embeddings, stats = jax.eval_shape(
+      apply, model.params, model.stats, images_of(case)
+    )
+    assert (embeddings.shape, embeddings.dtype) == ((3, dim), jnp.float32)
+    assert jax.tree.map(jnp.shape, stats) == jax.tree.map(
+      jnp.shape, model.stats
+    )
+  assert sum(x.size for x in jax.tree.leaves(model.params)) == count
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_params_are_nested_dicts_with_strings_as_keys(case):
+  model = make(case)
+  for tree in (model.params, model.stats):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      assert all(isinstance(key, jax.tree_util.DictKey) for key in path)
+      assert all(isinstance(key.key, str) for key in path)
+      assert type(leaf) is type(jnp.zeros(1))
+
+
+def test_mlp_equals_its_definition():
+  model = make("mlp")
+  images = np.asarray(images_of("mlp"), np.float64)
+  layer = lambda x, p: x @ np.float64(p["kernel"]) + np.float64(p["bias"])
+  # Biases start at 0: let them count.
+  params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), model.params)
+  x = np.maximum(layer(images.reshape(3, -1), params["hidden"]["dense1"]), 0)
+  x = np.maximum(layer(x, params["hidden"]["dense2"]), 0)
+  embeddings, _ = evaluated("mlp")(params, {}, images_of("mlp"))
+  np.testing.assert_allclose(embeddings, layer(x, params["head"]), rtol=1e-4)
+
+
+def test_seed_fixes_the_parameters():
+  same, again, other = make("conv3"), make("conv3"), make("conv3", seed=1)
+  assert equal_trees(same.params, again.params)
+  assert equal_trees(same.params, make("conv3", jax.random.key(0)).params)
+  for path in ("conv1", "conv2", "conv3", "head"):
+    kernel = lambda model, path=path: np.asarray(model.params[path]["kernel"])
+    assert not np.any(kernel(same) == kernel(other))
+
+
+def test_seeds_share_one_apply_and_so_one_compilation():
+  assert make("conv3").apply is make("conv3", seed=1).apply
+  as_list = create(
+    "mlp", seed=0, image_shape=(6, 5, 2), embedding_dim=3, hidden=[7, 4]
+  )
+  assert as_list.apply is make("mlp").apply
+
+
+@pytest.mark.parametrize("case", ["mlp", "conv3"])
+def test_jit_changes_nothing(case):
+  model, images = make(case), images_of(case)
+  plain = model.apply(model.params, model.stats, images, train=True)
+  assert_close(trained(case)(model.params, model.stats, images)[0], plain)
+
+
+@pytest.mark.parametrize("case", ["mlp", "conv3"])
+def test_population_of_two_equals_two_models(case):
+  members, images = [make(case, 0), make(case, 1)], images_of(case)
+  stack = lambda *trees: jax.tree.map(lambda *x: np.stack(x), *trees)
+  apply = functools.partial(members[0].apply, train=True)
+  together = jit(jax.vmap(apply, (0, 0, None)))(
+    stack(*(m.params for m in members)),
+    stack(*(m.stats for m in members)),
+    images,
+  )
+  one = trained(case)
+  alone = stack(*(one(m.params, m.stats, images)[0] for m in members))
+  assert_close(together, alone)
+
+
+def test_population_can_be_initialised_together():
+  keys = jax.random.split(jax.random.key(3), 2)
+  init = lambda key: make("mlp_linear", key).params
+  together = jax.vmap(init)(keys)
+  for i in range(2):
+    member = jax.tree.map(lambda x, i=i: x[i], together)
+    assert_close(member, init(keys[i]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "case", ["mlp", "conv3", "conv4", "conv4_batch", "chopra2005"]
+)
+def test_gradient_is_finite_and_reaches_every_layer(case):
+  model, images = make(case), images_of(case)
+  (embeddings, _), gradient = trained(case)(model.params, model.stats, images)
+  assert np.isfinite(embeddings).all()
+  assert np.std(embeddings, axis=0).min() > 0  # images are told apart
+  for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    assert np.isfinite(leaf).all(), path
+    if path[-1].key in ("kernel", "scale", "gain"):
+      assert np.any(np.asarray(leaf) != 0), path
+
+
+# --- Normalisation -----------------------------------------------------------
+
+
+def test_batch_statistics_move_in_training_and_not_in_evaluation():
+  case = "conv4_batch"
+  model, images = make(case), images_of(case, n=4)
+  (_, after), _ = trained(case)(model.params, model.stats, images)
+  assert not equal_trees(after, model.stats)
+  # First layer, from the definition: 0.9 old + 0.1 batch statistic.
+  kernel = model.params["block1"]["conv"]["kernel"]
+  padded = np.pad(images[..., 0], [(0, 0), (1, 1), (1, 1)])
+  patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+  maps = np.einsum("nhwij,ijc->nhwc", patches, np.asarray(kernel)[:, :, 0])
+  moved = after["block1"]["norm"]
+  np.testing.assert_allclose(
+    moved["mean"], 0.1 * maps.mean((0, 1, 2)), rtol=1e-3, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    moved["var"], 0.9 + 0.1 * maps.var((0, 1, 2)), rtol=1e-3
+  )
+  _, kept = evaluated(case)(model.params, after, images)
+  assert equal_trees(kept, after)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("graph_updates", [True, False])
+def test_batch_statistics_in_each_mode_of_flax(graph, graph_updates):
+  # Flax announces other defaults. The error about trace contexts that apply
+  # must avoid is raised while tracing, so nothing needs to be compiled.
+  images = images_of("conv4_batch")
+  expected = make("conv4_batch").params
+  models._functions.cache_clear()
+  try:
+    with nnx.set_graph_mode(graph), nnx.set_graph_updates(graph_updates):
+      model = make("conv4_batch")
+      embeddings = lambda params: model.apply(
+        params, model.stats, images, train=True
+      )
+      loss = lambda params: (jnp.sum(embeddings(params)[0]), embeddings(params))
+      gradient, (_, stats) = jax.eval_shape(
+        jax.jit(jax.grad(loss, has_aux=True)), model.params
+      )
+  finally:
+    models._functions.cache_clear()
+  assert equal_trees(model.params, expected)
+  assert jax.tree.structure(gradient) == jax.tree.structure(expected)
+  assert jax.tree.structure(stats) == jax.tree.structure(model.stats)
+
+
+def test_batch_statistics_of_a_population_stay_apart():
+  # Traced and not compiled: the trap, as above, is in the tracing.
+  model = make("conv4_batch")
+  stack = lambda tree: jax.tree.map(lambda x: np.stack([x, x]), tree)
+  apply = functools.partial(model.apply, train=True)
+  _, stats = jax.eval_shape(
+    jax.vmap(apply, (0, 0, None)),
+    stack(model.params),
+    stack(model.stats),
+    images_of("conv4_batch"),
+  )
+  assert jax.tree.map(jnp.shape, stats) == jax.tree.map(
+    jnp.shape, stack(model.stats)
+  )
+
+
+@pytest.mark.parametrize(
+  ("case", "train", "depends"),
+  [
+    ("conv4", True, False),
+    ("conv4_batch", True, True),
+    ("conv4_batch", False, False),
+  ],
+)
+def test_only_batch_normalisation_sees_the_other_images(case, train, depends):
+  model, images = make(case), images_of(case)
+  others = np.concatenate([images[:1], images_of(case, seed=1)[1:]])
+  arguments = model.params, model.stats
+  if train:
+    embed = lambda images: trained(case)(*arguments, images)[0][0]
+  else:
+    embed = lambda images: evaluated(case)(*arguments, images)[0]
+  first, again = embed(images)[0], embed(others)[0]
+  assert np.allclose(first, again, rtol=1e-4, atol=1e-5) is not depends
+
+
+# --- Chopra 2005 -------------------------------------------------------------
+
+
+def test_chopra2005_feature_maps_have_the_sizes_of_the_paper():
+  network = MODELS["chopra2005"]((56, 46, 1), 50, rngs=nnx.Rngs(0))
+  shapes = jax.eval_shape(network.feature_maps, images_of("chopra2005", n=1))
+  assert {name: x.shape[1:] for name, x in shapes.items()} == {
+    "c1": (50, 40, 15),
+    "s2": (25, 20, 15),
+    "c3": (20, 15, 45),
+    "s4": (5, 5, 45),
+    "c5": (1, 1, 250),
+    "f6": (50,),
+  }
+
+
+def test_chopra2005_is_bounded():
+  model = make("chopra2005")
+  params = jax.tree.map(lambda x: 10 * np.asarray(x), model.params)
+  (embeddings, _), _ = trained("chopra2005")(
+    params, {}, images_of("chopra2005")
+  )
+  assert 0.9 < np.abs(embeddings).max() <= 1
+
+
+def test_chopra2005_subsampling_has_one_gain_and_bias_a_map():
+  network = MODELS["chopra2005"]((56, 46, 1), 2, rngs=nnx.Rngs(0))
+  maps = np.random.default_rng(0).normal(size=(1, 10, 6, 45))
+  gain, bias = np.linspace(0.5, 2, 45), np.linspace(-1, 1, 45)
+  network.s4.gain[...] = jnp.asarray(gain, jnp.float32)
+  network.s4.bias[...] = jnp.asarray(bias, jnp.float32)
+  # 4x3 patches; the last two rows do not fill one.
+  means = maps[:, :8].reshape(1, 2, 4, 2, 3, 45).mean(axis=(2, 4))
+  np.testing.assert_allclose(
+    network.s4(jnp.asarray(maps, jnp.float32)),
+    np.tanh(gain * means + bias),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+# --- Input that cannot be used -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("name", "shape", "dim", "options", "message"),
+  [
+    ("conv5", (24, 24, 1), 8, {}, "did you mean 'conv[34]'.*Known: chopra2005"),
+    ("mlp", (24, 24, 1), 8, {"hiden": (8,)}, "did you mean 'hidden'"),
+    ("conv3", (24, 24, 1), 8, {"width": 2}, "no options; remove 'width'"),
+    ("conv4", (24, 15, 1), 8, {}, r"\(24, 15\).*smallest side is 16"),
+    ("conv4", (16, 16, 1), 8, {"normalization": "grup"}, "mean 'group'"),
+    ("chopra2005", (112, 92, 1), 50, {}, r"image_size=\(56, 46\)"),
+    ("chopra2005", (56, 46, 3), 50, {}, r"image_size=\(56, 46\)"),
+    ("conv3", (24, 0, 1), 8, {}, "each 1 or more"),
+    ("conv3", (24, 24, 1), 0, {}, "each 1 or more"),
+  ],
+)
+def test_what_cannot_be_built_is_refused(name, shape, dim, options, message):
+  with pytest.raises(InputError, match=message):
+    create(name, seed=0, image_shape=shape, embedding_dim=dim, **options)
+
+
+def test_images_of_another_shape_are_refused():
+  model = make("conv3")
+  with pytest.raises(InputError, match=r"made for images of \(24, 24, 1\)"):
+    model.apply(model.params, {}, jnp.zeros((2, 28, 28, 1)), train=False)
+
+
+def test_options_are_those_of_the_constructors():
+  assert {name: options_of(name) for name in MODELS} == {
+    "mlp": {"hidden": (256, 256)},
+    "conv3": {},
+    "conv4": {"normalization": "group"},
+    "chopra2005": {},
+  }

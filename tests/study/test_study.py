@@ -1,0 +1,258 @@
+"""A study: checked first, resumed, chosen on validation, tabulated."""
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from metric_learning import InputError, data, evaluation
+from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study.results import (
+  TEST,
+  Run,
+  over_replicates,
+  test_scores,
+)
+from metric_learning.study.sweeps import cell_of, tuned_of
+from metric_learning.training import records
+from metric_learning.training.config import digest, from_dict
+from tests.tiny import tiny_config
+
+
+def sweep():
+  for metric in ("l1", "l2"):
+    for margin in (0.5, 1.0, 2.0):
+      for seed in (0, 1):
+        yield {
+          "loss.name": "contrastive",
+          "metric": metric,
+          "loss.margin": margin,
+          "seed": seed,
+        }
+
+
+CONFIG = tiny_config(margin_unit="initial_mean", train__steps=3)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("study")
+  run_study(CONFIG, make_rows(CONFIG, sweep()), folder)
+  return folder
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+  """A copy that a test may change."""
+  return shutil.copytree(finished, tmp_path / "study")
+
+
+def results_of(folder):
+  return sorted(folder.glob("runs/*/result.json"))
+
+
+def test_cells_and_tuned_fields_follow_from_the_overrides():
+  row = make_rows(CONFIG, sweep())[0]
+  assert cell_of(row) == {"loss.name": "contrastive", "metric": "l1"}
+  assert tuned_of(row) == {"loss.margin": 0.5}
+
+
+def test_a_bad_row_is_named_before_anything_runs():
+  rows = [{"loss.name": "triplet"}, {"loss.name": "triplet", "metric": "dot"}]
+  with pytest.raises(InputError, match=r"row loss.name=triplet,metric=dot"):
+    make_rows(CONFIG, rows)
+  with pytest.raises(InputError, match=r"row seed=1 occurs twice"):
+    make_rows(CONFIG, [{"seed": 1}, {"seed": 1}])
+
+
+def test_a_batch_that_cannot_be_filled_is_refused_before_anything_runs(
+  tmp_path,
+):
+  rows = make_rows(CONFIG, [{"seed": 0}, {"data.classes_per_batch": 11}])
+  with pytest.raises(InputError, match=r"row data.classes_per_batch=11.*11"):
+    run_study(CONFIG, rows, tmp_path / "study")
+  assert not (tmp_path / "study").exists()
+
+
+def test_only_what_is_missing_is_done(study):
+  lost = results_of(study)[3]
+  lost.unlink()
+  before = {p: p.stat().st_mtime_ns for p in results_of(study)}
+  run_study(CONFIG, make_rows(CONFIG, sweep()), study)
+  after = {p: p.stat().st_mtime_ns for p in results_of(study)}
+  assert after.pop(lost)
+  assert after == before
+
+
+def test_a_folder_of_another_study_is_refused(study):
+  rows = make_rows(CONFIG, [{"seed": 0}])
+  with pytest.raises(InputError, match="holds another study"):
+    run_study(CONFIG, rows, study)
+  with pytest.raises(InputError, match="holds no study"):
+    read_study(study / "runs")
+
+
+def rewrite_validation(folder, score_of):
+  """Gives every run a validation score of our own."""
+  for path in results_of(folder):
+    result = json.loads(path.read_text())
+    config = json.loads((path.parent / "config.json").read_text())
+    result["validation_selected"]["own/map_at_r"] = score_of(config)
+    path.write_text(json.dumps(result))
+
+
+def test_the_best_mean_on_validation_is_chosen(study):
+  # The margin 1.0 has the best mean, 2.0 the best single run.
+  scores = {
+    (0.5, 0): 0.1,
+    (0.5, 1): 0.2,
+    (1.0, 0): 0.5,
+    (1.0, 1): 0.5,
+    (2.0, 0): 0.9,
+    (2.0, 1): 0.0,
+  }
+  rewrite_validation(study, lambda c: scores[c["loss"]["margin"], c["seed"]])
+  for cell in read_study(study).cells:
+    assert cell.chosen.tuned == {"loss.margin": 1.0}
+    assert cell.chosen.validation.mean == 0.5
+    assert cell.on_edge == []
+
+
+def test_an_optimum_on_a_bound_is_flagged(study):
+  rewrite_validation(study, lambda c: c["loss"]["margin"])
+  found = read_study(study)
+  assert all(cell.on_edge == ["loss.margin"] for cell in found.cells)
+  assert "margin 2 d̄" in tables.to_markdown(found)
+  assert "(edge)" in tables.to_markdown(found)
+
+
+def test_lower_is_better_for_error_rates(study):
+  for path in study.glob("study.json"):
+    text = path.read_text().replace('own/map_at_r"', 'own/eer"')
+    whole = json.loads(text)
+    for row in whole["rows"]:
+      row["config"]["eval"]["select"] = "own/eer"
+    path.write_text(json.dumps(whole))
+  for path in results_of(study):
+    result = json.loads(path.read_text())
+    config = json.loads((path.parent / "config.json").read_text())
+    result["validation_selected"]["own/eer"] = config["loss"]["margin"]
+    rows = json.loads((study / "study.json").read_text())["rows"]
+    name = path.parent.name
+    row = next(r for r in rows if r["name"] == name)
+    result["digest"] = digest(from_dict(row["config"]))
+    path.write_text(json.dumps(result))
+  for cell in read_study(study).cells:
+    assert cell.chosen.tuned == {"loss.margin": 0.5}
+
+
+def test_only_chosen_runs_are_scored_on_test(study):
+  assert not list(study.glob(f"runs/*/{TEST}"))
+  tables.to_csv(read_study(study))
+  scored = {p.parent.name for p in study.glob(f"runs/*/{TEST}")}
+  chosen = {
+    run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
+  }
+  assert scored == chosen
+  assert len(chosen) == 4
+
+
+def test_the_table_holds_what_the_embeddings_score(study):
+  found = read_study(study)
+  cell = found.cells[0]
+  values = []
+  for run in cell.chosen.runs:
+    arrays = np.load(run.folder / records.EMBEDDINGS)
+    scores = evaluation.retrieval(
+      arrays["test_embeddings"], arrays["test_labels"], metric="l1"
+    )
+    values.append(scores["recall_at_1"])
+  lines = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
+  line = next(x for x in lines if x["name"] == "contrastive, l1")
+  assert float(line["own/recall_at_1"]) == pytest.approx(np.mean(values))
+  half = 12.706204736 * np.std(values, ddof=1) / np.sqrt(2)
+  high = float(line["own/recall_at_1 high"])
+  assert high == pytest.approx(np.mean(values) + half)
+
+
+def test_the_accuracy_threshold_is_learned_on_validation(study):
+  run = read_study(study).cells[0].chosen.runs[0]
+  scores = test_scores(run)["selected"]
+  arrays = np.load(run.folder / records.EMBEDDINGS)
+
+  def pairs(part):
+    return evaluation.pairs_of(
+      arrays[f"{part}_embeddings"], arrays[f"{part}_labels"], "l1"
+    )
+
+  threshold = evaluation.best_threshold(*pairs("validation"))
+  distances, same = pairs("test")
+  assert scores["own/threshold"] == threshold
+  accuracy = np.mean((distances <= threshold) == same)
+  assert scores["own/accuracy"] == pytest.approx(accuracy)
+
+
+def test_baselines_are_in_every_table_without_asking(finished):
+  found = read_study(finished)
+  names = [line["name"] for line in tables.table_lines(found)]
+  assert names[:3] == ["raw pixels", "PCA-4 of pixels", "untrained mlp"]
+  text = tables.to_markdown(found)
+  assert "bootstrap interval over test classes" in text
+  assert "closed-set" in text
+
+
+def test_raw_pixels_score_what_scikit_learn_finds(finished):
+  test = data.load(CONFIG.data).test
+  pixels = test.images.reshape(len(test.images), -1).astype(float)
+  near = NearestNeighbors(n_neighbors=2).fit(pixels).kneighbors(pixels)[1][:, 1]
+  line = tables.table_lines(read_study(finished))[0]
+  expected = np.mean(test.labels[near] == test.labels)
+  assert line["own/recall_at_1"].mean == pytest.approx(expected)
+
+
+def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
+  config = tiny_config(
+    loss__name="contrastive_inverse", normalize="none", optimizer__name="sgd"
+  )
+
+  def rates():
+    for rate in (1e-3, 1e30):
+      yield {"optimizer.learning_rate": rate, "seed": 0}
+
+  folder = tmp_path / "study"
+  run_study(config, make_rows(config, rates()), folder)
+  (cell,) = read_study(folder).cells
+  assert cell.diverged == 1
+  assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
+
+
+def test_an_unfinished_study_says_so(study):
+  results_of(study)[0].unlink()
+  assert "UNFINISHED: 1 runs" in tables.to_markdown(read_study(study))
+
+
+def test_latex_is_escaped(finished):
+  text = tables.to_latex(read_study(finished))
+  table = text[: text.index(r"\end{tabular}")]
+  assert r"$\pm$" in table
+  assert "±" not in table
+  assert table.count(r"\\") == 1 + 3 + 2
+
+
+def test_folds_count_once_each(tmp_path):
+  found = [(0, 0.0), (0, 0.2), (1, 0.5), (2, 0.6)]
+  runs = []
+  for seed, (fold, value) in enumerate(found):
+    (row,) = make_rows(CONFIG, [{"data.fold": fold, "seed": seed}])
+    runs.append(Run(row, tmp_path, {"value": value}))
+  interval = over_replicates(runs, lambda run: run.result["value"])
+  # Fold means .1, .5, .6: mean .4, s = .2645751, t(.975, 2) = 4.302653.
+  assert interval.n == 3
+  assert interval.mean == pytest.approx(0.4)
+  assert interval.half_width == pytest.approx(
+    4.302653 * 0.2645751 / 3**0.5, rel=1e-5
+  )

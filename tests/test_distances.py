@@ -1,0 +1,550 @@
+"""Distances against SciPy, the axioms that hold and those that do not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
+
+import metric_learning as ml
+from metric_learning import distances
+
+METRICS = sorted(ml.METRICS)
+FACTOR = np.array([[2.0, 0.5, 0.0], [0.0, 1.0, -1.0], [0.0, 0.0, 0.5]])
+# "yes" cells of the reference: which axioms hold for all points.
+AXIOMS = {
+  "l1": {"non_negative", "identity", "symmetry", "triangle"},
+  "l2": {"non_negative", "identity", "symmetry", "triangle"},
+  "squared_l2": {"non_negative", "identity", "symmetry"},
+  "cosine": {"non_negative", "symmetry"},
+  "dot": {"symmetry"},
+  "mahalanobis": {"non_negative", "identity", "symmetry", "triangle"},
+}
+
+
+def cases(axiom):
+  return [metric for metric in METRICS if axiom in AXIOMS[metric]]
+
+
+def scipy_distances(metric, x, y, factor):
+  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  if metric == "dot":
+    return -(x @ y.T)
+  if metric == "mahalanobis":
+    return cdist(x, y, "mahalanobis", VI=factor.T @ factor)
+  names = {
+    "l1": "cityblock",
+    "l2": "euclidean",
+    "squared_l2": "sqeuclidean",
+    "cosine": "cosine",
+  }
+  return cdist(x, y, names[metric])
+
+
+def options(metric, d=3, dtype=np.float64):
+  """The keywords of a metric that has parameters."""
+  if metric != "mahalanobis":
+    return {}
+  factor = np.eye(d)
+  factor[:3, :3] = FACTOR
+  return {"factor": jnp.asarray(factor, dtype)}
+
+
+def points(n, d, seed=0):
+  return np.random.default_rng(seed).normal(size=(n, d))
+
+
+@functools.partial(jax.jit, static_argnames=("metric", "exact"))
+def pairwise(metric, x, y, exact=False, **parameters):
+  return ml.pairwise(metric, x, y, exact=exact, **parameters)
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def normalized(name, x):
+  return ml.NORMALIZATIONS[name](x)
+
+
+@pytest.fixture
+def x64():
+  with jax.enable_x64(True):
+    yield
+
+
+# --- values ------------------------------------------------------------------
+
+
+def test_every_metric_is_known_to_these_tests():
+  assert set(AXIOMS) == set(ml.METRICS)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("shape", [(3, 4, 5), (19, 35, 37), (1, 1, 3)])
+def test_matrix_equals_scipy(metric, shape, exact, x64):
+  n, m, d = shape
+  x, y = points(n, d), points(m, d, seed=1)
+  factor = options(metric, d)
+  value = pairwise(metric, x, y, exact=exact, **factor)
+  expected = scipy_distances(metric, x, y, np.asarray(factor.get("factor")))
+  assert value.dtype == jnp.float64
+  np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_pointwise_equals_matrix(metric, x64):
+  x, y = points(4, 5), points(3, 5, seed=1)
+  factor = options(metric, 5)
+  pointwise = jax.vmap(
+    jax.vmap(
+      lambda a, b: ml.METRICS[metric].pointwise(a, b, **factor), (None, 0)
+    ),
+    (0, None),
+  )
+  for exact in (False, True):
+    np.testing.assert_allclose(
+      pointwise(x, y),
+      pairwise(metric, x, y, exact=exact, **factor),
+      rtol=1e-10,
+    )
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_narrow_embeddings_are_computed_in_float32(metric, dtype, exact):
+  x = jnp.asarray(points(6, 20), dtype)
+  y = jnp.asarray(points(7, 20, seed=1), dtype)
+  factor = options(metric, 20, np.float32)
+  value = pairwise(metric, x, y, exact=exact, **factor)
+  expected = scipy_distances(metric, x, y, np.asarray(factor.get("factor")))
+  assert value.dtype == jnp.float32
+  np.testing.assert_allclose(value, expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_no_points_give_an_empty_matrix(metric, shape):
+  x, y = np.zeros((shape[0], 4)), np.zeros((shape[1], 4))
+  value = pairwise(metric, x, y, **options(metric, 4, np.float32))
+  assert value.shape == shape
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_nan_is_not_swallowed(metric, exact):
+  x = points(3, 4).astype(np.float32)
+  x[1, 2] = np.nan
+  factor = options(metric, 4, np.float32)
+  value = pairwise(metric, x, x, exact=exact, **factor)
+  assert np.isnan(value[1]).all() and np.isnan(value[:, 1]).all()
+  others = np.ix_([0, 2], [0, 2])
+  assert np.isfinite(np.asarray(value)[others]).all()
+  one = ml.METRICS[metric].pointwise(
+    jnp.asarray(x[1]), jnp.asarray(x[0]), **factor
+  )
+  assert np.isnan(one)
+
+
+def test_exact_form_keeps_the_digits_of_small_distances():
+  x = points(50, 128)
+  x /= np.linalg.norm(x, axis=1, keepdims=True)
+  step = points(50, 128, seed=1)
+  step /= np.linalg.norm(step, axis=1, keepdims=True)
+  x, y = x.astype(np.float32), (x + 1e-4 * step).astype(np.float32)
+  true = np.diag(cdist(x.astype(np.float64), y.astype(np.float64)))
+  exact = np.diag(pairwise("l2", x, y, exact=True))
+  gram = np.diag(pairwise("l2", x, y))
+  np.testing.assert_allclose(exact, true, rtol=1e-5)
+  assert np.max(np.abs(gram - true) / true) > 0.1  # why the exact form exists
+  same = np.diag(pairwise("l2", x, x, exact=True))
+  assert (same == 0).all()
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2"])
+def test_zero_vectors_and_cosine_at_zero(metric):
+  zero, one = np.zeros((1, 3)), np.ones((1, 3))
+  assert pairwise(metric, zero, zero)[0, 0] == 0
+  for exact in (False, True):
+    assert pairwise("cosine", zero, one, exact=exact)[0, 0] == 1
+    assert pairwise("cosine", zero, zero, exact=exact)[0, 0] == 1
+
+
+# --- gradients ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradient_equals_differences_of_scipy(metric, exact, x64):
+  x, y, weights = points(3, 4), points(5, 4, seed=1), points(3, 5, seed=2)
+  factor = options(metric, 4)
+
+  def weighed(x, y):
+    return jnp.sum(weights * pairwise(metric, x, y, exact=exact, **factor))
+
+  def expected(x, y):
+    matrix = np.asarray(factor.get("factor"))
+    return np.sum(weights * scipy_distances(metric, x, y, matrix))
+
+  for side, gradient in enumerate(jax.grad(weighed, (0, 1))(x, y)):
+    for index in np.ndindex(gradient.shape):
+      ends = []
+      for sign in (1e-6, -1e-6):
+        arguments = [x.copy(), y.copy()]
+        arguments[side][index] += sign
+        ends.append(expected(*arguments))
+      difference = (ends[0] - ends[1]) / 2e-6
+      np.testing.assert_allclose(
+        gradient[index], difference, rtol=1e-6, atol=1e-7
+      )
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_matrix_gradient_equals_pointwise_gradient(metric, exact, x64):
+  # 19 and 35 rows, 37 features: more than one group of each, none full.
+  x, y, weights = points(19, 37), points(35, 37, seed=1), points(19, 35, 2)
+  factor = options(metric, 37)
+
+  def pointwise(x, y):
+    one = lambda a, b: ml.METRICS[metric].pointwise(a, b, **factor)
+    matrix = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(x, y)
+    return jnp.sum(weights * matrix)
+
+  def matrix(x, y):
+    return jnp.sum(weights * pairwise(metric, x, y, exact=exact, **factor))
+
+  got = jax.jit(jax.grad(matrix, (0, 1)))(x, y)
+  expected = jax.jit(jax.grad(pointwise, (0, 1)))(x, y)
+  for a, b in zip(got, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_factor_gets_a_gradient(x64):
+  x, y = points(2, 3), points(2, 3, seed=1)
+
+  def total(factor):
+    return jnp.sum(pairwise("mahalanobis", x, y, factor=factor))
+
+  gradient = jax.grad(total)(jnp.asarray(FACTOR))
+  for index in np.ndindex(3, 3):
+    ends = []
+    for sign in (1e-6, -1e-6):
+      factor = FACTOR.copy()
+      factor[index] += sign
+      ends.append(scipy_distances("mahalanobis", x, y, factor).sum())
+    np.testing.assert_allclose(
+      gradient[index], (ends[0] - ends[1]) / 2e-6, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "mahalanobis"])
+def test_gradient_is_zero_at_coincident_points(metric):
+  x = points(4, 3).astype(np.float32)
+  factor = options(metric, 3, np.float32)
+  one = lambda a, b: ml.METRICS[metric].pointwise(a, b, **factor)
+  for transform in (lambda f: f, jax.jit):
+    gradient = transform(jax.grad(one, (0, 1)))(x[0], x[0])
+    for side in gradient:
+      assert (np.asarray(side) == 0).all()
+  for side in jax.vmap(jax.grad(one, (0, 1)))(x, x):
+    assert (np.asarray(side) == 0).all()
+
+  same = np.tile(x[:1], (3, 1))
+
+  def matrix(a, b):
+    return jnp.sum(pairwise(metric, a, b, exact=True, **factor))
+
+  for side in jax.jit(jax.grad(matrix, (0, 1)))(same, same):
+    assert (np.asarray(side) == 0).all()
+  batched = jax.vmap(jax.grad(matrix))(
+    np.stack([same] * 2), np.stack([same] * 2)
+  )
+  assert (np.asarray(batched) == 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradient_is_finite_on_a_batch_with_itself(metric):
+  x = np.concatenate([points(5, 8), np.zeros((2, 8))]).astype(np.float32)
+  x = np.concatenate([x, x[:2]])
+  factor = options(metric, 8, np.float32)
+  for exact in (False, True):
+
+    def total(x, exact=exact):
+      return jnp.sum(pairwise(metric, x, x, exact=exact, **factor))
+
+    assert np.isfinite(jax.jit(jax.grad(total))(x)).all()
+
+
+def test_l1_gradient_is_zero_at_a_tie_of_a_coordinate():
+  x = jnp.array([[0.0, 1.0, 5.0]])
+  y = jnp.array([[0.0, 3.0, 2.0]])
+  expected = np.array([[0.0, -1.0, 1.0]])
+
+  def matrix(x, y):
+    return pairwise("l1", x, y)[0, 0]
+
+  def pointwise(x, y):
+    return ml.METRICS["l1"].pointwise(x[0], y[0])
+
+  for function in (matrix, pointwise):
+    for transform in (lambda f: f, jax.jit):
+      x_bar, y_bar = transform(jax.grad(function, (0, 1)))(x, y)
+      np.testing.assert_array_equal(x_bar, expected)
+      np.testing.assert_array_equal(y_bar, -expected)
+  stacked = jax.vmap(jax.grad(matrix))(x[None], y[None])
+  np.testing.assert_array_equal(stacked, expected[None])
+
+
+# --- axioms ------------------------------------------------------------------
+
+# Quarters between -8 and 8: exact differences, no underflow of squares.
+triples = arrays(
+  np.float64,
+  (3, 3),
+  elements=st.integers(-32, 32).map(lambda quarters: quarters / 4),
+)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+_compiled = {}
+
+
+def distance(metric, x, y):
+  if metric not in _compiled:
+    factor = options(metric)
+    _compiled[metric] = jax.jit(
+      lambda a, b: ml.METRICS[metric].pointwise(a, b, **factor)
+    )
+  return float(_compiled[metric](x, y))
+
+
+@pytest.mark.parametrize("metric", cases("non_negative"))
+def test_non_negative(metric):
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      assert distance(metric, xyz[0], xyz[1]) >= -1e-15
+
+  holds()
+
+
+@pytest.mark.parametrize("metric", cases("identity"))
+def test_zero_exactly_where_equal(metric):
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      assert distance(metric, xyz[0], xyz[0]) == 0
+      equal = (xyz[0] == xyz[1]).all()
+      assert (distance(metric, xyz[0], xyz[1]) == 0) == equal
+
+  holds()
+
+
+@pytest.mark.parametrize("metric", cases("symmetry"))
+def test_symmetric(metric):
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      there = distance(metric, xyz[0], xyz[1])
+      back = distance(metric, xyz[1], xyz[0])
+      np.testing.assert_allclose(there, back, rtol=1e-14, atol=1e-15)
+
+  holds()
+
+
+@pytest.mark.parametrize("metric", cases("triangle"))
+def test_triangle_inequality(metric):
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      x, y, z = xyz
+      around = distance(metric, x, y) + distance(metric, y, z)
+      assert distance(metric, x, z) <= around + 1e-12
+
+  holds()
+
+
+# For each "no": points that show it, found by hand.
+COUNTEREXAMPLES = [
+  # 0, 1, 2 on a line: 4 > 1 + 1.
+  ("squared_l2", "triangle", [[0, 0, 0], [1, 0, 0], [2, 0, 0]]),
+  # 0, 45, 90 degrees: 1 > .2929 + .2929.
+  ("cosine", "triangle", [[1, 0, 0], [1, 1, 0], [0, 1, 0]]),
+  # Equal up to scale only.
+  ("cosine", "identity", [[1, 0, 0], [2, 0, 0], [0, 0, 0]]),
+  ("dot", "non_negative", [[1, 0, 0], [1, 0, 0], [0, 0, 0]]),
+  ("dot", "identity", [[1, 0, 0], [0, 1, 0], [0, 0, 0]]),
+  # 0 > -1 - 1.
+  ("dot", "triangle", [[1, 0, 0], [1, 1, 0], [0, 1, 0]]),
+]
+
+
+def test_there_is_a_counterexample_for_each_axiom_that_fails():
+  everything = AXIOMS["l2"]
+  missing = {(metric, axiom) for metric in METRICS for axiom in everything} - {
+    (metric, axiom) for metric in METRICS for axiom in AXIOMS[metric]
+  }
+  assert {case[:2] for case in COUNTEREXAMPLES} == missing
+
+
+@pytest.mark.parametrize(("metric", "axiom", "xyz"), COUNTEREXAMPLES)
+def test_counterexample(metric, axiom, xyz, x64):
+  x, y, z = np.array(xyz, np.float64)
+  if axiom == "triangle":
+    around = distance(metric, x, y) + distance(metric, y, z)
+    assert distance(metric, x, z) > around + 0.1
+  if axiom == "identity":
+    assert distance(metric, x, y) == 0
+    assert (x != y).any()
+  if axiom == "non_negative":
+    assert distance(metric, x, y) < 0
+
+
+def test_mahalanobis_without_full_column_rank_is_a_pseudo_metric():
+  flat = jnp.array([[1.0, 0.0]])
+  far = ml.METRICS["mahalanobis"].pointwise(
+    jnp.array([0.0, 0.0]), jnp.array([0.0, 3.0]), factor=flat
+  )
+  assert far == 0
+
+
+# --- normalisation -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(ml.NORMALIZATIONS))
+def test_normalization(name, x64):
+  x = points(5, 4)
+  x[2] = 0
+  value = np.asarray(normalized(name, x))
+  order = {"none": None, "l1": 1, "l2": 2}[name]
+  expected = x.copy()
+  if order:
+    kept = [0, 1, 3, 4]
+    expected[kept] /= np.linalg.norm(x[kept], ord=order, axis=1)[:, None]
+  np.testing.assert_allclose(value, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_normalization_gradient(name, x64):
+  x, weights = points(3, 4), points(3, 4, seed=1)
+  order = {"l1": 1, "l2": 2}[name]
+
+  def total(x):
+    return jnp.sum(weights * normalized(name, x))
+
+  def expected(x):
+    return np.sum(weights * x / np.linalg.norm(x, order, axis=1)[:, None])
+
+  gradient = jax.grad(total)(x)
+  for index in np.ndindex(x.shape):
+    up, down = x.copy(), x.copy()
+    up[index] += 1e-6
+    down[index] -= 1e-6
+    difference = (expected(up) - expected(down)) / 2e-6
+    np.testing.assert_allclose(gradient[index], difference, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(ml.NORMALIZATIONS))
+def test_zero_vector_stays_zero_with_a_finite_gradient(name):
+  zero = jnp.zeros((2, 3))
+  normalize = ml.NORMALIZATIONS[name]
+  assert (np.asarray(normalize(zero)) == 0).all()
+  gradient = jax.jit(jax.grad(lambda x: jnp.sum(normalize(x))))(zero)
+  assert np.isfinite(gradient).all()
+  if name != "none":
+    assert (np.asarray(gradient) == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_l2_normalize_of_tiny_and_huge_vectors(size):
+  x = jnp.asarray([[3.0, -4.0]], jnp.float32) * size
+  value, gradient = jax.value_and_grad(lambda x: normalized("l2", x)[0, 0])(x)
+  np.testing.assert_allclose(value, 0.6, rtol=1e-6)
+  # d(x/|x|)/dx = y²/|x|³ and -xy/|x|³.
+  expected = [[0.64 / (5 * size), 0.48 / (5 * size)]]
+  np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
+def test_safe_sqrt():
+  assert distances.safe_sqrt(jnp.float32(4.0)) == 2
+  assert distances.safe_sqrt(jnp.float32(-1.0)) == 0
+  for point in (0.0, -1.0):
+    assert jax.grad(distances.safe_sqrt)(point) == 0
+  np.testing.assert_allclose(jax.grad(distances.safe_sqrt)(4.0), 0.25)
+
+
+@pytest.mark.parametrize("d", [1, 4, 9])
+@pytest.mark.parametrize(
+  ("metric", "normalize"),
+  [
+    (metric, normalize)
+    for metric in ("l1", "l2", "squared_l2", "cosine")
+    for normalize in ("l1", "l2")
+  ],
+)
+def test_largest_distance_is_a_bound_that_is_reached(metric, normalize, d):
+  bound = distances.largest_distance(metric, normalize, d)
+  x = normalized(normalize, points(50, d).astype(np.float32))
+  assert np.max(pairwise(metric, x, x)) <= bound * (1 + 1e-6)
+  # Opposite corners: of the cube for L1 on the L2 sphere, else of an axis.
+  corner = np.ones((1, d)) if (metric, normalize) == ("l1", "l2") else None
+  corner = np.eye(1, d) if corner is None else corner
+  corner = normalized(normalize, corner.astype(np.float32))
+  reached = pairwise(metric, corner, -corner)[0, 0]
+  np.testing.assert_allclose(reached, bound, rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_unnormalized_distances_have_no_largest_but_cosine(metric):
+  bound = distances.largest_distance(metric, "none", 4)
+  assert bound == (2.0 if metric == "cosine" else None)
+
+
+# --- memory ------------------------------------------------------------------
+
+
+def temporary_bytes(function, *shapes):
+  arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+  compiled = jax.jit(function).lower(*arguments).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2"])
+def test_no_distance_holds_a_number_per_pair_and_feature(metric):
+  n = m = 256
+  d = 64
+  cube = 4 * n * m * d
+
+  def weighed(x, y, weights):
+    return jnp.sum(weights * pairwise(metric, x, y, exact=True))
+
+  shapes = ((n, d), (m, d), (n, m))
+  assert temporary_bytes(weighed, *shapes) < cube / 8
+  gradient = jax.value_and_grad(weighed, (0, 1))
+  assert temporary_bytes(gradient, *shapes) < cube / 8
+
+
+def test_the_memory_of_a_broadcast_is_seen():
+  """The measure itself: plain broadcasting does hold n * m * d numbers."""
+
+  def weighed(x, y, weights):
+    return jnp.sum(weights * jnp.sum(jnp.abs(x[:, None] - y[None]), axis=-1))
+
+  gradient = jax.value_and_grad(weighed, (0, 1))
+  used = temporary_bytes(gradient, (256, 64), (256, 64), (256, 256))
+  assert used > 4 * 256 * 256 * 64 / 8
+
+
+# --- errors ------------------------------------------------------------------
+
+
+def test_unknown_metric():
+  with pytest.raises(ml.InputError, match=r"unknown metric 'l3'.*Known: .*l2"):
+    ml.pairwise("l3", jnp.zeros((1, 2)), jnp.zeros((1, 2)))
