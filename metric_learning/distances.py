@@ -144,7 +144,7 @@ def _l1_forward(x, y):
 
 def _l1_backward(residuals, g):
   x, y = residuals
-  return _sum_signs(y, x, g.T), -_sum_signs(x, y, g)
+  return -_sum_signs(y, x, g.T), -_sum_signs(x, y, g)
 
 
 l1_matrix.defvjp(_l1_forward, _l1_backward)

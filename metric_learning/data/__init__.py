@@ -62,8 +62,12 @@ def load(config: Any, seed: int = 0) -> Splits:
       f"split {config.split!r} of {config.name} is {splits.protocol}, but the "
       f"config says protocol={config.protocol!r}; change one of the two."
     )
-  parts = (splits.train, splits.validation, splits.test)
-  return Splits(*(_resized(part, size) for part in parts), splits.protocol)
+  return dataclasses.replace(
+    splits,
+    train=_resized(splits.train, size),
+    validation=_resized(splits.validation, size),
+    test=_resized(splits.test, size),
+  )
 
 
 def _checked_size(size: Any) -> tuple[int, ...]:

@@ -38,23 +38,20 @@ def read(config: Any) -> base.Dataset:
   """Reads the 400 images from the folder or archive `config.data_dir`."""
   root = _root(files.data_path(config, "att_faces.zip or its unpacked folder"))
   subjects = [f"s{number}" for number in range(1, SUBJECTS + 1)]
-  paths = [
-    root / subject / f"{number}.pgm"
+  names = [
+    f"{subject}/{number}.pgm"
     for subject in subjects
     for number in range(1, IMAGES + 1)
   ]
-  missing = [
-    f"{path.parent.name}/{path.name}" for path in paths if not path.exists()
-  ]
+  missing = [name for name in names if not (root / name).exists()]
   if missing:
     raise InputError(
       f"{root} lacks {len(missing)} of the 400 AT&T images, first "
       f"{', '.join(missing[:3])}; it must hold s1/1.pgm to s40/10.pgm."
     )
   labels = np.repeat(np.arange(SUBJECTS, dtype=np.int32), IMAGES)
-  return base.Dataset(
-    "att_faces", files.read_images(paths), labels, tuple(subjects)
-  )
+  images = files.read_images(root / name for name in names)
+  return base.Dataset("att_faces", images, labels, tuple(subjects))
 
 
 def _root(path: pathlib.Path) -> pathlib.Path | zipfile.Path:

@@ -75,15 +75,13 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
   )
 
 
-Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def split_by_class(dataset: Dataset, parts: Parts) -> Splits:
+def split_by_class(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
   """Open-set splits from the classes of training, validation and test."""
-  return Splits(*(subset(dataset, np.sort(p)) for p in parts), "open-set")
+  train, validation, test = (subset(dataset, np.sort(part)) for part in parts)
+  return Splits(train, validation, test, "open-set")
 
 
-def split_by_image(dataset: Dataset, parts: Parts) -> Splits:
+def split_by_image(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
   """Closed-set splits from the image indices of the three parts.
 
   Raises `ValueError` if an image is in two parts.
@@ -91,7 +89,8 @@ def split_by_image(dataset: Dataset, parts: Parts) -> Splits:
   indices = np.concatenate(parts)
   if len(np.unique(indices)) < len(indices):
     raise ValueError("a closed-set split shares images between its parts")
-  return Splits(*(select(dataset, np.sort(p)) for p in parts), "closed-set")
+  train, validation, test = (select(dataset, np.sort(part)) for part in parts)
+  return Splits(train, validation, test, "closed-set")
 
 
 def random_classes(dataset: Dataset, seed: int) -> Splits:
@@ -108,7 +107,7 @@ def random_classes(dataset: Dataset, seed: int) -> Splits:
     )
   order = np.random.default_rng(seed).permutation(count)
   ends = round(0.5 * count), round(0.5 * count) + round(0.2 * count)
-  return split_by_class(dataset, tuple(np.split(order, ends)))
+  return split_by_class(dataset, np.split(order, ends))
 
 
 def random_images(dataset: Dataset, seed: int) -> Splits:

@@ -160,7 +160,10 @@ def draw(seed: int = 0) -> base.Dataset:
     images.append(rasterise(jitter(SCALE * edges, key), SIZE))
     labels.append(label)
   return base.Dataset(
-    "glyphs", np.stack(images)[..., None], np.int32(labels), tuple(CHARACTERS)
+    "glyphs",
+    np.stack(images)[..., None],
+    np.array(labels, np.int32),
+    tuple(CHARACTERS),
   )
 
 

@@ -39,8 +39,8 @@ def geometry(
     InputError: if an embedding is not finite, there is none, or the labels
       do not fit.
 
-  Sources: alignment and uniformity, Wang & Isola, ICML 2020, equations 1
-  and 2 with α = 2, t = 2; effective rank, Roy & Vetterli, EUSIPCO 2007.
+  Sources: alignment and uniformity, Wang & Isola, ICML 2020, with α = 2 and
+  t = 2; effective rank, Roy & Vetterli, EUSIPCO 2007.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)

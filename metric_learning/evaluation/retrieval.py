@@ -69,7 +69,7 @@ def retrieval(
       reference_labels without the other.
 
   Source: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
-  Reality Check, ECCV 2020, section 4.2.
+  Reality Check, ECCV 2020.
   """
   values = retrieval_per_query(
     embeddings,

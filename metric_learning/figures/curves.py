@@ -1,6 +1,7 @@
 """Tuning curves: the validation score against the number that was tuned."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,30 +39,34 @@ def tuning_curves(study: Study) -> Figure | None:
   found = _panels(study)
   if not found:
     return None
-  figure, axes = panels(len(found), height=1.9, narrowest=4.5, sharey=True)
+  titles = [title for title, *_ in found]
+  figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
   metrics = [m for m in METRICS if any(m in cells for *_, cells in found)]
-  for axis, (title, field, cells) in zip(axes, found, strict=True):
+  for axis, (_, field, cells) in zip(axes, found, strict=True):
     for index, metric in enumerate(metrics):
       if metric in cells:
         shift = 3 * (index - (len(metrics) - 1) / 2)
         _draw(axis, cells[metric], field, line_style(index), shift)
     _axis_of(axis, field, list(cells.values()))
-    axis.set_title(title)
-    if axis.get_subplotspec().is_first_col():
-      axis.set_ylabel(study.config["eval"]["select"])
+  figure.supylabel(f"validation {study.config['eval']['select']}")
   handles = {m: Line2D([], [], **line_style(i)) for i, m in enumerate(metrics)}
   handles["chosen"] = Line2D([], [], linestyle="none", **_RING)
   legend_below(figure, handles)
-  heading(figure, "Validation score of each tuned value, with 95 % intervals")
+  heading(
+    figure, "Validation score of each value that was tried, with 95 % intervals"
+  )
   return figure
 
 
-_RING = {
+_RING: dict[str, Any] = {
   "marker": "o",
   "markersize": 9,
   "markerfacecolor": "none",
   "markeredgecolor": BLACK,
 }
+
+
+_CROSS: dict[str, Any] = {"marker": "x", "markersize": 6, "clip_on": False}
 
 
 def _panels(study: Study) -> list[Panel]:
@@ -91,29 +96,27 @@ def slice_through_chosen(cell: Cell, field: str) -> list[Setting]:
 
 
 def _draw(axis: Axes, cell: Cell, field: str, style: dict, shift: float):
-  """One line, its marks moved aside by `shift` points so that bars show."""
+  """One line, drawn `shift` points aside so that all intervals show."""
   settings = slice_through_chosen(cell, field)
   kept = [s for s in settings if np.isfinite(s.validation.mean)]
   x = [s.tuned[field] for s in kept]
   means = np.array([s.validation.mean for s in kept])
   ends = np.array([[s.validation.low, s.validation.high] for s in kept])
+  lengths = np.nan_to_num(np.abs(ends.T - means))  # unknown: no bar
+  drawn = axis.errorbar(x, means, lengths, **style, capsize=2).get_children()
+  for setting in settings:
+    at = setting.tuned[field], setting.validation.mean
+    if not np.isfinite(setting.validation.mean):
+      floor = axis.get_xaxis_transform()
+      drawn += axis.plot(
+        at[0], 0, **_CROSS, color=style["color"], transform=floor
+      )
+    elif setting is cell.chosen:
+      drawn += axis.plot(*at, **_RING)
+  # After drawing, so that the data alone make the limits of the axes.
   aside = ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
-  place = axis.transData + aside
-  bars = np.nan_to_num(np.abs(ends - means[:, None])).T  # unknown: no bar
-  axis.errorbar(x, means, bars, **style, capsize=2, transform=place)
-  chosen = cell.chosen
-  if chosen in kept:
-    at = chosen.tuned[field], chosen.validation.mean
-    axis.plot(*at, **_RING, transform=place, zorder=3)
-  axis.plot(
-    [s.tuned[field] for s in settings if s not in kept],
-    [0.0] * (len(settings) - len(kept)),
-    linestyle="none",
-    marker="x",
-    color=style["color"],
-    transform=axis.get_xaxis_transform() + aside,
-    clip_on=False,
-  )
+  for artist in drawn:
+    artist.set_transform(artist.get_transform() + aside)
 
 
 def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -29,67 +30,61 @@ def distance_histograms(spaces: Sequence[Space], part: str = "") -> Figure:
   """Distances of same and of different pairs, each a share of its own kind.
 
   Marked are the threshold that is best on validation pairs, and the margin
-  where the loss has one: a line where it is a place on the axis, a bar of its
-  length, around the threshold, where it is a gap between two distances. Each
-  panel has the units of its metric.
+  where the loss has one: a line where it is a place on the axis, and where it
+  is a gap between two distances a bar of its length, from the mean distance of
+  same pairs. Each panel has the units of its metric.
   """
-  figure, axes = panels(len(spaces), height=1.9, narrowest=4.5, sharey=True)
-  handles = {}
+  titles = [space.title for space in spaces]
+  figure, axes = panels(titles, height=1.7, narrowest=4.5, sharey=True)
+  handles: dict[str, Any] = {}
   for axis, space in zip(axes, spaces, strict=True):
-    handles |= _histogram(axis, space)
-    handles |= _marks(axis, space)
-    axis.set(title=space.title, xlabel=f"{space.metric} distance")
+    distances, same = pairs_of(space)
+    handles |= _histogram(axis, distances, same)
+    handles |= _marks(axis, space, distances[same])
+    axis.set_xlabel(f"{space.metric} distance")
     axis.xaxis.set_major_locator(MaxNLocator(4))
-    axis.set_ylim(bottom=0)
-  for axis in axes:
-    if axis.get_subplotspec().is_first_col():
-      axis.set_ylabel("share of pairs")
+  axes[0].set_ylim(0, 1.15 * axes[0].get_ylim()[1])  # all of them
+  figure.supylabel("share of pairs")
   legend_below(figure, handles)
   kind = f"{part} pairs" if part else "pairs"
   heading(figure, f"Distances of same and different {kind}")
   return figure
 
 
-def _histogram(axis: Axes, space: Space) -> dict:
-  distances, same = pairs_of(space)
+def _histogram(
+  axis: Axes, distances: Float[np.ndarray, " p"], same: Bool[np.ndarray, " p"]
+) -> dict[str, Any]:
   edges = np.histogram_bin_edges(distances, BINS)
-  looks = {
-    "same class": (same, {"color": BLUE, "fill": True, "alpha": 0.45}),
-    "different classes": (~same, {"color": VERMILION, "linewidth": 1.2}),
-  }
+
+  def draw(kind, **look):
+    counts = np.histogram(distances[kind], edges)[0]
+    return axis.stairs(counts / max(1, counts.sum()), edges, **look)
+
   return {
-    name: axis.stairs(
-      np.histogram(distances[kind], edges)[0] / max(1, np.count_nonzero(kind)),
-      edges,
-      **look,
-    )
-    for name, (kind, look) in looks.items()
+    "same class": draw(same, color=BLUE, fill=True, alpha=0.45),
+    "different classes": draw(~same, color=VERMILION, linewidth=1.2),
   }
 
 
-def _marks(axis: Axes, space: Space) -> dict:
-  """Lines over the full height, and bars near its top."""
-  marks = {}
-  threshold = space.threshold
-  if threshold is not None and np.isfinite(threshold):
-    marks["best threshold on validation"] = axis.axvline(
-      threshold, color=BLACK, linewidth=1
+def _marks(
+  axis: Axes, space: Space, same: Float[np.ndarray, " s"]
+) -> dict[str, Any]:
+  """Lines over the full height, and bars above the data."""
+  marks: dict[str, Any] = {}
+  if space.threshold is not None and np.isfinite(space.threshold):
+    marks["threshold, best on validation"] = axis.axvline(
+      space.threshold, color=BLACK, linewidth=1, linestyle="--"
     )
   for margin in space.margins:
     marks["margin"] = axis.axvline(margin, **_MARGIN, linestyle=":")
-  for gap in space.gaps:
-    (marks["margin (a gap)"],) = axis.plot(
-      *_bar(gap, threshold),
+  for gap in space.gaps if len(same) else ():
+    start = float(np.mean(same))
+    (marks["margin, from the mean same pair"],) = axis.plot(
+      [start, start + gap],
+      [0.95, 0.95],
       **_MARGIN,
       marker="|",
       markersize=7,
       transform=axis.get_xaxis_transform(),
     )
   return marks
-
-
-def _bar(gap: float, threshold: float | None):
-  """The ends of a gap around a threshold, or from 0, at 95 % of the height."""
-  if threshold is None or not np.isfinite(threshold):
-    return [0, gap], [0.95, 0.95]
-  return [threshold - gap / 2, threshold + gap / 2], [0.95, 0.95]

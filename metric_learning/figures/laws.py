@@ -32,11 +32,11 @@ def pair_laws() -> Figure:
   The vertical axis ends at 3: some repulsions do not.
   """
   figure, axes = panels(
-    len(PAIR_LAWS), height=1.9, columns=3, sharex=True, sharey=True
+    list(PAIR_LAWS), height=1.6, columns=3, sharex=True, sharey=True
   )
   # The first is not quite 0, where a repulsion may jump.
   d = np.linspace(1e-6, FARTHEST, 401)
-  for axis, (name, law) in zip(axes, PAIR_LAWS.items(), strict=True):
+  for axis, law in zip(axes, PAIR_LAWS.values(), strict=True):
     given = _numbers(law)
     attract, repel = law(jnp.asarray(d), **given)
     (same,) = axis.plot(d, attract, color=BLUE)
@@ -44,11 +44,10 @@ def pair_laws() -> Figure:
     handles = {"same class: attract": same, "different: repel": different}
     if any(number.endswith("margin") for number in given):
       axis.axvline(MARGIN, **_MARK)
-    axis.set(title=name, xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
-    if axis.get_subplotspec().is_first_col():
-      axis.set_ylabel("cost of a pair")
-    if axis.get_subplotspec().is_last_row():
-      axis.set_xlabel("distance")
+    axis.set(xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
+  for axis in axes[-3:]:
+    axis.set_xlabel("distance")
+  figure.supylabel("cost of a pair")
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
   heading(figure, f"Pair laws: margin {MARGIN:g}, upper bound {FARTHEST:g}")
   return figure

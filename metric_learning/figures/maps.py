@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
@@ -35,7 +36,8 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
   """
   flat = all(space.embeddings.shape[1] <= 2 for space in spaces)
   place = _pad_to_plane if flat else tsne
-  figure, axes = panels(len(spaces), height=2.0, sharex=flat, sharey=flat)
+  titles = [space.title for space in spaces]
+  figure, axes = panels(titles, height=1.85, sharex=flat, sharey=flat)
   shown = [_shown(space.labels) for space in spaces]
   places = [
     place(space.embeddings[rows], space.metric)
@@ -47,13 +49,14 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
     axes, spaces, shown, places, strict=True
   ):
     legends.append(_scatter(axis, points, space.labels[rows], space))
-    axis.set(title=space.title, box_aspect=1, **limits)
+    axis.set(box_aspect=1, **limits)
     if not flat:
       axis.set(xticks=[], yticks=[])
+      axis.spines[:].set(visible=True, color="0.7")
   # Spaces of other test classes give a marker another meaning in each panel.
   if all(list(legend) == list(legends[0]) for legend in legends):
-    legend_below(figure, legends[0], columns=min(5, len(legends[0])))
-  heading(figure, _title(spaces[0], shown[0], flat, part))
+    legend_below(figure, legends[0])
+  heading(figure, _title(spaces, shown[0], flat, part))
   return figure
 
 
@@ -66,7 +69,8 @@ def tsne(
 
   Source: van der Maaten, Hinton, JMLR 2008.
   """
-  distances = np.array(pairwise(metric, embeddings, embeddings, exact=True))
+  x = jnp.asarray(embeddings)
+  distances = np.array(pairwise(metric, x, x, exact=True))
   distances -= distances.min()  # a dot product enters negated
   centred = embeddings - embeddings.mean(axis=0)
   u, scale, _ = np.linalg.svd(centred, full_matrices=False)
@@ -126,21 +130,25 @@ def _scatter(
   space: Space,
 ) -> dict[str, Any]:
   """Draws one class after another; the markers by the classes' names."""
+  x, y = points.T
   return {
     space.name_of(label): axis.scatter(
-      *points[labels == label].T, s=12, linewidth=0.7, **point_style(index)
+      x[labels == label],
+      y[labels == label],
+      s=12,
+      linewidth=0.7,
+      **point_style(index),
     )
     for index, label in enumerate(np.unique(labels))
   }
 
 
-def _title(space: Space, rows, flat: bool, part: str) -> str:
-  classes, drawn = np.unique(space.labels), np.unique(space.labels[rows])
-  what = f"{part} embeddings of ".capitalize() if part else "Embeddings of "
-  if len(drawn) < len(classes):
-    what += f"the {len(drawn)} largest of {len(classes)} classes"
-  else:
-    what += f"{len(drawn)} classes"
-  if flat:
-    return f"{what}, as they are, on one scale"
-  return f"{what}: t-SNE of distances under their own metric, on one scale"
+def _title(
+  spaces: Sequence[Space], rows: Int[np.ndarray, " m"], flat: bool, part: str
+) -> str:
+  labels = spaces[0].labels
+  count, drawn = len(np.unique(labels)), len(np.unique(labels[rows]))
+  what = f"{part.capitalize()} embeddings" if part else "Embeddings"
+  of = f"{drawn} of {count} classes" if drawn < count else f"{count} classes"
+  how = "as they are" if flat else "t-SNE under each run's own metric"
+  return f"{what}, {of}: {how}" + ", on one scale" * (len(spaces) > 1)

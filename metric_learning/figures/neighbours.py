@@ -7,6 +7,7 @@ from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 
 from metric_learning import evaluation
+from metric_learning.errors import InputError
 from metric_learning.figures.spaces import Space
 from metric_learning.figures.style import (
   BLACK,
@@ -28,7 +29,15 @@ def neighbour_strip(
 
   `images[i]` is what `space.embeddings[i]` embeds. Under a neighbour is its
   distance.
+
+  Raises:
+    InputError: if there is not one image for each embedding.
   """
+  if len(images) != len(space.labels):
+    raise InputError(
+      f"{len(images)} images for {len(space.labels)} embeddings: give the"
+      " images that the run embedded, in their order."
+    )
   queries = np.asarray(queries)
   found, distances = _neighbours(space, k)
   figure = Figure(
@@ -79,7 +88,10 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
   axis.set_yticks(range(len(hard)), names)
   axis.set(xlabel="class of the nearest neighbour", ylabel="class")
   axis.spines[:].set_visible(True)
-  heading(figure, f"{space.title}: the {len(hard)} hardest classes")
+  heading(
+    figure,
+    f"{space.title}: nearest neighbours of the {len(hard)} hardest classes",
+  )
   return figure
 
 

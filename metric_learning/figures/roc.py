@@ -12,6 +12,7 @@ from metric_learning.figures.spaces import Space, pairs_of
 from metric_learning.figures.style import WIDTH, heading, line_style, styled
 
 POINTS = 300  # of a curve that are drawn, of as many as there are distances
+LEAST_FAR = 1e-4
 
 
 @styled
@@ -20,24 +21,24 @@ def roc_curves(
 ) -> Figure:
   """TAR against FAR of some spaces, each with its equal error rate as a point.
 
-  `log` draws FAR on a logarithmic axis, from the least that rests on ten
-  impostor pairs. A space without a same or without a different pair has no
-  curve.
+  `log` draws FAR on a logarithmic axis, down to what rests on ten impostor
+  pairs, at most to 0.0001. A space without same or without different pairs has
+  no curve.
   """
   figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
   axis = figure.subplots()
   lowest = 1.0
   for index, space in enumerate(spaces):
     distances, same = pairs_of(space)
-    impostors = np.count_nonzero(~same)
-    if not same.any() or not impostors:
+    if not same.any() or same.all():
       continue
     far, frr, _ = evaluation.roc(distances, same)
     eer = evaluation.verification(distances, same)["eer"]
     style = line_style(index)
     marker = style.pop("marker")
-    lowest = min(lowest, 10 / impostors)
-    rows = _rows(far, frr, 10 / impostors)
+    least = max(10 / np.count_nonzero(~same), LEAST_FAR)
+    lowest = min(lowest, least)
+    rows = _rows(far, frr, least)
     axis.plot(far[rows], 1 - frr[rows], **style)
     axis.plot(
       eer,
@@ -51,7 +52,7 @@ def roc_curves(
     )
   start = lowest if log else 0.0
   line = np.linspace(start, 1, POINTS)
-  axis.plot(line, 1 - line, color="0.6", linewidth=0.8, label="FAR = FRR")
+  axis.plot(line, 1 - line, color="0.7", linewidth=0.8, label="FAR = FRR")
   axis.set(
     xlabel="false acceptance rate (FAR)",
     ylabel="true acceptance rate (TAR = 1 − FRR)",
@@ -63,7 +64,7 @@ def roc_curves(
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
   axis.grid(color="0.9", linewidth=0.6)
-  figure.legend(loc="outside right upper", handlelength=2.8)
+  figure.legend(loc="outside right center", handlelength=2.8)
   kind = f"{part} pairs" if part else "pairs"
   heading(figure, f"ROC on {kind}; a marker is where FAR = FRR")
   return figure

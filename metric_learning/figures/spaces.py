@@ -75,13 +75,14 @@ def read_space(
     for name in LOSSES[loss].scaled
     if name.endswith("margin")
   ]
+  names = arrays.get(f"{part}_class_names")
   positions = loss in PAIR_LAWS
   return Space(
     title=title or f"{loss}, {result['metric']}",
     embeddings=arrays[f"{part}_embeddings"],
     labels=arrays[f"{part}_labels"],
     metric=result["metric"],
-    class_names=arrays.get(f"{part}_class_names"),
+    class_names=list(names) if names is not None else None,
     margins=margins if positions else (),
     gaps=() if positions else margins,
     threshold=_threshold(arrays, result["metric"]),

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from metric_learning.training import records
 
-# Okabe and Ito 2008, "Color Universal Design", without its yellow, which is
-# faint on paper.
-BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
+# Okabe and Ito 2008, "Color Universal Design", with gray for its yellow, which
+# is faint on paper.
+BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GRAY = (
   "#000000",
   "#0072B2",
   "#D55E00",
@@ -27,15 +27,17 @@ BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
   "#CC79A7",
   "#E69F00",
   "#56B4E9",
+  "#777777",
 )
-COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 WIDTH = 7.0  # of a page's text, in inches
+_AROUND = 0.6  # above and below all panels, for title and legend
 
 # On top of matplotlib's own defaults: a user's matplotlibrc changes nothing.
-STYLE = [
+STYLE: list[str | Path | dict[str, Any]] = [
   "default",
   {
     "font.size": 8,
@@ -45,6 +47,7 @@ STYLE = [
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "figure.titlesize": 9,
+    "figure.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -75,9 +78,9 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def point_style(index: int) -> dict[str, Any]:
-  """Colour and marker of the class with this number, hollow from the 8th on.
+  """Colour and marker of the class with this number, hollow from the 9th on.
 
-  >>> point_style(7) == {"marker": "<", "edgecolor": BLUE, "facecolor": "none"}
+  >>> point_style(8) == {"marker": ">", "edgecolor": BLUE, "facecolor": "none"}
   True
   """
   color = COLORS[index % len(COLORS)]
@@ -89,52 +92,69 @@ def point_style(index: int) -> dict[str, Any]:
 
 
 def panels(
-  count: int,
+  titles: Sequence[str],
   *,
   height: float,
   columns: int = 4,
   narrowest: float = 3.5,
-  **shared: bool,
+  sharex: bool = False,
+  sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-  """A figure of `count` panels in rows of equal length, as far as it goes.
+  """A figure with a panel for each title, in rows of equal length if it goes.
 
   `height` is that of a panel, and `narrowest` the least width of the figure,
-  in inches; a full row has `columns` panels on the width of a page. `sharex`
-  and `sharey` are those of matplotlib.
+  in inches; a full row has `columns` panels on the width of a page, and a panel
+  alone is half as high again. `sharex` and `sharey` are those of matplotlib.
 
-  >>> figure, axes = panels(5, height=2)
+  >>> figure, axes = panels("abcde", height=2)
   >>> len(axes), figure.get_size_inches().tolist()  # 3 and 2
-  (5, [5.25, 4.0])
+  (5, [5.25, 4.6])
   """
   panel = WIDTH / columns
-  rows = -(-count // columns)
-  columns = -(-count // rows)
+  rows = -(-len(titles) // columns)
+  columns = -(-len(titles) // rows)
   width = max(panel * columns, narrowest)
-  figure = Figure(figsize=(width, rows * height), layout="constrained")
-  axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
-  for unused in axes[count:]:
-    unused.remove()
+  size = width, (1.5 if len(titles) == 1 else rows) * height + _AROUND
+  figure = Figure(figsize=size, layout="constrained")
+  grid = figure.subplots(
+    rows, columns, squeeze=False, sharex=sharex, sharey=sharey
+  ).ravel()
+  axes, unused = grid[: len(titles)], grid[len(titles) :]
+  for axis in unused:
+    axis.remove()
+  for axis, title in zip(axes, titles, strict=True):
+    # Broken after a comma, rather than between a field and its value.
+    title = title.replace(" ", "\N{NO-BREAK SPACE}")
+    title = title.replace(",\N{NO-BREAK SPACE}", ", ")
+    axis.set_title(textwrap.fill(title, _letters(width / columns)))
   # The lowest of each column bears the numbers of a shared axis.
-  for lowest in axes[max(0, count - columns) : count]:
-    lowest.tick_params(labelbottom=True)
-  return figure, list(axes[:count])
+  for axis in axes[-columns:]:
+    axis.tick_params(labelbottom=True)
+  return figure, list(axes)
 
 
 def heading(figure: Figure, text: str) -> None:
   """A title over all panels, broken where the figure ends."""
-  characters = int(14 * figure.get_size_inches()[0])
-  figure.suptitle(textwrap.fill(text, characters))
+  figure.suptitle(textwrap.fill(text, _letters(figure.get_figwidth())))
 
 
-def legend_below(
-  figure: Figure, handles: Mapping[str, Any], columns: int | None = None
-) -> None:
+def _letters(width: float) -> int:
+  """How many letters fill a line of this width in inches."""
+  return int(14 * width)
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
   """A legend under all panels, where it hides no data."""
+  widths = [len(label) + 6 for label in handles]  # a handle is six letters wide
+  for rows in range(1, len(widths) + 1):
+    columns = [widths[i : i + rows] for i in range(0, len(widths), rows)]
+    if sum(map(max, columns)) <= _letters(figure.get_figwidth()):
+      break
   figure.legend(
     handles=list(handles.values()),
     labels=list(handles),
     loc="outside lower center",
-    ncols=columns or len(handles),
+    ncols=len(columns),
     handletextpad=0.4,
     columnspacing=1.2,
   )

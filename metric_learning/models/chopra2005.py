@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError
 from metric_learning.models.initializers import glorot_normal
+from metric_learning.models.layers import Conv
 
 IMAGE_SIZE = (56, 46)
 
@@ -33,17 +34,20 @@ class Chopra2005(nnx.Module):
     C5  250 maps, 5x5     250 @ 1x1
     F6  dense             embedding_dim (50 in the paper)
 
-  Convolutions without padding, tanh throughout. F6 is squashed too: that is
-  our reading, since the loss of 2005 assumes a bounded output.
+  Convolutions without padding, tanh after every layer. The layers are those
+  of later descriptions of the paper and fit 56x46 images exactly. Our
+  reading, not checked against it: that image size, the trained gain and bias
+  of the subsampling, tanh, and tanh on F6 too, since the loss of 2005 assumes
+  a bounded output.
 
-  Departures: C3 sees all maps of S2, not a part of them; the initialisation
-  (Glorot) and the plain tanh are ours.
+  Departures: C3 sees all maps of S2, where descriptions connect it to some of
+  them; the initialisation is Glorot's.
 
   Raises:
     InputError: for images of another shape.
 
   Source: Chopra, Hadsell & LeCun, Learning a similarity metric
-  discriminatively, CVPR 2005, section 3.
+  discriminatively, CVPR 2005.
   """
 
   def __init__(
@@ -61,7 +65,7 @@ class Chopra2005(nnx.Module):
       )
 
     def conv(cin, cout, size):
-      return nnx.Conv(
+      return Conv(
         cin, cout, size, padding="VALID", kernel_init=glorot_normal, rngs=rngs
       )
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.initializers import lecun_normal
+from metric_learning.models.layers import Conv, max_pool
 
 
 class Conv3(nnx.Module):
@@ -24,7 +25,7 @@ class Conv3(nnx.Module):
   ):
     """It has no options."""
     height, width, channels = image_shape
-    conv = lambda cin, cout: nnx.Conv(
+    conv = lambda cin, cout: Conv(
       cin, cout, (3, 3), 2, kernel_init=lecun_normal, rngs=rngs
     )
     self.conv1 = conv(channels, 16)
@@ -61,7 +62,7 @@ class _Block(nnx.Module):
       x = self.norm(x, use_running_average=not train)
     elif self.norm is not None:
       x = self.norm(x)
-    return nnx.max_pool(nnx.relu(x), (2, 2), (2, 2))
+    return max_pool(nnx.relu(x))
 
 
 NORMALIZATIONS = {
@@ -84,8 +85,9 @@ class Conv4(nnx.Module):
     InputError: for images too small to halve four times, or an unknown
       normalisation.
 
-  Source: Snell et al., Prototypical Networks, NeurIPS 2017, section 3.1, with
-  batch normalisation and without the head.
+  Source: Vinyals et al., Matching Networks, NeurIPS 2016, and Snell et al.,
+  Prototypical Networks, NeurIPS 2017. Departures: group normalisation, and
+  the head.
   """
 
   def __init__(

@@ -7,6 +7,7 @@ import loss_oracles
 import numpy as np
 
 import metric_learning as ml
+from tests.quick import quick_jit
 
 N, DIM, CLASSES = 12, 3, 5
 
@@ -127,26 +128,6 @@ def params(loss, metric=None, static=()):
     lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape),
     initial,
   )
-
-
-@functools.cache
-def quick_options():
-  """Options of XLA that compile fast; {} where this XLA lacks one."""
-  options = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-  }
-  try:
-    jax.jit(lambda x: x + 1, compiler_options=options)(0)
-  except jax.errors.JaxRuntimeError:
-    return {}
-  return options
-
-
-def quick_jit(function, **options):
-  """`jax.jit` that optimises little: in these tests compiling is the time."""
-  return jax.jit(function, compiler_options=quick_options(), **options)
 
 
 def value_of(loss, metric=None, normalize=None, reduction=None, **static):

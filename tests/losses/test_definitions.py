@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import metric_learning as ml
+from tests.quick import quick_jit
 
 EVERY = list(ml.LOSSES)
 ROWS = [name for name in EVERY if name not in cases.CLASSIFICATION]
@@ -94,7 +95,7 @@ def test_normalizations(loss, x64):
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
   x, labels = cases.batch("unbalanced", loss)
 
-  @cases.quick_jit
+  @quick_jit
   def values(params, x, labels):
     return {
       normalize: cases.value_of(loss, normalize=normalize)(
@@ -112,7 +113,7 @@ def test_normalizations(loss, x64):
 def test_reductions(loss, x64):
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
 
-  @cases.quick_jit
+  @quick_jit
   def values(params, x, labels):
     return {
       reduction: cases.value_of(loss, reduction=reduction)(
@@ -151,7 +152,7 @@ def test_references(loss, x64):
     "references": others,
     "reference_labels": REFERENCE_LABELS["few" if few else "many"],
   }
-  value = cases.quick_jit(cases.value_of(loss))(
+  value = quick_jit(cases.value_of(loss))(
     hyper, params, x, labels, **references
   )
   expected = cases.oracle(loss, hyper, params, x, labels, **references)
@@ -164,7 +165,7 @@ def test_references_in_both_directions(x64):
   labels = np.arange(6)
   others = 0.6 * np.random.default_rng(5).normal(size=(6, cases.DIM))
   references = {"references": others, "reference_labels": labels[::-1].copy()}
-  value = cases.quick_jit(cases.value_of("infonce", symmetric=True))(
+  value = quick_jit(cases.value_of("infonce", symmetric=True))(
     hyper, params, x, labels, **references
   )
   expected = cases.oracle(
@@ -190,7 +191,7 @@ def test_affinity(loss, x64):
   affinity[affinity < 0.3] = 0
   affinity[affinity > 0.8] = 1
   affinity = np.maximum(affinity, affinity.T)
-  value = cases.quick_jit(cases.value_of(loss))(
+  value = quick_jit(cases.value_of(loss))(
     hyper, params, x, labels, affinity=affinity
   )
   expected = cases.oracle(loss, hyper, params, x, labels, affinity=affinity)
@@ -288,9 +289,9 @@ def test_every_loss_says_where_it_comes_from(loss):
 )
 def test_upper_bound_follows_from_the_space(metric, normalize, bound, x64):
   x, labels = cases.batch("balanced", "contrastive_2005")
-  value = cases.quick_jit(
-    cases.value_of("contrastive_2005", metric, normalize)
-  )({}, {}, x, labels)
+  value = quick_jit(cases.value_of("contrastive_2005", metric, normalize))(
+    {}, {}, x, labels
+  )
   expected = cases.oracle(
     "contrastive_2005",
     {"upper_bound": bound},

@@ -11,13 +11,14 @@ from numpy import e, exp, log, log1p, sqrt
 
 import metric_learning as ml
 from metric_learning.losses import nce_from_logits
+from tests.quick import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
 @functools.cache
 def jitted(loss, names):
-  return cases.quick_jit(cases.value_of(loss, **dict(names)))
+  return quick_jit(cases.value_of(loss, **dict(names)))
 
 
 def evaluate(loss, x, labels, params=None, **options):
@@ -84,7 +85,7 @@ def test_collapsed_views(classes):
 
 
 def test_noise_contrastive_estimation_at_the_truth():
-  estimate = cases.quick_jit(nce_from_logits)
+  estimate = quick_jit(nce_from_logits)
   zeros = np.zeros((3, 1))  # p = q, k = 1
   assert float(estimate(zeros[:, 0], zeros)) == near(2 * log(2))
   logits = -log(4) * np.ones((3, 4))  # p = q, k = 4
@@ -96,7 +97,7 @@ def test_noise_contrastive_estimation_by_hand():
   # Logits 1 for data, (0, 2) for noise: two data, two noise samples each.
   data, noise = np.ones(2), np.array([[0.0, 2.0], [0.0, 2.0]])
   expected = log1p(1 / e) + log(2) + log1p(e**2)
-  value = cases.quick_jit(nce_from_logits)(data, noise)
+  value = quick_jit(nce_from_logits)(data, noise)
   assert float(value) == near(expected)
 
 
@@ -280,7 +281,7 @@ def test_arcface_beyond_the_last_angle_keeps_falling():
 @functools.cache
 def jitted_pair_loss():
   names = ("law", "reduction", "half", "similarity")
-  return cases.quick_jit(ml.pair_loss, static_argnames=names)
+  return quick_jit(ml.pair_loss, static_argnames=names)
 
 
 def pair_loss(name, distances, **keywords):
@@ -296,7 +297,7 @@ def value_and_slope(name, same, half=None):
     pairs = {"same": jnp.array([same]), **static, **hyper}
     return ml.pair_loss(name, distance[None], **pairs)
 
-  return cases.quick_jit(jax.value_and_grad(value))
+  return quick_jit(jax.value_and_grad(value))
 
 
 def law(name, distance, same, half=None, **hyper):
@@ -386,7 +387,7 @@ def test_gradient_flow_of_two_free_points(name, hyper, end, expected):
   count = 2000
   step = lambda points, _: (points - end / count * jax.grad(loss)(points), None)
   start = jnp.array([[0.0, 0.0], [0.3, 0.4]])
-  flow = cases.quick_jit(lambda x: jax.lax.scan(step, x, length=count)[0])
+  flow = quick_jit(lambda x: jax.lax.scan(step, x, length=count)[0])
   points = flow(start)
   distance = np.linalg.norm(points[0] - points[1])
   assert distance == pytest.approx(expected, rel=1e-3)
@@ -474,9 +475,7 @@ def test_lifted_bounds_its_hard_form_from_above():
   generator = np.random.default_rng(0)
   labels = np.array(cases.LABELS["balanced"])
   hard, smooth = (
-    cases.quick_jit(
-      functools.partial(cases.value_of(loss, reduction="none"), {}, {})
-    )
+    quick_jit(functools.partial(cases.value_of(loss, reduction="none"), {}, {}))
     for loss in ("lifted_hard", "lifted")
   )
   for _ in range(10):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import metric_learning as ml
+from tests.quick import quick_jit
 
 EVERY = list(ml.LOSSES)
 pytestmark = pytest.mark.usefixtures("x64")
@@ -119,7 +120,7 @@ def test_one_program_serves_all_numbers(loss):
     hyper = {k: v for k, v in hyper.items() if k != "none"}
     return cases.value_of(loss, block_size=5)(hyper, params, x, labels)
 
-  sweep = cases.quick_jit(jax.vmap(value, in_axes=(0, None, None, None)))
+  sweep = quick_jit(jax.vmap(value, in_axes=(0, None, None, None)))
   steps = np.linspace(0, 1, 20)
   grid = {k: first[k] + steps * (last[k] - first[k]) for k in first}
   backwards = {k: v[::-1].copy() for k, v in grid.items()}
@@ -141,7 +142,7 @@ def test_gradients_under_vmap_of_blocks(loss):
 
   both = jax.vmap(jax.grad(value, (0, 1)), in_axes=(0, None, None))
   margins = np.array([0.1, 0.5, 1.3])
-  by_margin, by_x = cases.quick_jit(both)(margins, x, labels)
+  by_margin, by_x = quick_jit(both)(margins, x, labels)
   for i, margin in enumerate(margins):
     hyper = {k: 0.0 for k in cases.settings(loss)[0]} | {"margin": margin}
     _, (hyper_bar, _, x_bar) = run(loss, x, labels, hyper)
@@ -182,7 +183,7 @@ def test_integer_types_of_labels_change_nothing(loss):
     where[[280, 285]] = True
     where[[0, 5]] = False
   hyper, params = cases.settings(loss)[-1], cases.params(loss)
-  value_of = cases.quick_jit(cases.value_of(loss))
+  value_of = quick_jit(cases.value_of(loss))
   wide = value_of(hyper, params, x, labels.astype(np.int32), where=where)
   assert wide != 0
   narrow = value_of(hyper, params, x, labels.astype(np.int8), where=where)

@@ -1,0 +1,51 @@
+"""What the compiler reserves: no array of triplets, blocks linear in n."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import loss_cases as cases
+import pytest
+
+
+@functools.cache
+def temporary_bytes(loss, n, metric=None, block_size=None):
+  """Temporary memory of value and gradient of n float32 embeddings."""
+  value = functools.partial(
+    cases.value_of(loss, metric, block_size=block_size), {}, {}
+  )
+  lowered = jax.jit(jax.value_and_grad(value)).lower(
+    jax.ShapeDtypeStruct((n, 16), jnp.float32),
+    jax.ShapeDtypeStruct((n,), jnp.int32),
+  )
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+ROWS = [
+  ("contrastive", "l1"),
+  ("triplet", "squared_l2"),
+  ("lifted", "cosine"),
+]
+
+
+@pytest.mark.parametrize(("loss", "metric"), ROWS)
+def test_blocks_need_memory_linear_in_the_batch(loss, metric):
+  small, large = (
+    temporary_bytes(loss, n, metric, block_size=32) for n in (1024, 2048)
+  )
+  assert large < 3 * small  # 2 if linear, 4 if quadratic
+  matrix = 4 * 2048 * 2048
+  assert large < matrix / 2
+
+
+def test_the_memory_of_the_dense_form_is_seen():
+  """The measure itself: without blocks the n * n matrix is there."""
+  assert temporary_bytes("supcon", 2048, "cosine") > 4 * 2048 * 2048
+
+
+@pytest.mark.parametrize("loss", ["triplet", "triplet_semihard"])
+@pytest.mark.parametrize("block_size", [None, 64])
+def test_triplets_are_never_an_array(loss, block_size):
+  n = 256
+  used = temporary_bytes(loss, n, "squared_l2", block_size)
+  assert used < 16 * 4 * n**2  # n³ numbers would be 256 matrices

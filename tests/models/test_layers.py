@@ -1,0 +1,44 @@
+"""The fast forms equal the plain ones, in value and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from metric_learning.models.layers import Conv, max_pool
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("strides", [1, 2, (2, 1)])
+def test_conv_equals_the_one_of_flax(padding, strides):
+  make = lambda kind: kind(
+    3,
+    5,
+    (3, 2),
+    strides,
+    padding=padding,
+    rngs=nnx.Rngs(0),
+    bias_init=nnx.initializers.normal(1.0),
+  )
+  ours, theirs = make(Conv), make(nnx.Conv)
+  x = jax.random.normal(jax.random.key(1), (2, 7, 6, 3))
+
+  def value_and_gradients(conv):
+    graph, state = nnx.split(conv)
+    loss = lambda s, x: jnp.sum(jnp.sin(nnx.merge(graph, s)(x)))
+    return nnx.merge(graph, state)(x), jax.grad(loss, (0, 1))(state, x)
+
+  a, b = value_and_gradients(ours), value_and_gradients(theirs)
+  assert a[0].shape == b[0].shape
+  for mine, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 5, 7, 2)])
+def test_max_pool_equals_the_one_of_flax(shape):
+  x = jax.random.normal(jax.random.key(0), shape)
+  plain = lambda x: nnx.max_pool(x, (2, 2), (2, 2))
+  np.testing.assert_array_equal(max_pool(x), plain(x))
+  gradient = lambda f: jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)
+  np.testing.assert_allclose(gradient(max_pool), gradient(plain), rtol=1e-6)

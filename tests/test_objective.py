@@ -1,0 +1,395 @@
+"""From names and numbers to an objective: errors, devices, diagnostics."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import metric_learning as ml
+from metric_learning.objective import block_rows
+
+X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
+LABELS = jnp.array([0, 0, 1, 1])
+
+
+def script(code, devices=1):
+  """Runs Python in a process of its own and reads its last line as JSON.
+
+  There types are not enforced, as they are not for a user.
+  """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    cwd=pathlib.Path(__file__).parents[1],
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    },
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- errors ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"loss": "tripplet"}, r"unknown loss 'tripplet'; did you mean 'triplet'.*"
+     r"Known: .*contrastive.*supcon"),
+    ({"loss": "triplet", "metric": "l3"},
+     r"unknown metric 'l3'; did you mean 'l[12]'.*Known: .*cosine"),
+    ({"loss": "triplet", "normalize": "l3"},
+     r"'l3'; did you mean 'l[12]'.*Known: l1, l2, none"),
+    ({"loss": "triplet", "reduction": "average"},
+     r"unknown reduction 'average'.*Known: mean, mean_active, none"),
+    ({"loss": "triplet", "miner": "al"}, r"unknown miner 'al'.*'all'"),
+    ({"loss": "triplet", "margins": 0.2},
+     r"hyper-parameter of triplet 'margins'; did you mean 'margin'.*"
+     r"Known: margin\."),
+    ({"loss": "supcon", "margin": 0.2}, r"'margin'.*Known: temperature\."),
+    ({"loss": "triplet", "metric": "dot"},
+     r"triplet does not allow .*'dot'.*l1, l2"),
+    ({"loss": "arcface", "metric": "l2"}, r"arcface does not allow .*'l2'"),
+    ({"loss": "cross_entropy", "metric": "l2"}, r"cross_entropy .*'l2'"),
+    ({"loss": "contrastive", "margin": -1.0}, r"contrastive: margin .*-1\.0"),
+    ({"loss": "triplet", "margin": -0.1}, r"triplet: margin .*-0\.1"),
+    ({"loss": "contrastive_linear", "negative_margin": -1},
+     r"negative_margin .*-1"),
+    ({"loss": "supcon", "temperature": 0.0}, r"supcon: temperature .*positive"),
+    ({"loss": "infonce", "temperature": -1}, r"temperature .*positive"),
+    ({"loss": "arcface", "scale": 0}, r"scale .*positive"),
+    ({"loss": "triplet", "margin": float("nan")}, r"triplet: margin"),
+    ({"loss": "contrastive_2005", "upper_bound": 0.0}, r"upper_bound"),
+    ({"loss": "contrastive_2005"}, r"needs upper_bound"),
+    ({"loss": "sphereface", "margin": 2.5}, r"margin.*integer.*2\.5"),
+    ({"loss": "pair_bce", "metric": "l2", "weighted": True}, r"weighted.*l1"),
+    ({"loss": "pair_regression", "similarity": "sine"}, r"'sine'.*Known"),
+    ({"loss": "triplet", "block_size": 0}, r"block_size .*0"),
+    ({"loss": "triplet", "block_size": "big"}, r"block_size .*'big'"),
+  ],
+)  # fmt: skip
+def test_a_wrong_name_or_number(options, message):
+  with pytest.raises(ml.InputError, match=f"(?s){message}"):
+    ml.make_objective(**options)
+
+
+@pytest.mark.parametrize("loss", ml.LOSSES)
+@pytest.mark.parametrize("metric", ml.METRICS)
+def test_a_metric_is_allowed_or_refused(loss, metric):
+  """By its entry, and with a message that names both."""
+  hyper = {"upper_bound": 2.0} if loss == "contrastive_2005" else {}
+  if metric in ml.LOSSES[loss].metrics:
+    assert ml.make_objective(loss, metric, **hyper).metric == metric
+  elif ml.LOSSES[loss].metrics:
+    with pytest.raises(ml.InputError, match=rf"{loss} .*'{metric}'"):
+      ml.make_objective(loss, metric, **hyper)
+
+
+def test_traced_numbers_are_not_checked():
+  def value(margin):
+    return ml.make_objective("contrastive", margin=margin)({}, X, LABELS)[0]
+
+  assert np.isfinite(jax.jit(value)(-1.0))
+
+
+@pytest.mark.parametrize(
+  "loss", ["cross_entropy", "norm_softmax", "sphereface", "cosface", "arcface"]
+)
+def test_a_class_table_needs_its_size(loss):
+  objective = ml.make_objective(loss)
+  for known in ({}, {"num_classes": 3}, {"embedding_dim": 2}):
+    with pytest.raises(ml.InputError, match=r"num_classes=.*embedding_dim="):
+      objective.init(jax.random.key(0), **known)
+
+
+@pytest.mark.parametrize(
+  ("loss", "metric"), [("triplet", "mahalanobis"), ("pair_bce", "l1")]
+)
+def test_what_is_learned_for_each_dimension_needs_it(loss, metric):
+  with pytest.raises(ml.InputError, match="embedding_dim="):
+    ml.make_objective(loss, metric).init(jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+  ("loss", "labels"), [("infonce", [0, 0, 0, 1]), ("ntxent", [5, 5, 5, 1])]
+)
+def test_several_positives_are_refused_outside_jit(loss, labels):
+  objective = ml.make_objective(loss)
+  with pytest.raises(ml.InputError, match=r"3 times.*infonce_per_pair"):
+    objective({}, X, jnp.array(labels))
+  where = jnp.array([True, True, False, True])  # padding does not count
+  assert np.isfinite(objective({}, X, jnp.array(labels), where=where)[0])
+  value = jax.jit(lambda labels: objective({}, X, labels)[0])
+  assert np.isfinite(value(jnp.array(labels)))
+
+
+def test_each_class_once_on_each_side():
+  once, twice = jnp.array([0, 1, 2, 3]), jnp.array([0, 1, 1, 3])
+  for loss in ("infonce", "ntxent"):
+    objective = ml.make_objective(loss)
+    call = lambda labels, others, objective=objective: objective(
+      {}, X, labels, references=X[::-1], reference_labels=others
+    )
+    assert np.isfinite(call(once, once)[0])
+    for labels, others in ((twice, once), (once, twice)):
+      with pytest.raises(ml.InputError, match="infonce_per_pair"):
+        call(labels, others)
+
+
+def test_references_need_labels():
+  with pytest.raises(ml.InputError, match="reference_labels"):
+    ml.make_objective("triplet")({}, X, LABELS, references=X)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "cosface", "sphereface"])
+def test_a_class_table_takes_neither_references_nor_affinity(loss):
+  objective = ml.make_objective(loss)
+  # As many classes as items: the shape alone does not give it away.
+  params = objective.init(jax.random.key(0), num_classes=4, embedding_dim=2)
+  with pytest.raises(ml.InputError, match="references"):
+    objective(params, X, LABELS, references=X, reference_labels=LABELS)
+  with pytest.raises(ml.InputError, match="affinity"):
+    objective(params, X, LABELS, affinity=jnp.eye(4))
+
+
+def test_same_must_be_boolean():
+  for same in (jnp.array([0, 1]), jnp.array([0.0, 1.0]), None):
+    # Enforced types refuse it here, the function itself for a user.
+    with pytest.raises(Exception, match=r"(?s)same.*boolean|check.*same"):
+      ml.pair_loss("contrastive", jnp.array([0.5, 1.0]), same=same)
+
+
+def test_pair_loss_errors():
+  distances, same = jnp.array([0.5, 1.0]), jnp.array([True, False])
+  for law, keywords, message in (
+    ("contrastiv", {"same": same}, r"pair law 'contrastiv'; .*'contrastive'"),
+    ("contrastive", {"same": same, "margn": 1.0}, r"'margn'; .*'margin'"),
+    ("pair_regression", {"same": same}, "targets"),
+  ):
+    with pytest.raises(ml.InputError, match=message):
+      ml.pair_loss(law, distances, **keywords)
+
+
+def test_shapes_that_do_not_fit_as_a_user_meets_them():
+  messages = script("""
+    import json
+    import numpy as np
+    import metric_learning as ml
+
+    x, labels = np.ones((4, 2), np.float32), np.array([0, 0, 1, 1])
+    objective = ml.make_objective("triplet")
+    messages = []
+    for call in (
+      lambda: objective({}, x, labels[:3]),
+      lambda: objective({}, x[0], labels),
+      lambda: objective({}, x, labels[:, None]),
+      lambda: objective({}, x, labels, where=np.ones(3, bool)),
+      lambda: objective({}, x, labels, where=np.ones(4)),
+      lambda: objective({}, x, labels, affinity=np.ones((4, 3))),
+      lambda: objective(
+        {}, x, labels, references=x, reference_labels=labels[1:]
+      ),
+      lambda: ml.pair_loss("contrastive", x[:, 0], same=np.ones(4)),
+      lambda: ml.pair_loss("contrastive", x[:, 0], same=labels == 0),
+      lambda: objective({}, x, labels.astype(np.uint8)),
+    ):
+      try:
+        call()
+        messages.append("fine")
+      except ml.InputError as error:
+        messages.append(str(error))
+    print(json.dumps(messages))
+  """)
+  for message, word in zip(
+    messages,
+    [
+      "labels",
+      "embeddings",
+      "labels",
+      "where",
+      "where",
+      "affinity",
+      "reference_labels",
+      "boolean",
+      "fine",  # NumPy arrays are welcome
+      "fine",
+    ],
+    strict=True,
+  ):
+    assert word in message
+
+
+def test_importing_needs_only_jax_numpy_and_jaxtyping():
+  loaded = script("""
+    import json
+    import sys
+    before = set(sys.modules)
+    import jax, jaxtyping, numpy
+    allowed = set(sys.modules) - before
+    import metric_learning
+    new = {name.split(".")[0] for name in set(sys.modules) - allowed - before}
+    print(json.dumps(sorted(new - set(sys.stdlib_module_names))))
+  """)
+  heavy = {"flax", "optax", "orbax", "scipy", "sklearn", "PIL", "matplotlib"}
+  assert not heavy & set(loaded)
+
+
+# --- what comes back ---------------------------------------------------------
+
+
+def test_diagnostics_by_hand():
+  objective = ml.make_objective(
+    "contrastive_linear", normalize="none", negative_margin=3.5
+  )
+  value, aux = objective({}, X, LABELS)
+  # Same: 1 and 5. Different: 3, 4, √10, 3.
+  negatives = np.array([3, 4, np.sqrt(10), 3])
+  positive = (1 + 5) / 2
+  negative = np.mean(3.5 - negatives[negatives < 3.5])
+  diagnostics = aux.diagnostics
+  close = lambda name, expected: np.testing.assert_allclose(
+    diagnostics[name], expected, rtol=1e-6, err_msg=name
+  )
+  np.testing.assert_allclose(value, positive + negative, rtol=1e-6)
+  close("positive_distance", 3)
+  close("negative_distance", negatives.mean())
+  close("positive_loss", positive)
+  close("negative_loss", negative)
+  close("positive_active_fraction", 1)
+  close("negative_active_fraction", 3 / 4)
+  assert aux.state == {}
+
+
+@pytest.mark.parametrize("loss", ml.LOSSES)
+def test_diagnostics_are_finite_scalars(loss):
+  hyper = {"upper_bound": 2.0} if loss == "contrastive_2005" else {}
+  objective = ml.make_objective(loss, reduction="none", **hyper)
+  params = objective.init(jax.random.key(0), num_classes=2, embedding_dim=2)
+  value, aux = jax.jit(objective.__call__)(params, X, LABELS)
+  assert value.shape == (4,)
+  assert {"positive_distance", "negative_distance"} <= set(aux.diagnostics)
+  for number in aux.diagnostics.values():
+    assert number.shape == () and np.isfinite(number)
+
+
+def test_diagnostics_have_no_gradient():
+  def distance(x):
+    _, aux = ml.make_objective("contrastive")({}, x, LABELS)
+    return aux.diagnostics["negative_distance"]
+
+  assert (np.asarray(jax.grad(distance)(X)) == 0).all()
+
+
+def test_state_passes_through():
+  state = {"step": jnp.array(3)}
+  _, aux = ml.make_objective("contrastive")({}, X, LABELS, state=state)
+  assert aux.state == state
+
+
+@pytest.mark.parametrize("metric", ["l1", "mahalanobis", "cosine"])
+@pytest.mark.parametrize("normalize", ["none", "l2"])
+def test_embedded_points_compare_as_the_objective_does(metric, normalize):
+  objective = ml.make_objective("triplet", metric, normalize)
+  params = objective.init(jax.random.key(0), embedding_dim=2)
+  factor = np.array([[2.0, 1.0], [0.0, 0.5]])
+  if metric == "mahalanobis":
+    params["metric"]["factor"] = jnp.asarray(factor, jnp.float32)
+  x = X + 1.0
+  points = objective.embed(params, x)
+  got = ml.pairwise(objective.space, points, points, exact=True)
+  x = np.asarray(x, np.float64)
+  if normalize == "l2":
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+  names = {"l1": "cityblock", "cosine": "cosine", "mahalanobis": "euclidean"}
+  x = x @ factor.T if metric == "mahalanobis" else x
+  np.testing.assert_allclose(got, cdist(x, x, names[metric]), atol=1e-5)
+
+
+def test_blocks_are_chosen_by_device():
+  assert block_rows(None, 10**6, 10**6) is None
+  assert block_rows(7, 10, 10) == 7
+  for backend in ("cpu", "gpu", "tpu"):
+    assert block_rows("auto", 64, 64, backend) is None
+  rows = block_rows("auto", 8192, 8192, "cpu")
+  assert 16 <= rows <= 128
+  assert block_rows("auto", 8192, 8192, "gpu") is None
+  huge = block_rows("auto", 10**6, 10**6, "gpu")
+  assert huge is not None and huge * 10**6 < 2**30
+
+
+def test_key_changes_initial_weights_only():
+  objective = ml.make_objective("cosface")
+  init = lambda seed: objective.init(
+    jax.random.key(seed), num_classes=50, embedding_dim=16
+  )["loss"]["weights"]
+  one, same, other = init(0), init(0), init(1)
+  assert (one == same).all()
+  assert not (one == other).any()
+
+
+# --- devices -----------------------------------------------------------------
+
+
+def test_four_devices_equal_one():
+  """The batch is one global array, sharded; all devices see all candidates."""
+  differences = script(
+    """
+    import json
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    import metric_learning as ml
+    from tests.quick import quick_jit
+
+    assert jax.device_count() == 4
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    shards = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(24, 5)).astype(np.float32)
+    differences = {}
+    for loss, metric, block_size in (
+      ("contrastive", "l1", 5),
+      ("triplet", "squared_l2", None),
+      ("triplet", "squared_l2", 5),
+      ("lifted", "l2", 5),
+      ("norm_softmax", "cosine", None),
+    ):
+      labels = np.arange(24) % 6
+      objective = ml.make_objective(loss, metric, block_size=block_size)
+      params = objective.init(
+        jax.random.key(0), num_classes=6, embedding_dim=5
+      )
+      program = quick_jit(
+        jax.value_and_grad(lambda p, x, c: objective(p, x, c)[0], (0, 1))
+      )
+      one = program(params, x, labels)
+      four = program(
+        jax.device_put(params, whole),
+        jax.device_put(x, shards),
+        jax.device_put(labels, shards),
+      )
+      assert jnp.max(jnp.abs(one[1][1])) > 1e-3
+      differences[f"{loss} {metric} {block_size}"] = max(
+        float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four))
+      )
+    print(json.dumps(differences))
+    """,
+    devices=4,
+  )
+  assert len(differences) == 5
+  for case, difference in differences.items():
+    assert difference < 1e-5, case
