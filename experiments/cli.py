@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import absl.logging
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
@@ -44,7 +45,7 @@ def config_value(flag: Any) -> ConfigDict:
 def config_module() -> ModuleType:
   """The module of --config, where its SWEEPS are."""
   path = _config_argument().split(":")[0]
-  spec = importlib.util.spec_from_file_location("config_module", path)
+  spec = importlib.util.spec_from_file_location(Path(path).stem, path)
   if spec is None or spec.loader is None:
     raise InputError(f"--config={path}: no such file.")
   module = importlib.util.module_from_spec(spec)
@@ -77,9 +78,6 @@ def report(folder: Path) -> None:
 
 def run(main: Callable[[], None], usage: str) -> None:
   """Runs a script; bad input is one message and exit status 2."""
-  logging.basicConfig(level=logging.INFO, format="%(message)s")
-  for noisy in ("absl", "jax", "orbax"):
-    logging.getLogger(noisy).setLevel(logging.WARNING)
   sys.modules["__main__"].__doc__ = usage
 
   def parse(argv: Sequence[str]) -> list[str]:
@@ -94,6 +92,7 @@ def run(main: Callable[[], None], usage: str) -> None:
     return rest
 
   def guarded(_: list[str]) -> None:
+    _log_plainly()
     try:
       main()
     except InputError as error:
@@ -111,6 +110,17 @@ def run(main: Callable[[], None], usage: str) -> None:
       _stop("stopped; the same command goes on where it was.", status=130)
 
   app.run(guarded, flags_parser=parse)
+
+
+def _log_plainly() -> None:
+  """One plain line for each message of this project, and of it alone."""
+  absl.logging.set_verbosity(absl.logging.WARNING)
+  handler = logging.StreamHandler(sys.stderr)
+  handler.setFormatter(logging.Formatter("%(message)s"))
+  ours = logging.getLogger("metric_learning")
+  ours.setLevel(logging.INFO)
+  ours.addHandler(handler)
+  ours.propagate = False
 
 
 def _stop(message: str, status: int = 2) -> NoReturn:

@@ -32,8 +32,7 @@ def main() -> None:
   rows = make_rows(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]
-  name = f"{Path(module.__file__).stem}_{_SWEEP.value}"
-  folder = Path(_STUDY.value or Path("runs") / name)
+  folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")
   run_study(config, rows, folder)
   cli.report(folder)
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import InputError
-from metric_learning.study.results import Run, test_scores
+from metric_learning.study.results import Run, scores_on_test
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import train
 
@@ -32,7 +32,7 @@ def main() -> None:
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
     run = Run(StudyRow(folder.name, {}, config), folder, result)
-    _show("test", test_scores(run)["selected"], config.eval.columns)
+    _show("test", scores_on_test(run)["selected"], config.eval.columns)
   print(f"The run is in {folder}.")
 
 

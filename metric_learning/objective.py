@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -271,7 +270,7 @@ def block_rows(
   >>> block_rows("auto", 2048, 2048, "cpu"), block_rows("auto", 512, 512, "gpu")
   (128, None)
   """
-  if block_size != "auto":
+  if not isinstance(block_size, str):
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
@@ -316,7 +315,7 @@ def _check_affinity(affinity, points, references):
 
 def _check_number(loss: str, name: str, value: Any) -> None:
   """Checks the sign of a Python number; a traced value passes."""
-  if not isinstance(value, numbers.Real) or isinstance(value, bool):
+  if not isinstance(value, int | float) or isinstance(value, bool):
     return
   if name in _POSITIVE and not value > 0:
     raise InputError(f"{loss}: {name} must be positive, got {value}.")

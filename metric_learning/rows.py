@@ -7,6 +7,7 @@ all anchors, at once or in blocks, and `reduce_terms` makes one number of the
 terms. Nothing here knows a particular loss, metric or miner.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,9 @@ class Row(NamedTuple):
   label: Int[Array, "*n"]
 
 
-class Terms(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Terms:
   """Four sums over the terms of an anchor; they add over anchors.
 
   total: weighted sum of the values of the terms that exist.

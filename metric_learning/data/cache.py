@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _read(path: pathlib.Path) -> Arrays | None:
     return dict(arrays)
 
 
-def _write(path: pathlib.Path, arrays: Arrays) -> None:
+def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
   content = buffer.getvalue()

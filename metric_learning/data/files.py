@@ -93,8 +93,8 @@ def _read_image(
     raise InputError(
       f"the image {path} has more than 8 bits a channel; convert it to 8 bits."
     )
-  image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-  pixels = np.atleast_3d(np.asarray(image))
+  mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+  pixels = np.atleast_3d(np.asarray(image.convert(mode)))
   return resize(pixels[None], size)[0] if size else pixels
 
 

@@ -5,7 +5,6 @@ that it would have drawn.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -54,55 +53,47 @@ def make_sampler(
   def class_windows(turn):
     return _round(len(names), classes_per_batch, [seed, 0, turn])
 
-  class_rounds = _windows_per_round(len(names), classes_per_batch)
-  image_rounds = [_windows_per_round(s, images_per_class) for s in sizes]
-
   def sample(step: int) -> Int32[np.ndarray, "batch"]:
-    turn, place = divmod(step, class_rounds)
+    turn, place = divmod(step, len(names))  # a round has a window an item
     batch = []
     for i, index in enumerate(class_windows(turn)[place].tolist()):
       # A cycle visits each class once: the cycle is the number of the visit.
       visit = (step * classes_per_batch + i) // len(names)
-      turn, place = divmod(visit, image_rounds[index])
+      turn, place = divmod(visit, sizes[index])
       batch.append(image_windows(index, turn)[place])
     return np.concatenate(batch)
 
   return sample
 
 
-def _windows_per_round(size: int, take: int) -> int:
-  return size // math.gcd(size, take)
-
-
 def _round(
   size: int, take: int, key: list[int]
-) -> Int32[np.ndarray, "windows {take}"]:
+) -> Int32[np.ndarray, "{size} {take}"]:
   """One round of an endless stream of shuffled cycles, cut into windows.
 
   A cycle is a permutation of 0 … `size` − 1, a window is `take` items that
-  follow each other and differ. A round ends where a cycle and a window end
-  together: after the least common multiple of `size` and `take` items.
+  follow each other and differ. A round is `take` cycles, or `size` windows: it
+  ends where a cycle and a window end together.
   """
   rng = np.random.default_rng(key)
-  number = take // math.gcd(size, take)
-  cycles = rng.permuted(
-    np.tile(np.arange(size, dtype=np.int32), (number, 1)), axis=1
-  )
-  for i in range(1, number):
+  items = np.broadcast_to(np.arange(size, dtype=np.int32), (take, size))
+  cycles = rng.permuted(items, axis=1)
+  for i in range(1, take):
     # A window holds the last `begun` items of cycle i − 1, and then items of
     # cycle i: the first ones there that it does not hold yet.
     begun = i * size % take
-    free = np.ones(size, bool)
-    free[cycles[i - 1, -begun:]] = False
-    cycles[i] = _free_first(cycles[i], free[cycles[i]], take - begun)
-  return cycles.reshape(-1, take)
+    if begun:
+      free = np.ones(size, bool)
+      free[cycles[i - 1, -begun:]] = False
+      cycles[i] = _free_first(cycles[i], free[cycles[i]], take - begun)
+  return cycles.reshape(size, take)
 
 
 def _free_first(
   order: Int[np.ndarray, "size"], free: np.ndarray, count: int
 ) -> Int[np.ndarray, "size"]:
   """Moves the first `count` free items to the front, and keeps the rest."""
-  front = free & (np.cumsum(free) <= count)
+  front = free & (free.cumsum() <= count)
   return np.concatenate([order[front], order[~front]])
 
 

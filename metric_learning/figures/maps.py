@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from metric_learning.distances import pairwise
 from metric_learning.figures.spaces import Space
@@ -77,15 +78,16 @@ def tsne(
   start = _pad_to_plane((u * scale)[:, :2])
   # Starts small and in the plane of largest variance, as its authors advise.
   start *= 1e-4 / max(float(start.std(axis=0).max()), 1e-30)
-  # Exact, since the sums of the approximate method depend on the threads.
   method = TSNE(
     metric="precomputed",
-    method="exact",
     init=start.astype(np.float32),
     perplexity=min(15.0, (len(embeddings) - 1) / 3),
     random_state=seed,
   )
-  points = method.fit_transform(distances)
+  # Sums over several threads come in any order, and so few points run faster
+  # in one.
+  with threadpool_limits(1):
+    points = method.fit_transform(distances)
   return points - points.mean(axis=0)
 
 

@@ -5,6 +5,8 @@ s = cos - 1, and they are invariant to the shift. Temperatures are in units of
 the distance.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -170,7 +172,7 @@ def nce_terms(
   against = make_terms(jax.nn.softplus(noise), noise_weights).total
   some = signal.count > 0
   total = jnp.where(some, signal.total + against, 0)
-  return signal._replace(total=total, active_total=total)
+  return dataclasses.replace(signal, total=total, active_total=total)
 
 
 def nce_from_logits(

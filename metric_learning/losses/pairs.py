@@ -5,7 +5,9 @@ A law is a function of distances alone. A row applies it to its candidates,
 the distance.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -284,7 +286,7 @@ def pair_loss(
   same: Bool[Array, " p"] | None = None,
   targets: Float[Array, " p"] | None = None,
   reduction: str = "mean",
-  **hyper: float | Array | str,
+  **hyper: Any,
 ) -> Float[Array, "*p"]:
   """A pair loss on explicit pairs, such as a verification set.
 
@@ -306,7 +308,7 @@ def pair_loss(
     if targets is None:
       raise InputError("pair_regression needs targets=, similarities in [0, 1]")
     targets = jnp.asarray(targets, distances.dtype)
-    entry = pair_regression_loss
+    entry: Callable[..., Any] = pair_regression_loss
     positives, negatives = targets, 1 - targets
   else:
     if same is None or jnp.asarray(same).dtype != bool:
@@ -330,7 +332,8 @@ def pair_loss(
     jnp.zeros(distances.shape, int),
   )
   parts = jax.vmap(lambda row: entry(row, **hyper))(rows)
-  return sum(reduce_terms(terms, reduction) for terms in parts.values())
+  values = [reduce_terms(terms, reduction) for terms in parts.values()]
+  return functools.reduce(jnp.add, values)
 
 
 PAIR_LOSSES: dict[str, Loss] = {

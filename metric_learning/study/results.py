@@ -143,7 +143,7 @@ def over_replicates(runs: Sequence[Run], value) -> Interval:
   return t_interval([x for values in by_fold.values() for x in values])
 
 
-def test_scores(run: Run) -> dict[str, dict[str, float]]:
+def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
   """Test scores of a chosen run, under "selected" and "last" checkpoint.
 
   Scored when a report asks for them, from the embeddings on disk, and kept in
@@ -162,9 +162,6 @@ def test_scores(run: Run) -> dict[str, dict[str, float]]:
   )
   records.write_json(path, scores)
   return scores
-
-
-test_scores.__test__ = False  # Not a test, whatever its name says.
 
 
 def _score_file(run: Run, name: str) -> dict[str, float]:

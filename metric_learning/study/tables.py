@@ -13,7 +13,7 @@ from metric_learning.study.results import (
   Run,
   Study,
   over_replicates,
-  test_scores,
+  scores_on_test,
 )
 from metric_learning.study.statistics import Interval, t_interval
 from metric_learning.training import records
@@ -41,7 +41,10 @@ def table_lines(study: Study) -> list[Line]:
   bootstrap over test classes.
   """
   columns = study.config["eval"]["columns"]
-  baselines = [_baseline_line(*b, columns) for b in _grouped(study.baselines)]
+  baselines = [
+    _baseline_line(name, found, columns)
+    for name, found in _grouped(study.baselines)
+  ]
   return baselines + [_cell_line(cell, columns) for cell in study.cells]
 
 
@@ -52,7 +55,7 @@ def _grouped(baselines: Sequence[dict[str, Any]]):
 
 def _baseline_line(name, found, columns) -> Line:
   folds = sorted({b["fold"] for b in found})
-  line = {
+  line: Line = {
     "name": name,
     "chosen": "",
     "interval": "folds" if len(folds) > 1 else "seeds",
@@ -70,7 +73,7 @@ def _baseline_line(name, found, columns) -> Line:
     line[column] = t_interval(values)
     classes = found[0].get("class_interval", {}).get(column)
     if len(folds) == 1 and classes is not None:
-      line[column] = Interval(values[0], *classes, 1)
+      line[column] = Interval(values[0], classes[0], classes[1], 1)
       line["interval"] = "classes"
   return line
 
@@ -78,7 +81,7 @@ def _baseline_line(name, found, columns) -> Line:
 def _cell_line(cell: Cell, columns) -> Line:
   runs = cell.chosen.runs
   folds = {run.row.config.data.fold for run in runs}
-  line = {
+  line: Line = {
     "name": cell_name(cell),
     "chosen": ", ".join(chosen_numbers(cell)),
     "interval": "folds" if len(folds) > 1 else "seeds",
@@ -89,7 +92,7 @@ def _cell_line(cell: Cell, columns) -> Line:
   }
   if not runs:
     return line
-  tests = {id(run): test_scores(run) for run in runs}
+  tests = {id(run): scores_on_test(run) for run in runs}
   for column in columns:
     for suffix, kind in (("", "selected"), (" (last)", "last")):
       line[column + suffix] = over_replicates(
@@ -248,7 +251,7 @@ def _fold_tables(study: Study) -> str:
     for cell in study.cells:
       values = [
         _mean(
-          test_scores(r)["selected"][column]
+          scores_on_test(r)["selected"][column]
           for r in cell.chosen.runs
           if r.row.config.data.fold == fold
         )

@@ -34,6 +34,7 @@ from metric_learning.training.config import (
 )
 
 log = logging.getLogger(__name__)
+log.propagate = False  # Into the train.log of a run, and nowhere else.
 
 _JITTER = ("flip", "shift", "rotate", "scale")
 LOWER_IS_BETTER = ("eer", "frr_at_far")
@@ -85,14 +86,21 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
   }
   key = json.dumps(static, sort_keys=True)
   if key not in _PROGRAMS:
-    _PROGRAMS[key] = _make_program(config, splits.train.images.shape[1:])
+    _PROGRAMS[key] = _make_program(config, _image_shape(splits.train))
   return _PROGRAMS[key]
 
 
 _PROGRAMS: dict[str, Program] = {}
 
 
-def _make_program(config: ConfigDict, image_shape: tuple[int, ...]) -> Program:
+def _image_shape(dataset: data.Dataset) -> tuple[int, int, int]:
+  _, height, width, channels = dataset.images.shape
+  return height, width, channels
+
+
+def _make_program(
+  config: ConfigDict, image_shape: tuple[int, int, int]
+) -> Program:
   options = dict(config.model)
   name, dim = options.pop("name"), options.pop("embedding_dim")
   create = functools.partial(

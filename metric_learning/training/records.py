@@ -75,7 +75,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes an npz, whole or not at all."""
-  write_atomically(path, lambda file: np.savez(file, **arrays))
+  write_atomically(
+    path, lambda file: np.savez(file, allow_pickle=False, **arrays)
+  )
 
 
 def read_json(path: Path) -> Any:

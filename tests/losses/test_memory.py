@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import loss_cases as cases
 import pytest
 
+from tests.quick import quick_jit
+
 
 @functools.cache
 def temporary_bytes(loss, n, metric=None, block_size=None):
@@ -14,7 +16,7 @@ def temporary_bytes(loss, n, metric=None, block_size=None):
   value = functools.partial(
     cases.value_of(loss, metric, block_size=block_size), {}, {}
   )
-  lowered = jax.jit(jax.value_and_grad(value)).lower(
+  lowered = quick_jit(jax.value_and_grad(value)).lower(
     jax.ShapeDtypeStruct((n, 16), jnp.float32),
     jax.ShapeDtypeStruct((n,), jnp.int32),
   )

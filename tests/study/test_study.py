@@ -15,7 +15,7 @@ from metric_learning.study.results import (
   TEST,
   Run,
   over_replicates,
-  test_scores,
+  scores_on_test,
 )
 from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records
@@ -181,7 +181,7 @@ def test_the_table_holds_what_the_embeddings_score(study):
 
 def test_the_accuracy_threshold_is_learned_on_validation(study):
   run = read_study(study).cells[0].chosen.runs[0]
-  scores = test_scores(run)["selected"]
+  scores = scores_on_test(run)["selected"]
   arrays = np.load(run.folder / records.EMBEDDINGS)
 
   def pairs(part):
