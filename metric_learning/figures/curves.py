@@ -131,7 +131,7 @@ def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:
   axis.set_xlabel(_unit(field, cells[0]))
 
 
-def is_geometric(values: Sequence[float]) -> bool:
+def is_geometric(values: Sequence[float | int]) -> bool:
   """Whether sorted values, three or more, grow by one factor.
 
   >>> is_geometric([0.1, 0.2, 0.4]), is_geometric([0.1, 0.2, 0.3])

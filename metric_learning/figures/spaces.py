@@ -39,7 +39,7 @@ class Space(NamedTuple):
   gaps: Sequence[float] = ()
   threshold: float | None = None
 
-  def name_of(self, label: int) -> str:
+  def name_of(self, label: int | np.integer) -> str:
     """The name of a class."""
     if self.class_names is None:
       return f"class {label}"
@@ -132,19 +132,17 @@ def _threshold(arrays, metric: str) -> float:
   return learned_threshold(few, metric)
 
 
-def _sample(
-  labels: Int[np.ndarray, " n"], most: int = MOST_IMAGES
-) -> Int[np.ndarray, " m"]:
-  """Indices of all images, or of classes drawn by lot until there are `most`.
+def _sample(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+  """Indices of all images, or of as many classes, by lot, as are not too many.
 
   Whole classes, since images drawn one by one would leave few same pairs.
 
   >>> _sample(np.array([0, 1, 0, 1])).tolist()
   [0, 1, 2, 3]
   """
-  if len(labels) <= most:
+  if len(labels) <= MOST_IMAGES:
     return np.arange(len(labels))
   classes, sizes = np.unique(labels, return_counts=True)
   order = np.random.default_rng(0).permutation(len(classes))
-  enough = max(2, np.count_nonzero(np.cumsum(sizes[order]) <= most))
+  enough = max(2, np.count_nonzero(np.cumsum(sizes[order]) <= MOST_IMAGES))
   return np.flatnonzero(np.isin(labels, classes[order[:enough]]))

@@ -106,7 +106,7 @@ def panels(
   in inches; a full row has `columns` panels on the width of a page, and a panel
   alone is half as high again. `sharex` and `sharey` are those of matplotlib.
 
-  >>> figure, axes = panels("abcde", height=2)
+  >>> figure, axes = panels("abcde", height=2.0)
   >>> len(axes), figure.get_size_inches().tolist()  # 3 and 2
   (5, [5.25, 4.6])
   """
@@ -183,7 +183,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
   return written
 
 
-def thinned(values: Sequence[float], most: int = 6) -> list[float]:
+def thinned(values: Sequence[Any], most: int = 6) -> list[Any]:
   """At most `most` of some sorted values, evenly chosen, for ticks.
 
   >>> thinned([1, 2, 3, 4, 5], most=3)

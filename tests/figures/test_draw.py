@@ -1,0 +1,202 @@
+"""From the files of runs and studies to the files of pictures."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+
+from metric_learning import InputError, figures
+from metric_learning.figures import draw_run, draw_study, read_space
+from metric_learning.study import read_study
+from metric_learning.training import records
+from tests.figures.synthetic import write_run
+from tests.tiny import tiny_config
+
+TEMPERATURE = "loss.temperature"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """The spaces that are drawn, and the part, instead of their pictures."""
+  seen = []
+
+  def draw(spaces, part):
+    seen.extend((space.title, space.embeddings, part) for space in spaces)
+    return {}
+
+  monkeypatch.setattr(figures, "_draw_spaces", draw)
+  return seen
+
+
+def arrays_of(folder, name=records.EMBEDDINGS):
+  return records.read_arrays(folder / name)
+
+
+def test_a_space_is_what_the_files_of_a_run_say(run_folder):
+  arrays = arrays_of(run_folder)
+  for part in ("validation", "test"):
+    space = read_space(run_folder, part)
+    assert space.title == "contrastive, l1"
+    assert space.metric == "l1"
+    np.testing.assert_array_equal(
+      space.embeddings, arrays[f"{part}_embeddings"]
+    )
+    np.testing.assert_array_equal(space.labels, arrays[f"{part}_labels"])
+    assert space.margins == [1.4] and space.gaps == ()  # absolute
+    assert space.class_names is None
+
+
+def test_the_threshold_is_the_best_on_validation_pairs(run_folder):
+  arrays = arrays_of(run_folder)
+  distances = pdist(arrays["validation_embeddings"], "cityblock")
+  same = pdist(arrays["validation_labels"][:, None]) == 0
+
+  def accuracy(threshold):
+    return np.mean((distances <= threshold) == same)
+
+  best = max(accuracy(t) for t in [-1, *(distances + 1e-6)])
+  for part in ("validation", "test"):
+    threshold = read_space(run_folder, part).threshold
+    assert accuracy(threshold) == pytest.approx(best)
+
+
+def test_the_margin_of_a_triplet_is_a_gap_and_a_temperature_is_no_margin(
+  tmp_path,
+):
+  config = tiny_config(loss__name="triplet", loss__margin=0.25)
+  space = read_space(write_run(tmp_path / "triplet", config))
+  assert (space.margins, space.gaps) == ((), [0.5])
+  space = read_space(write_run(tmp_path / "default", tiny_config()))
+  assert (space.margins, space.gaps) == ((), [])
+
+
+def test_the_selected_checkpoint_is_shown(run_folder):
+  other = {k: v + 1 for k, v in arrays_of(run_folder).items()}
+  records.write_arrays(run_folder / records.SELECTED_EMBEDDINGS, other)
+  np.testing.assert_array_equal(
+    read_space(run_folder).embeddings, other["validation_embeddings"]
+  )
+
+
+def test_names_of_classes_are_read_where_they_are_kept(run_folder):
+  names = {"test_class_names": np.array(["x", "y", "z"])}
+  records.write_arrays(
+    run_folder / records.EMBEDDINGS, arrays_of(run_folder) | names
+  )
+  assert read_space(run_folder, "test").name_of(1) == "y"
+  assert read_space(run_folder).name_of(1) == "class 1"
+
+
+def test_a_run_is_drawn_into_its_folder(run_folder):
+  paths = draw_run(run_folder)
+  names = ("maps", "histograms", "roc")
+  assert paths == [
+    run_folder / "figures" / f"{name}.{suffix}"
+    for name in names
+    for suffix in ("png", "svg")
+  ]
+  assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_a_run_shows_validation_unless_told_otherwise(run_folder, drawn):
+  draw_run(run_folder)
+  draw_run(run_folder, "test")
+  (_, first, part), (_, second, other) = drawn
+  arrays = arrays_of(run_folder)
+  assert (part, other) == ("validation", "test")
+  np.testing.assert_array_equal(first, arrays["validation_embeddings"])
+  np.testing.assert_array_equal(second, arrays["test_embeddings"])
+
+
+@pytest.mark.parametrize("name", [records.RESULT, records.EMBEDDINGS])
+def test_an_unfinished_run_is_refused(run_folder, name):
+  (run_folder / name).unlink()
+  with pytest.raises(InputError, match="no finished run"):
+    draw_run(run_folder)
+
+
+def test_an_unknown_part_is_refused(run_folder):
+  with pytest.raises(InputError, match="unknown part 'tets'; did you mean"):
+    draw_run(run_folder, "tets")
+
+
+def test_finished_runs_are_found_in_order(tmp_path):
+  with pytest.raises(InputError, match="make compare"):
+    figures.finished_runs(tmp_path)
+  for name in ("b", "a", "unfinished"):
+    write_run(tmp_path / "study" / "runs" / name, tiny_config())
+  (tmp_path / "study" / "runs" / "unfinished" / records.RESULT).unlink()
+  write_run(tmp_path / "diverged", tiny_config(), diverged=True)
+  found = figures.finished_runs(tmp_path)
+  assert [folder.name for folder in found] == ["a", "b"]
+
+
+def test_a_study_is_drawn_into_its_folder(write_study):
+  scored = [
+    ({"metric": m, TEMPERATURE: t}, t) for m in ("l1", "l2") for t in (0.1, 0.2)
+  ]
+  folder = write_study(scored)
+  paths = draw_study(read_study(folder))
+  names = ("maps", "histograms", "roc", "curves", "laws")
+  assert paths == [
+    folder / "figures" / f"{name}.{suffix}"
+    for name in names
+    for suffix in ("png", "svg")
+  ]
+  assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
+  write_study, drawn
+):
+  scored = [
+    ({"metric": m, TEMPERATURE: t, "seed": s}, t if m == "l1" else 1 - t)
+    for m in ("l1", "l2")
+    for t in (0.1, 0.2)
+    for s in (3, 2)
+  ]
+  folder = write_study(scored)
+  draw_study(read_study(folder))
+  assert [(title, part) for title, _, part in drawn] == [
+    ("l1", "test"),
+    ("l2", "test"),
+  ]
+  for (_, points, _), chosen in zip(drawn, ("l1", "l2"), strict=True):
+    temperature = 0.2 if chosen == "l1" else 0.1
+    name = f"metric={chosen},loss.temperature={temperature},seed=2"
+    arrays = arrays_of(folder / "runs" / name)
+    np.testing.assert_array_equal(points, arrays["test_embeddings"])
+
+
+def test_a_cell_without_a_finished_run_is_left_out(write_study, drawn):
+  scored = [({"metric": m}, 0.5) for m in ("l1", "l2", "cosine")]
+  folder = write_study(scored, diverged=[1], missing=[2])
+  draw_study(read_study(folder))
+  assert [title for title, *_ in drawn] == ["l1"]
+
+
+def test_a_study_that_only_diverged_has_its_laws(write_study):
+  folder = write_study([({"metric": "l1"}, 0.5)], diverged=[0])
+  paths = draw_study(read_study(folder))
+  assert [path.name for path in paths] == ["laws.png", "laws.svg"]
+
+
+def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
+  scored = [({"data.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)]
+  draw_study(read_study(write_study(scored)))
+  worst = sorted(scored, key=lambda row: row[1])[:2]
+  kept = [row for row in scored if row not in worst]
+  assert [title for title, *_ in drawn] == [
+    f"shift {overrides['data.shift']}" for overrides, _ in kept
+  ]
+
+
+def test_the_best_of_an_error_rate_is_the_lowest(write_study, drawn):
+  config = tiny_config(eval__select="own/eer")
+  scored = [({"data.shift": i / 10}, i / 10) for i in range(1, 11)]
+  draw_study(read_study(write_study(scored, config)))
+  assert [t for t, *_ in drawn] == [f"shift {i / 10}" for i in range(1, 9)]
+
+
+def test_a_study_of_one_cell_is_named_by_loss_and_metric(write_study, drawn):
+  draw_study(read_study(write_study([({"seed": 0}, 0.5)])))
+  assert [title for title, *_ in drawn] == ["infonce_per_pair, l2"]

@@ -1,0 +1,126 @@
+"""How pictures reach a file, and who can read them."""
+
+import io
+import xml.etree.ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from metric_learning import figures
+from metric_learning.figures import style
+from metric_learning.study import read_study
+
+
+@pytest.fixture
+def every_figure(make_space, write_study):
+  """One of each kind, with more panels, classes and words than most."""
+  spaces = [
+    make_space(f"infonce_per_pair, l{i}, normalize none", i, classes=10)
+    for i in range(5)
+  ]
+  spaces[0] = spaces[0]._replace(margins=(1.0,), gaps=(1.0,), threshold=2.0)
+  scored = [({"metric": "l1", "loss.temperature": t}, t) for t in (0.1, 0.2)]
+  images = np.zeros((80, 8, 8, 1), np.uint8)
+  return {
+    "maps": figures.embedding_maps(spaces, "test"),
+    "histograms": figures.distance_histograms(spaces, "test"),
+    "roc": figures.roc_curves(spaces, "test"),
+    "curves": figures.tuning_curves(read_study(write_study(scored))),
+    "laws": figures.pair_laws(),
+    "strip": figures.neighbour_strip(spaces[0], images, [0, 9]),
+    "confusion": figures.confusion(spaces[0]),
+  }
+
+
+def written(figure, folder, name="picture"):
+  return figures.save(figure, folder / name)
+
+
+def test_png_and_svg_have_the_size_of_the_figure(make_space, tmp_path):
+  figure = figures.embedding_maps([make_space()] * 4)
+  png, svg = written(figure, tmp_path, "maps, margin=0.5")
+  assert png.name == "maps, margin=0.5.png"
+  assert svg.name == "maps, margin=0.5.svg"
+  width, height = figure.get_size_inches()
+  assert width == 7
+  with Image.open(png) as image:
+    assert image.size == (round(200 * width), round(200 * height))
+  root = xml.etree.ElementTree.parse(svg).getroot()
+  assert float(root.get("width").removesuffix("pt")) == pytest.approx(72 * 7)
+
+
+def test_the_same_input_gives_the_same_bytes(make_space, tmp_path):
+  for name in ("first", "second"):
+    space = make_space(dim=5, threshold=1.0, gaps=[0.5])
+    written(figures.embedding_maps([space]), tmp_path / name, "map")
+    written(figures.distance_histograms([space]), tmp_path / name, "histogram")
+    written(figures.roc_curves([space]), tmp_path / name, "roc")
+  first = sorted((tmp_path / "first").iterdir())
+  assert len(first) == 6
+  for path in first:
+    assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+    assert b"<dc:date>" not in path.read_bytes()
+
+
+def test_a_users_settings_neither_change_a_picture_nor_are_changed(tmp_path):
+  (_, plain) = written(figures.pair_laws(), tmp_path, "plain")
+  with matplotlib.rc_context({"font.size": 20, "axes.grid": True}):
+    before = dict(matplotlib.rcParams)
+    (_, other) = written(figures.pair_laws(), tmp_path, "other")
+    assert dict(matplotlib.rcParams) == before
+  assert plain.read_bytes() == other.read_bytes()
+
+
+def test_no_picture_is_left_in_pyplot(make_space):
+  import matplotlib.pyplot as plt
+
+  figures.embedding_maps([make_space()])
+  assert plt.get_fignums() == []
+
+
+def test_text_is_readable_inside_the_figure_and_hides_no_other(every_figure):
+  for name, figure in every_figure.items():
+    figure.savefig(io.BytesIO(), format="png")  # lays it out
+    edges = figure.bbox.padded(1)
+    boxes = []
+    for text in figure.findobj(Text):
+      if not (text.get_text().strip() and text.get_visible()):
+        continue
+      assert text.get_fontsize() >= 8, (name, text)
+      box = text.get_window_extent()
+      # Axes keep a tick beyond either end, and do not draw it.
+      if text.axes and text in text.axes.findobj(_is_tick_label):
+        continue
+      assert edges.x0 <= box.x0 and box.x1 <= edges.x1, (name, text)
+      assert edges.y0 <= box.y0 and box.y1 <= edges.y1, (name, text)
+      boxes.append((text, box.padded(-1)))
+    for i, (text, box) in enumerate(boxes):
+      for other, other_box in boxes[:i]:
+        assert not box.overlaps(other_box), (name, text, other)
+
+
+def _is_tick_label(artist):
+  return isinstance(artist, Text) and artist in _tick_labels(artist.axes)
+
+
+def _tick_labels(axes):
+  return [*axes.get_xticklabels(which="both"), *axes.get_yticklabels("both")]
+
+
+def test_what_has_another_colour_has_another_shape():
+  markers = {style.point_style(i)["marker"] for i in range(10)}
+  assert len(markers) == 10
+  lines = [style.line_style(i) for i in range(8)]
+  assert len({line["marker"] for line in lines}) == 8
+  assert len({line["color"] for line in lines}) == 8
+
+
+def test_a_name_is_not_read_as_mathematics(make_space, tmp_path):
+  space = make_space("a$b$", classes=2, class_names=("$", "_x^"))
+  figure = figures.embedding_maps([space])
+  written(figure, tmp_path)  # a lone $ or ^ would not parse
+  (legend,) = figure.legends
+  assert [text.get_text() for text in legend.get_texts()] == ["$", "_x^"]
