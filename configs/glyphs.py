@@ -35,9 +35,9 @@ def compare() -> Iterator[dict[str, Any]]:
   """
   grids = {
     "contrastive": ("loss.margin", (0.5, 1.0, 1.5)),
-    "triplet": ("loss.margin", (0.25, 0.5, 1.0)),
-    "supcon": ("loss.temperature", (0.2, 0.4, 0.8)),
-    "infonce_per_pair": ("loss.temperature", (0.2, 0.4, 0.8)),
+    "triplet": ("loss.margin", (0.125, 0.25, 0.5)),
+    "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
+    "infonce_per_pair": ("loss.temperature", (0.1, 0.2, 0.4)),
   }
   for loss, (field, values) in grids.items():
     for metric in ("l1", "l2"):

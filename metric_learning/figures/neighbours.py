@@ -73,8 +73,10 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
   shares, classes = confusion_of(space, k)
   hard = np.argsort(np.diag(shares), kind="stable")[:most]
   table = shares[np.ix_(hard, hard)]
-  table = np.column_stack([table, shares[hard].sum(axis=1) - table.sum(axis=1)])
   names = [space.name_of(label) for label in classes[hard]]
+  others = ["other"] * (len(hard) < len(classes))
+  if others:
+    table = np.column_stack([table, 1 - table.sum(axis=1)])
   side = 0.42 * len(hard)
   figure = Figure(figsize=(side + 1.6, side + 1.4), layout="constrained")
   axis = figure.subplots()
@@ -84,7 +86,7 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
       shade = "white" if value > 0.5 else "black"
       axis.text(j, i, f"{value:.2f}", color=shade, ha="center", va="center")
   turned = 90 if max(map(len, names)) > 3 else 0
-  axis.set_xticks(range(len(hard) + 1), [*names, "other"], rotation=turned)
+  axis.set_xticks(range(table.shape[1]), [*names, *others], rotation=turned)
   axis.set_yticks(range(len(hard)), names)
   axis.set(xlabel="class of the nearest neighbour", ylabel="class")
   axis.spines[:].set_visible(True)

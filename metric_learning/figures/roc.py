@@ -50,6 +50,7 @@ def roc_curves(
       markeredgewidth=0.7,
       label=f"{space.title} (EER {100 * eer:.1f} %)",
     )
+  log = log and lowest < 1
   start = lowest if log else 0.0
   line = np.linspace(start, 1, POINTS)
   axis.plot(line, 1 - line, color="0.7", linewidth=0.8, label="FAR = FRR")
@@ -59,7 +60,7 @@ def roc_curves(
     xlim=(start, 1),
     ylim=(0, 1.02),
   )
-  if log and lowest < 1:
+  if log:
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -75,3 +75,9 @@ def test_confusion_counts_the_classes_of_neighbours(space, order, k):
   written = {t.get_position(): t.get_text() for t in axes.texts}
   for (i, j), share in np.ndenumerate(drawn):
     assert written.get((j, i), "0.00") == f"{share:.2f}"
+
+
+def test_all_classes_leave_no_other(space):
+  axes = confusion(space).axes[0]
+  assert axes.images[0].get_array().shape == (4, 4)
+  assert "other" not in [t.get_text() for t in axes.get_xticklabels()]

@@ -1,6 +1,7 @@
 """How pictures reach a file, and who can read them."""
 
 import io
+import itertools
 import xml.etree.ElementTree
 
 import matplotlib
@@ -84,30 +85,26 @@ def test_no_picture_is_left_in_pyplot(make_space):
 def test_text_is_readable_inside_the_figure_and_hides_no_other(every_figure):
   for name, figure in every_figure.items():
     figure.savefig(io.BytesIO(), format="png")  # lays it out
-    edges = figure.bbox.padded(1)
-    boxes = []
-    for text in figure.findobj(Text):
-      if not (text.get_text().strip() and text.get_visible()):
-        continue
-      assert text.get_fontsize() >= 8, (name, text)
-      box = text.get_window_extent()
-      # Axes keep a tick beyond either end, and do not draw it.
-      if text.axes and text in text.axes.findobj(_is_tick_label):
-        continue
-      assert edges.x0 <= box.x0 and box.x1 <= edges.x1, (name, text)
-      assert edges.y0 <= box.y0 and box.y1 <= edges.y1, (name, text)
-      boxes.append((text, box.padded(-1)))
-    for i, (text, box) in enumerate(boxes):
-      for other, other_box in boxes[:i]:
-        assert not box.overlaps(other_box), (name, text, other)
+    # Axes keep a label beyond either end, and do not draw it.
+    ticks = {label for axes in figure.axes for label in tick_labels(axes)}
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip()]
+    texts = [text for text in texts if text.get_visible()]
+    assert all(text.get_fontsize() >= 8 for text in texts), name
+    boxes = {t: t.get_window_extent() for t in texts if t not in ticks}
+    inside = figure.bbox.padded(1)
+    for text, box in boxes.items():
+      assert inside.x0 <= box.x0 and box.x1 <= inside.x1, (name, text)
+      assert inside.y0 <= box.y0 and box.y1 <= inside.y1, (name, text)
+    for (one, box), (other, other_box) in itertools.combinations(
+      boxes.items(), 2
+    ):
+      assert not box.padded(-1).overlaps(other_box), (name, one, other)
 
 
-def _is_tick_label(artist):
-  return isinstance(artist, Text) and artist in _tick_labels(artist.axes)
-
-
-def _tick_labels(axes):
-  return [*axes.get_xticklabels(which="both"), *axes.get_yticklabels("both")]
+def tick_labels(axes):
+  both = ("major", "minor")
+  x = [label for which in both for label in axes.get_xticklabels(which=which)]
+  return x + [label for w in both for label in axes.get_yticklabels(which=w)]
 
 
 def test_what_has_another_colour_has_another_shape():

@@ -34,7 +34,8 @@ def execute(notebook, folder):
 
 def test_it_shows_a_run(notebook, tmp_path, monkeypatch):
   run = tmp_path / "run"
-  result = train(tiny_config(loss__name="triplet"), run, progress=False)
+  config = tiny_config(loss__name="triplet", model__embedding_dim=2)
+  result = train(config, run, progress=False)
   monkeypatch.setenv("RUN", str(run))
   outputs = execute(notebook, NOTEBOOK.parent)
   data = [output.data for output in outputs if "data" in output]
