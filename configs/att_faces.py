@@ -42,4 +42,27 @@ def get_config(loss: str = "contrastive_2005"):
   return config.lock()
 
 
-SWEEPS = {}
+def l1_vs_l2():
+  """The loss of 2005 under L1 and that of 2006 under L2, on two networks.
+
+  Q and margin are in units of the mean distance at initialisation.
+  """
+  laws = (
+    ("contrastive_2005", "l1", "loss.upper_bound", (2.0, 4.0, 8.0)),
+    ("contrastive", "l2", "loss.margin", (1.0, 2.0, 4.0)),
+  )
+  for model in ("chopra2005", "conv4"):
+    for loss, metric, field, values in laws:
+      for value in values:
+        for fold in range(8):
+          yield {
+            "model.name": model,
+            "loss.name": loss,
+            "metric": metric,
+            "margin_unit": "initial_mean",
+            field: value,
+            "data.fold": fold,
+          }
+
+
+SWEEPS = {"l1_vs_l2": l1_vs_l2}

@@ -37,7 +37,7 @@ def compare() -> Iterator[dict[str, Any]]:
     "contrastive": ("loss.margin", (0.5, 1.0, 1.5)),
     "triplet": ("loss.margin", (0.125, 0.25, 0.5)),
     "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
-    "infonce_per_pair": ("loss.temperature", (0.1, 0.2, 0.4)),
+    "infonce_per_pair": ("loss.temperature", (0.05, 0.1, 0.2)),
   }
   for loss, (field, values) in grids.items():
     for metric in ("l1", "l2"):

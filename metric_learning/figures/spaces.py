@@ -43,7 +43,7 @@ class Space(NamedTuple):
     """The name of a class."""
     if self.class_names is None:
       return f"class {label}"
-    return str(self.class_names[label])
+    return str(self.class_names[int(label)])
 
 
 def read_space(
