@@ -33,9 +33,15 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """
   # Both selects are needed: the derivative of the branch that is not taken
   # would still enter as 0 * inf = NaN.
+  # Compared with <=, so that a NaN stays one.
   x = jnp.asarray(x)
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+  empty = x <= 0
+  return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, x)))
+
+
+def _absolute(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  """|x| with derivative 0 at 0, where that of `jnp.abs` is 1."""
+  return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 # --- Normalisation ----------------------------------------------------------
@@ -48,8 +54,8 @@ def _identity(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
 def _divide(
   x: Float[Array, "*n d"], norm: Float[Array, "*n 1"]
 ) -> Float[Array, "*n d"]:
-  positive = norm > 0
-  return jnp.where(positive, x / jnp.where(positive, norm, 1), 0)
+  zero = norm == 0
+  return jnp.where(zero, 0, x / jnp.where(zero, 1, norm))
 
 
 def l1_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -58,7 +64,7 @@ def l1_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
   >>> l1_normalize(jnp.array([1.0, -3.0]))
   Array([ 0.25, -0.75], dtype=float32)
   """
-  return _divide(x, jnp.sum(jnp.abs(x), axis=-1, keepdims=True))
+  return _divide(x, jnp.sum(_absolute(x), axis=-1, keepdims=True))
 
 
 def l2_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -86,8 +92,9 @@ NORMALIZATIONS: dict[str, Callable[[Array], Array]] = {
 
 def _groups(z: Float[Array, "n k"]) -> Float[Array, "groups unroll k"]:
   """Rows in groups of `_UNROLL`, filled with zeros."""
-  z = jnp.pad(z, ((0, -z.shape[0] % _UNROLL), (0, 0)))
-  return z.reshape(-1, _UNROLL, z.shape[1])
+  n, k = z.shape
+  z = jnp.pad(z, ((0, -n % _UNROLL), (0, 0)))
+  return z.reshape(-(-n // _UNROLL), _UNROLL, k)
 
 
 def _sum_features(
@@ -193,7 +200,7 @@ def _squared_l2_fast(
   """|x|² + |y|² - 2 x·y, clamped at 0 with gradient 0 there."""
   norms = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1)[None, :]
   squared = norms - 2 * _product(x, y)
-  return jnp.where(squared > 0, squared, 0)
+  return jnp.where(squared <= 0, 0, squared)
 
 
 # --- Metrics ----------------------------------------------------------------
@@ -243,7 +250,7 @@ def l1(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
   >>> l1(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(7., dtype=float32)
   """
-  return jnp.sum(jnp.abs(widen(x) - widen(y)))
+  return jnp.sum(_absolute(widen(x) - widen(y)))
 
 
 def squared_l2(

@@ -17,6 +17,7 @@ from metric_learning.distances import (
 )
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES, Context, Loss
+from metric_learning.losses.base import batch
 from metric_learning.mining import MINERS
 from metric_learning.rows import (
   REDUCTIONS,
@@ -150,7 +151,7 @@ class Objective:
     Raises:
       InputError: if shapes do not fit.
     """
-    embeddings = jnp.asarray(embeddings)
+    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     points = _points(embeddings, labels, where, "labels")
     others = None
     if references is not None:
@@ -159,9 +160,14 @@ class Objective:
       others = _points(references, reference_labels, None, "reference_labels")
       # Groups below 0: a reference is never the anchor itself.
       others = others._replace(group=-1 - others.group)
-    value, diagnostics = self._value(
-      params, points, others, _check_affinity(affinity, points, others)
-    )
+    affinity = _check_affinity(affinity, points, others)
+    n, m = labels.shape[0], None if others is None else others.labels.shape[0]
+    if n == 0 or m == 0:
+      # One item that only pads: nothing to say is 0, with gradient 0.
+      points, affinity = _padded(points), None
+      others = None if others is None else _padded(others)
+    value, diagnostics = self._value(params, points, others, affinity)
+    value = value[:n] if self.reduction == "none" else value
     # Masks and counts would swallow a NaN: poison the value explicitly.
     sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in (points, others) if p]
     value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
@@ -177,21 +183,25 @@ class Objective:
       elif kind == "real":
         hyper[name] = learned[name]
 
-    anchors, candidates = entry.call(
-      entry.arrange, hyper, learned, points, references
-    )
-    if affinity is not None and affinity.shape != (
-      anchors.labels.shape[0],
-      candidates.labels.shape[0],
-    ):
+    if affinity is not None and entry.arrange is not batch:
       raise InputError(
         f"{self.loss} arranges its own rows: it takes labels, not an affinity."
       )
-    same = candidates is anchors
-    anchors = self._into_space(params, anchors, hyper)
-    candidates = (
-      anchors if same else self._into_space(params, candidates, hyper)
+    # A loss of its own geometry says itself what becomes of its class weights;
+    # elsewhere they are normalised as the embeddings are.
+    own_geometry = entry.geometry is not None
+    if own_geometry:
+      points = self._normalized(points)
+    anchors, candidates = entry.call(
+      entry.arrange, hyper, learned, points, references
     )
+    same = candidates is anchors
+    if not own_geometry:
+      anchors = self._normalized(anchors)
+      candidates = anchors if same else self._normalized(candidates)
+    plain = anchors, candidates
+    anchors = self._projected(params, anchors, hyper)
+    candidates = anchors if same else self._projected(params, candidates, hyper)
 
     distance = functools.partial(pairwise, entry.geometry or self.space)
     blocks = block_rows(
@@ -208,7 +218,7 @@ class Objective:
       )
       mined = lambda over: lambda f: over(lambda row: f(mine(row)))
       context = entry.call(
-        entry.context, hyper, mined(fold), mined(fold_back), anchors, candidates
+        entry.context, hyper, mined(fold), mined(fold_back), *plain
       )
 
     def of_row(row: Row, own):
@@ -238,9 +248,13 @@ class Objective:
       diagnostics[f"{name}_active_fraction"] = ratio(active, count)
     return value, diagnostics
 
-  def _into_space(self, params, points: Points, hyper) -> Points:
-    x = NORMALIZATIONS[self.normalize](points.embeddings)
-    return points._replace(embeddings=self._project(params, x, hyper))
+  def _normalized(self, points: Points) -> Points:
+    normalize = NORMALIZATIONS[self.normalize]
+    return points._replace(embeddings=normalize(points.embeddings))
+
+  def _projected(self, params, points: Points, hyper) -> Points:
+    embeddings = self._project(params, points.embeddings, hyper)
+    return points._replace(embeddings=embeddings)
 
   def _project(self, params, x, hyper):
     entry = self.entry
@@ -298,6 +312,11 @@ def _points(embeddings, labels, where, name) -> Points:
     # Whatever stands in the padding, a NaN even, must not reach a gradient.
     x = jnp.where(where[:, None], x, 0)
   return Points(x, labels, weight, jnp.arange(n))
+
+
+def _padded(points: Points) -> Points:
+  """The points and one more, of weight 0."""
+  return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))
 
 
 def _check_affinity(affinity, points, references):

@@ -42,10 +42,11 @@ class Terms:
   active_total, active: the same over terms that are strictly positive.
   """
 
-  total: Float[Array, "*n"]
-  count: Float[Array, "*n"]
-  active_total: Float[Array, "*n"]
-  active: Float[Array, "*n"]
+  # Each is `[*n]`. JAX fills its trees with other things than arrays too.
+  total: Any
+  count: Any
+  active_total: Any
+  active: Any
 
 
 Parts = dict[str, Terms]

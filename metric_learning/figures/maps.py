@@ -30,8 +30,8 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
   """Maps of some spaces, classes told apart by colour and marker.
 
   Embeddings of one or two dimensions are drawn as they are; if any has more,
-  all are drawn by t-SNE of the distances under their own metric, with a fixed
-  seed. All panels have the same limits. Of many classes the ten largest are
+  all are drawn by t-SNE of the distances under their own metric, the same each
+  time. All panels have the same limits. Of many classes the ten largest are
   drawn (of equals, the first), of many images of a class the first 50. `part`
   is a word for the title, such as "test".
   """
@@ -62,7 +62,7 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
 
 
 def tsne(
-  embeddings: Float[np.ndarray, "n d"], metric: str = "l2", seed: int = 0
+  embeddings: Float[np.ndarray, "n d"], metric: str = "l2"
 ) -> Float[np.ndarray, "n 2"]:
   """A plane in which neighbours under a metric stay neighbours; centred on 0.
 
@@ -76,13 +76,12 @@ def tsne(
   centred = embeddings - embeddings.mean(axis=0)
   u, scale, _ = np.linalg.svd(centred, full_matrices=False)
   start = _pad_to_plane((u * scale)[:, :2])
-  # Starts small and in the plane of largest variance, as its authors advise.
+  # Starts small and in the plane of largest variance: nothing is random.
   start *= 1e-4 / max(float(start.std(axis=0).max()), 1e-30)
   method = TSNE(
     metric="precomputed",
     init=start.astype(np.float32),
     perplexity=min(15.0, (len(embeddings) - 1) / 3),
-    random_state=seed,
   )
   # Sums over several threads come in any order, and so few points run faster
   # in one.

@@ -66,7 +66,7 @@ class Loss:
   project: `(params, embeddings, *, …) -> embeddings` after normalisation.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
     Context`, before the terms; the first two map a row function over the rows
-    of either side.
+    of either side, the last two are points before projection.
   init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
   """
 

@@ -76,14 +76,24 @@ def test_variant(loss, metric, static, x64):
 def test_float32(loss):
   params = cases.params(loss)
   narrow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
-  value_of = jax.jit(cases.value_of(loss, block_size="auto"))
+
+  @quick_jit
+  def value_of(hyper, params, x, labels):
+    static = cases.STATIC.get(loss, {})
+    value, aux = ml.make_objective(loss, **static, **hyper)(params, x, labels)
+    return value, aux.diagnostics
+
   for kind in ("balanced", "unbalanced"):
     x, labels = cases.batch(kind, loss)
     for hyper in cases.settings(loss):
-      value = value_of(hyper, narrow, x.astype(np.float32), labels)
+      x = x.astype(np.float32)
+      value, diagnostics = value_of(hyper, narrow, x, labels)
       expected = cases.oracle(loss, hyper, params, x, labels)
       assert value.dtype == jnp.float32
       np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+      assert {"positive_distance", "negative_distance"} <= set(diagnostics)
+      for number in diagnostics.values():
+        assert number.shape == () and np.isfinite(number)
 
 
 @pytest.mark.parametrize("loss", EVERY)
@@ -108,6 +118,7 @@ def test_normalizations(loss, x64):
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_reductions(loss, x64):
+  others = set(ml.REDUCTIONS) - {ml.LOSSES[loss].reduction}
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
 
   @quick_jit
@@ -116,7 +127,7 @@ def test_reductions(loss, x64):
       reduction: cases.value_of(loss, reduction=reduction)(
         hyper, params, x, labels
       )
-      for reduction in ml.REDUCTIONS
+      for reduction in others
     }
 
   for kind in ("balanced", "unbalanced"):

@@ -16,6 +16,9 @@ from tests.quick import quick_jit
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+SIZE = (9, 2)
+
+
 @functools.cache
 def jitted(loss, names):
   return quick_jit(cases.value_of(loss, **dict(names)))
@@ -25,8 +28,15 @@ def evaluate(loss, x, labels, params=None, **options):
   """The value of one batch; options are names, numbers, or both."""
   numbers = {k: v for k, v in options.items() if isinstance(v, float)}
   names = tuple((k, v) for k, v in options.items() if k not in numbers)
-  x = np.asarray(x, np.float64)
-  value = jitted(loss, names)(numbers, params or {}, x, np.asarray(labels))
+  x, labels = np.asarray(x, np.float64), np.asarray(labels)
+  # Padded to one size, so that small batches share a program.
+  rows, columns = (
+    max(0, least - size) for least, size in zip(SIZE, x.shape, strict=True)
+  )
+  where = np.arange(len(x) + rows) < len(x)
+  x = np.pad(x, ((0, rows), (0, columns)))
+  labels = np.pad(labels, (0, rows))
+  value = jitted(loss, names)(numbers, params or {}, x, labels, where=where)
   return float(value)
 
 

@@ -160,8 +160,10 @@ def test_jit_changes_nothing(loss):
   hyper = cases.settings(loss)[-1]
   objective = ml.make_objective(loss, **cases.STATIC.get(loss, {}), **hyper)
   params = jax.tree.map(jnp.asarray, cases.params(loss))
-  eager, _ = objective(params, jnp.asarray(x), jnp.asarray(labels))
-  assert_close(eager, run(loss, x, labels, hyper)[0])
+  batch = (params, jnp.asarray(x), jnp.asarray(labels))
+  eager, _ = objective(*batch)
+  optimised, _ = jax.jit(objective.__call__)(*batch)
+  assert_close((eager, optimised), (run(loss, x, labels, hyper)[0],) * 2)
 
 
 @pytest.mark.parametrize("loss", EVERY)
