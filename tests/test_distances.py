@@ -154,6 +154,14 @@ def test_exact_form_keeps_the_digits_of_small_distances():
   assert (same == 0).all()
 
 
+@pytest.mark.parametrize("metric", ["l2", "squared_l2", "mahalanobis"])
+def test_product_form_is_never_negative(metric):
+  """Before a clamp two in five squares of a point with itself are."""
+  x = points(200, 32).astype(np.float32)
+  factor = options(metric, 32, np.float32)
+  assert np.min(pairwise(metric, x, x, **factor)) >= 0
+
+
 @pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2"])
 def test_zero_vectors_and_cosine_at_zero(metric):
   zero, one = np.zeros((1, 3)), np.ones((1, 3))

@@ -31,9 +31,9 @@ def test_padding_changes_nothing(loss):
   params = cases.params(loss)
   x, labels = cases.batch("unbalanced", loss)
   where = np.ones(cases.N, bool)
-  where[[1, 5, 11]] = False
+  where[[2, 5, 11]] = False
   padded = x.copy()
-  padded[1], padded[5, 0], padded[11] = np.nan, np.inf, 0
+  padded[2], padded[5, 0], padded[11] = np.nan, np.inf, 0
   for hyper in cases.settings(loss):
     value, gradients = run(loss, padded, labels, hyper, where)
     expected = cases.oracle(loss, hyper, params, x, labels, where=where)
