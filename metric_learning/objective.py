@@ -52,7 +52,8 @@ class Aux(NamedTuple):
   state: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+# Compared by identity, so that `jax.jit(objective)` has a hash.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
   """A loss under a metric: `init(key) -> params`, a call gives `(value, aux)`.
 
