@@ -24,7 +24,7 @@ def write_run(folder, config, score=0.5, seed=0, diverged=False, dim=2):
     return folder
   arrays = {}
   for number, part in enumerate(("validation", "test")):
-    points, labels = clusters(100 * number + seed, dim=dim)
+    points, labels = clusters(100 * number + seed, dim=dim, spread=2.0)
     arrays |= {f"{part}_embeddings": points, f"{part}_labels": labels}
   records.write_arrays(folder / records.EMBEDDINGS, arrays)
   loss = {k: v for k, v in config.loss.items() if isinstance(v, float)}
