@@ -5,15 +5,17 @@ negated. Distances are computed in float32 or wider, whatever the embeddings
 are. Normalisation is a separate choice (`NORMALIZATIONS`).
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
 
 # Features, or rows, that one pass over a tile accumulates (measured: 8 is
 # slower, 32 gains nothing).
@@ -98,13 +100,19 @@ def _groups(z: Float[Array, "n k"]) -> Float[Array, "groups unroll k"]:
 
 
 def _sum_features(
-  term: Callable[[Array], Array], x: Float[Array, "n d"], y: Float[Array, "m d"]
+  term: Callable[[Array], Array],
+  x: Float[Array, "n d"],
+  y: Float[Array, "m d"],
+  join: Callable[[Array, Array], Array] = jnp.add,
 ) -> Float[Array, "n m"]:
-  """Σ_j term(x_ij - y_kj), a few features at a time over the n * m tile."""
+  """Σ_j term(x_ij - y_kj), a few features at a time over the n * m tile.
+
+  Another `join` than the sum must leave a term of 0 without effect too.
+  """
 
   def add(total, features):
     for a, b in zip(*features, strict=True):
-      total += term(a[:, None] - b[None, :])
+      total = join(total, term(a[:, None] - b[None, :]))
     return total, None
 
   zero = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
@@ -113,20 +121,30 @@ def _sum_features(
 
 
 def _sum_signs(
-  x: Float[Array, "n d"], y: Float[Array, "m d"], weights: Float[Array, "n m"]
+  x: Float[Array, "n d"],
+  y: Float[Array, "m d"],
+  weights: Float[Array, "n m"],
+  size: Callable[..., Array] | None = None,
+  *tiles: Float[Array, "n m"],
 ) -> Float[Array, "m d"]:
-  """Σ_i w_ik sign(x_ij - y_kj), a few rows of x at a time; sign(0) = 0."""
+  """Σ_i w_ik sign(x_ij - y_kj), a few rows of x at a time; sign(0) = 0.
+
+  With `size`, each sign is multiplied by size(|x_ij - y_kj|, *t_ik).
+  """
   y = y.T
 
   def add(total, rows):
-    for a, w in zip(*rows, strict=True):
+    for a, w, *own in zip(*rows, strict=True):
       difference = a[:, None] - y
+      slope = w[None, :]
+      if size is not None:
+        slope = slope * size(jnp.abs(difference), *(t[None, :] for t in own))
       # Selecting +w, -w or 0 is faster than multiplying by the sign.
-      negative = jnp.where(difference < 0, -w[None, :], 0)
-      total += jnp.where(difference > 0, w[None, :], negative)
+      negative = jnp.where(difference < 0, -slope, 0)
+      total += jnp.where(difference > 0, slope, negative)
     return total, None
 
-  rows = (_groups(x), _groups(weights))
+  rows = (_groups(x), _groups(weights), *map(_groups, tiles))
   return jax.lax.scan(add, jnp.zeros_like(y), rows)[0].T
 
 
@@ -155,6 +173,87 @@ def _l1_backward(residuals, g):
 
 
 l1_matrix.defvjp(_l1_forward, _l1_backward)
+
+
+@jax.custom_vjp
+def linf_matrix(
+  x: Float[Array, "n d"], y: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+  """max_j |x_ij - y_kj| for all pairs of rows, without n * m * d numbers.
+
+  Coordinates that tie for the maximum share the gradient. Reverse mode only.
+
+  >>> linf_matrix(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]))
+  Array([[4.]], dtype=float32)
+  """
+  return _sum_features(jnp.abs, x, y, jnp.maximum)
+
+
+def _linf_forward(x, y):
+  distances = linf_matrix(x, y)
+  return distances, (x, y, distances)
+
+
+def _linf_backward(residuals, g):
+  x, y, distances = residuals
+
+  def largest(size, distance):
+    return (size == distance).astype(size.dtype)
+
+  # Features of 0 that fill a group would tie at distance 0: no slope there.
+  distances = jnp.where(distances > 0, distances, jnp.inf)
+  ties = _sum_features(lambda z: largest(jnp.abs(z), distances), x, y)
+  g = g / jnp.maximum(ties, 1)
+  return (
+    -_sum_signs(y, x, g.T, largest, distances.T),
+    -_sum_signs(x, y, g, largest, distances),
+  )
+
+
+linf_matrix.defvjp(_linf_forward, _linf_backward)
+
+
+def _power(x: Float[Array, "*shape"], p: float | int) -> Float[Array, "*shape"]:
+  """x^p for x >= 0; 0 at 0 whatever p. Powers of an integer are products."""
+  if p == int(p) and p > 0:
+    return x ** int(p)
+  return jnp.where(x > 0, jnp.where(x > 0, x, 1) ** p, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def lp_matrix(
+  x: Float[Array, "n d"], y: Float[Array, "m d"], p: float | int
+) -> Float[Array, "n m"]:
+  """(Σ_j |x_ij - y_kj|^p)^(1/p) for all pairs, without n * m * d numbers.
+
+  Differences are divided by the largest first: no power overflows, and none
+  of the largest underflows. Reverse mode only.
+
+  >>> lp_matrix(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]), 2)
+  Array([[5.]], dtype=float32)
+  """
+  largest = linf_matrix(x, y)
+  inverse = 1 / jnp.where(largest == 0, 1, largest)
+  powers = _sum_features(lambda z: _power(jnp.abs(z) * inverse, p), x, y)
+  return largest * _power(powers, 1 / p)
+
+
+def _lp_forward(x, y, p):
+  distances = lp_matrix(x, y, p)
+  return distances, (x, y, distances)
+
+
+def _lp_backward(p, residuals, g):
+  x, y, distances = residuals
+  inverse = 1 / jnp.where(distances == 0, 1, distances)
+  size = lambda z, inverse: _power(z * inverse, p - 1) if p != 1 else z * 0 + 1
+  return (
+    -_sum_signs(y, x, g.T, size, inverse.T),
+    -_sum_signs(x, y, g, size, inverse),
+  )
+
+
+lp_matrix.defvjp(_lp_forward, _lp_backward)
 
 
 @jax.custom_vjp
@@ -236,11 +335,40 @@ def _mahalanobis(x, y, exact, factor=None):
   return _l2(_project(x, factor), _project(y, factor), exact)
 
 
+def _squared_mahalanobis(x, y, exact, factor=None):
+  return _squared_l2(_project(x, factor), _project(y, factor), exact)
+
+
+def _linf(x, y, exact):
+  return linf_matrix(x, y)
+
+
+def _lp(x, y, exact, *, p):
+  if not isinstance(p, int | float) or not p > 0:
+    raise InputError(f"lp: p must be a positive number, got {p!r}.")
+  return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
+
+
+def _angular(x, y, exact):
+  # arccos(s) has an infinite slope at ±1, and loses half the digits there.
+  near = _cosine(x, y, exact)
+  far = _cosine(x, -y, exact) if exact else 2 - near
+  return 2 * jnp.arctan2(safe_sqrt(near), safe_sqrt(far))
+
+
+def _snr(x, y, exact, *, epsilon=1e-8):
+  # The variance of a difference is the squared distance of what is centred.
+  centred = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
+  x, y = centred(x), centred(y)
+  noise = _squared_l2(x, y, exact) / x.shape[1]
+  return noise / (jnp.mean(x * x, axis=1)[:, None] + epsilon)
+
+
 def _project(
   x: Float[Array, "*n d"], factor: Float[Array, "k d"] | None
 ) -> Float[Array, "*n k"]:
   if factor is None:
-    raise TypeError("mahalanobis needs factor=, the matrix L of M = LᵀL")
+    raise TypeError("this metric needs factor=, the matrix L of M = LᵀL")
   return jnp.matmul(x, factor.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -308,6 +436,65 @@ def mahalanobis(
   return l2(_project(widen(x), factor), _project(widen(y), factor))
 
 
+def squared_mahalanobis(
+  x: Float[Array, " d"],
+  y: Float[Array, " d"],
+  factor: Float[Array, "k d"] | None = None,
+) -> Float[Array, ""]:
+  """(x-y)ᵀM(x-y) with M = LᵀL: no metric, since the triangle fails.
+
+  >>> stretch = jnp.diag(jnp.array([3.0, 1.0]))
+  >>> squared_mahalanobis(jnp.array([0.0, 0.0]), jnp.array([1.0, 4.0]), stretch)
+  Array(25., dtype=float32)
+  """
+  return squared_l2(_project(widen(x), factor), _project(widen(y), factor))
+
+
+def linf(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """max_j |x_j - y_j|; coordinates that tie for it share the gradient.
+
+  >>> linf(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
+  Array(4., dtype=float32)
+  """
+  return jnp.max(_absolute(widen(x) - widen(y)), initial=0)
+
+
+def lp(
+  x: Float[Array, " d"], y: Float[Array, " d"], *, p: float | int
+) -> Float[Array, ""]:
+  """(Σ_j |x_j - y_j|^p)^(1/p): a metric for p >= 1.
+
+  The gradient is 0 at coincident points, and through a tie of a coordinate.
+
+  >>> lp(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]), p=1)
+  Array(7., dtype=float32)
+  """
+  return _lp(widen(x)[None], widen(y)[None], True, p=p)[0, 0]
+
+
+def angular(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """The angle between x and y in radians, in [0, π]; π/2 where one is zero.
+
+  >>> angular(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
+  Array(1.5707964, dtype=float32)
+  """
+  return _angular(widen(x)[None], widen(y)[None], True)[0, 0]
+
+
+def snr(
+  x: Float[Array, " d"], y: Float[Array, " d"], *, epsilon: float = 1e-8
+) -> Float[Array, ""]:
+  """Var_j(x - y) / (Var_j(x) + ε): the noise that y adds to x, not symmetric.
+
+  ε keeps an x whose coordinates are equal finite.
+
+  >>> snr(jnp.array([0.0, 2.0, 4.0]), jnp.array([1.0, 2.0, 3.0]))
+  Array(0.25, dtype=float32)
+  """
+  x, y = widen(x), widen(y)
+  return jnp.var(x - y) / (jnp.var(x) + epsilon)
+
+
 class Metric(NamedTuple):
   """A distance in two forms that agree.
 
@@ -326,11 +513,50 @@ METRICS: dict[str, Metric] = {
   "cosine": Metric(cosine, _cosine),
   "dot": Metric(dot, _dot),
   "mahalanobis": Metric(mahalanobis, _mahalanobis),
+  "squared_mahalanobis": Metric(squared_mahalanobis, _squared_mahalanobis),
+  "lp": Metric(lp, _lp),
+  "linf": Metric(linf, _linf),
+  "angular": Metric(angular, _angular),
+  "snr": Metric(snr, _snr),
 }
+
+# Metrics with a learned factor L, and that of Lx and Ly which each is.
+LEARNED = {"mahalanobis": "l2", "squared_mahalanobis": "squared_l2"}
+
+# A metric by its name, or with its options: ("lp", {"p": 3}).
+MetricName = str | tuple[str, dict[str, Any]]
+
+
+def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
+  """The name of a metric and its options, checked.
+
+  Raises:
+    InputError: for an unknown name or option, or if an option is missing.
+
+  >>> split_metric("l1"), split_metric(("lp", {"p": 3}))
+  (('l1', {}), ('lp', {'p': 3}))
+  """
+  name, options = (metric, {}) if isinstance(metric, str) else metric
+  check_choice("metric", name, METRICS)
+  known = {
+    key: parameter.default
+    for key, parameter in inspect.signature(
+      METRICS[name].matrix
+    ).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+  for key in options:
+    check_choice(f"option of {name}", key, known)
+  for key, default in known.items():
+    if default is inspect.Parameter.empty and key not in options:
+      raise InputError(
+        f"the metric {name!r} needs its {key}: ({name!r}, {{{key!r}: …}})."
+      )
+  return name, dict(options)
 
 
 def pairwise(
-  metric: str,
+  metric: MetricName,
   x: Float[Array, "n d"],
   y: Float[Array, "m d"],
   *,
@@ -342,18 +568,19 @@ def pairwise(
   `exact` takes differences before squaring, as evaluation does; the default
   for L2 and cosine is a matrix product, which is faster and loses digits at
   small distances (absolute error about 1e-3 between unit vectors that are
-  equal). L1 has one form, and it is exact.
+  equal). L1, Lp and L∞ have one form, and it is exact. A metric with options
+  is a pair: `("lp", {"p": 3})`.
 
   Raises:
-    InputError: for an unknown metric.
+    InputError: for an unknown metric or option.
 
   >>> pairwise("l1", jnp.array([[0.0], [1.0]]), jnp.array([[3.0], [5.0]]))
   Array([[3., 5.],
          [2., 4.]], dtype=float32)
   """
-  check_choice("metric", metric, METRICS)
+  name, options = split_metric(metric)
   x, y = widen(jnp.asarray(x)), widen(jnp.asarray(y))
-  return METRICS[metric].matrix(x, y, exact, **parameters)
+  return METRICS[name].matrix(x, y, exact, **options, **parameters)
 
 
 def largest_distance(metric: str, normalize: str, dim: int) -> float | None:
@@ -364,14 +591,16 @@ def largest_distance(metric: str, normalize: str, dim: int) -> float | None:
   >>> largest_distance("l1", "l2", 4), largest_distance("l2", "none", 4)
   (4.0, None)
   """
-  if metric == "cosine":
-    return 2.0
+  if metric in ("cosine", "angular"):
+    return 2.0 if metric == "cosine" else math.pi
   table = {
     ("l1", "l1"): 2.0,
     ("l2", "l1"): 2.0,
     ("squared_l2", "l1"): 4.0,
+    ("linf", "l1"): 2.0,
     ("l1", "l2"): 2.0 * math.sqrt(dim),
     ("l2", "l2"): 2.0,
     ("squared_l2", "l2"): 4.0,
+    ("linf", "l2"): 2.0,
   }
   return table.get((metric, normalize))

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import (
-  METRICS,
+  LEARNED,
   NORMALIZATIONS,
+  MetricName,
   pairwise,
+  split_metric,
   widen,
 )
 from metric_learning.errors import InputError, check_choice
@@ -68,6 +70,7 @@ class Objective:
   miner: str
   block_size: int | str | None
   hyper: Mapping[str, Any]
+  metric_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def entry(self) -> Loss:
@@ -75,9 +78,11 @@ class Objective:
     return LOSSES[self.loss]
 
   @property
-  def space(self) -> str:
+  def space(self) -> MetricName:
     """The metric under which `embed`ded points are compared."""
-    return "l2" if self.metric == "mahalanobis" else self.metric
+    if self.metric_options:
+      return self.metric, dict(self.metric_options)
+    return LEARNED.get(self.metric, self.metric)
 
   def init(
     self,
@@ -98,6 +103,8 @@ class Objective:
     if entry.init is not None:
       learned = entry.call(entry.init, hyper, key, num_classes, embedding_dim)
     for name, kind in entry.learned.items():
+      if not hyper.get(f"learn_{name}", True) or name in learned:
+        continue
       # A scale for each dimension takes the place of the one scale.
       if kind == "positive" and "log_weights" not in learned:
         learned[f"log_{name}"] = jnp.log(jnp.asarray(hyper[name], jnp.float32))
@@ -105,10 +112,10 @@ class Objective:
         learned[name] = jnp.asarray(hyper[name], jnp.float32)
     if learned:
       params["loss"] = learned
-    if self.metric == "mahalanobis":
+    if self.metric in LEARNED:
       if embedding_dim is None:
         raise InputError(
-          "mahalanobis learns a factor: call init(key, embedding_dim=…)."
+          f"{self.metric} learns a factor: call init(key, embedding_dim=…)."
         )
       params["metric"] = {"factor": jnp.eye(embedding_dim)}
     return params
@@ -181,12 +188,12 @@ class Objective:
     for name, kind in entry.learned.items():
       if kind == "positive" and f"log_{name}" in learned:
         hyper[name] = jnp.exp(learned[f"log_{name}"])
-      elif kind == "real":
+      elif kind == "real" and name in learned:
         hyper[name] = learned[name]
 
-    if affinity is not None and entry.arrange is not batch:
+    if affinity is not None and (entry.arrange is not batch or entry.by_class):
       raise InputError(
-        f"{self.loss} arranges its own rows: it takes labels, not an affinity."
+        f"{self.loss} goes by classes: it takes labels, not an affinity."
       )
     # A loss of its own geometry says itself what becomes of its class weights;
     # elsewhere they are normalised as the embeddings are.
@@ -222,24 +229,34 @@ class Objective:
         entry.context, hyper, mined(fold), mined(fold_back), *plain
       )
 
-    def of_row(row: Row, own):
-      kept = mine(row)
+    def terms_of(rows: Row, own):
+      if entry.together:
+        return entry.call(
+          entry.terms, hyper, rows, candidates.embeddings, distance
+        )
       if context is None:
-        parts = entry.call(entry.terms, hyper, kept)
-      else:
-        knowledge = Context(own, context.shared)
-        parts = entry.call(entry.terms, hyper, kept, knowledge)
+        return jax.vmap(lambda row: entry.call(entry.terms, hyper, row))(rows)
+      return jax.vmap(
+        lambda row, own: entry.call(
+          entry.terms, hyper, row, Context(own, context.shared)
+        )
+      )(rows, own)
+
+    def of_rows(rows: Row, own):
+      parts = terms_of(jax.vmap(mine)(rows), own)
       # Terms of padding count nothing, whatever a loss makes of an empty row.
-      real = row.weight > 0
+      real = rows.weight > 0
       parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
-      distances = jax.lax.stop_gradient(row.distances)
+      distances = jax.lax.stop_gradient(rows.distances)
+      each = jax.vmap(make_terms)
       seen = {
-        "positive_distance": make_terms(distances, row.positives),
-        "negative_distance": make_terms(distances, row.negatives),
+        "positive_distance": each(distances, rows.positives),
+        "negative_distance": each(distances, rows.negatives),
       }
       return parts, seen
 
-    parts, seen = fold(of_row, None if context is None else context.own)
+    own = None if context is None else context.own
+    parts, seen = fold(of_rows, own, together=True)
     reduced = {k: reduce_terms(t, self.reduction) for k, t in parts.items()}
     value = functools.reduce(jnp.add, reduced.values())
     diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
@@ -261,7 +278,7 @@ class Objective:
     entry = self.entry
     if entry.project is not None:
       x = entry.call(entry.project, hyper, params.get("loss", {}), x)
-    if self.metric == "mahalanobis":
+    if self.metric in LEARNED:
       factor = params["metric"]["factor"]
       x = jnp.matmul(x, factor.T, precision=jax.lax.Precision.HIGHEST)
     return x
@@ -345,7 +362,7 @@ def _check_number(loss: str, name: str, value: Any) -> None:
 
 def make_objective(
   loss: str,
-  metric: str | None = None,
+  metric: MetricName | None = None,
   normalize: str | None = None,
   reduction: str | None = None,
   miner: str = "all",
@@ -357,6 +374,7 @@ def make_objective(
   Args:
     loss: a name in LOSSES.
     metric, normalize, reduction: names; None takes the loss's own default.
+      A metric with options is a pair, `("lp", {"p": 3})`.
     miner: a name in MINERS.
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
@@ -375,10 +393,9 @@ def make_objective(
   """
   check_choice("loss", loss, LOSSES)
   entry = LOSSES[loss]
-  metric = entry.metric if metric is None else metric
+  metric, options = split_metric(entry.metric if metric is None else metric)
   normalize = entry.normalize if normalize is None else normalize
   reduction = entry.reduction if reduction is None else reduction
-  check_choice("metric", metric, METRICS)
   check_choice("normalization", normalize, NORMALIZATIONS)
   check_choice("reduction", reduction, REDUCTIONS)
   check_choice("miner", miner, MINERS)
@@ -405,6 +422,7 @@ def make_objective(
     miner,
     block_size,
     {**defaults, **hyper},
+    options,
   )
   objective._resolved(1)  # Refuses now what a call would refuse.
   return objective

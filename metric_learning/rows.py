@@ -205,13 +205,16 @@ def over_rows(
   """A function that maps `f(row, *own)` over the rows of all anchors.
 
   Its further arguments are trees with leading axis n, what each anchor knows
-  of its own. With `block_size`, that many rows exist at a time, in the
-  forward and in the backward pass: memory is O(block_size * m), the value is
-  that of the dense form.
+  of its own. With `together=True`, f sees a block of rows at once. With
+  `block_size`, that many rows exist at a time, in the forward and in the
+  backward pass: memory is O(block_size * m), the value is that of the dense
+  form.
   """
   if block_size is None or block_size >= anchors.labels.shape[0]:
     rows = make_rows(anchors, candidates, distance, affinity)
-    return lambda f, *own: jax.vmap(f)(rows, *own)
+    return lambda f, *own, together=False: (f if together else jax.vmap(f))(
+      rows, *own
+    )
 
   n = anchors.labels.shape[0]
   blocks = -(-n // block_size)
@@ -221,13 +224,13 @@ def over_rows(
     x = jnp.pad(x, [(0, blocks * block_size - n)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(blocks, block_size, *x.shape[1:])
 
-  def mapped(f, *own):
+  def mapped(f, *own, together=False):
+    f = f if together else jax.vmap(f)
+
     @jax.checkpoint
     def block(some):
       points, pairs, knowledge = some
-      return jax.vmap(f)(
-        make_rows(points, candidates, distance, pairs), *knowledge
-      )
+      return f(make_rows(points, candidates, distance, pairs), *knowledge)
 
     out = jax.lax.map(block, jax.tree.map(split, (anchors, affinity, own)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)

@@ -23,7 +23,14 @@ AXIOMS = {
   "cosine": {"non_negative", "symmetry"},
   "dot": {"symmetry"},
   "mahalanobis": {"non_negative", "identity", "symmetry", "triangle"},
+  "squared_mahalanobis": {"non_negative", "identity", "symmetry"},
+  "lp": {"non_negative", "identity", "symmetry", "triangle"},
+  "linf": {"non_negative", "identity", "symmetry", "triangle"},
+  "angular": {"non_negative", "symmetry", "triangle"},
+  "snr": {"non_negative"},
 }
+# Further powers than that of `options`: below 1 the triangle fails.
+POWERS = [0.5, 1, 1.5, 2, 4.5, 8]
 
 
 def cases(axiom):
@@ -34,9 +41,18 @@ def scipy_distances(metric, x, y, factor):
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   if metric == "dot":
     return -(x @ y.T)
-  if metric == "mahalanobis":
-    return cdist(x, y, "mahalanobis", VI=factor.T @ factor)
+  if metric in ("mahalanobis", "squared_mahalanobis"):
+    matrix = cdist(x, y, "mahalanobis", VI=factor.T @ factor)
+    return matrix**2 if metric == "squared_mahalanobis" else matrix
+  if metric == "lp":
+    return cdist(x, y, "minkowski", p=3)
+  if metric == "angular":
+    return np.arccos(np.clip(1 - cdist(x, y, "cosine"), -1, 1))
+  if metric == "snr":
+    noise = np.var(x[:, None] - y[None], axis=2)
+    return noise / (np.var(x, axis=1)[:, None] + 1e-8)
   names = {
+    "linf": "chebyshev",
     "l1": "cityblock",
     "l2": "euclidean",
     "squared_l2": "sqeuclidean",
@@ -47,18 +63,26 @@ def scipy_distances(metric, x, y, factor):
 
 def options(metric, d=3, dtype=np.float64):
   """The keywords of a metric that has parameters."""
-  if metric != "mahalanobis":
+  if metric == "lp":
+    return {"p": 3}
+  if metric not in ("mahalanobis", "squared_mahalanobis"):
     return {}
   factor = np.eye(d)
   factor[:3, :3] = FACTOR
   return {"factor": jnp.asarray(factor, dtype)}
 
 
+def matrix_of(metric, x, y, *, exact=False, p=None, **factor):
+  """`ml.pairwise` with the options of the metric beside its parameters."""
+  named = metric if p is None else (metric, {"p": p})
+  return ml.pairwise(named, x, y, exact=exact, **factor)
+
+
 def points(n, d, seed=0):
   return np.random.default_rng(seed).normal(size=(n, d))
 
 
-pairwise = quick_jit(ml.pairwise, static_argnames=("metric", "exact"))
+pairwise = quick_jit(matrix_of, static_argnames=("metric", "exact", "p"))
 normalized = quick_jit(
   lambda name, x: ml.NORMALIZATIONS[name](x), static_argnames="name"
 )
@@ -181,7 +205,7 @@ def test_gradient_equals_differences_of_scipy(metric, exact, x64):
   factor = options(metric, 4)
 
   def weighed(x, y):
-    return jnp.sum(weights * ml.pairwise(metric, x, y, exact=exact, **factor))
+    return jnp.sum(weights * matrix_of(metric, x, y, exact=exact, **factor))
 
   def expected(x, y):
     matrix = np.asarray(factor.get("factor"))
@@ -213,7 +237,7 @@ def test_matrix_gradient_equals_pointwise_gradient(metric, exact, x64):
     return jnp.sum(weights * matrix)
 
   def matrix(x, y):
-    return jnp.sum(weights * ml.pairwise(metric, x, y, exact=exact, **factor))
+    return jnp.sum(weights * matrix_of(metric, x, y, exact=exact, **factor))
 
   got = quick_jit(jax.grad(matrix, (0, 1)))(x, y)
   expected = quick_jit(jax.grad(pointwise, (0, 1)))(x, y)
@@ -240,7 +264,10 @@ def test_factor_gets_a_gradient(x64):
     )
 
 
-@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "mahalanobis"])
+@pytest.mark.parametrize(
+  "metric",
+  ["l1", "l2", "squared_l2", "mahalanobis", "lp", "linf", "angular"],
+)
 def test_gradient_is_zero_at_coincident_points(metric):
   x = points(4, 3).astype(np.float32)
   factor = options(metric, 3, np.float32)
@@ -259,7 +286,7 @@ def test_gradient_is_zero_at_coincident_points(metric):
   tolerance = 1e-6 if metric == "squared_l2" else 0
 
   def matrix(a, b):
-    return jnp.sum(ml.pairwise(metric, a, b, exact=True, **factor))
+    return jnp.sum(matrix_of(metric, a, b, exact=True, **factor))
 
   for side in quick_jit(jax.grad(matrix, (0, 1)))(same, same):
     assert np.max(np.abs(side)) <= tolerance
@@ -276,7 +303,7 @@ def test_gradient_is_finite_on_a_batch_with_itself(metric):
   for exact in (False, True):
 
     def total(x, exact=exact):
-      return jnp.sum(ml.pairwise(metric, x, x, exact=exact, **factor))
+      return jnp.sum(matrix_of(metric, x, x, exact=exact, **factor))
 
     assert np.isfinite(quick_jit(jax.grad(total))(x)).all()
 
@@ -384,6 +411,16 @@ COUNTEREXAMPLES = [
   ("dot", "identity", [[1, 0, 0], [0, 1, 0], [0, 0, 0]]),
   # 0 > -1 - 1.
   ("dot", "triangle", [[1, 0, 0], [1, 1, 0], [0, 1, 0]]),
+  # 0, 1, 2 on a line.
+  ("squared_mahalanobis", "triangle", [[0, 0, 0], [1, 0, 0], [2, 0, 0]]),
+  # Equal up to scale only.
+  ("angular", "identity", [[1, 0, 0], [2, 0, 0], [0, 0, 0]]),
+  # A constant shift.
+  ("snr", "identity", [[0, 2, 4], [1, 3, 5], [0, 0, 0]]),
+  # 0.25 there, 1 back.
+  ("snr", "symmetry", [[0, 2, 4], [1, 2, 3], [0, 0, 0]]),
+  # y = 2x, z = 3x: 4 > 1 + ¼.
+  ("snr", "triangle", [[0, 2, 4], [0, 4, 8], [0, 6, 12]]),
 ]
 
 
@@ -406,6 +443,105 @@ def test_counterexample(metric, axiom, xyz, x64):
     assert (x != y).any()
   if axiom == "non_negative":
     assert distance(metric, x, y) < 0
+  if axiom == "symmetry":
+    assert abs(distance(metric, x, y) - distance(metric, y, x)) > 0.1
+
+
+def test_angular_is_zero_only_at_equal_points_of_the_sphere():
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      x, y = (np.asarray(normalized("l2", p[None]))[0] for p in xyz[:2])
+      if x.any() and y.any():
+        assert distance("angular", x, x) == 0
+        assert (distance("angular", x, y) == 0) == (x == y).all()
+
+  holds()
+
+
+@pytest.mark.parametrize("p", POWERS)
+def test_every_power_equals_scipy_in_value_and_gradient(p, x64):
+  x, y, weights = points(3, 4), points(5, 4, seed=1), points(3, 5, seed=2)
+
+  def weighed(x, y):
+    return jnp.sum(weights * ml.pairwise(("lp", {"p": p}), x, y))
+
+  def expected(x, y):
+    return np.sum(weights * cdist(x, y, "minkowski", p=p))
+
+  value, slopes = quick_jit(jax.value_and_grad(weighed, (0, 1)))(x, y)
+  np.testing.assert_allclose(value, expected(x, y), rtol=1e-10)
+  for side, slope in enumerate(slopes):
+    for index in np.ndindex(slope.shape):
+      ends = []
+      for sign in (1e-6, -1e-6):
+        moved = [x.copy(), y.copy()]
+        moved[side][index] += sign
+        ends.append(expected(*moved))
+      difference = (ends[0] - ends[1]) / 2e-6
+      np.testing.assert_allclose(slope[index], difference, rtol=1e-5, atol=1e-7)
+
+
+def test_the_triangle_fails_for_a_power_below_one(x64):
+  # By way of a corner: 2² = 4 > 1 + 1.
+  x, y, z = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+  d = lambda a, b: float(distances.lp(a, b, p=0.5))
+  assert d(x, z) > d(x, y) + d(y, z) + 1
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 4.5, 8])
+def test_the_triangle_holds_for_a_power_of_at_least_one(p):
+  one = quick_jit(lambda a, b: distances.lp(a, b, p=p))
+
+  @quick
+  @given(triples)
+  def holds(xyz):
+    with jax.enable_x64(True):
+      x, y, z = xyz
+      assert one(x, z) <= one(x, y) + one(y, z) + 1e-12
+
+  holds()
+
+
+def test_a_large_power_neither_overflows_nor_underflows():
+  x, y = jnp.array([[1e-3, 0.0], [1e5, 0.0]]), jnp.zeros((1, 2))
+  value, slope = quick_jit(
+    jax.value_and_grad(lambda x: jnp.sum(ml.pairwise(("lp", {"p": 40}), x, y)))
+  )(x)
+  np.testing.assert_allclose(value, 1e5 + 1e-3, rtol=1e-6)
+  np.testing.assert_allclose(slope, [[1, 0], [1, 0]], rtol=1e-6)
+
+
+def test_infinite_power_is_the_maximum():
+  x, y = (jnp.asarray(points(n, 4, seed=n)) for n in (3, 5))
+  np.testing.assert_array_equal(
+    ml.pairwise(("lp", {"p": float("inf")}), x, y), ml.pairwise("linf", x, y)
+  )
+
+
+def test_linf_shares_its_gradient_among_ties():
+  x, y = jnp.array([[2.0, -2.0, 1.0]]), jnp.zeros((1, 3))
+  expected = np.array([[0.5, -0.5, 0.0]])
+  for function in (
+    lambda x, y: ml.pairwise("linf", x, y)[0, 0],
+    lambda x, y: distances.linf(x[0], y[0]),
+  ):
+    x_bar, y_bar = quick_jit(jax.grad(function, (0, 1)))(x, y)
+    np.testing.assert_array_equal(x_bar, expected)
+    np.testing.assert_array_equal(y_bar, -expected)
+
+
+def test_signal_to_noise_by_hand(x64):
+  a, b = jnp.array([[0.0, 2.0, 4.0]]), jnp.array([[1.0, 2.0, 3.0]])
+  there, back = ml.pairwise("snr", a, b)[0, 0], ml.pairwise("snr", b, a)[0, 0]
+  np.testing.assert_allclose([there, back], [0.25, 1.0], rtol=1e-7)
+
+
+def test_angles_of_opposite_and_of_near_points():
+  x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 1e-4]])
+  value = ml.pairwise("angular", x, x, exact=True)
+  np.testing.assert_allclose(value[0], [0, np.pi, 1e-4], rtol=1e-5)
 
 
 def test_mahalanobis_without_full_column_rank_is_a_pseudo_metric():
@@ -494,7 +630,7 @@ def test_safe_sqrt():
   ("metric", "normalize"),
   [
     (metric, normalize)
-    for metric in ("l1", "l2", "squared_l2", "cosine")
+    for metric in ("l1", "l2", "squared_l2", "cosine", "linf", "angular")
     for normalize in ("l1", "l2")
   ],
 )
@@ -513,7 +649,7 @@ def test_largest_distance_is_a_bound_that_is_reached(metric, normalize, d):
 @pytest.mark.parametrize("metric", METRICS)
 def test_unnormalized_distances_have_no_largest_but_cosine(metric):
   bound = distances.largest_distance(metric, "none", 4)
-  assert bound == (2.0 if metric == "cosine" else None)
+  assert bound == {"cosine": 2.0, "angular": np.pi}.get(metric)
 
 
 # --- memory ------------------------------------------------------------------
@@ -525,14 +661,15 @@ def temporary_bytes(function, *shapes):
   return compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2"])
+@pytest.mark.parametrize("metric", ["l1", "l2", "squared_l2", "lp", "linf"])
 def test_no_distance_holds_a_number_per_pair_and_feature(metric):
   n = m = 256
   d = 64
   cube = 4 * n * m * d
 
   def weighed(x, y, weights):
-    return jnp.sum(weights * ml.pairwise(metric, x, y, exact=True))
+    named = {"exact": True, **options(metric)}
+    return jnp.sum(weights * matrix_of(metric, x, y, **named))
 
   shapes = ((n, d), (m, d), (n, m))
   assert temporary_bytes(weighed, *shapes) < cube / 8
@@ -552,6 +689,20 @@ def test_the_memory_of_a_broadcast_is_seen():
 
 
 # --- errors ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("metric", "message"),
+  [
+    ("lp", r"'lp' needs its p"),
+    (("lp", {"q": 3}), r"option of lp 'q'.*Known: p"),
+    (("lp", {"p": 0}), r"p must be a positive number"),
+    (("l2", {"p": 2}), r"option of l2 'p'"),
+  ],
+)
+def test_wrong_options(metric, message):
+  with pytest.raises(ml.InputError, match=f"(?s){message}"):
+    ml.pairwise(metric, jnp.zeros((1, 2)), jnp.zeros((1, 2)))
 
 
 def test_unknown_metric():

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import METRICS, pairwise
-from metric_learning.errors import InputError, check_choice
+from metric_learning.distances import LEARNED, pairwise, split_metric
+from metric_learning.errors import InputError
 
 # Queries and references of one tile. 512 x 512 float32 numbers stay in a
 # CPU's cache; an accelerator wants fewer and larger pieces.
@@ -31,11 +31,12 @@ _HIDDEN = np.int32(2**31 - 1)
 
 def check_metric(metric: str) -> None:
   """Raises `InputError` unless the metric ranks embeddings as they are."""
-  check_choice("metric", metric, METRICS)
-  if metric == "mahalanobis":
+  split_metric(metric)
+  if metric in LEARNED:
+    space = LEARNED[metric]
     raise InputError(
-      "metric 'mahalanobis' has a learned factor L and is the l2 distance of "
-      "L x: score embeddings @ L.T under 'l2'."
+      f"metric {metric!r} has a learned factor L and is the {space} distance of"
+      f" L x: score embeddings @ L.T under {space!r}."
     )
 
 

@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 from metric_learning.rows import Points
 
 # "Any metric except dot": losses that need a distance, bounded below.
-DISTANCES = ("l1", "l2", "squared_l2", "cosine", "mahalanobis")
+DISTANCES = (
+  "l1",
+  "l2",
+  "squared_l2",
+  "lp",
+  "linf",
+  "cosine",
+  "angular",
+  "snr",
+  "mahalanobis",
+  "squared_mahalanobis",
+)
 # Losses of s = -D that are invariant to a shift of s take a product too.
 SIMILARITIES = (*DISTANCES, "dot")
 
@@ -56,7 +67,9 @@ class Loss:
   source: paper and equation.
   static: hyper-parameters that select code; all others may be traced.
   learned: hyper-parameters whose value is only the initial one, each
-    "positive" (its logarithm is learned) or "real".
+    "positive" (its logarithm is learned) or "real". Where a loss also has
+    `learn_NAME`, False keeps NAME at its value; where `init` returns NAME,
+    that is what is learned.
   scaled: hyper-parameters in units of the distance, which a scale-matched
     comparison multiplies by the mean distance at initialisation.
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
@@ -67,6 +80,10 @@ class Loss:
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
     Context`, before the terms; the first two map a row function over the rows
     of either side, the last two are points before projection.
+  together: the terms see a block of rows, whose fields have a leading axis,
+    and what they need to compare candidates: `(rows, embeddings, distance, *,
+    …)`, with the embeddings of the candidates.
+  by_class: the loss needs classes; it takes no affinity.
   init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
   """
 
@@ -84,6 +101,8 @@ class Loss:
   geometry: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None
+  together: bool = False
+  by_class: bool = False
   init: Callable[..., Any] | None = None
 
   @property

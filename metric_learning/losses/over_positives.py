@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from metric_learning.rows import Row, Terms
 
@@ -89,22 +89,131 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   return of_row
 
 
+def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
+  """As `over_positives`, for terms that need the row of the positive too.
+
+  `terms(own, row, theirs, *numbers) -> Terms` also gets `theirs`, the
+  distances of the positive to all candidates, `[m]`. The result is a function
+  `(rows, embeddings, distance, *numbers) -> Terms` of a block of n rows and
+  of the candidates, for a loss with `together=True`.
+
+  Step k meets the k-th positive of all anchors: it gathers their embeddings
+  and computes their rows, n * m numbers; the backward pass does so again, and
+  adds to the embeddings that were gathered. Reverse mode only.
+
+  >>> from metric_learning.distances import l1_matrix
+  >>> from metric_learning.rows import make_terms
+  >>> swap = over_positive_rows(lambda own, row, theirs: make_terms(
+  ...   jax.nn.relu(own - jnp.minimum(row.distances, theirs)), row.negatives))
+  >>> x = jnp.array([[2.0], [-1.0]])  # anchor 0: D_ap = 2, D_an = 1, D_pn = 3
+  >>> rows = Row(jnp.array([[2.0, 1.0]]), jnp.array([[1.0, 0.0]]),
+  ...            jnp.array([[0.0, 1.0]]), jnp.ones(1), jnp.zeros(1, int))
+  >>> swap(rows, x, l1_matrix).total
+  Array([1.], dtype=float32)
+  """
+
+  def of_rows(
+    rows: Row,
+    embeddings: Float[Array, "m d"],
+    distance: Callable[[Array, Array], Array],
+    *numbers: float | Array,
+  ) -> Terms:
+    def step(p, own, distances, embeddings, numbers, rows):
+      """The Terms of the positive p of each anchor, 0 where p is m."""
+
+      def one(p, own, distances, theirs, row):
+        index = jnp.arange(distances.shape[0])
+        others = jnp.where(index == p, 0, row.positives)
+        # A product form of the distance would not give 0 to itself.
+        theirs = jnp.where(index == p, 0, theirs)
+        row = row._replace(distances=distances, positives=others)
+        return terms(own, row, theirs, *numbers)
+
+      theirs = distance(embeddings[p], embeddings)
+      found = jax.vmap(one)(p, own, distances, theirs, rows)
+      weight = jax.vmap(lambda w, p: w.at[p].get(mode="fill", fill_value=0))
+      return _weighted(found, weight(rows.positives, p))
+
+    def total(rows, embeddings, *numbers):
+      def add(p, sums):
+        found = step(
+          p, _at(rows.distances, p), rows.distances, embeddings, numbers, rows
+        )
+        return jax.tree.map(jnp.add, sums, found)
+
+      return _each_positive(rows.positives, add, _no_terms(rows))
+
+    def forward(*args):
+      return total(*args), args
+
+    def backward(args, bar):
+      rows, embeddings, *numbers = args
+      numbers = tuple(numbers)
+
+      def add(p, slopes):
+        own = _at(rows.distances, p)
+        _, pull = jax.vjp(
+          lambda *moved: step(p, *moved, rows),
+          *(own, rows.distances, embeddings, numbers),
+        )
+        by_own, *found = pull(bar)
+        by_rows, *others = jax.tree.map(jnp.add, slopes, tuple(found))
+        index = jnp.arange(rows.distances.shape[1])
+        by_own = jnp.where(index == p[:, None], by_own[:, None], 0)
+        return by_rows + by_own, *others
+
+      zeros = jax.tree.map(
+        jnp.zeros_like, (rows.distances, embeddings, numbers)
+      )
+      by_rows, by_embeddings, by_numbers = _each_positive(
+        rows.positives, add, zeros
+      )
+      return (
+        Row(by_rows, None, None, None, None),
+        by_embeddings,
+        *by_numbers,
+      )
+
+    differentiable = jax.custom_vjp(total)
+    differentiable.defvjp(forward, backward)
+    dtype = rows.distances.dtype
+    return differentiable(
+      rows, embeddings, *(jnp.asarray(x, dtype) for x in numbers)
+    )
+
+  return of_rows
+
+
+def _at(values: Float[Array, "n m"], p: Int[Array, " n"]) -> Float[Array, " n"]:
+  return jnp.take_along_axis(values, p[:, None], axis=1, mode="clip")[:, 0]
+
+
+def _weighted(terms: Terms, weight: Float[Array, "*n"]) -> Terms:
+  """The terms times a weight; what weighs 0 may be anything."""
+  return jax.tree.map(lambda x: jnp.where(weight > 0, weight * x, 0), terms)
+
+
 def _no_terms(row: Row) -> Terms:
-  zero = jnp.zeros((), row.distances.dtype)
+  zero = jnp.zeros(row.distances.shape[:-1], row.distances.dtype)
   return Terms(zero, zero, zero, zero)
 
 
-def _each_positive(positives: Float[Array, " m"], step, start):
-  """Applies step(p, carry) to each p of weight > 0, in order."""
-  index = jnp.arange(positives.shape[0])
+def _each_positive(positives: Float[Array, "*n m"], step, start):
+  """Applies step(p, carry) to each p of weight > 0, in order.
+
+  For several rows at once p is one of each row, and m in a row that has none
+  left.
+  """
+  m = positives.shape[-1]
+  index = jnp.arange(m)
 
   def following(p):
     """The first positive after p, or m."""
-    later = (index > p) & (positives > 0)
-    return jnp.where(jnp.any(later), jnp.argmax(later), index.shape[0])
+    later = (index > p[..., None]) & (positives > 0)
+    return jnp.where(jnp.any(later, -1), jnp.argmax(later, -1), m)
 
   return jax.lax.while_loop(
-    lambda state: state[0] < index.shape[0],
+    lambda state: jnp.any(state[0] < m),
     lambda state: (following(state[0]), step(*state)),
-    (following(-1), start),
+    (following(jnp.full(positives.shape[:-1], -1)), start),
   )[1]

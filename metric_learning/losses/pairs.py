@@ -15,8 +15,15 @@ from jaxtyping import Array, Bool, Float
 
 from metric_learning.distances import largest_distance
 from metric_learning.errors import InputError, check_choice
-from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss, keywords
+from metric_learning.losses.base import (
+  DISTANCES,
+  SIMILARITIES,
+  Context,
+  Loss,
+  keywords,
+)
 from metric_learning.rows import (
+  Parts,
   Row,
   Terms,
   add_terms,
@@ -25,6 +32,7 @@ from metric_learning.rows import (
 )
 
 Distances = Float[Array, "*m"]
+Number = float | Array
 
 
 def contrastive_law(
@@ -83,6 +91,48 @@ def contrastive_linear_law(
   return jax.nn.relu(d - positive_margin), jax.nn.relu(negative_margin - d)
 
 
+def contrastive_double_margin_law(
+  d: Distances,
+  *,
+  positive_margin: float | Array = 0.0,
+  negative_margin: float | Array = 1.0,
+) -> tuple[Distances, Distances]:
+  """Two margins, squared hinges: attract [D - m1]+², repel [m2 - D]+².
+
+  >>> [float(x) for x in contrastive_double_margin_law(jnp.array(0.75),
+  ...                                                  positive_margin=0.5)]
+  [0.0625, 0.0625]
+
+  Source: Lin et al. 2015 (arXiv 1501.04711).
+  """
+  attract, repel = contrastive_linear_law(
+    d, positive_margin=positive_margin, negative_margin=negative_margin
+  )
+  return attract**2, repel**2
+
+
+def snr_contrastive_law(
+  d: Distances,
+  *,
+  positive_margin: float | Array = 0.0,
+  negative_margin: float | Array = 1.0,
+) -> tuple[Distances, Distances]:
+  """Linear hinges of SNR: attract [D - m_pos]+, repel [m_neg - D]+.
+
+  Anchor and candidate have roles: D = Var(x_a - x_b) / Var(x_a).
+
+  >>> [float(x) for x in snr_contrastive_law(jnp.array(0.75),
+  ...                                        positive_margin=0.5)]
+  [0.25, 0.25]
+
+  Source: Yuan et al., CVPR 2019 (arXiv 1904.02616), equation 9, without its
+  zero-mean regulariser, as pytorch-metric-learning by default.
+  """
+  return contrastive_linear_law(
+    d, positive_margin=positive_margin, negative_margin=negative_margin
+  )
+
+
 def contrastive_sq_margin_law(
   d: Distances, *, margin: float | Array = 1.0, half: bool = False
 ) -> tuple[Distances, Distances]:
@@ -97,6 +147,23 @@ def contrastive_sq_margin_law(
   """
   factor = 0.5 if half else 1.0
   return factor * d**2, factor * jax.nn.relu(margin**2 - d**2)
+
+
+def contrastive_caffe_legacy_law(
+  d: Distances, *, margin: float | Array = 1.0, half: bool = True
+) -> tuple[Distances, Distances]:
+  """Legacy mode of Caffe: attract ½D², repel ½[m - D²]+, m not squared.
+
+  m is in units of D². The slope of the repulsion vanishes at D = 0.
+
+  >>> [float(x) for x in contrastive_caffe_legacy_law(jnp.array(0.5))]
+  [0.125, 0.375]
+
+  Source: the contrastive loss layer of Caffe before April 2015, since then its
+  `legacy_version`.
+  """
+  factor = 0.5 if half else 1.0
+  return factor * d**2, factor * jax.nn.relu(margin - d**2)
 
 
 def contrastive_inverse_law(
@@ -137,8 +204,11 @@ PAIR_LAWS: dict[str, Callable[..., tuple[Array, Array]]] = {
   "contrastive_2005": contrastive_2005_law,
   "contrastive": contrastive_law,
   "contrastive_linear": contrastive_linear_law,
+  "contrastive_double_margin": contrastive_double_margin_law,
   "contrastive_sq_margin": contrastive_sq_margin_law,
+  "contrastive_caffe_legacy": contrastive_caffe_legacy_law,
   "contrastive_inverse": contrastive_inverse_law,
+  "snr_contrastive": snr_contrastive_law,
   "pair_bce": pair_bce_law,
 }
 
@@ -176,6 +246,144 @@ def _named(terms, law):
   terms.__doc__ = law.__doc__
   terms.__wrapped__ = law
   return terms
+
+
+# --- Learned boundary -------------------------------------------------------
+
+
+def margin_loss(
+  row: Row,
+  *,
+  alpha: Number = 0.2,
+  beta: Number = 1.2,
+  nu: Number = 0.0,
+  learn_beta: bool = True,
+  per_class: bool = False,
+  over: str = "pairs",
+) -> Parts:
+  """Margin loss: [α + D_ip - β]+ and [α + β - D_in]+ around a boundary β.
+
+  α and β are in units of the distance. β is learned from its initial value,
+  one or one for each class 0..C-1 of the anchor (`per_class`). A part of its
+  own is ν·β, a mean over the anchors that have a term. With `over="triplets"` a
+  pair counts once for each triplet that it is in.
+
+  >>> row = Row(jnp.array([1.5, 1.25]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> margin_loss(row, alpha=0.5, beta=1.25)["pair"].total  # .75 + .5
+  Array(1.25, dtype=float32)
+
+  Source: Wu, Manmatha, Smola, Krähenbühl, ICCV 2017 (arXiv 1706.07567),
+  equations 5 and 7. pytorch-metric-learning counts over triplets; there ν·β_c
+  is summed over triplets and divided by the active terms, here it is a mean.
+  """
+  boundary = beta if jnp.ndim(beta) == 0 else jnp.asarray(beta)[row.label]
+  positives, negatives = row.positives, row.negatives
+  if over == "triplets":
+    positives, negatives = (
+      positives * jnp.sum(negatives),
+      negatives * jnp.sum(positives),
+    )
+  near = make_terms(jax.nn.relu(alpha + row.distances - boundary), positives)
+  far = make_terms(jax.nn.relu(alpha + boundary - row.distances), negatives)
+  terms = add_terms(near, far)
+  weight = jnp.sum(positives) if over == "triplets" else terms.count > 0
+  weight = jnp.asarray(weight, row.distances.dtype)
+  # Active whatever its sign: the boundary of an anchor is always a term.
+  penalty = jnp.where(weight > 0, weight * nu * boundary, 0)
+  return {"pair": terms, "regularization": Terms(*(penalty, weight) * 2)}
+
+
+def _init_boundaries(
+  key, num_classes, dim, *, beta=1.2, learn_beta=True, per_class=False
+):
+  if not (learn_beta and per_class):
+    return {}
+  if num_classes is None:
+    raise InputError(
+      "margin with per_class=True learns a boundary for each class: call"
+      " init(key, num_classes=…)."
+    )
+  return {"beta": jnp.full(num_classes, beta, jnp.float32)}
+
+
+def _check_over(hyper, metric, normalize, dim):
+  check_choice("margin: over", hyper["over"], ("pairs", "triplets"))
+  return hyper
+
+
+# --- Laws of the whole batch ------------------------------------------------
+
+
+def intra_pair_variance_loss(
+  row: Row,
+  context: Context,
+  *,
+  positive_epsilon: Number = 0.01,
+  negative_epsilon: Number = 0.01,
+) -> Parts:
+  """Intra-pair variance: [(1 - ε_p)·s̄_p - s_ip]+², [s_in - (1 + ε_n)·s̄_n]+².
+
+  s̄ are the mean cosines of all positive and of all negative pairs of the
+  batch, with their gradient. A collapsed batch is a zero of this loss: use it
+  as an addition to another.
+
+  >>> row = Row(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> means = Context(shared=(jnp.array(1.0), jnp.array(0.0)))
+  >>> parts = intra_pair_variance_loss(row, means, positive_epsilon=0.25)
+  >>> [float(part.total) for part in parts.values()]  # (.75 - .5)², .5²
+  [0.0625, 0.25]
+
+  Source: Yu and Tao, ICCV 2019, equation 8.
+  """
+  s = 1 - row.distances
+  positive, negative = context.shared
+  near = jax.nn.relu((1 - positive_epsilon) * positive - s) ** 2
+  far = jax.nn.relu(s - (1 + negative_epsilon) * negative) ** 2
+  return {
+    "positive": make_terms(near, row.positives),
+    "negative": make_terms(far, row.negatives),
+  }
+
+
+def _mean_cosines(over_anchors, over_candidates, anchors, candidates):
+  def cosines(row):
+    s = 1 - row.distances
+    return make_terms(s, row.positives), make_terms(s, row.negatives)
+
+  sides = over_anchors(cosines)
+  return Context(shared=tuple(reduce_terms(side, "mean") for side in sides))
+
+
+def tcm_loss(
+  row: Row,
+  *,
+  positive_weight: Number = 1.0,
+  negative_weight: Number = 1.0,
+  positive_margin: Number = 0.9,
+  negative_margin: Number = 0.5,
+) -> Parts:
+  """Threshold-consistent margin: mean of m+ - s_p over s_p <= m+, and so on.
+
+  The other part is the mean of s_n - m- over s_n >= m-; each has its weight.
+  Margins are cosines. An addition to another loss.
+
+  >>> row = Row(jnp.array([0.5, 0.25]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> parts = tcm_loss(row, positive_margin=1.0)
+  >>> [float(part.total) for part in parts.values()]  # 1 - .5, .75 - .5
+  [0.5, 0.25]
+
+  Source: Zhang et al. 2023 (arXiv 2307.04047), equation 4.
+  """
+  s = 1 - row.distances
+  near = jnp.where(s <= positive_margin, row.positives, 0)
+  far = jnp.where(s >= negative_margin, row.negatives, 0)
+  return {
+    "positive": make_terms(positive_weight * (positive_margin - s), near),
+    "negative": make_terms(negative_weight * (s - negative_margin), far),
+  }
 
 
 # --- Similarity by regression and classification ----------------------------
@@ -366,6 +574,24 @@ PAIR_LOSSES: dict[str, Loss] = {
     scaled=("positive_margin", "negative_margin"),
     source="Musgrave, Belongie, Lim 2020, arXiv 2003.08505",
   ),
+  "contrastive_double_margin": Loss(
+    _joined(contrastive_double_margin_law),
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    scaled=("positive_margin", "negative_margin"),
+    source="Lin et al. 2015, arXiv 1501.04711",
+  ),
+  "snr_contrastive": Loss(
+    _split(snr_contrastive_law),
+    metric="snr",
+    normalize="l2",
+    reduction="mean_active",
+    metrics=("snr",),
+    scaled=("positive_margin", "negative_margin"),
+    source="Yuan et al., CVPR 2019, arXiv 1904.02616",
+  ),
   "contrastive_sq_margin": Loss(
     _joined(contrastive_sq_margin_law),
     metric="l2",
@@ -376,6 +602,15 @@ PAIR_LOSSES: dict[str, Loss] = {
     scaled=("margin",),
     source="the m² - D² variant of similarity-learning texts",
   ),
+  "contrastive_caffe_legacy": Loss(
+    _joined(contrastive_caffe_legacy_law),
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    static=("half",),
+    source="Caffe before April 2015, its legacy mode",
+  ),
   "contrastive_inverse": Loss(
     _joined(contrastive_inverse_law),
     metric="l2",
@@ -385,6 +620,36 @@ PAIR_LOSSES: dict[str, Loss] = {
     static=("half",),
     scaled=("floor",),
     source="Hadsell, Chopra, LeCun, CVPR 2006, section 2.2, refuted there",
+  ),
+  "margin": Loss(
+    margin_loss,
+    metric="l2",
+    normalize="l2",
+    reduction="mean_active",
+    metrics=DISTANCES,
+    static=("learn_beta", "per_class", "over"),
+    learned={"beta": "real"},
+    scaled=("alpha", "beta"),
+    resolve=_check_over,
+    init=_init_boundaries,
+    source="Wu et al., ICCV 2017, arXiv 1706.07567, equation 5",
+  ),
+  "intra_pair_variance": Loss(
+    intra_pair_variance_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    context=_mean_cosines,
+    source="Yu and Tao, ICCV 2019, equation 8",
+  ),
+  "tcm": Loss(
+    tcm_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    source="Zhang et al. 2023, arXiv 2307.04047, equation 4",
   ),
   "pair_bce": Loss(
     _pair_bce_terms,

@@ -3,15 +3,21 @@
 Margins are in units of the distance: of D² under `squared_l2`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from metric_learning.losses.base import DISTANCES, Loss
-from metric_learning.losses.over_positives import over_positives
+from metric_learning.losses.over_positives import (
+  over_positive_rows,
+  over_positives,
+)
 from metric_learning.rows import Row, Terms, make_terms
 
 Number = float | Array
+Distance = Callable[[Array, Array], Array]
 
 
 @over_positives
@@ -82,6 +88,79 @@ def triplet_batch_hard_loss(
   return {"triplet": make_terms(value, exists.astype(value.dtype))}
 
 
+@over_positives
+def _soft(own, row, margin):
+  return make_terms(
+    jax.nn.softplus(own - row.distances + margin), row.negatives
+  )
+
+
+def triplet_soft_loss(row: Row, *, margin: Number = 0.0) -> dict[str, Terms]:
+  """Soft-margin triplet loss, over all triplets: log(1 + e^{D_ap - D_an + α}).
+
+  It never goes inactive. Reverse mode only.
+
+  >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> triplet_soft_loss(row)["triplet"].total  # log 2
+  Array(0.6931472, dtype=float32)
+
+  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), section 2, the soft
+  margin; α inside is an addition, as in pytorch-metric-learning.
+  """
+  return {"triplet": _soft(row, margin)}
+
+
+@over_positives
+def _ratio(own, row):
+  share = jax.nn.sigmoid(own - row.distances)
+  return make_terms(2 * share**2, row.negatives)
+
+
+def triplet_ratio_loss(row: Row) -> dict[str, Terms]:
+  """Triplet network: softmax of (D_ap, D_an) against (0, 1), 2·σ(D_ap - D_an)².
+
+  Reverse mode only.
+
+  >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> triplet_ratio_loss(row)["triplet"].total  # 2 / 4
+  Array(0.5, dtype=float32)
+
+  Source: Hoffer and Ailon 2014 (arXiv 1412.6622), equation 3, over all
+  triplets of the batch.
+  """
+  return {"triplet": _ratio(row)}
+
+
+@over_positive_rows
+def _swapped(own, row, theirs, margin):
+  nearer = jnp.minimum(row.distances, theirs)
+  return make_terms(jax.nn.relu(own - nearer + margin), row.negatives)
+
+
+def triplet_swap_loss(
+  rows: Row, embeddings: Array, distance: Distance, *, margin: Number = 0.05
+) -> dict[str, Terms]:
+  """Triplet loss with swap: [D_ap - min(D_an, D_pn) + α]+.
+
+  The negative is compared with whichever of anchor and positive is nearer to
+  it. D_pn is the distance between two candidates. Reverse mode only.
+
+  >>> from metric_learning.distances import l1_matrix
+  >>> x = jnp.array([[2.0], [3.0]])  # anchor 0: D_ap = 2, D_an = 3, D_pn = 1
+  >>> rows = Row(jnp.array([[2.0, 3.0]]), jnp.array([[1.0, 0.0]]),
+  ...            jnp.array([[0.0, 1.0]]), jnp.ones(1), jnp.zeros(1, int))
+  >>> triplet_swap_loss(rows, x, l1_matrix, margin=0.5)["triplet"].total
+  Array([1.5], dtype=float32)
+
+  Source: Balntas, Riba, Ponsa, Mikolajczyk, BMVC 2016, section 3. With
+  references D_pn is among these; pytorch-metric-learning reads it from the
+  rows of the anchors there.
+  """
+  return {"triplet": _swapped(rows, embeddings, distance, margin)}
+
+
 TRIPLET_LOSSES: dict[str, Loss] = {
   "triplet": Loss(
     triplet_loss,
@@ -109,5 +188,32 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("margin",),
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, equation 5",
+  ),
+  "triplet_soft": Loss(
+    triplet_soft_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    scaled=("margin",),
+    source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, section 2",
+  ),
+  "triplet_swap": Loss(
+    triplet_swap_loss,
+    metric="l2",
+    normalize="l2",
+    reduction="mean_active",
+    metrics=DISTANCES,
+    scaled=("margin",),
+    together=True,
+    source="Balntas et al., BMVC 2016, section 3",
+  ),
+  "triplet_ratio": Loss(
+    triplet_ratio_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    source="Hoffer and Ailon 2014, arXiv 1412.6622, equation 3",
   ),
 }

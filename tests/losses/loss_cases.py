@@ -20,13 +20,44 @@ SETTINGS = {
     {"positive_margin": 0.0, "negative_margin": 1.0},
     {"positive_margin": 0.3, "negative_margin": 1.7},
   ],
+  "contrastive_double_margin": [
+    {"positive_margin": 0.0, "negative_margin": 1.0},
+    {"positive_margin": 0.3, "negative_margin": 1.7},
+  ],
+  "snr_contrastive": [
+    {"positive_margin": 0.0, "negative_margin": 1.0},
+    {"positive_margin": 0.3, "negative_margin": 2.7},
+  ],
   "contrastive_sq_margin": [{"margin": 1.0}, {"margin": 2.5}],
+  "contrastive_caffe_legacy": [{"margin": 1.0}, {"margin": 2.5}],
   "contrastive_inverse": [{"floor": 1e-3}, {"floor": 0.8}],
+  "margin": [{"alpha": 0.2, "nu": 0.0}, {"alpha": 0.5, "nu": 0.3}],
+  "intra_pair_variance": [
+    {"positive_epsilon": 0.01, "negative_epsilon": 0.01},
+    {"positive_epsilon": 0.3, "negative_epsilon": 0.2},
+  ],
+  "tcm": [
+    {
+      "positive_weight": 1.0,
+      "negative_weight": 1.0,
+      "positive_margin": 0.9,
+      "negative_margin": 0.5,
+    },
+    {
+      "positive_weight": 0.5,
+      "negative_weight": 3.0,
+      "positive_margin": 0.7,
+      "negative_margin": 0.1,
+    },
+  ],
   "pair_bce": [{}],
   "pair_regression": [{}],
   "triplet": [{"margin": 0.2}, {"margin": 1.1}],
   "triplet_semihard": [{"margin": 0.2}, {"margin": 1.1}],
   "triplet_batch_hard": [{"margin": 0.2}, {"margin": 1.1}],
+  "triplet_soft": [{"margin": 0.0}, {"margin": 1.1}],
+  "triplet_swap": [{"margin": 0.05}, {"margin": 1.1}],
+  "triplet_ratio": [{}],
   "lifted_hard": [
     {"margin": 1.0, "positive_margin": 0.0},
     {"margin": 2.5, "positive_margin": 0.3},
@@ -56,7 +87,12 @@ STATIC = {"sphereface": {"margin": 4}}
 VARIANTS = [
   ("contrastive", None, {"half": False}),
   ("contrastive_sq_margin", None, {"half": True}),
+  ("contrastive_caffe_legacy", None, {"half": False}),
   ("contrastive_inverse", None, {"half": False}),
+  ("margin", None, {"per_class": True}),
+  ("margin", None, {"learn_beta": False}),
+  ("margin", None, {"over": "triplets"}),
+  ("margin", None, {"over": "triplets", "per_class": True}),
   ("pair_bce", "l1", {"weighted": False}),
   ("pair_regression", "cosine", {"similarity": "cosine"}),
   ("pair_regression", "cosine", {"similarity": "exp"}),
@@ -107,17 +143,30 @@ def settings(loss):
   return SETTINGS.get(loss, [{}])
 
 
+# A loss sees distances alone: one of each kind is enough for most metrics.
+FEW = ("l1", "l2", "squared_l2", "cosine", "mahalanobis", "dot")
+UNDER_EVERY_METRIC = ("contrastive", "triplet", "triplet_swap", "lifted", "nca")
+
+
 def metrics(loss):
-  """The metrics that a loss allows; None where its geometry is its own."""
-  return ml.LOSSES[loss].metrics or (None,)
+  """The metrics to test a loss under; None where its geometry is its own."""
+  allowed = ml.LOSSES[loss].metrics or (None,)
+  if loss in UNDER_EVERY_METRIC or len(allowed) == 1:
+    return [("lp", {"p": 3}) if m == "lp" else m for m in allowed]
+  return [m for m in allowed if m in FEW]
 
 
 PRODUCT = [(loss, metric) for loss in ml.LOSSES for metric in metrics(loss)]
 
 
-@functools.cache
 def params(loss, metric=None, static=()):
   """Parameters away from their initial values, in float64."""
+  # Metrics with options have no hash, and learn nothing.
+  return _params(loss, metric if isinstance(metric, str) else None, static)
+
+
+@functools.cache
+def _params(loss, metric, static):
   hyper = {**settings(loss)[0], **STATIC.get(loss, {}), **dict(static)}
   objective = ml.make_objective(loss, metric, **hyper)
   initial = objective.init(
@@ -143,12 +192,18 @@ def value_of(loss, metric=None, normalize=None, reduction=None, **static):
   return value
 
 
-@functools.cache
 def compiled(loss, metric=None, static=(), block_size=None):
   """Value and gradient by (hyper, params, x), compiled once for all tests.
 
   Call it as `(hyper, params, x, labels, where)`, with x64 enabled.
   """
+  if not isinstance(metric, str | None):
+    return _compiled.__wrapped__(loss, metric, static, block_size)
+  return _compiled(loss, metric, static, block_size)
+
+
+@functools.cache
+def _compiled(loss, metric, static, block_size):
   value = value_of(loss, metric, block_size=block_size, **dict(static))
 
   def masked(hyper, params, x, labels, where):

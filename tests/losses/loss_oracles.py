@@ -35,9 +35,19 @@ def normalized(how, x):
 def distances(metric, x, y, factor=None):
   """Distance of each row of x to each row of y, by scipy or the definition."""
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-  if metric == "mahalanobis":
+  if metric in ("mahalanobis", "squared_mahalanobis"):
     matrix = np.eye(x.shape[1]) if factor is None else factor.T @ factor
-    return cdist(x, y, "mahalanobis", VI=matrix)
+    matrix = cdist(x, y, "mahalanobis", VI=matrix)
+    return matrix**2 if metric == "squared_mahalanobis" else matrix
+  if metric == ("lp", {"p": 3}):
+    return cdist(x, y, "minkowski", p=3)
+  if metric == "angular":
+    # arccos of the cosine loses half the digits of small angles.
+    x, y = normalized("l2", x), normalized("l2", y)
+    return 2 * np.arctan2(cdist(x, y), cdist(x, -y))
+  if metric == "snr":
+    noise = np.var(x[:, None] - y[None], axis=2)
+    return noise / (np.var(x, axis=1)[:, None] + 1e-8)
   if metric == "dot":
     return -(x @ y.T)
   names = {
@@ -45,6 +55,7 @@ def distances(metric, x, y, factor=None):
     "l2": "euclidean",
     "squared_l2": "sqeuclidean",
     "cosine": "cosine",
+    "linf": "chebyshev",
   }
   return cdist(x, y, names[metric])
 
@@ -148,6 +159,15 @@ contrastive_linear = law(
   lambda D, positive_margin, negative_margin: hinge(negative_margin - D),
   parts=("positive", "negative"),
 )
+contrastive_double_margin = law(
+  lambda D, positive_margin, negative_margin: hinge(D - positive_margin) ** 2,
+  lambda D, positive_margin, negative_margin: hinge(negative_margin - D) ** 2,
+)
+snr_contrastive = contrastive_linear
+contrastive_caffe_legacy = law(
+  lambda D, margin, half=True: (0.5 if half else 1) * D**2,
+  lambda D, margin, half=True: (0.5 if half else 1) * hinge(margin - D**2),
+)
 contrastive_sq_margin = law(
   lambda D, margin, half=False: (0.5 if half else 1) * D**2,
   lambda D, margin, half=False: (0.5 if half else 1) * hinge(margin**2 - D**2),
@@ -156,6 +176,57 @@ contrastive_inverse = law(
   lambda D, floor, half=True: (0.5 if half else 1) * D**2,
   lambda D, floor, half=True: 1 / max(D, floor),
 )
+
+
+def margin(
+  batch, alpha, nu, learn_beta=True, per_class=False, over="pairs", beta=1.2
+):
+  for i, D, positives, negatives in batch.rows():
+    boundary = batch.learned["beta"] if learn_beta else beta
+    if per_class:
+      boundary = boundary[batch.labels[i]]
+    triplets = 0
+    for p in positives:
+      partners = negatives if over == "triplets" else [None]
+      for n in partners:
+        weight = batch.P[i, p] * (1 if n is None else batch.N[i, n])
+        triplets += weight
+        yield "pairs", i, weight, hinge(alpha + D[p] - boundary)
+    for n in negatives:
+      partners = positives if over == "triplets" else [None]
+      for p in partners:
+        weight = batch.N[i, n] * (1 if p is None else batch.P[i, p])
+        yield "pairs", i, weight, hinge(alpha + boundary - D[n])
+    if over == "triplets" and triplets:
+      yield "regularization", i, triplets, nu * boundary
+    if over == "pairs" and (len(positives) or len(negatives)):
+      yield "regularization", i, 1, nu * boundary
+
+
+def intra_pair_variance(batch, positive_epsilon, negative_epsilon):
+  s = 1 - batch.D
+  for part, weights, sign, epsilon in (
+    ("positive", batch.P, 1, positive_epsilon),
+    ("negative", batch.N, -1, negative_epsilon),
+  ):
+    if weights.sum():
+      center = (1 - sign * epsilon) * np.average(s, weights=weights)
+      for i, j in np.argwhere(weights):
+        yield part, i, weights[i, j], hinge(sign * (center - s[i, j])) ** 2
+
+
+def tcm(
+  batch, positive_weight, negative_weight, positive_margin, negative_margin
+):
+  for i, D, positives, negatives in batch.rows():
+    for p in positives:
+      if 1 - D[p] <= positive_margin:
+        value = positive_weight * (positive_margin - (1 - D[p]))
+        yield "positive", i, batch.P[i, p], value
+    for n in negatives:
+      if 1 - D[n] >= negative_margin:
+        value = negative_weight * (1 - D[n] - negative_margin)
+        yield "negative", i, batch.N[i, n], value
 
 
 def pair_bce(batch, weighted=None, **_):
@@ -212,6 +283,27 @@ def triplet_batch_hard(batch, margin):
     if len(positives) and len(negatives):
       hardest = max(D[p] for p in positives) - min(D[n] for n in negatives)
       yield "anchors", i, 1, hinge(margin + hardest)
+
+
+def triplet_soft(batch, margin):
+  for i, weight, D_ap, D_an in triplets(batch):
+    yield "triplets", i, weight, softplus(D_ap - D_an + margin)
+
+
+def triplet_swap(batch, margin):
+  between = batch.distances(batch.candidates, batch.candidates)
+  for i, D, positives, negatives in batch.rows():
+    for p in positives:
+      for n in negatives:
+        D_pn = 0.0 if p == n else between[p, n]
+        weight = batch.P[i, p] * batch.N[i, n]
+        yield "triplets", i, weight, hinge(D[p] - min(D[n], D_pn) + margin)
+
+
+def triplet_ratio(batch):
+  for i, weight, D_ap, D_an in triplets(batch):
+    far, near = np.exp([D_ap, D_an]) / np.sum(np.exp([D_ap, D_an]))
+    yield "triplets", i, weight, far**2 + (1 - near) ** 2
 
 
 # --- structured and listwise -------------------------------------------------
@@ -436,13 +528,22 @@ ORACLES = {
     "contrastive_2005",
     "contrastive",
     "contrastive_linear",
+    "contrastive_double_margin",
+    "snr_contrastive",
     "contrastive_sq_margin",
+    "contrastive_caffe_legacy",
     "contrastive_inverse",
+    "margin",
+    "intra_pair_variance",
+    "tcm",
     "pair_bce",
     "pair_regression",
     "triplet",
     "triplet_semihard",
     "triplet_batch_hard",
+    "triplet_soft",
+    "triplet_swap",
+    "triplet_ratio",
     "lifted_hard",
     "lifted",
     "npair",

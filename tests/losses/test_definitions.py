@@ -218,6 +218,47 @@ DEFAULTS = {
     "mean_active",
     {"positive_margin": 0, "negative_margin": 1},
   ),
+  "contrastive_double_margin": (
+    "l2",
+    "none",
+    "mean",
+    {"positive_margin": 0, "negative_margin": 1},
+  ),
+  "snr_contrastive": (
+    "snr",
+    "l2",
+    "mean_active",
+    {"positive_margin": 0, "negative_margin": 1},
+  ),
+  "contrastive_caffe_legacy": (
+    "l2",
+    "none",
+    "mean",
+    {"margin": 1, "half": True},
+  ),
+  "margin": (
+    "l2",
+    "l2",
+    "mean_active",
+    {"alpha": 0.2, "beta": 1.2, "nu": 0, "over": "pairs", "learn_beta": True},
+  ),
+  "intra_pair_variance": (
+    "cosine",
+    "l2",
+    "mean",
+    {"positive_epsilon": 0.01, "negative_epsilon": 0.01},
+  ),
+  "tcm": (
+    "cosine",
+    "l2",
+    "mean",
+    {
+      "positive_weight": 1,
+      "negative_weight": 1,
+      "positive_margin": 0.9,
+      "negative_margin": 0.5,
+    },
+  ),
   "contrastive_sq_margin": (
     "l2",
     "none",
@@ -235,6 +276,9 @@ DEFAULTS = {
   "triplet": ("squared_l2", "l2", "mean_active", {"margin": 0.2}),
   "triplet_semihard": ("squared_l2", "l2", "mean", {"margin": 0.2}),
   "triplet_batch_hard": ("l2", "none", "mean", {"margin": 0.2}),
+  "triplet_soft": ("l2", "none", "mean", {"margin": 0}),
+  "triplet_swap": ("l2", "l2", "mean_active", {"margin": 0.05}),
+  "triplet_ratio": ("l2", "none", "mean", {}),
   "lifted_hard": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "lifted": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "npair": ("dot", "none", "mean", {"regularization": 0.002}),
@@ -264,7 +308,7 @@ def test_defaults_are_those_of_the_source(loss):
   assert {name: hyper[name] for name in numbers} == numbers
 
 
-ANY = {"l1", "l2", "squared_l2", "cosine", "mahalanobis"}
+ANY = set(ml.METRICS) - {"dot"}
 
 
 @pytest.mark.parametrize("loss", EVERY)
@@ -272,9 +316,11 @@ def test_allowed_metrics(loss):
   allowed = set(ml.LOSSES[loss].metrics)
   if loss in ("cross_entropy", "sphereface"):
     assert allowed == set()
-  elif loss in ("cosface", "arcface"):
+  elif loss in ("cosface", "arcface", "intra_pair_variance", "tcm"):
     assert allowed == {"cosine"}
-  elif loss.startswith(("contrastive", "triplet", "lifted")):
+  elif loss == "snr_contrastive":
+    assert allowed == {"snr"}
+  elif loss.startswith(("contrastive", "triplet", "lifted", "margin")):
     assert allowed == ANY
   elif loss != "pair_regression":
     assert allowed == ANY | {"dot"}
