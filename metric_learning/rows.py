@@ -7,6 +7,8 @@ all anchors, at once or in blocks, and `reduce_terms` makes one number of the
 terms. Nothing here knows a particular loss, metric or miner.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,13 +25,28 @@ class Row(NamedTuple):
 
   Positives and negatives are weights >= 0, masks in the plain case; the
   anchor itself is in neither. `weight` is 0 for an anchor that only pads.
+  `triplets` are those that a miner chose where they are no product of
+  positives and negatives: see `mining`.
   """
 
   distances: Float[Array, "*n m"]
   positives: Float[Array, "*n m"]
   negatives: Float[Array, "*n m"]
   weight: Float[Array, "*n"]
-  label: Int[Array, "*n"]
+  label: Int[Array, "*n *k"]
+  triplets: Any = None
+
+
+class Context(NamedTuple):
+  """What an anchor must know beyond its row.
+
+  own: of the anchor. shared: of the candidates (`[m]`) or of the batch. state:
+  what the objective keeps for the next batch.
+  """
+
+  own: Any = None
+  shared: Any = None
+  state: Any = None
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +69,28 @@ class Terms:
 Parts = dict[str, Terms]
 
 
+_WINDOW: contextvars.ContextVar[tuple[float, float] | None] = (
+  contextvars.ContextVar("window", default=None)
+)
+
+
+@contextlib.contextmanager
+def only_between(low: float, high: float):
+  """Within it, a term exists only if low < value < high, both strictly.
+
+  It acts where terms are made, that is while a loss is traced.
+
+  >>> with only_between(0.0, 5.0):
+  ...   make_terms(jnp.array([3.0, 0.0, 7.0]), jnp.ones(3)).count
+  Array(1., dtype=float32)
+  """
+  token = _WINDOW.set((low, high))
+  try:
+    yield
+  finally:
+    _WINDOW.reset(token)
+
+
 def make_terms(
   values: Float[Array, "*n"], weights: Float[Array, "*n"]
 ) -> Terms:
@@ -62,6 +101,9 @@ def make_terms(
   Array(3., dtype=float32)
   """
   exists = weights > 0
+  window = _WINDOW.get()
+  if window is not None:
+    exists &= (window[0] < values) & (values < window[1])
   weighted = jnp.where(exists, weights * values, 0)
   active = exists & (values > 0)
   return Terms(

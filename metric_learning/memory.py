@@ -1,0 +1,199 @@
+"""Cross-batch memory: embeddings of earlier batches as candidates.
+
+The memory is state: a tree of arrays that goes in and comes out, saved and
+restored with the run.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from metric_learning.distances import widen
+from metric_learning.errors import InputError
+from metric_learning.objective import Aux, Objective, points_of
+from metric_learning.rows import Points
+
+
+class Memory(NamedTuple):
+  """A ring of M slots; `pointer` is the next to be written."""
+
+  embeddings: Float[Array, "m d"]
+  labels: Int[Array, " m"]
+  valid: Bool[Array, " m"]
+  pointer: Int[Array, ""]
+  step: Int[Array, ""]
+
+
+def empty_memory(size: int, embedding_dim: int) -> Memory:
+  """A memory in which no slot counts yet.
+
+  >>> empty_memory(4, 2).valid
+  Array([False, False, False, False], dtype=bool)
+  """
+  return Memory(
+    embeddings=jnp.zeros((size, embedding_dim)),
+    labels=jnp.zeros(size, jnp.int32),
+    valid=jnp.zeros(size, bool),
+    pointer=jnp.zeros((), jnp.int32),
+    step=jnp.zeros((), jnp.int32),
+  )
+
+
+def slots(memory: Memory, keep: Bool[Array, " n"]) -> Int[Array, " n"]:
+  """Where each of n items would be written; M, beyond the end, if not kept."""
+  size = memory.labels.shape[0]
+  rank = jnp.cumsum(keep) - 1
+  return jnp.where(keep, (memory.pointer + rank) % size, size)
+
+
+def enqueue(
+  memory: Memory,
+  embeddings: Float[Array, "n d"],
+  labels: Int[Array, " n"],
+  keep: Bool[Array, " n"] | None = None,
+) -> Memory:
+  """Writes a batch, without its gradient, over the oldest slots.
+
+  `keep` chooses items of the batch; the others leave no trace.
+
+  >>> memory = enqueue(empty_memory(3, 1), jnp.ones((2, 1)), jnp.array([5, 6]))
+  >>> memory.labels, memory.pointer
+  (Array([5, 6, 0], dtype=int32), Array(2, dtype=int32))
+  """
+  n, size = labels.shape[0], memory.labels.shape[0]
+  if n > size:
+    raise InputError(
+      f"a batch of {n} does not fit a memory of {size}: enlarge the memory."
+    )
+  keep = jnp.ones(n, bool) if keep is None else keep
+  at = slots(memory, keep)
+  put = lambda old, new: old.at[at].set(
+    jax.lax.stop_gradient(new).astype(old.dtype), mode="drop"
+  )
+  return Memory(
+    embeddings=put(memory.embeddings, embeddings),
+    labels=put(memory.labels, labels),
+    valid=memory.valid.at[at].set(True, mode="drop"),
+    pointer=(memory.pointer + jnp.sum(keep, dtype=jnp.int32)) % size,
+    step=memory.step + 1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithMemory:
+  """An objective whose candidates are a memory; see `with_memory`."""
+
+  objective: Objective
+  size: int
+  enqueue_first: bool
+  warmup: int
+
+  def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
+    """Initial parameters, those of the objective."""
+    return self.objective.init(key, **sizes)
+
+  def init_state(
+    self, *, embedding_dim: int | None = None, num_classes: int | None = None
+  ) -> dict[str, Any]:
+    """An empty memory, and what the objective itself keeps."""
+    if embedding_dim is None:
+      raise InputError("a memory needs init_state(embedding_dim=…).")
+    own = self.objective.init_state(
+      embedding_dim=embedding_dim, num_classes=num_classes
+    )
+    return {"memory": empty_memory(self.size, embedding_dim), "objective": own}
+
+  def embed(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n k"]:
+    """The points that the distance sees."""
+    return self.objective.embed(params, embeddings)
+
+  @property
+  def space(self) -> Any:
+    """The metric under which `embed`ded points are compared."""
+    return self.objective.space
+
+  def __call__(
+    self,
+    params: dict[str, Any],
+    embeddings: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    keys: Bool[Array, " n"] | None = None,
+    state: dict[str, Any],
+    key: Array | None = None,
+  ) -> tuple[Float[Array, "*n"], Aux]:
+    """The value of the batch against the memory, and the memory after it.
+
+    Args:
+      params: from `init`.
+      embeddings: of the batch.
+      labels: their classes.
+      where: False for items that only pad: no anchors, not remembered.
+      keys: the items that are remembered and are no anchors, as in MoCo; the
+        others are anchors and are not remembered.
+      state: from `init_state`, or `aux.state` of the step before.
+      key: for miners that draw.
+    """
+    memory = state["memory"]
+    anchors = points_of(embeddings, labels, where, "labels")
+    kept = anchors.weight > 0
+    if keys is not None:
+      kept &= keys
+      anchors = anchors._replace(weight=jnp.where(keys, 0, anchors.weight))
+    filled = enqueue(memory, embeddings, labels, kept)
+    n, size = labels.shape[0], self.size
+    # A slot is of the group of the item that was just written into it, so that
+    # no item meets its own copy; the others are below 0, of nobody's group.
+    group = -1 - jnp.arange(size)
+    if self.enqueue_first:
+      group = group.at[slots(memory, kept)].set(jnp.arange(n), mode="drop")
+    seen = filled if self.enqueue_first else memory
+    candidates = Points(
+      widen(seen.embeddings), seen.labels, seen.valid * 1.0, group
+    )
+    own = state["objective"]
+    value, aux = self.objective.on_points(
+      params, anchors, candidates, state=own, key=key
+    )
+    if self.warmup:
+      alone, _ = self.objective.on_points(
+        params, anchors, None, state=own, key=key
+      )
+      value = jnp.where(memory.step < self.warmup, alone, value)
+    drift = jnp.mean(jnp.where(seen.valid, 1.0, 0.0))
+    diagnostics = {**aux.diagnostics, "memory_filled": drift}
+    return value, Aux(diagnostics, {"memory": filled, "objective": aux.state})
+
+
+def with_memory(
+  objective: Objective,
+  size: int = 1024,
+  *,
+  enqueue_first: bool = True,
+  warmup: int = 0,
+) -> WithMemory:
+  """An objective whose candidates are the last `size` embeddings.
+
+  Args:
+    objective: any that takes references.
+    size: slots, at least one batch.
+    enqueue_first: whether a batch is written before it is compared, so that
+      it meets copies of itself too, never an item its own; or after.
+    warmup: steps in which the batch alone is compared.
+
+  Source: Wang, Zhang, Huang, Scott, CVPR 2020, arXiv 1912.06798.
+
+  Raises:
+    InputError: for a size or a warm-up out of range.
+  """
+  if size < 1 or warmup < 0:
+    raise InputError(
+      f"a memory needs size >= 1 and warmup >= 0, got {size} and {warmup}."
+    )
+  return WithMemory(objective, size, enqueue_first, warmup)
