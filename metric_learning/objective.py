@@ -168,10 +168,8 @@ class Objective:
       points, affinity = _padded(points), None
       others = None if others is None else _padded(others)
     value, diagnostics = self._value(params, points, others, affinity)
-    value = value[:n] if self.reduction == "none" else value
-    # Masks and counts would swallow a NaN: poison the value explicitly.
-    sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in (points, others) if p]
-    value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
+    if self.reduction == "none" and not self.entry.class_anchors:
+      value = value[:n]
     return value, Aux(diagnostics, {} if state is None else state)
 
   def _value(self, params, points, references, affinity):
@@ -196,6 +194,7 @@ class Objective:
     anchors, candidates = entry.call(
       entry.arrange, hyper, learned, points, references
     )
+    met = points, references, anchors, candidates
     same = candidates is anchors
     if not own_geometry:
       anchors = self._normalized(anchors)
@@ -242,6 +241,9 @@ class Objective:
     parts, seen = fold(of_row, None if context is None else context.own)
     reduced = {k: reduce_terms(t, self.reduction) for k, t in parts.items()}
     value = functools.reduce(jnp.add, reduced.values())
+    # Masks and counts would swallow a NaN: poison the value explicitly.
+    sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in met if p]
+    value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
     diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
     for name, terms in parts.items():
       diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])
