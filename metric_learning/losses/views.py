@@ -15,7 +15,7 @@ from metric_learning.distances import safe_sqrt
 from metric_learning.losses.arrangements import two_views
 from metric_learning.losses.base import Context, Loss
 from metric_learning.losses.listwise import softmax_terms
-from metric_learning.rows import Parts, Points, Row, make_terms, ratio
+from metric_learning.rows import Parts, Points, Row, make_terms
 
 Number = float | Array
 
@@ -45,11 +45,12 @@ def instance_loss(row: Row, *, gamma: Number = 64.0) -> Parts:
 
 
 class _Pairs(NamedTuple):
-  """Both views of each anchor `[n, d]`, and which anchors have both `[n]`."""
+  """Both views of each anchor, which anchors have both, and how many do."""
 
-  first: Array
-  second: Array
-  weight: Array
+  first: Float[Array, "n d"]
+  second: Float[Array, "n d"]
+  weight: Float[Array, " n"]
+  count: Float[Array, ""]
 
 
 def _partner(row: Row):
@@ -62,16 +63,15 @@ def _pairs(over_anchors, anchors: Points, candidates: Points) -> _Pairs:
   index, weight = over_anchors(_partner)
   # One pair alone has no variance.
   weight = jnp.where(jnp.sum(weight) > 1, weight, 0)
-  return _Pairs(anchors.embeddings, candidates.embeddings[index], weight)
+  first, second = anchors.embeddings, candidates.embeddings[index]
+  # Sums over no pairs are 0, and so is what the count divides.
+  return _Pairs(first, second, weight, jnp.maximum(jnp.sum(weight), 2))
 
 
-def _centered(
-  view: Float[Array, "n d"], weight: Float[Array, " n"]
-) -> Float[Array, "n d"]:
+def _centered(view: Float[Array, "n d"], pairs: _Pairs) -> Float[Array, "n d"]:
   """The view minus its mean; zeros outside the pairs."""
-  weight = weight[:, None]
-  mean = ratio(jnp.sum(weight * view, axis=0), jnp.sum(weight))
-  return weight * (view - mean)
+  weight = pairs.weight[:, None]
+  return weight * (view - jnp.sum(weight * view, axis=0) / pairs.count)
 
 
 def _product(x, y):
@@ -80,26 +80,27 @@ def _product(x, y):
 
 def _off_diagonal(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
   """Σ_{j≠k} m_jk²"""
-  return jnp.sum(jnp.where(jnp.eye(matrix.shape[0]), 0, matrix) ** 2)
+  return jnp.sum(jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0, matrix) ** 2)
 
 
 def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
-  first, second, weight = _pairs(over_anchors, anchors, candidates)
-  freedom = jnp.sum(weight) - 1
+  pairs = _pairs(over_anchors, anchors, candidates)
 
   def spread(view):
-    view = _centered(view, weight)
-    variance = ratio(jnp.sum(view**2, axis=0), freedom)
-    covariance = ratio(_product(view, view), freedom)
-    floor = jnp.mean(jax.nn.relu(1 - jnp.sqrt(variance + 1e-4)))
+    view = _centered(view, pairs)
+    covariance = _product(view, view) / (pairs.count - 1)
+    deviation = jnp.sqrt(jnp.diagonal(covariance) + 1e-4)
+    floor = jnp.mean(jax.nn.relu(1 - deviation))
     return floor, _off_diagonal(covariance) / view.shape[1]
 
-  (floor, covariance), (floor_of_second, covariance_of_second) = map(
-    spread, (first, second)
+  (floor, correlated), (second_floor, second_correlated) = map(
+    spread, (pairs.first, pairs.second)
   )
-  apart = jnp.mean((first - second) ** 2, axis=1)
-  shared = (floor + floor_of_second) / 2, covariance + covariance_of_second
-  return Context(own=(apart, weight), shared=shared)
+  apart = jnp.mean((pairs.first - pairs.second) ** 2, axis=1)
+  return Context(
+    own=(apart, pairs.weight),
+    shared=((floor + second_floor) / 2, correlated + second_correlated),
+  )
 
 
 def vicreg_loss(
@@ -140,19 +141,19 @@ _DEVIATION_FLOOR = 1e-6
 
 
 def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
-  first, second, weight = _pairs(over_anchors, anchors, candidates)
-  count = jnp.sum(weight)
+  pairs = _pairs(over_anchors, anchors, candidates)
 
   def standardized(view):
-    view = _centered(view, weight)
-    deviation = safe_sqrt(ratio(jnp.sum(view**2, axis=0), count))
+    view = _centered(view, pairs)
+    deviation = safe_sqrt(jnp.sum(view**2, axis=0) / pairs.count)
     return view / (deviation + _DEVIATION_FLOOR)
 
-  correlation = ratio(
-    _product(standardized(first), standardized(second)), count
-  )
+  first, second = standardized(pairs.first), standardized(pairs.second)
+  correlation = _product(first, second) / pairs.count
   diagonal = jnp.sum((1 - jnp.diagonal(correlation)) ** 2)
-  return Context(own=weight, shared=(diagonal, _off_diagonal(correlation)))
+  return Context(
+    own=pairs.weight, shared=(diagonal, _off_diagonal(correlation))
+  )
 
 
 def barlow_loss(
@@ -165,7 +166,7 @@ def barlow_loss(
 
   >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
   ...           jnp.array(0))
-  >>> context = Context(own=jnp.array(1.0), shared=(jnp.array(3.0), 2.0))
+  >>> context = Context(own=jnp.array(1.0), shared=jnp.array([3.0, 2.0]))
   >>> parts = barlow_loss(row, context, off_diagonal=0.5)  # 3, ½ · 2
   >>> [float(part.total) for part in parts.values()]
   [3.0, 1.0]
