@@ -49,8 +49,8 @@ def _check_one_positive(labels, weight, limit, where):
     worst = counts.argmax()
     raise InputError(
       f"label {values[worst]} occurs {counts[worst]} times {where}, and this"
-      f" loss has one positive in a row (at most {limit}): use"
-      " infonce_per_pair, infonce_all or supcon."
+      f" loss has one positive in a row (at most {limit}): give each pair a"
+      " label of its own, or use infonce_per_pair, infonce_all or supcon."
     )
 
 

@@ -80,7 +80,9 @@ def _product(x, y):
 
 def _off_diagonal(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
   """Σ_{j≠k} m_jk²"""
-  return jnp.sum(jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0, matrix) ** 2)
+  return jnp.sum(
+    jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0, matrix) ** 2
+  )
 
 
 def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
