@@ -50,7 +50,7 @@ class _Pairs(NamedTuple):
   first: Float[Array, "n d"]
   second: Float[Array, "n d"]
   weight: Float[Array, " n"]
-  count: Float[Array, ""]
+  number: Float[Array, ""]
 
 
 def _partner(row: Row):
@@ -71,7 +71,7 @@ def _pairs(over_anchors, anchors: Points, candidates: Points) -> _Pairs:
 def _centered(view: Float[Array, "n d"], pairs: _Pairs) -> Float[Array, "n d"]:
   """The view minus its mean; zeros outside the pairs."""
   weight = pairs.weight[:, None]
-  return weight * (view - jnp.sum(weight * view, axis=0) / pairs.count)
+  return weight * (view - jnp.sum(weight * view, axis=0) / pairs.number)
 
 
 def _product(x, y):
@@ -90,7 +90,7 @@ def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
 
   def spread(view):
     view = _centered(view, pairs)
-    covariance = _product(view, view) / (pairs.count - 1)
+    covariance = _product(view, view) / (pairs.number - 1)
     deviation = jnp.sqrt(jnp.diagonal(covariance) + 1e-4)
     floor = jnp.mean(jax.nn.relu(1 - deviation))
     return floor, _off_diagonal(covariance) / view.shape[1]
@@ -147,11 +147,11 @@ def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
 
   def standardized(view):
     view = _centered(view, pairs)
-    deviation = safe_sqrt(jnp.sum(view**2, axis=0) / pairs.count)
+    deviation = safe_sqrt(jnp.sum(view**2, axis=0) / pairs.number)
     return view / (deviation + _DEVIATION_FLOOR)
 
   first, second = standardized(pairs.first), standardized(pairs.second)
-  correlation = _product(first, second) / pairs.count
+  correlation = _product(first, second) / pairs.number
   diagonal = jnp.sum((1 - jnp.diagonal(correlation)) ** 2)
   return Context(
     own=pairs.weight, shared=(diagonal, _off_diagonal(correlation))
