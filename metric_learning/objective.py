@@ -30,7 +30,7 @@ from metric_learning.rows import (
 )
 
 # The sign that a hyper-parameter of this name must have, in every loss.
-_POSITIVE = ("temperature", "scale", "upper_bound", "floor")
+_POSITIVE = ("temperature", "scale", "gamma", "upper_bound", "floor")
 _NOT_NEGATIVE = (
   "margin",
   "positive_margin",

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.losses.arrangements import init_table, meet_classes
+from metric_learning.distances import pairwise
+from metric_learning.errors import InputError
+from metric_learning.losses.arrangements import (
+  class_table,
+  init_table,
+  meet_classes,
+  refuse_references,
+)
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.classifiers import check_integer, cosface_loss
 from metric_learning.losses.listwise import softmax_terms
@@ -164,6 +171,95 @@ def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
   return init_table(key, num_classes, embedding_dim, num_centers)
 
 
+# --- Manifold similarity ----------------------------------------------------
+
+
+def _meet_meta_classes(params, points: Points, references: Points | None):
+  """Anchors are the batch, candidates the proxies; labels are taken mod K."""
+  refuse_references(references)
+  table = params["weights"]
+  labels = jnp.mod(points.labels, jnp.asarray(table.shape[0]))
+  return class_table(table, points._replace(labels=labels))
+
+
+def _diffused_similarity(
+  over_anchors, over_candidates, anchors, candidates, *, alpha=0.8
+) -> Context:
+  """What a random walk brings from each item to each proxy, and how alike."""
+  items = anchors.labels.shape[0]
+  nodes = jnp.concatenate([anchors.embeddings, candidates.embeddings])
+  weight = jnp.concatenate([anchors.weight, candidates.weight])
+  similarity = jnp.exp(2 * jax.nn.relu(1 - pairwise("cosine", nodes, nodes)))
+  joined = weight[:, None] * weight[None, :] * (1 - jnp.eye(weight.shape[0]))
+  similarity = joined * similarity
+  degree = jnp.sum(similarity, axis=1)
+  some = degree > 0
+  root = jnp.where(some, jax.lax.rsqrt(jnp.where(some, degree, 1)), 0)
+  step = root[:, None] * similarity * root[None, :]
+  identity = jnp.eye(step.shape[0], dtype=step.dtype)
+  reached = (1 - alpha) * jnp.linalg.inv(identity - alpha * step)
+  alike = 1 - pairwise("cosine", reached[:items], reached[items:])
+  return Context(own=(reached[:items, items:], alike))
+
+
+def _log_one_plus_violations(
+  similarity: Float[Array, " m"], row: Row, margin: Number
+) -> Float[Array, ""]:
+  """log(1 + Σ_n e^{v_n}) over v_n = s_n - s_own + margin >= 0."""
+  own = jnp.sum(jnp.where(row.positives > 0, similarity, 0))
+  violation = similarity - own + margin
+  violated = jnp.where(violation >= 0, row.negatives, 0)
+  return _log_one_plus_sum(violation, violated)
+
+
+def manifold_loss(
+  row: Row,
+  context: Context,
+  *,
+  margin: Number = 5e-4,
+  context_weight: Number = 1.0,
+) -> Parts:
+  """Manifold similarity to K proxies: log(1 + Σ_n e^{F_n - F_own + m}).
+
+  F = (1 - α)(I - α S̄)⁻¹ over items and proxies, with S = e^{2[cos]+} off the
+  diagonal and S̄ = D^-½ S D^-½. Only violations F_n - F_own + m >= 0 count: the
+  value jumps where one starts. The part "context" is `context_weight` times the
+  same of the cosines of the rows of F. The proxy of an item is its label mod K.
+  Inverts a matrix of n + K rows, whatever the `block_size`.
+
+  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
+  ...           jnp.array(1.0), jnp.array(0))
+  >>> context = Context(own=(jnp.array([0.3, 0.3]), jnp.array([0.9, 0.5])))
+  >>> parts = manifold_loss(row, context, margin=0.0)  # log 2, none
+  >>> [round(float(part.total), 4) for part in parts.values()]
+  [0.6931, 0.0]
+
+  Source: Aziere and Todorovic, CVPR 2019, with the details of
+  pytorch-metric-learning, which draws the proxy of each item at random in each
+  call; the paper groups classes.
+  """
+  reached, alike = context.own
+  intrinsic = _log_one_plus_violations(reached, row, margin)
+  neighbourly = _log_one_plus_violations(alike, row, margin)
+  exists = jnp.any(row.positives > 0).astype(intrinsic.dtype)
+  return {
+    "intrinsic": make_terms(intrinsic, exists),
+    "context": make_terms(context_weight * neighbourly, exists),
+  }
+
+
+def _init_proxies(key, num_classes, embedding_dim, *, num_proxies=50):
+  return init_table(key, num_proxies, embedding_dim)
+
+
+def _check_manifold(hyper, metric, normalize, dim):
+  alpha = hyper["alpha"]
+  if isinstance(alpha, int | float) and not 0 < alpha < 1:
+    raise InputError(f"manifold: alpha must be in (0, 1), got {alpha}.")
+  check = check_integer("manifold", "num_proxies")
+  return check(hyper, metric, normalize, dim)
+
+
 PROXY_LOSSES: dict[str, Loss] = {
   "proxy_nca": Loss(
     proxy_nca_loss,
@@ -210,5 +306,18 @@ PROXY_LOSSES: dict[str, Loss] = {
     init=_init_centers,
     resolve=check_integer("soft_triple", "num_centers"),
     source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
+  ),
+  "manifold": Loss(
+    manifold_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=(),
+    static=("num_proxies",),
+    arrange=_meet_meta_classes,
+    context=_diffused_similarity,
+    init=_init_proxies,
+    resolve=_check_manifold,
+    source="Aziere and Todorovic, CVPR 2019",
   ),
 }

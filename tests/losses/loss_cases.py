@@ -54,6 +54,10 @@ SETTINGS = {
     {"scale": 20.0, "gamma": 0.1, "margin": 0.01, "regularization": 0.0},
     {"scale": 5.0, "gamma": 0.4, "margin": 0.2, "regularization": 0.6},
   ],
+  "manifold": [
+    {"alpha": 0.8, "margin": 5e-4, "context_weight": 1.0},
+    {"alpha": 0.5, "margin": 0.02, "context_weight": 2.5},
+  ],
   "l_softmax": [
     {"scale": 1.0, "annealing": 0.0},
     {"scale": 3.0, "annealing": 5.0},
@@ -77,7 +81,11 @@ SETTINGS = {
   "barlow": [{"off_diagonal": 0.005}, {"off_diagonal": 0.7}],
 }
 # What selects code and is not the default.
-STATIC = {"l_softmax": {"margin": 4}, "sphereface": {"margin": 4}}
+STATIC = {
+  "manifold": {"num_proxies": CLASSES},
+  "l_softmax": {"margin": 4},
+  "sphereface": {"margin": 4},
+}
 VARIANTS = [
   ("contrastive", None, {"half": False}),
   ("contrastive_sq_margin", None, {"half": True}),
@@ -89,6 +97,7 @@ VARIANTS = [
   ("proxy_nca", None, {"include_positive": True}),
   ("soft_triple", None, {"num_centers": 1}),
   ("soft_triple", None, {"num_centers": 2}),
+  ("manifold", None, {"num_proxies": 3}),
   ("l_softmax", None, {"margin": 1}),
   ("l_softmax", None, {"margin": 3}),
   ("arcface_subcenter", None, {"num_centers": 1}),
@@ -105,6 +114,7 @@ CLASSIFICATION = (
   "proxy_nca_pp",
   "proxy_anchor",
   "soft_triple",
+  "manifold",
   "l_softmax",
   "sphereface",
   "cosface",

@@ -460,6 +460,25 @@ def soft_triple(
     yield "regularization", i, 1, value
 
 
+def manifold(batch, alpha, margin, context_weight, num_proxies=50):
+  """Items and proxies as a graph; the proxy of an item is its label mod K."""
+  nodes = np.concatenate([batch.x, batch.learned["weights"]])
+  n = len(batch.x)
+  S = np.array([np.exp(np.maximum(cosines(x, nodes), 0) / 0.5) for x in nodes])
+  np.fill_diagonal(S, 0)
+  root = np.diag(S.sum(axis=1) ** -0.5)
+  F = (1 - alpha) * np.linalg.inv(np.eye(len(nodes)) - alpha * root @ S @ root)
+  for i, c in enumerate(batch.labels):
+    own = c % len(batch.learned["weights"])
+    for part, weight, s in (
+      ("intrinsic", 1, F[i, n:]),
+      ("context", context_weight, cosines(F[i], F[n:])),
+    ):
+      violations = np.delete(s - s[own] + margin, own)
+      kept = violations[violations >= 0]
+      yield part, i, 1, weight * np.log1p(np.sum(np.exp(kept)))
+
+
 def psi(angle, margin):
   """(−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m]."""
   for k in range(margin):
@@ -609,6 +628,7 @@ ORACLES = {
     "proxy_nca_pp",
     "proxy_anchor",
     "soft_triple",
+    "manifold",
     "l_softmax",
     "sphereface",
     "cosface",

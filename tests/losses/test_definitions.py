@@ -266,6 +266,12 @@ DEFAULTS = {
       "num_centers": 10,
     },
   ),
+  "manifold": (
+    None,
+    "l2",
+    "mean",
+    {"num_proxies": 50, "alpha": 0.8, "margin": 5e-4, "context_weight": 1},
+  ),
   "l_softmax": (
     None,
     "none",
@@ -308,6 +314,7 @@ def test_defaults_are_those_of_the_source(loss):
 
 OWN_GEOMETRY = (
   "cross_entropy",
+  "manifold",
   "l_softmax",
   "sphereface",
   "vicreg",
@@ -396,6 +403,7 @@ def test_initial_parameters():
   for loss in cases.CLASSIFICATION:
     shape = init(loss)["loss"]["weights"].shape
     centers = ml.LOSSES[loss].hyper.get("num_centers")
-    assert shape == ((3, centers, 2) if centers else (3, 2))
+    classes = ml.LOSSES[loss].hyper.get("num_proxies", 3)
+    assert shape == ((classes, centers, 2) if centers else (classes, 2))
   biases = init("cross_entropy")["loss"]["biases"]
   np.testing.assert_array_equal(biases, np.zeros(3))
