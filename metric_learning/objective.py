@@ -141,7 +141,8 @@ class Objective:
     Args:
       params: from `init`.
       embeddings: as the network gives them; normalised here.
-      labels: classes, equal for similar items; 0..C-1 for classification.
+      labels: classes, equal for similar items. With a class table 0..C-1:
+        another is an error, and under jit makes the value NaN.
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
       affinity: similarity of each anchor and candidate, in place of labels.
@@ -150,7 +151,7 @@ class Objective:
       key: for miners that draw; none here does.
 
     Raises:
-      InputError: if shapes do not fit.
+      InputError: if shapes or labels do not fit.
     """
     embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     points = _points(embeddings, labels, where, "labels")
