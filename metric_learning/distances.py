@@ -41,7 +41,7 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, x)))
 
 
-def _absolute(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def absolute(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """|x| with derivative 0 at 0, where that of `jnp.abs` is 1."""
   return x * jax.lax.stop_gradient(jnp.sign(x))
 
@@ -66,7 +66,7 @@ def l1_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
   >>> l1_normalize(jnp.array([1.0, -3.0]))
   Array([ 0.25, -0.75], dtype=float32)
   """
-  return _divide(x, jnp.sum(_absolute(x), axis=-1, keepdims=True))
+  return _divide(x, jnp.sum(absolute(x), axis=-1, keepdims=True))
 
 
 def l2_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -378,7 +378,7 @@ def l1(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
   >>> l1(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(7., dtype=float32)
   """
-  return jnp.sum(_absolute(widen(x) - widen(y)))
+  return jnp.sum(absolute(widen(x) - widen(y)))
 
 
 def squared_l2(

@@ -32,7 +32,7 @@ from metric_learning.rows import (
 )
 
 # The sign that a hyper-parameter of this name must have, in every loss.
-_POSITIVE = ("temperature", "scale", "upper_bound", "floor")
+_POSITIVE = ("temperature", "scale", "gamma", "upper_bound", "floor")
 _NOT_NEGATIVE = (
   "margin",
   "positive_margin",
@@ -148,7 +148,8 @@ class Objective:
     Args:
       params: from `init`.
       embeddings: as the network gives them; normalised here.
-      labels: classes, equal for similar items; 0..C-1 for classification.
+      labels: classes, equal for similar items. With a class table 0..C-1:
+        another is an error, and under jit makes the value NaN.
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
       affinity: similarity of each anchor and candidate, in place of labels.
@@ -157,7 +158,7 @@ class Objective:
       key: for miners that draw; none here does.
 
     Raises:
-      InputError: if shapes do not fit.
+      InputError: if shapes or labels do not fit.
     """
     embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     points = _points(embeddings, labels, where, "labels")
@@ -175,10 +176,8 @@ class Objective:
       points, affinity = _padded(points), None
       others = None if others is None else _padded(others)
     value, diagnostics = self._value(params, points, others, affinity)
-    value = value[:n] if self.reduction == "none" else value
-    # Masks and counts would swallow a NaN: poison the value explicitly.
-    sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in (points, others) if p]
-    value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
+    if self.reduction == "none" and not self.entry.class_anchors:
+      value = value[:n]
     return value, Aux(diagnostics, {} if state is None else state)
 
   def _value(self, params, points, references, affinity):
@@ -203,6 +202,7 @@ class Objective:
     anchors, candidates = entry.call(
       entry.arrange, hyper, learned, points, references
     )
+    met = points, references, anchors, candidates
     same = candidates is anchors
     if not own_geometry:
       anchors = self._normalized(anchors)
@@ -259,6 +259,9 @@ class Objective:
     parts, seen = fold(of_rows, own, together=True)
     reduced = {k: reduce_terms(t, self.reduction) for k, t in parts.items()}
     value = functools.reduce(jnp.add, reduced.values())
+    # Masks and counts would swallow a NaN: poison the value explicitly.
+    sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in met if p]
+    value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
     diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
     for name, terms in parts.items():
       diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])

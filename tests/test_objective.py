@@ -19,6 +19,20 @@ from tests.quick import quick_jit
 
 X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
 LABELS = jnp.array([0, 0, 1, 1])
+CLASS_TABLES = (
+  "cross_entropy",
+  "norm_softmax",
+  "proxy_nca",
+  "proxy_nca_pp",
+  "proxy_anchor",
+  "soft_triple",
+  "l_softmax",
+  "sphereface",
+  "cosface",
+  "arcface",
+  "arcface_subcenter",
+  "p2sgrad",
+)
 
 
 def script(code, devices=1):
@@ -72,10 +86,16 @@ def script(code, devices=1):
     ({"loss": "supcon", "temperature": 0.0}, r"supcon: temperature .*positive"),
     ({"loss": "infonce", "temperature": -1}, r"temperature .*positive"),
     ({"loss": "arcface", "scale": 0}, r"scale .*positive"),
+    ({"loss": "soft_triple", "gamma": 0.0}, r"gamma .*positive"),
     ({"loss": "triplet", "margin": float("nan")}, r"triplet: margin"),
     ({"loss": "contrastive_2005", "upper_bound": 0.0}, r"upper_bound"),
     ({"loss": "contrastive_2005"}, r"needs upper_bound"),
     ({"loss": "sphereface", "margin": 2.5}, r"margin.*integer.*2\.5"),
+    ({"loss": "l_softmax", "margin": 0}, r"l_softmax: margin.*integer.*0"),
+    ({"loss": "manifold", "num_proxies": 0}, r"num_proxies.*integer.*0"),
+    ({"loss": "manifold", "alpha": 1.0}, r"manifold: alpha .*1\.0"),
+    ({"loss": "soft_triple", "num_centers": 0}, r"num_centers.*integer.*0"),
+    ({"loss": "arcface_subcenter", "num_centers": 1.5}, r"integer.*1\.5"),
     ({"loss": "pair_bce", "metric": "l2", "weighted": True}, r"weighted.*l1"),
     ({"loss": "pair_regression", "similarity": "sine"}, r"'sine'.*Known"),
     ({"loss": "triplet", "block_size": 0}, r"block_size .*0"),
@@ -106,9 +126,7 @@ def test_traced_numbers_are_not_checked():
   assert np.isfinite(quick_jit(value)(-1.0))
 
 
-@pytest.mark.parametrize(
-  "loss", ["cross_entropy", "norm_softmax", "sphereface", "cosface", "arcface"]
-)
+@pytest.mark.parametrize("loss", CLASS_TABLES)
 def test_a_class_table_needs_its_size(loss):
   objective = ml.make_objective(loss)
   for known in ({}, {"num_classes": 3}, {"embedding_dim": 2}):
@@ -157,7 +175,7 @@ def test_references_need_labels():
     ml.make_objective("triplet")({}, X, LABELS, references=X)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "cosface", "sphereface"])
+@pytest.mark.parametrize("loss", CLASS_TABLES)
 def test_a_class_table_takes_neither_references_nor_affinity(loss):
   objective = ml.make_objective(loss)
   # As many classes as items: the shape alone does not give it away.
@@ -166,6 +184,50 @@ def test_a_class_table_takes_neither_references_nor_affinity(loss):
     objective(params, X, LABELS, references=X, reference_labels=LABELS)
   with pytest.raises(ml.InputError, match="affinity"):
     objective(params, X, LABELS, affinity=jnp.eye(4))
+
+
+@pytest.mark.parametrize("loss", CLASS_TABLES)
+@pytest.mark.parametrize("wrong", [2, -1])
+def test_labels_outside_the_class_table_are_refused(loss, wrong):
+  objective = ml.make_objective(loss)
+  params = objective.init(jax.random.key(0), num_classes=2, embedding_dim=2)
+  labels = jnp.array([0, 1, 1, wrong])
+  with pytest.raises(ml.InputError, match=rf"label {wrong} is outside 0\.\.1"):
+    objective(params, X, labels)
+
+
+@pytest.mark.parametrize("loss", ["proxy_nca", "proxy_anchor", "soft_triple"])
+def test_traced_labels_outside_the_class_table_give_nan(loss):
+  """Whatever the reduction; padding may have any label."""
+  init = ml.make_objective(loss).init
+  params = init(jax.random.key(0), num_classes=2, embedding_dim=2)
+
+  @quick_jit
+  def values(labels, where):
+    return [
+      ml.make_objective(loss, reduction=reduction)(
+        params, X, labels, where=where
+      )[0]
+      for reduction in ml.REDUCTIONS
+    ]
+
+  real = np.array([True, True, True, False])
+  for labels in ([0, 1, 1, 2], [0, 1, 1, -1], [2, 2, 2, 2]):
+    labels = np.array(labels)
+    for value in values(labels, np.ones(4, bool)):
+      assert np.isnan(value).all()
+  for value in values(np.array([0, 1, 1, 2]), real):
+    assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize(("items", "classes"), [(0, 3), (2, 3), (4, 3)])
+def test_a_value_of_each_class_where_classes_are_the_anchors(items, classes):
+  objective = ml.make_objective("proxy_anchor", reduction="none")
+  params = objective.init(
+    jax.random.key(0), num_classes=classes, embedding_dim=2
+  )
+  value, _ = objective(params, X[:items], LABELS[:items])
+  assert value.shape == (classes,)
 
 
 def test_same_must_be_boolean():

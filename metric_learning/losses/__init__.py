@@ -1,21 +1,27 @@
 """The losses, by name. Each entry is one function of one row."""
 
 from metric_learning.losses.base import Context, Loss
+from metric_learning.losses.classifiers import CLASSIFIER_LOSSES
 from metric_learning.losses.listwise import LISTWISE_LOSSES, nce_from_logits
 from metric_learning.losses.pairs import PAIR_LAWS, PAIR_LOSSES, pair_loss
 from metric_learning.losses.proxies import PROXY_LOSSES
+from metric_learning.losses.regularizers import REGULARIZERS
 from metric_learning.losses.triplets import TRIPLET_LOSSES
+from metric_learning.losses.views import VIEW_LOSSES
 
 LOSSES: dict[str, Loss] = {
   **PAIR_LOSSES,
   **TRIPLET_LOSSES,
   **LISTWISE_LOSSES,
+  **CLASSIFIER_LOSSES,
   **PROXY_LOSSES,
+  **VIEW_LOSSES,
 }
 
 __all__ = [
   "LOSSES",
   "PAIR_LAWS",
+  "REGULARIZERS",
   "Context",
   "Loss",
   "nce_from_logits",

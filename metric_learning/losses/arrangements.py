@@ -1,5 +1,7 @@
 """Who meets whom: from a batch to anchors and candidates."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,8 +49,8 @@ def _check_one_positive(labels, weight, limit, where):
     worst = counts.argmax()
     raise InputError(
       f"label {values[worst]} occurs {counts[worst]} times {where}, and this"
-      f" loss has one positive in a row (at most {limit}): use"
-      " infonce_per_pair, infonce_all or supcon."
+      f" loss has one positive in a row (at most {limit}): give each pair a"
+      " label of its own, or use infonce_per_pair, infonce_all or supcon."
     )
 
 
@@ -105,12 +107,69 @@ def first_pairs(params, points: Points, references: Points | None):
   return first(points, rank, 0), first(references, ranks, 0)
 
 
+def check_labels(points: Points, classes: int) -> Points:
+  """Points whose labels are 0..C-1; padding may have any.
+
+  Outside a trace another label is an error. A traced one cannot be: its item
+  becomes NaN, and so the value of the batch, where without a positive it would
+  silently count nothing.
+  """
+  outside = (points.labels < 0) | (points.labels >= jnp.asarray(classes))
+  outside &= points.weight > 0
+  if isinstance(outside, jax.core.Tracer):
+    poisoned = jnp.where(outside[:, None], jnp.nan, points.embeddings)
+    return points._replace(embeddings=poisoned)
+  if np.any(outside):
+    worst = np.asarray(points.labels)[np.asarray(outside)][0]
+    raise InputError(
+      f"label {worst} is outside 0..{classes - 1}: this loss learned weights"
+      f" for {classes} classes. Number the classes from 0, or call"
+      " init(key, num_classes=…) with all of them."
+    )
+  return points
+
+
 def class_table(
-  table: Float[Array, "c d"], points: Points
+  table: Float[Array, "c *k d"], points: Points
 ) -> tuple[Points, Points]:
-  """The candidates are one row of a table for each class 0..C-1."""
-  classes = jnp.arange(table.shape[0])
+  """The candidates are the rows of a table for the classes 0..C-1.
+
+  A table `[c, k, d]` has k rows for each class, side by side.
+  """
+  rows = table.reshape(-1, table.shape[-1])
+  index = jnp.arange(rows.shape[0])
   # Groups below 0 are those of no item.
-  return points, Points(
-    table, classes, jnp.ones(table.shape[0], table.dtype), -1 - classes
+  candidates = Points(
+    rows,
+    index // (rows.shape[0] // table.shape[0]),
+    jnp.ones(rows.shape[0], rows.dtype),
+    -1 - index,
   )
+  return check_labels(points, table.shape[0]), candidates
+
+
+def refuse_references(references: Points | None) -> None:
+  """Raises `InputError` if there are references."""
+  if references is not None:
+    raise InputError(
+      "a classification loss compares with its class weights; it takes no"
+      " references."
+    )
+
+
+def meet_classes(params, points: Points, references: Points | None):
+  """Anchors are the batch, candidates the class weights."""
+  refuse_references(references)
+  return class_table(params["weights"], points)
+
+
+def init_table(key, num_classes, embedding_dim, num_centers=None):
+  """Class weights `[c, d]`, or `[c, k, d]`, drawn from N(0, 1/d)."""
+  if num_classes is None or embedding_dim is None:
+    raise InputError(
+      "this loss learns weights for each class: call"
+      " init(key, num_classes=…, embedding_dim=…)."
+    )
+  centers = () if num_centers is None else (num_centers,)
+  shape = (num_classes, *centers, embedding_dim)
+  return {"weights": jax.random.normal(key, shape) / math.sqrt(embedding_dim)}

@@ -75,6 +75,8 @@ class Loss:
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
     depend on the space.
   arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
+  class_anchors: the anchors are the classes and not the items, so that the
+    reduction "none" gives one value for each class.
   geometry: the metric of the rows where it is not the user's choice.
   project: `(params, embeddings, *, …) -> embeddings` after normalisation.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
@@ -98,6 +100,7 @@ class Loss:
   scaled: tuple[str, ...] = ()
   resolve: Callable[..., Any] | None = None
   arrange: Callable[..., Any] = batch
+  class_anchors: bool = False
   geometry: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None

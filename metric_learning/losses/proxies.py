@@ -1,266 +1,323 @@
-"""Classification losses: the candidates are one weight for each class.
+"""Proxy losses: a learned point, or several, stands for each class.
 
-They need labels 0..C-1, and learn a table. Angular margins are in radians (of
-`arcface`), in cosine (of `cosface`), or an integer factor (of `sphereface`).
+They need labels 0..C-1. Proxies are normalised as the embeddings are.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.distances import l2_normalize, safe_sqrt
+from metric_learning.distances import pairwise
 from metric_learning.errors import InputError
-from metric_learning.losses.arrangements import class_table
+from metric_learning.losses.arrangements import (
+  class_table,
+  init_table,
+  meet_classes,
+  refuse_references,
+)
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.losses.classifiers import check_integer, cosface_loss
 from metric_learning.losses.listwise import softmax_terms
-from metric_learning.rows import Parts, Points, Row, ratio
+from metric_learning.losses.regularizers import sparse_centers
+from metric_learning.rows import (
+  Parts,
+  Points,
+  Row,
+  make_terms,
+  weighted_logsumexp,
+)
 
 Number = float | Array
 
 
-def init_table(key, num_classes, embedding_dim):
-  """Class weights drawn from N(0, 1/d)."""
-  if num_classes is None or embedding_dim is None:
-    raise InputError(
-      "this loss learns one weight for each class: call"
-      " init(key, num_classes=…, embedding_dim=…)."
-    )
-  shape = (num_classes, embedding_dim)
-  return {"weights": jax.random.normal(key, shape) / math.sqrt(embedding_dim)}
+def proxy_nca_loss(
+  row: Row, *, scale: Number = 1.0, include_positive: bool = False
+) -> Parts:
+  """Proxy-NCA: D(x, w_y) + log Σ_{c≠y} e^{-D(x, w_c)}, D = scale · distance.
 
+  The default distance is squared L2. The own proxy is not in the sum unless
+  `include_positive`; without it the value can be negative, and with a single
+  class there is no term.
 
-def _init_table_and_biases(key, num_classes, embedding_dim):
-  params = init_table(key, num_classes, embedding_dim)
-  return {**params, "biases": jnp.zeros(num_classes)}
+  >>> row = Row(jnp.array([1.0, 3.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> proxy_nca_loss(row)["softmax"].total  # 1 - 3
+  Array(-2., dtype=float32)
 
-
-def _meet_classes(params, points: Points, references: Points | None):
-  """Anchors are the batch, candidates the classes."""
-  _refuse(references)
-  return class_table(params["weights"], points)
-
-
-def _meet_unit_classes(params, points: Points, references: Points | None):
-  """As above, with class weights of norm 1 whatever the embeddings are."""
-  _refuse(references)
-  return class_table(l2_normalize(params["weights"]), points)
-
-
-def _meet_classes_with_biases(params, points, references: Points | None):
-  """w·x + b is the product of [w, b] and [x, 1]."""
-  _refuse(references)
-  table = jnp.concatenate([params["weights"], params["biases"][:, None]], 1)
-  ones = jnp.ones((points.embeddings.shape[0], 1), points.embeddings.dtype)
-  extended = jnp.concatenate([points.embeddings, ones], axis=1)
-  return class_table(table, points._replace(embeddings=extended))
-
-
-def _refuse(references):
-  if references is not None:
-    raise InputError(
-      "a classification loss compares with its class weights; it takes no"
-      " references."
-    )
-
-
-def cross_entropy_loss(row: Row) -> Parts:
-  """Softmax cross-entropy: LSE_c(w_c·x + b_c) - (w_y·x + b_y).
-
-  The features before this head are the embedding.
-
-  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
-  ...           jnp.array(1.0), jnp.array(0))
-  >>> cross_entropy_loss(row)["softmax"].total  # log 2
-  Array(0.6931472, dtype=float32)
-
-  Source: the baseline of Boudiaf et al. 2020 (arXiv 2003.08983).
+  Source: Movshovitz-Attias et al., ICCV 2017 (arXiv 1703.07464), with one proxy
+  for each class. pytorch-metric-learning includes the own proxy.
   """
-  terms = softmax_terms(-row.distances, row.positives, row.negatives)
-  return {"softmax": terms}
+  logits = -scale * row.distances
+  if include_positive:
+    terms = softmax_terms(logits, row.positives, row.negatives)
+    return {"softmax": terms}
+  against = weighted_logsumexp(logits, row.negatives)
+  some = against > -jnp.inf
+  values = jnp.where(some, against, 0) - logits
+  positives = jnp.where(jnp.any(row.negatives > 0), row.positives, 0)
+  return {"softmax": make_terms(values, positives)}
 
 
-def norm_softmax_loss(row: Row, *, temperature: Number = 0.05) -> Parts:
-  """Normalised softmax: cross-entropy of cos_c / τ (of -D_c / τ in general).
+def proxy_nca_pp_loss(row: Row, *, temperature: Number = 1 / 9) -> Parts:
+  """ProxyNCA++: cross-entropy of -D(x, w_c) / T over all proxies.
 
-  Class weights are normalised as the embeddings are.
+  The default distance is squared L2.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
-  >>> norm_softmax_loss(row)["softmax"].total  # log 2
+  >>> proxy_nca_pp_loss(row)["softmax"].total  # log 2
   Array(0.6931472, dtype=float32)
 
-  Source: Zhai and Wu 2018 (arXiv 1811.12649), equation 2.
+  Source: Teh, DeVries, Taylor, ECCV 2020 (arXiv 2004.01113). Its pooling, its
+  sampling and its faster rate of proxies are no part of the loss.
   """
   logits = -row.distances / temperature
   return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
 
 
-def _margin_softmax(row: Row, others: Array, own: Array) -> Parts:
-  """Cross-entropy in which the own class has a logit of its own."""
-  logits = jnp.where(row.positives > 0, own, others)
-  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+def _log_one_plus_sum(
+  logits: Float[Array, " m"], weights: Float[Array, " m"]
+) -> Float[Array, ""]:
+  """log(1 + Σ_j w_j e^{z_j}); 0 over nothing."""
+  total = weighted_logsumexp(logits, weights)
+  some = total > -jnp.inf
+  return jnp.where(some, jax.nn.softplus(jnp.where(some, total, 0)), 0)
 
 
-def cosface_loss(
-  row: Row, *, margin: Number = 0.35, scale: Number = 64.0
+def proxy_anchor_loss(
+  row: Row, *, alpha: Number = 32.0, margin: Number = 0.1
 ) -> Parts:
-  """CosFace: cross-entropy of S(cos_c - m·1[c = y]); m is in cosine.
+  """Proxy-Anchor: the anchor is a proxy, the candidates are the batch.
 
-  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
-  ...           jnp.array(1.0), jnp.array(0))
-  >>> terms = cosface_loss(row, margin=0.0)["softmax"]
-  >>> round(float(terms.total), 4)  # log 2
-  0.6931
+  Two parts: log(1 + Σ_{i in c} e^{-α(s_ic - δ)}), a mean over the classes in
+  the batch, and log(1 + Σ_{i not in c} e^{α(s_ic + δ)}), a mean over all
+  classes. δ is in cosine. The reduction "none" gives a value for each class.
 
-  Source: Wang et al., CVPR 2018 (arXiv 1801.09414), equation 4.
+  >>> row = Row(jnp.array([0.9, 1.1]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> parts = proxy_anchor_loss(row, alpha=10.0)  # s = .1 and -.1: twice log 2
+  >>> [round(float(part.total), 4) for part in parts.values()]
+  [0.6931, 0.6931]
+
+  Source: Kim et al., CVPR 2020 (arXiv 2003.13911), equation 4. A miner's weight
+  multiplies its exponential; in pytorch-metric-learning it enters the exponent.
   """
   cos = 1 - row.distances
-  return _margin_softmax(row, scale * cos, scale * (cos - margin))
+  pull = _log_one_plus_sum(-alpha * (cos - margin), row.positives)
+  push = _log_one_plus_sum(alpha * (cos + margin), row.negatives)
+  in_batch = jnp.any(row.positives > 0).astype(cos.dtype)
+  return {
+    "positive": make_terms(pull, in_batch),
+    "negative": make_terms(push, jnp.ones_like(push)),
+  }
 
 
-def arcface_loss(
-  row: Row, *, margin: Number = 0.5, scale: Number = 64.0
-) -> Parts:
-  """ArcFace: own logit S·cos(θ + m), others S·cos_c; m is in radians.
-
-  Past θ = π - m, where cos(θ + m) would rise again, it is S(cosθ - m sin m).
-
-  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
-  ...           jnp.array(1.0), jnp.array(0))
-  >>> terms = arcface_loss(row, margin=0.0)["softmax"]
-  >>> round(float(terms.total), 4)  # log 2
-  0.6931
-
-  Source: Deng et al., CVPR 2019 (arXiv 1801.07698), equation 3; the tail is of
-  the authors' code. cos(θ + m) = cosθ cos m - sinθ sin m, without an arccos,
-  whose slope is infinite at ±1.
-  """
-  cos = 1 - row.distances
-  sin = safe_sqrt(1 - cos**2)
-  turned = cos * jnp.cos(margin) - sin * jnp.sin(margin)
-  tail = cos - margin * jnp.sin(margin)
-  own = jnp.where(cos >= -jnp.cos(margin), turned, tail)
-  return _margin_softmax(row, scale * cos, scale * own)
+def _classes_meet_batch(params, points: Points, references: Points | None):
+  """Anchors are the class weights, candidates the batch."""
+  items, classes = meet_classes(params, points, references)
+  return classes, items
 
 
-def sphereface_angle(
-  cos: Float[Array, "*n"], margin: int
-) -> Float[Array, "*n"]:
-  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m]: it only falls.
-
-  >>> [round(float(x), 4) for x in sphereface_angle(jnp.array([1, 0, -1.0]), 4)]
-  [1.0, -3.0, -7.0]
-  """
-  # cos(mθ) is the Chebyshev polynomial T_m of cosθ.
-  before, multiple = jnp.ones_like(cos), cos
-  for _ in range(margin - 1):
-    before, multiple = multiple, 2 * cos * multiple - before
-  edges = [math.cos(j * math.pi / margin) for j in range(1, margin)]
-  k = sum((cos < edge).astype(cos.dtype) for edge in edges) + 0 * cos
-  sign = 1 - 2 * jnp.mod(k, 2)
-  return jax.lax.stop_gradient(sign) * multiple - 2 * jax.lax.stop_gradient(k)
-
-
-def sphereface_loss(
+def soft_triple_loss(
   row: Row,
   context: Context,
   *,
-  margin: int = 4,
-  scale: Number = 1.0,
-  annealing: Number = 0.0,
+  scale: Number = 20.0,
+  gamma: Number = 0.1,
+  margin: Number = 0.01,
+  regularization: Number = 0.0,
+  num_centers: int = 10,
 ) -> Parts:
-  """SphereFace: logits |x|·cos_c, own |x|·ψ(θ), with unit class weights.
+  """SoftTriple: cross-entropy of λ(S_c - δ·1[c = y]), K centres of a class.
 
-  ψ(θ) = (-1)^k cos(mθ) - 2k, m an integer (static). With `annealing` λ the own
-  logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ).
+  S_c = Σ_k softmax_k(s_ck / γ) s_ck; δ is in cosine. A part of its own is
+  `regularization` times `sparse_centers`, which lets centres merge.
 
-  >>> row = Row(jnp.array([-2.0, 0.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> terms = sphereface_loss(row, Context(own=jnp.array(2.0)))["softmax"]
-  >>> round(float(terms.total), 4)  # log(1 + e⁻²), since ψ(0) = 1
-  0.1269
+  >>> row = Row(jnp.ones(4), jnp.array([1.0, 1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> parts = soft_triple_loss(row, Context(shared=jnp.array(0.5)), margin=0.0,
+  ...                          regularization=4.0, num_centers=2)
+  >>> [round(float(part.total), 4) for part in parts.values()]  # log 2, 4 · ½
+  [0.6931, 2.0]
 
-  Source: Liu et al., CVPR 2017 (arXiv 1704.08063), equation 6; the annealing is
-  of Liu et al. 2016 (arXiv 1612.02295), section 5.1.
+  Source: Qian et al., ICCV 2019 (arXiv 1909.05235), section 3. The regulariser
+  is off by default, as in pytorch-metric-learning.
   """
-  norm = context.own
-  cos = ratio(-row.distances, jnp.broadcast_to(norm, row.distances.shape))
-  angle = sphereface_angle(cos, margin)
-  own = norm * (annealing * cos + angle) / (1 + annealing)
-  return _margin_softmax(row, -scale * row.distances, scale * own)
+  distances, positives, negatives = (
+    x.reshape(-1, num_centers) for x in row[:3]
+  )
+  share = jax.nn.softmax(-distances / gamma, axis=1)
+  classes = row._replace(
+    distances=jnp.sum(share * distances, axis=1),  # 1 - S_c
+    positives=positives[:, 0],
+    negatives=negatives[:, 0],
+  )
+  exists = jnp.any(row.positives > 0).astype(distances.dtype)
+  return {
+    **cosface_loss(classes, margin=margin, scale=scale),
+    "regularization": make_terms(regularization * context.shared, exists),
+  }
 
 
-def _norms(over_anchors, over_candidates, anchors, candidates) -> Context:
-  return Context(own=safe_sqrt(jnp.sum(anchors.embeddings**2, axis=1)))
+def _spread_of_centers(
+  over_anchors, over_candidates, anchors, candidates, *, num_centers=10
+) -> Context:
+  table = candidates.embeddings
+  centers = table.reshape(-1, num_centers, table.shape[1])
+  return Context(shared=sparse_centers(centers))
 
 
-def _check_integer_margin(hyper, metric, normalize, dim):
-  margin = hyper["margin"]
-  if not isinstance(margin, int) or isinstance(margin, bool) or margin < 1:
-    raise InputError(
-      f"sphereface multiplies the angle by margin, an integer of at least 1;"
-      f" got {margin!r}."
-    )
-  return hyper
+def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
+  return init_table(key, num_classes, embedding_dim, num_centers)
+
+
+# --- Manifold similarity ----------------------------------------------------
+
+
+def _meet_meta_classes(params, points: Points, references: Points | None):
+  """Anchors are the batch, candidates the proxies; labels are taken mod K."""
+  refuse_references(references)
+  table = params["weights"]
+  labels = jnp.mod(points.labels, jnp.asarray(table.shape[0]))
+  return class_table(table, points._replace(labels=labels))
+
+
+def _diffused_similarity(
+  over_anchors, over_candidates, anchors, candidates, *, alpha=0.8
+) -> Context:
+  """What a random walk brings from each item to each proxy, and how alike."""
+  items = anchors.labels.shape[0]
+  nodes = jnp.concatenate([anchors.embeddings, candidates.embeddings])
+  weight = jnp.concatenate([anchors.weight, candidates.weight])
+  similarity = jnp.exp(2 * jax.nn.relu(1 - pairwise("cosine", nodes, nodes)))
+  joined = weight[:, None] * weight[None, :] * (1 - jnp.eye(weight.shape[0]))
+  similarity = joined * similarity
+  degree = jnp.sum(similarity, axis=1)
+  some = degree > 0
+  root = jnp.where(some, jax.lax.rsqrt(jnp.where(some, degree, 1)), 0)
+  step = root[:, None] * similarity * root[None, :]
+  identity = jnp.eye(step.shape[0], dtype=step.dtype)
+  reached = (1 - alpha) * jnp.linalg.inv(identity - alpha * step)
+  alike = 1 - pairwise("cosine", reached[:items], reached[items:])
+  return Context(own=(reached[:items, items:], alike))
+
+
+def _log_one_plus_violations(
+  similarity: Float[Array, " m"], row: Row, margin: Number
+) -> Float[Array, ""]:
+  """log(1 + Σ_n e^{v_n}) over v_n = s_n - s_own + margin >= 0."""
+  own = jnp.sum(jnp.where(row.positives > 0, similarity, 0))
+  violation = similarity - own + margin
+  violated = jnp.where(violation >= 0, row.negatives, 0)
+  return _log_one_plus_sum(violation, violated)
+
+
+def manifold_loss(
+  row: Row,
+  context: Context,
+  *,
+  margin: Number = 5e-4,
+  context_weight: Number = 1.0,
+) -> Parts:
+  """Manifold similarity to K proxies: log(1 + Σ_n e^{F_n - F_own + m}).
+
+  F = (1 - α)(I - α S̄)⁻¹ over items and proxies, with S = e^{2[cos]+} off the
+  diagonal and S̄ = D^-½ S D^-½. Only violations F_n - F_own + m >= 0 count: the
+  value jumps where one starts. The part "context" is `context_weight` times the
+  same of the cosines of the rows of F. The proxy of an item is its label mod K.
+  Inverts a matrix of n + K rows, whatever the `block_size`.
+
+  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
+  ...           jnp.array(1.0), jnp.array(0))
+  >>> context = Context(own=(jnp.array([0.3, 0.3]), jnp.array([0.9, 0.5])))
+  >>> parts = manifold_loss(row, context, margin=0.0)  # log 2, none
+  >>> [round(float(part.total), 4) for part in parts.values()]
+  [0.6931, 0.0]
+
+  Source: Aziere and Todorovic, CVPR 2019, with the details of
+  pytorch-metric-learning, which draws the proxy of each item at random in each
+  call; the paper groups classes.
+  """
+  reached, alike = context.own
+  intrinsic = _log_one_plus_violations(reached, row, margin)
+  neighbourly = _log_one_plus_violations(alike, row, margin)
+  exists = jnp.any(row.positives > 0).astype(intrinsic.dtype)
+  return {
+    "intrinsic": make_terms(intrinsic, exists),
+    "context": make_terms(context_weight * neighbourly, exists),
+  }
+
+
+def _init_proxies(key, num_classes, embedding_dim, *, num_proxies=50):
+  return init_table(key, num_proxies, embedding_dim)
+
+
+def _check_manifold(hyper, metric, normalize, dim):
+  alpha = hyper["alpha"]
+  if isinstance(alpha, int | float) and not 0 < alpha < 1:
+    raise InputError(f"manifold: alpha must be in (0, 1), got {alpha}.")
+  check = check_integer("manifold", "num_proxies")
+  return check(hyper, metric, normalize, dim)
 
 
 PROXY_LOSSES: dict[str, Loss] = {
-  "cross_entropy": Loss(
-    cross_entropy_loss,
-    metric="cosine",
-    normalize="none",
+  "proxy_nca": Loss(
+    proxy_nca_loss,
+    metric="squared_l2",
+    normalize="l2",
     reduction="mean",
-    metrics=(),
-    geometry="dot",
-    arrange=_meet_classes_with_biases,
-    init=_init_table_and_biases,
-    source="the baseline of Boudiaf et al. 2020, arXiv 2003.08983",
+    metrics=SIMILARITIES,
+    static=("include_positive",),
+    arrange=meet_classes,
+    init=init_table,
+    source="Movshovitz-Attias et al., ICCV 2017, arXiv 1703.07464",
   ),
-  "norm_softmax": Loss(
-    norm_softmax_loss,
-    metric="cosine",
+  "proxy_nca_pp": Loss(
+    proxy_nca_pp_loss,
+    metric="squared_l2",
     normalize="l2",
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
-    arrange=_meet_classes,
+    arrange=meet_classes,
     init=init_table,
-    source="Zhai and Wu 2018, arXiv 1811.12649, equation 2",
+    source="Teh, DeVries, Taylor, ECCV 2020, arXiv 2004.01113",
   ),
-  "cosface": Loss(
-    cosface_loss,
+  "proxy_anchor": Loss(
+    proxy_anchor_loss,
     metric="cosine",
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    arrange=_meet_classes,
+    arrange=_classes_meet_batch,
+    class_anchors=True,
     init=init_table,
-    source="Wang et al., CVPR 2018, arXiv 1801.09414, equation 4",
+    source="Kim et al., CVPR 2020, arXiv 2003.13911, equation 4",
   ),
-  "arcface": Loss(
-    arcface_loss,
+  "soft_triple": Loss(
+    soft_triple_loss,
     metric="cosine",
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    arrange=_meet_classes,
-    init=init_table,
-    source="Deng et al., CVPR 2019, arXiv 1801.07698, equation 3",
+    static=("num_centers",),
+    arrange=meet_classes,
+    context=_spread_of_centers,
+    init=_init_centers,
+    resolve=check_integer("soft_triple", "num_centers"),
+    source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
   ),
-  "sphereface": Loss(
-    sphereface_loss,
+  "manifold": Loss(
+    manifold_loss,
     metric="cosine",
-    normalize="none",
+    normalize="l2",
     reduction="mean",
     metrics=(),
-    geometry="dot",
-    static=("margin",),
-    arrange=_meet_unit_classes,
-    context=_norms,
-    init=init_table,
-    resolve=_check_integer_margin,
-    source="Liu et al., CVPR 2017, arXiv 1704.08063, equation 6",
+    static=("num_proxies",),
+    arrange=_meet_meta_classes,
+    context=_diffused_similarity,
+    init=_init_proxies,
+    resolve=_check_manifold,
+    source="Aziere and Todorovic, CVPR 2019",
   ),
 }

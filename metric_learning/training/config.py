@@ -117,6 +117,9 @@ def with_model(
 # derives from the metric.
 _OPTIONAL = {"upper_bound": float, "weighted": bool, "similarity": str}
 
+# Losses that meet each class twice.
+_TWO_VIEWS = ("infonce", "ntxent", "instance", "vicreg", "barlow")
+
 
 def _fields(name: str, defaults: Mapping[str, Any]) -> ConfigDict:
   fields = ConfigDict({"name": name})
@@ -226,11 +229,9 @@ def validate(config: ConfigDict) -> None:
     InputError: with the field, what is wrong with it, and what would be right.
   """
   objective = objective_of(config, hyper_parameters(config))
-  if config.loss.name in ("infonce", "ntxent") and (
-    config.data.images_per_class != 2
-  ):
+  if config.loss.name in _TWO_VIEWS and config.data.images_per_class != 2:
     raise InputError(
-      f"{config.loss.name} has one positive in a row: set"
+      f"{config.loss.name} compares two views: set"
       " config.data.images_per_class=2, or use infonce_per_pair or supcon."
     )
   check_choice("optimizer", config.optimizer.name, OPTIMIZERS)

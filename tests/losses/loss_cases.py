@@ -75,15 +75,48 @@ SETTINGS = {
   "supcon": [{"temperature": 0.1}, {"temperature": 0.5}],
   "cross_entropy": [{}],
   "norm_softmax": [{"temperature": 0.05}, {"temperature": 0.5}],
+  "proxy_nca": [{"scale": 1.0}, {"scale": 3.0}],
+  "proxy_nca_pp": [{"temperature": 1 / 9}, {"temperature": 0.7}],
+  "proxy_anchor": [
+    {"alpha": 32.0, "margin": 0.1},
+    {"alpha": 4.0, "margin": 0.3},
+  ],
+  "soft_triple": [
+    {"scale": 20.0, "gamma": 0.1, "margin": 0.01, "regularization": 0.0},
+    {"scale": 5.0, "gamma": 0.4, "margin": 0.2, "regularization": 0.6},
+  ],
+  "manifold": [
+    {"alpha": 0.8, "margin": 5e-4, "context_weight": 1.0},
+    {"alpha": 0.5, "margin": 0.02, "context_weight": 2.5},
+  ],
+  "l_softmax": [
+    {"scale": 1.0, "annealing": 0.0},
+    {"scale": 3.0, "annealing": 5.0},
+  ],
   "sphereface": [
     {"scale": 1.0, "annealing": 0.0},
     {"scale": 3.0, "annealing": 5.0},
   ],
   "cosface": [{"margin": 0.35, "scale": 64.0}, {"margin": 0.1, "scale": 5.0}],
   "arcface": [{"margin": 0.5, "scale": 64.0}, {"margin": 1.2, "scale": 5.0}],
+  "arcface_subcenter": [
+    {"margin": 0.5, "scale": 64.0},
+    {"margin": 1.2, "scale": 5.0},
+  ],
+  "p2sgrad": [{}],
+  "instance": [{"gamma": 64.0}, {"gamma": 2.0}],
+  "vicreg": [
+    {"invariance": 25.0, "variance": 25.0, "covariance": 1.0},
+    {"invariance": 2.0, "variance": 7.0, "covariance": 3.0},
+  ],
+  "barlow": [{"off_diagonal": 0.005}, {"off_diagonal": 0.7}],
 }
 # What selects code and is not the default.
-STATIC = {"sphereface": {"margin": 4}}
+STATIC = {
+  "manifold": {"num_proxies": CLASSES},
+  "l_softmax": {"margin": 4},
+  "sphereface": {"margin": 4},
+}
 VARIANTS = [
   ("contrastive", None, {"half": False}),
   ("contrastive_sq_margin", None, {"half": True}),
@@ -97,18 +130,34 @@ VARIANTS = [
   ("pair_regression", "cosine", {"similarity": "cosine"}),
   ("pair_regression", "cosine", {"similarity": "exp"}),
   ("infonce", None, {"symmetric": True}),
+  ("proxy_nca", None, {"include_positive": True}),
+  ("soft_triple", None, {"num_centers": 1}),
+  ("soft_triple", None, {"num_centers": 2}),
+  ("manifold", None, {"num_proxies": 3}),
+  ("l_softmax", None, {"margin": 1}),
+  ("l_softmax", None, {"margin": 3}),
+  ("arcface_subcenter", None, {"num_centers": 1}),
   ("sphereface", None, {"margin": 1}),
   ("sphereface", None, {"margin": 3}),
 ]
 # Losses that meet each class at most twice.
-PAIRED = ("infonce", "ntxent")
+PAIRED = ("infonce", "ntxent", "instance", "vicreg", "barlow")
 # Losses that meet a class table, which takes no references and no affinity.
-CLASSIFICATION = [
-  name
-  for name in ml.LOSSES
-  if name
-  in ("cross_entropy", "norm_softmax", "sphereface", "cosface", "arcface")
-]
+CLASSIFICATION = (
+  "cross_entropy",
+  "norm_softmax",
+  "proxy_nca",
+  "proxy_nca_pp",
+  "proxy_anchor",
+  "soft_triple",
+  "manifold",
+  "l_softmax",
+  "sphereface",
+  "cosface",
+  "arcface",
+  "arcface_subcenter",
+  "p2sgrad",
+)
 
 LABELS = {
   "balanced": [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3],

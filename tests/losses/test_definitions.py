@@ -133,7 +133,8 @@ def test_reductions(loss, x64):
   for kind in ("balanced", "unbalanced"):
     x, labels = cases.batch(kind, loss)
     got = values(params, x, labels)
-    assert got["none"].shape == (cases.N,)
+    by_class = loss in loss_oracles.CLASS_ANCHORS
+    assert got["none"].shape == (cases.CLASSES if by_class else cases.N,)
     for reduction, value in got.items():
       expected = cases.oracle(
         loss, hyper, params, x, labels, reduction=reduction
@@ -289,6 +290,38 @@ DEFAULTS = {
   "supcon": ("cosine", "l2", "mean", {"temperature": 0.1}),
   "cross_entropy": (None, "none", "mean", {}),
   "norm_softmax": ("cosine", "l2", "mean", {"temperature": 0.05}),
+  "proxy_nca": (
+    "squared_l2",
+    "l2",
+    "mean",
+    {"scale": 1, "include_positive": False},
+  ),
+  "proxy_nca_pp": ("squared_l2", "l2", "mean", {"temperature": 1 / 9}),
+  "proxy_anchor": ("cosine", "l2", "mean", {"alpha": 32, "margin": 0.1}),
+  "soft_triple": (
+    "cosine",
+    "l2",
+    "mean",
+    {
+      "scale": 20,
+      "gamma": 0.1,
+      "margin": 0.01,
+      "regularization": 0,
+      "num_centers": 10,
+    },
+  ),
+  "manifold": (
+    None,
+    "l2",
+    "mean",
+    {"num_proxies": 50, "alpha": 0.8, "margin": 5e-4, "context_weight": 1},
+  ),
+  "l_softmax": (
+    None,
+    "none",
+    "mean",
+    {"margin": 4, "scale": 1, "annealing": 0},
+  ),
   "sphereface": (
     None,
     "none",
@@ -297,6 +330,21 @@ DEFAULTS = {
   ),
   "cosface": ("cosine", "l2", "mean", {"margin": 0.35, "scale": 64}),
   "arcface": ("cosine", "l2", "mean", {"margin": 0.5, "scale": 64}),
+  "arcface_subcenter": (
+    "cosine",
+    "l2",
+    "mean",
+    {"margin": 0.5, "scale": 64, "num_centers": 3},
+  ),
+  "p2sgrad": ("cosine", "l2", "mean", {}),
+  "instance": ("cosine", "l2", "mean", {"gamma": 64}),
+  "vicreg": (
+    None,
+    "none",
+    "mean",
+    {"invariance": 25, "variance": 25, "covariance": 1},
+  ),
+  "barlow": (None, "none", "mean", {"off_diagonal": 0.005}),
 }
 
 
@@ -308,15 +356,34 @@ def test_defaults_are_those_of_the_source(loss):
   assert {name: hyper[name] for name in numbers} == numbers
 
 
+OWN_GEOMETRY = (
+  "cross_entropy",
+  "manifold",
+  "l_softmax",
+  "sphereface",
+  "vicreg",
+  "barlow",
+)
+COSINE_ONLY = (
+  "intra_pair_variance",
+  "tcm",
+  "proxy_anchor",
+  "soft_triple",
+  "cosface",
+  "arcface",
+  "arcface_subcenter",
+  "p2sgrad",
+  "instance",
+)
 ANY = set(ml.METRICS) - {"dot"}
 
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_allowed_metrics(loss):
   allowed = set(ml.LOSSES[loss].metrics)
-  if loss in ("cross_entropy", "sphereface"):
+  if loss in OWN_GEOMETRY:
     assert allowed == set()
-  elif loss in ("cosface", "arcface", "intra_pair_variance", "tcm"):
+  elif loss in COSINE_ONLY:
     assert allowed == {"cosine"}
   elif loss == "snr_contrastive":
     assert allowed == {"snr"}
@@ -382,6 +449,9 @@ def test_initial_parameters():
   np.testing.assert_allclose(np.exp(single["log_scale"]), 3, rtol=1e-6)
   assert init("nce", log_partition=2.0)["loss"] == {"log_partition": 2.0}
   for loss in cases.CLASSIFICATION:
-    assert init(loss)["loss"]["weights"].shape == (3, 2)
+    shape = init(loss)["loss"]["weights"].shape
+    centers = ml.LOSSES[loss].hyper.get("num_centers")
+    classes = ml.LOSSES[loss].hyper.get("num_proxies", 3)
+    assert shape == ((classes, centers, 2) if centers else (classes, 2))
   biases = init("cross_entropy")["loss"]["biases"]
   np.testing.assert_array_equal(biases, np.zeros(3))

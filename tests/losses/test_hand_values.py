@@ -92,6 +92,40 @@ def test_collapsed_views(classes):
   assert evaluate("infonce", x, labels) == near(log(classes))
   assert evaluate("infonce", x, labels, symmetric=True) == near(log(classes))
   assert evaluate("ntxent", x, labels) == near(log(2 * classes - 1))
+  assert evaluate("instance", x, labels) == near(log(classes))
+  assert evaluate("vicreg", x, labels) == near(24.75)
+  assert evaluate("barlow", x, labels) == near(2)  # the dimension
+
+
+@pytest.mark.parametrize("as_references", [False, True])
+def test_views_by_hand(as_references):
+  """z = z' = identity: variance ½ and covariance -½, correlation ±1."""
+  if as_references:
+    evaluate_views = lambda loss: quick_jit(cases.value_of(loss))(
+      {}, {}, np.eye(2), np.arange(2), references=np.eye(2)[::-1],
+      reference_labels=np.array([1, 0]),
+    )  # fmt: skip
+  else:
+    x, labels = np.tile(np.eye(2), (2, 1)), [0, 1, 0, 1]
+    evaluate_views = lambda loss: evaluate(loss, x, labels)
+  assert float(evaluate_views("vicreg")) == near(7.820563)
+  assert float(evaluate_views("barlow")) == near(2 * 0.005)
+
+
+def test_vicreg_pulls_views_together():
+  # Two items at 0 and 1, their views 1 farther: a mean square of 1. In each
+  # view the variance is ½.
+  x, labels = [[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [2.0, 0.0]], [0, 1, 0, 1]
+  only = {"variance": 0.0, "covariance": 0.0}
+  assert evaluate("vicreg", x, labels, invariance=3.0, **only) == near(1.5)
+  floor = (1 - sqrt(0.5 + 1e-4) + 1 - sqrt(1e-4)) / 2
+  weights = {"invariance": 0.0, "variance": 2.0, "covariance": 9.0}
+  assert evaluate("vicreg", x, labels, **weights) == near(2 * floor)
+
+
+def test_views_of_one_pair_say_nothing():
+  for loss in ("vicreg", "barlow"):
+    assert evaluate(loss, [[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 0
 
 
 def test_noise_contrastive_estimation_at_the_truth():
@@ -230,15 +264,23 @@ def one_item(cosines, length=1.0, table_length=1.0):
   [
     ("cross_entropy", 0.3, {}, log(10)),
     ("norm_softmax", 0.3, {"temperature": 0.05}, log(10)),
+    ("proxy_nca", 0.3, {"scale": 1.0}, log(9)),
+    ("proxy_nca", 0.3, {"include_positive": True}, log(10)),
+    ("proxy_nca_pp", 0.3, {}, log(10)),
+    ("soft_triple", 0.3, {"num_centers": 2}, 2.484292),
+    ("p2sgrad", 0.0, {}, 0.1),
     ("cosface", 0.3, {"margin": 0.35, "scale": 64.0}, 24.597225),
     ("arcface", 0.0, {"margin": 0.5, "scale": 64.0}, 32.880459),
     ("arcface", 1.0, {"margin": 0.5, "scale": 64.0}, 10.031985),
+    ("arcface_subcenter", 0.0, {"num_centers": 2}, 32.880459),
   ],
 )
 def test_ten_classes_at_one_cosine(loss, cosine, options, expected):
   x, labels, params = one_item([cosine] * 10)
   if loss == "cross_entropy":
     params["biases"] = np.zeros(10)
+  if "num_centers" in options:
+    params["weights"] = np.stack([params["weights"]] * 2, axis=1)
   value = evaluate(loss, x, labels, {"loss": params}, **options)
   assert value == near(expected)
 
@@ -251,12 +293,76 @@ def test_ten_classes_at_one_cosine(loss, cosine, options, expected):
     ("cosface", 2.0, {"margin": 0.35, "scale": 64.0}, near(0.0399533, 7)),
     ("arcface", 2.0, {"margin": 0.5, "scale": 64.0}, near(3.673142)),
     ("sphereface", 2.0, {"margin": 4}, near(3.193003)),
+    ("proxy_nca", 2.0, {"scale": 1.0}, near(-0.362512)),
+    ("proxy_nca", 2.0, {"include_positive": True}, near(0.528229)),
+    ("proxy_nca_pp", 2.0, {"temperature": 1 / 9}, near(0.000749677, 9)),
+    ("proxy_anchor", 2.0, {"alpha": 32.0, "margin": 0.1}, near(3.431072)),
+    ("p2sgrad", 2.0, {}, near(0.07)),
   ],
 )
 def test_three_classes(loss, length, options, expected, table_length):
   x, labels, params = one_item([0.6, 0.2, -0.1], length, table_length)
   value = evaluate(loss, x, labels, {"loss": params}, **options)
   assert value == expected
+
+
+@pytest.mark.parametrize("table_length", [1.0, 3.0])
+def test_l_softmax_normalises_nothing(table_length):
+  x, labels, params = one_item([0.6, 0.2, -0.1], 2.0, table_length)
+  value = evaluate("l_softmax", x, labels, {"loss": params})
+  length, psi = 2 * table_length, 8 * 0.6**4 - 8 * 0.6**2 + 1  # cos 4θ
+  psi = -psi - 2  # θ in [π/4, π/2]: k = 1
+  logits = length * np.array([psi, 0.2, -0.1])
+  assert value == near(log(np.sum(exp(logits - logits[0]))))
+  if table_length == 1:
+    assert value == near(3.193003)
+
+
+def test_proxy_anchor_has_divisors_of_its_own():
+  # Two items of class 0 among four classes, all cosines 0: the positive part
+  # is a mean over one class, the negative part over four.
+  x = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+  params = {"weights": np.tile([0, 0, 1.0], (4, 1))}
+  numbers = {"alpha": 2.0, "margin": 0.1}
+  value = evaluate("proxy_anchor", x, [0, 0], {"loss": params}, **numbers)
+  one = log1p(2 * exp(0.2))
+  assert value == near(one + 3 / 4 * one)
+
+
+def test_soft_triple_by_hand():
+  # Class 0 at cosines 1 and 0, class 1 at 0 and 0; centres 90° apart.
+  params = {"weights": np.eye(4)[[[0, 1], [2, 3]]]}
+  numbers = {"scale": 2.0, "gamma": 1.0, "margin": 0.1, "regularization": 0.0}
+  x, options = [[5.0, 0, 0, 0]], {"num_centers": 2}
+  value = evaluate(
+    "soft_triple", x, [0], {"loss": params}, **numbers, **options
+  )
+  own = e / (e + 1) - 0.1
+  assert value == near(log1p(exp(-2 * own)))
+  numbers["regularization"] = 0.5
+  more = evaluate("soft_triple", x, [0], {"loss": params}, **numbers, **options)
+  assert more - value == near(0.5 * sqrt(2) / 2)
+
+
+def test_the_nearest_sub_centre_counts():
+  params = {"weights": np.eye(4)[[[0, 1], [2, 3]]]}
+  x = np.array([[3.0, 4.0, 0, 0]]) / 5
+  numbers = {"margin": 0.0, "scale": 2.0, "num_centers": 2}
+  value = evaluate("arcface_subcenter", x, [0], {"loss": params}, **numbers)
+  assert value == near(log1p(exp(-2 * 0.8)))
+
+
+def test_equal_sub_centres_can_part():
+  """The first of equal centres has the whole gradient, the second none."""
+  params = {"loss": {"weights": jnp.eye(4)[jnp.array([[0, 0], [2, 3]])]}}
+  x = jnp.array([[3.0, 4.0, 0, 0]])
+  value = cases.value_of("arcface_subcenter", num_centers=2)
+  slope = quick_jit(
+    jax.grad(lambda params: value({}, params, x, jnp.array([0])))
+  )
+  first, second = slope(params)["loss"]["weights"][0]
+  assert jnp.any(first != 0)
+  assert not jnp.any(second != 0)
 
 
 def test_cross_entropy_by_hand():
@@ -429,6 +535,9 @@ def test_wrong_labels_raise_the_loss_of_separated_classes(loss):
   params = cases.params(loss)
   if loss in cases.CLASSIFICATION:
     learned = {"weights": table.astype(float), "biases": np.zeros(4)}
+    centers = ml.LOSSES[loss].hyper.get("num_centers")
+    if centers:
+      learned["weights"] = np.stack([learned["weights"]] * centers, axis=1)
     params = {"loss": {name: learned[name] for name in params["loss"]}}
   options = {"upper_bound": 4.0} if loss == "contrastive_2005" else {}
   low, high = (evaluate(loss, x, c, params, **options) for c in (right, wrong))

@@ -10,7 +10,7 @@ from tests.tiny import tiny_config
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_every_loss_has_a_valid_default_config(loss):
   fields = {"loss.name": loss}
-  if loss in ("infonce", "ntxent"):
+  if loss in ("infonce", "ntxent", "instance", "vicreg", "barlow"):
     fields["data.images_per_class"] = 2
   if loss == "contrastive_2005":
     fields["normalize"] = "l2"
@@ -36,6 +36,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"margin_unit": "metre"}, r"Known: absolute, initial_mean"),
     ({"model.name": "conv5"}, r"did you mean 'conv"),
     ({"loss.name": "infonce"}, r"images_per_class=2"),
+    ({"loss.name": "vicreg"}, r"images_per_class=2"),
   ],
 )
 def test_bad_fields_are_refused_with_the_mend(overrides, message):

@@ -1,0 +1,216 @@
+"""Losses of two views: the batch and the references, or two items of a class.
+
+A label names the pair: it stands once in either view, or twice in the batch. A
+label that stands more often is an error outside jit; inside, its first item in
+each view counts. Items without a partner are no part of the loss.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from metric_learning.distances import safe_sqrt
+from metric_learning.losses.arrangements import two_views
+from metric_learning.losses.base import Context, Loss
+from metric_learning.losses.listwise import softmax_terms
+from metric_learning.rows import Parts, Points, Row, make_terms
+
+Number = float | Array
+
+
+def _first_meets_second(params, points: Points, references: Points | None):
+  return two_views(params, points, references)
+
+
+def instance_loss(row: Row, *, gamma: Number = 64.0) -> Parts:
+  """Instance loss: cross-entropy of γ·s_ij, the class is the other view of i.
+
+  Candidates are the other view only: `infonce` with γ = 1/τ.
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> instance_loss(row)["softmax"].total  # log 2
+  Array(0.6931472, dtype=float32)
+
+  Source: Zheng et al. 2020 (arXiv 1711.05535). pytorch-metric-learning reads
+  class labels as places in the batch and compares each item with itself too.
+  """
+  logits = -gamma * row.distances
+  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+
+
+# --- Statistics of the batch ------------------------------------------------
+
+
+class _Pairs(NamedTuple):
+  """Both views of each anchor, which anchors have both, and how many do."""
+
+  first: Float[Array, "n d"]
+  second: Float[Array, "n d"]
+  weight: Float[Array, " n"]
+  number: Float[Array, ""]
+
+
+def _partner(row: Row):
+  positive = row.positives > 0
+  return jnp.argmax(positive), jnp.any(positive).astype(row.distances.dtype)
+
+
+def _pairs(over_anchors, anchors: Points, candidates: Points) -> _Pairs:
+  """Each anchor with its positive, where there are two such pairs or more."""
+  index, weight = over_anchors(_partner)
+  # One pair alone has no variance.
+  weight = jnp.where(jnp.sum(weight) > 1, weight, 0)
+  first, second = anchors.embeddings, candidates.embeddings[index]
+  # Sums over no pairs are 0, and so is what the count divides.
+  return _Pairs(first, second, weight, jnp.maximum(jnp.sum(weight), 2))
+
+
+def _centered(view: Float[Array, "n d"], pairs: _Pairs) -> Float[Array, "n d"]:
+  """The view minus its mean; zeros outside the pairs."""
+  weight = pairs.weight[:, None]
+  return weight * (view - jnp.sum(weight * view, axis=0) / pairs.number)
+
+
+def _product(x, y):
+  return jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST)
+
+
+def _off_diagonal(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
+  """Σ_{j≠k} m_jk²"""
+  return jnp.sum(
+    jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0, matrix) ** 2
+  )
+
+
+def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
+  pairs = _pairs(over_anchors, anchors, candidates)
+
+  def spread(view):
+    view = _centered(view, pairs)
+    covariance = _product(view, view) / (pairs.number - 1)
+    deviation = jnp.sqrt(jnp.diagonal(covariance) + 1e-4)
+    floor = jnp.mean(jax.nn.relu(1 - deviation))
+    return floor, _off_diagonal(covariance) / view.shape[1]
+
+  (floor, correlated), (second_floor, second_correlated) = map(
+    spread, (pairs.first, pairs.second)
+  )
+  apart = jnp.mean((pairs.first - pairs.second) ** 2, axis=1)
+  return Context(
+    own=(apart, pairs.weight),
+    shared=((floor + second_floor) / 2, correlated + second_correlated),
+  )
+
+
+def vicreg_loss(
+  row: Row,
+  context: Context,
+  *,
+  invariance: Number = 25.0,
+  variance: Number = 25.0,
+  covariance: Number = 1.0,
+) -> Parts:
+  """VICReg: λ·mean (z - z')² + μ·½(v(z) + v(z')) + ν·(c(z) + c(z')).
+
+  v = mean_j [1 - √(var_j + 1e-4)]+, c = Σ_{j≠k} cov_jk² / d, both over the
+  pairs of the batch (with n - 1), of which there must be two. Three parts.
+  Embeddings are not normalised.
+
+  >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
+  ...           jnp.array(0))
+  >>> context = Context(own=(jnp.array(0.1), jnp.array(1.0)),
+  ...                   shared=(jnp.array(0.2), jnp.array(0.5)))
+  >>> parts = vicreg_loss(row, context)  # 25 · .1, 25 · .2, .5
+  >>> [round(float(part.total), 4) for part in parts.values()]
+  [2.5, 5.0, 0.5]
+
+  Source: Bardes, Ponce, LeCun, ICLR 2022 (arXiv 2105.04906), equation 6. The
+  mean over dimensions of (z - z')² and the ½ are those of the authors' code.
+  """
+  (apart, weight), (floor, correlated) = context.own, context.shared
+  return {
+    "invariance": make_terms(invariance * apart, weight),
+    "variance": make_terms(variance * floor, weight),
+    "covariance": make_terms(covariance * correlated, weight),
+  }
+
+
+# Added to a standard deviation: a dimension that is constant correlates 0.
+_DEVIATION_FLOOR = 1e-6
+
+
+def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
+  pairs = _pairs(over_anchors, anchors, candidates)
+
+  def standardized(view):
+    view = _centered(view, pairs)
+    deviation = safe_sqrt(jnp.sum(view**2, axis=0) / pairs.number)
+    return view / (deviation + _DEVIATION_FLOOR)
+
+  first, second = standardized(pairs.first), standardized(pairs.second)
+  correlation = _product(first, second) / pairs.number
+  diagonal = jnp.sum((1 - jnp.diagonal(correlation)) ** 2)
+  return Context(
+    own=pairs.weight, shared=(diagonal, _off_diagonal(correlation))
+  )
+
+
+def barlow_loss(
+  row: Row, context: Context, *, off_diagonal: Number = 0.005
+) -> Parts:
+  """Barlow Twins: Σ_j (1 - C_jj)² + λ Σ_{j≠k} C_jk².
+
+  C is the correlation of each dimension of one view with each of the other,
+  over the pairs of the batch, of which there must be two. Two parts.
+
+  >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
+  ...           jnp.array(0))
+  >>> context = Context(own=jnp.array(1.0), shared=jnp.array([3.0, 2.0]))
+  >>> parts = barlow_loss(row, context, off_diagonal=0.5)  # 3, ½ · 2
+  >>> [float(part.total) for part in parts.values()]
+  [3.0, 1.0]
+
+  Source: Zbontar et al., ICML 2021 (arXiv 2103.03230), equations 1 and 2, with
+  1e-6 added to each standard deviation.
+  """
+  diagonal, others = context.shared
+  return {
+    "diagonal": make_terms(diagonal, context.own),
+    "off_diagonal": make_terms(off_diagonal * others, context.own),
+  }
+
+
+VIEW_LOSSES: dict[str, Loss] = {
+  "instance": Loss(
+    instance_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    arrange=_first_meets_second,
+    source="Zheng et al. 2020, arXiv 1711.05535",
+  ),
+  "vicreg": Loss(
+    vicreg_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=(),
+    arrange=_first_meets_second,
+    context=_vicreg_statistics,
+    source="Bardes, Ponce, LeCun, ICLR 2022, arXiv 2105.04906, equation 6",
+  ),
+  "barlow": Loss(
+    barlow_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=(),
+    arrange=_first_meets_second,
+    context=_cross_correlation,
+    source="Zbontar et al., ICML 2021, arXiv 2103.03230, equation 1",
+  ),
+}
