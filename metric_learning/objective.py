@@ -30,13 +30,14 @@ from metric_learning.rows import (
 )
 
 # The sign that a hyper-parameter of this name must have, in every loss.
-_POSITIVE = ("temperature", "scale", "upper_bound", "floor")
+_POSITIVE = ("temperature", "scale", "upper_bound", "floor", "gamma")
 _NOT_NEGATIVE = (
   "margin",
   "positive_margin",
   "negative_margin",
   "regularization",
   "annealing",
+  "concentration",
 )
 
 # Numbers in one block of rows that stay in a CPU's cache, and numbers of a

@@ -77,6 +77,11 @@ def add_terms(a: Terms, b: Terms) -> Terms:
   return jax.tree.map(jnp.add, a, b)
 
 
+def exists(weights: Float[Array, "*m"]) -> Float[Array, ""]:
+  """1 where any weight is positive, else 0: whether there is a term."""
+  return jnp.any(weights > 0).astype(weights.dtype)
+
+
 def weighted_logsumexp(
   values: Float[Array, " m"], weights: Float[Array, " m"]
 ) -> Float[Array, ""]:

@@ -14,7 +14,7 @@ from metric_learning.distances import l2_normalize, safe_sqrt
 from metric_learning.errors import InputError
 from metric_learning.losses.arrangements import class_table
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
-from metric_learning.losses.listwise import softmax_terms
+from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import Parts, Points, Row, ratio
 
 Number = float | Array
