@@ -124,8 +124,8 @@ def lifted_generalized_loss(
   >>> lifted_generalized_loss(row)["anchor"].total  # 1 + (1 - 1.5)
   Array(0.5, dtype=float32)
 
-  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), L_LG; a mean over anchors,
-  where the paper sums, and the positive margin is an addition.
+  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), L_LG; a mean over
+  anchors, where the paper sums, and the positive margin is an addition.
   """
   pull = weighted_logsumexp(row.distances - positive_margin, row.positives)
   push = weighted_logsumexp(negative_margin - row.distances, row.negatives)

@@ -116,8 +116,9 @@ def ranked_list_loss(
   >>> terms.total  # ½(1 - .75) + ½(1.25 - 1)
   Array(0.25, dtype=float32)
 
-  Source: Wang et al., CVPR 2019 (arXiv 1903.03238). A negative at distance 0 counts, and the weights
-  have no gradient: both unlike pytorch-metric-learning.
+  Source: Wang et al., CVPR 2019 (arXiv 1903.03238). A negative at
+  distance 0 counts, and the weights have no gradient: both unlike
+  pytorch-metric-learning.
   """
   if boundary is None:
     boundary = 1 + margin / 2
