@@ -3,112 +3,23 @@
 Margins are in units of the distance: of D² under `squared_l2`.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from metric_learning.losses.base import DISTANCES, Loss
+from metric_learning.losses.over_positives import over_positives
 from metric_learning.rows import Row, Terms, make_terms
 
 Number = float | Array
 
 
-def _hinge_and_slopes(distances, positives, negatives, margin, low, high):
-  """One pass over the positives of a row: its Terms and their derivatives.
-
-  Each step meets one positive with all negatives, so a row of m candidates
-  needs O(m) memory. The derivative of a sum of hinges by a distance is a
-  weighted count of violations.
-  """
-  index = jnp.arange(distances.shape[0])
-  dtype = distances.dtype
-
-  def following(p):
-    """The first positive after p, or m."""
-    later = (index > p) & (positives > 0)
-    return jnp.where(jnp.any(later), jnp.argmax(later), index.shape[0])
-
-  def step(carry):
-    p, terms, slopes, margin_slope = carry
-    gap = distances - distances[p]
-    weight = jnp.where((low < gap) & (gap < high), positives[p] * negatives, 0)
-    violation = jax.nn.relu(margin - gap)
-    counted = jnp.where(violation > 0, weight, 0)
-    violated = jnp.sum(counted)
-    # A sum over hinges is the sum over its active terms. Selected, because a
-    # violation of weight 0 may be infinite.
-    total = jnp.sum(jnp.where(weight > 0, weight * violation, 0))
-    update = Terms(total, jnp.sum(weight), total, violated)
-    terms = jax.tree.map(jnp.add, terms, update)
-    slopes += jnp.where(index == p, violated, 0) - counted
-    return following(p), terms, slopes, margin_slope + violated
-
-  zero = jnp.zeros((), dtype)
-  start = (
-    following(-1),
-    Terms(zero, zero, zero, zero),
-    jnp.zeros_like(distances),
-    zero,
-  )
-  unfinished = lambda carry: carry[0] < index.shape[0]
-  _, terms, slopes, margin_slope = jax.lax.while_loop(unfinished, step, start)
-  return terms, (slopes, margin_slope)
-
-
-# Every traced number is an argument of its own: one that were closed over
-# would fail under `vmap` of `lax.map`.
-@jax.custom_vjp
-def triplet_hinge(
-  distances: Float[Array, " m"],
-  positives: Float[Array, " m"],
-  negatives: Float[Array, " m"],
-  margin: Float[Array, ""],
-  low: Float[Array, ""],
-  high: Float[Array, ""],
-) -> Terms:
-  """Σ over p, n of [D_p - D_n + α]+ where low < D_n - D_p < high, as Terms.
-
-  A triplet weighs w_p · w_n. Distances and margin have cotangents; weights and
-  the window are constants. O(m) memory, reverse mode only.
-  """
-  return _hinge_and_slopes(distances, positives, negatives, margin, low, high)[
-    0
-  ]
-
-
-def _forward(*args):
-  return _hinge_and_slopes(*args)
-
-
-def _backward(slopes, bar):
-  by_distance, by_margin = slopes
-  scale = bar.total + bar.active_total
-  weights, window = jnp.zeros_like(by_distance), jnp.zeros_like(by_margin)
-  return (
-    scale * by_distance,
-    weights,
-    weights,
-    scale * by_margin,
-    window,
-    window,
-  )
-
-
-triplet_hinge.defvjp(_forward, _backward)
-
-
-def _hinge(row: Row, margin: Number, low: Number, high: Number) -> Terms:
-  as_number = functools.partial(jnp.asarray, dtype=row.distances.dtype)
-  return triplet_hinge(
-    row.distances,
-    row.positives,
-    row.negatives,
-    as_number(margin),
-    as_number(low),
-    as_number(high),
-  )
+@over_positives
+def _hinge(own, row, margin, low, high):
+  """[D_p - D_n + α]+ over the n with low < D_n - D_p < high."""
+  gap = row.distances - own
+  chosen = jnp.where((low < gap) & (gap < high), row.negatives, 0)
+  return make_terms(jax.nn.relu(margin - gap), chosen)
 
 
 def triplet_loss(row: Row, *, margin: Number = 0.2) -> dict[str, Terms]:
