@@ -4,12 +4,14 @@ from metric_learning.losses.base import Context, Loss
 from metric_learning.losses.listwise import LISTWISE_LOSSES, nce_from_logits
 from metric_learning.losses.pairs import PAIR_LAWS, PAIR_LOSSES, pair_loss
 from metric_learning.losses.proxies import PROXY_LOSSES
+from metric_learning.losses.ranking import RANKING_LOSSES
 from metric_learning.losses.triplets import TRIPLET_LOSSES
 
 LOSSES: dict[str, Loss] = {
   **PAIR_LOSSES,
   **TRIPLET_LOSSES,
   **LISTWISE_LOSSES,
+  **RANKING_LOSSES,
   **PROXY_LOSSES,
 }
 

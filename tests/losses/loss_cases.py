@@ -35,13 +35,71 @@ SETTINGS = {
     {"margin": 1.0, "positive_margin": 0.0},
     {"margin": 2.5, "positive_margin": 0.3},
   ],
+  "lifted_generalized": [
+    {"positive_margin": 0.0, "negative_margin": 1.0},
+    {"positive_margin": 0.3, "negative_margin": 1.7},
+  ],
+  "tuplet_margin": [
+    {"margin": 0.1, "scale": 64.0},
+    {"margin": 0.4, "scale": 5.0},
+  ],
   "npair": [{"regularization": 0.002}, {"regularization": 0.5}],
   "nca": [{"scale": 1.0}, {"scale": 3.0}],
+  "soft_nn": [{"temperature": 1.0}, {"temperature": 0.3}],
   "nce": [{"temperature": 1.0}, {"temperature": 0.3}],
   "infonce": [{"temperature": 0.07}, {"temperature": 0.5}],
   "ntxent": [{"temperature": 0.5}, {"temperature": 0.1}],
   "infonce_per_pair": [{"temperature": 0.07}, {"temperature": 0.5}],
+  "infonce_all": [{"temperature": 0.07}, {"temperature": 0.5}],
   "supcon": [{"temperature": 0.1}, {"temperature": 0.5}],
+  "dcl": [{"temperature": 0.1}, {"temperature": 0.5}],
+  "debiased": [
+    {"temperature": 0.5, "positive_prior": 0.1, "upper_bound": 2.0},
+    {"temperature": 0.7, "positive_prior": 0.4, "upper_bound": 1.0},
+  ],
+  "hard_negative": [
+    {
+      "temperature": 0.5,
+      "positive_prior": 0.1,
+      "upper_bound": 2.0,
+      "concentration": 1.0,
+    },
+    {
+      "temperature": 0.7,
+      "positive_prior": 0.4,
+      "upper_bound": 1.0,
+      "concentration": 0.3,
+    },
+  ],
+  "multi_similarity": [
+    {"alpha": 2.0, "beta": 50.0, "base": 0.5},
+    {"alpha": 3.0, "beta": 7.0, "base": 0.2},
+  ],
+  "circle": [{"margin": 0.4, "gamma": 80.0}, {"margin": 0.2, "gamma": 7.0}],
+  "ranked_list": [
+    {
+      "margin": 0.4,
+      "boundary": 1.2,
+      "positive_temperature": 0.0,
+      "negative_temperature": 10.0,
+      "balance": 0.5,
+    },
+    {
+      "margin": 0.7,
+      "boundary": 1.5,
+      "positive_temperature": 2.0,
+      "negative_temperature": 3.0,
+      "balance": 0.3,
+    },
+  ],
+  "siglip": [{}],
+  "histogram": [{}],
+  "fastap": [{}],
+  "smooth_ap": [{"temperature": 0.01}, {"temperature": 0.3}],
+  "pnp": [
+    {"temperature": 0.01, "alpha": 1.0, "b": 2.0},
+    {"temperature": 0.3, "alpha": 0.5, "b": 3.0},
+  ],
   "cross_entropy": [{}],
   "norm_softmax": [{"temperature": 0.05}, {"temperature": 0.5}],
   "sphereface": [
@@ -52,7 +110,12 @@ SETTINGS = {
   "arcface": [{"margin": 0.5, "scale": 64.0}, {"margin": 1.2, "scale": 5.0}],
 }
 # What selects code and is not the default.
-STATIC = {"sphereface": {"margin": 4}}
+STATIC = {
+  "sphereface": {"margin": 4},
+  # For every metric, without an edge of a bin at distance 0.
+  "histogram": {"value_range": (-1.1, 4.0)},
+  "fastap": {"value_range": (-1.1, 4.0)},
+}
 VARIANTS = [
   ("contrastive", None, {"half": False}),
   ("contrastive_sq_margin", None, {"half": True}),
@@ -60,7 +123,15 @@ VARIANTS = [
   ("pair_bce", "l1", {"weighted": False}),
   ("pair_regression", "cosine", {"similarity": "cosine"}),
   ("pair_regression", "cosine", {"similarity": "exp"}),
+  ("nca", None, {"expected": True}),
   ("infonce", None, {"symmetric": True}),
+  ("histogram", None, {"num_bins": 7}),
+  ("fastap", None, {"num_bins": 23}),
+  ("pnp", None, {"variant": "Ds"}),
+  ("pnp", None, {"variant": "Dq"}),
+  ("pnp", None, {"variant": "Iu"}),
+  ("pnp", None, {"variant": "Ib"}),
+  ("pnp", None, {"include_self": True}),
   ("sphereface", None, {"margin": 1}),
   ("sphereface", None, {"margin": 3}),
 ]
