@@ -253,10 +253,9 @@ def test_histogram_of_a_batch_is_one_value():
 
 
 def test_largest_distance_of_a_histogram_falls_into_the_last_bin():
-  # Opposite points of one class, equal points of two: nothing is right.
   x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
   value = evaluate("histogram", x, [0, 0, 1, 1], value_range=None)
-  # Half of the negatives are at 0, half at 2, as all positives.
+  # Positives are opposite, at 2; negatives are at 0 or 2: none is farther.
   assert value == near(1.0)
 
 
