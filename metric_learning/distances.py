@@ -6,7 +6,6 @@ are. Normalisation is a separate choice (`NORMALIZATIONS`).
 """
 
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.errors import InputError, check_choice
+from metric_learning.errors import InputError
+from metric_learning.signatures import Named, keywords, split_named
 
 # Features, or rows, that one pass over a tile accumulates (measured: 8 is
 # slower, 32 gains nothing).
@@ -524,7 +524,7 @@ METRICS: dict[str, Metric] = {
 LEARNED = {"mahalanobis": "l2", "squared_mahalanobis": "squared_l2"}
 
 # A metric by its name, or with its options: ("lp", {"p": 3}).
-MetricName = str | tuple[str, dict[str, Any]]
+MetricName = Named
 
 
 def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
@@ -536,23 +536,9 @@ def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
   >>> split_metric("l1"), split_metric(("lp", {"p": 3}))
   (('l1', {}), ('lp', {'p': 3}))
   """
-  name, options = (metric, {}) if isinstance(metric, str) else metric
-  check_choice("metric", name, METRICS)
-  known = {
-    key: parameter.default
-    for key, parameter in inspect.signature(
-      METRICS[name].matrix
-    ).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-  }
-  for key in options:
-    check_choice(f"option of {name}", key, known)
-  for key, default in known.items():
-    if default is inspect.Parameter.empty and key not in options:
-      raise InputError(
-        f"the metric {name!r} needs its {key}: ({name!r}, {{{key!r}: …}})."
-      )
-  return name, dict(options)
+  return split_named(
+    "metric", metric, METRICS, lambda name: keywords(METRICS[name].matrix)
+  )
 
 
 def pairwise(

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.rows import Context, Row, each_positive
+from metric_learning.signatures import keywords
 
 Number = float | Array
 
@@ -274,9 +275,7 @@ def _keys(over_anchors, over_candidates, anchors, candidates, key) -> Context:
   if key is None:
     raise InputError("this miner draws: call the objective with key=…")
   n, dim = anchors.labels.shape[0], candidates.embeddings.shape[1]
-  return Context(
-    own=jax.random.key_data(jax.random.split(key, n)), shared=dim
-  )
+  return Context(own=jax.random.key_data(jax.random.split(key, n)), shared=dim)
 
 
 def distance_weighted(
@@ -322,9 +321,10 @@ def _between(
   return Context(shared=over_candidates(lambda row: row.distances))
 
 
-def angular(
-  row: Row, context: Context, *, angle: Number = math.radians(20)
-) -> Row:
+_ANGLE = math.radians(20)
+
+
+def angular(row: Row, context: Context, *, angle: Number = _ANGLE) -> Row:
   """Triplets with atan(D_ap / 2|x_n - (x_a + x_p)/2|) > angle, in radians.
 
   By Apollonius |x_n - mid|² = D_an²/2 + D_pn²/2 - D_ap²/4, with L2 distances.
@@ -503,9 +503,7 @@ def uniform_histogram(
   for side, weights in enumerate((row.positives, row.negatives)):
     limits, places = context.shared[side]
     exists = weights > 0
-    bins = jnp.where(
-      exists, _bins(row.distances, limits, num_bins), num_bins
-    )
+    bins = jnp.where(exists, _bins(row.distances, limits, num_bins), num_bins)
     # The place of a pair in its bin: after those of earlier anchors, in the
     # order of the candidates.
     order = jnp.argsort(bins, stable=True)

@@ -2,11 +2,14 @@
 
 import dataclasses
 import functools
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import (
@@ -18,18 +21,26 @@ from metric_learning.distances import (
   widen,
 )
 from metric_learning.errors import InputError, check_choice
-from metric_learning.losses import LOSSES, Context, Loss
+from metric_learning.losses import LOSSES, Loss
 from metric_learning.losses.base import batch
 from metric_learning.mining import MINERS
+from metric_learning.relations import RELATIONS
 from metric_learning.rows import (
   REDUCTIONS,
+  Context,
+  Parts,
   Points,
   Row,
+  Terms,
   make_terms,
+  only_between,
   over_rows,
   ratio,
   reduce_terms,
 )
+from metric_learning.signatures import Named, call_with, keywords, split_named
+
+_REDUCTION_OPTIONS = ("low", "high", "class_weights", "count_empty")
 
 # The sign that a hyper-parameter of this name must have, in every loss.
 _POSITIVE = ("temperature", "scale", "gamma", "upper_bound", "floor")
@@ -39,6 +50,7 @@ _NOT_NEGATIVE = (
   "negative_margin",
   "regularization",
   "annealing",
+  "concentration",
 )
 
 # Numbers in one block of rows that stay in a CPU's cache, and numbers of a
@@ -59,8 +71,8 @@ class Aux(NamedTuple):
 class Objective:
   """A loss under a metric: `init(key) -> params`, a call gives `(value, aux)`.
 
-  Made by `make_objective`. Names are static; every number among the
-  hyper-parameters may be traced.
+  Made by `make_objective`. Names and options are static; every number among
+  the hyper-parameters may be traced.
   """
 
   loss: str
@@ -68,9 +80,13 @@ class Objective:
   normalize: str
   reduction: str
   miner: str
+  relation: str
   block_size: int | str | None
   hyper: Mapping[str, Any]
-  metric_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  metric_options: Mapping[str, Any]
+  reduction_options: Mapping[str, Any]
+  miner_options: Mapping[str, Any]
+  relation_options: Mapping[str, Any]
 
   @property
   def entry(self) -> Loss:
@@ -120,6 +136,20 @@ class Objective:
       params["metric"] = {"factor": jnp.eye(embedding_dim)}
     return params
 
+  def init_state(
+    self, *, num_classes: int | None = None, embedding_dim: int | None = None
+  ) -> dict[str, Any]:
+    """What is kept from batch to batch, before the first; `{}` for most.
+
+    Raises:
+      InputError: if it needs `num_classes` or `embedding_dim`.
+    """
+    entry = self.entry
+    if entry.state is None:
+      return {}
+    hyper = self._resolved(embedding_dim or 1)
+    return dict(entry.call(entry.state, hyper, num_classes, embedding_dim))
+
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
@@ -134,10 +164,10 @@ class Objective:
     self,
     params: dict[str, Any],
     embeddings: Float[Array, "n d"],
-    labels: Int[Array, "n"],
+    labels: Int[Array, "n *k"],
     *,
     references: Float[Array, "m d"] | None = None,
-    reference_labels: Int[Array, "m"] | None = None,
+    reference_labels: Int[Array, "m *k"] | None = None,
     affinity: Float[Array, "n m"] | None = None,
     where: Bool[Array, "n"] | None = None,
     state: dict[str, Any] | None = None,
@@ -154,46 +184,89 @@ class Objective:
       reference_labels: their classes.
       affinity: similarity of each anchor and candidate, in place of labels.
       where: False for items that only pad; they change nothing.
-      state: of objectives that have one; none here has.
-      key: for miners that draw; none here does.
+      state: from `init_state`, or `aux.state` of the batch before.
+      key: for miners that draw.
 
     Raises:
-      InputError: if shapes or labels do not fit.
+      InputError: if shapes, labels or arguments do not fit.
     """
-    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
-    points = _points(embeddings, labels, where, "labels")
+    points = points_of(embeddings, labels, where, "labels", self.relation)
     others = None
     if references is not None:
       if reference_labels is None:
         raise InputError("references need reference_labels, one for each.")
-      others = _points(references, reference_labels, None, "reference_labels")
+      others = points_of(
+        references, reference_labels, None, "reference_labels", self.relation
+      )
       # Groups below 0: a reference is never the anchor itself.
       others = others._replace(group=-1 - others.group)
+    elif affinity is None and self.entry.needs_positives:
+      _warn_if_alone(self.loss, points.labels)
     affinity = _check_affinity(affinity, points, others)
-    n, m = labels.shape[0], None if others is None else others.labels.shape[0]
-    if n == 0 or m == 0:
+    return self.on_points(
+      params, points, others, affinity=affinity, state=state, key=key
+    )
+
+  def on_points(
+    self,
+    params: dict[str, Any],
+    points: Points,
+    references: Points | None,
+    *,
+    affinity: Float[Array, "n m"] | None = None,
+    state: dict[str, Any] | None = None,
+    key: Array | None = None,
+  ) -> tuple[Float[Array, "*n"], Aux]:
+    """As a call, for points that have weights and groups of their own."""
+    entry = self.entry
+    if entry.state is not None and not state:
+      raise InputError(
+        f"{self.loss} has a state: call it with state=, from init_state."
+      )
+    by_class = entry.arrange is not batch or entry.by_class
+    if by_class and (affinity is not None or self.relation != "same_label"):
+      raise InputError(
+        f"{self.loss} goes by classes: it takes one label for each item, not"
+        " an affinity or another relation."
+      )
+    n = points.labels.shape[0]
+    if n == 0 or (references and references.labels.shape[0] == 0):
       # One item that only pads: nothing to say is 0, with gradient 0.
       points, affinity = _padded(points), None
-      others = None if others is None else _padded(others)
-    value, diagnostics = self._value(params, points, others, affinity)
-    if self.reduction == "none" and not self.entry.class_anchors:
-      value = value[:n]
-    return value, Aux(diagnostics, {} if state is None else state)
+      references = None if references is None else _padded(references)
 
-  def _value(self, params, points, references, affinity):
-    entry = self.entry
-    hyper = self._resolved(points.embeddings.shape[1])
-    learned = params.get("loss", {})
-    for name, kind in entry.learned.items():
+    hyper, learned = self._numbers(params, points.embeddings.shape[1])
+    met = self._sides(
+      params, hyper, {**learned, **(state or {})}, points, references
+    )
+    rows = self._rows_of(met, affinity)
+    parts, seen, kept = self._terms(hyper, met, rows, state, key)
+
+    value, reduced = self._reduce(parts, met.anchors)
+    if self.reduction == "none" and not entry.class_anchors:
+      value = value[:n]
+    # Masks and counts would swallow a NaN: poison the value explicitly.
+    sick = sum(
+      jnp.sum(~jnp.all(jnp.isfinite(p.embeddings), axis=1))
+      for p in (points, references, met.anchors, met.candidates)
+      if p is not None
+    )
+    value = jnp.where(sick > 0, jnp.nan, value)
+    return value, Aux(_diagnostics(parts, reduced, seen, sick), kept)
+
+  def _numbers(self, params, dim):
+    """Hyper-parameters with learned ones at their present value; and those."""
+    hyper, learned = self._resolved(dim), params.get("loss", {})
+    for name, kind in self.entry.learned.items():
       if kind == "positive" and f"log_{name}" in learned:
         hyper[name] = jnp.exp(learned[f"log_{name}"])
       elif kind == "real" and name in learned:
         hyper[name] = learned[name]
+    return hyper, learned
 
-    if affinity is not None and (entry.arrange is not batch or entry.by_class):
-      raise InputError(
-        f"{self.loss} goes by classes: it takes labels, not an affinity."
-      )
+  def _sides(self, params, hyper, learned, points, references) -> "_Sides":
+    """Who meets whom, in the space of the distance."""
+    entry = self.entry
     # A loss of its own geometry says itself what becomes of its class weights;
     # elsewhere they are normalised as the embeddings are.
     own_geometry = entry.geometry is not None
@@ -202,7 +275,6 @@ class Objective:
     anchors, candidates = entry.call(
       entry.arrange, hyper, learned, points, references
     )
-    met = points, references, anchors, candidates
     same = candidates is anchors
     if not own_geometry:
       anchors = self._normalized(anchors)
@@ -210,40 +282,78 @@ class Objective:
     plain = anchors, candidates
     anchors = self._projected(params, anchors, hyper)
     candidates = anchors if same else self._projected(params, candidates, hyper)
+    return _Sides(anchors, candidates, plain)
 
-    distance = functools.partial(pairwise, entry.geometry or self.space)
+  def _rows_of(self, met: "_Sides", affinity):
+    """Maps over the rows of the anchors, and over those of the candidates."""
+    distance = functools.partial(pairwise, self.entry.geometry or self.space)
+    relation = functools.partial(
+      RELATIONS[self.relation], **self.relation_options
+    )
+    anchors, candidates = met.anchors, met.candidates
     blocks = block_rows(
       self.block_size, anchors.labels.shape[0], candidates.labels.shape[0]
     )
-    fold = over_rows(anchors, candidates, distance, affinity, blocks)
-    mine = MINERS[self.miner]
-    context = None
-    if entry.context is not None:
-      fold_back = (
-        fold
-        if same
-        else over_rows(candidates, candidates, distance, None, blocks)
+    over_anchors = over_rows(
+      anchors, candidates, distance, affinity, blocks, relation
+    )
+    if candidates is anchors:
+      return over_anchors, over_anchors
+    return over_anchors, over_rows(
+      candidates, candidates, distance, None, blocks, relation
+    )
+
+  def _terms(self, hyper, met: "_Sides", rows, state, key):
+    """The terms of every anchor, its mean distances, and the next state."""
+    entry, miner = self.entry, MINERS[self.miner]
+    over_anchors, over_candidates = rows
+    distance = functools.partial(pairwise, entry.geometry or self.space)
+    of_miner = Context()
+    if miner.context is not None:
+      constant = jax.tree.map(jax.lax.stop_gradient, met.plain)
+      of_miner = call_with(
+        self.miner_options, miner.context, *rows, *constant, key
       )
-      mined = lambda over: lambda f: over(lambda row: f(mine(row)))
+
+    def mined(row: Row, own) -> Row:
+      """The row with constant weights that the miner chose."""
+      still = row._replace(distances=jax.lax.stop_gradient(row.distances))
+      more = (Context(own, of_miner.shared),) if miner.context else ()
+      kept = call_with(self.miner_options, miner.mine, still, *more)
+      return kept._replace(distances=row.distances)
+
+    def over_mined(over):
+      return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
+
+    context = Context()
+    if entry.context is not None:
+      # A miner with a context knows the anchors: other rows are not mined.
+      mines_both = miner.context is None or over_candidates is over_anchors
+      theirs = over_mined(over_candidates) if mines_both else over_candidates
+      before = () if entry.state is None else (state,)
       context = entry.call(
-        entry.context, hyper, mined(fold), mined(fold_back), *plain
+        entry.context,
+        hyper,
+        over_mined(over_anchors),
+        theirs,
+        *met.plain,
+        *before,
       )
 
     def terms_of(rows: Row, own):
       if entry.together:
-        return entry.call(
-          entry.terms, hyper, rows, candidates.embeddings, distance
-        )
-      if context is None:
-        return jax.vmap(lambda row: entry.call(entry.terms, hyper, row))(rows)
+        embeddings = met.candidates.embeddings
+        return entry.call(entry.terms, hyper, rows, embeddings, distance)
+      more = lambda own: (
+        (Context(own, context.shared),) if entry.context else ()
+      )
       return jax.vmap(
-        lambda row, own: entry.call(
-          entry.terms, hyper, row, Context(own, context.shared)
-        )
+        lambda row, own: entry.call(entry.terms, hyper, row, *more(own))
       )(rows, own)
 
-    def of_rows(rows: Row, own):
-      parts = terms_of(jax.vmap(mine)(rows), own)
+    def of_rows(rows: Row, own_mining, own):
+      with only_between(*self._window()):
+        parts = terms_of(jax.vmap(mined)(rows, own_mining), own)
       # Terms of padding count nothing, whatever a loss makes of an empty row.
       real = rows.weight > 0
       parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
@@ -255,19 +365,41 @@ class Objective:
       }
       return parts, seen
 
-    own = None if context is None else context.own
-    parts, seen = fold(of_rows, own, together=True)
-    reduced = {k: reduce_terms(t, self.reduction) for k, t in parts.items()}
-    value = functools.reduce(jnp.add, reduced.values())
-    # Masks and counts would swallow a NaN: poison the value explicitly.
-    sick = [~jnp.all(jnp.isfinite(p.embeddings)) for p in met if p]
-    value = jnp.where(functools.reduce(jnp.logical_or, sick), jnp.nan, value)
-    diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
-    for name, terms in parts.items():
-      diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])
-      active, count = jnp.sum(terms.active), jnp.sum(terms.count)
-      diagnostics[f"{name}_active_fraction"] = ratio(active, count)
-    return value, diagnostics
+    parts, seen = over_anchors(
+      of_rows, of_miner.own, context.own, together=True
+    )
+    kept = jax.lax.stop_gradient(context.state or {})
+    return parts, seen, kept
+
+  def _window(self) -> tuple[float, float]:
+    """The open interval of term values that exist."""
+    options = self.reduction_options
+    return options.get("low", -math.inf), options.get("high", math.inf)
+
+  def _reduce(self, parts: Parts, anchors: Points):
+    """The value, and each part of it."""
+    weights = self.reduction_options.get("class_weights")
+
+    def prepared(terms: Terms) -> Terms:
+      if weights is not None:
+        # It multiplies totals, not counts.
+        factor = jnp.asarray(weights, terms.total.dtype)[anchors.labels]
+        terms = dataclasses.replace(
+          terms,
+          total=factor * terms.total,
+          active_total=factor * terms.active_total,
+        )
+      if self.reduction_options.get("count_empty"):
+        # An anchor without a term counts as one of value 0.
+        empty = jnp.where(terms.count > 0, terms.count, anchors.weight)
+        terms = dataclasses.replace(terms, count=empty)
+      return terms
+
+    reduced = {
+      name: reduce_terms(prepared(terms), self.reduction)
+      for name, terms in parts.items()
+    }
+    return functools.reduce(jnp.add, reduced.values()), reduced
 
   def _normalized(self, points: Points) -> Points:
     normalize = NORMALIZATIONS[self.normalize]
@@ -294,6 +426,24 @@ class Objective:
     return dict(resolve(hyper, self.metric, self.normalize, dim))
 
 
+class _Sides(NamedTuple):
+  """Anchors and candidates; `plain` is both before the loss projects them."""
+
+  anchors: Points
+  candidates: Points
+  plain: tuple[Points, Points]
+
+
+def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
+  """Scalars to log: distances, and of each part its value and active share."""
+  diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
+  for name, terms in parts.items():
+    diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])
+    active, count = jnp.sum(terms.active), jnp.sum(terms.count)
+    diagnostics[f"{name}_active_fraction"] = ratio(active, count)
+  return {**diagnostics, "not_finite_embeddings": sick}
+
+
 def block_rows(
   block_size: int | str | None, n: int, m: int, backend: str | None = None
 ) -> int | None:
@@ -312,12 +462,32 @@ def block_rows(
   return None if n * m <= room else max(16, room // m)
 
 
-def _points(embeddings, labels, where, name) -> Points:
+def points_of(
+  embeddings: Float[Array, "n d"],
+  labels: Int[Array, "n *k"],
+  where: Bool[Array, " n"] | None = None,
+  name: str = "labels",
+  relation: str = "same_label",
+) -> Points:
+  """A batch as points, checked.
+
+  Raises:
+    InputError: for shapes or types that do not fit.
+  """
   embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
-  if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+  wanted = "[n]" if relation == "same_label" else "[n, k]"
+  if (
+    embeddings.ndim != 2
+    or labels.ndim != wanted.count(",") + 1
+    or labels.shape[0] != embeddings.shape[0]
+  ):
     raise InputError(
-      f"{name} must be [n] and embeddings [n, d]; got {labels.shape} and"
+      f"{name} must be {wanted} and embeddings [n, d]; got {labels.shape} and"
       f" {embeddings.shape}."
+    )
+  if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
+    raise InputError(
+      f"{name} must be integers, got {labels.dtype}: they name classes."
     )
   x = widen(embeddings)
   n = labels.shape[0]
@@ -338,6 +508,18 @@ def _points(embeddings, labels, where, name) -> Points:
 def _padded(points: Points) -> Points:
   """The points and one more, of weight 0."""
   return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))
+
+
+def _warn_if_alone(loss: str, labels: Array) -> None:
+  """Outside a trace, warns of a batch in which no label stands twice."""
+  if isinstance(labels, jax.core.Tracer) or labels.ndim > 1:
+    return
+  if len(labels) > 1 and len(np.unique(np.asarray(labels))) == len(labels):
+    warnings.warn(
+      f"{loss} needs positives, and every label stands once in this batch: the"
+      " value is 0. Draw two or more items of a class.",
+      stacklevel=3,
+    )
 
 
 def _check_affinity(affinity, points, references):
@@ -367,20 +549,28 @@ def make_objective(
   loss: str,
   metric: MetricName | None = None,
   normalize: str | None = None,
-  reduction: str | None = None,
-  miner: str = "all",
+  reduction: Named | None = None,
+  miner: Named = "all",
   block_size: int | str | None = "auto",
+  relation: Named = "same_label",
   **hyper: Any,
 ) -> Objective:
   """An objective from names and numbers.
 
+  A metric, reduction, miner or relation with options is a pair, such as
+  `("lp", {"p": 3})`.
+
   Args:
     loss: a name in LOSSES.
     metric, normalize, reduction: names; None takes the loss's own default.
-      A metric with options is a pair, `("lp", {"p": 3})`.
+      Every reduction has the options `low` and `high` (a term exists only if
+      its value is between, strictly), `class_weights` (one for each class, on
+      totals and not on counts) and `count_empty` (an anchor without a term
+      counts as one of value 0).
     miner: a name in MINERS.
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
+    relation: a name in RELATIONS, what labels count as similar.
     **hyper: the loss's hyper-parameters by name; numbers may be traced.
 
   Raises:
@@ -396,16 +586,32 @@ def make_objective(
   """
   check_choice("loss", loss, LOSSES)
   entry = LOSSES[loss]
-  metric, options = split_metric(entry.metric if metric is None else metric)
+  metric, metric_options = split_metric(
+    entry.metric if metric is None else metric
+  )
   normalize = entry.normalize if normalize is None else normalize
-  reduction = entry.reduction if reduction is None else reduction
   check_choice("normalization", normalize, NORMALIZATIONS)
-  check_choice("reduction", reduction, REDUCTIONS)
-  check_choice("miner", miner, MINERS)
+  reduction, reduction_options = split_named(
+    "reduction",
+    entry.reduction if reduction is None else reduction,
+    REDUCTIONS,
+    lambda name: dict.fromkeys(_REDUCTION_OPTIONS),
+  )
+  miner, miner_options = split_named(
+    "miner", miner, MINERS, lambda name: MINERS[name].options
+  )
+  relation, relation_options = split_named(
+    "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
+  )
   if metric not in (entry.metrics or (entry.metric,)):
     allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
     raise InputError(
       f"{loss} does not allow the metric {metric!r}; it allows: {allowed}."
+    )
+  if metric not in (MINERS[miner].metrics or (metric,)):
+    raise InputError(
+      f"the miner {miner} reads {', '.join(MINERS[miner].metrics)} distances,"
+      f" and the metric is {metric!r}."
     )
   if block_size not in (None, "auto") and (
     not isinstance(block_size, int) or block_size < 1
@@ -418,14 +624,18 @@ def make_objective(
     check_choice(f"hyper-parameter of {loss}", name, defaults)
     _check_number(loss, name, value)
   objective = Objective(
-    loss,
-    metric,
-    normalize,
-    reduction,
-    miner,
-    block_size,
-    {**defaults, **hyper},
-    options,
+    loss=loss,
+    metric=metric,
+    normalize=normalize,
+    reduction=reduction,
+    miner=miner,
+    relation=relation,
+    block_size=block_size,
+    hyper={**defaults, **hyper},
+    metric_options=metric_options,
+    reduction_options=reduction_options,
+    miner_options=miner_options,
+    relation_options=relation_options,
   )
   objective._resolved(1)  # Refuses now what a call would refuse.
   return objective

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from metric_learning.errors import check_choice
+from metric_learning.relations import Weights, same_label
 
 
 class Row(NamedTuple):
@@ -33,7 +34,7 @@ class Row(NamedTuple):
   positives: Float[Array, "*n m"]
   negatives: Float[Array, "*n m"]
   weight: Float[Array, "*n"]
-  label: Int[Array, "*n *k"]
+  label: Int[Array, "*n"]
   triplets: Any = None
 
 
@@ -119,6 +120,11 @@ def add_terms(a: Terms, b: Terms) -> Terms:
   return jax.tree.map(jnp.add, a, b)
 
 
+def exists(weights: Float[Array, "*m"]) -> Float[Array, ""]:
+  """1 where any weight is positive, else 0: whether there is a term."""
+  return jnp.any(weights > 0).astype(weights.dtype)
+
+
 def weighted_logsumexp(
   values: Float[Array, " m"], weights: Float[Array, " m"]
 ) -> Float[Array, ""]:
@@ -135,6 +141,31 @@ def weighted_logsumexp(
   total = jnp.sum(jnp.where(exists, weights * jnp.exp(shifted), 0))
   some = total > 0
   return jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top, -jnp.inf)
+
+
+def each_positive(
+  positives: Float[Array, "*n m"],
+  step: Callable[[Array, Any], Any],
+  start: Any,
+) -> Any:
+  """Applies `step(p, carry)` to each p of weight > 0, in order.
+
+  For several rows at once p is one of each row, and m in a row that has none
+  left.
+  """
+  m = positives.shape[-1]
+  index = jnp.arange(m)
+
+  def following(p):
+    """The first positive after p, or m."""
+    later = (index > p[..., None]) & (positives > 0)
+    return jnp.where(jnp.any(later, -1), jnp.argmax(later, -1), m)
+
+  return jax.lax.while_loop(
+    lambda state: jnp.any(state[0] < m),
+    lambda state: (following(state[0]), step(*state)),
+    (following(jnp.full(positives.shape[:-1], -1)), start),
+  )[1]
 
 
 # --- Reductions -------------------------------------------------------------
@@ -204,7 +235,7 @@ class Points(NamedTuple):
   """
 
   embeddings: Float[Array, "n d"]
-  labels: Int[Array, " n"]
+  labels: Int[Array, "n *k"]
   weight: Float[Array, " n"]
   group: Int[Array, " n"]
 
@@ -214,24 +245,25 @@ def make_rows(
   candidates: Points,
   distance: Callable[[Array, Array], Array],
   affinity: Float[Array, "n m"] | None = None,
+  relation: Callable[[Array, Array], Weights] = same_label,
 ) -> Row:
   """The rows of all anchors, with a leading axis n.
 
-  Candidates of the anchor's label are positives, the others negatives. An
-  affinity a in [0, 1] takes the place of labels: positive by a, negative by
-  1 - a.
+  The relation makes positives and negatives of the labels. An affinity a in
+  [0, 1] takes the place of labels: positive by a, negative by 1 - a.
   """
-  if affinity is None:
-    affinity = anchors.labels[:, None] == candidates.labels[None, :]
   distances = distance(anchors.embeddings, candidates.embeddings)
+  if affinity is None:
+    positives, negatives = relation(anchors.labels, candidates.labels)
+  else:
+    positives, negatives = affinity, 1 - affinity
   comparable = anchors.group[:, None] != candidates.group[None, :]
   weight = jnp.where(comparable, candidates.weight[None, :], 0)
   weight = jnp.where(anchors.weight[:, None] > 0, weight, 0)
-  affinity = affinity.astype(distances.dtype)
   return Row(
     distances=distances,
-    positives=weight * affinity,
-    negatives=weight * (1 - affinity),
+    positives=weight * positives.astype(distances.dtype),
+    negatives=weight * negatives.astype(distances.dtype),
     weight=anchors.weight,
     label=anchors.labels,
   )
@@ -243,6 +275,7 @@ def over_rows(
   distance: Callable[[Array, Array], Array],
   affinity: Float[Array, "n m"] | None = None,
   block_size: int | None = None,
+  relation: Callable[[Array, Array], Weights] = same_label,
 ) -> Callable[..., Any]:
   """A function that maps `f(row, *own)` over the rows of all anchors.
 
@@ -253,7 +286,7 @@ def over_rows(
   form.
   """
   if block_size is None or block_size >= anchors.labels.shape[0]:
-    rows = make_rows(anchors, candidates, distance, affinity)
+    rows = make_rows(anchors, candidates, distance, affinity, relation)
     return lambda f, *own, together=False: (f if together else jax.vmap(f))(
       rows, *own
     )
@@ -272,7 +305,8 @@ def over_rows(
     @jax.checkpoint
     def block(some):
       points, pairs, knowledge = some
-      return f(make_rows(points, candidates, distance, pairs), *knowledge)
+      rows = make_rows(points, candidates, distance, pairs, relation)
+      return f(rows, *knowledge)
 
     out = jax.lax.map(block, jax.tree.map(split, (anchors, affinity, own)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)

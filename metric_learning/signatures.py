@@ -1,8 +1,14 @@
-"""Options of a function are its keyword-only parameters."""
+"""Names with options, and functions whose options are keyword-only."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from metric_learning.errors import InputError, check_choice
+
+# A name, or a name with its options: "all" or ("hdc", {"fraction": 0.25}).
+Named = str | tuple[str, Mapping[str, Any]]
+REQUIRED = inspect.Parameter.empty
 
 
 def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
@@ -30,3 +36,31 @@ def call_with(
   """
   wanted = keywords(function)
   return function(*args, **{k: v for k, v in options.items() if k in wanted})
+
+
+def split_named(
+  kind: str,
+  choice: Named,
+  choices: Iterable[str],
+  options_of: Callable[[str], Mapping[str, Any]],
+) -> tuple[str, dict[str, Any]]:
+  """The name and the given options of a choice, checked.
+
+  Raises:
+    InputError: for an unknown name or option, or if an option is missing.
+
+  >>> split_named("miner", ("hdc", {"fraction": 0.2}), ["hdc"],
+  ...             lambda name: {"fraction": 0.5})
+  ('hdc', {'fraction': 0.2})
+  """
+  name, options = (choice, {}) if isinstance(choice, str) else choice
+  check_choice(kind, name, choices)
+  known = options_of(name)
+  for key in options:
+    check_choice(f"option of {name}", key, known)
+  for key, default in known.items():
+    if default is REQUIRED and key not in options:
+      raise InputError(
+        f"the {kind} {name!r} needs its {key}: ({name!r}, {{{key!r}: …}})."
+      )
+  return name, dict(options)

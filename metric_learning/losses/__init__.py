@@ -5,6 +5,7 @@ from metric_learning.losses.classifiers import CLASSIFIER_LOSSES
 from metric_learning.losses.listwise import LISTWISE_LOSSES, nce_from_logits
 from metric_learning.losses.pairs import PAIR_LAWS, PAIR_LOSSES, pair_loss
 from metric_learning.losses.proxies import PROXY_LOSSES
+from metric_learning.losses.ranking import RANKING_LOSSES
 from metric_learning.losses.regularizers import REGULARIZERS
 from metric_learning.losses.triplets import TRIPLET_LOSSES
 from metric_learning.losses.views import VIEW_LOSSES
@@ -14,6 +15,7 @@ LOSSES: dict[str, Loss] = {
   **TRIPLET_LOSSES,
   **LISTWISE_LOSSES,
   **CLASSIFIER_LOSSES,
+  **RANKING_LOSSES,
   **PROXY_LOSSES,
   **VIEW_LOSSES,
 }

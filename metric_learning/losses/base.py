@@ -1,11 +1,13 @@
 """What every entry of LOSSES says of itself."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from metric_learning.rows import Points
+from metric_learning.rows import Context, Points
+from metric_learning.signatures import call_with, keywords
+
+__all__ = ["DISTANCES", "SIMILARITIES", "Context", "Loss", "batch", "keywords"]
 
 # "Any metric except dot": losses that need a distance, bounded below.
 DISTANCES = (
@@ -24,34 +26,9 @@ DISTANCES = (
 SIMILARITIES = (*DISTANCES, "dot")
 
 
-class Context(NamedTuple):
-  """What an anchor must know beyond its row.
-
-  own: of the anchor. shared: of the candidates (`[m]`) or of the batch.
-  """
-
-  own: Any = None
-  shared: Any = None
-
-
 def batch(params: Any, points: Points, references: Points | None):
   """The candidates are the references if there are any, else the batch."""
   return points, points if references is None else references
-
-
-def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
-  """The keyword-only parameters of a function with their defaults.
-
-  >>> keywords(lambda row, *, margin=1.0: row)
-  {'margin': 1.0}
-  """
-  if function is None:
-    return {}
-  return {
-    name: parameter.default
-    for name, parameter in inspect.signature(function).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +58,15 @@ class Loss:
   project: `(params, embeddings, *, …) -> embeddings` after normalisation.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
     Context`, before the terms; the first two map a row function over the rows
-    of either side, the last two are points before projection.
+    of either side, the last two are points before projection. Where the loss
+    has a state, `(…, candidates, state, *, …)`, and the Context holds the next.
+  state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch
+    to batch without a gradient; `arrange` finds it among the params.
   together: the terms see a block of rows, whose fields have a leading axis,
     and what they need to compare candidates: `(rows, embeddings, distance, *,
     …)`, with the embeddings of the candidates.
   by_class: the loss needs classes; it takes no affinity.
+  needs_positives: a batch in which every label stands once says nothing.
   init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
   """
 
@@ -104,8 +85,10 @@ class Loss:
   geometry: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None
+  state: Callable[..., Any] | None = None
   together: bool = False
   by_class: bool = False
+  needs_positives: bool = True
   init: Callable[..., Any] | None = None
 
   @property
@@ -116,6 +99,7 @@ class Loss:
       self.arrange,
       self.project,
       self.context,
+      self.state,
       self.init,
     )
     return {
@@ -126,5 +110,4 @@ class Loss:
 
   def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
     """Calls one of the entry's functions with the keywords that it has."""
-    wanted = keywords(function)
-    return function(*args, **{k: v for k, v in hyper.items() if k in wanted})
+    return call_with(hyper, function, *args)

@@ -20,7 +20,7 @@ from metric_learning.losses.arrangements import (
   refuse_references,
 )
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
-from metric_learning.losses.listwise import softmax_terms
+from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (
   Parts,
   Points,
@@ -305,6 +305,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     geometry="dot",
     arrange=_meet_classes_with_biases,
     init=_init_table_and_biases,
+    needs_positives=False,
     source="the baseline of Boudiaf et al. 2020, arXiv 2003.08983",
   ),
   "norm_softmax": Loss(
@@ -316,6 +317,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     scaled=("temperature",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Zhai and Wu 2018, arXiv 1811.12649, equation 2",
   ),
   "cosface": Loss(
@@ -326,6 +328,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Wang et al., CVPR 2018, arXiv 1801.09414, equation 4",
   ),
   "arcface": Loss(
@@ -336,6 +339,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Deng et al., CVPR 2019, arXiv 1801.07698, equation 3",
   ),
   "arcface_subcenter": Loss(
@@ -348,6 +352,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=_init_subcenters,
     resolve=check_integer("arcface_subcenter", "num_centers"),
+    needs_positives=False,
     source="Deng et al., ECCV 2020, section 3.2",
   ),
   "p2sgrad": Loss(
@@ -358,6 +363,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Zhang et al., CVPR 2019, arXiv 1905.02479",
   ),
   "l_softmax": Loss(
@@ -372,6 +378,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     context=_norms,
     init=init_table,
     resolve=check_integer("l_softmax", "margin"),
+    needs_positives=False,
     source="Liu et al., ICML 2016, arXiv 1612.02295, equations 4 and 6",
   ),
   "sphereface": Loss(
@@ -386,6 +393,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     context=_norms,
     init=init_table,
     resolve=check_integer("sphereface", "margin"),
+    needs_positives=False,
     source="Liu et al., CVPR 2017, arXiv 1704.08063, equation 6",
   ),
 }

@@ -1,8 +1,6 @@
 """Listwise losses: an anchor, its positives and all its negatives at once.
 
-Softmax losses read s = -D, so that every metric serves; under cosine that is
-s = cos - 1, and they are invariant to the shift. Temperatures are in units of
-the distance.
+The softmax family and lifted structure have files of their own.
 """
 
 import dataclasses
@@ -11,21 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.losses.arrangements import (
-  first_pairs,
-  joined_views,
-  two_views,
-)
-from metric_learning.losses.base import (
-  DISTANCES,
-  SIMILARITIES,
-  Context,
-  Loss,
-)
+from metric_learning.errors import InputError
+from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss
+from metric_learning.losses.lifted import LIFTED_LOSSES
+from metric_learning.losses.softmax import SOFTMAX_LOSSES, softmax_terms
 from metric_learning.rows import (
   Parts,
   Row,
   Terms,
+  exists,
   make_terms,
   ratio,
   weighted_logsumexp,
@@ -34,131 +26,151 @@ from metric_learning.rows import (
 Number = float | Array
 
 
-def _exists(weights: Float[Array, " m"]) -> Float[Array, ""]:
-  """1 where an anchor has any such candidate, else 0."""
-  return jnp.any(weights > 0).astype(weights.dtype)
+# --- Weighted sums over positives and negatives ------------------------------
 
 
-# --- Softmax over candidates ------------------------------------------------
+def multi_similarity_loss(
+  row: Row,
+  *,
+  alpha: Number = 2.0,
+  beta: Number = 50.0,
+  base: Number = 0.5,
+) -> Parts:
+  """Multi-similarity: log(1 + Σ_P e^{-α(s-λ)})/α + log(1 + Σ_N e^{β(s-λ)})/β.
 
+  One term for each anchor; a side without candidates adds 0. The base λ is a
+  cosine.
 
-def softmax_terms(
-  logits: Float[Array, " m"],
-  positives: Float[Array, " m"],
-  negatives: Float[Array, " m"],
-) -> Terms:
-  """For each positive, -log of its share among all candidates.
-
-  >>> one, none = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
-  >>> softmax_terms(jnp.zeros(2), one, none).total  # log 2
-  Array(0.6931472, dtype=float32)
-  """
-  everyone = weighted_logsumexp(logits, positives + negatives)
-  return make_terms(everyone - logits, positives)
-
-
-def infonce_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
-  """InfoNCE: -log( e^{s_ii'/τ} / Σ_j e^{s_ij'/τ} ), candidates = other view.
-
-  One positive in a row. The views are batch and references, or the first and
-  second item of each class; `symmetric` averages both directions. A batch in
-  which a row would have more positives is an error outside jit.
-
-  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  >>> row = Row(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> infonce_loss(row)["softmax"].total  # log 2
-  Array(0.6931472, dtype=float32)
-
-  Source: van den Oord, Li, Vinyals 2018 (arXiv 1807.03748), equation 4.
-  """
-  logits = -row.distances / temperature
-  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
-
-
-def ntxent_loss(row: Row, *, temperature: Number = 0.5) -> Parts:
-  """NT-Xent: InfoNCE over both views joined, 2N - 1 candidates.
-
-  Each label stands twice, or once in the batch and once in the references. A
-  batch in which a row would have more positives is an error outside jit.
-
-  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> ntxent_loss(row)["softmax"].total  # log 2
-  Array(0.6931472, dtype=float32)
-
-  Source: Chen, Kornblith, Norouzi, Hinton 2020 (arXiv 2002.05709), equation 1.
-  """
-  return infonce_loss(row, temperature=temperature)
-
-
-def infonce_per_pair_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
-  """InfoNCE per pair: log(1 + Σ_{n in N(a)} e^{(s_an - s_ap)/τ}).
-
-  Other positives of the anchor are not in the denominator. Without negatives
-  a pair counts with value 0.
-
-  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
-  ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> infonce_per_pair_loss(row)["softmax"].total  # 2 log 2
+  >>> multi_similarity_loss(row, alpha=1.0, beta=1.0)["anchor"].total  # 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: the form that pytorch-metric-learning (as NTXentLoss) and optax use.
+  Source: Wang et al., CVPR 2019 (arXiv 1904.06627), without its miner.
   """
-  logits = -row.distances / temperature
-  against = weighted_logsumexp(logits, row.negatives)
-  some = jnp.any(row.negatives > 0)
-  values = jax.nn.softplus(jnp.where(some, against - logits, 0))
-  return {"softmax": make_terms(jnp.where(some, values, 0), row.positives)}
+  above = 1 - row.distances - base
+  pull = weighted_logsumexp(-alpha * above, row.positives)
+  push = weighted_logsumexp(beta * above, row.negatives)
+  value = jax.nn.softplus(pull) / alpha + jax.nn.softplus(push) / beta
+  return {"anchor": make_terms(value, exists(row.weight))}
 
 
-def supcon_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
-  """Supervised contrastive: mean over P(i) of LSE_{k≠i}(s/τ) - s_ip/τ.
-
-  One term for each anchor that has a positive; other positives stay in the
-  denominator.
-
-  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
-  ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> supcon_loss(row)["softmax"].total  # log 3
-  Array(1.0986123, dtype=float32)
-
-  Source: Khosla et al. 2020 (arXiv 2004.11362), equation 2 (L_out). The
-  authors' code multiplies by τ/0.07 and averages over all anchors.
-  """
-  logits = -row.distances / temperature
-  pairs = softmax_terms(logits, row.positives, row.negatives)
-  value = ratio(pairs.total, pairs.count)
-  return {"softmax": make_terms(value, _exists(row.positives))}
-
-
-def npair_loss(
-  row: Row, context: Context, *, regularization: Number = 0.002
+def circle_loss(
+  row: Row, *, margin: Number = 0.4, gamma: Number = 80.0
 ) -> Parts:
-  """N-pair: log(1 + Σ_{j≠i} e^{x_i·x_j' - x_i·x_i'}), one pair of each class.
+  """Circle: log(1 + Σ_N e^{γ a_n (s - m)} · Σ_P e^{-γ a_p (s - 1 + m)}).
 
-  The pair is the first two items of the class in the batch. A part of its own
-  is λ times the mean over pairs of ½(|x|² + |x'|²).
+  a_p = [1 + m - s]+ and a_n = [s + m]+ are constants in the gradient. One term
+  for each anchor that has both; the margin is a cosine.
+
+  >>> row = Row(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> circle_loss(row, margin=0.5)["anchor"].total  # log(1 + 1)
+  Array(0.6931472, dtype=float32)
+
+  Source: Sun et al., CVPR 2020 (arXiv 2002.10857), equation 6 with O_p = 1 + m,
+  O_n = -m, Δ_p = 1 - m, Δ_n = m.
+  """
+  s = 1 - row.distances
+  from_positive = jax.lax.stop_gradient(jax.nn.relu(1 + margin - s))
+  from_negative = jax.lax.stop_gradient(jax.nn.relu(s + margin))
+  pull = weighted_logsumexp(
+    -gamma * from_positive * (s - 1 + margin), row.positives
+  )
+  push = weighted_logsumexp(gamma * from_negative * (s - margin), row.negatives)
+  both = exists(row.positives) * exists(row.negatives)
+  value = jax.nn.softplus(jnp.where(both > 0, pull + push, 0))
+  return {"anchor": make_terms(value, both)}
+
+
+def _mean_violation(violations, weights, temperature) -> Float[Array, ""]:
+  """Mean of the violations v > 0, weighted by e^{T v}, a constant."""
+  violated = (violations > 0) & (weights > 0)
+  exponents = jnp.where(violated, temperature * violations, -jnp.inf)
+  top = jnp.max(exponents, initial=-jnp.inf)
+  shifted = exponents - jnp.where(jnp.isneginf(top), 0, top)
+  each = jax.lax.stop_gradient(weights * jnp.exp(shifted))
+  total = jnp.sum(jnp.where(violated, each * violations, 0))
+  return ratio(total, jnp.sum(each))
+
+
+def ranked_list_loss(
+  row: Row,
+  *,
+  margin: Number = 0.4,
+  boundary: Number | None = None,
+  positive_temperature: Number = 0.0,
+  negative_temperature: Number = 10.0,
+  balance: Number = 0.5,
+) -> Parts:
+  """Ranked list: (1 - λ)·mean of [D_ap - (α - m)]+ + λ·mean of [α - D_an]+.
+
+  The means are over violations v > 0, weighted by e^{T v}, which is a constant
+  in the gradient; an empty side is 0. One term for each anchor. The margin m
+  and the boundary α (1 + m/2 unless given) are in units of the distance, the
+  temperatures T in those of 1/D; λ is `balance`.
+
+  >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> terms = ranked_list_loss(row, margin=0.5)["anchor"]  # α = 1.25
+  >>> terms.total  # ½(1 - .75) + ½(1.25 - 1)
+  Array(0.25, dtype=float32)
+
+  Source: Wang et al., CVPR 2019 (arXiv 1903.03238). A negative at
+  distance 0 counts, and the weights have no gradient: both unlike
+  pytorch-metric-learning.
+  """
+  if boundary is None:
+    boundary = 1 + margin / 2
+  pull = _mean_violation(
+    row.distances - (boundary - margin), row.positives, positive_temperature
+  )
+  push = _mean_violation(
+    boundary - row.distances, row.negatives, negative_temperature
+  )
+  value = (1 - balance) * pull + balance * push
+  return {"anchor": make_terms(value, exists(row.weight))}
+
+
+# --- Right or wrong, one candidate at a time --------------------------------
+
+
+def siglip_loss(
+  row: Row,
+  *,
+  scale: Number = 10.0,
+  bias: Number = -10.0,
+  similarity: str | None = None,
+) -> Parts:
+  """Sigmoid loss: Σ_j -log σ(z_j (t·s_j + b)), z = 1 for positives, else -1.
+
+  One term for each anchor, the sum over its candidates. t and b are learned, t
+  through its logarithm. s is 1 - D for "cosine" and -D for "dot"; an objective
+  takes that of its metric.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> norms = Context(own=jnp.array(1.0), shared=jnp.array([3.0, 5.0]))
-  >>> parts = npair_loss(row, norms, regularization=0.5)
-  >>> [float(part.total) for part in parts.values()]  # log 2, ½(1 + 3)
-  [0.6931471824645996, 2.0]
+  >>> siglip_loss(row)["anchor"].total  # t + b = 0: 2 log 2
+  Array(1.3862944, dtype=float32)
 
-  Source: Sohn, NIPS 2016, equation 6 and section 3.2.3. λ multiplies ½|x|² of
-  both ends, which the paper leaves open. Not symmetrised.
+  Source: Zhai et al., ICCV 2023 (arXiv 2303.15343), section 3.2.
   """
-  norms = regularization * (context.own + context.shared)
-  return {
-    "softmax": softmax_terms(-row.distances, row.positives, row.negatives),
-    "regularization": make_terms(norms, row.positives),
-  }
+  shift = 0 if similarity == "dot" else 1
+  logits = scale * (shift - row.distances) + bias
+  same = make_terms(jax.nn.softplus(-logits), row.positives)
+  different = make_terms(jax.nn.softplus(logits), row.negatives)
+  value = same.total + different.total
+  return {"anchor": make_terms(value, exists(row.weight))}
 
 
-def _half_squares(over_anchors, over_candidates, anchors, candidates):
-  half = lambda side: jnp.sum(side.embeddings**2, axis=1) / 2
-  return Context(own=half(anchors), shared=half(candidates))
+def _similarity_of_metric(hyper, metric, normalize, dim):
+  similarity = hyper["similarity"] or metric
+  if similarity != metric:
+    raise InputError(
+      f"siglip with similarity={similarity!r} needs that metric; got"
+      f" {metric!r}."
+    )
+  return {**hyper, "similarity": similarity}
 
 
 def nce_terms(
@@ -223,129 +235,47 @@ def nce_loss(
   return {"nce": jax.tree.map(lambda x: jnp.where(some, x, 0), terms)}
 
 
-# --- Lifted structure -------------------------------------------------------
-
-
-def _hardest(row: Row, margin: Number) -> Float[Array, ""]:
-  """max over N of ε - D, at the lowest index; -inf without negatives."""
-  negative = row.negatives > 0
-  near = jnp.argmin(jnp.where(negative, row.distances, jnp.inf))
-  return jnp.where(jnp.any(negative), margin - row.distances[near], -jnp.inf)
-
-
-def _all_negatives(row: Row, margin: Number) -> Float[Array, ""]:
-  """log Σ over N of e^{ε - D}; -inf without negatives."""
-  return weighted_logsumexp(margin - row.distances, row.negatives)
-
-
-def _hardest_of_candidates(
-  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
-) -> Context:
-  return Context(shared=over_candidates(lambda row: _hardest(row, margin)))
-
-
-def _all_of_candidates(
-  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
-) -> Context:
-  return Context(
-    shared=over_candidates(lambda row: _all_negatives(row, margin))
-  )
-
-
-def _lifted_terms(row, push, positive_margin) -> Parts:
-  some = push > -jnp.inf
-  hinge = jax.nn.relu(
-    row.distances - positive_margin + jnp.where(some, push, 0)
-  )
-  return {"pair": make_terms(hinge**2 / 2, jnp.where(some, row.positives, 0))}
-
-
-def lifted_hard_loss(
-  row: Row,
-  context: Context,
-  *,
-  margin: Number = 1.0,
-  positive_margin: Number = 0.0,
-) -> Parts:
-  """Lifted structure: ½[D_ij + max(ε - D_ik, ε - D_jl)]+² over k, l.
-
-  k ranges over N(i), l over N(j); one term for each ordered positive pair, so
-  that a mean is the one over unordered pairs and a sum is twice it.
-
-  >>> row = Row(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> context = Context(shared=jnp.array([0.0, -jnp.inf]))
-  >>> lifted_hard_loss(row, context)["pair"].total  # ½(1 + max(-1, 0))²
-  Array(0.5, dtype=float32)
-
-  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 3; the positive
-  margin, subtracted from D_ij, is an addition.
-  """
-  push = jnp.maximum(_hardest(row, margin), context.shared)
-  return _lifted_terms(row, push, positive_margin)
-
-
-def lifted_loss(
-  row: Row,
-  context: Context,
-  *,
-  margin: Number = 1.0,
-  positive_margin: Number = 0.0,
-) -> Parts:
-  """Smooth lifted structure: ½[D_ij + log(Σ_k e^{ε-D_ik} + Σ_l e^{ε-D_jl})]+².
-
-  An upper bound of `lifted_hard`, with the same pairs.
-
-  >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> context = Context(shared=jnp.array([-jnp.inf, -jnp.inf]))
-  >>> lifted_loss(row, context)["pair"].total  # ½(1 + log e⁰)²
-  Array(0.5, dtype=float32)
-
-  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 4; the positive
-  margin, subtracted from D_ij, is an addition.
-  """
-  own, theirs = _all_negatives(row, margin), context.shared
-  both = (own > -jnp.inf) & (theirs > -jnp.inf)
-  # logaddexp of two -inf is -inf with gradient NaN.
-  push = jnp.where(
-    both,
-    jnp.logaddexp(jnp.where(both, own, 0), jnp.where(both, theirs, 0)),
-    jnp.maximum(own, theirs),
-  )
-  return _lifted_terms(row, push, positive_margin)
-
-
 LISTWISE_LOSSES: dict[str, Loss] = {
-  "lifted_hard": Loss(
-    lifted_hard_loss,
+  **LIFTED_LOSSES,
+  **SOFTMAX_LOSSES,
+  "multi_similarity": Loss(
+    multi_similarity_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    needs_positives=False,
+    source="Wang et al., CVPR 2019, arXiv 1904.06627",
+  ),
+  "circle": Loss(
+    circle_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    source="Sun et al., CVPR 2020, arXiv 2002.10857, equation 6",
+  ),
+  "ranked_list": Loss(
+    ranked_list_loss,
     metric="l2",
-    normalize="none",
+    normalize="l2",
     reduction="mean",
     metrics=DISTANCES,
-    scaled=("margin", "positive_margin"),
-    context=_hardest_of_candidates,
-    source="Oh Song et al., CVPR 2016, equation 3",
+    scaled=("margin", "boundary"),
+    needs_positives=False,
+    source="Wang et al., CVPR 2019, arXiv 1903.03238",
   ),
-  "lifted": Loss(
-    lifted_loss,
-    metric="l2",
-    normalize="none",
+  "siglip": Loss(
+    siglip_loss,
+    metric="cosine",
+    normalize="l2",
     reduction="mean",
-    metrics=DISTANCES,
-    scaled=("margin", "positive_margin"),
-    context=_all_of_candidates,
-    source="Oh Song et al., CVPR 2016, equation 4",
-  ),
-  "npair": Loss(
-    npair_loss,
-    metric="dot",
-    normalize="none",
-    reduction="mean",
-    metrics=SIMILARITIES,
-    arrange=first_pairs,
-    context=_half_squares,
-    source="Sohn, NIPS 2016, equation 6",
+    metrics=("cosine", "dot"),
+    static=("similarity",),
+    learned={"scale": "positive", "bias": "real"},
+    resolve=_similarity_of_metric,
+    needs_positives=False,
+    source="Zhai et al., ICCV 2023, arXiv 2303.15343",
   ),
   "nce": Loss(
     nce_loss,
@@ -357,43 +287,6 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     scaled=("temperature",),
     source="Gutmann and Hyvärinen, AISTATS 2010, equation 4",
   ),
-  "infonce": Loss(
-    infonce_loss,
-    metric="cosine",
-    normalize="l2",
-    reduction="mean",
-    metrics=SIMILARITIES,
-    static=("symmetric",),
-    scaled=("temperature",),
-    arrange=two_views,
-    source="van den Oord, Li, Vinyals 2018, arXiv 1807.03748, equation 4",
-  ),
-  "ntxent": Loss(
-    ntxent_loss,
-    metric="cosine",
-    normalize="l2",
-    reduction="mean",
-    metrics=SIMILARITIES,
-    scaled=("temperature",),
-    arrange=joined_views,
-    source="Chen et al. 2020, arXiv 2002.05709, equation 1",
-  ),
-  "infonce_per_pair": Loss(
-    infonce_per_pair_loss,
-    metric="cosine",
-    normalize="l2",
-    reduction="mean",
-    metrics=SIMILARITIES,
-    scaled=("temperature",),
-    source="the pair form of InfoNCE with labels",
-  ),
-  "supcon": Loss(
-    supcon_loss,
-    metric="cosine",
-    normalize="l2",
-    reduction="mean",
-    metrics=SIMILARITIES,
-    scaled=("temperature",),
-    source="Khosla et al. 2020, arXiv 2004.11362, equation 2",
-  ),
 }
+
+__all__ = ["LISTWISE_LOSSES", "nce_from_logits", "softmax_terms"]

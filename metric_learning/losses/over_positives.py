@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from metric_learning.rows import Row, Terms
+from metric_learning.rows import Row, Terms, each_positive
 
 
 def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
@@ -23,9 +23,10 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   The result is a function `(row, *numbers) -> Terms`. The derivatives by the
   distances and by each number are taken in the same pass, positive by
   positive, so that a row of m candidates needs O(m) memory and the backward
-  pass only scales. Whatever is traced must be among the numbers (arrays of any
-  shape): one that `terms` closed over would fail under `vmap` of `lax.map`.
-  Weights are constants. Reverse mode only.
+  pass only scales. Where a miner chose triplets, `row.negatives` are those that
+  it chose for this positive. Whatever is traced must be among the numbers
+  (arrays of any shape): one that `terms` closed over would fail under `vmap` of
+  `lax.map`. Weights are constants. Reverse mode only.
 
   >>> from metric_learning.rows import make_terms
   >>> hinge = over_positives(lambda own, row, margin: make_terms(
@@ -39,6 +40,7 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   def one(own, distances, numbers, p, row):
     """What the positive p says: the total to differentiate, and all sums."""
     index = jnp.arange(distances.shape[0])
+    row = _meeting(p, row)
     others = jnp.where(index == p, 0, row.positives)
     found = terms(
       own, row._replace(distances=distances, positives=others), *numbers
@@ -52,7 +54,7 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
       _, found = one(own, row.distances, numbers, p, row)
       return jax.tree.map(jnp.add, sums, found)
 
-    return _each_positive(row.positives, step, _no_terms(row))
+    return each_positive(row.positives, step, _no_terms(row))
 
   def total_and_slopes(row, *numbers):
     def step(p, carry):
@@ -70,7 +72,7 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
 
     zeros = jax.tree.map(jnp.zeros_like, (row.distances, numbers))
     start = (_no_terms(row), *zeros)
-    sums, *slopes = _each_positive(row.positives, step, start)
+    sums, *slopes = each_positive(row.positives, step, start)
     return sums, tuple(slopes)
 
   def scaled(slopes, bar):
@@ -83,7 +85,7 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   differentiable.defvjp(total_and_slopes, scaled)
 
   def of_row(row: Row, *numbers: float | Array) -> Terms:
-    dtype = row.distances.dtype
+    row, dtype = _with_chosen(row), row.distances.dtype
     return differentiable(row, *(jnp.asarray(x, dtype) for x in numbers))
 
   return of_row
@@ -126,6 +128,7 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
         others = jnp.where(index == p, 0, row.positives)
         # A product form of the distance would not give 0 to itself.
         theirs = jnp.where(index == p, 0, theirs)
+        row = _meeting(p, row)
         row = row._replace(distances=distances, positives=others)
         return terms(own, row, theirs, *numbers)
 
@@ -141,7 +144,7 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
         )
         return jax.tree.map(jnp.add, sums, found)
 
-      return _each_positive(rows.positives, add, _no_terms(rows))
+      return each_positive(rows.positives, add, _no_terms(rows))
 
     def forward(*args):
       return total(*args), args
@@ -165,7 +168,7 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
       zeros = jax.tree.map(
         jnp.zeros_like, (rows.distances, embeddings, numbers)
       )
-      by_rows, by_embeddings, by_numbers = _each_positive(
+      by_rows, by_embeddings, by_numbers = each_positive(
         rows.positives, add, zeros
       )
       return (
@@ -176,12 +179,26 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
 
     differentiable = jax.custom_vjp(total)
     differentiable.defvjp(forward, backward)
-    dtype = rows.distances.dtype
+    rows, dtype = _with_chosen(rows), rows.distances.dtype
     return differentiable(
       rows, embeddings, *(jnp.asarray(x, dtype) for x in numbers)
     )
 
   return of_rows
+
+
+def _with_chosen(row: Row) -> Row:
+  """The row with the positives of its chosen triplets, if there are any."""
+  if row.triplets is None:
+    return row
+  return row._replace(positives=row.triplets.positives)
+
+
+def _meeting(p: Int[Array, ""], row: Row) -> Row:
+  """The row with the negatives that its positive p meets."""
+  if row.triplets is None:
+    return row
+  return row._replace(negatives=row.triplets.of(p, row.distances))
 
 
 def _at(values: Float[Array, "n m"], p: Int[Array, " n"]) -> Float[Array, " n"]:
@@ -196,24 +213,3 @@ def _weighted(terms: Terms, weight: Float[Array, "*n"]) -> Terms:
 def _no_terms(row: Row) -> Terms:
   zero = jnp.zeros(row.distances.shape[:-1], row.distances.dtype)
   return Terms(zero, zero, zero, zero)
-
-
-def _each_positive(positives: Float[Array, "*n m"], step, start):
-  """Applies step(p, carry) to each p of weight > 0, in order.
-
-  For several rows at once p is one of each row, and m in a row that has none
-  left.
-  """
-  m = positives.shape[-1]
-  index = jnp.arange(m)
-
-  def following(p):
-    """The first positive after p, or m."""
-    later = (index > p[..., None]) & (positives > 0)
-    return jnp.where(jnp.any(later, -1), jnp.argmax(later, -1), m)
-
-  return jax.lax.while_loop(
-    lambda state: jnp.any(state[0] < m),
-    lambda state: (following(state[0]), step(*state)),
-    (following(jnp.full(positives.shape[:-1], -1)), start),
-  )[1]

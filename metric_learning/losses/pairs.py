@@ -553,6 +553,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("upper_bound",),
     resolve=_bound,
+    needs_positives=False,
     source="Chopra, Hadsell, LeCun, CVPR 2005",
   ),
   "contrastive": Loss(
@@ -563,6 +564,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     scaled=("margin",),
+    needs_positives=False,
     source="Hadsell, Chopra, LeCun, CVPR 2006, equation 4",
   ),
   "contrastive_linear": Loss(
@@ -572,6 +574,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean_active",
     metrics=DISTANCES,
     scaled=("positive_margin", "negative_margin"),
+    needs_positives=False,
     source="Musgrave, Belongie, Lim 2020, arXiv 2003.08505",
   ),
   "contrastive_double_margin": Loss(
@@ -581,6 +584,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled=("positive_margin", "negative_margin"),
+    needs_positives=False,
     source="Lin et al. 2015, arXiv 1501.04711",
   ),
   "snr_contrastive": Loss(
@@ -590,6 +594,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean_active",
     metrics=("snr",),
     scaled=("positive_margin", "negative_margin"),
+    needs_positives=False,
     source="Yuan et al., CVPR 2019, arXiv 1904.02616",
   ),
   "contrastive_sq_margin": Loss(
@@ -600,6 +605,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     scaled=("margin",),
+    needs_positives=False,
     source="the m² - D² variant of similarity-learning texts",
   ),
   "contrastive_caffe_legacy": Loss(
@@ -609,6 +615,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     static=("half",),
+    needs_positives=False,
     source="Caffe before April 2015, its legacy mode",
   ),
   "contrastive_inverse": Loss(
@@ -619,6 +626,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     scaled=("floor",),
+    needs_positives=False,
     source="Hadsell, Chopra, LeCun, CVPR 2006, section 2.2, refuted there",
   ),
   "margin": Loss(
@@ -632,6 +640,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     scaled=("alpha", "beta"),
     resolve=_check_over,
     init=_init_boundaries,
+    needs_positives=False,
     source="Wu et al., ICCV 2017, arXiv 1706.07567, equation 5",
   ),
   "intra_pair_variance": Loss(
@@ -641,6 +650,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     context=_mean_cosines,
+    needs_positives=False,
     source="Yu and Tao, ICCV 2019, equation 8",
   ),
   "tcm": Loss(
@@ -649,6 +659,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
+    needs_positives=False,
     source="Zhang et al. 2023, arXiv 2307.04047, equation 4",
   ),
   "pair_bce": Loss(
@@ -662,6 +673,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     resolve=_weigh_l1,
     project=_weigh,
     init=_init_weights,
+    needs_positives=False,
     source="Koch, Zemel, Salakhutdinov 2015",
   ),
   "pair_regression": Loss(
@@ -672,6 +684,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("similarity",),
     resolve=_choose_similarity,
+    needs_positives=False,
     source="classical similarity learning by regression",
   ),
 }

@@ -17,8 +17,8 @@ from metric_learning.losses.arrangements import (
 )
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.classifiers import check_integer, cosface_loss
-from metric_learning.losses.listwise import softmax_terms
 from metric_learning.losses.regularizers import sparse_centers
+from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (
   Parts,
   Points,
@@ -270,6 +270,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     static=("include_positive",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Movshovitz-Attias et al., ICCV 2017, arXiv 1703.07464",
   ),
   "proxy_nca_pp": Loss(
@@ -281,6 +282,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     scaled=("temperature",),
     arrange=meet_classes,
     init=init_table,
+    needs_positives=False,
     source="Teh, DeVries, Taylor, ECCV 2020, arXiv 2004.01113",
   ),
   "proxy_anchor": Loss(
@@ -292,6 +294,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     arrange=_classes_meet_batch,
     class_anchors=True,
     init=init_table,
+    needs_positives=False,
     source="Kim et al., CVPR 2020, arXiv 2003.13911, equation 4",
   ),
   "soft_triple": Loss(
@@ -305,6 +308,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     context=_spread_of_centers,
     init=_init_centers,
     resolve=check_integer("soft_triple", "num_centers"),
+    needs_positives=False,
     source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
   ),
   "manifold": Loss(
@@ -318,6 +322,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     context=_diffused_similarity,
     init=_init_proxies,
     resolve=_check_manifold,
+    needs_positives=False,
     source="Aziere and Todorovic, CVPR 2019",
   ),
 }

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from metric_learning.distances import safe_sqrt
 from metric_learning.losses.arrangements import two_views
 from metric_learning.losses.base import Context, Loss
-from metric_learning.losses.listwise import softmax_terms
+from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import Parts, Points, Row, make_terms
 
 Number = float | Array

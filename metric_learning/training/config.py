@@ -115,7 +115,13 @@ def with_model(
 
 # A default of None stands for a number, a switch or a name that the loss
 # derives from the metric.
-_OPTIONAL = {"upper_bound": float, "weighted": bool, "similarity": str}
+_OPTIONAL = {
+  "upper_bound": float,
+  "boundary": float,
+  "value_range": tuple,
+  "weighted": bool,
+  "similarity": str,
+}
 
 # Losses that meet each class twice.
 _TWO_VIEWS = ("infonce", "ntxent", "instance", "vicreg", "barlow")

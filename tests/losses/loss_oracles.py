@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 
 def softplus(z):
@@ -76,6 +76,8 @@ class Batch:
   normalize: str = "none"
   params: dict = dataclasses.field(default_factory=dict)
   affinity: np.ndarray | None = None
+  # The batch and the numbers that give what has no gradient.
+  constant: tuple | None = None
 
   def __post_init__(self):
     self.D = self.distances(self.x, self.candidates)
@@ -339,6 +341,25 @@ def lifted(batch, margin, positive_margin=0.0):
   )
 
 
+def lifted_generalized(batch, positive_margin, negative_margin):
+  for i, D, positives, negatives in batch.rows():
+    if len(positives) and len(negatives):
+      pull = [batch.P[i, p] * np.exp(D[p] - positive_margin) for p in positives]
+      push = [batch.N[i, n] * np.exp(negative_margin - D[n]) for n in negatives]
+      yield "anchors", i, 1, hinge(np.log(sum(pull)) + np.log(sum(push)))
+
+
+def tuplet_margin(batch, margin, scale):
+  for i, D, positives, negatives in batch.rows():
+    for p in positives:
+      angle = np.arccos(np.clip(1 - D[p], -1, 1))
+      total = sum(
+        batch.N[i, n] * np.exp(scale * (1 - D[n] - np.cos(angle - margin)))
+        for n in negatives
+      )
+      yield "pairs", i, batch.P[i, p], np.log1p(total)
+
+
 def npair(batch, regularization):
   """One pair per class: its first two items, or its first of both sides."""
   pairs, alone = [], []
@@ -370,6 +391,14 @@ def nca(batch, scale, expected=False):
         yield "anchors", i, 1, -np.exp(log_same - log_all)
       else:
         yield "anchors", i, 1, log_all - log_same
+
+
+def soft_nn(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    if len(positives):
+      same = sum(batch.P[i, p] * np.exp(-D[p] / temperature) for p in positives)
+      rest = sum(batch.N[i, n] * np.exp(-D[n] / temperature) for n in negatives)
+      yield "anchors", i, 1, -np.log(same / (same + rest))
 
 
 def nce(batch, temperature, **_):
@@ -443,6 +472,47 @@ def infonce_per_pair(batch, temperature):
       yield "pairs", i, batch.P[i, p], value
 
 
+def infonce_all(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    everyone = np.union1d(positives, negatives)
+    weights = batch.P[i] + batch.N[i]
+    for p in positives:
+      whole = logsumexp(-D[everyone] / temperature, b=weights[everyone])
+      yield "pairs", i, batch.P[i, p], whole + D[p] / temperature
+
+
+def dcl(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    for p in positives if len(negatives) else ():
+      noise = logsumexp(-D[negatives] / temperature, b=batch.N[i, negatives])
+      yield "pairs", i, batch.P[i, p], noise + D[p] / temperature
+
+
+def hard_negative(
+  batch, temperature, positive_prior, upper_bound, concentration
+):
+  """All relative to e^{s_p/τ}, so that nothing overflows."""
+  if upper_bound is None and batch.metric == "cosine":
+    upper_bound = 2.0
+  for i, D, positives, negatives in batch.rows():
+    for p in positives if len(negatives) else ():
+      weights = batch.N[i, negatives] * np.exp(
+        -concentration * (D[negatives] - min(D[negatives])) / temperature
+      )
+      share = np.exp((D[p] - D[negatives]) / temperature)
+      mean = np.average(share, weights=weights)
+      g = (mean - positive_prior) / (1 - positive_prior)
+      floor = 0.0
+      if upper_bound is not None:
+        floor = np.exp((D[p] - upper_bound) / temperature)
+      n = sum(batch.N[i, negatives])
+      yield "pairs", i, batch.P[i, p], np.log1p(n * max(g, floor))
+
+
+def debiased(batch, **hyper):
+  return hard_negative(batch, concentration=0.0, **hyper)
+
+
 def supcon(batch, temperature):
   for i, D, positives, negatives in batch.rows():
     if len(positives):
@@ -452,6 +522,170 @@ def supcon(batch, temperature):
       values = [whole + D[p] / temperature for p in positives]
       value = np.average(values, weights=batch.P[i, positives])
       yield "anchors", i, 1, value
+
+
+# --- weighted sums over positives and negatives ------------------------------
+
+
+def multi_similarity(batch, alpha, beta, base):
+  for i, D, positives, negatives in batch.rows():
+    s = 1 - D
+    pull = sum(
+      batch.P[i, p] * np.exp(-alpha * (s[p] - base)) for p in positives
+    )
+    push = sum(batch.N[i, n] * np.exp(beta * (s[n] - base)) for n in negatives)
+    yield "anchors", i, 1, np.log1p(pull) / alpha + np.log1p(push) / beta
+
+
+def circle(batch, margin, gamma):
+  still, numbers = batch.constant
+  for i, D, positives, negatives in batch.rows():
+    if len(positives) and len(negatives):
+      s, fixed, m = 1 - D, 1 - still.D[i], numbers["margin"]
+      pull = [-hinge(1 + m - fixed[p]) * (s[p] - 1 + margin) for p in positives]
+      push = [hinge(fixed[n] + m) * (s[n] - margin) for n in negatives]
+      exponent = logsumexp(gamma * np.array(pull), b=batch.P[i, positives])
+      exponent += logsumexp(gamma * np.array(push), b=batch.N[i, negatives])
+      yield "anchors", i, 1, softplus(exponent)
+
+
+def ranked_list(
+  batch,
+  margin,
+  boundary,
+  positive_temperature,
+  negative_temperature,
+  balance,
+):
+  still, numbers = batch.constant
+
+  def edges(margin, boundary):
+    boundary = 1 + margin / 2 if boundary is None else boundary
+    return boundary - margin, boundary
+
+  inner, outer = edges(margin, boundary)
+  fixed_inner, fixed_outer = edges(numbers["margin"], numbers["boundary"])
+  for i, D, positives, negatives in batch.rows():
+    fixed = still.D[i]
+
+    def mean(violated, weights, temperature):
+      """Of (violation, the same as a constant, candidate)."""
+      heaviest = max((c for _, c, _ in violated), default=0)
+      total = count = 0.0
+      for violation, constant, j in violated:
+        weight = weights[j] * np.exp(temperature * (constant - heaviest))
+        total, count = total + weight * violation, count + weight
+      return total / count if count else 0.0
+
+    pull = mean(
+      [
+        (D[p] - inner, fixed[p] - fixed_inner, p)
+        for p in positives
+        if D[p] > inner
+      ],
+      batch.P[i],
+      numbers["positive_temperature"],
+    )
+    push = mean(
+      [
+        (outer - D[n], fixed_outer - fixed[n], n)
+        for n in negatives
+        if D[n] < outer
+      ],
+      batch.N[i],
+      numbers["negative_temperature"],
+    )
+    yield "anchors", i, 1, (1 - balance) * pull + balance * push
+
+
+def siglip(batch, **_):
+  t, b = np.exp(batch.learned["log_scale"]), batch.learned["bias"]
+  for i, D, positives, negatives in batch.rows():
+    s = -D if batch.metric == "dot" else 1 - D
+    total = sum(batch.P[i, p] * softplus(-(t * s[p] + b)) for p in positives)
+    total += sum(batch.N[i, n] * softplus(t * s[n] + b) for n in negatives)
+    yield "anchors", i, 1, total
+
+
+# --- ranking -----------------------------------------------------------------
+
+
+def triangles(values, weights, num_bins, value_range):
+  """Weight at each edge of the bins: a triangle around each edge."""
+  edges = np.linspace(*value_range, num_bins + 1)
+  width = edges[1] - edges[0]
+  total = np.zeros(num_bins + 1)
+  for value, weight in zip(np.clip(values, *value_range), weights, strict=True):
+    for r, edge in enumerate(edges):
+      total[r] += weight * max(0.0, 1 - abs(value - edge) / width)
+  return total
+
+
+def histogram(batch, value_range, num_bins=100):
+  if not (batch.P.any() and batch.N.any()):
+    return
+  positive, negative = (
+    triangles(batch.D[W > 0], W[W > 0], num_bins, value_range) / W.sum()
+    for W in (batch.P, batch.N)
+  )
+  value = 0.0
+  for r in range(num_bins + 1):
+    for q in range(r, num_bins + 1):
+      value += negative[r] * positive[q]
+  for i in range(len(batch.D)):
+    yield "batch", i, 1 / len(batch.D), value
+
+
+def fastap(batch, value_range, num_bins=10):
+  for i, D, positives, _ in batch.rows():
+    if len(positives):
+      same, rest = (
+        triangles(D[W > 0], W[W > 0], num_bins, value_range)
+        for W in (batch.P[i], batch.N[i])
+      )
+      value = 0.0
+      for b in range(num_bins + 1):
+        if same[b]:
+          hits = same[: b + 1].sum()
+          value += same[b] * hits / (hits + rest[: b + 1].sum())
+      yield "anchors", i, 1, 1 - value / batch.P[i].sum()
+
+
+def smooth_ap(batch, temperature):
+  for i, D, positives, negatives in batch.rows():
+    precisions = []
+    for p in positives:
+      ahead = expit((D[p] - D) / temperature)
+      hits = 1 + sum(batch.P[i, q] * ahead[q] for q in positives if q != p)
+      misses = sum(batch.N[i, n] * ahead[n] for n in negatives)
+      precisions.append(hits / (hits + misses))
+    if precisions:
+      mean = np.average(precisions, weights=batch.P[i, positives])
+      yield "anchors", i, 1, 1 - mean
+
+
+PENALTIES = {
+  "O": lambda R, alpha, b: R,
+  "Ds": lambda R, alpha, b: np.log(1 + R),
+  "Dq": lambda R, alpha, b: 1 - (1 + R) ** -alpha,
+  "Iu": lambda R, alpha, b: (1 + R) * np.log(1 + R),
+  "Ib": lambda R, alpha, b: (b * R - np.log(1 + b * R)) / b**2,
+}
+
+
+def pnp(batch, temperature, alpha, b, variant="O", include_self=False):
+  for i, D, positives, negatives in batch.rows():
+    met = [(D[p], batch.P[i, p]) for p in positives]
+    met += [(0.0, 1.0)] if include_self else []
+    if met:
+      values = []
+      for own, _ in met:
+        R = sum(
+          batch.N[i, n] * expit((own - D[n]) / temperature) for n in negatives
+        )
+        values.append(PENALTIES[variant](R, alpha, b))
+      weights = [weight for _, weight in met]
+      yield "anchors", i, 1, np.average(values, weights=weights)
 
 
 # --- classification ----------------------------------------------------------
@@ -716,13 +950,28 @@ ORACLES = {
     "triplet_ratio",
     "lifted_hard",
     "lifted",
+    "lifted_generalized",
+    "tuplet_margin",
     "npair",
     "nca",
+    "soft_nn",
     "nce",
     "infonce",
     "ntxent",
     "infonce_per_pair",
+    "infonce_all",
     "supcon",
+    "dcl",
+    "debiased",
+    "hard_negative",
+    "multi_similarity",
+    "circle",
+    "ranked_list",
+    "siglip",
+    "histogram",
+    "fastap",
+    "smooth_ap",
+    "pnp",
     "cross_entropy",
     "norm_softmax",
     "proxy_nca",
@@ -784,29 +1033,40 @@ def terms(
   references=None,
   reference_labels=None,
   affinity=None,
+  constant=None,
 ):
   """The terms (anchor, weight, value) of each part of the loss `name`.
 
-  A loss with a geometry of its own has the metric None.
+  A loss with a geometry of its own has the metric None. `constant` is another
+  (hyper, params, embeddings), of which the loss takes what has no gradient:
+  with it fixed, a difference quotient is the gradient.
   """
   embeddings, labels = np.asarray(embeddings), np.asarray(labels)
   kept = np.arange(len(labels)) if where is None else np.flatnonzero(where)
-  x = normalized(normalize, embeddings[kept])
   itself = references is None
   if affinity is not None:
     affinity = np.asarray(affinity)[kept]
     affinity = affinity[:, kept] if itself else affinity
-  batch = Batch(
-    metric=metric or "l2",
-    x=x,
-    labels=labels[kept],
-    candidates=x if itself else normalized(normalize, references),
-    candidate_labels=labels[kept] if itself else np.asarray(reference_labels),
-    itself=itself,
-    normalize=normalize,
-    params=params or {},
-    affinity=affinity,
-  )
+
+  def batch_of(embeddings, params):
+    x = normalized(normalize, np.asarray(embeddings)[kept])
+    return Batch(
+      metric=metric or "l2",
+      x=x,
+      labels=labels[kept],
+      candidates=x if itself else normalized(normalize, references),
+      candidate_labels=labels[kept] if itself else np.asarray(reference_labels),
+      itself=itself,
+      normalize=normalize,
+      params=params or {},
+      affinity=affinity,
+    )
+
+  batch = batch_of(embeddings, params)
+  if constant is None:
+    batch.constant = batch, hyper
+  else:
+    batch.constant = batch_of(constant[2], constant[1]), constant[0]
   parts = {}
   for part, anchor, weight, value in ORACLES[name](batch, **hyper):
     # Anchors that were joined to the batch keep their place behind it.

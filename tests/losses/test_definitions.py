@@ -40,12 +40,21 @@ def check_gradient(loss, metric, static=None):
   for hyper in cases.settings(loss):
     _, gradients = run(hyper, params, x, labels, cases.all_true())
 
-    def expected(hyper, params, x):
+    point = (hyper, params, x)
+
+    def expected(hyper, params, x, point=point):
       return cases.oracle(
-        loss, hyper, params, x, labels, metric=metric, static=static
+        loss,
+        hyper,
+        params,
+        x,
+        labels,
+        metric=metric,
+        static=static,
+        constant=point,
       )
 
-    cases.check_slopes(expected, (hyper, params, x), gradients)
+    cases.check_slopes(expected, point, gradients)
 
 
 def test_every_loss_has_an_oracle():
@@ -282,12 +291,74 @@ DEFAULTS = {
   "triplet_ratio": ("l2", "none", "mean", {}),
   "lifted_hard": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "lifted": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
+  "lifted_generalized": (
+    "l2",
+    "l2",
+    "mean",
+    {"positive_margin": 0, "negative_margin": 1},
+  ),
+  "tuplet_margin": (
+    "cosine",
+    "l2",
+    "mean",
+    {"margin": np.deg2rad(5.73), "scale": 64},
+  ),
   "npair": ("dot", "none", "mean", {"regularization": 0.002}),
-  "nca": ("squared_l2", "none", "mean", {"scale": 1}),
+  "nca": ("squared_l2", "none", "mean", {"scale": 1, "expected": False}),
+  "soft_nn": ("squared_l2", "none", "mean", {"temperature": 1}),
   "infonce": ("cosine", "l2", "mean", {"temperature": 0.07}),
   "ntxent": ("cosine", "l2", "mean", {"temperature": 0.5}),
   "infonce_per_pair": ("cosine", "l2", "mean", {"temperature": 0.07}),
+  "infonce_all": ("cosine", "l2", "mean", {"temperature": 0.07}),
   "supcon": ("cosine", "l2", "mean", {"temperature": 0.1}),
+  "dcl": ("cosine", "l2", "mean", {"temperature": 0.1}),
+  "debiased": (
+    "cosine",
+    "l2",
+    "mean",
+    {"temperature": 0.5, "positive_prior": 0.1},
+  ),
+  "hard_negative": (
+    "cosine",
+    "l2",
+    "mean",
+    {"temperature": 0.5, "positive_prior": 0.1, "concentration": 1},
+  ),
+  "multi_similarity": (
+    "cosine",
+    "l2",
+    "mean",
+    {"alpha": 2, "beta": 50, "base": 0.5},
+  ),
+  "circle": ("cosine", "l2", "mean", {"margin": 0.4, "gamma": 80}),
+  "ranked_list": (
+    "l2",
+    "l2",
+    "mean",
+    {
+      "margin": 0.4,
+      "boundary": None,
+      "positive_temperature": 0,
+      "negative_temperature": 10,
+      "balance": 0.5,
+    },
+  ),
+  "siglip": ("cosine", "l2", "mean", {"scale": 10, "bias": -10}),
+  "histogram": ("cosine", "l2", "mean", {"num_bins": 100}),
+  "fastap": ("squared_l2", "l2", "mean", {"num_bins": 10}),
+  "smooth_ap": ("cosine", "l2", "mean", {"temperature": 0.01}),
+  "pnp": (
+    "cosine",
+    "l2",
+    "mean",
+    {
+      "temperature": 0.01,
+      "variant": "O",
+      "alpha": 1,
+      "b": 2,
+      "include_self": False,
+    },
+  ),
   "cross_entropy": (None, "none", "mean", {}),
   "norm_softmax": ("cosine", "l2", "mean", {"temperature": 0.05}),
   "proxy_nca": (
@@ -365,6 +436,9 @@ OWN_GEOMETRY = (
   "barlow",
 )
 COSINE_ONLY = (
+  "tuplet_margin",
+  "multi_similarity",
+  "circle",
   "intra_pair_variance",
   "tcm",
   "proxy_anchor",
@@ -385,9 +459,13 @@ def test_allowed_metrics(loss):
     assert allowed == set()
   elif loss in COSINE_ONLY:
     assert allowed == {"cosine"}
+  elif loss == "siglip":
+    assert allowed == {"cosine", "dot"}
   elif loss == "snr_contrastive":
     assert allowed == {"snr"}
-  elif loss.startswith(("contrastive", "triplet", "lifted", "margin")):
+  elif loss.startswith(
+    ("contrastive", "triplet", "lifted", "margin", "ranked_list")
+  ):
     assert allowed == ANY
   elif loss != "pair_regression":
     assert allowed == ANY | {"dot"}
@@ -430,6 +508,72 @@ def test_upper_bound_is_asked_for_where_nothing_bounds():
     ml.make_objective("contrastive_2005", normalize="none")
 
 
+@pytest.mark.parametrize("loss", ["histogram", "fastap"])
+@pytest.mark.parametrize(
+  ("metric", "normalize", "bound"),
+  [
+    ("cosine", "none", 2.0),
+    ("squared_l2", "l2", 4.0),
+    ("l1", "l2", 2 * np.sqrt(cases.DIM)),
+  ],
+)
+def test_range_of_a_histogram_follows_from_the_space(
+  loss, metric, normalize, bound, x64
+):
+  x, labels = cases.batch("balanced", loss)
+  value = quick_jit(cases.value_of(loss, metric, normalize, value_range=None))(
+    {}, {}, x, labels
+  )
+  options = {"metric": metric, "normalize": normalize}
+  static = {"value_range": (0.0, bound)}
+  expected = cases.oracle(loss, {}, {}, x, labels, static=static, **options)
+  np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "mahalanobis"])
+def test_range_of_a_histogram_is_asked_for_where_nothing_bounds(metric):
+  with pytest.raises(ml.InputError, match="value_range"):
+    ml.make_objective("histogram", metric, "none")
+
+
+@pytest.mark.parametrize(
+  ("loss", "options", "match"),
+  [
+    ("histogram", {"num_bins": 0}, "num_bins"),
+    ("fastap", {"value_range": (1.0, 1.0)}, "value_range"),
+    ("pnp", {"variant": "Dx"}, "variant"),
+    ("pnp", {"include_self": True, "metric": "dot"}, "include_self"),
+    ("debiased", {"positive_prior": 1.0}, "positive_prior"),
+    ("siglip", {"similarity": "dot"}, "similarity"),
+    ("circle", {"gamma": 0.0}, "gamma"),
+  ],
+)
+def test_numbers_and_names_that_a_loss_refuses(loss, options, match):
+  with pytest.raises(ml.InputError, match=match):
+    ml.make_objective(loss, **options)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot"])
+def test_debiased_without_a_largest_distance_has_no_floor(metric, x64):
+  """Not normalised, s has no least value."""
+  x, labels = cases.batch("unbalanced", "debiased")
+  hyper = {"temperature": 0.7, "positive_prior": 0.4}
+  value_of = cases.value_of("debiased", metric, "none")
+  both = quick_jit(jax.value_and_grad(value_of, argnums=2))
+  value, slopes = both(hyper, {}, x, labels)
+  expected = cases.oracle(
+    "debiased",
+    {**hyper, "upper_bound": None},
+    {},
+    x,
+    labels,
+    metric=metric,
+    normalize="none",
+  )
+  np.testing.assert_allclose(value, expected, rtol=1e-9)
+  assert np.isfinite(slopes).all()
+
+
 def test_initial_parameters():
   key = jax.random.key(0)
   init = lambda loss, metric=None, **hyper: ml.make_objective(
@@ -448,6 +592,10 @@ def test_initial_parameters():
   assert set(single) == {"log_scale", "bias"}
   np.testing.assert_allclose(np.exp(single["log_scale"]), 3, rtol=1e-6)
   assert init("nce", log_partition=2.0)["loss"] == {"log_partition": 2.0}
+  sigmoid = init("siglip")["loss"]
+  assert set(sigmoid) == {"log_scale", "bias"}
+  np.testing.assert_allclose(np.exp(sigmoid["log_scale"]), 10, rtol=1e-6)
+  assert sigmoid["bias"] == -10
   for loss in cases.CLASSIFICATION:
     shape = init(loss)["loss"]["weights"].shape
     centers = ml.LOSSES[loss].hyper.get("num_centers")

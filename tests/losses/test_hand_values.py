@@ -66,11 +66,27 @@ COLLAPSED_VALUES = [
   ("triplet_semihard", {"margin": 0.2}, 0.0, 0.0),
   ("lifted_hard", {"margin": 1.0}, 0.5, 0.5),
   ("lifted", {"margin": 1.0}, 6.072287, 6.072287),
+  ("lifted_generalized", {}, 2.791759, 3.484907),
+  ("tuplet_margin", {}, 2.225807, 2.225807),
   ("npair", {"regularization": 0.0}, 1.386294, 1.098612),
   ("npair", {"regularization": 0.5}, 1.386294 + 0.5, 1.098612 + 0.5),
   ("nca", {"scale": 1.0}, 1.945910, 1.386294),
+  ("nca", {"expected": True}, -1 / 7, -2 / 8),
+  ("soft_nn", {}, 1.945910, 1.386294),
   ("infonce_per_pair", {"temperature": 0.5}, 1.945910, 1.945910),
+  ("infonce_all", {"temperature": 0.5}, 1.945910, 2.079442),
   ("supcon", {"temperature": 0.5}, 1.945910, 2.079442),
+  ("dcl", {}, 1.791759, 1.791759),
+  ("debiased", {}, 1.945910, 1.945910),
+  ("hard_negative", {}, 1.945910, 1.945910),
+  ("multi_similarity", {}, 0.692466, 0.811558),
+  ("circle", {}, 56.191759, 56.884907),
+  ("ranked_list", {}, 0.6, 0.6),
+  ("histogram", {"value_range": None}, 1.0, 1.0),
+  ("fastap", {"value_range": None}, 0.857143, 0.75),
+  ("smooth_ap", {}, 0.75, 0.666667),
+  ("pnp", {}, 3.0, 3.0),
+  ("pnp", {"include_self": True}, 3.0, 3.0),
 ]
 
 
@@ -126,6 +142,22 @@ def test_vicreg_pulls_views_together():
 def test_views_of_one_pair_say_nothing():
   for loss in ("vicreg", "barlow"):
     assert evaluate(loss, [[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 0
+
+
+@pytest.mark.parametrize(
+  ("classes", "items", "expected"), [(4, 2, 5.545177), (3, 3, 6.238325)]
+)
+def test_collapsed_sigmoid(classes, items, expected):
+  """Scale 10 and bias -10: each candidate adds log 2."""
+  params = ml.make_objective("siglip").init(jax.random.key(0))
+  labels = np.tile(np.arange(classes), items)
+  x = np.tile([[0.6, 0.8]], (len(labels), 1))
+  two_views = quick_jit(cases.value_of("siglip"))(
+    {}, params, x, labels, references=x, reference_labels=labels
+  )
+  assert float(two_views) == near(expected)
+  within = evaluate("siglip", x, labels, params)
+  assert within == near(expected - log(2))
 
 
 def test_noise_contrastive_estimation_at_the_truth():
@@ -187,8 +219,16 @@ BOTH = [
   ("triplet_batch_hard", {}, "α", 0.75, 0.506159),
   ("lifted_hard", {}, ("margin",), 6.25, 1.218073),
   ("lifted", {}, ("margin",), 7.887547, 2.768298),
+  (
+    "lifted_generalized",
+    {"positive_margin": 0.0},
+    ("negative_margin",),
+    2.970095,
+    2.114799,
+  ),
   ("npair", {"regularization": 0.0}, (), 0.346577, 0.645790),
   ("nca", {}, (), 0.186360, 0.891917),
+  ("nca", {"expected": True}, (), -0.862638, -0.518299),
 ]
 
 
@@ -212,14 +252,56 @@ def test_line_and_circle(loss, options, margins, line, circle):
 @pytest.mark.parametrize(
   ("loss", "options", "expected"),
   [
-    ("infonce_per_pair", {}, 0.948253),
-    ("infonce_per_pair", {"reduction": "per_anchor_mean"}, 1.082269),
-    ("supcon", {}, 1.336542),
+    ("infonce_per_pair", {"temperature": 0.5}, 0.948253),
+    (
+      "infonce_per_pair",
+      {"temperature": 0.5, "reduction": "per_anchor_mean"},
+      1.082269,
+    ),
+    ("infonce_all", {"temperature": 0.5}, 1.266095),
+    ("supcon", {"temperature": 0.5}, 1.336542),
+    ("soft_nn", {"temperature": 0.5}, 1.101206),
+    ("dcl", {"temperature": 0.5}, 0.291906),
+    ("multi_similarity", {}, 0.740654),
+    ("circle", {}, 55.795665),
+    ("ranked_list", {"negative_temperature": 0.0}, 0.380866),
+    ("tuplet_margin", {}, 9.429087),
+    ("histogram", {"value_range": None}, 1 / 3),
+    ("fastap", {"value_range": None}, 0.324015),
+    ("smooth_ap", {}, 0.264807),
+    ("pnp", {}, 0.892744),
+    ("pnp", {"include_self": True}, 0.500507),
   ],
 )
 def test_circle_under_cosine(loss, options, expected):
-  value = evaluate(loss, CIRCLE, CIRCLE_LABELS, temperature=0.5, **options)
+  value = evaluate(loss, CIRCLE, CIRCLE_LABELS, **options)
   assert value == near(expected)
+
+
+def test_histogram_of_a_batch_is_one_value():
+  """Whatever the reduction, and for each anchor."""
+  for reduction in ("sum", "mean_active", "per_anchor_mean"):
+    options = {"value_range": None, "reduction": reduction}
+    value = evaluate("histogram", CIRCLE, CIRCLE_LABELS, **options)
+    assert value == near(1 / 3)
+
+
+def test_largest_distance_of_a_histogram_falls_into_the_last_bin():
+  x = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+  value = evaluate("histogram", x, [0, 0, 1, 1], value_range=None)
+  # Positives are opposite, at 2; negatives are at 0 or 2: none is farther.
+  assert value == near(1.0)
+
+
+def test_hard_negatives_without_concentration_and_prior():
+  x, labels = cases.batch("unbalanced", "hard_negative")
+  plain = {"temperature": 0.5, "positive_prior": 0.0, "concentration": 0.0}
+  value = evaluate("hard_negative", x, labels, **plain)
+  expected = evaluate("infonce_per_pair", x, labels, temperature=0.5)
+  assert value == pytest.approx(expected, rel=1e-12)
+  value = evaluate("hard_negative", x, labels, concentration=0.0)
+  expected = evaluate("debiased", x, labels)
+  assert value == pytest.approx(expected, rel=1e-12)
 
 
 def test_semihard_on_the_line():
@@ -620,6 +702,6 @@ def test_half_is_a_factor(loss):
 
 def test_one_is_the_floor_of_supcon_only_where_nothing_repels():
   """One class, one positive: the softmax has one candidate, log 1 = 0."""
-  for loss in ("supcon", "ntxent", "infonce", "infonce_per_pair"):
+  for loss in ("supcon", "ntxent", "infonce", "infonce_per_pair", "nca"):
     value = evaluate(loss, [[1.0, 0.0], [0.0, 1.0]], [0, 0])
     assert value == near(0.0, 12)

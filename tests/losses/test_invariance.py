@@ -40,11 +40,12 @@ def test_padding_changes_nothing(loss):
     expected = cases.oracle(loss, hyper, params, x, labels, where=where)
     np.testing.assert_allclose(value, expected, rtol=1e-9)
     assert (np.asarray(gradients[2])[~where] == 0).all()
+    point = (hyper, params, x)
     cases.check_slopes(
-      lambda hyper, params, x: cases.oracle(
-        loss, hyper, params, x, labels, where=where
+      lambda hyper, params, x, point=point: cases.oracle(
+        loss, hyper, params, x, labels, where=where, constant=point
       ),
-      (hyper, params, x),
+      point,
       gradients,
     )
 

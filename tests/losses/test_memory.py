@@ -27,6 +27,10 @@ ROWS = [
   ("contrastive", "l1"),
   ("triplet", "squared_l2"),
   ("lifted", "cosine"),
+  ("hard_negative", "cosine"),
+  ("histogram", "cosine"),
+  ("fastap", "squared_l2"),
+  ("smooth_ap", "cosine"),
 ]
 
 
@@ -45,7 +49,9 @@ def test_the_memory_of_the_dense_form_is_seen():
   assert temporary_bytes("supcon", 2048, "cosine") > 4 * 2048 * 2048
 
 
-@pytest.mark.parametrize("loss", ["triplet", "triplet_semihard"])
+@pytest.mark.parametrize(
+  "loss", ["triplet", "triplet_semihard", "smooth_ap", "pnp"]
+)
 @pytest.mark.parametrize("block_size", [None, 64])
 def test_triplets_are_never_an_array(loss, block_size):
   n = 256

@@ -1,0 +1,167 @@
+"""Lifted structure: a positive pair against all negatives of both ends.
+
+Margins are in units of the distance.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.rows import (
+  Parts,
+  Row,
+  exists,
+  make_terms,
+  weighted_logsumexp,
+)
+
+Number = float | Array
+
+
+def _hardest(row: Row, margin: Number) -> Float[Array, ""]:
+  """max over N of ε - D, at the lowest index; -inf without negatives."""
+  negative = row.negatives > 0
+  near = jnp.argmin(jnp.where(negative, row.distances, jnp.inf))
+  return jnp.where(jnp.any(negative), margin - row.distances[near], -jnp.inf)
+
+
+def _all_negatives(row: Row, margin: Number) -> Float[Array, ""]:
+  """log Σ over N of e^{ε - D}; -inf without negatives."""
+  return weighted_logsumexp(margin - row.distances, row.negatives)
+
+
+def _hardest_of_candidates(
+  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
+) -> Context:
+  return Context(shared=over_candidates(lambda row: _hardest(row, margin)))
+
+
+def _all_of_candidates(
+  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
+) -> Context:
+  return Context(
+    shared=over_candidates(lambda row: _all_negatives(row, margin))
+  )
+
+
+def _lifted_terms(row, push, positive_margin) -> Parts:
+  some = push > -jnp.inf
+  hinge = jax.nn.relu(
+    row.distances - positive_margin + jnp.where(some, push, 0)
+  )
+  return {"pair": make_terms(hinge**2 / 2, jnp.where(some, row.positives, 0))}
+
+
+def lifted_hard_loss(
+  row: Row,
+  context: Context,
+  *,
+  margin: Number = 1.0,
+  positive_margin: Number = 0.0,
+) -> Parts:
+  """Lifted structure: ½[D_ij + max(ε - D_ik, ε - D_jl)]+² over k, l.
+
+  k ranges over N(i), l over N(j); one term for each ordered positive pair, so
+  that a mean is the one over unordered pairs and a sum is twice it.
+
+  >>> row = Row(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> context = Context(shared=jnp.array([0.0, -jnp.inf]))
+  >>> lifted_hard_loss(row, context)["pair"].total  # ½(1 + max(-1, 0))²
+  Array(0.5, dtype=float32)
+
+  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 3; the positive
+  margin, subtracted from D_ij, is an addition.
+  """
+  push = jnp.maximum(_hardest(row, margin), context.shared)
+  return _lifted_terms(row, push, positive_margin)
+
+
+def lifted_loss(
+  row: Row,
+  context: Context,
+  *,
+  margin: Number = 1.0,
+  positive_margin: Number = 0.0,
+) -> Parts:
+  """Smooth lifted structure: ½[D_ij + log(Σ_k e^{ε-D_ik} + Σ_l e^{ε-D_jl})]+².
+
+  An upper bound of `lifted_hard`, with the same pairs.
+
+  >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> context = Context(shared=jnp.array([-jnp.inf, -jnp.inf]))
+  >>> lifted_loss(row, context)["pair"].total  # ½(1 + log e⁰)²
+  Array(0.5, dtype=float32)
+
+  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 4; the positive
+  margin, subtracted from D_ij, is an addition.
+  """
+  own, theirs = _all_negatives(row, margin), context.shared
+  both = (own > -jnp.inf) & (theirs > -jnp.inf)
+  # logaddexp of two -inf is -inf with gradient NaN.
+  push = jnp.where(
+    both,
+    jnp.logaddexp(jnp.where(both, own, 0), jnp.where(both, theirs, 0)),
+    jnp.maximum(own, theirs),
+  )
+  return _lifted_terms(row, push, positive_margin)
+
+
+def lifted_generalized_loss(
+  row: Row,
+  *,
+  positive_margin: Number = 0.0,
+  negative_margin: Number = 1.0,
+) -> Parts:
+  """Generalised lifted structure: [LSE_P(D - m_pos) + LSE_N(m_neg - D)]+.
+
+  One term for each anchor that has both.
+
+  >>> row = Row(jnp.array([1.0, 1.5]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> lifted_generalized_loss(row)["anchor"].total  # 1 + (1 - 1.5)
+  Array(0.5, dtype=float32)
+
+  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), L_LG; a mean over
+  anchors, where the paper sums, and the positive margin is an addition.
+  """
+  pull = weighted_logsumexp(row.distances - positive_margin, row.positives)
+  push = weighted_logsumexp(negative_margin - row.distances, row.negatives)
+  both = exists(row.positives) * exists(row.negatives)
+  value = jax.nn.relu(jnp.where(both > 0, pull + push, 0))
+  return {"anchor": make_terms(value, both)}
+
+
+LIFTED_LOSSES: dict[str, Loss] = {
+  "lifted_hard": Loss(
+    lifted_hard_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    scaled=("margin", "positive_margin"),
+    context=_hardest_of_candidates,
+    source="Oh Song et al., CVPR 2016, equation 3",
+  ),
+  "lifted": Loss(
+    lifted_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    metrics=DISTANCES,
+    scaled=("margin", "positive_margin"),
+    context=_all_of_candidates,
+    source="Oh Song et al., CVPR 2016, equation 4",
+  ),
+  "lifted_generalized": Loss(
+    lifted_generalized_loss,
+    metric="l2",
+    normalize="l2",
+    reduction="mean",
+    metrics=DISTANCES,
+    scaled=("positive_margin", "negative_margin"),
+    source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, L_LG",
+  ),
+}

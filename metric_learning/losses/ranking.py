@@ -1,0 +1,301 @@
+"""Ranking losses: the order of an anchor's candidates, made differentiable.
+
+They read s = -D, so that every metric serves. Temperatures are in units of the
+distance. The histogram losses need to know its range.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from metric_learning.distances import largest_distance
+from metric_learning.errors import InputError, check_choice
+from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.losses.over_positives import over_positives
+from metric_learning.rows import Parts, Row, exists, make_terms, ratio
+
+Number = float | Array
+Range = tuple[float, float]
+
+
+# --- Soft histograms --------------------------------------------------------
+
+
+def soft_histogram(
+  values: Float[Array, " m"],
+  weights: Float[Array, " m"],
+  num_bins: int,
+  value_range: Range,
+) -> Float[Array, " nodes"]:
+  """Weight at the num_bins + 1 edges of equal bins.
+
+  A value shares its weight between the two edges of its bin, by nearness; a
+  value outside of the range counts at its end, with gradient 0.
+
+  >>> soft_histogram(jnp.array([0.25, 2.0]), jnp.ones(2), 2, (0.0, 2.0))
+  Array([0.75, 0.25, 1.  ], dtype=float32)
+  """
+  low, high = value_range
+  place = (values - low) * (num_bins / (high - low))
+  place = jnp.clip(place, 0, num_bins)
+  # The largest value is the upper end of the last bin, not a bin of its own.
+  left = jnp.minimum(jnp.floor(place), num_bins - 1).astype(jnp.int32)
+  share = place - left
+  # Measured: adding at indices beats a pass over the values for each edge, and
+  # no array of values by edges exists, in the gradient neither.
+  edges = jnp.zeros(num_bins + 1, weights.dtype)
+  edges = edges.at[left].add(weights * (1 - share))
+  return edges.at[left + 1].add(weights * share)
+
+
+def histogram_loss(row: Row, context: Context) -> Parts:
+  """Histogram: Σ_r h⁻_r Σ_{q≥r} h⁺_q, an estimate of P(D⁻ <= D⁺).
+
+  h⁺ and h⁻ are soft histograms of the distances of all positive and of all
+  negative pairs of the batch, of sum 1, with `num_bins` equal bins on
+  `value_range`, the range of the distance. An objective takes the range from
+  metric and normalisation: (0, 2) under cosine, which is s in [-1, 1]. One
+  value for each batch, whatever the reduction: every anchor says it, with equal
+  weights of sum 1. Without positives or negatives there is none.
+
+  >>> row = Row(jnp.array([1.0, 3.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> batch = _histogram_of_batch(
+  ...   lambda f: jax.tree.map(lambda x: x[None], f(row)), None, None, None,
+  ...   num_bins=2, value_range=(0.0, 4.0))
+  >>> histogram_loss(row, batch)["batch"].total  # (½, ½, 0) and (0, ½, ½)
+  Array(0.25, dtype=float32)
+
+  Source: Ustinova and Lempitsky, NIPS 2016 (arXiv 1611.00822), equations 2 to 4
+  in s = -D. Positive and negative pairs are all those of the batch.
+  """
+  value, share = context.shared
+  return {"batch": make_terms(value, share * row.weight)}
+
+
+def _histogram_of_batch(
+  over_anchors,
+  over_candidates,
+  anchors,
+  candidates,
+  *,
+  num_bins: int = 100,
+  value_range: Range | None = None,
+) -> Context:
+  def of_row(row):
+    weights = row.positives, row.negatives
+    return *(
+      soft_histogram(row.distances, w, num_bins, value_range) for w in weights
+    ), row.weight
+
+  positive, negative, weight = (jnp.sum(x, 0) for x in over_anchors(of_row))
+  number = jnp.sum(positive), jnp.sum(negative)
+  beyond = jnp.cumsum(positive[::-1])[::-1]
+  value = ratio(ratio(jnp.sum(negative * beyond), number[0]), number[1])
+  both = (number[0] > 0) & (number[1] > 0)
+  share = ratio(both.astype(weight.dtype), weight)
+  return Context(shared=(value, share))
+
+
+def fastap_loss(
+  row: Row, *, num_bins: int = 10, value_range: Range | None = None
+) -> Parts:
+  """FastAP: 1 - (1/#P) Σ_b h⁺_b H⁺_b / H_b, average precision by histogram.
+
+  h⁺ is the soft histogram of the positives over the edges of `num_bins` equal
+  bins on `value_range`, the range of the distance; H⁺ and H are cumulative, of
+  positives and of all candidates. An objective takes the range from metric and
+  normalisation. One term for each anchor that has a positive.
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> fastap_loss(row, value_range=(0.0, 4.0))["anchor"].total  # 1 - ½
+  Array(0.5, dtype=float32)
+
+  Source: Cakir et al., CVPR 2019, with D² on the unit sphere.
+  """
+  positive, negative = (
+    soft_histogram(row.distances, weights, num_bins, value_range)
+    for weights in (row.positives, row.negatives)
+  )
+  hits = jnp.cumsum(positive)
+  precision = ratio(hits, hits + jnp.cumsum(negative))
+  value = 1 - ratio(jnp.sum(positive * precision), jnp.sum(row.positives))
+  return {"anchor": make_terms(value, exists(row.positives))}
+
+
+def _range_of_distance(hyper, metric, normalize, dim):
+  """The range of the distance from the space, where the space is bounded."""
+  if hyper["num_bins"] < 1:
+    raise InputError(f"num_bins must be at least 1, got {hyper['num_bins']}.")
+  value_range = hyper["value_range"]
+  if value_range is None:
+    bound = largest_distance(metric, normalize, dim)
+    if bound is None:
+      raise InputError(
+        f"a histogram needs value_range, the range of the distance: {metric!r}"
+        f" with normalize={normalize!r} has no bound of its own."
+      )
+    value_range = (0.0, bound)
+  low, high = value_range
+  if not low < high:
+    raise InputError(f"value_range must rise, got {value_range}.")
+  return {**hyper, "value_range": (low, high)}
+
+
+# --- Soft ranks -------------------------------------------------------------
+
+
+@over_positives
+def _lost_precision(own, row, temperature):
+  """1 - R_P / R of one positive."""
+  nearer = jax.nn.sigmoid((own - row.distances) / temperature)
+  among_positives = 1 + jnp.sum(row.positives * nearer)
+  ahead = jnp.sum(row.negatives * nearer)
+  return make_terms(ahead / (among_positives + ahead), jnp.ones_like(own))
+
+
+def smooth_ap_loss(row: Row, *, temperature: Number = 0.01) -> Parts:
+  """Smooth-AP: 1 - (1/#P) Σ_p R_P(p)/R(p), average precision by soft ranks.
+
+  R_P = 1 + Σ_{q in P, q≠p} σ((s_q - s_p)/τ), R = R_P + Σ_N σ((s_n - s_p)/τ).
+  One term for each anchor that has a positive. O(m) memory for a row of m
+  candidates, in the gradient too; reverse mode only.
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> round(float(smooth_ap_loss(row)["anchor"].total), 6)  # 1 - 1/1.5
+  0.333333
+
+  Source: Brown et al., ECCV 2020 (arXiv 2007.12163).
+  """
+  found = _lost_precision(row, temperature)
+  value = ratio(found.total, found.count)
+  return {"anchor": make_terms(value, exists(row.positives))}
+
+
+VARIANTS = ("O", "Ds", "Dq", "Iu", "Ib")
+
+
+def penalty(
+  rank: Float[Array, ""], variant: str, alpha: Number, b: Number
+) -> Float[Array, ""]:
+  """f(R) of `pnp`, for R negatives before a positive.
+
+  >>> [round(float(penalty(jnp.array(1.0), v, 1.0, 2.0)), 4) for v in VARIANTS]
+  [1.0, 0.6931, 0.5, 1.3863, 0.2253]
+  """
+  if variant == "O":
+    return rank
+  if variant == "Ds":
+    return jnp.log1p(rank)
+  if variant == "Dq":
+    return 1 - (1 + rank) ** -alpha
+  if variant == "Iu":
+    return (1 + rank) * jnp.log1p(rank)
+  return (b * rank - jnp.log1p(b * rank)) / b**2
+
+
+def _penalties(variant):
+  @over_positives
+  def of_positive(own, row, temperature, alpha, b):
+    nearer = jax.nn.sigmoid((own - row.distances) / temperature)
+    rank = jnp.sum(row.negatives * nearer)
+    return make_terms(penalty(rank, variant, alpha, b), jnp.ones_like(own))
+
+  return of_positive
+
+
+_PENALTIES = {variant: _penalties(variant) for variant in VARIANTS}
+
+
+def pnp_loss(
+  row: Row,
+  *,
+  temperature: Number = 0.01,
+  variant: str = "O",
+  alpha: Number = 1.0,
+  b: Number = 2.0,
+  include_self: bool = False,
+) -> Parts:
+  """Penalised negatives before a positive: mean over p of f(R_p).
+
+  R_p = Σ_N σ((s_n - s_p)/τ), and f by variant. O: R. Ds: log(1 + R). Dq:
+  1 - (1 + R)^-α. Iu: (1 + R) log(1 + R). Ib: (bR - log(1 + bR))/b². One term
+  for each anchor that has a positive. `include_self` counts the anchor as one
+  more positive, at distance 0. O(m) memory for a row of m candidates, in the
+  gradient too; reverse mode only.
+
+  >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> pnp_loss(row)["anchor"].total  # ½ + ½
+  Array(1., dtype=float32)
+
+  Source: Li et al. 2021 (arXiv 2102.04640). pytorch-metric-learning includes
+  the anchor itself.
+  """
+  if include_self:
+    extended = jnp.concatenate([exists(row.weight)[None], row.positives])
+    row = row._replace(
+      distances=jnp.pad(row.distances, (1, 0)),
+      positives=extended,
+      negatives=jnp.pad(row.negatives, (1, 0)),
+    )
+  found = _PENALTIES[variant](row, temperature, alpha, b)
+  value = ratio(found.total, found.count)
+  return {"anchor": make_terms(value, exists(row.positives))}
+
+
+def _check_variant(hyper, metric, normalize, dim):
+  check_choice("variant of pnp", hyper["variant"], VARIANTS)
+  if hyper["include_self"] and metric == "dot":
+    raise InputError(
+      "pnp with include_self takes the anchor's distance to itself as 0, which"
+      " it is not under the metric 'dot'."
+    )
+  return hyper
+
+
+RANKING_LOSSES: dict[str, Loss] = {
+  "histogram": Loss(
+    histogram_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    static=("num_bins", "value_range"),
+    context=_histogram_of_batch,
+    resolve=_range_of_distance,
+    source="Ustinova and Lempitsky, NIPS 2016, arXiv 1611.00822",
+  ),
+  "fastap": Loss(
+    fastap_loss,
+    metric="squared_l2",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    static=("num_bins", "value_range"),
+    resolve=_range_of_distance,
+    source="Cakir et al., CVPR 2019",
+  ),
+  "smooth_ap": Loss(
+    smooth_ap_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="Brown et al., ECCV 2020, arXiv 2007.12163",
+  ),
+  "pnp": Loss(
+    pnp_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    static=("variant", "include_self"),
+    scaled=("temperature",),
+    resolve=_check_variant,
+    source="Li et al. 2021, arXiv 2102.04640",
+  ),
+}

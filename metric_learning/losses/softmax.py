@@ -1,0 +1,471 @@
+"""Softmax losses: the share of the positives among all candidates.
+
+They read s = -D, so that every metric serves; under cosine that is s = cos - 1,
+and they are invariant to the shift. Temperatures are in units of the distance.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from metric_learning.distances import largest_distance, safe_sqrt
+from metric_learning.errors import InputError
+from metric_learning.losses.arrangements import (
+  first_pairs,
+  joined_views,
+  two_views,
+)
+from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.rows import (
+  Parts,
+  Row,
+  Terms,
+  exists,
+  make_terms,
+  ratio,
+  weighted_logsumexp,
+)
+
+Number = float | Array
+
+DEGREES_5_73 = math.radians(5.73)
+
+
+def softmax_terms(
+  logits: Float[Array, " m"],
+  positives: Float[Array, " m"],
+  negatives: Float[Array, " m"],
+) -> Terms:
+  """For each positive, -log of its share among all candidates.
+
+  >>> one, none = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+  >>> softmax_terms(jnp.zeros(2), one, none).total  # log 2
+  Array(0.6931472, dtype=float32)
+  """
+  everyone = weighted_logsumexp(logits, positives + negatives)
+  return make_terms(everyone - logits, positives)
+
+
+def pair_terms(
+  logits: Float[Array, " m"],
+  against: Float[Array, ""],
+  positives: Float[Array, " m"],
+) -> Terms:
+  """For each positive, log(1 + e^{against - logit}): alone with the rest.
+
+  `against` is a log-sum-exp; over nothing, at -inf, a term is 0 and counts.
+
+  >>> pair_terms(jnp.zeros(2), jnp.log(2.0), jnp.array([1.0, 0.0])).total
+  Array(1.0986123, dtype=float32)
+  """
+  return make_terms(jax.nn.softplus(against - logits), positives)
+
+
+def infonce_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+  """InfoNCE: -log( e^{s_ii'/τ} / Σ_j e^{s_ij'/τ} ), candidates = other view.
+
+  One positive in a row. The views are batch and references, or the first and
+  second item of each class; `symmetric` averages both directions. A batch in
+  which a row would have more positives is an error outside jit.
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> infonce_loss(row)["softmax"].total  # log 2
+  Array(0.6931472, dtype=float32)
+
+  Source: van den Oord, Li, Vinyals 2018 (arXiv 1807.03748), equation 4.
+  """
+  logits = -row.distances / temperature
+  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+
+
+def ntxent_loss(row: Row, *, temperature: Number = 0.5) -> Parts:
+  """NT-Xent: InfoNCE over both views joined, 2N - 1 candidates.
+
+  Each label stands twice, or once in the batch and once in the references. A
+  batch in which a row would have more positives is an error outside jit.
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> ntxent_loss(row)["softmax"].total  # log 2
+  Array(0.6931472, dtype=float32)
+
+  Source: Chen, Kornblith, Norouzi, Hinton 2020 (arXiv 2002.05709), equation 1.
+  """
+  return infonce_loss(row, temperature=temperature)
+
+
+def infonce_per_pair_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+  """InfoNCE per pair: log(1 + Σ_{n in N(a)} e^{(s_an - s_ap)/τ}).
+
+  Other positives of the anchor are not in the denominator. Without negatives
+  a pair counts with value 0.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
+  ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> infonce_per_pair_loss(row)["softmax"].total  # 2 log 2
+  Array(1.3862944, dtype=float32)
+
+  Source: the form that pytorch-metric-learning (as NTXentLoss) and optax use.
+  """
+  logits = -row.distances / temperature
+  against = weighted_logsumexp(logits, row.negatives)
+  return {"softmax": pair_terms(logits, against, row.positives)}
+
+
+def infonce_all_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+  """InfoNCE over all: LSE_{k≠a}(s_ak/τ) - s_ap/τ for each positive p.
+
+  All other candidates are in the denominator, positives too. Pairs weigh
+  equally; `supcon` weighs anchors equally.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
+  ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> infonce_all_loss(row)["softmax"].total  # 2 log 3
+  Array(2.1972246, dtype=float32)
+
+  Source: the inner term of Khosla et al. 2020 (arXiv 2004.11362), equation 2,
+  averaged over pairs.
+  """
+  logits = -row.distances / temperature
+  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+
+
+def supcon_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
+  """Supervised contrastive: mean over P(i) of LSE_{k≠i}(s/τ) - s_ip/τ.
+
+  One term for each anchor that has a positive; other positives stay in the
+  denominator.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
+  ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> supcon_loss(row)["softmax"].total  # log 3
+  Array(1.0986123, dtype=float32)
+
+  Source: Khosla et al. 2020 (arXiv 2004.11362), equation 2 (L_out). The
+  authors' code multiplies by τ/0.07 and averages over all anchors.
+  """
+  logits = -row.distances / temperature
+  pairs = softmax_terms(logits, row.positives, row.negatives)
+  value = ratio(pairs.total, pairs.count)
+  return {"softmax": make_terms(value, exists(row.positives))}
+
+
+def dcl_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
+  """Decoupled contrastive: -s_ap/τ + LSE_{N(a)}(s/τ) for each positive p.
+
+  The positive is not in the denominator, so that a term may be negative.
+  Without negatives there is no term.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> dcl_loss(row)["softmax"].total  # log 2
+  Array(0.6931472, dtype=float32)
+
+  Source: Yeh et al. 2021 (arXiv 2110.06848), L_DC.
+  """
+  logits = -row.distances / temperature
+  against = weighted_logsumexp(logits, row.negatives)
+  some = exists(row.negatives)
+  values = jnp.where(some > 0, against - logits, 0)
+  return {"softmax": make_terms(values, some * row.positives)}
+
+
+def debiased_loss(
+  row: Row,
+  *,
+  temperature: Number = 0.5,
+  positive_prior: Number = 0.1,
+  upper_bound: Number | None = None,
+) -> Parts:
+  """Debiased contrastive: -log( e^{s_p/τ} / (e^{s_p/τ} + n g) ), n = #N.
+
+  g = max( (mean_N e^{s/τ} - τ⁺ e^{s_p/τ}) / (1 - τ⁺), e^{-U/τ} ): the mean over
+  negatives without the share τ⁺ (`positive_prior`) that is of the anchor's
+  class. U is the largest distance, in its units, so that e^{-U/τ} is the least
+  that e^{s/τ} can be. An objective takes U from metric and normalisation;
+  where they bound nothing, and none is given, g may be 0.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> round(float(debiased_loss(row)["softmax"].total), 4)  # log 3
+  1.0986
+
+  Source: Chuang et al. 2020 (arXiv 2007.00224), section 4, with one positive
+  at a time. There s = cos and the floor is e^{-1/τ}; in s = cos - 1
+  that is e^{-2/τ}.
+  """
+  return hard_negative_loss(
+    row,
+    temperature=temperature,
+    positive_prior=positive_prior,
+    upper_bound=upper_bound,
+    concentration=0.0,
+  )
+
+
+def hard_negative_loss(
+  row: Row,
+  *,
+  temperature: Number = 0.5,
+  positive_prior: Number = 0.1,
+  concentration: Number = 1.0,
+  upper_bound: Number | None = None,
+) -> Parts:
+  """Debiased contrastive whose mean over N weighs e^{s/τ} by e^{β s/τ}.
+
+  β is `concentration`; 0 is `debiased`, and with τ⁺ = 0 `infonce_per_pair`.
+  The rest is that of `debiased`.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> round(float(hard_negative_loss(row)["softmax"].total), 4)  # log 3
+  1.0986
+
+  Source: Robinson et al. 2021 (arXiv 2010.04592), section 3.
+  """
+  logits = -row.distances / temperature
+  some = exists(row.negatives)
+  weighing = weighted_logsumexp(concentration * logits, row.negatives)
+  weighed = weighted_logsumexp((1 + concentration) * logits, row.negatives)
+  # log of mean_N e^{s/τ} / e^{s_p/τ}: all is relative to the positive.
+  mean = jnp.where(some > 0, weighed - weighing, 0) - logits
+  # The mean exceeds the share of positives: elsewhere its log has no value.
+  tiny = jnp.finfo(mean.dtype).tiny
+  least = jnp.log(jnp.maximum(positive_prior, tiny))
+  safe = jnp.where(mean > least, mean, 0)
+  kept = 1 - positive_prior * jnp.exp(-safe)
+  surplus = (mean > least) & (kept > 0)
+  corrected = safe + jnp.log(jnp.where(surplus, kept, 1))
+  corrected = jnp.where(surplus, corrected, -jnp.inf)
+  corrected -= jnp.log1p(-positive_prior)
+  if upper_bound is not None:
+    floor = (row.distances - upper_bound) / temperature
+    corrected = jnp.maximum(corrected, floor)
+  count = jnp.sum(row.negatives)
+  against = corrected + jnp.log(jnp.where(count > 0, count, 1))
+  return {"softmax": make_terms(jax.nn.softplus(against), some * row.positives)}
+
+
+def _floor_of_similarity(hyper, metric, normalize, dim):
+  """The largest distance from the space, where the space is bounded."""
+  prior = hyper["positive_prior"]
+  if isinstance(prior, int | float) and not 0 <= prior < 1:
+    raise InputError(f"positive_prior must be in [0, 1), got {prior}.")
+  if hyper["upper_bound"] is not None:
+    return hyper
+  return {**hyper, "upper_bound": largest_distance(metric, normalize, dim)}
+
+
+def tuplet_margin_loss(
+  row: Row, *, margin: Number = DEGREES_5_73, scale: Number = 64.0
+) -> Parts:
+  """Tuplet margin: log(1 + Σ_{n in N(a)} e^{S(cosθ_an - cos(θ_ap - β))}).
+
+  One term for each positive; the margin β is in radians. Without negatives a
+  pair counts with value 0.
+
+  >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> tuplet_margin_loss(row, margin=0.0)["softmax"].total  # log(1 + 2)
+  Array(1.0986123, dtype=float32)
+
+  Source: Yu and Tao, ICCV 2019. cos(θ - β) = cosθ cos β + sinθ sin β, without
+  an arccos, whose slope is infinite at ±1.
+  """
+  cos = 1 - row.distances
+  # 1 - cos² without the difference of near numbers.
+  sin = safe_sqrt(row.distances * (2 - row.distances))
+  relaxed = cos * jnp.cos(margin) + sin * jnp.sin(margin)
+  against = weighted_logsumexp(scale * cos, row.negatives)
+  return {"softmax": pair_terms(scale * relaxed, against, row.positives)}
+
+
+def nca_loss(row: Row, *, scale: Number = 1.0, expected: bool = False) -> Parts:
+  """Neighbourhood components: -log Σ_{j in P(i)} p_ij, p = softmax of -scale·D.
+
+  One term for each anchor that has a positive. D is squared L2 by default, and
+  `scale` is in units of 1/D. `expected` is -Σ_{j in P(i)} p_ij, the original
+  objective: the expected number of right neighbours, negated.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> nca_loss(row)["softmax"].total  # log 3
+  Array(1.0986123, dtype=float32)
+
+  Source: Goldberger et al., NIPS 2004, equations 3 (expected) and 6, negated;
+  a mean over anchors, where the paper sums.
+  """
+  logits = -scale * row.distances
+  same = weighted_logsumexp(logits, row.positives)
+  everyone = weighted_logsumexp(logits, row.positives + row.negatives)
+  some = exists(row.positives)
+  value = jnp.where(some > 0, everyone - same, 0)
+  if expected:
+    value = -jnp.exp(-value)
+  return {"softmax": make_terms(value, some)}
+
+
+def soft_nn_loss(row: Row, *, temperature: Number = 1.0) -> Parts:
+  """Soft nearest neighbours: -log( Σ_P e^{-D/τ} / Σ_{k≠i} e^{-D/τ} ).
+
+  `nca` with scale 1/τ. D is squared L2 by default; τ, in its units, is fixed.
+
+  >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> soft_nn_loss(row)["softmax"].total  # log 3
+  Array(1.0986123, dtype=float32)
+
+  Source: Salakhutdinov and Hinton 2007; Frosst, Papernot, Hinton 2019 (arXiv
+  1902.01889), equation 1.
+  """
+  return nca_loss(row, scale=1 / temperature)
+
+
+def npair_loss(
+  row: Row, context: Context, *, regularization: Number = 0.002
+) -> Parts:
+  """N-pair: log(1 + Σ_{j≠i} e^{x_i·x_j' - x_i·x_i'}), one pair of each class.
+
+  The pair is the first two items of the class in the batch. A part of its own
+  is λ times the mean over pairs of ½(|x|² + |x'|²).
+
+  >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> norms = Context(own=jnp.array(1.0), shared=jnp.array([3.0, 5.0]))
+  >>> parts = npair_loss(row, norms, regularization=0.5)
+  >>> [float(part.total) for part in parts.values()]  # log 2, ½(1 + 3)
+  [0.6931471824645996, 2.0]
+
+  Source: Sohn, NIPS 2016, equation 6 and section 3.2.3. λ multiplies ½|x|² of
+  both ends, which the paper leaves open. Not symmetrised.
+  """
+  norms = regularization * (context.own + context.shared)
+  return {
+    "softmax": softmax_terms(-row.distances, row.positives, row.negatives),
+    "regularization": make_terms(norms, row.positives),
+  }
+
+
+def _half_squares(over_anchors, over_candidates, anchors, candidates):
+  half = lambda side: jnp.sum(side.embeddings**2, axis=1) / 2
+  return Context(own=half(anchors), shared=half(candidates))
+
+
+SOFTMAX_LOSSES: dict[str, Loss] = {
+  "npair": Loss(
+    npair_loss,
+    metric="dot",
+    normalize="none",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    arrange=first_pairs,
+    context=_half_squares,
+    source="Sohn, NIPS 2016, equation 6",
+  ),
+  "nca": Loss(
+    nca_loss,
+    metric="squared_l2",
+    normalize="none",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    static=("expected",),
+    source="Goldberger et al., NIPS 2004, equation 6",
+  ),
+  "soft_nn": Loss(
+    soft_nn_loss,
+    metric="squared_l2",
+    normalize="none",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="Frosst, Papernot, Hinton 2019, arXiv 1902.01889, equation 1",
+  ),
+  "infonce": Loss(
+    infonce_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    static=("symmetric",),
+    scaled=("temperature",),
+    arrange=two_views,
+    source="van den Oord, Li, Vinyals 2018, arXiv 1807.03748, equation 4",
+  ),
+  "ntxent": Loss(
+    ntxent_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    arrange=joined_views,
+    source="Chen et al. 2020, arXiv 2002.05709, equation 1",
+  ),
+  "infonce_per_pair": Loss(
+    infonce_per_pair_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="the pair form of InfoNCE with labels",
+  ),
+  "infonce_all": Loss(
+    infonce_all_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="the pair terms of Khosla et al. 2020, arXiv 2004.11362",
+  ),
+  "supcon": Loss(
+    supcon_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="Khosla et al. 2020, arXiv 2004.11362, equation 2",
+  ),
+  "dcl": Loss(
+    dcl_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature",),
+    source="Yeh et al. 2021, arXiv 2110.06848, L_DC",
+  ),
+  "debiased": Loss(
+    debiased_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature", "upper_bound"),
+    resolve=_floor_of_similarity,
+    source="Chuang et al. 2020, arXiv 2007.00224, section 4",
+  ),
+  "hard_negative": Loss(
+    hard_negative_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=SIMILARITIES,
+    scaled=("temperature", "upper_bound"),
+    resolve=_floor_of_similarity,
+    source="Robinson et al. 2021, arXiv 2010.04592, section 3",
+  ),
+  "tuplet_margin": Loss(
+    tuplet_margin_loss,
+    metric="cosine",
+    normalize="l2",
+    reduction="mean",
+    metrics=("cosine",),
+    source="Yu and Tao, ICCV 2019",
+  ),
+}

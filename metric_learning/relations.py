@@ -1,0 +1,86 @@
+"""What counts as similar: labels of two sides become weights of pairs.
+
+A relation maps labels `[n, …]` and `[m, …]` to positive and negative weights
+`[n, m]`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from metric_learning.errors import InputError
+
+Weights = tuple[Float[Array, "n m"], Float[Array, "n m"]]
+
+
+def same_label(a: Num[Array, " n"], b: Num[Array, " m"]) -> Weights:
+  """Positive if the labels are equal, else negative.
+
+  >>> same_label(jnp.array([1]), jnp.array([1, 2]))[0]
+  Array([[1., 0.]], dtype=float32)
+  """
+  same = a[:, None] == b[None, :]
+  return same.astype(float), (~same).astype(float)
+
+
+def _overlap(a, b):
+  """Number of common and of all labels of each pair of label sets."""
+  a, b = (a != 0).astype(float), (b != 0).astype(float)
+  common = a @ b.T
+  return common, jnp.sum(a, 1)[:, None] + jnp.sum(b, 1)[None, :] - common
+
+
+def any_label(a: Num[Array, "n k"], b: Num[Array, "m k"]) -> Weights:
+  """Multi-hot labels: positive if any label is common, else negative.
+
+  >>> any_label(jnp.array([[1, 1, 0]]), jnp.array([[0, 1, 1], [0, 0, 1]]))[0]
+  Array([[1., 0.]], dtype=float32)
+  """
+  some = _overlap(a, b)[0] > 0
+  return some.astype(float), (~some).astype(float)
+
+
+def jaccard(a: Num[Array, "n k"], b: Num[Array, "m k"]) -> Weights:
+  """Multi-hot labels: positive by |A∩B| / |A∪B|, negative if that is 0.
+
+  >>> jaccard(jnp.array([[1, 1, 0]]), jnp.array([[1, 0, 0], [0, 0, 1]]))[0]
+  Array([[0.5, 0. ]], dtype=float32)
+  """
+  common, every = _overlap(a, b)
+  positives = common / jnp.where(every > 0, every, 1)
+  return positives, (common == 0).astype(float)
+
+
+def levels(
+  a: Num[Array, "n k"],
+  b: Num[Array, "m k"],
+  *,
+  weights: Sequence[float],
+) -> Weights:
+  """Labels of k levels: positive by the largest weight of an equal level.
+
+  Negative if no level of positive weight is equal.
+
+  >>> coarse_and_fine = jnp.array([[0, 1]]), jnp.array([[0, 1], [0, 2], [3, 4]])
+  >>> levels(*coarse_and_fine, weights=(0.5, 1.0))[0]
+  Array([[1. , 0.5, 0. ]], dtype=float32)
+  """
+  if len(weights) != a.shape[1]:
+    raise InputError(
+      f"levels has {len(weights)} weights, and labels have {a.shape[1]} levels."
+    )
+  equal = [
+    weight * (a[:, None, level] == b[None, :, level])
+    for level, weight in enumerate(weights)
+  ]
+  positives = jnp.max(jnp.stack(equal), axis=0)
+  return positives, (positives == 0).astype(float)
+
+
+RELATIONS: dict[str, Callable[..., Weights]] = {
+  "same_label": same_label,
+  "any_label": any_label,
+  "jaccard": jaccard,
+  "levels": levels,
+}
