@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, Int
 from metric_learning.rows import Row, Terms, each_positive
 
 
-def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
+def over_positives(
+  terms: Callable[..., Terms], signed: bool = False
+) -> Callable[..., Terms]:
   """Adds `terms` over the positives of a row, one positive at a time.
 
   `terms(own, row, *numbers) -> Terms` meets one positive: `own` is its
@@ -18,7 +20,8 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   value for each candidate; a term for each positive is
   `make_terms(value, jnp.ones(()))` with one value. The sums are weighted by
   the weight of the positive. Values must be >= 0: the total is then that of
-  the active terms, and has the same derivative.
+  the active terms, and has the same derivative. With `signed` they may be
+  negative, and both derivatives are taken.
 
   The result is a function `(row, *numbers) -> Terms`. The derivatives by the
   distances and by each number are taken in the same pass, positive by
@@ -38,7 +41,7 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   """
 
   def one(own, distances, numbers, p, row):
-    """What the positive p says: the total to differentiate, and all sums."""
+    """What the positive p says: the totals to differentiate, and all sums."""
     index = jnp.arange(distances.shape[0])
     row = _meeting(p, row)
     others = jnp.where(index == p, 0, row.positives)
@@ -46,7 +49,8 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
       own, row._replace(distances=distances, positives=others), *numbers
     )
     found = jax.tree.map(lambda x: row.positives[p] * x, found)
-    return found.total, found
+    totals = (found.total, found.active_total)
+    return totals if signed else totals[:1], found
 
   def total(row, *numbers):
     def step(p, sums):
@@ -58,26 +62,33 @@ def over_positives(terms: Callable[..., Terms]) -> Callable[..., Terms]:
 
   def total_and_slopes(row, *numbers):
     def step(p, carry):
-      sums, slopes, number_slopes = carry
-      own = row.distances[p]
-      (_, found), (by_own, by_row, by_numbers) = jax.value_and_grad(
-        one, argnums=(0, 1, 2), has_aux=True
-      )(own, row.distances, numbers, p, row)
-      index = jnp.arange(slopes.shape[0])
-      return (
-        jax.tree.map(jnp.add, sums, found),
-        slopes + by_row + jnp.where(index == p, by_own, 0),
-        jax.tree.map(jnp.add, number_slopes, by_numbers),
+      totals, pull, found = jax.vjp(
+        lambda *moved: one(*moved, p, row),
+        *(row.distances[p], row.distances, numbers),
+        has_aux=True,
       )
+      index = jnp.arange(row.distances.shape[0])
+
+      def slopes_of(which):
+        chosen = jnp.arange(len(totals)) == which
+        by_own, by_row, by_numbers = pull(
+          tuple(x.astype(row.distances.dtype) for x in chosen)
+        )
+        return by_row + jnp.where(index == p, by_own, 0), by_numbers
+
+      found = found, tuple(map(slopes_of, range(len(totals))))
+      return jax.tree.map(jnp.add, carry, found)
 
     zeros = jax.tree.map(jnp.zeros_like, (row.distances, numbers))
-    start = (_no_terms(row), *zeros)
-    sums, *slopes = each_positive(row.positives, step, start)
-    return sums, tuple(slopes)
+    start = (_no_terms(row), (zeros,) * (2 if signed else 1))
+    return each_positive(row.positives, step, start)
 
   def scaled(slopes, bar):
+    bars = (bar.total, bar.active_total)
+    bars = bars if signed else (sum(bars),)
     by_row, by_numbers = jax.tree.map(
-      lambda x: (bar.total + bar.active_total) * x, slopes
+      lambda *each: sum(b * x for b, x in zip(bars, each, strict=True)),
+      *slopes,
     )
     return Row(by_row, None, None, None, None), *by_numbers
 

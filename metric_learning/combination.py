@@ -1,0 +1,179 @@
+"""Sums: of objectives, and of an objective and a regulariser."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from metric_learning.errors import InputError
+from metric_learning.losses.regularizers import REGULARIZERS
+from metric_learning.objective import Aux
+from metric_learning.signatures import Named, keywords, split_named
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Combined:
+  """A weighted sum of objectives; see `combine`."""
+
+  terms: tuple[tuple[float | Array, Any], ...]
+
+  def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
+    """The initial parameters of each objective, by its place."""
+    keys = jax.random.split(key, len(self.terms))
+    return {
+      str(i): objective.init(keys[i], **sizes)
+      for i, (_, objective) in enumerate(self.terms)
+    }
+
+  def init_state(self, **sizes: Any) -> dict[str, Any]:
+    """The initial state of each objective, by its place."""
+    return {
+      str(i): objective.init_state(**sizes)
+      for i, (_, objective) in enumerate(self.terms)
+    }
+
+  def embed(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n k"]:
+    """The points that the first objective's distance sees."""
+    return self.terms[0][1].embed(params["0"], embeddings)
+
+  @property
+  def space(self) -> Named:
+    """The metric of the first objective."""
+    return self.terms[0][1].space
+
+  def __call__(
+    self,
+    params: dict[str, Any],
+    embeddings: Float[Array, "n d"],
+    labels: Int[Array, "n *k"],
+    *,
+    state: dict[str, Any] | None = None,
+    key: Array | None = None,
+    **more: Any,
+  ) -> tuple[Float[Array, "*n"], Aux]:
+    """The sum, with the diagnostics of each objective under its place."""
+    values, diagnostics, kept = [], {}, {}
+    for i, (weight, objective) in enumerate(self.terms):
+      value, aux = objective(
+        params[str(i)],
+        embeddings,
+        labels,
+        state=(state or {}).get(str(i)),
+        key=None if key is None else jax.random.fold_in(key, i),
+        **more,
+      )
+      values.append(weight * value)
+      kept[str(i)] = aux.state
+      diagnostics |= {f"{i}/{k}": v for k, v in aux.diagnostics.items()}
+    return functools.reduce(jnp.add, values), Aux(diagnostics, kept)
+
+
+def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
+  """The sum of weight times objective, each with a miner of its own.
+
+  `embed` and `space`, by which embeddings are evaluated, are those of the
+  first.
+
+  Raises:
+    InputError: if there is none.
+
+  >>> from metric_learning.objective import make_objective
+  >>> both = combine([(1.0, make_objective("triplet", reduction="mean")),
+  ...                 (0.5, make_objective("contrastive"))])
+  >>> x, labels = jnp.zeros((4, 2)), jnp.array([0, 0, 1, 1])
+  >>> value, _ = both(both.init(jax.random.key(0)), x, labels)
+  >>> round(float(value), 4)  # .2 + ½ · ½ · 8/12
+  0.3667
+  """
+  if not terms:
+    raise InputError("combine needs at least one (weight, objective).")
+  return Combined(tuple((weight, objective) for weight, objective in terms))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regularized:
+  """An objective plus a weighted regulariser; see `regularize`."""
+
+  objective: Any
+  name: str
+  weight: float | Array
+  options: Mapping[str, Any]
+
+  def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
+    """Initial parameters, those of the objective."""
+    return self.objective.init(key, **sizes)
+
+  def init_state(self, **sizes: Any) -> dict[str, Any]:
+    """The initial state, that of the objective."""
+    return self.objective.init_state(**sizes)
+
+  def embed(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n k"]:
+    """The points that the distance sees."""
+    return self.objective.embed(params, embeddings)
+
+  @property
+  def space(self) -> Named:
+    """The metric under which `embed`ded points are compared."""
+    return self.objective.space
+
+  def __call__(
+    self,
+    params: dict[str, Any],
+    embeddings: Float[Array, "n d"],
+    labels: Int[Array, "n *k"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    **more: Any,
+  ) -> tuple[Float[Array, "*n"], Aux]:
+    """The value of the objective plus that of the regulariser."""
+    value, aux = self.objective(params, embeddings, labels, where=where, **more)
+    function = REGULARIZERS[self.name]
+    if "where" in keywords(function):
+      extra = function(embeddings, where=where, **self.options)
+    else:
+      weights = params.get("loss", {}).get("weights")
+      if weights is None:
+        raise InputError(
+          f"the regulariser {self.name} is of class weights, and the objective"
+          " learns none."
+        )
+      extra = function(weights, **self.options)
+    diagnostics = {**aux.diagnostics, self.name: extra}
+    return value + self.weight * extra, Aux(diagnostics, aux.state)
+
+
+def _options(name: str) -> dict[str, Any]:
+  known = keywords(REGULARIZERS[name])
+  known.pop("where", None)
+  return known
+
+
+def regularize(
+  objective: Any, regularizer: Named, weight: float | Array = 1.0
+) -> Regularized:
+  """An objective plus `weight` times a regulariser of REGULARIZERS.
+
+  `lp` and `zero_mean` are of the embeddings, before normalisation; the others
+  are of the class weights that the objective learns.
+
+  Raises:
+    InputError: for an unknown name or option.
+
+  >>> from metric_learning.objective import make_objective
+  >>> short = regularize(make_objective("contrastive"), "lp", 0.5)
+  >>> value, _ = short({}, jnp.array([[3.0, 4.0], [3.0, 4.0]]), jnp.array([1, 1]))
+  >>> value  # 0 + ½ · 5
+  Array(2.5, dtype=float32)
+  """
+  name, options = split_named(
+    "regulariser", regularizer, REGULARIZERS, _options
+  )
+  return Regularized(objective, name, weight, options)
