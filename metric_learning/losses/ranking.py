@@ -25,8 +25,8 @@ def soft_histogram(
   values: Float[Array, " m"],
   weights: Float[Array, " m"],
   num_bins: int,
-  value_range: Range,
-) -> Float[Array, " nodes"]:
+  value_range: Range | None,
+) -> Float[Array, " edges"]:
   """Weight at the num_bins + 1 edges of equal bins.
 
   A value shares its weight between the two edges of its bin, by nearness; a
@@ -35,6 +35,8 @@ def soft_histogram(
   >>> soft_histogram(jnp.array([0.25, 2.0]), jnp.ones(2), 2, (0.0, 2.0))
   Array([0.75, 0.25, 1.  ], dtype=float32)
   """
+  if value_range is None:
+    raise InputError("a histogram needs value_range, the range of the distance")
   low, high = value_range
   place = (values - low) * (num_bins / (high - low))
   place = jnp.clip(place, 0, num_bins)
