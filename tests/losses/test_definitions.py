@@ -189,7 +189,8 @@ def test_references_in_both_directions(x64):
 
 
 @pytest.mark.parametrize(
-  "loss", [name for name in ROWS if name not in (*cases.PAIRED, "npair")]
+  "loss",
+  [name for name in ROWS if name not in (*cases.PAIRED, "npair", "quadruplet")],
 )
 def test_affinity(loss, x64):
   """Positives and negatives are weights: a and 1 - a."""
@@ -279,6 +280,8 @@ DEFAULTS = {
   "triplet_soft": ("l2", "none", "mean", {"margin": 0}),
   "triplet_swap": ("l2", "l2", "mean_active", {"margin": 0.05}),
   "triplet_ratio": ("l2", "none", "mean", {}),
+  "quadruplet": ("l2", "none", "mean", {"margin": 1, "second_margin": 0.5}),
+  "angular": ("cosine", "l2", "mean", {"angle": np.radians(40)}),
   "lifted_hard": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "lifted": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "npair": ("dot", "none", "mean", {"regularization": 0.002}),
@@ -316,10 +319,12 @@ def test_allowed_metrics(loss):
   allowed = set(ml.LOSSES[loss].metrics)
   if loss in ("cross_entropy", "sphereface"):
     assert allowed == set()
-  elif loss in ("cosface", "arcface", "intra_pair_variance", "tcm"):
+  elif loss in ("cosface", "arcface", "intra_pair_variance", "tcm", "angular"):
     assert allowed == {"cosine"}
   elif loss == "snr_contrastive":
     assert allowed == {"snr"}
+  elif loss == "quadruplet":
+    assert allowed == ANY - {"snr"}
   elif loss.startswith(("contrastive", "triplet", "lifted", "margin")):
     assert allowed == ANY
   elif loss != "pair_regression":
