@@ -344,8 +344,6 @@ def _linf(x, y, exact):
 
 
 def _lp(x, y, exact, *, p):
-  if not isinstance(p, int | float) or not p > 0:
-    raise InputError(f"lp: p must be a positive number, got {p!r}.")
   return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
 
 
@@ -545,8 +543,12 @@ def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
     ).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY
   }
-  for key in options:
+  for key, value in options.items():
     check_choice(f"option of {name}", key, known)
+    if not isinstance(value, int | float) or not value > 0:
+      raise InputError(
+        f"{name}: {key} must be a positive number, got {value!r}."
+      )
   for key, default in known.items():
     if default is inspect.Parameter.empty and key not in options:
       raise InputError(

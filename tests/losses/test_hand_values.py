@@ -213,7 +213,7 @@ def test_circle_under_cosine(loss, expected):
 
 @pytest.mark.parametrize("over", ["pairs", "triplets"])
 def test_margin_on_the_line_and_the_circle(over):
-  """Each has a pair at D = β - α, active or not by rounding: β on both sides."""
+  """A pair at D = β - α is active or not by rounding: β on both sides."""
   circle = {"pairs": (0.617798, 0.494239), "triplets": (0.564475, 0.445638)}
   options = {"learn_beta": False, "normalize": "none", "over": over}
   for x, labels, expected in (
