@@ -344,8 +344,6 @@ def _linf(x, y, exact):
 
 
 def _lp(x, y, exact, *, p):
-  if not isinstance(p, int | float) or not p > 0:
-    raise InputError(f"lp: p must be a positive number, got {p!r}.")
   return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
 
 
@@ -536,9 +534,15 @@ def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
   >>> split_metric("l1"), split_metric(("lp", {"p": 3}))
   (('l1', {}), ('lp', {'p': 3}))
   """
-  return split_named(
+  name, options = split_named(
     "metric", metric, METRICS, lambda name: keywords(METRICS[name].matrix)
   )
+  for key, value in options.items():
+    if not isinstance(value, int | float) or not value > 0:
+      raise InputError(
+        f"{name}: {key} must be a positive number, got {value!r}."
+      )
+  return name, options
 
 
 def pairwise(

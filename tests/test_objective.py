@@ -65,7 +65,7 @@ def script(code, devices=1):
     ({"loss": "tripplet"}, r"unknown loss 'tripplet'; did you mean 'triplet'.*"
      r"Known: .*contrastive.*supcon"),
     ({"loss": "triplet", "metric": "l3"},
-     r"unknown metric 'l3'; did you mean 'l[12]'.*Known: .*cosine"),
+     r"unknown metric 'l3'; did you mean 'l[12p]'.*Known: .*cosine"),
     ({"loss": "triplet", "normalize": "l3"},
      r"'l3'; did you mean 'l[12]'.*Known: l1, l2, none"),
     ({"loss": "triplet", "reduction": "average"},
@@ -112,11 +112,57 @@ def test_a_wrong_name_or_number(options, message):
 def test_a_metric_is_allowed_or_refused(loss, metric):
   """By its entry, and with a message that names both."""
   hyper = {"upper_bound": 2.0} if loss == "contrastive_2005" else {}
+  named = ("lp", {"p": 3}) if metric == "lp" else metric
   if metric in ml.LOSSES[loss].metrics:
-    assert ml.make_objective(loss, metric, **hyper).metric == metric
+    assert ml.make_objective(loss, named, **hyper).metric == metric
   elif ml.LOSSES[loss].metrics:
     with pytest.raises(ml.InputError, match=rf"{loss} .*'{metric}'"):
-      ml.make_objective(loss, metric, **hyper)
+      ml.make_objective(loss, named, **hyper)
+
+
+def test_a_metric_with_options():
+  named = ("lp", {"p": 3})
+  objective = ml.make_objective("contrastive", named, margin=0.0)
+  assert (objective.metric, objective.space) == ("lp", named)
+  value, _ = quick_jit(objective)({}, X, LABELS)
+  # Positive pairs: 1, and (0, 3) to (4, 0).
+  expected = (0.5 + 0.5 * (27 + 64) ** (2 / 3)) / 6
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  for wrong in ("lp", ("lp", {"p": -1}), ("lp", {"q": 2}), ("l2", {"p": 2})):
+    with pytest.raises(ml.InputError):
+      ml.make_objective("contrastive", wrong)
+
+
+def test_squared_mahalanobis_learns_a_factor():
+  objective = ml.make_objective("contrastive_linear", "squared_mahalanobis")
+  params = objective.init(jax.random.key(0), embedding_dim=2)
+  assert objective.space == "squared_l2"
+  np.testing.assert_array_equal(params["metric"]["factor"], np.eye(2))
+  plain = ml.make_objective("contrastive_linear", "squared_l2")
+  np.testing.assert_allclose(
+    quick_jit(objective)(params, X, LABELS)[0],
+    quick_jit(plain)({}, X, LABELS)[0],
+    rtol=1e-6,
+  )
+
+
+def test_what_goes_by_classes_takes_no_affinity():
+  for loss in ("quadruplet", "npair"):
+    with pytest.raises(ml.InputError, match=f"{loss} goes by classes"):
+      ml.make_objective(loss)({}, X, LABELS, affinity=jnp.eye(4))
+
+
+def test_a_boundary_is_learned_or_kept():
+  init = lambda **static: ml.make_objective("margin", beta=2.0, **static).init(
+    jax.random.key(0), num_classes=3
+  )
+  assert init()["loss"] == {"beta": 2.0}
+  assert init(learn_beta=False) == {}
+  np.testing.assert_array_equal(init(per_class=True)["loss"]["beta"], [2, 2, 2])
+  with pytest.raises(ml.InputError, match="num_classes="):
+    ml.make_objective("margin", per_class=True).init(jax.random.key(0))
+  with pytest.raises(ml.InputError, match=r"over 'pear'.*did you mean 'pairs'"):
+    ml.make_objective("margin", over="pear")
 
 
 def test_traced_numbers_are_not_checked():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metric_learning.distances import MetricName
 from metric_learning.evaluation.bootstrap import class_bootstrap
 from metric_learning.evaluation.geometry import (
   collapsed,
@@ -43,7 +44,7 @@ __all__ = [
 def evaluate(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"],
-  metric: str,
+  metric: MetricName,
   *,
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = 5_000_000,

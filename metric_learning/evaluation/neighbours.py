@@ -11,13 +11,19 @@ matrix exist. A tile's distances become integers that sort alike: then
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import LEARNED, pairwise, split_metric
+from metric_learning.distances import (
+  LEARNED,
+  MetricName,
+  pairwise,
+  split_metric,
+)
 from metric_learning.errors import InputError
 
 # Queries and references of one tile. 512 x 512 float32 numbers stay in a
@@ -29,9 +35,9 @@ _ACCELERATOR_TILE = 2048
 _HIDDEN = np.int32(2**31 - 1)
 
 
-def check_metric(metric: str) -> None:
+def check_metric(metric: MetricName) -> None:
   """Raises `InputError` unless the metric ranks embeddings as they are."""
-  split_metric(metric)
+  metric, _ = split_metric(metric)
   if metric in LEARNED:
     space = LEARNED[metric]
     raise InputError(
@@ -82,9 +88,10 @@ def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
   return np.random.default_rng(0).permutation(num_references)
 
 
-@functools.partial(jax.jit, static_argnames="metric")
+@functools.partial(jax.jit, static_argnames=("name", "options"))
 def _tile_codes(
-  metric: str,
+  name: str,
+  options: tuple[tuple[str, Any], ...],
   queries: Float[Array, "n d"],
   references: Float[Array, "m d"],
   hidden: Int[Array, " n"],
@@ -94,6 +101,7 @@ def _tile_codes(
 
   Hides column `hidden[i]` of row i, and the padding from `count` on.
   """
+  metric = (name, dict(options))
   distances = pairwise(metric, queries, references, exact=True)
   distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
   bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
@@ -115,7 +123,7 @@ def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
 
 def code_blocks(
-  metric: str,
+  metric: MetricName,
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
   own: Int[np.ndarray, " n"] | None = None,
@@ -127,7 +135,7 @@ def code_blocks(
   references x tile size.
 
   Args:
-    metric: a name in `METRICS`.
+    metric: a name in `METRICS`, or `(name, {options})`.
     queries: rows that look for neighbours.
     references: rows among which they look.
     own: position of each query among the references; that column is hidden.
@@ -136,6 +144,7 @@ def code_blocks(
     InputError: for an unknown metric.
   """
   check_metric(metric)
+  name, options = split_metric(metric)
   tile = _CPU_TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
   if own is None:
     own = np.full(len(queries), -1)
@@ -150,7 +159,8 @@ def code_blocks(
     hidden = _pad(own[rows], tile)
     codes = [
       _tile_codes(
-        metric,
+        name,
+        tuple(sorted(options.items())),
         block,
         piece,
         jnp.asarray(hidden - start, jnp.int32),
@@ -201,7 +211,7 @@ def neighbours(
   references: Float[np.ndarray | Array, "m d"],
   k: int,
   *,
-  metric: str = "l2",
+  metric: MetricName = "l2",
   exclude_self: bool = False,
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
   """The k nearest references of each query, nearest first.

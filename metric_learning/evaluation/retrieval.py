@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation.neighbours import (
   check_embeddings,
@@ -20,7 +21,7 @@ def retrieval(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"],
   *,
-  metric: str = "l2",
+  metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,
@@ -58,7 +59,7 @@ def retrieval(
   Args:
     embeddings: one query a row.
     labels: their classes.
-    metric: a name in `METRICS`.
+    metric: a name in `METRICS`, or `(name, {options})`.
     ks: the K of Recall@K.
     references: where to look. None: among the embeddings, without the query.
     reference_labels: their classes.
@@ -94,7 +95,7 @@ def retrieval_per_query(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"],
   *,
-  metric: str = "l2",
+  metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation.neighbours import (
   check_embeddings,
@@ -37,7 +38,7 @@ class Roc(NamedTuple):
 def pairs_of(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"],
-  metric: str = "l2",
+  metric: MetricName = "l2",
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
   """Distances of all unordered pairs i < j, and whether they are of one class.
 

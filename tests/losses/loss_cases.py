@@ -1,6 +1,7 @@
 """Batches, hyper-parameters and compiled losses that the tests share."""
 
 import functools
+import math
 
 import jax
 import loss_oracles
@@ -31,7 +32,7 @@ SETTINGS = {
   "contrastive_sq_margin": [{"margin": 1.0}, {"margin": 2.5}],
   "contrastive_caffe_legacy": [{"margin": 1.0}, {"margin": 2.5}],
   "contrastive_inverse": [{"floor": 1e-3}, {"floor": 0.8}],
-  "margin": [{"alpha": 0.2, "nu": 0.0}, {"alpha": 0.5, "nu": 0.3}],
+  "margin": [{"alpha": 0.2, "nu": 0.05}, {"alpha": 0.5, "nu": 0.3}],
   "intra_pair_variance": [
     {"positive_epsilon": 0.01, "negative_epsilon": 0.01},
     {"positive_epsilon": 0.3, "negative_epsilon": 0.2},
@@ -58,6 +59,11 @@ SETTINGS = {
   "triplet_soft": [{"margin": 0.0}, {"margin": 1.1}],
   "triplet_swap": [{"margin": 0.05}, {"margin": 1.1}],
   "triplet_ratio": [{}],
+  "quadruplet": [
+    {"margin": 1.0, "second_margin": 0.5},
+    {"margin": 0.3, "second_margin": 0.1},
+  ],
+  "angular": [{"angle": math.radians(40)}, {"angle": 0.5}],
   "lifted_hard": [
     {"margin": 1.0, "positive_margin": 0.0},
     {"margin": 2.5, "positive_margin": 0.3},

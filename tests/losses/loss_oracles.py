@@ -308,6 +308,37 @@ def triplet_ratio(batch):
     yield "triplets", i, weight, far**2 + (1 - near) ** 2
 
 
+def quadruplet(batch, margin, second_margin):
+  for part, i, weight, D_ap, D in [
+    ("triplets", i, weight, D_ap, margin - D_an)
+    for i, weight, D_ap, D_an in triplets(batch)
+  ]:
+    yield part, i, weight, hinge(D_ap + D)
+  between = batch.distances(batch.candidates, batch.candidates)
+  # What pads is no candidate: it is neither positive nor negative of any.
+  kept = np.flatnonzero((batch.P + batch.N).any(axis=0))
+  for i, D, positives, _ in batch.rows():
+    for p in positives:
+      for n in kept:
+        for other in kept:
+          classes = {batch.labels[i], *batch.candidate_labels[[n, other]]}
+          if len(classes) == 3:
+            value = hinge(D[p] - between[n, other] + second_margin)
+            yield "pairs", i, batch.P[i, p], value
+
+
+def angular(batch, angle):
+  between = 1 - batch.distances(batch.candidates, batch.candidates)
+  s, t = 1 - batch.D, np.tan(angle) ** 2
+  for i, _, positives, negatives in batch.rows():
+    for p in positives:
+      value = 0.0
+      if len(negatives):
+        z = 4 * t * (s[i] + between[p]) - 2 * (1 + t) * s[i, p]
+        value = softplus(logsumexp(z[negatives], b=batch.N[i, negatives]))
+      yield "pairs", i, batch.P[i, p], value
+
+
 # --- structured and listwise -------------------------------------------------
 
 
@@ -948,6 +979,8 @@ ORACLES = {
     "triplet_soft",
     "triplet_swap",
     "triplet_ratio",
+    "quadruplet",
+    "angular",
     "lifted_hard",
     "lifted",
     "lifted_generalized",

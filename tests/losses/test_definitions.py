@@ -199,7 +199,8 @@ def test_references_in_both_directions(x64):
 
 
 @pytest.mark.parametrize(
-  "loss", [name for name in ROWS if name not in (*cases.PAIRED, "npair")]
+  "loss",
+  [name for name in ROWS if name not in (*cases.PAIRED, "npair", "quadruplet")],
 )
 def test_affinity(loss, x64):
   """Positives and negatives are weights: a and 1 - a."""
@@ -289,6 +290,8 @@ DEFAULTS = {
   "triplet_soft": ("l2", "none", "mean", {"margin": 0}),
   "triplet_swap": ("l2", "l2", "mean_active", {"margin": 0.05}),
   "triplet_ratio": ("l2", "none", "mean", {}),
+  "quadruplet": ("l2", "none", "mean", {"margin": 1, "second_margin": 0.5}),
+  "angular": ("cosine", "l2", "mean", {"angle": np.radians(40)}),
   "lifted_hard": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "lifted": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
   "lifted_generalized": (
@@ -436,6 +439,7 @@ OWN_GEOMETRY = (
   "barlow",
 )
 COSINE_ONLY = (
+  "angular",
   "tuplet_margin",
   "multi_similarity",
   "circle",
@@ -463,6 +467,8 @@ def test_allowed_metrics(loss):
     assert allowed == {"cosine", "dot"}
   elif loss == "snr_contrastive":
     assert allowed == {"snr"}
+  elif loss == "quadruplet":
+    assert allowed == ANY - {"snr"}
   elif loss.startswith(
     ("contrastive", "triplet", "lifted", "margin", "ranked_list")
   ):

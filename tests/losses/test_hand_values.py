@@ -52,12 +52,22 @@ COLLAPSED_VALUES = [
   ("contrastive_2005", {"upper_bound": 2.0}, 3.428571, 3.000000),
   ("contrastive", {"margin": 1.0}, 0.428571, 0.375000),
   ("contrastive_sq_margin", {"margin": 1.0}, 0.857143, 0.750000),
+  ("contrastive_caffe_legacy", {"margin": 1.0}, 0.428571, 0.375000),
   (
     "contrastive_linear",
     {"positive_margin": 0.0, "negative_margin": 1.0, "reduction": "mean"},
     1.0,
     1.0,
   ),
+  ("margin", {"learn_beta": False}, 1.4, 1.4),
+  ("margin", {"learn_beta": False, "over": "triplets"}, 1.4, 1.4),
+  ("intra_pair_variance", {}, 0.0, 0.0),
+  ("tcm", {}, 0.5, 0.5),
+  ("triplet_soft", {"margin": 0.0}, 0.693147, 0.693147),
+  ("triplet_ratio", {}, 0.5, 0.5),
+  ("triplet_swap", {"margin": 0.2}, 0.2, 0.2),
+  ("quadruplet", {}, 1.5, 1.5),
+  ("angular", {}, 4.034148, 4.034148),
   ("triplet", {"margin": 0.2}, 0.2, 0.2),
   ("triplet", {"margin": 0.2, "metric": "l2"}, 0.2, 0.2),
   ("triplet", {"margin": 0.2, "reduction": "mean"}, 0.2, 0.2),
@@ -191,6 +201,7 @@ ALPHA = {"line": 2.0, "circle": 0.2}
 BOTH = [
   ("contrastive", {}, ("margin",), 5 / 6, 0.205957),
   ("contrastive_sq_margin", {}, ("margin",), 4.0, 0.498437),
+  ("contrastive_caffe_legacy", {}, ("margin",), 5 / 12, 0.249219),
   (
     "contrastive_linear",
     {"positive_margin": 0.0},
@@ -217,6 +228,10 @@ BOTH = [
   ("triplet", {"reduction": "mean"}, "α", 0.25, 0.325300),
   ("triplet", {}, "α", 2.0, 0.975899),
   ("triplet_batch_hard", {}, "α", 0.75, 0.506159),
+  ("triplet_swap", {"reduction": "mean"}, "α", 1.0, 0.453486),
+  ("triplet_swap", {}, "α", 4 / 3, 0.680229),
+  ("triplet_soft", {}, (), 0.211106, 0.604657),
+  ("triplet_ratio", {}, (), 0.106975, 0.416581),
   ("lifted_hard", {}, ("margin",), 6.25, 1.218073),
   ("lifted", {}, ("margin",), 7.887547, 2.768298),
   (
@@ -266,6 +281,9 @@ def test_line_and_circle(loss, options, margins, line, circle):
     ("circle", {}, 55.795665),
     ("ranked_list", {"negative_temperature": 0.0}, 0.380866),
     ("tuplet_margin", {}, 9.429087),
+    ("angular", {}, 1.774736),
+    ("tcm", {}, 0.841472),
+    ("intra_pair_variance", {}, 0.290569),
     ("histogram", {"value_range": None}, 1 / 3),
     ("fastap", {"value_range": None}, 0.324015),
     ("smooth_ap", {}, 0.264807),
@@ -302,6 +320,57 @@ def test_hard_negatives_without_concentration_and_prior():
   value = evaluate("hard_negative", x, labels, concentration=0.0)
   expected = evaluate("debiased", x, labels)
   assert value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("over", ["pairs", "triplets"])
+def test_margin_on_the_line_and_the_circle(over):
+  """A pair at D = β - α is active or not by rounding: β on both sides."""
+  circle = {"pairs": (0.617798, 0.494239), "triplets": (0.564475, 0.445638)}
+  options = {"learn_beta": False, "normalize": "none", "over": over}
+  for x, labels, expected in (
+    (LINE, LINE_LABELS, (1.0, 0.5)),
+    (CIRCLE, CIRCLE_LABELS, circle[over]),
+  ):
+    for beta, value in zip((1.2 + 1e-9, 1.2 - 1e-9), expected, strict=True):
+      got = evaluate("margin", x, labels, beta=beta, **options)
+      assert got == near(value)
+
+
+def test_the_boundary_of_a_class_by_hand():
+  # Positive distances 1 and 2, negative 2, 3, 4, 5; β = 1 and 3 by class.
+  params = {"loss": {"beta": np.array([1.0, 3.0])}}
+  options = {"normalize": "none", "per_class": True, "reduction": "sum"}
+  value = evaluate(
+    "margin", LINE, LINE_LABELS, params, alpha=0.5, nu=1.0, **options
+  )
+  # Class 0: [.5 + 1 - 1]+ twice, no negative nearer than 1.5. Class 1: no
+  # positive farther than 2.5; negatives 3, 2 and 5, 4 against 3.5. And Σ β.
+  assert value == near(2 * 0.5 + 0.5 + 1.5 + 8)
+
+
+def test_triplet_ratio_by_hand():
+  # One triplet whose distances are 0 and 1: 2σ(-1)².
+  x, labels = [[0.0], [0.0], [1.0]], [0, 0, 1]
+  value = evaluate("triplet_ratio", x, labels)
+  assert value == near(0.144659)
+
+
+def test_signal_to_noise_contrastive_by_hand():
+  # d(a, b) = ¼ and d(b, a) = 1, similar: (¼ + 1)/2.
+  x = np.array([[0.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
+  rows = ml.pairwise("snr", jnp.asarray(x), jnp.asarray(x))
+  distances = jnp.array([rows[0, 1], rows[1, 0]])
+  same = jnp.array([True, True])
+  value = pair_loss("snr_contrastive", distances, same=same)
+  assert float(value) == near((0.25 + 1) / 2)
+
+
+def test_quadruplet_by_hand():
+  # Three classes on a line; second part of (0, 1): D_nn' = 2 between 4 and 6.
+  x, labels = [[0.0], [1.0], [4.0], [6.0]], [0, 0, 1, 2]
+  numbers = {"margin": 4.0, "second_margin": 1.5}
+  # First part: 1 + 4 less 4, 6 and 3, 5: (1 + 0 + 2 + 0) / 4.
+  assert evaluate("quadruplet", x, labels, **numbers) == near(0.75 + 0.5)
 
 
 def test_semihard_on_the_line():

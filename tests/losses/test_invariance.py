@@ -139,19 +139,32 @@ def test_one_program_serves_all_numbers(loss):
     assert_close(values[i], run(loss, x, labels, hyper)[0])
 
 
-@pytest.mark.parametrize("loss", ["triplet", "triplet_semihard", "lifted"])
+@pytest.mark.parametrize(
+  "loss",
+  [
+    "triplet",
+    "triplet_semihard",
+    "triplet_soft",
+    "triplet_swap",
+    "quadruplet",
+    "lifted",
+  ],
+)
 def test_gradients_under_vmap_of_blocks(loss):
   """A custom derivative must not close over the margin."""
   x, labels = cases.batch("balanced", loss)
 
+  others = {k: 0.0 for k in cases.settings(loss)[0]}
+
   def value(margin, x, labels):
-    return cases.value_of(loss, block_size=5)({"margin": margin}, {}, x, labels)
+    hyper = others | {"margin": margin}
+    return cases.value_of(loss, block_size=5)(hyper, {}, x, labels)
 
   both = jax.vmap(jax.grad(value, (0, 1)), in_axes=(0, None, None))
   margins = np.array([0.1, 0.5, 1.3])
   by_margin, by_x = quick_jit(both)(margins, x, labels)
   for i, margin in enumerate(margins):
-    hyper = {k: 0.0 for k in cases.settings(loss)[0]} | {"margin": margin}
+    hyper = others | {"margin": margin}
     _, (hyper_bar, _, x_bar) = run(loss, x, labels, hyper)
     assert_close((by_margin[i], by_x[i]), (hyper_bar["margin"], x_bar))
 

@@ -1,0 +1,141 @@
+"""The quadruplet loss: triplets, and pairs of two further classes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.losses.triplets import triplet_loss
+from metric_learning.rows import Parts, Row, Terms
+
+Number = float | Array
+
+
+class Ladder(NamedTuple):
+  """Values in order within each class, with the sums up to each of them."""
+
+  labels: Int[Array, " k"]
+  values: Float[Array, " k"]
+  weight: Float[Array, " k"]
+  total: Float[Array, " k"]
+
+
+def _ladder(
+  labels: Int[Array, " k"],
+  values: Float[Array, " k"],
+  weights: Float[Array, " k"],
+) -> Ladder:
+  labels, values, weights = jax.lax.sort((labels, values, weights), num_keys=2)
+  first = jnp.concatenate([jnp.ones(1, bool), labels[1:] != labels[:-1]])
+
+  def join(a, b):
+    """Sums that start anew with each class: differences would lose digits."""
+    new, *later = b
+    kept = [jnp.where(new, y, x + y) for x, y in zip(a[1:], later, strict=True)]
+    return a[0] | new, *kept
+
+  weighted = jnp.where(weights > 0, weights * values, 0)
+  _, weight, total = jax.lax.associative_scan(join, (first, weights, weighted))
+  return Ladder(labels, values, weight, total)
+
+
+def _below(
+  ladder: Ladder, label: Int[Array, ""], z: Float[Array, " m"]
+) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, ""]]:
+  """Σ w[z - v]+ over the v of a class, the weight of v < z, and of all v."""
+  start, end = (
+    jnp.searchsorted(ladder.labels, label, side=side)
+    for side in ("left", "right")
+  )
+
+  def halve(_, ends):
+    low, high = ends
+    middle = low + (high - low) // 2
+    less = (low < high) & (ladder.values[middle] < z)
+    return jnp.where(less, middle + 1, low), jnp.where(less, high, middle)
+
+  everywhere = jnp.broadcast_to(start, z.shape), jnp.broadcast_to(end, z.shape)
+  steps = ladder.values.shape[0].bit_length()
+  place, _ = jax.lax.fori_loop(0, steps, halve, everywhere)
+  up_to = lambda sums, k: jnp.where(k > start, sums[k - 1], 0)
+  weight = up_to(ladder.weight, place)
+  return (
+    z * weight - up_to(ladder.total, place),
+    weight,
+    up_to(ladder.weight, end),
+  )
+
+
+def _pairs_apart(over_anchors, over_candidates, anchors, candidates) -> Context:
+  """All pairs of candidates of different classes, and those of each class."""
+  distances, weights = over_candidates(
+    lambda row: (row.distances, row.negatives)
+  )
+  labels = jnp.broadcast_to(candidates.labels[:, None], distances.shape)
+  flat = distances.ravel(), weights.ravel()
+  return Context(
+    shared=(
+      _ladder(jnp.zeros_like(labels).ravel(), *flat),
+      _ladder(labels.ravel(), *flat),
+    )
+  )
+
+
+def quadruplet_loss(
+  row: Row,
+  context: Context,
+  *,
+  margin: Number = 1.0,
+  second_margin: Number = 0.5,
+) -> Parts:
+  """Quadruplet: [D_ap - D_an + α1]+ and [D_ap - D_nn' + α2]+, reduced apart.
+
+  In the second part a, n and n' are of three classes; it runs over all
+  positive pairs (a, p) and all ordered pairs (n, n') of candidates. These are
+  never met one by one: the sum over all pairs of different classes, less those
+  that involve the class of a, is read off the sorted distances. Memory is
+  O(m²) for m candidates, whatever the block size. Reverse mode only.
+
+  >>> from metric_learning.objective import make_objective
+  >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)
+  >>> x = jnp.array([[0.0], [1.0], [4.0], [6.0]])
+  >>> value, _ = objective({}, x, jnp.array([0, 0, 1, 2]))
+  >>> value  # D_ap = 1, D_nn' = 2: 1 - 2 + 1.5
+  Array(0.5, dtype=float32)
+
+  Source: Chen, Chen, Zhang, Huang, CVPR 2017 (arXiv 1704.01719), equation 8,
+  with fixed margins and the distance in place of its square.
+  """
+  everyone, of_class = context.shared
+  z = row.distances + second_margin
+  zero = jnp.zeros_like(row.label)
+  # A pair that involves the class does so by its first or by its second.
+  total, active, count = (
+    both - 2 * own
+    for both, own in zip(
+      _below(everyone, zero, z), _below(of_class, row.label, z), strict=True
+    )
+  )
+  total = jnp.where(active > 0, jax.nn.relu(total), 0)
+  meet = lambda x: jnp.sum(jnp.where(row.positives > 0, row.positives * x, 0))
+  second = Terms(meet(total), meet(count), meet(total), meet(active))
+  first = triplet_loss(row, margin=margin)["triplet"]
+  return {"triplet": first, "pair": second}
+
+
+QUADRUPLET_LOSSES: dict[str, Loss] = {
+  "quadruplet": Loss(
+    quadruplet_loss,
+    metric="l2",
+    normalize="none",
+    reduction="mean",
+    # Both directions of a pair count as one.
+    metrics=tuple(name for name in DISTANCES if name != "snr"),
+    scaled=("margin", "second_margin"),
+    context=_pairs_apart,
+    by_class=True,
+    source="Chen et al., CVPR 2017, arXiv 1704.01719, equation 8",
+  ),
+}
