@@ -169,7 +169,8 @@ def regularize(
 
   >>> from metric_learning.objective import make_objective
   >>> short = regularize(make_objective("contrastive"), "lp", 0.5)
-  >>> value, _ = short({}, jnp.array([[3.0, 4.0], [3.0, 4.0]]), jnp.array([1, 1]))
+  >>> x = jnp.array([[3.0, 4.0], [3.0, 4.0]])
+  >>> value, _ = short({}, x, jnp.array([1, 1]))
   >>> value  # 0 + ½ · 5
   Array(2.5, dtype=float32)
   """

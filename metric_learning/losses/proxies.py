@@ -171,6 +171,61 @@ def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
   return init_table(key, num_classes, embedding_dim, num_centers)
 
 
+# --- Centres that follow their classes --------------------------------------
+
+
+def _start_centers(num_classes, embedding_dim):
+  if num_classes is None or embedding_dim is None:
+    raise InputError(
+      "center keeps a centre for each class: call"
+      " init_state(num_classes=…, embedding_dim=…)."
+    )
+  return {"centers": jnp.zeros((num_classes, embedding_dim))}
+
+
+def _meet_centers(params, points: Points, references: Points | None):
+  refuse_references(references)
+  return class_table(params["centers"], points)
+
+
+def _follow_classes(
+  over_anchors,
+  over_candidates,
+  anchors,
+  candidates,
+  state,
+  *,
+  rate: Number = 0.5,
+) -> Context:
+  """Moves each centre towards the items of its class."""
+  centers = state["centers"]
+  # A traced label may be outside of the table: it moves no centre.
+  at = jnp.where(anchors.weight > 0, anchors.labels, centers.shape[0])
+  counts = jnp.zeros(centers.shape[0], centers.dtype)
+  counts = counts.at[at].add(anchors.weight, mode="drop")
+  items = jax.lax.stop_gradient(anchors.embeddings).astype(centers.dtype)
+  sums = jnp.zeros_like(centers).at[at].add(items, mode="drop")
+  pull = counts[:, None] * centers - sums
+  moved = centers - rate * pull / (1 + counts)[:, None]
+  return Context(state={"centers": moved})
+
+
+def center_loss(row: Row, context: Context, *, weight: Number = 0.003) -> Parts:
+  """Center loss: ½λ·|x - μ_y|², to be added to a classification loss.
+
+  Centres are state, not parameters: after each batch μ_c moves by `rate` times
+  Σ_{i in c} (μ_c - x_i) / (1 + n_c), n_c items of the class in the batch.
+
+  >>> row = Row(jnp.array([4.0, 9.0]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> center_loss(row, Context(), weight=0.5)["center"].total  # ½ · ½ · 4
+  Array(1., dtype=float32)
+
+  Source: Wen et al., ECCV 2016, equations 2 and 4.
+  """
+  return {"center": make_terms(weight / 2 * row.distances, row.positives)}
+
+
 # --- Manifold similarity ----------------------------------------------------
 
 
@@ -310,6 +365,18 @@ PROXY_LOSSES: dict[str, Loss] = {
     resolve=check_integer("soft_triple", "num_centers"),
     needs_positives=False,
     source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
+  ),
+  "center": Loss(
+    center_loss,
+    metric="squared_l2",
+    normalize="none",
+    reduction="mean",
+    metrics=(),
+    arrange=_meet_centers,
+    context=_follow_classes,
+    state=_start_centers,
+    needs_positives=False,
+    source="Wen et al., ECCV 2016, equations 2 and 4",
   ),
   "manifold": Loss(
     manifold_loss,

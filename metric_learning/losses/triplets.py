@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from metric_learning.losses.base import DISTANCES, Loss
+from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.losses.histograms import soft_histogram
 from metric_learning.losses.over_positives import (
   over_positive_rows,
   over_positives,
 )
-from metric_learning.rows import Row, Terms, make_terms
+from metric_learning.rows import Row, Terms, each_positive, make_terms, ratio
 
 Number = float | Array
 Distance = Callable[[Array, Array], Array]
@@ -161,7 +162,98 @@ def triplet_swap_loss(
   return {"triplet": _swapped(rows, embeddings, distance, margin)}
 
 
+# --- A margin that follows the batch ----------------------------------------
+
+
+def _start_histogram(num_classes, embedding_dim, *, num_bins: int = 10):
+  return {"histogram": jnp.zeros(num_bins + 1)}
+
+
+def _follow_histogram(
+  over_anchors,
+  over_candidates,
+  anchors,
+  candidates,
+  state,
+  *,
+  low: float = -2.0,
+  high: float = 2.0,
+  momentum: Number = 0.01,
+  num_bins: int = 10,
+) -> Context:
+  """Moves the histogram of D_ap - D_an towards that of the batch."""
+
+  def of_row(row):
+    def add(p, total):
+      met = (
+        row
+        if row.triplets is None
+        else row._replace(negatives=row.triplets.of(p, row.distances))
+      )
+      weights = positives[p] * met.negatives
+      values = row.distances[p] - row.distances
+      return total + soft_histogram(values, weights, num_bins, (low, high))
+
+    chosen = row.triplets
+    positives = row.positives if chosen is None else chosen.positives
+    zeros = jnp.zeros(num_bins + 1, row.distances.dtype)
+    return each_positive(positives, add, zeros)
+
+  found = jnp.sum(jax.lax.stop_gradient(over_anchors(of_row)), axis=0)
+  number, before = jnp.sum(found), state["histogram"]
+  # The first batch with triplets is taken whole.
+  step = jnp.where(jnp.sum(before) > 0, momentum, 1.0)
+  step = jnp.where(number > 0, step, 0.0)
+  after = (1 - step) * before + step * ratio(found, number)
+  return Context(shared=jnp.cumsum(after), state={"histogram": after})
+
+
+def _weighted_by_rank(own, row, low, high, cumulative):
+  value = own - row.distances
+  bins = cumulative.shape[0] - 1
+  place = jnp.floor((value - low) / (high - low) * bins)
+  place = jnp.clip(place, 0, bins).astype(jnp.int32)
+  weight = jax.lax.stop_gradient(cumulative[place])
+  return make_terms(weight * value, row.negatives)
+
+
+_dynamic = over_positives(_weighted_by_rank, signed=True)
+
+
+def triplet_dynamic_soft_loss(
+  row: Row, context: Context, *, low: float = -2.0, high: float = 2.0
+) -> dict[str, Terms]:
+  """Dynamic soft margin: F(v)·v with v = D_ap - D_an, over all triplets.
+
+  F is the running cumulative histogram of v on [low, high], in units of the
+  distance, at the edge below v; it has no gradient. A term can be negative.
+  The histogram is state: `momentum` moves it towards that of each batch.
+
+  >>> row = Row(jnp.array([1.0, 0.5]), jnp.array([1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> context = Context(shared=jnp.array([0.25, 0.5, 1.0]))
+  >>> triplet_dynamic_soft_loss(row, context)["triplet"].total  # F(½) = ½
+  Array(0.25, dtype=float32)
+
+  Source: Zhang and Rusinkiewicz, ICCV 2019. In pytorch-metric-learning the
+  histogram has a gradient, and is not saved with the model.
+  """
+  return {"triplet": _dynamic(row, low, high, context.shared)}
+
+
 TRIPLET_LOSSES: dict[str, Loss] = {
+  "triplet_dynamic_soft": Loss(
+    triplet_dynamic_soft_loss,
+    metric="l2",
+    normalize="l2",
+    reduction="mean",
+    metrics=DISTANCES,
+    static=("num_bins",),
+    scaled=("low", "high"),
+    context=_follow_histogram,
+    state=_start_histogram,
+    source="Zhang and Rusinkiewicz, ICCV 2019",
+  ),
   "triplet": Loss(
     triplet_loss,
     metric="squared_l2",
