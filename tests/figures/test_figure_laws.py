@@ -16,6 +16,12 @@ LAWS = {
   "contrastive_2005": (lambda d: d**2, lambda d: 4 * np.exp(-2.77 * d / 2)),
   "contrastive": (lambda d: d**2 / 2, lambda d: hinge(1 - d) ** 2 / 2),
   "contrastive_linear": (lambda d: d, lambda d: hinge(1 - d)),
+  "contrastive_double_margin": (lambda d: d**2, lambda d: hinge(1 - d) ** 2),
+  "contrastive_caffe_legacy": (
+    lambda d: d**2 / 2,
+    lambda d: hinge(1 - d**2) / 2,
+  ),
+  "snr_contrastive": (lambda d: d, lambda d: hinge(1 - d)),
   "contrastive_sq_margin": (lambda d: d**2, lambda d: hinge(1 - d**2)),
   "contrastive_inverse": (
     lambda d: d**2 / 2,
@@ -47,7 +53,10 @@ def test_margins_are_marked_where_there_are_any(panels):
   assert marked == [
     "contrastive",
     "contrastive_linear",
+    "contrastive_double_margin",
     "contrastive_sq_margin",
+    "contrastive_caffe_legacy",
+    "snr_contrastive",
   ]
   for name in marked:
     assert panels[name].lines[2].get_xdata() == [1, 1]
