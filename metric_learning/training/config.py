@@ -13,10 +13,13 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from metric_learning.combination import combine, regularize
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
+from metric_learning.memory import with_memory
 from metric_learning.models import options_of
 from metric_learning.objective import Objective, make_objective
+from metric_learning.signatures import Named, parse_named
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("cosine", "constant")
@@ -32,7 +35,12 @@ def base_config() -> ConfigDict:
   loss, model: names with their keyword arguments.
   margin_unit: "absolute", or "initial_mean": hyper-parameters that are
     distances are multiplied by the mean distance at initialisation.
-  metric, normalize, reduction: None takes the loss's own default.
+  metric, normalize, reduction: None takes the loss's own default. A metric,
+    reduction or miner with options is a text: "lp:p=3", "hdc:fraction=0.25".
+  also: further losses, each "weight*loss:option=value,…" with the keywords of
+    `make_objective`, such as "0.5*tcm:miner=pair_margin".
+  regularizer: "weight*name:option=value,…", or "".
+  memory: a cross-batch memory of `size` embeddings; 0 for none.
   optimizer: `warmup` is a share of the steps; `loss_factor` multiplies the
     learning rate of what the loss learns (class weights, a threshold).
   train: all in steps; `save_every` is a multiple of `eval_every`.
@@ -62,6 +70,9 @@ def base_config() -> ConfigDict:
   config.normalize = config_dict.placeholder(str)
   config.reduction = config_dict.placeholder(str)
   config.miner = "all"
+  config.also = ()
+  config.regularizer = ""
+  config.memory = ConfigDict({"size": 0, "enqueue_first": True, "warmup": 0})
   config.margin_unit = "absolute"
   config.optimizer = ConfigDict(
     {
@@ -201,16 +212,53 @@ def hyper_parameters(config: ConfigDict) -> dict[str, Any]:
   return {k: v for k, v in config.loss.items() if k != "name"}
 
 
-def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Objective:
-  """The objective that a config names, with these hyper-parameters."""
+def _named(text: str | None) -> Named | None:
+  return None if text is None else parse_named(text)
+
+
+def main_objective_of(
+  config: ConfigDict, hyper: Mapping[str, Any]
+) -> Objective:
+  """The objective of `config.loss`, with these hyper-parameters."""
   return make_objective(
     config.loss.name,
-    config.metric,
+    _named(config.metric),
     config.normalize,
-    config.reduction,
-    config.miner,
+    _named(config.reduction),
+    parse_named(config.miner),
     **hyper,
   )
+
+
+def _weighted(field: str, text: str) -> tuple[float, str, dict[str, Any]]:
+  """Weight, name and options of "weight*name:option=value,…"."""
+  weight, star, rest = text.partition("*")
+  try:
+    number = float(weight) if star else math.nan
+  except ValueError:
+    number = math.nan
+  if not math.isfinite(number):
+    raise InputError(
+      f"config.{field}={text!r} is not of the form weight*name:option=value,…"
+    )
+  return number, *parse_named(rest)
+
+
+def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Any:
+  """All that a config minimises, with these hyper-parameters of its loss."""
+  objective: Any = main_objective_of(config, hyper)
+  if config.memory.size:
+    objective = with_memory(objective, **config.memory)
+  if config.also:
+    others = []
+    for text in config.also:
+      weight, name, options = _weighted("also", text)
+      others.append((weight, make_objective(name, **options)))
+    objective = combine([(1.0, objective), *others])
+  if config.regularizer:
+    weight, *regularizer = _weighted("regularizer", config.regularizer)
+    objective = regularize(objective, tuple(regularizer), weight)
+  return objective
 
 
 def traced_numbers(config: ConfigDict) -> dict[str, Any]:
@@ -234,7 +282,8 @@ def validate(config: ConfigDict) -> None:
   Raises:
     InputError: with the field, what is wrong with it, and what would be right.
   """
-  objective = objective_of(config, hyper_parameters(config))
+  objective_of(config, hyper_parameters(config))
+  objective = main_objective_of(config, hyper_parameters(config))
   if config.loss.name in _TWO_VIEWS and config.data.images_per_class != 2:
     raise InputError(
       f"{config.loss.name} compares two views: set"

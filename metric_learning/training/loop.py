@@ -28,6 +28,7 @@ from metric_learning.training.config import (
   as_dict,
   digest,
   hyper_parameters,
+  main_objective_of,
   objective_of,
   traced_numbers,
   validate,
@@ -36,6 +37,14 @@ from metric_learning.training.config import (
 log = logging.getLogger(__name__)
 log.propagate = False  # Into the train.log of a run, and nowhere else.
 
+_OBJECTIVE = (
+  "metric",
+  "normalize",
+  "reduction",
+  "miner",
+  "also",
+  "regularizer",
+)
 _JITTER = ("flip", "shift", "rotate", "scale")
 LOWER_IS_BETTER = ("eer", "frr_at_far")
 
@@ -79,8 +88,8 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
     for name, value in records.flatten(as_dict(config)).items()
     if name not in numbers
     and (
-      name in ("train.steps", "metric", "normalize", "reduction", "miner")
-      or name.startswith(("loss.", "model.", "optimizer."))
+      name in ("train.steps", *_OBJECTIVE)
+      or name.startswith(("loss.", "model.", "optimizer.", "memory."))
       or name in (f"data.{jitter}" for jitter in _JITTER)
     )
   }
@@ -127,14 +136,14 @@ def _make_program(
     model = create(seed=seed)
     objective = objective_with(numbers)
     key = jax.random.fold_in(jax.random.key(seed), 1)
+    sizes = {"num_classes": num_classes, "embedding_dim": dim}
     params = {
       "model": model.params,
-      "objective": objective.init(
-        key, num_classes=num_classes, embedding_dim=dim
-      ),
+      "objective": objective.init(key, **sizes),
     }
     return {
       "params": params,
+      "kept": objective.init_state(**sizes),
       "stats": model.stats,
       "optimizer": optimizer.init(params),
     }
@@ -156,19 +165,27 @@ def _make_program(
     batch = jax.lax.optimization_barrier(
       images[indices].astype(jnp.float32) / 255
     )
+    key = jax.random.fold_in(key, number)
     if any(jitter.values()):
-      batch = augment(jax.random.fold_in(key, number), batch, **jitter)
+      batch = augment(key, batch, **jitter)
 
     def loss_of(params):
       embeddings, stats = apply(
         params["model"], state["stats"], batch, train=True
       )
-      value, aux = objective(params["objective"], embeddings, labels[indices])
-      return value, (stats, aux.diagnostics)
+      value, aux = objective(
+        params["objective"],
+        embeddings,
+        labels[indices],
+        state=state["kept"],
+        # Another stream than that of the augmentation.
+        key=jax.random.fold_in(key, 1),
+      )
+      return value, (stats, aux)
 
-    (value, (stats, diagnostics)), gradient = jax.value_and_grad(
-      loss_of, has_aux=True
-    )(state["params"])
+    (value, (stats, aux)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+      state["params"]
+    )
     updates, moments = optimizer.update(
       gradient, state["optimizer"], state["params"]
     )
@@ -180,11 +197,12 @@ def _make_program(
     }
     state = {
       "params": optax.apply_updates(state["params"], updates),
+      "kept": aux.state,
       "stats": stats,
       "optimizer": moments,
     }
     norm = optax.tree.norm(gradient["model"])
-    return state, {"loss": value, "gradient_norm": norm, **diagnostics}
+    return state, {"loss": value, "gradient_norm": norm, **aux.diagnostics}
 
   @jax.jit
   def embed(state, images):
@@ -235,7 +253,7 @@ def initial_mean_distance(config: ConfigDict, splits: data.Splits) -> float:
   number for all seeds. Cached for the process.
   """
   whole = as_dict(config)
-  objective = objective_of(config, hyper_parameters(config))
+  objective = main_objective_of(config, hyper_parameters(config))
   key = json.dumps(
     [whole["data"], whole["model"], objective.metric, objective.normalize],
     sort_keys=True,
@@ -453,7 +471,7 @@ def _finish(
   if selected != last:
     chosen = checkpoints.restore_step(selected, state)
     write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
-  objective = objective_of(config, hyper_parameters(config))
+  objective = main_objective_of(config, hyper_parameters(config))
   result = {
     "digest": digest(config),
     "commit": records.environment()["commit"],
