@@ -35,8 +35,11 @@ def write_baselines(
   path = folder / BASELINES
   if path.exists():
     return
+  sizes = {splits.test.images.shape[1:3] for _, splits in runs}
   found: dict[str, dict[str, Any]] = {}
   for config, splits in runs:
+    height, width = splits.test.images.shape[1:3]
+    pixels_of = f"pixels {height}×{width}" if len(sizes) > 1 else "pixels"
     fold = config.data.fold
     fields = as_dict(config)
     where = json.dumps(fields["data"], sort_keys=True)
@@ -44,13 +47,13 @@ def write_baselines(
     name = f"raw pixels {where}"
     if name not in found:
       pixels = _flat(splits.test.images)
-      found[name] = _record("raw pixels", fold, None, pixels, splits.test)
+      found[name] = _record(f"raw {pixels_of}", fold, None, pixels, splits.test)
     name = f"PCA {dim} {where}"
     if name not in found:
       pca = PCA(min(dim, *_flat(splits.train.images).shape), random_state=0)
       pca.fit(_flat(splits.train.images))
       points = pca.transform(_flat(splits.test.images)).astype(np.float32)
-      label = f"PCA-{points.shape[1]} of pixels"
+      label = f"PCA-{points.shape[1]} of {pixels_of}"
       found[name] = _record(label, fold, None, points, splits.test)
     network = json.dumps(fields["model"], sort_keys=True)
     name = f"untrained {network} {config.seed} {where}"

@@ -3,7 +3,13 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +92,51 @@ def test_only_what_is_missing_is_done(study):
   after = {p: p.stat().st_mtime_ns for p in results_of(study)}
   assert after.pop(lost)
   assert after == before
+
+
+def _sweep(folder):
+  return [
+    sys.executable,
+    "-m",
+    "experiments.sweep",
+    "--config=configs/digits.py",
+    "--sweep=losses",
+    f"--study={folder}",
+  ]
+
+
+def test_killed_and_started_again_only_does_what_is_unfinished(tmp_path):
+  """`kill -9` in the middle of the second of four runs."""
+  folder = tmp_path / "study"
+  quiet = dict(
+    cwd=Path(__file__).parents[2],
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  process = subprocess.Popen(_sweep(folder), **quiet)
+  deadline = time.monotonic() + 120
+  unfinished = lambda: [
+    path.parent
+    for path in folder.glob("runs/*/metrics.jsonl")
+    if not (path.parent / records.RESULT).exists() and path.stat().st_size
+  ]
+  while time.monotonic() < deadline and process.poll() is None:
+    if len(results_of(folder)) == 1 and unfinished():
+      break
+    time.sleep(0.005)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  done = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/*")}
+  (cut,) = unfinished()
+  (whole,) = (path.parent for path in results_of(folder))
+  subprocess.run(_sweep(folder), check=True, **quiet)
+  assert len(results_of(folder)) == 4
+  for path, changed in done.items():
+    if path.parent == whole and path.is_file():
+      assert path.stat().st_mtime_ns == changed
+  assert len(records.read_metrics(cut)) == len(records.read_metrics(whole))
+  assert (folder / "table.md").exists()
 
 
 def test_a_folder_of_another_study_is_refused(study):
