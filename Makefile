@@ -15,7 +15,7 @@ test: $(VENV)/test-is-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 format: $(VENV)/test-is-installed
 	$(BIN)/ruff check --fix .
