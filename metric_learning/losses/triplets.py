@@ -176,8 +176,8 @@ def _follow_histogram(
   candidates,
   state,
   *,
-  low: float = -2.0,
-  high: float = 2.0,
+  low: Number = -2.0,
+  high: Number = 2.0,
   momentum: Number = 0.01,
   num_bins: int = 10,
 ) -> Context:
@@ -221,7 +221,7 @@ _dynamic = over_positives(_weighted_by_rank, signed=True)
 
 
 def triplet_dynamic_soft_loss(
-  row: Row, context: Context, *, low: float = -2.0, high: float = 2.0
+  row: Row, context: Context, *, low: Number = -2.0, high: Number = 2.0
 ) -> dict[str, Terms]:
   """Dynamic soft margin: F(v)·v with v = D_ap - D_an, over all triplets.
 

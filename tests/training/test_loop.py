@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,29 @@ def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
   assert result["validation_selected"]["own/map_at_r"] == scores[best]
   exists = (tmp_path / "run" / records.SELECTED_EMBEDDINGS).exists()
   assert exists == (best != 20)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"memory__size": 64},
+    {"loss__name": "triplet_dynamic_soft"},
+    {"also": ("0.1*center:rate=0.2",), "regularizer": "0.01*lp:power=2.0"},
+    {"loss__name": "margin", "miner": "distance_weighted:cutoff=0.4"},
+  ],
+)
+def test_what_an_objective_keeps_is_saved_and_restored(
+  options, splits, tmp_path
+):
+  config = tiny_config(**options)
+  whole, cut = tmp_path / "whole", tmp_path / "cut"
+  train(config, whole, splits=splits)
+  shutil.copytree(whole, cut)
+  (cut / records.RESULT).unlink()
+  shutil.rmtree(cut / "checkpoints" / "6")
+  train(config, cut, splits=splits)
+  assert "from step 3:" in (cut / "train.log").read_text()
+  assert metrics_of(cut) == metrics_of(whole)
 
 
 def _command(workdir):
