@@ -176,14 +176,16 @@ def _follow_histogram(
   candidates,
   state,
   *,
-  low: float = -2.0,
-  high: float = 2.0,
+  low: Number = -2.0,
+  high: Number = 2.0,
   momentum: Number = 0.01,
   num_bins: int = 10,
 ) -> Context:
   """Moves the histogram of D_ap - D_an towards that of the batch."""
 
   def of_row(row):
+    row = row._replace(distances=jax.lax.stop_gradient(row.distances))
+
     def add(p, total):
       met = (
         row
@@ -199,12 +201,13 @@ def _follow_histogram(
     zeros = jnp.zeros(num_bins + 1, row.distances.dtype)
     return each_positive(positives, add, zeros)
 
-  found = jnp.sum(jax.lax.stop_gradient(over_anchors(of_row)), axis=0)
+  found = jnp.sum(over_anchors(of_row), axis=0)
   number, before = jnp.sum(found), state["histogram"]
   # The first batch with triplets is taken whole.
   step = jnp.where(jnp.sum(before) > 0, momentum, 1.0)
   step = jnp.where(number > 0, step, 0.0)
-  after = (1 - step) * before + step * ratio(found, number)
+  found = ratio(found, jnp.broadcast_to(number, found.shape))
+  after = (1 - step) * before + step * found
   return Context(shared=jnp.cumsum(after), state={"histogram": after})
 
 
@@ -221,7 +224,7 @@ _dynamic = over_positives(_weighted_by_rank, signed=True)
 
 
 def triplet_dynamic_soft_loss(
-  row: Row, context: Context, *, low: float = -2.0, high: float = 2.0
+  row: Row, context: Context, *, low: Number = -2.0, high: Number = 2.0
 ) -> dict[str, Terms]:
   """Dynamic soft margin: F(v)·v with v = D_ap - D_an, over all triplets.
 
