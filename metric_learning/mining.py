@@ -124,6 +124,16 @@ def batch_hard(row: Row) -> Row:
 _SIDES = ("easy", "semihard", "hard", "all")
 
 
+def _check_sides(*, positive: str = "easy", negative: str = "semihard") -> None:
+  for name, choice in (("positive", positive), ("negative", negative)):
+    check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
+  if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
+    raise InputError(
+      f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
+      " nothing to compare with: a semihard side needs easy or hard opposite."
+    )
+
+
 def easy_hard(
   row: Row,
   *,
@@ -147,13 +157,7 @@ def easy_hard(
 
   Source: Xuan, Stylianou, Pless, WACV 2020 (easy positive), arXiv 1904.04370.
   """
-  for name, choice in (("positive", positive), ("negative", negative)):
-    check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
-  if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
-    raise InputError(
-      f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
-      " nothing to compare with: a semihard side needs easy or hard opposite."
-    )
+  _check_sides(positive=positive, negative=negative)
   distances = row.distances
 
   def allowed(weights, limits):
@@ -238,6 +242,10 @@ def pair_margin(
 _TYPES = ("all", "hard", "semihard", "easy")
 
 
+def _check_type(*, triplets: str = "all") -> None:
+  check_choice("triplets of the miner triplet_margin", triplets, _TYPES)
+
+
 def triplet_margin(
   row: Row, *, margin: Number = 0.2, triplets: str = "all"
 ) -> Row:
@@ -247,7 +255,7 @@ def triplet_margin(
 
   Source: Schroff, Kalenichenko, Philbin, CVPR 2015, section 3.2.
   """
-  check_choice("triplets of the miner triplet_margin", triplets, _TYPES)
+  _check_type(triplets=triplets)
   dtype = row.distances.dtype
   margin = jnp.asarray(margin, dtype)
   zero, infinity = jnp.asarray(0, dtype), jnp.asarray(jnp.inf, dtype)
@@ -348,6 +356,11 @@ def angular(row: Row, context: Context, *, angle: Number = _ANGLE) -> Row:
 # --- Over the whole batch ---------------------------------------------------
 
 
+def _check_fraction(*, fraction: Number = 0.5) -> None:
+  if isinstance(fraction, int | float) and not 0 < fraction <= 1:
+    raise InputError(f"hdc: fraction must be in (0, 1], got {fraction}.")
+
+
 def _ordered(values: Float[Array, "*n"]) -> Array:
   """Unsigned integers in the order of the floats."""
   bits = jnp.finfo(values.dtype).bits
@@ -429,6 +442,19 @@ def hdc(row: Row, context: Context, *, fraction: Number = 0.5) -> Row:
     keep = (exists & (hardness > least[s])) | (tie & (rank < room[s]))
     kept.append(jnp.where(keep, weights, 0))
   return row._replace(positives=kept[0], negatives=kept[1])
+
+
+def _check_bins(
+  *,
+  num_bins: Any = 100,
+  positives_per_bin: Any = 10,
+  negatives_per_bin: Any = 10,
+) -> None:
+  for name, number in locals().items():
+    if not isinstance(number, int) or number < 1:
+      raise InputError(
+        f"uniform_histogram: {name} must be a positive integer, got {number!r}."
+      )
 
 
 def _bins(distances, limits, num_bins):
@@ -531,11 +557,13 @@ class Miner:
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
     Context`, before the rows are mined.
   metrics: those whose distances it reads; empty for any.
+  check: of its options, raises an InputError for what a call would refuse.
   """
 
   mine: Callable[..., Row]
   context: Callable[..., Context] | None = None
   metrics: tuple[str, ...] = ()
+  check: Callable[..., None] | None = None
 
   @property
   def options(self) -> dict[str, Any]:
@@ -546,13 +574,15 @@ class Miner:
 MINERS: dict[str, Miner] = {
   "all": Miner(all_pairs),
   "batch_hard": Miner(batch_hard),
-  "easy_hard": Miner(easy_hard),
-  "triplet_margin": Miner(triplet_margin),
+  "easy_hard": Miner(easy_hard, check=_check_sides),
+  "triplet_margin": Miner(triplet_margin, check=_check_type),
   "multi_similarity": Miner(multi_similarity),
   "pair_margin": Miner(pair_margin),
   "distance_weighted": Miner(distance_weighted, context=_keys),
-  "hdc": Miner(hdc, context=_hardest_pairs),
-  "uniform_histogram": Miner(uniform_histogram, context=_draw_from_bins),
+  "hdc": Miner(hdc, context=_hardest_pairs, check=_check_fraction),
+  "uniform_histogram": Miner(
+    uniform_histogram, context=_draw_from_bins, check=_check_bins
+  ),
   "angular": Miner(angular, context=_between, metrics=("l2",)),
   "packaged": Miner(packaged, context=_positions),
 }

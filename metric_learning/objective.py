@@ -625,6 +625,9 @@ def make_objective(
       f"{loss} adds its terms without meeting them one by one: it takes no"
       " low or high."
     )
+  check = MINERS[miner].check
+  if check is not None:
+    call_with(miner_options, check)
   relation, relation_options = split_named(
     "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
   )

@@ -182,6 +182,7 @@ def _follow_histogram(
   num_bins: int = 10,
 ) -> Context:
   """Moves the histogram of D_ap - D_an towards that of the batch."""
+  low, high = jax.lax.stop_gradient((low, high))
 
   def of_row(row):
     row = row._replace(distances=jax.lax.stop_gradient(row.distances))

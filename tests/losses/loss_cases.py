@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import loss_oracles
 import numpy as np
 
@@ -319,6 +320,14 @@ def _params(loss, metric, static):
   )
 
 
+def state(loss, x):
+  """What the loss keeps, as wide as it computes; None for most."""
+  if loss not in STATES:
+    return None
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, wide), STATES[loss])
+
+
 def value_of(loss, metric=None, normalize=None, reduction=None, **static):
   """`(hyper, params, x, labels, **keywords) -> value` of an objective."""
   static = {"block_size": None, **STATIC.get(loss, {}), **static}
@@ -327,7 +336,7 @@ def value_of(loss, metric=None, normalize=None, reduction=None, **static):
     objective = ml.make_objective(
       loss, metric, normalize, reduction, **static, **hyper
     )
-    return objective(params, x, labels, state=STATES.get(loss), **keywords)[0]
+    return objective(params, x, labels, state=state(loss, x), **keywords)[0]
 
   return value
 

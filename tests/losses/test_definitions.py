@@ -90,7 +90,7 @@ def test_float32(loss):
   def value_of(hyper, params, x, labels):
     static = cases.STATIC.get(loss, {})
     objective = ml.make_objective(loss, **static, **hyper)
-    state = cases.STATES.get(loss)
+    state = cases.state(loss, x)
     value, aux = objective(params, x, labels, state=state)
     return value, aux.diagnostics
 
