@@ -58,7 +58,9 @@ class Combined:
     **more: Any,
   ) -> tuple[Float[Array, "*n"], Aux]:
     """The sum, with the diagnostics of each objective under its place."""
-    values, diagnostics, kept = [], {}, {}
+    values: list[Array] = []
+    diagnostics: dict[str, Array] = {}
+    kept: dict[str, Any] = {}
     for i, (weight, objective) in enumerate(self.terms):
       value, aux = objective(
         params[str(i)],

@@ -454,7 +454,7 @@ def linf(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
   >>> linf(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(4., dtype=float32)
   """
-  return jnp.max(_absolute(widen(x) - widen(y)), initial=0)
+  return jnp.max(absolute(widen(x) - widen(y)), initial=0)
 
 
 def lp(

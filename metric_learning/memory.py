@@ -140,6 +140,7 @@ class WithMemory:
       state: from `init_state`, or `aux.state` of the step before.
       key: for miners that draw.
     """
+    state = jax.tree.map(jnp.asarray, state)  # restored ones may be NumPy's
     memory = state["memory"]
     anchors = points_of(embeddings, labels, where, "labels")
     kept = anchors.weight > 0
@@ -162,12 +163,15 @@ class WithMemory:
       params, anchors, candidates, state=own, key=key
     )
     if self.warmup:
-      alone, _ = self.objective.on_points(
+      alone = self.objective.on_points(
         params, anchors, None, state=own, key=key
       )
-      value = jnp.where(memory.step < self.warmup, alone, value)
-    drift = jnp.mean(jnp.where(seen.valid, 1.0, 0.0))
-    diagnostics = {**aux.diagnostics, "memory_filled": drift}
+      early = memory.step < self.warmup
+      value, aux = jax.tree.map(
+        lambda a, b: jnp.where(early, a, b), alone, (value, aux)
+      )
+    filled_share = jnp.mean(jnp.where(seen.valid, 1.0, 0.0))
+    diagnostics = {**aux.diagnostics, "memory_filled": filled_share}
     return value, Aux(diagnostics, {"memory": filled, "objective": aux.state})
 
 

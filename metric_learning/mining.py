@@ -28,11 +28,7 @@ Number = float | Array
 
 
 class Gap(NamedTuple):
-  """The triplets of a row with low < D_n - D_p < high.
-
-  An end that belongs to the window is moved outward by one float, so that
-  both ends are open.
-  """
+  """The triplets of a row with low < D_n - D_p <= high."""
 
   positives: Float[Array, "*n m"]
   negatives: Float[Array, "*n m"]
@@ -44,7 +40,7 @@ class Gap(NamedTuple):
   ) -> Float[Array, " m"]:
     """Weights of the negatives that the positive p meets."""
     gap = distances - distances[p]
-    return jnp.where((self.low < gap) & (gap < self.high), self.negatives, 0)
+    return jnp.where((self.low < gap) & (gap <= self.high), self.negatives, 0)
 
 
 class Drawn(NamedTuple):
@@ -61,20 +57,27 @@ class Drawn(NamedTuple):
     return (index == self.negative[p]).astype(distances.dtype)
 
 
-class Chosen(NamedTuple):
-  """Any triplets: `negatives[p]` weighs the negatives of p. O(m²) a row."""
+class Angle(NamedTuple):
+  """The triplets of a row with atan(D_p / 2|x_n - (x_a + x_p)/2|) > angle."""
 
   positives: Float[Array, "*n m"]
-  negatives: Float[Array, "*n m m"]
+  negatives: Float[Array, "*n m"]
+  # Between candidates: of all rows, as long as they are mapped one by one.
+  between: Float[Array, "*n m m"]
+  angle: Float[Array, "*n"]
 
   def of(
     self, p: Int[Array, ""], distances: Float[Array, " m"]
   ) -> Float[Array, " m"]:
     """Weights of the negatives that the positive p meets."""
-    return self.negatives[p]
+    own = distances[p]
+    square = distances**2 / 2 + self.between[p] ** 2 / 2 - own**2 / 4
+    # Two arguments, so that a negative at the very middle has an angle too.
+    found = jnp.arctan2(own, 2 * jnp.sqrt(jnp.maximum(square, 0)))
+    return jnp.where(found > self.angle, self.negatives, 0)
 
 
-def _with_triplets(row: Row, triplets: Gap | Drawn | Chosen) -> Row:
+def _with_triplets(row: Row, triplets: Gap | Drawn | Angle) -> Row:
   """The row with these triplets; its weights count them for pair losses."""
 
   index = jnp.arange(row.distances.shape[0])
@@ -121,6 +124,16 @@ def batch_hard(row: Row) -> Row:
 _SIDES = ("easy", "semihard", "hard", "all")
 
 
+def _check_sides(*, positive: str = "easy", negative: str = "semihard") -> None:
+  for name, choice in (("positive", positive), ("negative", negative)):
+    check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
+  if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
+    raise InputError(
+      f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
+      " nothing to compare with: a semihard side needs easy or hard opposite."
+    )
+
+
 def easy_hard(
   row: Row,
   *,
@@ -144,13 +157,7 @@ def easy_hard(
 
   Source: Xuan, Stylianou, Pless, WACV 2020 (easy positive), arXiv 1904.04370.
   """
-  for name, side in (("positive", positive), ("negative", negative)):
-    check_choice(f"{name} of the miner easy_hard", side, _SIDES)
-  if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
-    raise InputError(
-      f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
-      " nothing to compare with: a semihard side needs easy or hard opposite."
-    )
+  _check_sides(positive=positive, negative=negative)
   distances = row.distances
 
   def allowed(weights, limits):
@@ -235,6 +242,10 @@ def pair_margin(
 _TYPES = ("all", "hard", "semihard", "easy")
 
 
+def _check_type(*, triplets: str = "all") -> None:
+  check_choice("triplets of the miner triplet_margin", triplets, _TYPES)
+
+
 def triplet_margin(
   row: Row, *, margin: Number = 0.2, triplets: str = "all"
 ) -> Row:
@@ -244,14 +255,12 @@ def triplet_margin(
 
   Source: Schroff, Kalenichenko, Philbin, CVPR 2015, section 3.2.
   """
-  check_choice("triplets of the miner triplet_margin", triplets, _TYPES)
+  _check_type(triplets=triplets)
   dtype = row.distances.dtype
   margin = jnp.asarray(margin, dtype)
-  infinity = jnp.asarray(jnp.inf, dtype)
-  up_to = lambda x: jnp.nextafter(x, infinity)
-  zero = jnp.zeros((), dtype)
+  zero, infinity = jnp.asarray(0, dtype), jnp.asarray(jnp.inf, dtype)
   low = {"semihard": zero, "easy": margin}.get(triplets, -infinity)
-  high = {"hard": up_to(zero), "easy": infinity}.get(triplets, up_to(margin))
+  high = {"hard": zero, "easy": infinity}.get(triplets, margin)
   return _with_triplets(row, Gap(row.positives, row.negatives, low, high))
 
 
@@ -263,9 +272,10 @@ def _positions(
 
 def packaged(row: Row, context: Context) -> Row:
   """Items (0, 1, 2), (3, 4, 5), … are triplets, whatever their labels."""
-  m = row.distances.shape[0]
-  first, at = context.own, jnp.arange(m)
-  whole = (first % 3 == 0) & (first + 2 < m) & (row.weight > 0)
+  first, at = context.own, jnp.arange(row.distances.shape[0])
+  # Padding, and what is beyond the end, is neither positive nor negative.
+  there = (row.positives + row.negatives > 0) & (first % 3 == 0)
+  whole = jnp.sum(there & ((at == first + 1) | (at == first + 2))) == 2
   positives = _one_hot(first + 1, whole, row.distances)
   return _with_triplets(row, Drawn(positives, jnp.full_like(at, first + 2)))
 
@@ -308,11 +318,15 @@ def distance_weighted(
   sums = jnp.cumsum(shares)
   key = jax.random.wrap_key_data(context.own)
   draws = sums[-1] * jax.random.uniform(key, (m,), dtype)
-  negative = jnp.searchsorted(sums, draws, side="right")
-  # Rounding may end beyond the last candidate that has a share.
-  last = jnp.max(jnp.where(shares > 0, index, 0), initial=0)
-  positives = jnp.where(jnp.any(allowed), row.positives, 0)
-  return _with_triplets(row, Drawn(positives, jnp.minimum(negative, last)))
+  found = jnp.searchsorted(sums, draws, side="right")
+  # Rounding may find one without a share: take the next that has one, or the
+  # last.
+  some = shares > 0
+  following = jax.lax.cummin(jnp.where(some, index, m), reverse=True)
+  last = jnp.max(jnp.where(some, index, 0), initial=0)
+  negative = jnp.minimum(following[jnp.minimum(found, m - 1)], last)
+  positives = jnp.where(jnp.any(some), row.positives, 0)
+  return _with_triplets(row, Drawn(positives, negative))
 
 
 def _between(
@@ -328,21 +342,23 @@ def angular(row: Row, context: Context, *, angle: Number = _ANGLE) -> Row:
   """Triplets with atan(D_ap / 2|x_n - (x_a + x_p)/2|) > angle, in radians.
 
   By Apollonius |x_n - mid|² = D_an²/2 + D_pn²/2 - D_ap²/4, with L2 distances.
-  The triplets of a row are O(m²) here: take it with small batches or blocks.
+  It keeps the distances between all candidates; with losses that see several
+  rows at once (`triplet_swap`) once for each row of a block.
 
   Source: the constraint of Wang et al., ICCV 2017, arXiv 1708.01682, equation
   5, as a miner.
   """
-  between = context.shared
-  own = row.distances[:, None]
-  radius = row.distances[None, :] ** 2 / 2 + between**2 / 2 - own**2 / 4
-  # Two arguments, so that a negative at the very middle has an angle too.
-  slope = jnp.arctan2(own, 2 * jnp.sqrt(jnp.maximum(radius, 0)))
-  negatives = jnp.where(slope > angle, row.negatives[None, :], 0)
-  return _with_triplets(row, Chosen(row.positives, negatives))
+  limit = jnp.asarray(angle, row.distances.dtype)
+  triplets = Angle(row.positives, row.negatives, context.shared, limit)
+  return _with_triplets(row, triplets)
 
 
 # --- Over the whole batch ---------------------------------------------------
+
+
+def _check_fraction(*, fraction: Number = 0.5) -> None:
+  if isinstance(fraction, int | float) and not 0 < fraction <= 1:
+    raise InputError(f"hdc: fraction must be in (0, 1], got {fraction}.")
 
 
 def _ordered(values: Float[Array, "*n"]) -> Array:
@@ -428,6 +444,19 @@ def hdc(row: Row, context: Context, *, fraction: Number = 0.5) -> Row:
   return row._replace(positives=kept[0], negatives=kept[1])
 
 
+def _check_bins(
+  *,
+  num_bins: Any = 100,
+  positives_per_bin: Any = 10,
+  negatives_per_bin: Any = 10,
+) -> None:
+  for name, number in locals().items():
+    if not isinstance(number, int) or number < 1:
+      raise InputError(
+        f"uniform_histogram: {name} must be a positive integer, got {number!r}."
+      )
+
+
 def _bins(distances, limits, num_bins):
   """The bin of each distance, of equal widths between the two limits."""
   low, high = limits
@@ -462,7 +491,7 @@ def _draw_from_bins(
     )
     limits = jnp.min(ends[0]), jnp.max(ends[1])
     some = limits[1] >= limits[0]
-    limits = tuple(jnp.where(some, end, 0) for end in limits)
+    limits = jnp.where(some, limits[0], 0), jnp.where(some, limits[1], 0)
     counts = over_anchors(
       lambda row, weights=weights, limits=limits: (
         jnp.zeros(num_bins, jnp.int32)
@@ -528,11 +557,13 @@ class Miner:
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
     Context`, before the rows are mined.
   metrics: those whose distances it reads; empty for any.
+  check: of its options, raises an InputError for what a call would refuse.
   """
 
   mine: Callable[..., Row]
   context: Callable[..., Context] | None = None
   metrics: tuple[str, ...] = ()
+  check: Callable[..., None] | None = None
 
   @property
   def options(self) -> dict[str, Any]:
@@ -543,13 +574,15 @@ class Miner:
 MINERS: dict[str, Miner] = {
   "all": Miner(all_pairs),
   "batch_hard": Miner(batch_hard),
-  "easy_hard": Miner(easy_hard),
-  "triplet_margin": Miner(triplet_margin),
+  "easy_hard": Miner(easy_hard, check=_check_sides),
+  "triplet_margin": Miner(triplet_margin, check=_check_type),
   "multi_similarity": Miner(multi_similarity),
   "pair_margin": Miner(pair_margin),
   "distance_weighted": Miner(distance_weighted, context=_keys),
-  "hdc": Miner(hdc, context=_hardest_pairs),
-  "uniform_histogram": Miner(uniform_histogram, context=_draw_from_bins),
+  "hdc": Miner(hdc, context=_hardest_pairs, check=_check_fraction),
+  "uniform_histogram": Miner(
+    uniform_histogram, context=_draw_from_bins, check=_check_bins
+  ),
   "angular": Miner(angular, context=_between, metrics=("l2",)),
   "packaged": Miner(packaged, context=_positions),
 }

@@ -1,5 +1,6 @@
 """Names and numbers become an objective: `init` and a pure call."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -223,6 +224,7 @@ class Objective:
       raise InputError(
         f"{self.loss} has a state: call it with state=, from init_state."
       )
+    state = jax.tree.map(jnp.asarray, state)
     by_class = entry.arrange is not batch or entry.by_class
     if by_class and (affinity is not None or self.relation != "same_label"):
       raise InputError(
@@ -245,14 +247,12 @@ class Objective:
     value, reduced = self._reduce(parts, met.anchors)
     if self.reduction == "none" and not entry.class_anchors:
       value = value[:n]
-    # Masks and counts would swallow a NaN: poison the value explicitly.
-    sick = sum(
-      jnp.sum(~jnp.all(jnp.isfinite(p.embeddings), axis=1))
-      for p in (points, references, met.anchors, met.candidates)
-      if p is not None
-    )
+    # Masks and counts would swallow a NaN: poison the value explicitly. One
+    # may also arise on the way from an embedding to its point.
+    given = _not_finite(points, references)
+    sick = given + _not_finite(met.anchors, met.candidates)
     value = jnp.where(sick > 0, jnp.nan, value)
-    return value, Aux(_diagnostics(parts, reduced, seen, sick), kept)
+    return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
   def _numbers(self, params, dim):
     """Hyper-parameters with learned ones at their present value; and those."""
@@ -309,17 +309,24 @@ class Objective:
     over_anchors, over_candidates = rows
     distance = functools.partial(pairwise, entry.geometry or self.space)
     of_miner = Context()
+    still = lambda row: row._replace(
+      distances=jax.lax.stop_gradient(row.distances)
+    )
     if miner.context is not None:
-      constant = jax.tree.map(jax.lax.stop_gradient, met.plain)
       of_miner = call_with(
-        self.miner_options, miner.context, *rows, *constant, key
+        self.miner_options,
+        miner.context,
+        *(
+          lambda f, over=over: over(lambda row: f(still(row))) for over in rows
+        ),
+        *jax.lax.stop_gradient(met.plain),
+        key,
       )
 
     def mined(row: Row, own) -> Row:
       """The row with constant weights that the miner chose."""
-      still = row._replace(distances=jax.lax.stop_gradient(row.distances))
       more = (Context(own, of_miner.shared),) if miner.context else ()
-      kept = call_with(self.miner_options, miner.mine, still, *more)
+      kept = call_with(self.miner_options, miner.mine, still(row), *more)
       return kept._replace(distances=row.distances)
 
     def over_mined(over):
@@ -340,20 +347,20 @@ class Objective:
         *before,
       )
 
-    def terms_of(rows: Row, own):
-      if entry.together:
-        embeddings = met.candidates.embeddings
-        return entry.call(entry.terms, hyper, rows, embeddings, distance)
-      more = lambda own: (
-        (Context(own, context.shared),) if entry.context else ()
-      )
-      return jax.vmap(
-        lambda row, own: entry.call(entry.terms, hyper, row, *more(own))
-      )(rows, own)
+    def terms_of(row: Row, own_mining, own):
+      more = (Context(own, context.shared),) if entry.context else ()
+      return entry.call(entry.terms, hyper, mined(row, own_mining), *more)
+
+    def terms_together(rows: Row, own_mining, own):
+      rows = jax.vmap(mined)(rows, own_mining)
+      embeddings = met.candidates.embeddings
+      return entry.call(entry.terms, hyper, rows, embeddings, distance)
+
+    terms = terms_together if entry.together else jax.vmap(terms_of)
 
     def of_rows(rows: Row, own_mining, own):
-      with only_between(*self._window()):
-        parts = terms_of(jax.vmap(mined)(rows, own_mining), own)
+      with self._window():
+        parts = terms(rows, own_mining, own)
       # Terms of padding count nothing, whatever a loss makes of an empty row.
       real = rows.weight > 0
       parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
@@ -368,13 +375,17 @@ class Objective:
     parts, seen = over_anchors(
       of_rows, of_miner.own, context.own, together=True
     )
-    kept = jax.lax.stop_gradient(context.state or {})
-    return parts, seen, kept
+    kept = state or {} if entry.state is None else context.state
+    return parts, seen, jax.lax.stop_gradient(kept)
 
-  def _window(self) -> tuple[float, float]:
-    """The open interval of term values that exist."""
+  def _window(self):
+    """Within it, only terms of a value between low and high exist."""
     options = self.reduction_options
-    return options.get("low", -math.inf), options.get("high", math.inf)
+    if not {"low", "high"} & set(options):
+      return contextlib.nullcontext()
+    return only_between(
+      options.get("low", -math.inf), options.get("high", math.inf)
+    )
 
   def _reduce(self, parts: Parts, anchors: Points):
     """The value, and each part of it."""
@@ -424,6 +435,15 @@ class Objective:
     if resolve is None:
       return hyper
     return dict(resolve(hyper, self.metric, self.normalize, dim))
+
+
+def _not_finite(*sides: Points | None) -> Array:
+  """How many points have a coordinate that is not finite."""
+  count = jnp.zeros((), int)
+  for side in sides:
+    if side is not None:
+      count += jnp.sum(~jnp.all(jnp.isfinite(side.embeddings), axis=1))
+  return count
 
 
 class _Sides(NamedTuple):
@@ -494,7 +514,7 @@ def points_of(
   weight = jnp.ones(n, x.dtype)
   if where is not None:
     where = jnp.asarray(where)
-    if where.shape != labels.shape or where.dtype != bool:
+    if where.shape != (n,) or where.dtype != bool:
       raise InputError(
         f"where must be boolean, one for each of {n} items; got {where.dtype}"
         f" {where.shape}."
@@ -600,9 +620,21 @@ def make_objective(
   miner, miner_options = split_named(
     "miner", miner, MINERS, lambda name: MINERS[name].options
   )
+  if entry.in_sums and {"low", "high"} & set(reduction_options):
+    raise InputError(
+      f"{loss} adds its terms without meeting them one by one: it takes no"
+      " low or high."
+    )
+  check = MINERS[miner].check
+  if check is not None:
+    call_with(miner_options, check)
   relation, relation_options = split_named(
     "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
   )
+  if "class_weights" in reduction_options and relation != "same_label":
+    raise InputError(
+      f"class_weights need one label for each item, not {relation} labels."
+    )
   if metric not in (entry.metrics or (entry.metric,)):
     allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
     raise InputError(

@@ -92,6 +92,23 @@ def only_between(low: float, high: float):
     _WINDOW.reset(token)
 
 
+def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
+  """`make` under the `only_between` of this moment.
+
+  For the rules of a derivative, which are traced when that may be left.
+  """
+  window = _WINDOW.get()
+
+  def made(*args):
+    token = _WINDOW.set(window)
+    try:
+      return make(*args)
+    finally:
+      _WINDOW.reset(token)
+
+  return made
+
+
 def make_terms(
   values: Float[Array, "*n"], weights: Float[Array, "*n"]
 ) -> Terms:

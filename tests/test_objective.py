@@ -111,7 +111,11 @@ def test_a_wrong_name_or_number(options, message):
 @pytest.mark.parametrize("metric", ml.METRICS)
 def test_a_metric_is_allowed_or_refused(loss, metric):
   """By its entry, and with a message that names both."""
-  hyper = {"upper_bound": 2.0} if loss == "contrastive_2005" else {}
+  hyper = {
+    "contrastive_2005": {"upper_bound": 2.0},
+    "histogram": {"value_range": (0.0, 1.0)},
+    "fastap": {"value_range": (0.0, 1.0)},
+  }.get(loss, {})
   named = ("lp", {"p": 3}) if metric == "lp" else metric
   if metric in ml.LOSSES[loss].metrics:
     assert ml.make_objective(loss, named, **hyper).metric == metric

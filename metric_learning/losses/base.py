@@ -65,6 +65,7 @@ class Loss:
   together: the terms see a block of rows, whose fields have a leading axis,
     and what they need to compare candidates: `(rows, embeddings, distance, *,
     …)`, with the embeddings of the candidates.
+  in_sums: terms are not made one by one, so that none can be left out.
   by_class: the loss needs classes; it takes no affinity.
   needs_positives: a batch in which every label stands once says nothing.
   init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
@@ -87,6 +88,7 @@ class Loss:
   context: Callable[..., Any] | None = None
   state: Callable[..., Any] | None = None
   together: bool = False
+  in_sums: bool = False
   by_class: bool = False
   needs_positives: bool = True
   init: Callable[..., Any] | None = None

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metric_learning.errors import InputError
+
 Range = tuple[float | Array, float | Array]
 
 

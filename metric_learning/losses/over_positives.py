@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from metric_learning.rows import Row, Terms, each_positive
+from metric_learning.rows import Row, Terms, each_positive, made_here
 
 
 def over_positives(
@@ -39,6 +39,17 @@ def over_positives(
   >>> hinge(row, 0.5).total  # 1 - .9 + .5, and 0
   Array(0.6, dtype=float32)
   """
+
+  def of_row(row: Row, *numbers: float | Array) -> Terms:
+    row, dtype = _with_chosen(row), row.distances.dtype
+    summed = _differentiable(made_here(terms), signed)
+    return summed(row, *(jnp.asarray(x, dtype) for x in numbers))
+
+  return of_row
+
+
+def _differentiable(terms, signed):
+  """The sum over positives with its derivative, of Terms made by `terms`."""
 
   def one(own, distances, numbers, p, row):
     """What the positive p says: the totals to differentiate, and all sums."""
@@ -94,12 +105,7 @@ def over_positives(
 
   differentiable = jax.custom_vjp(total)
   differentiable.defvjp(total_and_slopes, scaled)
-
-  def of_row(row: Row, *numbers: float | Array) -> Terms:
-    row, dtype = _with_chosen(row), row.distances.dtype
-    return differentiable(row, *(jnp.asarray(x, dtype) for x in numbers))
-
-  return of_row
+  return differentiable
 
 
 def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
@@ -131,6 +137,8 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
     distance: Callable[[Array, Array], Array],
     *numbers: float | Array,
   ) -> Terms:
+    make = made_here(terms)
+
     def step(p, own, distances, embeddings, numbers, rows):
       """The Terms of the positive p of each anchor, 0 where p is m."""
 
@@ -141,7 +149,7 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
         theirs = jnp.where(index == p, 0, theirs)
         row = _meeting(p, row)
         row = row._replace(distances=distances, positives=others)
-        return terms(own, row, theirs, *numbers)
+        return make(own, row, theirs, *numbers)
 
       theirs = distance(embeddings[p], embeddings)
       found = jax.vmap(one)(p, own, distances, theirs, rows)

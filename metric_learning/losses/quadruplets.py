@@ -135,6 +135,7 @@ QUADRUPLET_LOSSES: dict[str, Loss] = {
     metrics=tuple(name for name in DISTANCES if name != "snr"),
     scaled=("margin", "second_margin"),
     context=_pairs_apart,
+    in_sums=True,
     by_class=True,
     source="Chen et al., CVPR 2017, arXiv 1704.01719, equation 8",
   ),

@@ -182,8 +182,11 @@ def _follow_histogram(
   num_bins: int = 10,
 ) -> Context:
   """Moves the histogram of D_ap - D_an towards that of the batch."""
+  low, high = jax.lax.stop_gradient((low, high))
 
   def of_row(row):
+    row = row._replace(distances=jax.lax.stop_gradient(row.distances))
+
     def add(p, total):
       met = (
         row
@@ -199,12 +202,13 @@ def _follow_histogram(
     zeros = jnp.zeros(num_bins + 1, row.distances.dtype)
     return each_positive(positives, add, zeros)
 
-  found = jnp.sum(jax.lax.stop_gradient(over_anchors(of_row)), axis=0)
+  found = jnp.sum(over_anchors(of_row), axis=0)
   number, before = jnp.sum(found), state["histogram"]
   # The first batch with triplets is taken whole.
   step = jnp.where(jnp.sum(before) > 0, momentum, 1.0)
   step = jnp.where(number > 0, step, 0.0)
-  after = (1 - step) * before + step * ratio(found, number)
+  found = ratio(found, jnp.broadcast_to(number, found.shape))
+  after = (1 - step) * before + step * found
   return Context(shared=jnp.cumsum(after), state={"histogram": after})
 
 

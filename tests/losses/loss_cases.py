@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import loss_oracles
 import numpy as np
 
@@ -59,6 +60,11 @@ SETTINGS = {
   "triplet_soft": [{"margin": 0.0}, {"margin": 1.1}],
   "triplet_swap": [{"margin": 0.05}, {"margin": 1.1}],
   "triplet_ratio": [{}],
+  # Without an edge of a bin at v = 0, where points coincide.
+  "triplet_dynamic_soft": [
+    {"low": -1.9, "high": 2.3, "momentum": 0.01},
+    {"low": -0.65, "high": 0.9, "momentum": 0.4},
+  ],
   "quadruplet": [
     {"margin": 1.0, "second_margin": 0.5},
     {"margin": 0.3, "second_margin": 0.1},
@@ -149,6 +155,7 @@ SETTINGS = {
     {"scale": 20.0, "gamma": 0.1, "margin": 0.01, "regularization": 0.0},
     {"scale": 5.0, "gamma": 0.4, "margin": 0.2, "regularization": 0.6},
   ],
+  "center": [{"weight": 0.003, "rate": 0.5}, {"weight": 2.0, "rate": 0.1}],
   "manifold": [
     {"alpha": 0.8, "margin": 5e-4, "context_weight": 1.0},
     {"alpha": 0.5, "margin": 0.02, "context_weight": 2.5},
@@ -183,6 +190,15 @@ STATIC = {
   # For every metric, without an edge of a bin at distance 0.
   "histogram": {"value_range": (-1.1, 4.0)},
   "fastap": {"value_range": (-1.1, 4.0)},
+}
+# What some losses keep from batch to batch, as an earlier batch left it.
+STATES = {
+  "triplet_dynamic_soft": {
+    "histogram": np.array([1, 3, 2, 5, 9, 8, 7, 7, 4, 3, 1]) / 50
+  },
+  "center": {
+    "centers": 0.4 * np.random.default_rng(8).normal(size=(CLASSES, DIM))
+  },
 }
 VARIANTS = [
   ("contrastive", None, {"half": False}),
@@ -225,6 +241,7 @@ CLASSIFICATION = (
   "proxy_nca_pp",
   "proxy_anchor",
   "soft_triple",
+  "center",
   "manifold",
   "l_softmax",
   "sphereface",
@@ -303,6 +320,14 @@ def _params(loss, metric, static):
   )
 
 
+def state(loss, x):
+  """What the loss keeps, as wide as it computes; None for most."""
+  if loss not in STATES:
+    return None
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf, wide), STATES[loss])
+
+
 def value_of(loss, metric=None, normalize=None, reduction=None, **static):
   """`(hyper, params, x, labels, **keywords) -> value` of an objective."""
   static = {"block_size": None, **STATIC.get(loss, {}), **static}
@@ -311,7 +336,7 @@ def value_of(loss, metric=None, normalize=None, reduction=None, **static):
     objective = ml.make_objective(
       loss, metric, normalize, reduction, **static, **hyper
     )
-    return objective(params, x, labels, **keywords)[0]
+    return objective(params, x, labels, state=state(loss, x), **keywords)[0]
 
   return value
 
@@ -347,6 +372,7 @@ def oracle(
     cosine = (metric or own) == "cosine"
     hyper["similarity"] = "cosine01" if cosine else "exp"
   options = {"normalize": normalize, "reduction": reduction, **options}
+  options.setdefault("state", STATES.get(loss))
   return loss_oracles.loss(
     loss,
     x,

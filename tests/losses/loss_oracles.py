@@ -76,6 +76,7 @@ class Batch:
   normalize: str = "none"
   params: dict = dataclasses.field(default_factory=dict)
   affinity: np.ndarray | None = None
+  state: dict | None = None
   # The batch and the numbers that give what has no gradient.
   constant: tuple | None = None
 
@@ -306,6 +307,33 @@ def triplet_ratio(batch):
   for i, weight, D_ap, D_an in triplets(batch):
     far, near = np.exp([D_ap, D_an]) / np.sum(np.exp([D_ap, D_an]))
     yield "triplets", i, weight, far**2 + (1 - near) ** 2
+
+
+def triplet_histogram(batch, before, low, high, momentum, num_bins=10):
+  """The histogram of v = D_ap - D_an at the edges, moved towards the batch."""
+  found = np.zeros(num_bins + 1)
+  for _, weight, D_ap, D_an in triplets(batch):
+    place = np.clip((D_ap - D_an - low) / (high - low), 0, 1) * num_bins
+    for edge in range(num_bins + 1):
+      found[edge] += weight * hinge(1 - abs(place - edge))
+  if not found.sum():
+    return before
+  found /= found.sum()
+  if not np.any(before):
+    return found
+  return (1 - momentum) * before + momentum * found
+
+
+def triplet_dynamic_soft(batch, low, high, momentum, num_bins=10):
+  still, numbers = batch.constant
+  edges = (numbers["low"], numbers["high"], numbers["momentum"], num_bins)
+  after = triplet_histogram(still, batch.state["histogram"], *edges)
+  low, high, *_ = edges
+  for now, then in zip(triplets(batch), triplets(still), strict=True):
+    i, weight, D_ap, D_an = now
+    share = (then[2] - then[3] - low) / (high - low)
+    below = int(np.floor(np.clip(share, 0, 1) * num_bins))
+    yield "triplets", i, weight, after[: below + 1].sum() * (D_ap - D_an)
 
 
 def quadruplet(batch, margin, second_margin):
@@ -817,6 +845,13 @@ def soft_triple(
     yield "regularization", i, 1, value
 
 
+def center(batch, weight, rate):
+  centers = normalized(batch.normalize, batch.state["centers"])
+  for i, x in enumerate(batch.x):
+    away = x - centers[batch.labels[i]]
+    yield "items", i, 1, weight / 2 * away @ away
+
+
 def manifold(batch, alpha, margin, context_weight, num_proxies=50):
   """Items and proxies as a graph; the proxy of an item is its label mod K."""
   nodes = np.concatenate([batch.x, batch.learned["weights"]])
@@ -979,6 +1014,7 @@ ORACLES = {
     "triplet_soft",
     "triplet_swap",
     "triplet_ratio",
+    "triplet_dynamic_soft",
     "quadruplet",
     "angular",
     "lifted_hard",
@@ -1011,6 +1047,7 @@ ORACLES = {
     "proxy_nca_pp",
     "proxy_anchor",
     "soft_triple",
+    "center",
     "manifold",
     "l_softmax",
     "sphereface",
@@ -1066,6 +1103,7 @@ def terms(
   references=None,
   reference_labels=None,
   affinity=None,
+  state=None,
   constant=None,
 ):
   """The terms (anchor, weight, value) of each part of the loss `name`.
@@ -1093,6 +1131,7 @@ def terms(
       normalize=normalize,
       params=params or {},
       affinity=affinity,
+      state=state,
     )
 
   batch = batch_of(embeddings, params)

@@ -89,7 +89,9 @@ def test_float32(loss):
   @quick_jit
   def value_of(hyper, params, x, labels):
     static = cases.STATIC.get(loss, {})
-    value, aux = ml.make_objective(loss, **static, **hyper)(params, x, labels)
+    objective = ml.make_objective(loss, **static, **hyper)
+    state = cases.state(loss, x)
+    value, aux = objective(params, x, labels, state=state)
     return value, aux.diagnostics
 
   for kind in ("balanced", "unbalanced"):
@@ -290,6 +292,12 @@ DEFAULTS = {
   "triplet_soft": ("l2", "none", "mean", {"margin": 0}),
   "triplet_swap": ("l2", "l2", "mean_active", {"margin": 0.05}),
   "triplet_ratio": ("l2", "none", "mean", {}),
+  "triplet_dynamic_soft": (
+    "l2",
+    "l2",
+    "mean",
+    {"low": -2, "high": 2, "num_bins": 10, "momentum": 0.01},
+  ),
   "quadruplet": ("l2", "none", "mean", {"margin": 1, "second_margin": 0.5}),
   "angular": ("cosine", "l2", "mean", {"angle": np.radians(40)}),
   "lifted_hard": ("l2", "none", "mean", {"margin": 1, "positive_margin": 0}),
@@ -384,6 +392,7 @@ DEFAULTS = {
       "num_centers": 10,
     },
   ),
+  "center": (None, "none", "mean", {"weight": 0.003, "rate": 0.5}),
   "manifold": (
     None,
     "l2",
@@ -432,6 +441,7 @@ def test_defaults_are_those_of_the_source(loss):
 
 OWN_GEOMETRY = (
   "cross_entropy",
+  "center",
   "manifold",
   "l_softmax",
   "sphereface",
@@ -603,6 +613,9 @@ def test_initial_parameters():
   np.testing.assert_allclose(np.exp(sigmoid["log_scale"]), 10, rtol=1e-6)
   assert sigmoid["bias"] == -10
   for loss in cases.CLASSIFICATION:
+    if loss == "center":
+      assert init(loss) == {}  # centres are state
+      continue
     shape = init(loss)["loss"]["weights"].shape
     centers = ml.LOSSES[loss].hyper.get("num_centers")
     classes = ml.LOSSES[loss].hyper.get("num_proxies", 3)

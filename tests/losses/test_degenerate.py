@@ -68,6 +68,7 @@ def has_terms(loss, labels):
     normalize=normalize,
     hyper=hyper,
     params=cases.params(loss),
+    state=cases.STATES.get(loss),
   )
   return any(weight > 0 for part in terms.values() for _, weight, _ in part)
 

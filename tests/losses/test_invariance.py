@@ -80,6 +80,8 @@ def test_order_of_the_batch_changes_nothing(loss):
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_names_of_classes_change_nothing(loss):
+  if loss == "center":
+    return  # its table is a state: see test_states
   if loss in cases.CLASSIFICATION:  # a class is a row of the table
     new = np.array([2, 0, 4, 1, 3])
   else:
