@@ -128,11 +128,24 @@ def _lost_precision(own, row, temperature):
   return make_terms(ahead / (among_positives + ahead), jnp.ones_like(own))
 
 
-def smooth_ap_loss(row: Row, *, temperature: Number = 0.01) -> Parts:
+def _with_self(row: Row) -> Row:
+  """The anchor as one more positive at distance 0, if it has another."""
+  itself = exists(row.positives)[None]
+  return row._replace(
+    distances=jnp.pad(row.distances, (1, 0)),
+    positives=jnp.concatenate([itself, row.positives]),
+    negatives=jnp.pad(row.negatives, (1, 0)),
+  )
+
+
+def smooth_ap_loss(
+  row: Row, *, temperature: Number = 0.01, include_self: bool = False
+) -> Parts:
   """Smooth-AP: 1 - (1/#P) Σ_p R_P(p)/R(p), average precision by soft ranks.
 
   R_P = 1 + Σ_{q in P, q≠p} σ((s_q - s_p)/τ), R = R_P + Σ_N σ((s_n - s_p)/τ).
-  One term for each anchor that has a positive. O(m) memory for a row of m
+  One term for each anchor that has a positive. `include_self` counts the anchor
+  as one more positive of its own, at distance 0. O(m) memory for a row of m
   candidates, in the gradient too; reverse mode only.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
@@ -140,8 +153,11 @@ def smooth_ap_loss(row: Row, *, temperature: Number = 0.01) -> Parts:
   >>> round(float(smooth_ap_loss(row)["anchor"].total), 6)  # 1 - 1/1.5
   0.333333
 
-  Source: Brown et al., ECCV 2020 (arXiv 2007.12163).
+  Source: Brown et al., ECCV 2020 (arXiv 2007.12163). pytorch-metric-learning
+  includes the anchor itself, and takes classes of one size only.
   """
+  if include_self:
+    row = _with_self(row)
   found = _lost_precision(row, temperature)
   value = ratio(found.total, found.count)
   return {"anchor": make_terms(value, exists(row.positives))}
@@ -196,7 +212,7 @@ def pnp_loss(
   R_p = Σ_N σ((s_n - s_p)/τ), and f by variant. O: R. Ds: log(1 + R). Dq:
   1 - (1 + R)^-α. Iu: (1 + R) log(1 + R). Ib: (bR - log(1 + bR))/b². One term
   for each anchor that has a positive. `include_self` counts the anchor as one
-  more positive, at distance 0. O(m) memory for a row of m candidates, in the
+  more positive of its own, at distance 0. O(m) memory for a row of m candidates, in the
   gradient too; reverse mode only.
 
   >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
@@ -208,25 +224,24 @@ def pnp_loss(
   the anchor itself.
   """
   if include_self:
-    extended = jnp.concatenate([exists(row.weight)[None], row.positives])
-    row = row._replace(
-      distances=jnp.pad(row.distances, (1, 0)),
-      positives=extended,
-      negatives=jnp.pad(row.negatives, (1, 0)),
-    )
+    row = _with_self(row)
   found = _PENALTIES[variant](row, temperature, alpha, b)
   value = ratio(found.total, found.count)
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
-def _check_variant(hyper, metric, normalize, dim):
-  check_choice("variant of pnp", hyper["variant"], VARIANTS)
+def _check_self(hyper, metric, normalize, dim):
   if hyper["include_self"] and metric == "dot":
     raise InputError(
-      "pnp with include_self takes the anchor's distance to itself as 0, which"
+      "include_self takes the anchor's distance to itself as 0, which"
       " it is not under the metric 'dot'."
     )
   return hyper
+
+
+def _check_variant(hyper, metric, normalize, dim):
+  check_choice("variant of pnp", hyper["variant"], VARIANTS)
+  return _check_self(hyper, metric, normalize, dim)
 
 
 RANKING_LOSSES: dict[str, Loss] = {
@@ -257,7 +272,9 @@ RANKING_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=SIMILARITIES,
+    static=("include_self",),
     scaled=("temperature",),
+    resolve=_check_self,
     source="Brown et al., ECCV 2020, arXiv 2007.12163",
   ),
   "pnp": Loss(

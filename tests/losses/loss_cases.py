@@ -223,6 +223,7 @@ VARIANTS = [
   ("arcface_subcenter", None, {"num_centers": 1}),
   ("histogram", None, {"num_bins": 7}),
   ("fastap", None, {"num_bins": 23}),
+  ("smooth_ap", None, {"include_self": True}),
   ("pnp", None, {"variant": "Ds"}),
   ("pnp", None, {"variant": "Dq"}),
   ("pnp", None, {"variant": "Iu"}),

@@ -710,16 +710,28 @@ def fastap(batch, value_range, num_bins=10):
       yield "anchors", i, 1, 1 - value / batch.P[i].sum()
 
 
-def smooth_ap(batch, temperature):
+def positives_met(batch, i, D, positives, include_self):
+  """Distances and weights of the positives, and of the anchor itself."""
+  met = [(D[p], batch.P[i, p]) for p in positives]
+  return met + [(0.0, 1.0)] if met and include_self else met
+
+
+def smooth_ap(batch, temperature, include_self=False):
   for i, D, positives, negatives in batch.rows():
+    met = positives_met(batch, i, D, positives, include_self)
     precisions = []
-    for p in positives:
-      ahead = expit((D[p] - D) / temperature)
-      hits = 1 + sum(batch.P[i, q] * ahead[q] for q in positives if q != p)
-      misses = sum(batch.N[i, n] * ahead[n] for n in negatives)
+    for at, (own, _) in enumerate(met):
+      hits = 1 + sum(
+        weight * expit((own - other) / temperature)
+        for before, (other, weight) in enumerate(met)
+        if before != at
+      )
+      misses = sum(
+        batch.N[i, n] * expit((own - D[n]) / temperature) for n in negatives
+      )
       precisions.append(hits / (hits + misses))
-    if precisions:
-      mean = np.average(precisions, weights=batch.P[i, positives])
+    if met:
+      mean = np.average(precisions, weights=[weight for _, weight in met])
       yield "anchors", i, 1, 1 - mean
 
 
@@ -734,8 +746,7 @@ PENALTIES = {
 
 def pnp(batch, temperature, alpha, b, variant="O", include_self=False):
   for i, D, positives, negatives in batch.rows():
-    met = [(D[p], batch.P[i, p]) for p in positives]
-    met += [(0.0, 1.0)] if include_self else []
+    met = positives_met(batch, i, D, positives, include_self)
     if met:
       values = []
       for own, _ in met:

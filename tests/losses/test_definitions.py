@@ -357,7 +357,12 @@ DEFAULTS = {
   "siglip": ("cosine", "l2", "mean", {"scale": 10, "bias": -10}),
   "histogram": ("cosine", "l2", "mean", {"num_bins": 100}),
   "fastap": ("squared_l2", "l2", "mean", {"num_bins": 10}),
-  "smooth_ap": ("cosine", "l2", "mean", {"temperature": 0.01}),
+  "smooth_ap": (
+    "cosine",
+    "l2",
+    "mean",
+    {"temperature": 0.01, "include_self": False},
+  ),
   "pnp": (
     "cosine",
     "l2",
@@ -559,6 +564,7 @@ def test_range_of_a_histogram_is_asked_for_where_nothing_bounds(metric):
     ("fastap", {"value_range": (1.0, 1.0)}, "value_range"),
     ("pnp", {"variant": "Dx"}, "variant"),
     ("pnp", {"include_self": True, "metric": "dot"}, "include_self"),
+    ("smooth_ap", {"include_self": True, "metric": "dot"}, "include_self"),
     ("debiased", {"positive_prior": 1.0}, "positive_prior"),
     ("siglip", {"similarity": "dot"}, "similarity"),
     ("circle", {"gamma": 0.0}, "gamma"),
