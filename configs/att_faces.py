@@ -3,7 +3,9 @@
 python -m experiments.sweep --config=configs/att_faces.py --sweep=l1_vs_l2 \
   --config.data.data_dir=FOLDER
 
-FOLDER holds att_faces.zip, or s1 … s40.
+FOLDER holds att_faces.zip, or s1 … s40. About 25 minutes on two cores; EER over
+folds 16.5 % (chopra2005, 2005), 12.9 % (chopra2005, 2006), 9.9 % (conv4, 2005)
+and 8.8 % (conv4, 2006): results/att_faces.md.
 """
 
 from metric_learning.training import base_config, with_loss, with_model
