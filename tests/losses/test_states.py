@@ -129,7 +129,7 @@ def test_a_state_is_asked_for(loss):
   x, labels, _ = batch(0)
   x, labels = jnp.asarray(x, jnp.float32), jnp.asarray(labels)
   for state in ({}, None):
-    with pytest.raises(ml.InputError, match=rf"{loss} has a state.*init_state"):
+    with pytest.raises(ml.InputError, match=f"{loss} has a state"):
       ml.make_objective(loss)({}, x, labels, state=state)
 
 
