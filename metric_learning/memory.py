@@ -194,10 +194,16 @@ def with_memory(
   Source: Wang, Zhang, Huang, Scott, CVPR 2020, arXiv 1912.06798.
 
   Raises:
-    InputError: for a size or a warm-up out of range.
+    InputError: for a size or a warm-up out of range, or another relation than
+      `same_label`.
   """
   if size < 1 or warmup < 0:
     raise InputError(
       f"a memory needs size >= 1 and warmup >= 0, got {size} and {warmup}."
+    )
+  if objective.relation != "same_label":
+    raise InputError(
+      "a memory holds one label for each item, and the relation of the"
+      f" objective is {objective.relation}."
     )
   return WithMemory(objective, size, enqueue_first, warmup)

@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import loss_oracles
 import numpy as np
 import pytest
 
@@ -14,7 +15,6 @@ from metric_learning.mining import MINERS
 from metric_learning.objective import points_of
 from metric_learning.rows import over_rows
 from metric_learning.signatures import call_with
-from tests.losses import loss_oracles
 from tests.quick import quick_jit
 
 N = 10
@@ -48,8 +48,14 @@ def affinity():
   return np.maximum(a, a.T)
 
 
-def value_of(objective, x, labels, **more):
-  return objective({}, jnp.asarray(x), jnp.asarray(labels), **more)[0]
+def values_of(objectives, x, labels, **more):
+  """The values of several objectives, which share one program."""
+  run = quick_jit(
+    lambda x, labels, more: [
+      objective({}, x, labels, **more)[0] for objective in objectives
+    ]
+  )
+  return run(x, labels, more)
 
 
 # --- what a miner chooses ----------------------------------------------------
@@ -292,14 +298,11 @@ def test_choice_equals_the_definition(miner, options):
 def test_a_choice_is_the_same_without_jit():
   x, labels = points("grid"), np.array(LABELS["unbalanced"])
   batch = (x, labels, np.ones(N, bool), None, None)
-  for miner, options in (
-    ("triplet_margin", (EXACT, ("triplets", "semihard"))),
-    ("hdc", ()),
-  ):
-    eager = choose(miner, dict(options), "l1", None, *batch)
-    jitted = program(miner, options, "l1", None)(*batch)
-    for a, b in zip(eager, jitted, strict=True):
-      np.testing.assert_array_equal(a, b)
+  options = (EXACT, ("triplets", "semihard"))
+  eager = choose("triplet_margin", dict(options), "l1", None, *batch)
+  jitted = program("triplet_margin", options, "l1", None)(*batch)
+  for a, b in zip(eager, jitted, strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -308,14 +311,19 @@ def test_a_tie_is_hard_and_not_semihard(dtype):
   with jax.enable_x64(dtype == np.float64):
     x = np.array([[0], [1], [-1]], dtype)  # D_ap = D_an = 1
     labels = np.array([0, 0, 1])
-    for triplets, count in (("hard", 2), ("semihard", 0), ("all", 2)):
-      miner = ("triplet_margin", {"triplets": triplets, "margin": 0.0})
-      objective = ml.make_objective(
-        "triplet", "l1", "none", "sum", miner=miner, margin=1.0
+    objectives = [
+      ml.make_objective(
+        "triplet",
+        "l1",
+        "none",
+        "sum",
+        miner=("triplet_margin", {"triplets": triplets, "margin": 0.0}),
+        margin=1.0,
       )
-      value = value_of(objective, x, labels)
-      # Anchor 0 meets g = 0, anchor 1 meets g = 1.
-      assert value == (1 if count else 0), triplets
+      for triplets in ("hard", "semihard", "all", "easy")
+    ]
+    # Anchor 0 meets g = 0, anchor 1 meets g = 1.
+    assert values_of(objectives, x, labels) == [1, 0, 1, 0]
 
 
 # --- what it does to a loss --------------------------------------------------
@@ -382,8 +390,7 @@ def test_a_loss_of_what_was_chosen(miner, options):
           **HYPER[loss],
         )({}, x, labels, key=key)[0]
       )(x)
-      for loss in HYPER
-      for block_size in (N, 4)
+      for loss, block_size in zip(HYPER, (4, N, N, 4), strict=True)
     }
 
   generator = np.random.default_rng(1)
@@ -431,17 +438,18 @@ def test_a_miner_that_needs_context_keeps_to_references():
   """Anchors meet a gallery: nothing of the batch is chosen."""
   x, labels = points("random"), np.array(LABELS["balanced"])
   others, other_labels = x[:7] + 0.1, labels[:7]
-  for miner in ("hdc", "angular", "packaged", "distance_weighted"):
-    objective = ml.make_objective("triplet", "l2", miner=miner)
-    value = value_of(
-      objective,
-      x,
-      labels,
-      references=jnp.asarray(others),
-      reference_labels=jnp.asarray(other_labels),
-      key=jax.random.key(0),
-    )
-    assert np.isfinite(value)
+  values = values_of(
+    [
+      ml.make_objective("triplet", "l2", miner=miner)
+      for miner in ("hdc", "angular", "packaged", "distance_weighted")
+    ],
+    x,
+    labels,
+    references=others,
+    reference_labels=other_labels,
+    key=jax.random.key(0),
+  )
+  assert np.isfinite(values).all()
 
 
 def test_semihard_loss_and_miner_differ_at_the_margin():
@@ -449,18 +457,13 @@ def test_semihard_loss_and_miner_differ_at_the_margin():
   x = np.array([[0.0], [1.0], [1.5], [1.25]])  # anchor 0: g = .5 and .25
   labels = np.array([0, 0, 1, 2])
   miner = ("triplet_margin", {"triplets": "semihard", "margin": 0.5})
-
-  def value(loss, reduction, miner="all"):
-    objective = ml.make_objective(
-      loss, "l1", "none", reduction, miner, margin=0.5
-    )
-    return value_of(objective, x, labels)
-
-  for reduction in ("sum", "mean_active"):
-    assert value("triplet_semihard", reduction) == 0.25
-    assert value("triplet", reduction, miner) == 0.25
-  assert value("triplet_semihard", "mean") == 0.25
-  assert value("triplet", "mean", miner) == 0.125
+  objectives = [
+    ml.make_objective(loss, "l1", "none", reduction, mined, margin=0.5)
+    for loss, mined in (("triplet_semihard", "all"), ("triplet", miner))
+    for reduction in ("sum", "mean_active", "mean")
+  ]
+  expected = [0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
+  assert values_of(objectives, x, labels) == expected
 
 
 # --- miners that draw --------------------------------------------------------
@@ -520,7 +523,7 @@ def test_distance_weighted_does_not_underflow():
       miner=("distance_weighted", {"upper": 1.7}),
       margin=2.0,
     )
-    value = value_of(objective, x, labels, key=jax.random.key(0))
+    (value,) = values_of([objective], x, labels, key=jax.random.key(0))
   assert (np.asarray(value) > 0).all()
 
 
@@ -579,7 +582,7 @@ def test_draws_where_there_is_little(miner, kind):
 def test_a_draw_needs_a_key(miner):
   objective = ml.make_objective("triplet", "l2", miner=miner)
   with pytest.raises(ml.InputError, match="key="):
-    value_of(objective, points("random"), np.array(LABELS["balanced"]))
+    values_of([objective], points("random"), np.array(LABELS["balanced"]))
 
 
 # --- errors, memory ----------------------------------------------------------

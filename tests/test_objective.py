@@ -14,7 +14,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import metric_learning as ml
-from metric_learning.objective import block_rows
+from metric_learning.objective import block_rows, points_of
 from tests.quick import quick_jit
 
 X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
@@ -348,6 +348,21 @@ def test_shapes_that_do_not_fit_as_a_user_meets_them():
     assert word in message
 
 
+@pytest.mark.parametrize(
+  ("labels", "message"),
+  [
+    (np.array([0.0, 0.0, 1.0, 1.0]), "integers, got float32"),
+    (np.array([0, 0, 1]), r"got \(3,\) and \(4, 2\)"),
+    (np.array([[0], [0], [1], [1]]), r"labels must be \[n\]"),
+  ],
+)
+def test_labels_of_a_wrong_type_or_shape(labels, message):
+  # Enforced types refuse it before, as a user does not meet them.
+  check = getattr(points_of, "__wrapped__", points_of)
+  with pytest.raises(ml.InputError, match=message):
+    check(X, jnp.asarray(labels))
+
+
 def test_importing_needs_only_jax_numpy_and_jaxtyping():
   loaded = script("""
     import json
@@ -387,6 +402,40 @@ def test_diagnostics_by_hand():
   close("positive_active_fraction", 1)
   close("negative_active_fraction", 3 / 4)
   assert aux.state == {}
+
+
+@pytest.mark.parametrize("loss", ["triplet", "cross_entropy"])
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_diagnostics_count_embeddings_that_are_not_finite(loss, bad):
+  objective = ml.make_objective(loss)
+  params = objective.init(jax.random.key(0), num_classes=2, embedding_dim=2)
+  call = quick_jit(objective.__call__)
+  for items in ([], [2], [0, 3]):
+    value, aux = call(params, X.at[np.array(items, int), 0].set(bad), LABELS)
+    assert aux.diagnostics["not_finite_embeddings"] == len(items)
+    assert np.isnan(value) == bool(items)
+
+
+def test_diagnostics_count_references_that_are_not_finite():
+  call = quick_jit(ml.make_objective("triplet").__call__)
+  others = X.at[1].set(jnp.nan)
+  value, aux = call({}, X, LABELS, references=others, reference_labels=LABELS)
+  assert np.isnan(value) and aux.diagnostics["not_finite_embeddings"] == 1
+
+
+def test_a_batch_in_which_every_label_stands_once_warns():
+  labels = jnp.arange(4)
+  with pytest.warns(UserWarning, match="triplet needs positives"):
+    value, _ = ml.make_objective("triplet")({}, X, labels)
+  assert value == 0
+  # What needs none, a gallery, and a trace say nothing; warnings are errors.
+  quick_jit(ml.make_objective("triplet"))({}, X, labels)
+  ml.make_objective("triplet")(
+    {}, X, labels, references=X, reference_labels=labels
+  )
+  softmax = ml.make_objective("norm_softmax")
+  params = softmax.init(jax.random.key(0), num_classes=4, embedding_dim=2)
+  softmax(params, X, labels)
 
 
 def test_diagnostics_have_no_gradient():
