@@ -256,8 +256,8 @@ def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Any:
       others.append((weight, make_objective(name, **options)))
     objective = combine([(1.0, objective), *others])
   if config.regularizer:
-    weight, *regularizer = _weighted("regularizer", config.regularizer)
-    objective = regularize(objective, tuple(regularizer), weight)
+    weight, name, options = _weighted("regularizer", config.regularizer)
+    objective = regularize(objective, (name, options), weight)
   return objective
 
 
