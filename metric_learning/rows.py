@@ -76,6 +76,14 @@ _WINDOW: contextvars.ContextVar[tuple[float, float] | None] = (
 
 
 @contextlib.contextmanager
+def _within(window: tuple[float, float] | None):
+  token = _WINDOW.set(window)
+  try:
+    yield
+  finally:
+    _WINDOW.reset(token)
+
+
 def only_between(low: float, high: float):
   """Within it, a term exists only if low < value < high, both strictly.
 
@@ -85,11 +93,12 @@ def only_between(low: float, high: float):
   ...   make_terms(jnp.array([3.0, 0.0, 7.0]), jnp.ones(3)).count
   Array(1., dtype=float32)
   """
-  token = _WINDOW.set((low, high))
-  try:
-    yield
-  finally:
-    _WINDOW.reset(token)
+  return _within((low, high))
+
+
+def on_the_way():
+  """Within it, every term exists: it is a sum on the way to another term."""
+  return _within(None)
 
 
 def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,11 +109,8 @@ def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
   window = _WINDOW.get()
 
   def made(*args):
-    token = _WINDOW.set(window)
-    try:
+    with _within(window):
       return make(*args)
-    finally:
-      _WINDOW.reset(token)
 
   return made
 

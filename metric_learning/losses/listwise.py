@@ -3,8 +3,6 @@
 The softmax family and lifted structure have files of their own.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -19,6 +17,7 @@ from metric_learning.rows import (
   Terms,
   exists,
   make_terms,
+  on_the_way,
   ratio,
   weighted_logsumexp,
 )
@@ -157,8 +156,9 @@ def siglip_loss(
   """
   shift = 0 if similarity == "dot" else 1
   logits = scale * (shift - row.distances) + bias
-  same = make_terms(jax.nn.softplus(-logits), row.positives)
-  different = make_terms(jax.nn.softplus(logits), row.negatives)
+  with on_the_way():
+    same = make_terms(jax.nn.softplus(-logits), row.positives)
+    different = make_terms(jax.nn.softplus(logits), row.negatives)
   value = same.total + different.total
   return {"anchor": make_terms(value, exists(row.weight))}
 
@@ -179,12 +179,11 @@ def nce_terms(
   data_weights: Float[Array, " p"],
   noise_weights: Float[Array, " k"],
 ) -> Terms:
-  """Σ_p -log σ(l_p) - Σ_k log(1 - σ(l_k)), counted over the data."""
-  signal = make_terms(jax.nn.softplus(-data), data_weights)
-  against = make_terms(jax.nn.softplus(noise), noise_weights).total
-  some = signal.count > 0
-  total = jnp.where(some, signal.total + against, 0)
-  return dataclasses.replace(signal, total=total, active_total=total)
+  """-log σ(l_p) - Σ_k log(1 - σ(l_k)) of each datum p with its share of k."""
+  with on_the_way():
+    against = make_terms(jax.nn.softplus(noise), noise_weights).total
+  share = ratio(against, jnp.sum(data_weights))
+  return make_terms(jax.nn.softplus(-data) + share, data_weights)
 
 
 def nce_from_logits(

@@ -13,7 +13,14 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.histograms import Range, soft_histogram
 from metric_learning.losses.over_positives import over_positives
-from metric_learning.rows import Parts, Row, exists, make_terms, ratio
+from metric_learning.rows import (
+  Parts,
+  Row,
+  exists,
+  make_terms,
+  on_the_way,
+  ratio,
+)
 
 Number = float | Array
 
@@ -158,7 +165,8 @@ def smooth_ap_loss(
   """
   if include_self:
     row = _with_self(row)
-  found = _lost_precision(row, temperature)
+  with on_the_way():
+    found = _lost_precision(row, temperature)
   value = ratio(found.total, found.count)
   return {"anchor": make_terms(value, exists(row.positives))}
 
@@ -225,7 +233,8 @@ def pnp_loss(
   """
   if include_self:
     row = _with_self(row)
-  found = _PENALTIES[variant](row, temperature, alpha, b)
+  with on_the_way():
+    found = _PENALTIES[variant](row, temperature, alpha, b)
   value = ratio(found.total, found.count)
   return {"anchor": make_terms(value, exists(row.positives))}
 

@@ -24,6 +24,7 @@ from metric_learning.rows import (
   Terms,
   exists,
   make_terms,
+  on_the_way,
   ratio,
   weighted_logsumexp,
 )
@@ -148,7 +149,8 @@ def supcon_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
   authors' code multiplies by τ/0.07 and averages over all anchors.
   """
   logits = -row.distances / temperature
-  pairs = softmax_terms(logits, row.positives, row.negatives)
+  with on_the_way():
+    pairs = softmax_terms(logits, row.positives, row.negatives)
   value = ratio(pairs.total, pairs.count)
   return {"softmax": make_terms(value, exists(row.positives))}
 

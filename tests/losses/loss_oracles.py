@@ -468,9 +468,9 @@ def nce(batch, temperature, **_):
     if data and noise:
       k, q = noise / data, 1 / (data + noise)
       logit = -D / temperature - log_partition - np.log(k * q)
-      total = sum(batch.P[i, p] * softplus(-logit[p]) for p in positives)
-      total += sum(batch.N[i, n] * softplus(logit[n]) for n in negatives)
-      yield "pairs", i, data, total / data
+      against = sum(batch.N[i, n] * softplus(logit[n]) for n in negatives)
+      for p in positives:
+        yield "pairs", i, batch.P[i, p], softplus(-logit[p]) + against / data
 
 
 def one_positive(D, positives, others, temperature):

@@ -134,5 +134,5 @@ def test_a_state_is_asked_for(loss):
 
 
 def test_centers_need_their_number():
-  with pytest.raises(ml.InputError, match="num_classes=.*embedding_dim="):
+  with pytest.raises(ml.InputError, match=r"num_classes=.*embedding_dim="):
     ml.make_objective("center").init_state(embedding_dim=3)
