@@ -13,7 +13,9 @@ import metric_learning as ml
 from tests.quick import quick_jit
 
 EVERY = list(ml.LOSSES)
-ROWS = [name for name in EVERY if name not in cases.CLASSIFICATION]
+ROWS = [
+  name for name in cases.ONE_OF_EACH_KIND if name not in cases.CLASSIFICATION
+]
 
 
 def check_value(loss, metric, static=None):
@@ -81,7 +83,7 @@ def test_variant(loss, metric, static, x64):
   check_gradient(loss, metric, static)
 
 
-@pytest.mark.parametrize("loss", EVERY)
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
 def test_float32(loss):
   params = cases.params(loss)
   narrow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
@@ -107,25 +109,7 @@ def test_float32(loss):
         assert number.shape == () and np.isfinite(number)
 
 
-# Normalisation comes before a loss: one of each kind that meets it otherwise.
-NORMALIZED = (
-  "contrastive",
-  "triplet_swap",
-  "lifted",
-  "npair",
-  "infonce",
-  "supcon",
-  "fastap",
-  "cross_entropy",
-  "sphereface",
-  "proxy_nca",
-  "proxy_anchor",
-  "center",
-  "vicreg",
-)
-
-
-@pytest.mark.parametrize("loss", NORMALIZED)
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
 def test_normalizations(loss, x64):
   others = set(ml.NORMALIZATIONS) - {ml.LOSSES[loss].normalize}
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
@@ -145,38 +129,7 @@ def test_normalizations(loss, x64):
     np.testing.assert_allclose(value, expected, rtol=1e-9, err_msg=normalize)
 
 
-# One of each way in which a loss makes its terms and parts.
-REDUCED = (
-  "contrastive",
-  "contrastive_linear",
-  "margin",
-  "tcm",
-  "triplet",
-  "triplet_swap",
-  "triplet_batch_hard",
-  "triplet_dynamic_soft",
-  "quadruplet",
-  "angular",
-  "lifted",
-  "npair",
-  "nce",
-  "supcon",
-  "infonce",
-  "dcl",
-  "siglip",
-  "circle",
-  "histogram",
-  "fastap",
-  "pnp",
-  "arcface",
-  "proxy_anchor",
-  "soft_triple",
-  "center",
-  "vicreg",
-)
-
-
-@pytest.mark.parametrize("loss", REDUCED)
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
 def test_reductions(loss, x64):
   others = set(ml.REDUCTIONS) - {ml.LOSSES[loss].reduction}
   params, hyper = cases.params(loss), cases.settings(loss)[-1]

@@ -114,32 +114,7 @@ def test_blocks_equal_dense(loss):
     assert_close(blocked, dense)
 
 
-# One of each way in which a number comes to a row function.
-NUMBERS = (
-  "contrastive",
-  "margin",
-  "pair_bce",
-  "triplet",
-  "triplet_swap",
-  "triplet_dynamic_soft",
-  "quadruplet",
-  "angular",
-  "lifted",
-  "supcon",
-  "debiased",
-  "siglip",
-  "smooth_ap",
-  "fastap",
-  "sphereface",
-  "arcface",
-  "proxy_anchor",
-  "soft_triple",
-  "center",
-  "vicreg",
-)
-
-
-@pytest.mark.parametrize("loss", NUMBERS)
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
 def test_one_program_serves_all_numbers(loss):
   """`vmap` over 20 settings, rows in blocks: one compilation, same values."""
   first, last = cases.settings(loss)[0], cases.settings(loss)[-1]
