@@ -685,7 +685,7 @@ def fastap(batch, value_range, num_bins=10):
 def positives_met(batch, i, D, positives, include_self):
   """Distances and weights of the positives, and of the anchor itself."""
   met = [(D[p], batch.P[i, p]) for p in positives]
-  return met + [(0.0, 1.0)] if met and include_self else met
+  return [*met, (0.0, 1.0)] if met and include_self else met
 
 
 def smooth_ap(batch, temperature, include_self=False):
