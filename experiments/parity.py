@@ -108,7 +108,7 @@ def their_slopes(pair: Pair, batch: Batch):
 
   value, learned = rivals.their_side(pair, batch)
   points, labels = rivals.inputs(pair, batch)
-  x = torch.tensor(points, requires_grad=True)
+  x: Any = torch.tensor(points, requires_grad=True)
   found = value(x, torch.tensor(labels))
   found.backward()
   slopes = [x.grad.numpy()]
@@ -222,21 +222,24 @@ def chosen(choice: Choice, batch: Batch) -> tuple[set, set]:
   x, labels = rivals.unit(batch.x), batch.labels
   rows = rivals.our_choice(choice, jnp.asarray(x), jnp.asarray(labels))
   if choice.compared == "triplets":
-    ours = np.argwhere(np.asarray(rivals.our_triplets(rows)) > 0)
-    return set(map(tuple, ours.tolist())), their_triplets(choice, x, labels)
+    triplets = np.argwhere(np.asarray(rivals.our_triplets(rows)) > 0)
+    return set(map(tuple, triplets.tolist())), their_triplets(choice, x, labels)
   found = rivals.their_choice(choice, x, labels)
   distances = np.asarray(rows.distances)
   sides = []
   for weights, (a, b) in zip(
     (rows.positives, rows.negatives), (found[:2], found[2:]), strict=True
   ):
-    ours = np.argwhere(np.asarray(weights) > 0)
-    theirs = np.stack([a.numpy(), b.numpy()], axis=1)
-    sides.append([_set(pairs, distances, choice) for pairs in (ours, theirs)])
-  return tuple(
+    pairs = (
+      np.argwhere(np.asarray(weights) > 0),
+      np.stack([a.numpy(), b.numpy()], axis=1),
+    )
+    sides.append([_set(each, distances, choice) for each in pairs])
+  ours, theirs = (
     {(side, *entry) for side, sets in enumerate(sides) for entry in sets[i]}
     for i in (0, 1)
   )
+  return ours, theirs
 
 
 def _set(pairs: np.ndarray, distances: np.ndarray, choice: Choice) -> set:
@@ -325,16 +328,15 @@ def _draws_of_both(choice, x, labels) -> tuple[np.ndarray, np.ndarray]:
   import torch
 
   torch.manual_seed(0)
+  arrays = jnp.asarray(x), jnp.asarray(labels)
   count = lambda key: jnp.sum(
-    rivals.our_triplets(rivals.our_choice(choice, x, labels, key)), axis=1
+    rivals.our_triplets(rivals.our_choice(choice, *arrays, key)), axis=1
   )
-  x_, labels_ = jnp.asarray(x), jnp.asarray(labels)
-  x, labels = x_, labels_
   keys = jax.random.split(jax.random.key(0), _DRAWS)
   ours = np.asarray(jnp.sum(jax.jit(jax.vmap(count))(keys), axis=0))
   theirs = np.zeros_like(ours)
   for _ in range(_DRAWS):
-    found = rivals.their_choice(choice, np.asarray(x), np.asarray(labels))
+    found = rivals.their_choice(choice, x, labels)
     np.add.at(theirs, (found[0].numpy(), found[2].numpy()), 1)
   return ours, theirs
 
@@ -600,7 +602,7 @@ def frozen() -> dict[str, Any]:
     pair.name: {
       kind: _digits(_their_number(pair, small[kind])) for kind in pair.kinds
     }
-    for pair in (*rivals.LOSSES, *rivals.REDUCERS)
+    for pair in rivals.FROZEN
   }
   miners = {
     choice.name: {
@@ -685,6 +687,8 @@ def _settings(settings: Any) -> str:
   """Settings in a few words."""
   said = []
   for name, value in settings.items():
+    if value is None:
+      continue
     if isinstance(value, float):
       value = f"{value:.6g}"
     elif isinstance(value, tuple) and value and isinstance(value[0], str):

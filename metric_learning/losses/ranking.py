@@ -220,8 +220,8 @@ def pnp_loss(
   R_p = Σ_N σ((s_n - s_p)/τ), and f by variant. O: R. Ds: log(1 + R). Dq:
   1 - (1 + R)^-α. Iu: (1 + R) log(1 + R). Ib: (bR - log(1 + bR))/b². One term
   for each anchor that has a positive. `include_self` counts the anchor as one
-  more positive of its own, at distance 0. O(m) memory for a row of m candidates, in the
-  gradient too; reverse mode only.
+  more positive of its own, at distance 0. O(m) memory for a row of m
+  candidates, in the gradient too; reverse mode only.
 
   >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))

@@ -21,7 +21,7 @@ BATCHES = {
   kind: rivals.Batch(*map(np.array, batch.values()))
   for kind, batch in GOLDEN["batches"].items()
 }
-PAIRS = {pair.name: pair for pair in (*rivals.LOSSES, *rivals.REDUCERS)}
+PAIRS = {pair.name: pair for pair in rivals.FROZEN}
 CHOICES = {choice.name: choice for choice in rivals.MINERS}
 
 

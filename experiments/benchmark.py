@@ -1,0 +1,600 @@
+"""Measures our losses and distances, and their rivals, in turn.
+
+python -m experiments.benchmark --suite=distances,losses,memory
+
+Value and gradient in float32. Each side of a line runs in a process of its own,
+with as many threads; the two are measured in turn, and medians are shown. Extra
+memory is how much the process grows above what it holds before the call, at its
+peak. The rivals, pytorch-metric-learning and torch.cdist, need the extra: pip
+install -e '.[bench]'; without them their columns stay empty.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import gc
+import importlib.metadata
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from experiments import cli, rivals
+from metric_learning.errors import check_choice
+
+SUITES = ("distances", "losses", "memory")
+
+_SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
+_OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
+_JSON = flags.DEFINE_string("json", None, "The numbers, as JSON.")
+_N = flags.DEFINE_integer("n", 2048, "Items in a batch.", 16)
+_CLASSES = flags.DEFINE_integer("classes", 256, "Classes in a batch.", 2)
+_DIM = flags.DEFINE_integer("dim", 128, "Dimensions.", 2)
+_REPEATS = flags.DEFINE_integer("repeats", 7, "Calls of each, in turn.", 1)
+_ONLY = flags.DEFINE_list("only", [], "Only lines whose name contains these.")
+_BLOCKED = flags.DEFINE_list(
+  "blocked", ["8192", "16384", "32768"], "Batches of the suite memory."
+)
+_AUTO = flags.DEFINE_list(
+  "auto", ["512", "2048", "8192"], "Batches where `auto` is compared."
+)
+
+# A call that takes longer is not repeated; a side that takes longer is lost.
+_LONG, _LOST = 20.0, 900.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One line of one side: what to build, and how large.
+
+  kind: "ours", "theirs", "our distance", "their distance" or "optax".
+  """
+
+  kind: str
+  name: str
+  n: int
+  classes: int
+  dim: int
+  block_size: Any = "auto"
+
+
+# --- In a process of its own ------------------------------------------------
+
+
+def _batch(case: Case) -> rivals.Batch:
+  random = np.random.RandomState(0)
+  normal = lambda *shape: np.asarray(random.normal(size=shape), np.float32)
+  labels = np.repeat(np.arange(case.classes), -(-case.n // case.classes))
+  return rivals.Batch(
+    normal(case.n, case.dim),
+    labels[: case.n],
+    normal(case.classes, rivals.CENTERS, case.dim),
+  )
+
+
+def _compiled(function: Callable[..., Any], *args: Any) -> Callable[[], float]:
+  """A call without arguments, compiled, that waits for value and gradient."""
+  import jax
+
+  compiled = jax.jit(function).lower(*args).compile()
+
+  def call() -> float:
+    return float(jax.block_until_ready(compiled(*args))[0])
+
+  return call
+
+
+def _our_loss(case: Case) -> Callable[[], float]:
+  import jax
+  import jax.numpy as jnp
+
+  pair = _PAIRS.get(case.name) or rivals.Pair(case.name, "")
+  batch = _batch(case)
+  value, params = rivals.our_side(pair, batch, block_size=case.block_size)
+  x, labels = map(jnp.asarray, rivals.inputs(pair, batch))
+  both = jax.value_and_grad(value, argnums=(0, 1))
+  return _compiled(both, params, x, labels)
+
+
+def _their_loss(case: Case) -> Callable[[], float]:
+  import torch
+
+  pair, batch = _PAIRS[case.name], _batch(case)
+  value, learned = rivals.their_side(pair, batch)
+  points, labels = map(torch.tensor, rivals.inputs(pair, batch))
+
+  def call() -> float:
+    x = points.clone().requires_grad_()
+    if learned is not None:
+      learned.grad = None
+    found = value(x, labels).sum()
+    found.backward()
+    return float(found.detach())
+
+  return call
+
+
+def _our_distance(case: Case) -> Callable[[], float]:
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning import pairwise
+
+  metric, exact, _ = _DISTANCES[case.name]
+  x = jnp.asarray(_batch(case).x)
+  weights = jnp.asarray(_cotangent(case))
+  total = lambda x: jnp.sum(weights * pairwise(metric, x, x, exact=exact))
+  return _compiled(jax.value_and_grad(total), x)
+
+
+def _their_distance(case: Case) -> Callable[[], float]:
+  import torch
+
+  of = _DISTANCES[case.name][2]
+  points, weights = map(torch.tensor, (_batch(case).x, _cotangent(case)))
+
+  def call() -> float:
+    x = points.clone().requires_grad_()
+    if of == "cosine":
+      unit = torch.nn.functional.normalize(x)
+      distances = 1 - unit @ unit.T
+    elif of == "squared":
+      distances = torch.cdist(x, x) ** 2
+    else:
+      distances = torch.cdist(x, x, p=of)
+    found = torch.sum(weights * distances)
+    found.backward()
+    return float(found.detach())
+
+  return call
+
+
+def _cotangent(case: Case) -> np.ndarray:
+  """What multiplies a matrix: positive, so that nothing cancels in the sum."""
+  random = np.random.RandomState(1)
+  return random.uniform(size=(case.n, case.n)).astype(np.float32)
+
+
+def _optax(case: Case) -> Callable[[], float]:
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  batch = _batch(case)
+  labels = jnp.asarray(batch.labels)
+
+  def value(x):
+    return optax.losses.ntxent(x, labels, temperature=0.07)
+
+  return _compiled(jax.value_and_grad(value), jnp.asarray(batch.x))
+
+
+_BUILDERS = {
+  "ours": _our_loss,
+  "theirs": _their_loss,
+  "our distance": _our_distance,
+  "their distance": _their_distance,
+  "optax": _optax,
+}
+_PAIRS = {pair.name: pair for pair in rivals.LOSSES}
+# Our metric, whether exact, and the p of torch.cdist.
+_DISTANCES: dict[str, tuple[Any, bool, Any]] = {
+  "l1": ("l1", False, 1.0),
+  "l2": ("l2", False, 2.0),
+  "l2, exact": ("l2", True, 2.0),
+  "squared_l2": ("squared_l2", False, "squared"),
+  "cosine": ("cosine", False, "cosine"),
+  "lp, p = 3": (("lp", {"p": 3}), False, 3.0),
+  "linf": ("linf", False, math.inf),
+}
+
+
+def _memory() -> tuple[int, int]:
+  """Bytes that the process holds, and held at its peak since the reset."""
+  status = Path("/proc/self/status")
+  if not status.exists():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak, peak
+  fields = dict(
+    line.split(":", 1)
+    for line in status.read_text().splitlines()
+    if ":" in line
+  )
+  now, peak = (int(fields[k].split()[0]) * 1024 for k in ("VmRSS", "VmHWM"))
+  return now, peak
+
+
+def _forget() -> None:
+  """Gives freed memory back and resets the peak, where the system can."""
+  gc.collect()
+  with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+  with contextlib.suppress(OSError):
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _limit_memory() -> None:
+  """Lets this process fail before it takes the memory of all others."""
+  meminfo = Path("/proc/meminfo")
+  if meminfo.exists():
+    lines = dict(x.split(":", 1) for x in meminfo.read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (int(0.9 * free),) * 2)
+
+
+def serve(pipe: Any, case: Case) -> None:
+  """Builds one side, then measures a call whenever it is asked to."""
+  _limit_memory()
+  try:
+    if case.kind in ("theirs", "their distance"):
+      import torch
+
+      torch.set_num_threads(os.cpu_count() or 1)
+      # The first use of torch starts its threads.
+      torch.ones(256, 256, requires_grad=True).mm(torch.ones(256, 256)).sum()
+    call = _BUILDERS[case.kind](case)
+    _forget()
+    before, _ = _memory()
+    start = time.perf_counter()
+    value = call()
+    seconds = time.perf_counter() - start
+    pipe.send(
+      {"value": value, "extra": _memory()[1] - before, "first": seconds}
+    )
+    while pipe.recv():
+      start = time.perf_counter()
+      call()
+      pipe.send(time.perf_counter() - start)
+  except (EOFError, BrokenPipeError):
+    pass
+  except Exception as error:  # A rival that fails is a cell of the table.
+    text = str(error).splitlines() or [""]
+    memory = isinstance(error, MemoryError) or "alloc" in str(error).lower()
+    short = "out of memory" if memory else f"{type(error).__name__}: {text[0]}"
+    pipe.send({"failed": short[:80]})
+
+
+# --- In turn ----------------------------------------------------------------
+
+
+class Side:
+  """One case in its process."""
+
+  def __init__(self, case: Case):
+    """Starts the process and waits for its first call."""
+    context = multiprocessing.get_context("spawn")
+    self.pipe, theirs = context.Pipe()
+    self.process = context.Process(target=serve, args=(theirs, case))
+    self.process.start()
+    theirs.close()
+    self.times: list[float] = []
+    self.first = self._answer()
+
+  def _answer(self) -> Any:
+    try:
+      if self.pipe.poll(_LOST):
+        return self.pipe.recv()
+      return {"failed": f"over {_LOST:.0f} s"}
+    except (EOFError, ConnectionResetError):
+      return {"failed": "out of memory"}
+
+  def turn(self) -> None:
+    """One more call; a long one is not repeated."""
+    if "failed" in self.first:
+      return
+    if self.first["first"] > _LONG:
+      self.times = [self.first["first"]]
+      return
+    self.pipe.send(True)
+    answer = self._answer()
+    if isinstance(answer, float):
+      self.times.append(answer)
+
+  def stop(self) -> dict[str, Any]:
+    """Ends the process; what was found."""
+    with contextlib.suppress(OSError):
+      self.pipe.send(False)
+    self.process.join(5)
+    if self.process.is_alive():
+      self.process.kill()
+    if self.times:
+      self.first["seconds"] = statistics.median(self.times)
+    return self.first
+
+
+def in_turn(*cases: Case | None) -> list[dict[str, Any]]:
+  """Measures cases side by side; None is a rival that is not installed."""
+  sides = [None if case is None else Side(case) for case in cases]
+  for _ in range(_REPEATS.value):
+    for side in sides:
+      if side is not None:
+        side.turn()
+  return [
+    {"failed": "not installed"} if side is None else side.stop()
+    for side in sides
+  ]
+
+
+# --- Suites -----------------------------------------------------------------
+
+
+def _size(n: int | None = None) -> dict[str, int]:
+  """The batch of a line; a smaller one has as many items in each class."""
+  if n is None or n >= _N.value:
+    return {"n": _N.value, "classes": _CLASSES.value, "dim": _DIM.value}
+  return {"n": n, "classes": max(n // 8, 2), "dim": _DIM.value}
+
+
+def _wanted(name: str) -> bool:
+  return not _ONLY.value or any(part in name for part in _ONLY.value)
+
+
+def _installed(name: str) -> bool:
+  return importlib.util.find_spec(name) is not None
+
+
+def _line(name: str, rival: str, size: dict[str, int], ours, theirs):
+  """A line of a table: two sides, their ratio, how far the values are apart."""
+  line = {"name": name, "rival": rival, **size, "ours": ours, "theirs": theirs}
+  if "seconds" in ours and "seconds" in theirs:
+    line["ratio"] = theirs["seconds"] / ours["seconds"]
+  if "value" in ours and "value" in theirs:
+    size_of = max(abs(theirs["value"]), 1e-30)
+    line["apart"] = abs(ours["value"] - theirs["value"]) / size_of
+  print(_shown(line), flush=True)
+  return line
+
+
+def distances() -> Iterator[dict[str, Any]]:
+  """Each distance against torch.cdist."""
+  for name, (_, _, rival) in _DISTANCES.items():
+    if _wanted(name):
+      torch = None
+      if _installed("torch"):
+        torch = Case("their distance", name, **_size())
+      found = in_turn(Case("our distance", name, **_size()), torch)
+      cdist = "torch" if rival == "cosine" else "torch.cdist"
+      yield _line(name, cdist, _size(), *found)
+
+
+def losses() -> Iterator[dict[str, Any]]:
+  """Each loss that the rival has too."""
+  have = _installed("pytorch_metric_learning")
+  for name, pair in _PAIRS.items():
+    if _wanted(name):
+      theirs = Case("theirs", name, **_size(pair.n)) if have else None
+      found = in_turn(Case("ours", name, **_size(pair.n)), theirs)
+      yield _line(name, pair.theirs, _size(pair.n), *found)
+  if _wanted("infonce_per_pair"):
+    name = "infonce_per_pair"
+    found = in_turn(*(Case(k, name, **_size(512)) for k in ("ours", "optax")))
+    yield _line("infonce_per_pair", "optax.ntxent", _size(512), *found)
+
+
+_LARGE = (
+  "contrastive",
+  "triplet",
+  "lifted",
+  "supcon",
+  "infonce_per_pair",
+  "multi_similarity",
+  "circle",
+  "fastap",
+)
+
+
+def large() -> Iterator[dict[str, Any]]:
+  """Losses in blocks on batches whose matrix is large."""
+  for name in filter(_wanted, _LARGE):
+    for n in map(int, _BLOCKED.value):
+      (ours,) = in_turn(Case("ours", name, n, n // 8, _DIM.value))
+      line = {"name": name, "n": n, "ours": ours, "matrix": 4 * n * n}
+      print(_shown(line), flush=True)
+      yield line
+
+
+_CHOICES = (None, 64, 256)
+
+
+def automatic() -> Iterator[dict[str, Any]]:
+  """The block size "auto" against the better of dense and blocked."""
+  for name in filter(_wanted, _LARGE):
+    for n in map(int, _AUTO.value):
+      sizes = [s for s in ("auto", *_CHOICES) if s is None or s != n]
+      found = in_turn(
+        *(Case("ours", name, n, n // 8, _DIM.value, s) for s in sizes)
+      )
+      seconds = {
+        "dense" if size is None else str(size): each.get("seconds")
+        for size, each in zip(sizes, found, strict=True)
+      }
+      others = [s for k, s in seconds.items() if k != "auto" and s is not None]
+      line = {"name": name, "n": n, "seconds": seconds}
+      if others and seconds["auto"] is not None:
+        line["ratio"] = seconds["auto"] / min(others)
+      print(_shown(line), flush=True)
+      yield line
+
+
+# --- Tables -----------------------------------------------------------------
+
+
+def main() -> None:
+  """Measures the suites and writes their tables."""
+  for suite in _SUITE.value:
+    check_choice("suite", suite, SUITES)
+  found: dict[str, Any] = {"machine": machine(), "suites": {}}
+  for suite in _SUITE.value:
+    runs = {
+      "distances": {"distances": distances},
+      "losses": {"losses": losses},
+      "memory": {"memory": large, "auto": automatic},
+    }[suite]
+    for name, run in runs.items():
+      found["suites"][name] = list(run())
+      # What was measured is kept, whatever happens to the rest.
+      _write(found)
+  print(f"The tables are in {_OUTPUT.value}.")
+
+
+def _write(found: dict[str, Any]) -> None:
+  output = Path(_OUTPUT.value)
+  output.parent.mkdir(parents=True, exist_ok=True)
+  output.write_text(page(found))
+  if _JSON.value:
+    Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+  """Where and with what this was measured."""
+  names = ("jax", "torch", "pytorch-metric-learning", "optax", "numpy")
+  said = {}
+  for name in names:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      said[name] = importlib.metadata.version(name)
+  cpuinfo = Path("/proc/cpuinfo")
+  lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+  model = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]
+  return {
+    "processor": model[0] if model else platform.processor(),
+    "cores": os.cpu_count(),
+    "versions": said,
+    "dim": _DIM.value,
+    "repeats": _REPEATS.value,
+  }
+
+
+def page(found: dict[str, Any]) -> str:
+  """The tables as Markdown."""
+  said = found["machine"]
+  versions = ", ".join(f"{k} {v}" for k, v in said["versions"].items())
+  text = [
+    "# Benchmarks",
+    "",
+    f"{said['processor']}, {said['cores']} cores; {versions}. Value and"
+    f" gradient, float32, {said['dim']} dimensions; medians of"
+    f" {said['repeats']} calls, ours and theirs in turn, each in a process of"
+    " its own with as many threads. Extra memory is the growth of the process"
+    " at the peak of one call.",
+    "",
+  ]
+  for name, lines in found["suites"].items():
+    text += _TABLES[name](lines)
+  return "\n".join(text)
+
+
+def _against(title: str, of: str, lines: list[dict[str, Any]]) -> list[str]:
+  head = (
+    *(of, "n / classes", "rival", "ours", "theirs", "theirs / ours"),
+    *("our memory", "their memory", "values apart"),
+  )
+  text = [f"## {title}", "", _row(head), _row(["---"] * len(head))]
+  for line in lines:
+    text.append(
+      _row(
+        (
+          line["name"],
+          f"{line['n']} / {line['classes']}",
+          line["rival"],
+          _time(line["ours"]),
+          _time(line["theirs"]),
+          f"{line['ratio']:.1f}" if "ratio" in line else "–",
+          _size_of(line["ours"]),
+          _size_of(line["theirs"]),
+          f"{line['apart']:.0e}" if "apart" in line else "–",
+        )
+      )
+    )
+  ratios = [line["ratio"] for line in lines if "ratio" in line]
+  if ratios:
+    mean = statistics.geometric_mean(ratios)
+    text += ["", f"Geometric mean of {len(ratios)} ratios: {mean:.1f}."]
+  return [*text, ""]
+
+
+def _in_blocks(lines: list[dict[str, Any]]) -> list[str]:
+  head = ("loss", "n", "time", "extra memory", "one float32 matrix")
+  text = ["## In blocks", "", _row(head), _row(["---"] * len(head))]
+  for line in lines:
+    text.append(
+      _row(
+        (
+          line["name"],
+          str(line["n"]),
+          _time(line["ours"]),
+          _size_of(line["ours"]),
+          _bytes(line["matrix"]),
+        )
+      )
+    )
+  return [*text, ""]
+
+
+def _of_auto(lines: list[dict[str, Any]]) -> list[str]:
+  head = ("loss", "n", "auto", "dense", "64", "256", "auto / best other")
+  text = ["## Block size", "", _row(head), _row(["---"] * len(head))]
+  for line in lines:
+    times = [_time({"seconds": line["seconds"].get(k)}) for k in head[2:6]]
+    ratio = f"{line['ratio']:.2f}" if "ratio" in line else "–"
+    text.append(_row((line["name"], str(line["n"]), *times, ratio)))
+  return [*text, ""]
+
+
+_TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
+  "distances": functools.partial(_against, "Distances", "distance"),
+  "losses": functools.partial(_against, "Losses", "loss"),
+  "memory": _in_blocks,
+  "auto": _of_auto,
+}
+
+
+def _row(cells) -> str:
+  return "| " + " | ".join(cells) + " |"
+
+
+def _time(side: dict[str, Any]) -> str:
+  seconds = side.get("seconds")
+  if seconds is None:
+    return side.get("failed", "–")
+  return (
+    f"{1e3 * seconds:,.0f} ms" if seconds > 0.1 else f"{1e3 * seconds:.1f} ms"
+  )
+
+
+def _size_of(side: dict[str, Any]) -> str:
+  return _bytes(side["extra"]) if "extra" in side else "–"
+
+
+def _bytes(number: float) -> str:
+  return f"{number / 1e9:.2f} GB" if number > 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _shown(line: dict[str, Any]) -> str:
+  """A line while it runs."""
+  said = [f"{line['name']:<28}", f"{line['n']:>6}"]
+  if "seconds" in line:
+    said += [f"{k} {_time({'seconds': s})}" for k, s in line["seconds"].items()]
+  for side in ("ours", "theirs"):
+    if side in line:
+      said.append(f"{side} {_time(line[side])}, {_size_of(line[side])}")
+  if "ratio" in line:
+    said.append(f"ratio {line['ratio']:.2f}")
+  if "apart" in line:
+    said.append(f"apart {line['apart']:.0e}")
+  return "  ".join(said)
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)
