@@ -276,7 +276,9 @@ class Side:
     """Starts the process and waits for its first call."""
     context = multiprocessing.get_context("spawn")
     self.pipe, theirs = context.Pipe()
-    self.process = context.Process(target=serve, args=(theirs, case))
+    self.process = context.Process(
+      target=serve, args=(theirs, case), daemon=True
+    )
     self.process.start()
     theirs.close()
     self.times: list[float] = []

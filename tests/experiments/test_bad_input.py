@@ -159,3 +159,7 @@ def test_help_is_complete(script):
   }[script]
   for words in (f"python -m experiments.{script}", *flags):
     assert words in done.stdout
+
+
+def test_an_unknown_suite_of_the_benchmark_lists_the_suites():
+  assert_refused(run("--suite=speed", script="benchmark"), "speed", "memory")
