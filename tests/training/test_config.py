@@ -26,7 +26,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"trian.steps": 1}, r"did you mean 'train'"),
     ({"train.steps": "many"}, r"config.train.steps='many'"),
     ({"loss.name": "tripplet"}, r"did you mean 'triplet'"),
-    ({"metric": "l3"}, r"Known: cosine, dot, l1, l2"),
+    ({"metric": "l3"}, r"Known: angular, cosine, dot, l1, l2"),
     ({"loss.temperature": -1.0}, r"temperature must be positive, got -1.0"),
     ({"loss.name": "triplet", "metric": "dot"}, r"does not allow.*it allows"),
     ({"optimizer.name": "adan"}, r"did you mean 'adam'"),
