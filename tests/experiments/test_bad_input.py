@@ -60,7 +60,10 @@ SMALL = (
     ),
     ((DIGITS, "--config.train.steps=many"), ("config.train.steps", "many")),
     (("--config=configs/digits.py:tripplet",), ("'triplet'", "Known:")),
-    ((DIGITS, "--config.metric=l3"), ("'l3'", "Known: angular, cosine, dot, l1")),
+    (
+      (DIGITS, "--config.metric=l3"),
+      ("'l3'", "Known: angular, cosine, dot, l1"),
+    ),
     ((DIGITS, "--config.data.name=digit"), ("'digits'", "Known:")),
     ((DIGITS, "--config.loss.margin=-1"), ("margin", "at least 0", "-1")),
     ((DIGITS, "--config.data.classes_per_batch=11"), ("11", "10")),
