@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import safe_sqrt
 from metric_learning.losses.arrangements import two_views
@@ -53,14 +53,27 @@ class _Pairs(NamedTuple):
   number: Float[Array, ""]
 
 
-def _partner(row: Row):
-  positive = row.positives > 0
-  return jnp.argmax(positive), jnp.any(positive).astype(row.distances.dtype)
+def _partners(
+  anchors: Points, candidates: Points
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+  """The first candidate of each anchor's label, and 1 where there is one.
+
+  By sorted labels: a row for each anchor would be n * m numbers.
+  """
+  labels = candidates.labels + 0  # Booleans become integers.
+  padding = jnp.iinfo(labels.dtype).max
+  names = jnp.where(candidates.weight > 0, labels, padding)
+  order = jnp.argsort(names, stable=True)
+  place = jnp.searchsorted(names[order], anchors.labels)
+  index = order[jnp.minimum(place, names.shape[0] - 1)]
+  there = candidates.weight[index] > 0
+  there &= (anchors.weight > 0) & (names[index] == anchors.labels)
+  return index, there.astype(anchors.weight.dtype)
 
 
-def _pairs(over_anchors, anchors: Points, candidates: Points) -> _Pairs:
+def _pairs(anchors: Points, candidates: Points) -> _Pairs:
   """Each anchor with its positive, where there are two such pairs or more."""
-  index, weight = over_anchors(_partner)
+  index, weight = _partners(anchors, candidates)
   # One pair alone has no variance.
   weight = jnp.where(jnp.sum(weight) > 1, weight, 0)
   first, second = anchors.embeddings, candidates.embeddings[index]
@@ -86,7 +99,7 @@ def _off_diagonal(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
 
 
 def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
-  pairs = _pairs(over_anchors, anchors, candidates)
+  pairs = _pairs(anchors, candidates)
 
   def spread(view):
     view = _centered(view, pairs)
@@ -143,7 +156,7 @@ _DEVIATION_FLOOR = 1e-6
 
 
 def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
-  pairs = _pairs(over_anchors, anchors, candidates)
+  pairs = _pairs(anchors, candidates)
 
   def standardized(view):
     view = _centered(view, pairs)
