@@ -79,7 +79,6 @@ result["numbers"]
 # %%
 config = from_dict(fields)
 splits = data.load(config.data)
-space = space._replace(class_names=splits.validation.class_names)
 figures.embedding_maps([space], "validation")
 
 # %% [markdown]

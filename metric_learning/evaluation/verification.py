@@ -210,9 +210,14 @@ def _accepted(
       f"distances: {np.count_nonzero(np.isnan(distances))} of "
       f"{len(distances)} are NaN; score embeddings that are finite."
     )
-  thresholds = np.concatenate([[-np.inf], np.unique(distances)])
-  accepted = lambda group: np.searchsorted(np.sort(group), thresholds, "right")
-  return thresholds, accepted(distances[same]), accepted(distances[~same])
+  # One sort of all pairs, and one of the genuine ones, which are few.
+  ordered = np.sort(distances)
+  last = np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
+  thresholds = np.concatenate([[-np.inf], ordered[last]])
+  accepted = np.concatenate([[0], np.flatnonzero(last) + 1])
+  where = np.searchsorted(thresholds, np.sort(distances[same]))
+  genuine = np.cumsum(np.bincount(where, minlength=len(thresholds)))
+  return thresholds, genuine, accepted - genuine
 
 
 def _share(

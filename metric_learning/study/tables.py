@@ -112,11 +112,19 @@ def cell_name(cell: Cell) -> str:
   Fields whose value does not speak for itself are named.
   """
   plain = ("loss.name", "model.name", "metric")
-  return ", ".join(
-    str(value) if field in plain else f"{field.split('.')[-1]} {value}"
-    for field, value in cell.name.items()
-    if field != "margin_unit"
-  )
+
+  def said(field, value):
+    if field == "data.image_size":
+      return "×".join(map(str, value))
+    name = "" if field in plain else f"{field.split('.')[-1]} "
+    return f"{name}{value}"
+
+  fields = dict(cell.name)
+  fields.pop("margin_unit", None)
+  # What a reader looks for first stands first.
+  order = [name for name in plain if name in fields]
+  order += [name for name in fields if name not in plain]
+  return ", ".join(said(field, fields[field]) for field in order)
 
 
 def chosen_numbers(cell: Cell) -> list[str]:

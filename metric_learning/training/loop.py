@@ -450,6 +450,7 @@ def _finish(
       some = getattr(splits, part)
       found[f"{part}_embeddings"] = embed_images(program, state, some.images)
       found[f"{part}_labels"] = some.labels
+      found[f"{part}_class_names"] = np.array(some.class_names)
     records.write_arrays(workdir / name, found)
 
   def validation(step):

@@ -42,7 +42,7 @@ def test_a_space_is_what_the_files_of_a_run_say(run_folder):
     )
     np.testing.assert_array_equal(space.labels, arrays[f"{part}_labels"])
     assert space.margins == [1.4] and space.gaps == ()  # absolute
-    assert space.class_names is None
+    assert space.class_names is None  # Not kept by this run.
 
 
 def test_the_threshold_is_the_best_on_validation_pairs(run_folder):
