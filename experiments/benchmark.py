@@ -54,7 +54,7 @@ _AUTO = flags.DEFINE_list(
 # A call that takes longer is not repeated; a side that takes longer is lost.
 _LONG, _LOST = 20.0, 900.0
 # Before a turn: threads that wait for more work spin for a while on the cores
-# that the other side needs (measured: it doubles our times, and some of theirs).
+# that the other side needs (measured: it doubles our times).
 _REST = 0.4
 # The calls of a turn: this many, or as many as fit.
 _CALLS, _TURN = 5, 0.5
