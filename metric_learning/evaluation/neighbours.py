@@ -10,7 +10,9 @@ matrix exist. A tile's distances become integers that sort alike: then
 """
 
 import functools
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -31,8 +33,14 @@ from metric_learning.errors import InputError
 _CPU_TILE = 512
 _ACCELERATOR_TILE = 2048
 
+# Blocks at a time: each takes memory.
+_MAX_THREADS = 8
+
 # The code of a reference that must not be found: later than infinity.
 _HIDDEN = np.int32(2**31 - 1)
+
+# A NumPy array on a CPU, a JAX array on an accelerator.
+Codes = Int[np.ndarray | Array, "b m"]
 
 
 def check_metric(metric: MetricName) -> None:
@@ -122,19 +130,23 @@ def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
   return np.where(codes < 0, codes ^ _HIDDEN, codes).view(np.float32)
 
 
-def code_blocks(
+def for_each_block(
+  use: Callable[[slice, Codes], None],
   metric: MetricName,
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
   own: Int[np.ndarray, " n"] | None = None,
-) -> Iterator[tuple[slice, Int[Array, "b c"]]]:
-  """Yields blocks of queries with the codes of all their distances.
+) -> None:
+  """Calls use(rows, codes) for blocks of queries, with all their distances.
 
-  A block is a slice of the queries and their codes, one column per reference
-  and then padding, which is hidden. Memory: two blocks, each of 4 bytes x
-  references x tile size.
+  `rows` is a slice of the queries, codes [rows, m] stand for the distances to
+  the references. They are overwritten after the call. Blocks come in any
+  order, some at a time, each in a thread of its own: JAX and NumPy's sorting
+  leave the interpreter free. Memory for each thread: 4 bytes x references x
+  tile size.
 
   Args:
+    use: what is done with a block; it writes to places of its own.
     metric: a name in `METRICS`, or `(name, {options})`.
     queries: rows that look for neighbours.
     references: rows among which they look.
@@ -145,20 +157,22 @@ def code_blocks(
   """
   check_metric(metric)
   name, options = split_metric(metric)
-  tile = _CPU_TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
+  on_cpu = jax.default_backend() == "cpu"
+  tile = _CPU_TILE if on_cpu else _ACCELERATOR_TILE
   if own is None:
     own = np.full(len(queries), -1)
   pieces = [
     (start, jnp.asarray(_pad(references[start : start + tile], tile)))
     for start in range(0, len(references), tile)
   ]
-  ready = None
-  for first in range(0, len(queries), tile):
-    rows = slice(first, min(first + tile, len(queries)))
+  firsts = range(0, len(queries), tile)
+  num_threads = min(os.cpu_count() or 1, _MAX_THREADS, max(1, len(firsts)))
+
+  def tiles(rows: slice) -> Iterator[tuple[int, Int[Array, "t t"]]]:
     block = jnp.asarray(_pad(queries[rows], tile))
     hidden = _pad(own[rows], tile)
-    codes = [
-      _tile_codes(
+    for start, piece in pieces:
+      codes = _tile_codes(
         name,
         tuple(sorted(options.items())),
         block,
@@ -166,14 +180,26 @@ def code_blocks(
         jnp.asarray(hidden - start, jnp.int32),
         jnp.asarray(len(references) - start, jnp.int32),
       )
-      for start, piece in pieces
-    ]
-    # One block ahead: JAX computes while the caller looks at the last one.
-    if ready is not None:
-      yield ready
-    ready = rows, jnp.concatenate(codes, axis=1)[: rows.stop - first]
-  if ready is not None:
-    yield ready
+      yield start, codes
+
+  def work(thread: int) -> None:
+    # One piece of memory for all blocks of a thread: new memory for each costs
+    # about as much as the distances (measured).
+    if on_cpu:
+      kept = np.empty((tile, tile * len(pieces)), np.int32)
+    for first in firsts[thread::num_threads]:
+      rows = slice(first, min(first + tile, len(queries)))
+      if on_cpu:
+        for start, codes in tiles(rows):
+          kept[:, start : start + tile] = codes
+        use(rows, kept[: rows.stop - first, : len(references)])
+      else:
+        whole = jnp.concatenate([codes for _, codes in tiles(rows)], axis=1)
+        use(rows, whole[: rows.stop - first, : len(references)])
+
+  with ThreadPoolExecutor(num_threads) as pool:
+    # A list, so that what a thread raised is raised here.
+    list(pool.map(work, range(num_threads)))
 
 
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:
@@ -182,27 +208,29 @@ def _pad(rows: np.ndarray, length: int) -> np.ndarray:
 
 
 def nearest(
-  codes: Int[Array, "b c"], k: int
+  codes: Codes, k: int
 ) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
   """The k smallest codes of each row, ordered by (code, position).
 
-  >>> nearest(jnp.array([[7, 3, 3, 1]]), 2)
+  >>> nearest(np.array([[7, 3, 3, 1]], np.int32), 2)
   (array([[3, 1]]), array([[1, 3]]...))
 
   Returns:
     positions, and codes there.
   """
-  if jax.default_backend() != "cpu":
+  if isinstance(codes, Array):
     # Takes the lower position first among equals. Too slow on a CPU.
     negated, positions = jax.lax.top_k(~codes, k)
     return np.asarray(positions, np.int64), ~np.asarray(negated)
-  columns = np.arange(codes.shape[1])
   keys = np.empty((len(codes), k), np.int64)
-  # Row by row: one row of keys fits the fastest cache.
-  for i, row in enumerate(np.asarray(codes)):
-    key = (row.astype(np.int64) << 32) | columns
-    key.partition(k - 1)
-    keys[i] = np.sort(key[:k])
+  # Row by row: a row fits the fastest cache, and a partition of 32-bit numbers
+  # is twice as fast as one of keys.
+  for i, row in enumerate(codes):
+    # All that tie for the last place come along, and the sort decides.
+    near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
+    key = row[near].astype(np.int64) << 32 | near
+    key.sort()
+    keys[i] = key[:k]
   return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
 
 
@@ -248,8 +276,11 @@ def neighbours(
   own = np.argsort(order) if exclude_self else None
   indices = np.empty((len(queries), k), np.int64)
   distances = np.empty((len(queries), k), np.float32)
-  for rows, codes in code_blocks(metric, queries, references[order], own):
+
+  def use(rows: slice, codes: Codes) -> None:
     positions, found = nearest(codes, k)
     indices[rows] = order[positions]
     distances[rows] = decode(found)
+
+  for_each_block(use, metric, queries, references[order], own)
   return indices, distances

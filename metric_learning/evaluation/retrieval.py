@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation.neighbours import (
+  Codes,
   check_embeddings,
   check_labels,
   check_metric,
-  code_blocks,
+  for_each_block,
   nearest,
   shuffled,
 )
@@ -146,18 +147,21 @@ def retrieval_per_query(
     return values
 
   depth = min(max(int(relevant_count.max()), *ks, 2), available)
-  for rows, codes in code_blocks(metric, queries, gallery, own):
+
+  def use(rows: slice, codes: Codes) -> None:
     positions, found = nearest(codes, depth)
     hits = gallery_labels[positions] == query_labels[rows, None]
     block = _scores(hits, relevant_count[rows], ks)
     block["mrr"] = _reciprocal_ranks(
-      codes, query_labels[rows], members, lone[rows]
+      hits, codes, query_labels[rows], members, lone[rows]
     )
     block["tied_fraction"] = (
       found[:, 0] == found[:, 1] if depth > 1 else np.zeros(len(found))
     )
     for name, value in block.items():
       values[name][rows] = np.where(lone[rows], np.nan, value)
+
+  for_each_block(use, metric, queries, gallery, own)
   return values
 
 
@@ -186,21 +190,25 @@ def _scores(
 
 
 def _reciprocal_ranks(
-  codes: Int[Array, "b c"],
+  hits: Bool[np.ndarray, "b k"],
+  codes: Codes,
   labels: Int[np.ndarray, " b"],
   members: dict[int, Int[np.ndarray, " _"]],
-  lone: np.ndarray,
+  lone: Bool[np.ndarray, " b"],
 ) -> Float[np.ndarray, " b"]:
   """1 / rank of the nearest relevant reference, among all references."""
-  result = np.zeros(len(labels))
-  for i, row in enumerate(np.asarray(codes)):
-    if not lone[i]:
-      relevant = members[labels[i]]
-      # argmin takes the lowest position among equal distances.
-      first = relevant[np.argmin(row[relevant])]
-      closer = np.count_nonzero(row < row[first])
-      tied_before = np.count_nonzero(row[:first] == row[first])
-      result[i] = 1 / (1 + closer + tied_before)
+  result = 1 / (1 + np.argmax(hits, axis=1))
+  # Few queries have no hit among their first neighbours.
+  missed = np.flatnonzero(~hits.any(axis=1) & ~lone)
+  if len(missed):
+    codes = np.asarray(codes)
+  for i in missed:
+    row, relevant = codes[i], members[labels[i]]
+    # argmin takes the lowest position among equal distances.
+    first = relevant[np.argmin(row[relevant])]
+    closer = np.count_nonzero(row < row[first])
+    tied_before = np.count_nonzero(row[:first] == row[first])
+    result[i] = 1 / (1 + closer + tied_before)
   return result
 
 
