@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import check_embeddings, check_labels
+from metric_learning.evaluation.tiles import check_embeddings, check_labels
 
 
 def clustering(

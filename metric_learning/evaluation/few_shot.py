@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import MetricName, pairwise, split_metric
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.tiles import (
   check_embeddings,
   check_labels,
   check_metric,

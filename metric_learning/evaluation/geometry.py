@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import NORMALIZATIONS, MetricName, split_metric
 from metric_learning.errors import check_choice
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.tiles import (
   Codes,
   check_embeddings,
   check_labels,

@@ -3,92 +3,46 @@
 References are ranked by (distance, position), where position is one shuffle of
 the references that does not depend on labels: files sorted by class cannot
 help a model whose embeddings coincide. Distances are exact float32
-differences, computed in square tiles of one size, so that one compilation
-serves every data set of a metric and dimension; at no time does the whole
-matrix exist. A tile's distances become integers that sort alike: then
-(distance, position) is one 64-bit key, and a plain partition obeys the rule.
+differences; see `tiles`.
+
+For a few neighbours under L2 or cosine the product form of the distance, which
+is fast and rounds, narrows the references down to candidates. The bound on its
+error is a proof that all neighbours are among them; exact distances of the
+candidates decide.
 """
 
-import functools
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import (
-  LEARNED,
-  MetricName,
-  pairwise,
-  split_metric,
-)
+from metric_learning.distances import MetricName, l2_normalize
 from metric_learning.errors import InputError
+from metric_learning.evaluation.tiles import (
+  Codes,
+  check_embeddings,
+  codes_of_pairs,
+  decode,
+  for_each_block,
+)
 
-# Queries and references of one tile. 512 x 512 float32 numbers stay in a
-# CPU's cache; an accelerator wants fewer and larger pieces.
-_CPU_TILE = 512
-_ACCELERATOR_TILE = 2048
+# What is done with the nearest of some queries: their indices, the positions
+# of their nearest references, and the codes of the distances.
+UseNearest = Callable[
+  [
+    Int[np.ndarray, " b"],
+    Int[np.ndarray, "b k"],
+    Int[np.ndarray, "b k"],
+  ],
+  None,
+]
 
-# Blocks at a time: each takes memory.
-_MAX_THREADS = 8
-
-# The code of a reference that must not be found: later than infinity.
-_HIDDEN = np.int32(2**31 - 1)
-
-# A NumPy array on a CPU, a JAX array on an accelerator.
-Codes = Int[np.ndarray | Array, "b m"]
-
-
-def check_metric(metric: MetricName) -> None:
-  """Raises `InputError` unless the metric ranks embeddings as they are."""
-  metric, _ = split_metric(metric)
-  if metric in LEARNED:
-    space = LEARNED[metric]
-    raise InputError(
-      f"metric {metric!r} has a learned factor L and is the {space} distance of"
-      f" L x: score embeddings @ L.T under {space!r}."
-    )
-
-
-def check_embeddings(
-  name: str, embeddings: Float[np.ndarray | Array, "n d"]
-) -> Float[np.ndarray, "n d"]:
-  """Returns the embeddings as a float32 NumPy array.
-
-  Raises:
-    InputError: if a number is not finite: such a row has no neighbours.
-  """
-  embeddings = np.asarray(embeddings, np.float32)
-  finite = np.isfinite(embeddings).all(axis=1)
-  if not finite.all():
-    raise InputError(
-      f"{name}: {np.count_nonzero(~finite)} of {len(finite)} rows hold NaN or "
-      f"infinity (the first is row {np.argmin(finite)}). The training that "
-      "made them diverged: lower the learning rate, or score a checkpoint "
-      "from before."
-    )
-  return embeddings
-
-
-def check_labels(
-  name: str, labels: Int[np.ndarray | Array, " _"], count: int
-) -> Int[np.ndarray, " n"]:
-  """Returns the labels as a NumPy array.
-
-  Raises:
-    InputError: if there is not one for each of `count` embeddings.
-  """
-  labels = np.asarray(labels)
-  if labels.shape != (count,):
-    raise InputError(
-      f"{name}: shape {labels.shape} does not fit {count} embeddings; give "
-      f"one integer for each, shape ({count},)."
-    )
-  return labels
+# Candidates pay where k is less than this share of the references, and where
+# there are at most so many of them for each neighbour.
+_SHARE = 1 / 32
+_PER_NEIGHBOUR = 4
 
 
 def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
@@ -96,115 +50,29 @@ def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
   return np.random.default_rng(0).permutation(num_references)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options"))
-def _tile_codes(
-  name: str,
-  options: tuple[tuple[str, Any], ...],
-  queries: Float[Array, "n d"],
-  references: Float[Array, "m d"],
-  hidden: Int[Array, " n"],
-  count: Int[Array, ""],
-) -> Int[Array, "n m"]:
-  """Integers that sort as the distances do, for one tile.
-
-  Hides column `hidden[i]` of row i, and the padding from `count` on.
-  """
-  metric = (name, dict(options))
-  distances = pairwise(metric, queries, references, exact=True)
-  distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
-  bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
-  # As integers, positive floats are in order and negative ones in reverse.
-  codes = jnp.where(bits < 0, bits ^ _HIDDEN, bits)
-  column = jnp.arange(codes.shape[1])
-  hide = (column == hidden[:, None]) | (column >= count)
-  return jnp.where(hide, _HIDDEN, codes)
-
-
-def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-  """The distances that codes stand for.
-
-  >>> decode(np.array([0, 0x3F800000], np.int32))  # the bits of 0 and 1
-  array([0., 1.], dtype=float32)
-  """
-  codes = np.asarray(codes, np.int32)
-  return np.where(codes < 0, codes ^ _HIDDEN, codes).view(np.float32)
-
-
-def for_each_block(
-  use: Callable[[slice, Codes], None],
+def for_each_nearest(
+  use: UseNearest,
   metric: MetricName,
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
+  k: int,
   own: Int[np.ndarray, " n"] | None = None,
 ) -> None:
-  """Calls use(rows, codes) for blocks of queries, with all their distances.
+  """Calls use(queries, positions, codes) for the k nearest of each query.
 
-  `rows` is a slice of the queries, codes [rows, m] stand for the distances to
-  the references. They are overwritten after the call. Blocks come in any
-  order, some at a time, each in a thread of its own: JAX and NumPy's sorting
-  leave the interpreter free. Memory for each thread: 4 bytes x references x
-  tile size.
-
-  Args:
-    use: what is done with a block; it writes to places of its own.
-    metric: a name in `METRICS`, or `(name, {options})`.
-    queries: rows that look for neighbours.
-    references: rows among which they look.
-    own: position of each query among the references; that column is hidden.
-
-  Raises:
-    InputError: for an unknown metric.
+  In any order, and some at a time; see `for_each_block`.
   """
-  check_metric(metric)
-  name, options = split_metric(metric)
-  on_cpu = jax.default_backend() == "cpu"
-  tile = _CPU_TILE if on_cpu else _ACCELERATOR_TILE
-  if own is None:
-    own = np.full(len(queries), -1)
-  pieces = [
-    (start, jnp.asarray(_pad(references[start : start + tile], tile)))
-    for start in range(0, len(references), tile)
-  ]
-  firsts = range(0, len(queries), tile)
-  num_threads = min(os.cpu_count() or 1, _MAX_THREADS, max(1, len(firsts)))
+  left = np.arange(len(queries))
+  if k <= _SHARE * len(references) and jax.default_backend() == "cpu":
+    left = _by_candidates(use, metric, queries, references, k, own)
+  if not len(left):
+    return
 
-  def tiles(rows: slice) -> Iterator[tuple[int, Int[Array, "t t"]]]:
-    block = jnp.asarray(_pad(queries[rows], tile))
-    hidden = _pad(own[rows], tile)
-    for start, piece in pieces:
-      codes = _tile_codes(
-        name,
-        tuple(sorted(options.items())),
-        block,
-        piece,
-        jnp.asarray(hidden - start, jnp.int32),
-        jnp.asarray(len(references) - start, jnp.int32),
-      )
-      yield start, codes
+  def from_block(rows: slice, codes: Codes) -> None:
+    use(left[rows], *nearest(codes, k))
 
-  def work(thread: int) -> None:
-    # One piece of memory for all blocks of a thread: new memory for each costs
-    # about as much as the distances (measured).
-    if on_cpu:
-      kept = np.empty((tile, tile * len(pieces)), np.int32)
-    for first in firsts[thread::num_threads]:
-      rows = slice(first, min(first + tile, len(queries)))
-      if on_cpu:
-        for start, codes in tiles(rows):
-          kept[:, start : start + tile] = codes
-        use(rows, kept[: rows.stop - first, : len(references)])
-      else:
-        whole = jnp.concatenate([codes for _, codes in tiles(rows)], axis=1)
-        use(rows, whole[: rows.stop - first, : len(references)])
-
-  with ThreadPoolExecutor(num_threads) as pool:
-    # A list, so that what a thread raised is raised here.
-    list(pool.map(work, range(num_threads)))
-
-
-def _pad(rows: np.ndarray, length: int) -> np.ndarray:
-  width = [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1)
-  return np.pad(rows, width)
+  own = None if own is None else own[left]
+  for_each_block(from_block, metric, queries[left], references, own)
 
 
 def nearest(
@@ -231,6 +99,84 @@ def nearest(
     key = row[near].astype(np.int64) << 32 | near
     key.sort()
     keys[i] = key[:k]
+  return _split(keys)
+
+
+def _by_candidates(
+  use: UseNearest,
+  metric: MetricName,
+  queries: Float[np.ndarray, "n d"],
+  references: Float[np.ndarray, "m d"],
+  k: int,
+  own: Int[np.ndarray, " n"] | None,
+) -> Int[np.ndarray, " r"]:
+  """As `for_each_nearest`, for the queries that have few candidates.
+
+  Returns:
+    the indices of the others.
+  """
+  nothing_done = np.arange(len(queries))
+  if metric not in ("l2", "squared_l2", "cosine"):
+    return nothing_done
+  x, y = queries, references
+  if metric == "cosine":
+    # It is ½|x - y|² of unit vectors: they are ranked by it as by L2.
+    x, y = (np.asarray(l2_normalize(jnp.asarray(z))) for z in (x, y))
+  x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
+  norms = np.concatenate([x_norms, y_norms])
+  if norms.max() > 1e15 or (metric == "cosine" and norms.min() == 0):
+    # Squares would overflow; a zero vector has a rule of its own.
+    return nothing_done
+  # With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum
+  # of squared differences are each within (d + 8) u N² of the truth: sums of d
+  # terms, a few roundings more, and those of the square root. Normalised again,
+  # with sums in another order, a vector moves by (d + 8) u of its length, and
+  # |x - y|² by 2 (d + 8) u N². So the two are within D = 4 (d + 8) u N² of each
+  # other.
+  # The k references that the product form ranks first bound the k-th distance
+  # up to D, and it puts whatever is as near as that within 2 D of its k-th.
+  # Below the smallest normal number, rounding is absolute.
+  rounding = np.finfo(np.float32)
+  slack = 4 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
+  slack += 8 * (x.shape[1] + 8) * rounding.tiny
+  left = []
+
+  def from_block(rows: slice, codes: Codes) -> None:
+    many, counts, columns = [], [], []
+    numbers = np.arange(rows.start, rows.stop)
+    for i, row in zip(numbers, np.asarray(codes), strict=True):
+      limit = decode(np.partition(row, k - 1)[k - 1]) + slack[i]
+      # A positive float sorts as its bits; rounded up, nothing is lost.
+      limit = np.nextafter(np.float32(limit), np.float32(np.inf))
+      near = np.flatnonzero(row <= limit.view(np.int32))
+      if len(near) > _PER_NEIGHBOUR * k:
+        many.append(i)
+      else:
+        counts.append(len(near))
+        columns.append(near)
+    left.extend(many)
+    few = np.setdiff1d(numbers, many)
+    if not len(few):
+      return
+    near = np.concatenate(columns)
+    # Filled up with keys that come last.
+    place = np.arange(max(counts)) < np.array(counts)[:, None]
+    keys = np.full(place.shape, np.iinfo(np.int64).max)
+    found = codes_of_pairs(
+      metric, queries, references, np.repeat(few, counts), near
+    )
+    keys[place] = found.astype(np.int64) << 32 | near
+    keys.sort(axis=1)
+    use(few, *_split(keys[:, :k]))
+
+  for_each_block(from_block, "squared_l2", x, y, own, exact=False)
+  return np.array(sorted(left), int)
+
+
+def _split(
+  keys: Int[np.ndarray, "b k"],
+) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
+  """Positions, and codes."""
   return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
 
 
@@ -277,10 +223,9 @@ def neighbours(
   indices = np.empty((len(queries), k), np.int64)
   distances = np.empty((len(queries), k), np.float32)
 
-  def use(rows: slice, codes: Codes) -> None:
-    positions, found = nearest(codes, k)
+  def use(rows, positions, codes) -> None:
     indices[rows] = order[positions]
-    distances[rows] = decode(found)
+    distances[rows] = decode(codes)
 
-  for_each_block(use, metric, queries, references[order], own)
+  for_each_nearest(use, metric, queries, references[order], k, own)
   return indices, distances

@@ -8,17 +8,17 @@ A rate whose pairs are absent is NaN.
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metric_learning.distances import MetricName, pairwise
+from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.tiles import (
   Codes,
   check_embeddings,
   check_labels,
   check_metric,
+  codes_of_pairs,
   decode,
   for_each_block,
 )
@@ -99,11 +99,8 @@ def pair_distances(
       f"first and second: {len(first)} and {len(second)} rows; give one of each"
       " for every pair."
     )
-
-  def distance(x, y):
-    return pairwise(metric, x[None], y[None], exact=True)[0, 0]
-
-  return np.asarray(jax.jit(jax.vmap(distance))(first, second))
+  every = np.arange(len(first))
+  return decode(codes_of_pairs(metric, first, second, every, every))
 
 
 def roc(
