@@ -4,10 +4,10 @@ python -m experiments.benchmark --suite=distances,losses,memory,evaluation
 
 Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R.
 Each side of a line runs in a process of its own, with as many threads; the two
-are measured in turn, and medians are shown. Extra memory is how much the process
-grows above what it holds before the call, at its peak. The rivals,
-pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip install
--e '.[bench]'; without them their columns stay empty.
+are measured in turn, and medians are shown. Extra memory is how much the
+process grows above what it holds before the call, at its peak. The rivals,
+pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip
+install -e '.[bench]'; without them their columns stay empty.
 """
 
 import contextlib

@@ -18,6 +18,9 @@ from metric_learning.evaluation.tiles import (
 
 RULES = ("prototype", "nearest")
 
+# Episodes that are scored at a time.
+_EPISODES = 10
+
 
 class TooFewImagesError(InputError):
   """No episode of this size can be drawn; the message says which could."""
@@ -76,31 +79,26 @@ def few_shot(
   embeddings = check_embeddings("embeddings", embeddings)
   labels = check_labels("labels", labels, len(embeddings))
   members = _members(labels, ways, shots, queries, episodes)
-  name, options = split_metric(metric)
-  truth = np.repeat(np.arange(ways), queries)
   rng = np.random.default_rng(seed)
-  accuracies = np.empty(episodes)
-  for episode in range(episodes):
-    chosen = rng.permutation(len(members))[:ways]
-    drawn = np.stack(
-      [rng.permutation(members[c])[: shots + queries] for c in chosen]
-    )
-    support = embeddings[drawn[:, :shots]]
-    if rule == "prototype":
-      support = support.mean(axis=1, keepdims=True, dtype=np.float64)
-    nearest = _nearest(
+  drawn = np.empty((episodes, ways, shots + queries), int)
+  for episode in drawn:
+    for row, c in zip(episode, rng.permutation(len(members)), strict=False):
+      row[:] = rng.permutation(members[c])[: shots + queries]
+  name, options = split_metric(metric)
+  accuracies = np.asarray(
+    _accuracies(
       name,
       tuple(sorted(options.items())),
-      jnp.asarray(embeddings[drawn[:, shots:].ravel()]),
-      jnp.asarray(support.reshape(-1, embeddings.shape[1]), jnp.float32),
-    )
-    # Which class the nearest one is of: all have as many.
-    named = np.asarray(nearest) // support.shape[1]
-    accuracies[episode] = np.mean(named == truth)
-  spread = accuracies.std(ddof=1)
+      rule,
+      shots,
+      jnp.asarray(embeddings),
+      jnp.asarray(drawn),
+    ),
+    np.float64,
+  )
   return {
     "accuracy": float(accuracies.mean()),
-    "interval": float(1.96 * spread / np.sqrt(episodes)),
+    "interval": float(1.96 * accuracies.std(ddof=1) / np.sqrt(episodes)),
   }
 
 
@@ -136,12 +134,33 @@ def _members(
   return np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options"))
-def _nearest(
+@functools.partial(
+  jax.jit, static_argnames=("name", "options", "rule", "shots")
+)
+def _accuracies(
   name: str,
   options: tuple[tuple[str, Any], ...],
-  queries: Float[Array, "n d"],
-  support: Float[Array, "m d"],
-) -> Int[Array, " n"]:
-  distances = pairwise((name, dict(options)), queries, support, exact=True)
-  return jnp.argmin(distances, axis=1)
+  rule: str,
+  shots: int,
+  embeddings: Float[Array, "n d"],
+  drawn: Int[Array, "episodes ways images"],
+) -> Float[Array, " episodes"]:
+  dim = embeddings.shape[1]
+
+  def accuracy(drawn: Int[Array, "ways images"]) -> Float[Array, ""]:
+    images = embeddings[drawn]
+    support, queries = images[:, :shots], images[:, shots:]
+    if rule == "prototype":
+      support = jnp.mean(support, axis=1, keepdims=True)
+    distances = pairwise(
+      (name, dict(options)),
+      queries.reshape(-1, dim),
+      support.reshape(-1, dim),
+      exact=True,
+    )
+    # Of which class the nearest one is: each has as many.
+    named = jnp.argmin(distances, axis=1) // support.shape[1]
+    truth = jnp.repeat(jnp.arange(len(drawn)), queries.shape[1])
+    return jnp.mean(named == truth)
+
+  return jax.lax.map(accuracy, drawn, batch_size=_EPISODES)

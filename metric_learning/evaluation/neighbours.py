@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import MetricName, l2_normalize
+from metric_learning.distances import MetricName, l2_normalize, split_metric
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
   Codes,
   check_embeddings,
-  codes_of_pairs,
   decode,
   for_each_block,
 )
@@ -43,6 +42,16 @@ UseNearest = Callable[
 # there are at most so many of them for each neighbour.
 _SHARE = 1 / 32
 _PER_NEIGHBOUR = 4
+
+# Pairs of points whose differences are held at a time.
+_PAIRS = 4096
+
+# Metrics that grow with |x - y|², of unit vectors for cosine.
+_FROM_SQUARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  "l2": np.sqrt,
+  "squared_l2": lambda squared: squared,
+  "cosine": lambda squared: squared / 2,
+}
 
 
 def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
@@ -116,37 +125,35 @@ def _by_candidates(
     the indices of the others.
   """
   nothing_done = np.arange(len(queries))
-  if metric not in ("l2", "squared_l2", "cosine"):
+  name, _ = split_metric(metric)
+  if name not in _FROM_SQUARED:
     return nothing_done
+  scale = _FROM_SQUARED[name]
   x, y = queries, references
-  if metric == "cosine":
-    # It is ½|x - y|² of unit vectors: they are ranked by it as by L2.
+  if name == "cosine":
     x, y = (np.asarray(l2_normalize(jnp.asarray(z))) for z in (x, y))
   x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
   norms = np.concatenate([x_norms, y_norms])
-  if norms.max() > 1e15 or (metric == "cosine" and norms.min() == 0):
+  if norms.max() > 1e15 or (name == "cosine" and norms.min() == 0):
     # Squares would overflow; a zero vector has a rule of its own.
     return nothing_done
   # With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum
-  # of squared differences are each within (d + 8) u N² of the truth: sums of d
-  # terms, a few roundings more, and those of the square root. Normalised again,
-  # with sums in another order, a vector moves by (d + 8) u of its length, and
-  # |x - y|² by 2 (d + 8) u N². So the two are within D = 4 (d + 8) u N² of each
-  # other.
-  # The k references that the product form ranks first bound the k-th distance
-  # up to D, and it puts whatever is as near as that within 2 D of its k-th.
-  # Below the smallest normal number, rounding is absolute.
+  # of squared differences are each within (d + 8) u N² of the truth (sums of d
+  # terms, a few roundings more, and those of the square root), so within
+  # D = 2 (d + 8) u N² of each other. The k references that the product form
+  # ranks first bound the k-th distance up to D, and what is as near as that is
+  # within 2 D of its k-th. Below the smallest normal number, rounding is
+  # absolute.
   rounding = np.finfo(np.float32)
-  slack = 4 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
-  slack += 8 * (x.shape[1] + 8) * rounding.tiny
+  slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
+  slack += 4 * (x.shape[1] + 8) * rounding.tiny
   left = []
 
   def from_block(rows: slice, codes: Codes) -> None:
     many, counts, columns = [], [], []
     numbers = np.arange(rows.start, rows.stop)
     for i, row in zip(numbers, np.asarray(codes), strict=True):
-      limit = decode(np.partition(row, k - 1)[k - 1]) + slack[i]
-      # A positive float sorts as its bits; rounded up, nothing is lost.
+      limit = np.partition(row, k - 1)[k - 1].view(np.float32) + slack[i]
       limit = np.nextafter(np.float32(limit), np.float32(np.inf))
       near = np.flatnonzero(row <= limit.view(np.int32))
       if len(near) > _PER_NEIGHBOUR * k:
@@ -162,15 +169,29 @@ def _by_candidates(
     # Filled up with keys that come last.
     place = np.arange(max(counts)) < np.array(counts)[:, None]
     keys = np.full(place.shape, np.iinfo(np.int64).max)
-    found = codes_of_pairs(
-      metric, queries, references, np.repeat(few, counts), near
-    )
-    keys[place] = found.astype(np.int64) << 32 | near
+    distances = scale(_squared_differences(x, y, np.repeat(few, counts), near))
+    # The codes of positive floats are their bits.
+    keys[place] = distances.view(np.int32).astype(np.int64) << 32 | near
     keys.sort(axis=1)
     use(few, *_split(keys[:, :k]))
 
   for_each_block(from_block, "squared_l2", x, y, own, exact=False)
   return np.array(sorted(left), int)
+
+
+def _squared_differences(
+  x: Float[np.ndarray, "_ d"],
+  y: Float[np.ndarray, "_ d"],
+  rows: Int[np.ndarray, " p"],
+  columns: Int[np.ndarray, " p"],
+) -> Float[np.ndarray, " p"]:
+  """|x[rows] - y[columns]|², from exact differences."""
+  squared = np.empty(len(rows), np.float32)
+  for start in range(0, len(rows), _PAIRS):
+    some = slice(start, start + _PAIRS)
+    difference = x[rows[some]] - y[columns[some]]
+    np.einsum("pd,pd->p", difference, difference, out=squared[some])
+  return squared
 
 
 def _split(

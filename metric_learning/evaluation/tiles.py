@@ -1,4 +1,4 @@
-"""Distances in tiles and in lists of pairs: the whole matrix never exists.
+"""Distances in tiles: the whole matrix never exists.
 
 Distances are exact float32 differences, computed in square tiles of one size,
 so that one compilation serves every data set of a metric and dimension. They
@@ -32,9 +32,6 @@ _ACCELERATOR_TILE = 2048
 
 # Blocks at a time: each takes memory.
 _MAX_THREADS = 8
-
-# Listed pairs that are computed at a time.
-_PAIRS = 8192
 
 # The code of a reference that must not be found: later than infinity.
 HIDDEN = np.int32(2**31 - 1)
@@ -106,31 +103,14 @@ def _tile_codes(
   Hides column `hidden[i]` of row i, and the padding from `count` on.
   """
   metric = (name, dict(options))
-  codes = _encode(pairwise(metric, queries, references, exact=exact))
-  column = jnp.arange(codes.shape[1])
-  hide = (column == hidden[:, None]) | (column >= count)
-  return jnp.where(hide, HIDDEN, codes)
-
-
-@functools.partial(jax.jit, static_argnames=("name", "options"))
-def _pair_codes(
-  name: str,
-  options: tuple[tuple[str, Any], ...],
-  first: Float[Array, "p d"],
-  second: Float[Array, "p d"],
-) -> Int[Array, " p"]:
-  def distance(x, y):
-    return pairwise((name, dict(options)), x[None], y[None], exact=True)[0, 0]
-
-  return _encode(jax.vmap(distance)(first, second))
-
-
-def _encode(distances: Float[Array, "*shape"]) -> Int[Array, "*shape"]:
-  """Integers that sort as the distances do."""
+  distances = pairwise(metric, queries, references, exact=exact)
   distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
   bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
   # As integers, positive floats are in order and negative ones in reverse.
-  return jnp.where(bits < 0, bits ^ HIDDEN, bits)
+  codes = jnp.where(bits < 0, bits ^ HIDDEN, bits)
+  column = jnp.arange(codes.shape[1])
+  hide = (column == hidden[:, None]) | (column >= count)
+  return jnp.where(hide, HIDDEN, codes)
 
 
 def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -222,28 +202,3 @@ def for_each_block(
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:
   width = [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1)
   return np.pad(rows, width)
-
-
-def codes_of_pairs(
-  metric: MetricName,
-  first: Float[np.ndarray, "_ d"],
-  second: Float[np.ndarray, "_ d"],
-  rows: Int[np.ndarray, " p"],
-  columns: Int[np.ndarray, " p"],
-) -> Int[np.ndarray, " p"]:
-  """Codes of the distances from first[rows] to second[columns].
-
-  A few thousand at a time, so that one compilation serves all lists.
-  """
-  name, options = split_metric(metric)
-  codes = np.empty(len(rows), np.int32)
-  for start in range(0, len(rows), _PAIRS):
-    some = slice(start, min(start + _PAIRS, len(rows)))
-    found = _pair_codes(
-      name,
-      tuple(sorted(options.items())),
-      jnp.asarray(first[_pad(rows[some], _PAIRS)]),
-      jnp.asarray(second[_pad(columns[some], _PAIRS)]),
-    )
-    codes[some] = np.asarray(found)[: some.stop - start]
-  return codes

@@ -8,17 +8,17 @@ A rate whose pairs are absent is NaN.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metric_learning.distances import MetricName
+from metric_learning.distances import MetricName, pairwise
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
   Codes,
   check_embeddings,
   check_labels,
   check_metric,
-  codes_of_pairs,
   decode,
   for_each_block,
 )
@@ -77,7 +77,7 @@ def pairs_of(
 
 def pair_distances(
   first: Float[np.ndarray | Array, "p d"],
-  second: Float[np.ndarray | Array, "p d"],
+  second: Float[np.ndarray | Array, "_ d"],
   metric: MetricName = "l2",
 ) -> Float[np.ndarray, " p"]:
   """The distance of each row of `first` to the same row of `second`.
@@ -99,8 +99,11 @@ def pair_distances(
       f"first and second: {len(first)} and {len(second)} rows; give one of each"
       " for every pair."
     )
-  every = np.arange(len(first))
-  return decode(codes_of_pairs(metric, first, second, every, every))
+
+  def distance(x, y):
+    return pairwise(metric, x[None], y[None], exact=True)[0, 0]
+
+  return np.asarray(jax.jit(jax.vmap(distance))(first, second))
 
 
 def roc(
@@ -231,7 +234,7 @@ def best_threshold(
 def cross_validated_accuracy(
   distances: Float[np.ndarray | Array, " p"],
   same: Shaped[np.ndarray | Array, " p"],
-  folds: Int[np.ndarray | Array, " p"],
+  folds: Int[np.ndarray | Array, " _"],
 ) -> dict[str, float]:
   """Accuracy in each fold at the best threshold of the others: LFW's form.
 

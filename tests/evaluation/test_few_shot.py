@@ -76,7 +76,7 @@ def test_constant_embeddings_score_at_chance(rule, metric):
   scores = few_shot(
     points, labels, ways=5, shots=3, episodes=20, metric=metric, rule=rule
   )
-  assert scores == {"accuracy": pytest.approx(0.2), "interval": 0}
+  assert scores == pytest.approx({"accuracy": 0.2, "interval": 0})
 
 
 def test_labels_that_say_nothing_score_at_chance():

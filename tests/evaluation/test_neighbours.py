@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -124,7 +125,7 @@ def test_candidates_hold_the_neighbours_that_the_product_form_misses(
   # what squared distances between neighbours differ by.
   rng = np.random.default_rng(8)
   points = (30 + rng.uniform(0, 0.5, (640, 2))).astype(np.float32)
-  product = np.asarray(pairwise("squared_l2", points, points))
+  product = pairwise("squared_l2", *map(jnp.asarray, (points, points)))
   expected = sorted_neighbours(points, points, 5, "l2", False)
   assert np.any(np.argsort(product, axis=1)[:, :5] != expected[0])
   monkeypatch.setattr(module, "_PER_NEIGHBOUR", 640)
