@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from metric_learning.distances import MetricName, l2_normalize, split_metric
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
+  HIDDEN,
   Codes,
   check_embeddings,
   decode,
@@ -148,21 +149,25 @@ def _by_candidates(
   rounding = np.finfo(np.float32)
   slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
   slack += 4 * (x.shape[1] + 8) * rounding.tiny
-  # |y|² - 2 x·y as one product; |x|² is the same for all references.
-  left_side = np.column_stack([-2 * x, np.ones_like(x[:, 0])])
-  right_side = np.column_stack([y, (y_norms**2).astype(np.float32)])
+  # |x|² + |y|² - 2 x·y as one product. With the slack on top it is positive, so
+  # that its bits sort as it does; integers are partitioned faster than floats.
+  left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
+  right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
+  left_side, right_side = (
+    z.astype(np.float32) for z in (left_side, right_side)
+  )
   left: list[int] = []
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
-    product = memory.view(np.float32)
-    np.matmul(left_side[rows], right_side.T, out=product)
+    np.matmul(left_side[rows], right_side.T, out=memory.view(np.float32))
     numbers = np.arange(rows.start, rows.stop)
     if own is not None:
-      product[numbers - rows.start, own[rows]] = np.inf
+      memory[numbers - rows.start, own[rows]] = HIDDEN
     few, counts, columns = [], [], []
-    for i, row in zip(numbers, product, strict=True):
-      limit = np.float32(np.partition(row, k - 1)[k - 1] + slack[i])
-      near = np.flatnonzero(row <= np.nextafter(limit, np.float32(np.inf)))
+    for i, row in zip(numbers, memory, strict=True):
+      limit = np.partition(row, k - 1)[k - 1].view(np.float32) + slack[i]
+      limit = np.nextafter(np.float32(limit), np.float32(np.inf))
+      near = np.flatnonzero(row <= limit.view(np.int32))
       if len(near) > _PER_NEIGHBOUR * k:
         left.append(i)
       else:
@@ -172,7 +177,7 @@ def _by_candidates(
     if few:
       near = np.concatenate(columns)
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
-      # The codes of positive floats are their bits.
+      # The codes of floats that are not negative are their bits.
       codes = scale(squared).view(np.int32)
       # Filled up with keys that come last.
       place = np.arange(max(counts)) < np.array(counts)[:, None]

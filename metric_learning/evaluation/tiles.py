@@ -191,7 +191,8 @@ def in_threads(
   """
   tile = tile_size()
   firsts = range(0, count, tile)
-  num_threads = min(os.cpu_count() or 1, _MAX_THREADS, max(1, len(firsts)))
+  most = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 2
+  num_threads = min(most, _MAX_THREADS, max(1, len(firsts)))
 
   def run(thread: int) -> None:
     memory = np.empty((min(tile, count), width), np.int32)

@@ -29,6 +29,9 @@ _HEADINGS = {
   "own/frr_at_far_0.05": "FRR at FAR 5 %",
   "own/auc": "AUC",
   "own/accuracy": "accuracy",
+  "clustering/nmi": "NMI",
+  "clustering/ami": "AMI",
+  "clustering/f1": "F1",
 }
 
 Line = dict[str, Any]
