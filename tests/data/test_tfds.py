@@ -21,7 +21,7 @@ def prepare(folder, sizes=SIZES, features=("image", "label"), number=None):
   core = pytest.importorskip("tensorflow_datasets").core
   kinds = pytest.importorskip("tensorflow_datasets").features
 
-  with core.registered.skip_registering():
+  with core.registered.skip_registration():
 
     class Letters(core.GeneratorBasedBuilder):
       """Letters."""
