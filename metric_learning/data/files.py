@@ -130,7 +130,8 @@ def reading(what: str) -> Iterator[None]:
   except InputError:
     raise
   except DAMAGE as error:
-    raise InputError(f"cannot read {what}: {error}; {FETCH_AGAIN}.") from error
+    reason = str(error).partition("\n")[0].rstrip(":")
+    raise InputError(f"cannot read {what}: {reason}; {FETCH_AGAIN}.") from error
 
 
 def open_zip(path: pathlib.Path) -> zipfile.Path:

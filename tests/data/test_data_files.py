@@ -119,7 +119,7 @@ def test_sizes_that_differ_ask_for_image_size(tmp_path):
     saved(tmp_path / "a.png", GRAY, "L"),
     saved(tmp_path / "b.png", GRAY.T, "L"),
   ]
-  message = r"a\.png is 5×4, .*b\.png is 4×5; set image_size"
+  message = r"a\.png is 5×4 gray, .*b\.png is 4×5 gray; set image_size"
   with pytest.raises(InputError, match=message):
     files.read_images(paths)
   assert files.read_images(paths, (3, 2)).shape == (2, 3, 2, 1)

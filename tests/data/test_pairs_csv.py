@@ -50,7 +50,9 @@ def test_similarity_and_columns_in_any_order(folder):
 def test_sizes_that_differ_need_a_size(folder):
   Image.new("L", (8, 8), 9).save(folder / "b.png")
   path = write(folder, "first,second,same", "a.png,b.png,1")
-  with pytest.raises(InputError, match=r"a\.png is 3×4, .*b\.png is 8×8"):
+  with pytest.raises(
+    InputError, match=r"a\.png is 3×4 gray, .*b\.png is 8×8 gray"
+  ):
     read_pairs(path)
   assert read_pairs(path, (2, 2)).images.shape == (2, 2, 2, 1)
 

@@ -16,7 +16,7 @@ SIZES = {"train": 9, "test": 3}  # images a class
 def prepare(folder, sizes=SIZES, features=("image", "label"), number=None):
   """A builder of our own: PNG images whose pixels are (class, number).
 
-  The class `k` has no image; those of an odd number are one pixel wider.
+  The class `k` has no image; those of an odd number are one pixel higher.
   """
   core = pytest.importorskip("tensorflow_datasets").core
   kinds = pytest.importorskip("tensorflow_datasets").features
@@ -44,7 +44,7 @@ def prepare(folder, sizes=SIZES, features=("image", "label"), number=None):
         first = 0 if split == "train" else 100
         for label, name in enumerate(NAMES):
           for i in range(first, first + sizes[split]):
-            pixels = np.full((3, 4 + i % 2), i, np.uint8)
+            pixels = np.full((3 + i % 2, 4), i, np.uint8)
             pixels[:, 0] = label
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
@@ -102,7 +102,7 @@ def test_other_splits_take_all_images(config):
 
 
 def test_sizes_that_differ_are_named(config):
-  message = r"tfds:letters, train image \d+ is 3×.* set image_size"
+  message = r"tfds:letters, train image 0 is \d×4 gray, .* set image_size"
   with pytest.raises(InputError, match=message):
     data.load(config(image_size=()))
 
@@ -131,7 +131,7 @@ def test_package_that_is_not_installed_is_named(config, monkeypatch):
   [
     ({"features": ("image", "digit")}, "features image, digit; it takes an"),
     ({"features": ("picture", "label")}, "features picture, label; it takes"),
-    ({"sizes": {"all": 2}}, "has the splits all, none of train"),
+    ({"sizes": {"extra": 2}}, "has the splits extra, none of train"),
     ({"sizes": {"train": 9}}, "no image in the part 'test'"),
     ({"number": -1}, "images without a label in 'train'"),
   ],
