@@ -215,4 +215,6 @@ def stored(seed: int) -> base.Dataset:
     return {"images": dataset.images, "labels": dataset.labels}
 
   arrays = cache.cached(f"glyphs-{seed}-{recipe}", build)
-  return base.Dataset("glyphs", **arrays, class_names=tuple(CHARACTERS))
+  return base.Dataset(
+    "glyphs", arrays["images"], arrays["labels"], tuple(CHARACTERS)
+  )

@@ -10,14 +10,16 @@ from metric_learning.data import base, files
 from metric_learning.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
-SPLITS = {"classes": base.random_classes, "images": base.random_images}
 
 
 def load(config: Any, seed: int = 0) -> base.Splits:
-  """Loads `data_dir/<class>/<image>` by split "classes" or "images"."""
+  """Loads `data_dir/<class>/<image>`.
+
+  By split "classes", "half", "folds" or "images".
+  """
   del seed  # nothing is drawn
-  base.check_split(config, dict.fromkeys(SPLITS, 1))
-  return SPLITS[config.split](read(config), config.split_seed)
+  base.check_split(config, base.CUTS)
+  return base.cut(read(config), config)
 
 
 def read(config: Any) -> base.Dataset:
