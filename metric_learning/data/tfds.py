@@ -101,7 +101,7 @@ def _sources(config: Any, builder: Any) -> dict[str, Any]:
     and isinstance(features.get("label"), kinds.ClassLabel)
   ):
     raise InputError(
-      f"{config.name} has the features {', '.join(features)}; it takes an "
+      f"{config.name} has the features {', '.join(sorted(features))}; it takes an "
       "`image` and a `label` of one class."
     )
   parts = [part for part in base.PARTS if part in builder.info.splits]
