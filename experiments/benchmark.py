@@ -1,11 +1,12 @@
-"""Measures our losses and distances, and their rivals, in turn.
+"""Measures our losses, distances and evaluation, and their rivals, in turn.
 
-python -m experiments.benchmark --suite=distances,losses,memory
+python -m experiments.benchmark --suite=distances,losses,memory,evaluation
 
-Value and gradient in float32. Each side of a line runs in a process of its own,
-with as many threads; the two are measured in turn, and medians are shown. Extra
-memory is how much the process grows above what it holds before the call, at its
-peak. The rivals, pytorch-metric-learning and torch.cdist, need the extra: pip
+Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R.
+Each side of a line runs in a process of its own, with as many threads; the two
+are measured in turn, and medians are shown. Extra memory is how much the
+process grows above what it holds before the call, at its peak. The rivals,
+pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip
 install -e '.[bench]'; without them their columns stay empty.
 """
 
@@ -34,7 +35,7 @@ from absl import flags
 from experiments import cli, rivals
 from metric_learning.errors import check_choice
 
-SUITES = ("distances", "losses", "memory")
+SUITES = ("distances", "losses", "memory", "evaluation")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
@@ -67,7 +68,7 @@ _STOLEN, _ATTEMPTS, _PAUSE = 0.03, 12, 2.0
 class Case:
   """One line of one side: what to build, and how large.
 
-  kind: "ours", "theirs", "our distance", "their distance" or "optax".
+  kind: a key of `_BUILDERS`.
   """
 
   kind: str
@@ -189,12 +190,47 @@ def _optax(case: Case) -> Callable[[], float]:
   return _compiled(jax.value_and_grad(value), jnp.asarray(batch.x))
 
 
+def _embeddings(case: Case) -> tuple[np.ndarray, np.ndarray]:
+  """Unit vectors whose classes overlap a little, and their labels."""
+  random = np.random.RandomState(0)
+  labels = np.arange(case.n) % case.classes
+  x = random.normal(size=(case.classes, case.dim))[labels]
+  x += 1.3 * random.normal(size=(case.n, case.dim))
+  x /= np.linalg.norm(x, axis=1, keepdims=True)
+  return x.astype(np.float32), labels
+
+
+def _our_retrieval(case: Case) -> Callable[[], float]:
+  from metric_learning.evaluation import retrieval
+
+  x, labels = _embeddings(case)
+  return lambda: retrieval(x, labels, metric=case.name, ks=(1,))["map_at_r"]
+
+
+def _their_retrieval(case: Case) -> Callable[[], float]:
+  import torch
+  from pytorch_metric_learning.utils.accuracy_calculator import (
+    AccuracyCalculator,
+  )
+
+  name = "mean_average_precision_at_r"
+  calculator = AccuracyCalculator(
+    include=("precision_at_1", "r_precision", name),
+    k="max_bin_count",
+    device=torch.device("cpu"),
+  )
+  x, labels = map(torch.tensor, _embeddings(case))
+  return lambda: float(calculator.get_accuracy(x, labels)[name])
+
+
 _BUILDERS = {
   "ours": _our_loss,
   "theirs": _their_loss,
   "our distance": _our_distance,
   "their distance": _their_distance,
   "optax": _optax,
+  "our retrieval": _our_retrieval,
+  "their retrieval": _their_retrieval,
 }
 _PAIRS = {pair.name: pair for pair in rivals.LOSSES}
 # Our metric, whether exact, and the p of torch.cdist.
@@ -254,7 +290,7 @@ def serve(pipe: Any, case: Case) -> None:
   """Builds one side, then measures a call whenever it is asked to."""
   _limit_memory()
   try:
-    if case.kind in ("theirs", "their distance"):
+    if case.kind.startswith("their"):
       import torch
 
       torch.set_num_threads(os.cpu_count() or 1)
@@ -459,6 +495,24 @@ def automatic() -> Iterator[dict[str, Any]]:
       yield line
 
 
+_TEST_SETS = ((13_180, 659), (10_000, 10), (60_500, 11_316))
+
+
+def whole_sets() -> Iterator[dict[str, Any]]:
+  """Retrieval scores of whole test sets; L1 too is held against their L2."""
+  rival = "AccuracyCalculator, faiss, L2"
+  have = _installed("pytorch_metric_learning") and _installed("faiss")
+  for n, classes in _TEST_SETS:
+    size = {"n": n, "classes": classes, "dim": _DIM.value}
+    case = lambda kind, name, size=size: Case(f"{kind} retrieval", name, **size)
+    theirs = case("their", "l2") if have else None
+    l2, l1, rivals_l2 = in_turn(case("our", "l2"), case("our", "l1"), theirs)
+    yield _line("l2", rival, size, l2, rivals_l2)
+    # Another metric has another score.
+    l1.pop("value", None)
+    yield _line("l1", rival, size, l1, rivals_l2)
+
+
 # --- Tables -----------------------------------------------------------------
 
 
@@ -472,6 +526,7 @@ def main() -> None:
       "distances": {"distances": distances},
       "losses": {"losses": losses},
       "memory": {"memory": large, "auto": automatic},
+      "evaluation": {"evaluation": whole_sets},
     }[suite]
     for name, run in runs.items():
       found["suites"][name] = []
@@ -492,9 +547,9 @@ def _write(found: dict[str, Any]) -> None:
 
 def machine() -> dict[str, Any]:
   """Where and with what this was measured."""
-  names = ("jax", "torch", "pytorch-metric-learning", "optax", "numpy")
+  rivals_of = ("torch", "pytorch-metric-learning", "faiss-cpu", "optax")
   said = {}
-  for name in names:
+  for name in ("jax", "numpy", *rivals_of):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       said[name] = importlib.metadata.version(name)
   cpuinfo = Path("/proc/cpuinfo")
@@ -591,6 +646,7 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "losses": functools.partial(_against, "Losses", "loss"),
   "memory": _in_blocks,
   "auto": _of_auto,
+  "evaluation": functools.partial(_against, "Evaluation", "metric"),
 }
 
 

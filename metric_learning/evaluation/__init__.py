@@ -1,22 +1,28 @@
 """Scores of embeddings: plain functions from arrays to dicts of floats."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.evaluation.bootstrap import class_bootstrap
+from metric_learning.evaluation.clustering import agreement, clustering
+from metric_learning.evaluation.few_shot import TooFewImagesError, few_shot
 from metric_learning.evaluation.geometry import (
   collapsed,
   effective_rank,
   geometry,
+  intra_inter_ratio,
 )
 from metric_learning.evaluation.neighbours import neighbours
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.verification import (
   Roc,
   best_threshold,
+  cross_validated_accuracy,
+  pair_distances,
   pairs_of,
   refusal,
   roc,
@@ -25,13 +31,20 @@ from metric_learning.evaluation.verification import (
 
 __all__ = [
   "Roc",
+  "agreement",
   "best_threshold",
   "class_bootstrap",
+  "clustering",
   "collapsed",
+  "cross_validated_accuracy",
   "effective_rank",
   "evaluate",
+  "few_shot",
   "geometry",
+  "intra_inter_ratio",
+  "is_slow",
   "neighbours",
+  "pair_distances",
   "pairs_of",
   "refusal",
   "retrieval",
@@ -41,11 +54,29 @@ __all__ = [
 ]
 
 
+_FEW_SHOT = re.compile(r"(own|cosine)/few_shot_(\d+)_way_(\d+)_shot")
+_RECALL = re.compile(r"(?:own|cosine)/(?:macro_)?recall_at_(\d+)")
+_VERIFICATION = re.compile(
+  r"(own|cosine)/(auc|eer|frr_at_far|tar_at_far|accuracy|threshold|num_\w+or)"
+)
+
+
+def is_slow(score: str) -> bool:
+  """Whether `evaluate` takes seconds for it: clustering and few-shot.
+
+  >>> is_slow("clustering/ami"), is_slow("own/map_at_r")
+  (True, False)
+  """
+  return score.startswith("clustering/") or bool(_FEW_SHOT.match(score))
+
+
 def evaluate(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"],
   metric: MetricName,
   *,
+  asked: Collection[str] | None = None,
+  normalize: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = 5_000_000,
 ) -> dict[str, float]:
@@ -53,24 +84,47 @@ def evaluate(
 
   `own/<name>` is under the metric that was trained, `cosine/<name>` under
   cosine, which is the same for every run, and `geometry/<name>` is about the
-  embeddings themselves. The names are those of `retrieval`, `verification`
-  and `geometry`; verification is left out where there are more than
-  `max_pairs` unordered pairs, since it keeps them all.
+  embeddings themselves. The names are those of `retrieval`, `verification`,
+  `geometry` and `intra_inter_ratio`; verification is left out where there are
+  more than `max_pairs` unordered pairs, since it keeps them all.
+
+  `asked` names the scores that a caller looks at. What else is quick comes
+  too, but verification only if one of its scores is named. The slow ones come
+  only if they are named: `clustering/<name>`, those of `clustering`, and
+  `own/few_shot_N_way_K_shot`, the accuracy of `few_shot` with its defaults,
+  and its interval under `…_interval`; NaN where a class has too few images or
+  there are too few classes. Naming `own/recall_at_K` adds K to `ks`.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
   >>> scores["own/recall_at_1"], scores["cosine/eer"]
   (1.0, 0.0)
 
+  Args:
+    embeddings: one point a row.
+    labels: their classes.
+    metric: the one that was trained.
+    asked: names of scores; None for all that are not slow.
+    normalize: how the embeddings are normalised, for `intra_inter_ratio`.
+    ks: the K of Recall@K.
+    max_pairs: the most that verification may keep.
+
   Raises:
     InputError: for an unknown metric, embeddings that are not finite, or labels
       that do not fit them.
   """
+  verify = asked is None or any(map(_VERIFICATION.match, asked))
+  asked = asked or ()
+  named = [_RECALL.fullmatch(name) for name in asked]
+  ks = sorted({*ks, *(int(found[1]) for found in named if found)})
 
   def score(name):
     found = retrieval(embeddings, labels, metric=name, ks=ks)
-    if len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
+    if verify and len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
       found |= verification(*pairs_of(embeddings, labels, name))
+    found["intra_inter_ratio"] = intra_inter_ratio(
+      embeddings, labels, metric=name, normalize=normalize
+    )
     return found
 
   own = score(metric)
@@ -79,8 +133,26 @@ def evaluate(
     "cosine": own if metric == "cosine" else score("cosine"),
     "geometry": geometry(embeddings, labels),
   }
-  return {
+  if any(name.startswith("clustering/") for name in asked):
+    families["clustering"] = clustering(embeddings, labels)
+  scores = {
     f"{family}/{name}": value
     for family, found in families.items()
     for name, value in found.items()
   }
+  for name in asked:
+    match = _FEW_SHOT.match(name)
+    if match and match[0] not in scores:
+      under = metric if match[1] == "own" else "cosine"
+      ways, shots = int(match[2]), int(match[3])
+      found = _few_shot_or_nan(embeddings, labels, ways, shots, under)
+      scores[match[0]] = found["accuracy"]
+      scores[f"{match[0]}_interval"] = found["interval"]
+  return scores
+
+
+def _few_shot_or_nan(embeddings, labels, ways, shots, metric):
+  try:
+    return few_shot(embeddings, labels, ways=ways, shots=shots, metric=metric)
+  except TooFewImagesError:
+    return {"accuracy": float("nan"), "interval": float("nan")}

@@ -1,9 +1,18 @@
 """Shape of an embedding space: logged, never used to select a model."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.evaluation.neighbours import check_embeddings, check_labels
+from metric_learning.distances import NORMALIZATIONS, MetricName, split_metric
+from metric_learning.errors import check_choice
+from metric_learning.evaluation.tiles import (
+  Codes,
+  check_embeddings,
+  check_labels,
+  decode,
+  for_each_block,
+)
 
 # Rows whose products are formed at a time.
 _BLOCK = 512
@@ -13,11 +22,15 @@ def geometry(
   embeddings: Float[np.ndarray | Array, "n d"],
   labels: Int[np.ndarray | Array, " n"] | None = None,
 ) -> dict[str, float]:
-  """Effective rank, norms, collapse, uniformity and alignment.
+  """Effective rank, ρ-spectrum, norms, collapse, uniformity and alignment.
 
     effective_rank       exp(-Σ p_i log p_i), p = σ / Σσ for the singular
                          values σ of the centred embeddings: 1 for one
                          direction or for a single point, at most d
+    rho_spectrum_1       KL(U‖S) in nats: S is the singular values of the rows
+                         as given, not centred, divided by their sum, U is
+                         uniform; 0 if all are equal, infinite if one is 0.
+                         Variant 1: the largest stays in
     embedding_norm_mean, embedding_norm_std  of the rows as given
     collapsed            1 if `collapsed` says so, else 0
     uniformity           log of the mean over pairs of exp(-2 |x - y|²): 0 if
@@ -40,13 +53,15 @@ def geometry(
       do not fit.
 
   Sources: alignment and uniformity, Wang & Isola, ICML 2020, with α = 2 and
-  t = 2; effective rank, Roy & Vetterli, EUSIPCO 2007.
+  t = 2; effective rank, Roy & Vetterli, EUSIPCO 2007; ρ-spectrum, Roth et al.,
+  Revisiting Training Strategies, ICML 2020.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
   unit = embeddings / np.where(norms > 0, norms, 1)[:, None]
   scores = {
     "effective_rank": effective_rank(embeddings),
+    "rho_spectrum_1": _rho_spectrum(embeddings),
     "embedding_norm_mean": float(norms.mean()),
     "embedding_norm_std": float(norms.std()),
     "collapsed": float(collapsed(embeddings)),
@@ -71,6 +86,87 @@ def effective_rank(embeddings: Float[np.ndarray | Array, "n d"]) -> float:
     return 1.0
   share = singular[singular > 0] / total
   return float(np.exp(-np.sum(share * np.log(share))))
+
+
+def intra_inter_ratio(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Int[np.ndarray | Array, " n"],
+  *,
+  metric: MetricName = "l2",
+  normalize: str = "none",
+) -> float:
+  """How large classes are, relative to how far they are apart.
+
+  The mean over classes of the mean distance between two of its embeddings, ÷
+  the mean distance between two class means. Lone images have no distance
+  within their class, but are a class mean. NaN without two classes or a pair,
+  where all means coincide, and for `dot`, which is no distance.
+
+  >>> points, labels = np.array([[0.0], [1.0], [6.0], [9.0]]), [0, 0, 1, 1]
+  >>> intra_inter_ratio(points, np.array(labels))  # (1 + 3) / 2, and 7 - 0.5
+  0.285...
+
+  Args:
+    embeddings: as the distance sees them.
+    labels: their classes.
+    metric: a name in `METRICS`, or `(name, {options})`.
+    normalize: how the embeddings are normalised; class means are too.
+
+  Raises:
+    InputError: for an unknown metric or normalisation, embeddings that are not
+      finite, or labels that do not fit them.
+
+  Source: Roth et al., ICML 2020, where it is under cosine.
+  """
+  check_choice("normalization", normalize, NORMALIZATIONS)
+  name, _ = split_metric(metric)
+  embeddings = check_embeddings("embeddings", embeddings)
+  labels = check_labels("labels", labels, len(embeddings))
+  _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+  if name == "dot" or len(counts) < 2 or counts.max() < 2:
+    return float("nan")
+  order = np.argsort(index, kind="stable")
+  points, index = embeddings[order], index[order]
+  ends = np.cumsum(counts)
+  starts = ends - counts
+  means = np.add.reduceat(points, starts, dtype=np.float64) / counts[:, None]
+  means = np.asarray(NORMALIZATIONS[normalize](jnp.asarray(means, jnp.float32)))
+  within = _within(metric, points, starts[index], ends[index])
+  more = counts > 1
+  pairs = counts * (counts - 1)
+  sizes = np.bincount(index, within)[more] / pairs[more]
+  between = _within(metric, means, np.zeros(len(means), int), len(means))
+  apart = between.sum() / (len(means) * (len(means) - 1))
+  return float(sizes.mean() / apart) if apart > 0 else float("nan")
+
+
+def _within(
+  metric: MetricName,
+  points: Float[np.ndarray, "n d"],
+  starts: Int[np.ndarray, " n"],
+  ends: Int[np.ndarray, " n"] | int,
+) -> Float[np.ndarray, " n"]:
+  """Σ of the distances from each point to the others in its range of points.
+
+  Ranges do not fall: a block of points needs no point outside the range of its
+  first and its last.
+  """
+  ends = np.broadcast_to(ends, len(points))
+  sums = np.zeros(len(points))
+  for first in range(0, len(points), _BLOCK):
+    some = slice(first, min(first + _BLOCK, len(points)))
+    lowest, highest = starts[some][0], ends[some][-1]
+    own = np.arange(some.start, some.stop)
+    column = np.arange(lowest, highest)
+    here = (column >= starts[some, None]) & (column < ends[some, None])
+    here &= column != own[:, None]
+
+    def use(rows: slice, codes: Codes, some=some, here=here) -> None:
+      found = decode(np.asarray(codes))
+      sums[some][rows] = np.sum(found, axis=1, where=here[rows], dtype=float)
+
+    for_each_block(use, metric, points[some], points[lowest:highest])
+  return sums
 
 
 def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
@@ -100,6 +196,16 @@ def _centred(
   moved = np.asarray(embeddings, np.float64)
   moved = moved - moved[:1]
   return moved - moved.mean(axis=0)
+
+
+def _rho_spectrum(embeddings: Float[np.ndarray, "n d"]) -> float:
+  singular = np.linalg.svd(embeddings.astype(np.float64), compute_uv=False)
+  # What rounding leaves of a value that is 0.
+  least = np.finfo(float).eps * max(embeddings.shape) * singular.max(initial=0)
+  if not np.all(singular > least):
+    return float("inf")
+  share = singular / singular.sum()
+  return float(-np.log(len(share)) - np.mean(np.log(share)))
 
 
 def _uniformity(unit: Float[np.ndarray, "n d"]) -> float:

@@ -3,84 +3,55 @@
 References are ranked by (distance, position), where position is one shuffle of
 the references that does not depend on labels: files sorted by class cannot
 help a model whose embeddings coincide. Distances are exact float32
-differences, computed in square tiles of one size, so that one compilation
-serves every data set of a metric and dimension; at no time does the whole
-matrix exist. A tile's distances become integers that sort alike: then
-(distance, position) is one 64-bit key, and a plain partition obeys the rule.
+differences; see `tiles`.
+
+For a few neighbours under L2 or cosine the product form of the distance, which
+is fast and rounds, narrows the references down to candidates. The bound on its
+error is a proof that all neighbours are among them; exact distances of the
+candidates decide.
 """
 
-import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import (
-  LEARNED,
-  MetricName,
-  pairwise,
-  split_metric,
-)
+from metric_learning.distances import MetricName, l2_normalize, split_metric
 from metric_learning.errors import InputError
+from metric_learning.evaluation.tiles import (
+  Codes,
+  check_embeddings,
+  decode,
+  for_each_block,
+)
 
-# Queries and references of one tile. 512 x 512 float32 numbers stay in a
-# CPU's cache; an accelerator wants fewer and larger pieces.
-_CPU_TILE = 512
-_ACCELERATOR_TILE = 2048
+# What is done with the nearest of some queries: their indices, the positions
+# of their nearest references, and the codes of the distances.
+UseNearest = Callable[
+  [
+    Int[np.ndarray, " b"],
+    Int[np.ndarray, "b k"],
+    Int[np.ndarray, "b k"],
+  ],
+  None,
+]
 
-# The code of a reference that must not be found: later than infinity.
-_HIDDEN = np.int32(2**31 - 1)
+# Candidates pay where k is less than this share of the references, and where
+# there are at most so many of them for each neighbour.
+_SHARE = 1 / 32
+_PER_NEIGHBOUR = 4
 
+# Pairs of points whose differences are held at a time.
+_PAIRS = 4096
 
-def check_metric(metric: MetricName) -> None:
-  """Raises `InputError` unless the metric ranks embeddings as they are."""
-  metric, _ = split_metric(metric)
-  if metric in LEARNED:
-    space = LEARNED[metric]
-    raise InputError(
-      f"metric {metric!r} has a learned factor L and is the {space} distance of"
-      f" L x: score embeddings @ L.T under {space!r}."
-    )
-
-
-def check_embeddings(
-  name: str, embeddings: Float[np.ndarray | Array, "n d"]
-) -> Float[np.ndarray, "n d"]:
-  """Returns the embeddings as a float32 NumPy array.
-
-  Raises:
-    InputError: if a number is not finite: such a row has no neighbours.
-  """
-  embeddings = np.asarray(embeddings, np.float32)
-  finite = np.isfinite(embeddings).all(axis=1)
-  if not finite.all():
-    raise InputError(
-      f"{name}: {np.count_nonzero(~finite)} of {len(finite)} rows hold NaN or "
-      f"infinity (the first is row {np.argmin(finite)}). The training that "
-      "made them diverged: lower the learning rate, or score a checkpoint "
-      "from before."
-    )
-  return embeddings
-
-
-def check_labels(
-  name: str, labels: Int[np.ndarray | Array, " _"], count: int
-) -> Int[np.ndarray, " n"]:
-  """Returns the labels as a NumPy array.
-
-  Raises:
-    InputError: if there is not one for each of `count` embeddings.
-  """
-  labels = np.asarray(labels)
-  if labels.shape != (count,):
-    raise InputError(
-      f"{name}: shape {labels.shape} does not fit {count} embeddings; give "
-      f"one integer for each, shape ({count},)."
-    )
-  return labels
+# Metrics that grow with |x - y|², of unit vectors for cosine.
+_FROM_SQUARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  "l2": np.sqrt,
+  "squared_l2": lambda squared: squared,
+  "cosine": lambda squared: squared / 2,
+}
 
 
 def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
@@ -88,121 +59,145 @@ def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
   return np.random.default_rng(0).permutation(num_references)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options"))
-def _tile_codes(
-  name: str,
-  options: tuple[tuple[str, Any], ...],
-  queries: Float[Array, "n d"],
-  references: Float[Array, "m d"],
-  hidden: Int[Array, " n"],
-  count: Int[Array, ""],
-) -> Int[Array, "n m"]:
-  """Integers that sort as the distances do, for one tile.
-
-  Hides column `hidden[i]` of row i, and the padding from `count` on.
-  """
-  metric = (name, dict(options))
-  distances = pairwise(metric, queries, references, exact=True)
-  distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
-  bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
-  # As integers, positive floats are in order and negative ones in reverse.
-  codes = jnp.where(bits < 0, bits ^ _HIDDEN, bits)
-  column = jnp.arange(codes.shape[1])
-  hide = (column == hidden[:, None]) | (column >= count)
-  return jnp.where(hide, _HIDDEN, codes)
-
-
-def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-  """The distances that codes stand for.
-
-  >>> decode(np.array([0, 0x3F800000], np.int32))  # the bits of 0 and 1
-  array([0., 1.], dtype=float32)
-  """
-  codes = np.asarray(codes, np.int32)
-  return np.where(codes < 0, codes ^ _HIDDEN, codes).view(np.float32)
-
-
-def code_blocks(
+def for_each_nearest(
+  use: UseNearest,
   metric: MetricName,
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
+  k: int,
   own: Int[np.ndarray, " n"] | None = None,
-) -> Iterator[tuple[slice, Int[Array, "b c"]]]:
-  """Yields blocks of queries with the codes of all their distances.
+) -> None:
+  """Calls use(queries, positions, codes) for the k nearest of each query.
 
-  A block is a slice of the queries and their codes, one column per reference
-  and then padding, which is hidden. Memory: two blocks, each of 4 bytes x
-  references x tile size.
-
-  Args:
-    metric: a name in `METRICS`, or `(name, {options})`.
-    queries: rows that look for neighbours.
-    references: rows among which they look.
-    own: position of each query among the references; that column is hidden.
-
-  Raises:
-    InputError: for an unknown metric.
+  In any order, and some at a time; see `for_each_block`.
   """
-  check_metric(metric)
-  name, options = split_metric(metric)
-  tile = _CPU_TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
-  if own is None:
-    own = np.full(len(queries), -1)
-  pieces = [
-    (start, jnp.asarray(_pad(references[start : start + tile], tile)))
-    for start in range(0, len(references), tile)
-  ]
-  ready = None
-  for first in range(0, len(queries), tile):
-    rows = slice(first, min(first + tile, len(queries)))
-    block = jnp.asarray(_pad(queries[rows], tile))
-    hidden = _pad(own[rows], tile)
-    codes = [
-      _tile_codes(
-        name,
-        tuple(sorted(options.items())),
-        block,
-        piece,
-        jnp.asarray(hidden - start, jnp.int32),
-        jnp.asarray(len(references) - start, jnp.int32),
-      )
-      for start, piece in pieces
-    ]
-    # One block ahead: JAX computes while the caller looks at the last one.
-    if ready is not None:
-      yield ready
-    ready = rows, jnp.concatenate(codes, axis=1)[: rows.stop - first]
-  if ready is not None:
-    yield ready
+  left = np.arange(len(queries))
+  if k <= _SHARE * len(references) and jax.default_backend() == "cpu":
+    left = _by_candidates(use, metric, queries, references, k, own)
+  if not len(left):
+    return
 
+  def from_block(rows: slice, codes: Codes) -> None:
+    use(left[rows], *nearest(codes, k))
 
-def _pad(rows: np.ndarray, length: int) -> np.ndarray:
-  width = [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1)
-  return np.pad(rows, width)
+  own = None if own is None else own[left]
+  for_each_block(from_block, metric, queries[left], references, own)
 
 
 def nearest(
-  codes: Int[Array, "b c"], k: int
+  codes: Codes, k: int
 ) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
   """The k smallest codes of each row, ordered by (code, position).
 
-  >>> nearest(jnp.array([[7, 3, 3, 1]]), 2)
+  >>> nearest(np.array([[7, 3, 3, 1]], np.int32), 2)
   (array([[3, 1]]), array([[1, 3]]...))
 
   Returns:
     positions, and codes there.
   """
-  if jax.default_backend() != "cpu":
+  if isinstance(codes, Array):
     # Takes the lower position first among equals. Too slow on a CPU.
     negated, positions = jax.lax.top_k(~codes, k)
     return np.asarray(positions, np.int64), ~np.asarray(negated)
-  columns = np.arange(codes.shape[1])
   keys = np.empty((len(codes), k), np.int64)
-  # Row by row: one row of keys fits the fastest cache.
-  for i, row in enumerate(np.asarray(codes)):
-    key = (row.astype(np.int64) << 32) | columns
-    key.partition(k - 1)
-    keys[i] = np.sort(key[:k])
+  # Row by row: a row fits the fastest cache, and a partition of 32-bit numbers
+  # is twice as fast as one of keys.
+  for i, row in enumerate(codes):
+    # All that tie for the last place come along, and the sort decides.
+    near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
+    key = row[near].astype(np.int64) << 32 | near
+    key.sort()
+    keys[i] = key[:k]
+  return _split(keys)
+
+
+def _by_candidates(
+  use: UseNearest,
+  metric: MetricName,
+  queries: Float[np.ndarray, "n d"],
+  references: Float[np.ndarray, "m d"],
+  k: int,
+  own: Int[np.ndarray, " n"] | None,
+) -> Int[np.ndarray, " r"]:
+  """As `for_each_nearest`, for the queries that have few candidates.
+
+  Returns:
+    the indices of the others.
+  """
+  nothing_done = np.arange(len(queries))
+  name, _ = split_metric(metric)
+  if name not in _FROM_SQUARED:
+    return nothing_done
+  scale = _FROM_SQUARED[name]
+  x, y = queries, references
+  if name == "cosine":
+    x, y = (np.asarray(l2_normalize(jnp.asarray(z))) for z in (x, y))
+  x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
+  norms = np.concatenate([x_norms, y_norms])
+  if norms.max() > 1e15 or (name == "cosine" and norms.min() == 0):
+    # Squares would overflow; a zero vector has a rule of its own.
+    return nothing_done
+  # With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum
+  # of squared differences are each within (d + 8) u N² of the truth (sums of d
+  # terms, a few roundings more, and those of the square root), so within
+  # D = 2 (d + 8) u N² of each other. The k references that the product form
+  # ranks first bound the k-th distance up to D, and what is as near as that is
+  # within 2 D of its k-th. Below the smallest normal number, rounding is
+  # absolute.
+  rounding = np.finfo(np.float32)
+  slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
+  slack += 4 * (x.shape[1] + 8) * rounding.tiny
+  left = []
+
+  def from_block(rows: slice, codes: Codes) -> None:
+    many, counts, columns = [], [], []
+    numbers = np.arange(rows.start, rows.stop)
+    for i, row in zip(numbers, np.asarray(codes), strict=True):
+      limit = np.partition(row, k - 1)[k - 1].view(np.float32) + slack[i]
+      limit = np.nextafter(np.float32(limit), np.float32(np.inf))
+      near = np.flatnonzero(row <= limit.view(np.int32))
+      if len(near) > _PER_NEIGHBOUR * k:
+        many.append(i)
+      else:
+        counts.append(len(near))
+        columns.append(near)
+    left.extend(many)
+    few = np.setdiff1d(numbers, many)
+    if not len(few):
+      return
+    near = np.concatenate(columns)
+    # Filled up with keys that come last.
+    place = np.arange(max(counts)) < np.array(counts)[:, None]
+    keys = np.full(place.shape, np.iinfo(np.int64).max)
+    distances = scale(_squared_differences(x, y, np.repeat(few, counts), near))
+    # The codes of positive floats are their bits.
+    keys[place] = distances.view(np.int32).astype(np.int64) << 32 | near
+    keys.sort(axis=1)
+    use(few, *_split(keys[:, :k]))
+
+  for_each_block(from_block, "squared_l2", x, y, own, exact=False)
+  return np.array(sorted(left), int)
+
+
+def _squared_differences(
+  x: Float[np.ndarray, "_ d"],
+  y: Float[np.ndarray, "_ d"],
+  rows: Int[np.ndarray, " p"],
+  columns: Int[np.ndarray, " p"],
+) -> Float[np.ndarray, " p"]:
+  """|x[rows] - y[columns]|², from exact differences."""
+  squared = np.empty(len(rows), np.float32)
+  for start in range(0, len(rows), _PAIRS):
+    some = slice(start, start + _PAIRS)
+    difference = x[rows[some]] - y[columns[some]]
+    np.einsum("pd,pd->p", difference, difference, out=squared[some])
+  return squared
+
+
+def _split(
+  keys: Int[np.ndarray, "b k"],
+) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
+  """Positions, and codes."""
   return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
 
 
@@ -248,8 +243,10 @@ def neighbours(
   own = np.argsort(order) if exclude_self else None
   indices = np.empty((len(queries), k), np.int64)
   distances = np.empty((len(queries), k), np.float32)
-  for rows, codes in code_blocks(metric, queries, references[order], own):
-    positions, found = nearest(codes, k)
+
+  def use(rows, positions, codes) -> None:
     indices[rows] = order[positions]
-    distances[rows] = decode(found)
+    distances[rows] = decode(codes)
+
+  for_each_nearest(use, metric, queries, references[order], k, own)
   return indices, distances

@@ -7,13 +7,13 @@ from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.neighbours import for_each_nearest, shuffled
+from metric_learning.evaluation.tiles import (
+  Codes,
   check_embeddings,
   check_labels,
   check_metric,
-  code_blocks,
-  nearest,
-  shuffled,
+  for_each_block,
 )
 
 
@@ -146,18 +146,31 @@ def retrieval_per_query(
     return values
 
   depth = min(max(int(relevant_count.max()), *ks, 2), available)
-  for rows, codes in code_blocks(metric, queries, gallery, own):
-    positions, found = nearest(codes, depth)
+
+  def use(rows, positions, codes) -> None:
     hits = gallery_labels[positions] == query_labels[rows, None]
     block = _scores(hits, relevant_count[rows], ks)
-    block["mrr"] = _reciprocal_ranks(
-      codes, query_labels[rows], members, lone[rows]
-    )
     block["tied_fraction"] = (
-      found[:, 0] == found[:, 1] if depth > 1 else np.zeros(len(found))
+      codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))
     )
     for name, value in block.items():
       values[name][rows] = np.where(lone[rows], np.nan, value)
+
+  for_each_nearest(use, metric, queries, gallery, depth, own)
+
+  # Few queries have no hit among their first neighbours: they are looked at
+  # again, for the rank of their first one.
+  missed = np.flatnonzero(np.isinf(values["mrr"]))
+
+  def rank(rows: slice, codes: Codes) -> None:
+    some = missed[rows]
+    values["mrr"][some] = _reciprocal_ranks(
+      np.asarray(codes), [members[x] for x in query_labels[some].tolist()]
+    )
+
+  if len(missed):
+    own = None if own is None else own[missed]
+    for_each_block(rank, metric, queries[missed], gallery, own)
   return values
 
 
@@ -171,7 +184,10 @@ def _members(labels: Int[np.ndarray, " m"]) -> dict[int, Int[np.ndarray, " _"]]:
 def _scores(
   hits: np.ndarray, relevant_count: Int[np.ndarray, " b"], ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-  """The scores of a block that follow from the first neighbours alone."""
+  """The scores that follow from the first neighbours.
+
+  The reciprocal rank is infinite where there is no hit among them.
+  """
   # A lone query divides by 1 here; its scores are dropped.
   r = np.maximum(relevant_count, 1)
   scores = {f"recall_at_{k}": hits[:, :k].any(axis=1) for k in ks}
@@ -182,25 +198,21 @@ def _scores(
     "precision_at_1": hits[:, 0],
     "r_precision": within.sum(axis=1) / r,
     "map_at_r": (precision * within).sum(axis=1) / r,
+    "mrr": np.where(hits.any(axis=1), 1 / (1 + hits.argmax(axis=1)), np.inf),
   }
 
 
 def _reciprocal_ranks(
-  codes: Int[Array, "b c"],
-  labels: Int[np.ndarray, " b"],
-  members: dict[int, Int[np.ndarray, " _"]],
-  lone: np.ndarray,
+  codes: Int[np.ndarray, "b m"], relevant: Sequence[Int[np.ndarray, " _"]]
 ) -> Float[np.ndarray, " b"]:
   """1 / rank of the nearest relevant reference, among all references."""
-  result = np.zeros(len(labels))
-  for i, row in enumerate(np.asarray(codes)):
-    if not lone[i]:
-      relevant = members[labels[i]]
-      # argmin takes the lowest position among equal distances.
-      first = relevant[np.argmin(row[relevant])]
-      closer = np.count_nonzero(row < row[first])
-      tied_before = np.count_nonzero(row[:first] == row[first])
-      result[i] = 1 / (1 + closer + tied_before)
+  result = np.empty(len(codes))
+  for i, (row, members) in enumerate(zip(codes, relevant, strict=True)):
+    # argmin takes the lowest position among equal distances.
+    first = members[np.argmin(row[members])]
+    closer = np.count_nonzero(row < row[first])
+    tied_before = np.count_nonzero(row[:first] == row[first])
+    result[i] = 1 / (1 + closer + tied_before)
   return result
 
 

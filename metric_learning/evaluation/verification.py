@@ -8,16 +8,19 @@ A rate whose pairs are absent is NaN.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metric_learning.distances import MetricName
+from metric_learning.distances import MetricName, pairwise
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.tiles import (
+  Codes,
   check_embeddings,
   check_labels,
-  code_blocks,
+  check_metric,
   decode,
+  for_each_block,
 )
 
 FRR_AT_FAR = (0.1, 0.075, 0.05)
@@ -55,13 +58,52 @@ def pairs_of(
   """
   embeddings = check_embeddings("embeddings", embeddings)
   labels = check_labels("labels", labels, len(embeddings))
-  columns = np.arange(len(labels))
-  distances, same = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
-  for rows, codes in code_blocks(metric, embeddings, embeddings):
+  n = len(labels)
+  columns = np.arange(n)
+  distances = np.empty(n * (n - 1) // 2, np.float32)
+  same = np.empty(len(distances), bool)
+
+  def use(rows: slice, codes: Codes) -> None:
     upper = columns > columns[rows, None]
-    distances.append(decode(np.asarray(codes)[:, : len(labels)][upper]))
-    same.append((labels == labels[rows, None])[upper])
-  return np.concatenate(distances), np.concatenate(same)
+    # Row i has n - 1 - i pairs.
+    first = rows.start * (2 * n - 1 - rows.start) // 2
+    pairs = slice(first, first + np.count_nonzero(upper))
+    distances[pairs] = decode(np.asarray(codes)[upper])
+    same[pairs] = (labels == labels[rows, None])[upper]
+
+  for_each_block(use, metric, embeddings, embeddings)
+  return distances, same
+
+
+def pair_distances(
+  first: Float[np.ndarray | Array, "p d"],
+  second: Float[np.ndarray | Array, "_ d"],
+  metric: MetricName = "l2",
+) -> Float[np.ndarray, " p"]:
+  """The distance of each row of `first` to the same row of `second`.
+
+  For pairs that are listed, as those of LFW: float32, from exact differences.
+
+  >>> pair_distances(np.array([[0.0], [1.0]]), np.array([[3.0], [5.0]]), "l1")
+  array([3., 4.], dtype=float32)
+
+  Raises:
+    InputError: for an unknown metric, embeddings that are not finite, or
+      different numbers of rows.
+  """
+  check_metric(metric)
+  first = check_embeddings("first", first)
+  second = check_embeddings("second", second)
+  if len(first) != len(second):
+    raise InputError(
+      f"first and second: {len(first)} and {len(second)} rows; give one of each"
+      " for every pair."
+    )
+
+  def distance(x, y):
+    return pairwise(metric, x[None], y[None], exact=True)[0, 0]
+
+  return np.asarray(jax.jit(jax.vmap(distance))(first, second))
 
 
 def roc(
@@ -187,6 +229,62 @@ def best_threshold(
   best = np.argmax(genuine - impostor)
   ends = np.append(thresholds, np.inf)
   return float((ends[best] + ends[best + 1]) / 2)
+
+
+def cross_validated_accuracy(
+  distances: Float[np.ndarray | Array, " p"],
+  same: Shaped[np.ndarray | Array, " p"],
+  folds: Int[np.ndarray | Array, " _"],
+) -> dict[str, float]:
+  """Accuracy in each fold at the best threshold of the others: LFW's form.
+
+    accuracy        mean over folds
+    standard_error  s / √F, s the sample standard deviation over the F folds
+
+  >>> distances, folds = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0, 0, 1, 1])
+  >>> same = np.array([True, False, True, False])
+  >>> cross_validated_accuracy(distances, same, folds)
+  {'accuracy': 0.75, 'standard_error': 0.25}
+
+  There fold 0 is decided at 3.5, which accepts its impostor, and fold 1 at 2.
+
+  Args:
+    distances: one number a pair, in any order.
+    same: whether the pair is genuine; boolean.
+    folds: the fold of each pair.
+
+  Raises:
+    InputError: if `same` is not boolean, a distance is NaN, the three do not
+      fit, or there are fewer than two folds.
+
+  Source: Huang et al., Labeled Faces in the Wild, 2007: ten folds of 300
+  genuine and 300 impostor pairs.
+  """
+  distances, same = np.asarray(distances, np.float64), np.asarray(same)
+  folds = np.asarray(folds)
+  if not distances.shape == same.shape == folds.shape:
+    raise InputError(
+      f"distances, same and folds: shapes {distances.shape}, {same.shape} and"
+      f" {folds.shape}; give one of each for every pair."
+    )
+  names = np.unique(folds)
+  if len(names) < 2:
+    raise InputError(
+      f"folds: there are {len(names)}, and a threshold comes from the others;"
+      " use two or more."
+    )
+  accuracies = []
+  for name in names:
+    here = folds == name
+    threshold = best_threshold(distances[~here], same[~here])
+    right = (distances[here] <= threshold) == same[here]
+    accuracies.append(right.mean())
+  return {
+    "accuracy": float(np.mean(accuracies)),
+    "standard_error": float(
+      np.std(accuracies, ddof=1) / np.sqrt(len(accuracies))
+    ),
+  }
 
 
 def _accepted(

@@ -43,18 +43,20 @@ def write_baselines(
     fold = config.data.fold
     fields = as_dict(config)
     where = json.dumps(fields["data"], sort_keys=True)
-    dim = config.model.embedding_dim
+    dim, columns = config.model.embedding_dim, config.eval.columns
     name = f"raw pixels {where}"
     if name not in found:
       pixels = _flat(splits.test.images)
-      found[name] = _record(f"raw {pixels_of}", fold, None, pixels, splits.test)
+      found[name] = _record(
+        f"raw {pixels_of}", fold, None, pixels, splits.test, columns
+      )
     name = f"PCA {dim} {where}"
     if name not in found:
       pca = PCA(min(dim, *_flat(splits.train.images).shape), random_state=0)
       pca.fit(_flat(splits.train.images))
       points = pca.transform(_flat(splits.test.images)).astype(np.float32)
       label = f"PCA-{points.shape[1]} of {pixels_of}"
-      found[name] = _record(label, fold, None, points, splits.test)
+      found[name] = _record(label, fold, None, points, splits.test, columns)
     network = json.dumps(fields["model"], sort_keys=True)
     name = f"untrained {network} {config.seed} {where}"
     if name not in found:
@@ -64,7 +66,9 @@ def write_baselines(
       state = program.init(config.seed, classes, traced_numbers(plain))
       points = embed_images(program, state, splits.test.images)
       label = f"untrained {config.model.name}"
-      found[name] = _record(label, fold, config.seed, points, splits.test)
+      found[name] = _record(
+        label, fold, config.seed, points, splits.test, columns
+      )
   records.write_json(path, list(found.values()))
 
 
@@ -72,9 +76,13 @@ def _flat(images: np.ndarray) -> Float[np.ndarray, "n d"]:
   return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def _record(name, fold, seed, points, test: data.Dataset) -> dict[str, Any]:
+def _record(
+  name, fold, seed, points, test: data.Dataset, columns
+) -> dict[str, Any]:
   """The scores of one baseline; without a seed, with class intervals."""
-  scores = evaluation.evaluate(points, test.labels, "l2")
+  scores = evaluation.evaluate(
+    points, test.labels, "l2", asked=["own/eer", *columns]
+  )
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   if seed is None:
     record["class_interval"] = {}

@@ -45,7 +45,8 @@ def base_config() -> ConfigDict:
     learning rate of what the loss learns (class weights, a threshold).
   train: all in steps; `save_every` is a multiple of `eval_every`.
   eval: `select` chooses checkpoints and margins, on validation classes;
-    `columns` are what tables show.
+    `columns` are what tables show, by the names of `evaluation.evaluate`; the
+    slow ones (clustering, few-shot) are computed for tables only.
   """
   config = ConfigDict()
   config.seed = 0

@@ -427,14 +427,22 @@ def score(
   part: data.Dataset,
   config: ConfigDict,
 ) -> dict[str, float]:
-  """All scores of one part of the data.
+  """Scores of one part of the data: those to select by, and all quick ones.
 
   Raises:
     InputError: if `eval.select` is not among them.
   """
   space = objective_of(config, hyper_parameters(config)).space
   embeddings = embed_images(program, state, part.images)
-  scores = evaluation.evaluate(embeddings, part.labels, space)
+  select, columns = config.eval.select, config.eval.columns
+  scores = evaluation.evaluate(
+    embeddings,
+    part.labels,
+    space,
+    # A table asks for slow scores of the test classes alone.
+    asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
+    normalize=main_objective_of(config, hyper_parameters(config)).normalize,
+  )
   check_choice("score of config.eval.select", config.eval.select, scores)
   return scores
 

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 
 from metric_learning.evaluation import (
+  clustering,
   evaluate,
+  few_shot,
   geometry,
+  intra_inter_ratio,
+  is_slow,
   pairs_of,
   retrieval,
   verification,
@@ -35,6 +39,9 @@ def test_families_are_those_of_the_single_functions(metric):
   for family, name in (("own", metric), ("cosine", "cosine")):
     expected = retrieval(points, labels, metric=name, ks=(1, 3))
     expected |= verification(*pairs_of(points, labels, name))
+    expected["intra_inter_ratio"] = intra_inter_ratio(
+      points, labels, metric=name
+    )
     equal(scores, family, expected)
   equal(scores, "geometry", geometry(points, labels))
   assert {key.split("/")[0] for key in scores} == {"own", "cosine", "geometry"}
@@ -52,3 +59,48 @@ def test_verification_is_left_out_beyond_its_bound():
   without = evaluate(points, labels, "l2", max_pairs=434)
   assert not any("auc" in key for key in without)
   assert "own/map_at_r" in without
+
+
+@pytest.mark.parametrize("select", ["own/map_at_r", "geometry/alignment"])
+def test_verification_is_left_out_where_nobody_asks_for_it(select):
+  points, labels = data()
+  everything = evaluate(points, labels, "l2")
+  scores = evaluate(points, labels, "l2", asked=[select])
+  assert not any("auc" in name for name in scores)
+  np.testing.assert_equal(scores, {k: everything[k] for k in scores})
+  for name in ("own/eer", "cosine/auc", "own/frr_at_far_0.1", "own/accuracy"):
+    asked = evaluate(points, labels, "l2", asked=[select, name])
+    assert asked.keys() == everything.keys(), name
+
+
+def test_slow_scores_are_those_of_the_single_functions_and_come_if_named():
+  points, labels = data()
+  names = ["clustering/ami", "own/few_shot_3_way_2_shot"]
+  names += ["cosine/few_shot_2_way_1_shot_interval"]
+  assert all(map(is_slow, names))
+  quick = evaluate(points, labels, "l1")
+  assert not any(map(is_slow, quick))
+  # 5 images a class: 2 shots and the 5 queries of the default do not fit.
+  points, labels = np.tile(points, (2, 1)), np.tile(labels, 2)
+  scores = evaluate(points, labels, "l1", asked=names)
+  equal(scores, "clustering", clustering(points, labels))
+  own = few_shot(points, labels, ways=3, shots=2, metric="l1")
+  assert scores["own/few_shot_3_way_2_shot"] == own["accuracy"]
+  assert scores["own/few_shot_3_way_2_shot_interval"] == own["interval"]
+  cosine = few_shot(points, labels, ways=2, shots=1, metric="cosine")
+  assert scores["cosine/few_shot_2_way_1_shot"] == cosine["accuracy"]
+  assert scores["cosine/few_shot_2_way_1_shot_interval"] == cosine["interval"]
+
+
+def test_few_shot_of_too_few_images_is_nan():
+  points, labels = data()
+  for name in ("own/few_shot_3_way_2_shot", "own/few_shot_7_way_1_shot"):
+    assert np.isnan(evaluate(points, labels, "l1", asked=[name])[name])
+
+
+def test_naming_recall_adds_its_k():
+  points, labels = data()
+  scores = evaluate(points, labels, "l1", asked=["own/recall_at_10"])
+  expected = retrieval(points, labels, metric="l1", ks=(10,))
+  assert scores["own/recall_at_10"] == expected["recall_at_10"]
+  assert "cosine/recall_at_1" in scores

@@ -4,10 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 
 from metric_learning.errors import InputError
-from metric_learning.evaluation import collapsed, effective_rank, geometry
+from metric_learning.evaluation import (
+  collapsed,
+  effective_rank,
+  geometry,
+  intra_inter_ratio,
+)
 
 
 def cross(d, scale=1.0):
@@ -27,6 +32,53 @@ def test_effective_rank_of_unequal_directions():
   points = cross(2) * np.array([3.0, 1.0])
   entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
   assert effective_rank(points) == pytest.approx(math.exp(entropy))
+
+
+def test_rho_spectrum_by_hand():
+  name = "rho_spectrum_1"
+  assert geometry(cross(3))[name] == pytest.approx(0)
+  # Shares 3/4 and 1/4 against 1/2 each.
+  points = cross(2) * np.array([3.0, 1.0])
+  expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+  assert geometry(points)[name] == pytest.approx(expected)
+  # The matrix as it is: around another centre, one direction is larger.
+  assert geometry(points + 100)[name] > 1
+  assert geometry(np.ones((20, 3)))[name] == math.inf
+
+
+SCIPY = {"l1": "cityblock", "l2": "euclidean", "cosine": "cosine"}
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize("normalize", ["none", "l2"])
+def test_intra_inter_ratio_equals_loops_over_classes(metric, normalize):
+  rng = np.random.default_rng(2)
+  # One lone image, small classes, and one that needs two blocks.
+  labels = np.repeat([7, 3, 5, 9, 1], [1, 2, 9, 30, 700])
+  points = rng.normal(size=(10, 4))[labels] + rng.normal(size=(742, 4))
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  if normalize == "l2":
+    points = unit(points)
+  shuffle = rng.permutation(742)
+  points, labels = points[shuffle].astype(np.float32), labels[shuffle]
+  classes = [points[labels == c].astype(float) for c in np.unique(labels)]
+  means = np.array([c.mean(axis=0) for c in classes])
+  if normalize == "l2":
+    means = unit(means)
+  inside = [pdist(c, SCIPY[metric]).mean() for c in classes if len(c) > 1]
+  apart = cdist(means, means, SCIPY[metric])[np.triu_indices(5, 1)].mean()
+  assert intra_inter_ratio(
+    points, labels, metric=metric, normalize=normalize
+  ) == pytest.approx(np.mean(inside) / apart, rel=1e-5)
+
+
+def test_intra_inter_ratio_needs_pairs_and_two_means():
+  points, pairs = cross(2), np.array([0, 0, 1, 1])
+  assert not math.isnan(intra_inter_ratio(points, pairs, metric="l1"))
+  for labels in (np.zeros(4, int), np.arange(4)):
+    assert math.isnan(intra_inter_ratio(points, labels))
+  assert math.isnan(intra_inter_ratio(np.ones((4, 2)), pairs))
+  assert math.isnan(intra_inter_ratio(points, pairs, metric="dot"))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4])

@@ -3,12 +3,14 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from metric_learning.distances import pairwise
 from metric_learning.errors import InputError
-from metric_learning.evaluation import neighbours
+from metric_learning.evaluation import neighbours, tiles
 
 SCIPY = {
   "l1": "cityblock",
@@ -68,7 +70,7 @@ def test_gallery_of_another_size(metric):
 def test_tiles_change_nothing(monkeypatch, exclude_self):
   points = grid(50, seed=2)
   whole = neighbours(points, points, 9, exclude_self=exclude_self)
-  monkeypatch.setattr(module, "_CPU_TILE", 16)
+  monkeypatch.setattr(tiles, "_CPU_TILE", 16)
   tiled = neighbours(points, points, 9, exclude_self=exclude_self)
   np.testing.assert_array_equal(tiled[0], whole[0])
   np.testing.assert_array_equal(tiled[1], whole[1])
@@ -79,10 +81,75 @@ def test_the_way_of_accelerators_gives_the_same(monkeypatch, metric):
   points = grid(60, seed=3)
   on_cpu = neighbours(points, points, 11, metric=metric, exclude_self=True)
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  monkeypatch.setattr(module, "_ACCELERATOR_TILE", 32)
+  monkeypatch.setattr(tiles, "_ACCELERATOR_TILE", 32)
   other = neighbours(points, points, 11, metric=metric, exclude_self=True)
   np.testing.assert_array_equal(other[0], on_cpu[0])
   np.testing.assert_array_equal(other[1], on_cpu[1])
+
+
+def by_full_sort(monkeypatch, *args, **options):
+  """Neighbours with candidates switched off."""
+  with monkeypatch.context() as patch:
+    patch.setattr(module, "_SHARE", 0)
+    return neighbours(*args, **options)
+
+
+@pytest.mark.parametrize("metric", ["l2", "squared_l2", "cosine"])
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_candidates_change_nothing(monkeypatch, metric, exclude_self):
+  rng = np.random.default_rng(6)
+  points = rng.normal(size=(700, 5))
+  points[300:400] = points[:100]  # so that many tie
+  options = {"metric": metric, "exclude_self": exclude_self}
+  whole = by_full_sort(monkeypatch, points, points, 9, **options)
+  # Nothing is left for the full sort.
+  monkeypatch.setattr(module, "nearest", None)
+  found = neighbours(points, points, 9, **options)
+  np.testing.assert_array_equal(found[0], whole[0])
+  np.testing.assert_allclose(found[1], whole[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_queries_with_too_many_candidates_are_sorted(monkeypatch, metric):
+  points = np.random.default_rng(7).normal(size=(400, 3))
+  points[100:] = 1.0  # 300 equal ones are candidates of each other
+  whole = by_full_sort(monkeypatch, points, points, 2, metric=metric)
+  found = neighbours(points, points, 2, metric=metric)
+  np.testing.assert_array_equal(found[0], whole[0])
+
+
+def test_candidates_hold_the_neighbours_that_the_product_form_misses(
+  monkeypatch,
+):
+  # At 30 from the origin the product form is wrong by about 1e-4, which is
+  # what squared distances between neighbours differ by.
+  rng = np.random.default_rng(8)
+  points = (30 + rng.uniform(0, 0.5, (640, 2))).astype(np.float32)
+  product = pairwise("squared_l2", *map(jnp.asarray, (points, points)))
+  expected = sorted_neighbours(points, points, 5, "l2", False)
+  assert np.any(np.argsort(product, axis=1)[:, :5] != expected[0])
+  monkeypatch.setattr(module, "_PER_NEIGHBOUR", 640)
+  monkeypatch.setattr(module, "nearest", None)
+  found = neighbours(points, points, 5)
+  np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e18])
+def test_candidates_of_tiny_and_huge_points(monkeypatch, size):
+  points = size * np.random.default_rng(9).normal(size=(200, 4))
+  whole = by_full_sort(monkeypatch, points, points, 3)
+  found = neighbours(points, points, 3)
+  np.testing.assert_array_equal(found[0], whole[0])
+
+
+def test_what_a_thread_raises_is_raised(monkeypatch):
+  monkeypatch.setattr(tiles, "_CPU_TILE", 16)
+
+  def fail(rows, codes):
+    raise InputError("not finite")
+
+  with pytest.raises(InputError, match="not finite"):
+    tiles.for_each_block(fail, "l1", grid(40), grid(40))
 
 
 def test_self_is_left_out_by_index_and_not_by_distance():
@@ -153,4 +220,4 @@ def test_self_needs_as_many_references_as_queries():
 
 def test_labels_that_do_not_fit_are_refused():
   with pytest.raises(InputError, match=r"shape \(2,\) does not fit 3"):
-    module.check_labels("labels", np.arange(2), 3)
+    tiles.check_labels("labels", np.arange(2), 3)

@@ -1,7 +1,6 @@
 """Retrieval scores against a float64 oracle written from the definitions."""
 
 import math
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from metric_learning.errors import InputError
-from metric_learning.evaluation import retrieval, retrieval_per_query
+from metric_learning.evaluation import retrieval, retrieval_per_query, tiles
 
 SCIPY = {
   "l1": "cityblock",
@@ -18,7 +17,6 @@ SCIPY = {
   "cosine": "cosine",
 }
 KS = (1, 2, 4, 8)
-neighbours_module = sys.modules["metric_learning.evaluation.neighbours"]
 
 
 def query_scores(relevant, ks):
@@ -103,10 +101,23 @@ def test_ties_and_duplicates_equal_the_definitions(metric):
   assert_scores(retrieval(points, labels, metric=metric), expected)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_candidates_equal_the_definitions(metric):
+  # Classes of 4 or so among 600: few neighbours are asked for.
+  rng = np.random.default_rng(10)
+  labels = rng.integers(0, 150, 600)
+  points = rng.normal(size=(150, 8))[labels] + rng.normal(size=(600, 8))
+  points = points.astype(np.float32)
+  distances = cdist(points.astype(float), points.astype(float), SCIPY[metric])
+  expected = oracle(distances, labels, labels, exclude_self=True)
+  assert expected["mrr"] != expected["recall_at_8"]
+  assert_scores(retrieval(points, labels, metric=metric), expected)
+
+
 def test_tiles_change_nothing(monkeypatch):
   points, labels = clustered(seed=1)
   whole = retrieval(points, labels)
-  monkeypatch.setattr(neighbours_module, "_CPU_TILE", 16)
+  monkeypatch.setattr(tiles, "_CPU_TILE", 16)
   assert_scores(retrieval(points, labels), whole)
 
 

@@ -1,23 +1,23 @@
 """Verification rates against scikit-learn, hand examples and loops."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from metric_learning.errors import InputError
 from metric_learning.evaluation import (
   best_threshold,
+  cross_validated_accuracy,
+  pair_distances,
   pairs_of,
   refusal,
   roc,
+  tiles,
   verification,
 )
-
-neighbours_module = sys.modules["metric_learning.evaluation.neighbours"]
 
 
 def pairs(n=400, genuine=0.3, step=0.05, seed=0):
@@ -186,7 +186,7 @@ def test_threshold_between_neighbouring_float32_distances_separates_them():
   ("metric", "scipy_name"), [("l1", "cityblock"), ("cosine", "cosine")]
 )
 def test_pairs_are_all_pairs_in_order(monkeypatch, metric, scipy_name, tile):
-  monkeypatch.setattr(neighbours_module, "_CPU_TILE", tile)
+  monkeypatch.setattr(tiles, "_CPU_TILE", tile)
   rng = np.random.default_rng(2)
   points, labels = rng.normal(size=(40, 5)), rng.integers(0, 4, 40)
   distances, same = pairs_of(points, labels, metric)
@@ -203,6 +203,47 @@ def test_pairs_of_the_test_set_of_faces():
   scores = verification(*pairs_of(points, labels, "l2"))
   assert (scores["num_genuine"], scores["num_impostor"]) == (225, 1000)
   assert not math.isnan(scores["frr_at_far_0.05"])
+
+
+@pytest.mark.parametrize(
+  ("metric", "scipy_name"), [("l2", "euclidean"), ("cosine", "cosine")]
+)
+def test_listed_pairs_equal_scipy(metric, scipy_name):
+  rng = np.random.default_rng(5)
+  first, second = rng.normal(size=(2, 40, 3))
+  expected = cdist(first, second, scipy_name).diagonal()
+  found = pair_distances(first, second, metric)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  with pytest.raises(InputError, match="40 and 39 rows"):
+    pair_distances(first, second[:39], metric)
+
+
+def test_threshold_of_each_fold_comes_from_the_others():
+  distances, same = pairs(n=120, step=0.2, seed=3)
+  folds = np.random.default_rng(4).integers(0, 10, 120)
+  accuracies = []
+  for fold in range(10):
+    others = folds != fold
+    values = np.unique(distances[others])
+    midpoints = [-np.inf, *(values[1:] + values[:-1]) / 2, np.inf]
+    right = [np.sum((distances <= t) == same, where=others) for t in midpoints]
+    best = midpoints[int(np.argmax(right))]
+    accuracies.append(np.mean(((distances <= best) == same)[~others]))
+  scores = cross_validated_accuracy(distances, same, folds)
+  assert scores["accuracy"] == pytest.approx(np.mean(accuracies))
+  assert 0.6 < scores["accuracy"] < 1
+  error = np.std(accuracies, ddof=1) / math.sqrt(10)
+  assert scores["standard_error"] == pytest.approx(error)
+
+
+def test_folds_that_cannot_be_scored_are_refused():
+  distances, same = of([1, 2], [3, 4])
+  with pytest.raises(InputError, match="use two or more"):
+    cross_validated_accuracy(distances, same, np.zeros(4, int))
+  with pytest.raises(InputError, match="one of each for every pair"):
+    cross_validated_accuracy(distances, same, np.zeros(3, int))
+  with pytest.raises(InputError, match="must be boolean"):
+    cross_validated_accuracy(distances, same * 1, np.arange(4))
 
 
 @pytest.mark.parametrize("same", [np.array([1.0, 0.0]), np.array([1, 0])])

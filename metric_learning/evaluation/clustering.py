@@ -1,0 +1,92 @@
+"""Do clusters of the embeddings agree with the classes?"""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from metric_learning.errors import InputError
+from metric_learning.evaluation.tiles import check_embeddings, check_labels
+
+
+def clustering(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Int[np.ndarray | Array, " n"],
+  *,
+  seed: int = 0,
+  restarts: int = 10,
+) -> dict[str, float]:
+  """NMI, AMI and F1 of k-means with as many clusters as there are classes.
+
+  Of several restarts the one of lowest inertia counts. K-means is Euclidean:
+  these scores compare embeddings under L2, whatever metric was trained. See
+  `agreement` for the scores.
+
+  >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
+  >>> clustering(points, np.array([3, 3, 8, 8]))
+  {'nmi': 1.0, 'ami': 1.0, 'f1': 1.0}
+
+  Args:
+    embeddings: one point a row.
+    labels: their classes.
+    seed: fixes the starts.
+    restarts: how many there are.
+
+  Raises:
+    InputError: if there are no embeddings, one is not finite, or the labels do
+      not fit them.
+  """
+  from sklearn.cluster import KMeans
+  from sklearn.exceptions import ConvergenceWarning
+
+  embeddings = check_embeddings("embeddings", embeddings)
+  labels = check_labels("labels", labels, len(embeddings))
+  if not len(labels):
+    raise InputError("embeddings: there are none to cluster.")
+  means = KMeans(len(np.unique(labels)), n_init=restarts, random_state=seed)
+  with warnings.catch_warnings():
+    # It warns of fewer distinct points than clusters. Embeddings that have
+    # collapsed are such points, and their scores say so.
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    clusters = means.fit_predict(embeddings)
+  return agreement(clusters, labels)
+
+
+def agreement(
+  clusters: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, " n"],
+) -> dict[str, float]:
+  """How well a partition into clusters agrees with the classes.
+
+  With the mutual information I and the entropies H of clusters and classes,
+
+    nmi  I / M, M = (H(clusters) + H(classes)) / 2  (the arithmetic mean)
+    ami  (I - E[I]) / (M - E[I]), E over partitions with the same sizes: 0 is
+         chance, also where there are many classes
+    f1   2 P R / (P + R) over unordered pairs of items: P is the share of
+         same-class pairs among those in one cluster, R the share of pairs in
+         one cluster among those of one class; NaN if there is neither
+
+  >>> agreement(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))["f1"]
+  0.4
+
+  There P = 1/3 and R = 1/2.
+
+  Source: Manning et al., Introduction to Information Retrieval, section 16.3;
+  AMI, Vinh et al., JMLR 2010.
+  """
+  from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    normalized_mutual_info_score,
+  )
+  from sklearn.metrics.cluster import pair_confusion_matrix
+
+  labels, clusters = np.asarray(labels), np.asarray(clusters)
+  # From the contingency table; the pairs themselves are never listed.
+  (_, wrong), (missed, right) = pair_confusion_matrix(labels, clusters)
+  pairs = 2 * right + wrong + missed
+  return {
+    "nmi": float(normalized_mutual_info_score(labels, clusters)),
+    "ami": float(adjusted_mutual_info_score(labels, clusters)),
+    "f1": float(2 * right / pairs) if pairs else float("nan"),
+  }
