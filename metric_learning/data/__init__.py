@@ -10,7 +10,10 @@ from metric_learning.data import (
   fashion_mnist,
   files,
   glyphs,
+  half_split,
   image_folder,
+  lfw,
+  omniglot,
 )
 from metric_learning.data.base import (
   PROTOCOLS,
@@ -25,10 +28,16 @@ __all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
 
 DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "att_faces": att_faces.load,
+  "cars196": half_split.load,
+  "cub200": half_split.load,
   "digits": digits.load,
   "fashion_mnist": fashion_mnist.load,
   "glyphs": glyphs.load,
   "image_folder": image_folder.load,
+  "inshop": half_split.load,
+  "lfw": lfw.load,
+  "omniglot": omniglot.load,
+  "sop": half_split.load,
 }
 
 
@@ -67,6 +76,7 @@ def load(config: Any, seed: int = 0) -> Splits:
     train=_resized(splits.train, size),
     validation=_resized(splits.validation, size),
     test=_resized(splits.test, size),
+    gallery=splits.gallery and _resized(splits.gallery, size),
   )
 
 

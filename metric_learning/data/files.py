@@ -7,7 +7,7 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,6 +25,14 @@ DAMAGE = (
   zlib.error,
 )
 FETCH_AGAIN = "compare its checksum with the source's, or fetch it again"
+
+
+@runtime_checkable
+class Source(Protocol):
+  """What an image is read from: a path, or a place in an archive."""
+
+  def read_bytes(self) -> bytes:
+    """The encoded image."""
 
 
 def data_path(config: Any, holding: str) -> pathlib.Path:
@@ -55,7 +63,7 @@ def open_zip(path: pathlib.Path) -> zipfile.Path:
 
 
 def read_images(
-  paths: Iterable[pathlib.Path | zipfile.Path], size: tuple[int, ...] = ()
+  paths: Iterable[Source], size: tuple[int, ...] = ()
 ) -> UInt8[np.ndarray, "n h w c"]:
   """Reads images of one size, or resizes them to `size` (height, width).
 
@@ -78,7 +86,7 @@ def read_images(
 
 
 def _read_image(
-  path: pathlib.Path | zipfile.Path, size: tuple[int, ...]
+  path: Source, size: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h w c"]:
   from PIL import Image
 
