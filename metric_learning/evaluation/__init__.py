@@ -48,6 +48,8 @@ def evaluate(
   *,
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = 5_000_000,
+  references: Float[np.ndarray | Array, "m d"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
@@ -55,7 +57,9 @@ def evaluate(
   cosine, which is the same for every run, and `geometry/<name>` is about the
   embeddings themselves. The names are those of `retrieval`, `verification`
   and `geometry`; verification is left out where there are more than
-  `max_pairs` unordered pairs, since it keeps them all.
+  `max_pairs` unordered pairs, since it keeps them all. With `references`, the
+  gallery of a query/gallery protocol, retrieval looks there and verification
+  is left out.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
@@ -68,7 +72,16 @@ def evaluate(
   """
 
   def score(name):
-    found = retrieval(embeddings, labels, metric=name, ks=ks)
+    found = retrieval(
+      embeddings,
+      labels,
+      metric=name,
+      ks=ks,
+      references=references,
+      reference_labels=reference_labels,
+    )
+    if references is not None:
+      return found
     if len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
       found |= verification(*pairs_of(embeddings, labels, name))
     return found

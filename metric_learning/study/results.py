@@ -168,7 +168,13 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
   arrays = records.read_arrays(run.folder / name)
   metric = run.result["metric"]
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
-  scores = evaluation.evaluate(points, labels, metric)
+  scores = evaluation.evaluate(
+    points,
+    labels,
+    metric,
+    references=arrays.get("gallery_embeddings"),
+    reference_labels=arrays.get("gallery_labels"),
+  )
   if "own/eer" in scores:
     threshold = learned_threshold(arrays, metric)
     pairs = evaluation.pairs_of(points, labels, metric)
