@@ -130,22 +130,21 @@ def modified_hausdorff(
 
   Dubuisson and Jain, 1994.
   """
-  from scipy.spatial.distance import cdist
+  from scipy.spatial import KDTree
 
   def inks(images):
-    for image in images[..., 0]:
-      places = np.argwhere(image > 0)
-      yield places - places.mean(axis=0)
+    places = [np.argwhere(image > 0) for image in images[..., 0]]
+    return [ink - ink.mean(axis=0) for ink in places]
 
-  def means(values, starts):
-    return np.add.reduceat(values, starts) / np.diff([*starts, len(values)])
+  def to(inks, others):
+    """Mean distance of each of `inks` to each of `others`, [others, inks]."""
+    ends = np.cumsum([len(ink) for ink in inks])[:-1]
+    every = np.concatenate(inks)
+    # All at a time: a tree is slow to call and quick to look up.
+    nearest = (KDTree(other).query(every, workers=-1)[0] for other in others)
+    return np.array(
+      [[some.mean() for some in np.split(row, ends)] for row in nearest]
+    )
 
-  found = [*inks(training)]
-  starts = np.cumsum([0, *map(len, found)])[:-1]
-  every = np.concatenate(found)
-  rows = []
-  for ink in inks(test):
-    apart = cdist(ink, every)
-    there = np.minimum.reduceat(apart, starts, axis=1).mean(axis=0)
-    rows.append(np.maximum(there, means(apart.min(axis=0), starts)))
-  return np.array(rows)
+  a, b = inks(test), inks(training)
+  return np.maximum(to(a, b).T, to(b, a))
