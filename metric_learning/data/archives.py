@@ -5,6 +5,7 @@ folders that they unpack to.
 """
 
 import dataclasses
+import functools
 import io
 import pathlib
 import re
@@ -120,10 +121,19 @@ def members(path: pathlib.Path) -> Iterator[tuple[str, Read]]:
           f"has: {files.FETCH_AGAIN}."
         )
       if not name.rpartition("/")[2].startswith("."):
-        yield name, read
+        yield name, functools.partial(_read, path, name, read)
   except DAMAGE as error:
     raise InputError(
       f"cannot read {path}: {error}; {files.FETCH_AGAIN}."
+    ) from error
+
+
+def _read(path: pathlib.Path, name: str, read: Read) -> bytes:
+  try:
+    return read()
+  except DAMAGE as error:
+    raise InputError(
+      f"cannot read {name} in {path}: {error}; {files.FETCH_AGAIN}."
     ) from error
 
 

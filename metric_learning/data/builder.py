@@ -12,8 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from metric_learning.data import archives, files
-from metric_learning.errors import InputError
+from metric_learning.data import archives
 
 
 class Archives(  # type: ignore[call-arg]
@@ -56,16 +55,10 @@ class Archives(  # type: ignore[call-arg]
     some = archives.examples(name, self._found, part)
     total = archives.ARCHIVES[name].parts[part]
     for example in tqdm(some, part, total, unit="image", disable=None):
-      try:
-        content = example.read_bytes()
-      except archives.DAMAGE as error:
-        raise InputError(
-          f"cannot read {example} of {name}: {error}; {files.FETCH_AGAIN}."
-        ) from error
       yield (
         example.name,
         {
-          "image": io.BytesIO(content),
+          "image": io.BytesIO(example.read_bytes()),
           "class_name": example.class_name,
           "name": example.name,
         },

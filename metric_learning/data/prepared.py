@@ -244,12 +244,8 @@ def examples(config: Any, part: str) -> list[archives.Example]:
     return _prepared(place, part)
   folder = _root(config.data_dir)
   wanted = archives.ARCHIVES[config.name].files
-  found = {file.name: archives.find(file, folder) for file in wanted}
-  unpacked = {
-    name: path
-    for name, path in found.items()
-    if path and (path.is_dir() or path.suffix in (".txt", ".mat"))
-  }
+  places = {file.name: folder / (file.unpacked or file.name) for file in wanted}
+  unpacked = {name: path for name, path in places.items() if path.exists()}
   if len(unpacked) < len(wanted):
     absent = [file for file in wanted if file.name not in unpacked]
     raise InputError(
