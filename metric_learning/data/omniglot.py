@@ -215,7 +215,7 @@ def _read_arrays(folder: pathlib.Path, size: tuple[int, ...]) -> Drawings:
   for part, naming in (("background", _small), ("evaluation", _listed)):
     path = folder / f"images_{part}.npz"
     try:
-      with np.load(path, allow_pickle=False) as arrays:
+      with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         paper = arrays["images"]
     except (*archives.DAMAGE, ValueError, KeyError) as error:
       raise InputError(
@@ -266,8 +266,13 @@ def _small(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
       if match:
         example = archives.Example(name, "", read_image)
         pixels = files.read_images([example])[0, ..., 0] > 0
-        known[pixels.tobytes()] = "/".join(match.groups())
+        known[_key(pixels)] = "/".join(match.groups())
   return [
-    known.get(character[0].tobytes(), f"{UNNAMED}/{i:04d}")
+    known.get(_key(character[0]), f"{UNNAMED}/{i:04d}")
     for i, character in enumerate(paper)
   ]
+
+
+def _key(pixels: Bool[np.ndarray, "h w"]) -> bytes:
+  # Packed, since the True of some files is 255 and not 1.
+  return np.packbits(pixels).tobytes()

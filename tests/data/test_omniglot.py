@@ -120,7 +120,9 @@ def arrays(tmp_path, monkeypatch):
     paper = []
     for name, read in omniglot.archives.members(source / f"images_{part}.zip"):
       image = omniglot.archives.Example(name, "", read)
-      paper.append(omniglot.files.read_images([image])[0, ..., 0] > 0)
+      # The True of the official arrays is 255, as Pillow makes it.
+      pixels = omniglot.files.read_images([image])[0, ..., 0]
+      paper.append(pixels.view(bool))
     np.savez(
       folder / f"images_{part}.npz",
       images=np.reshape(paper, (count, 20, 6, 20)),
