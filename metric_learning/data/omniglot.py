@@ -111,6 +111,11 @@ def koch(drawings: Drawings, seed: int) -> base.Splits:
 
 def matching(drawings: Drawings, seed: int) -> base.Splits:
   """Characters of all alphabets, those for training in four rotations."""
+  height, width = drawings.dataset.images.shape[1:3]
+  if height != width:
+    raise InputError(
+      f"image_size=({height}, {width}): rotations by 90 degrees need squares."
+    )
   count = len(drawings.dataset.class_names)
   order = np.random.default_rng(seed).permutation(count)
   # 1,200 and 423 of 1,623 characters; 172 of the 1,200.

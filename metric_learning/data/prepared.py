@@ -79,7 +79,7 @@ def _check_installed() -> None:
   if not importlib.util.find_spec("tensorflow_datasets"):
     raise InputError(
       "prepared sets need tensorflow-datasets (without TensorFlow): "
-      "pip install 'metric-learning[archives]'."
+      "pip install 'metric-learning[tfds]'."
     )
 
 

@@ -76,7 +76,8 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
 
 
 def test_matching_mixes_alphabets_and_rotates_training(folder, config):
-  # Rotations need square images.
+  with pytest.raises(InputError, match=r"\(6, 20\): rotations .* squares"):
+    data.load(config(folder, "matching"))
   splits = data.load(config(folder, "matching", image_size=(6, 6)))
   parts = (splits.train, splits.validation, splits.test)
   # 1,028, 172 and 423 of 1,623, in proportion of 20.

@@ -1,5 +1,6 @@
 """Every archived set: prepared, unpacked, and everything that can be wrong."""
 
+import pickle
 import re
 import shutil
 import types
@@ -71,6 +72,18 @@ def test_prepared_and_unpacked_are_the_same(
              for p in (one, two)]  # fmt: skip
     np.testing.assert_array_equal(one.images[order[0]], two.images[order[1]])
     np.testing.assert_array_equal(one.labels[order[0]], two.labels[order[1]])
+
+
+def test_examples_travel_to_other_processes(tmp_path, config, monkeypatch):
+  source = stand_ins.make("cub200", tmp_path / "archives", monkeypatch)
+  prepared.prepare("cub200", str(tmp_path / "prepared"), str(source))
+  unpack(source, tmp_path)
+  for folder in (tmp_path, tmp_path / "prepared"):
+    for example in prepared.examples(config("cub200", folder), "images")[::9]:
+      copy = pickle.loads(pickle.dumps(example))
+      assert copy.read_bytes() == stand_ins.encoded(
+        int(example.class_name[:3]) - 1
+      )
 
 
 @pytest.mark.parametrize("name", [n for n in SETS if n != "omniglot"])
