@@ -11,10 +11,13 @@ from metric_learning.data import (
   duplicates,
   files,
   glyphs,
+  half_split,
   idx,
   image_folder,
+  lfw,
   mnist,
   npz,
+  omniglot,
   tfds,
 )
 from metric_learning.data.base import (
@@ -30,16 +33,22 @@ __all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
 
 DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "att_faces": att_faces.load,
+  "cars196": half_split.load,
   "cifar10": cifar.load,
   "cifar100": cifar.load,
+  "cub200": half_split.load,
   "digits": digits.load,
   "fashion_mnist": mnist.load,
   "glyphs": glyphs.load,
   "idx": idx.load,
   "image_folder": image_folder.load,
+  "inshop": half_split.load,
   "kmnist": mnist.load,
+  "lfw": lfw.load,
   "mnist": mnist.load,
   "npz": npz.load,
+  "omniglot": omniglot.load,
+  "sop": half_split.load,
   "tfds": tfds.load,
 }
 
@@ -83,6 +92,7 @@ def load(config: Any, seed: int = 0) -> Splits:
     train=_resized(splits.train, size),
     validation=_resized(splits.validation, size),
     test=_resized(splits.test, size),
+    gallery=splits.gallery and _resized(splits.gallery, size),
   )
 
 

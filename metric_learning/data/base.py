@@ -37,14 +37,19 @@ class Dataset:
 class Splits:
   """The three parts of a data set, and the protocol that they obey.
 
-  Raises `ValueError` if an open-set split shares a class between parts, or if
-  the parts of a closed-set split differ in their classes.
+  Where there is a `gallery`, test images are queries that look there, and not
+  among each other.
+
+  Raises `ValueError` if an open-set split shares a class between parts, if
+  the parts of a closed-set split differ in their classes, or if the gallery
+  numbers its classes in another way than the test part.
   """
 
   train: Dataset
   validation: Dataset
   test: Dataset
   protocol: str
+  gallery: Dataset | None = None
 
   def __post_init__(self) -> None:
     """Checks what the protocol promises about classes."""
@@ -54,6 +59,8 @@ class Splits:
       raise ValueError("an open-set split shares classes between its parts")
     if self.protocol == "closed-set" and names != 3 * [*parts[0].class_names]:
       raise ValueError("the parts of a closed-set split differ in classes")
+    if self.gallery and self.gallery.class_names != self.test.class_names:
+      raise ValueError("the gallery differs from the test part in classes")
 
 
 def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
@@ -102,6 +109,24 @@ def split_by_class(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
   """Open-set splits from the classes of training, validation and test."""
   train, validation, test = (subset(dataset, np.sort(part)) for part in parts)
   return Splits(train, validation, test, "open-set")
+
+
+def split_official(
+  training: Dataset, test: Dataset, seed: int, gallery: Dataset | None = None
+) -> Splits:
+  """Open-set splits of an official division into training and test classes.
+
+  A fifth of the training classes, drawn by `seed`, is for validation.
+  """
+  order = np.random.default_rng(seed).permutation(len(training.class_names))
+  validation, train = np.split(order, [round(0.2 * len(order))])
+  return Splits(
+    subset(training, np.sort(train)),
+    subset(training, np.sort(validation)),
+    test,
+    "open-set",
+    gallery,
+  )
 
 
 def split_by_image(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:

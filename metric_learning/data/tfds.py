@@ -101,8 +101,8 @@ def _sources(config: Any, builder: Any) -> dict[str, Any]:
     and isinstance(features.get("label"), kinds.ClassLabel)
   ):
     raise InputError(
-      f"{config.name} has the features {', '.join(sorted(features))}; it takes an "
-      "`image` and a `label` of one class."
+      f"{config.name} has the features {', '.join(sorted(features))}; it takes "
+      "an `image` and a `label` of one class."
     )
   parts = [part for part in base.PARTS if part in builder.info.splits]
   if not parts:

@@ -79,6 +79,8 @@ def evaluate(
   normalize: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = 5_000_000,
+  references: Float[np.ndarray | Array, "m d"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
@@ -87,6 +89,8 @@ def evaluate(
   embeddings themselves. The names are those of `retrieval`, `verification`,
   `geometry` and `intra_inter_ratio`; verification is left out where there are
   more than `max_pairs` unordered pairs, since it keeps them all.
+  With `references`, the gallery of a query/gallery protocol, retrieval looks
+  there and the rest is left out.
 
   `asked` names the scores that a caller looks at. What else is quick comes
   too, but verification only if one of its scores is named. The slow ones come
@@ -119,7 +123,16 @@ def evaluate(
   ks = sorted({*ks, *(int(found[1]) for found in named if found)})
 
   def score(name):
-    found = retrieval(embeddings, labels, metric=name, ks=ks)
+    found = retrieval(
+      embeddings,
+      labels,
+      metric=name,
+      ks=ks,
+      references=references,
+      reference_labels=reference_labels,
+    )
+    if references is not None:
+      return found
     if verify and len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
       found |= verification(*pairs_of(embeddings, labels, name))
     found["intra_inter_ratio"] = intra_inter_ratio(

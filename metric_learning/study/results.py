@@ -174,6 +174,8 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
     metric,
     asked=["own/eer", *run.row.config.eval.columns],
     normalize=run.result["normalize"],
+    references=arrays.get("gallery_embeddings"),
+    reference_labels=arrays.get("gallery_labels"),
   )
   if "own/eer" in scores:
     threshold = learned_threshold(arrays, metric)

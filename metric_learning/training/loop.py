@@ -454,8 +454,10 @@ def _finish(
 
   def write_embeddings(name, state):
     found = {}
-    for part in ("validation", "test"):
+    for part in ("validation", "test", "gallery"):
       some = getattr(splits, part)
+      if some is None:
+        continue
       found[f"{part}_embeddings"] = embed_images(program, state, some.images)
       found[f"{part}_labels"] = some.labels
       found[f"{part}_class_names"] = np.array(some.class_names)
