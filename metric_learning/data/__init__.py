@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from metric_learning.data import (
   att_faces,
   digits,
@@ -11,6 +13,7 @@ from metric_learning.data import (
   files,
   glyphs,
   image_folder,
+  pairs_csv,
 )
 from metric_learning.data.base import (
   PROTOCOLS,
@@ -19,9 +22,18 @@ from metric_learning.data.base import (
   select,
   subset,
 )
+from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 
-__all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
+__all__ = [
+  "DATASETS",
+  "Dataset",
+  "ImageFiles",
+  "Splits",
+  "load",
+  "select",
+  "subset",
+]
 
 DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "att_faces": att_faces.load,
@@ -29,6 +41,7 @@ DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "fashion_mnist": fashion_mnist.load,
   "glyphs": glyphs.load,
   "image_folder": image_folder.load,
+  "pairs_csv": pairs_csv.load,
 }
 
 
@@ -38,7 +51,8 @@ def load(config: Any, seed: int = 0) -> Splits:
   `config` has these attributes: `name`; `data_dir`, "" for none; `split`, a
   name that the data set knows; `split_seed` and `fold`, which with the split
   fix who is in which part; `image_size`, (height, width), or () for the native
-  size; `protocol`, "open-set" or "closed-set", which the split must obey.
+  size; `protocol`, "open-set" or "closed-set", which the split must obey;
+  `stream`, whether images of a folder stay on disk until they are needed.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
@@ -85,4 +99,5 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
   if not size or dataset.images.shape[1:3] == size:
     return dataset
-  return dataclasses.replace(dataset, images=files.resize(dataset.images, size))
+  images = files.resize(np.asarray(dataset.images), size)
+  return dataclasses.replace(dataset, images=images)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.evaluation.bootstrap import class_bootstrap
@@ -17,6 +17,7 @@ from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.verification import (
   Roc,
   best_threshold,
+  explicit_distances,
   pairs_of,
   refusal,
   roc,
@@ -30,6 +31,8 @@ __all__ = [
   "collapsed",
   "effective_rank",
   "evaluate",
+  "evaluate_pairs",
+  "explicit_distances",
   "geometry",
   "neighbours",
   "pairs_of",
@@ -79,6 +82,40 @@ def evaluate(
     "cosine": own if metric == "cosine" else score("cosine"),
     "geometry": geometry(embeddings, labels),
   }
+  return {
+    f"{family}/{name}": value
+    for family, found in families.items()
+    for name, value in found.items()
+  }
+
+
+def evaluate_pairs(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  first: Int[np.ndarray | Array, " p"],
+  second: Int[np.ndarray | Array, " p"],
+  same: Bool[np.ndarray, " p"],
+  metric: MetricName,
+) -> dict[str, float]:
+  """The scores of explicit pairs, where no classes are known.
+
+  `own/<name>` and `cosine/<name>` are those of `verification`,
+  `geometry/<name>` those of `geometry`.
+
+  >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]])
+  >>> pairs = np.array([0, 0]), np.array([1, 2]), np.array([True, False])
+  >>> evaluate_pairs(embeddings, *pairs, "l1")["own/eer"]
+  0.0
+
+  Raises:
+    InputError: for an unknown metric, or embeddings that are not finite.
+  """
+  families = {
+    family: verification(
+      explicit_distances(embeddings, first, second, name), same
+    )
+    for family, name in (("own", metric), ("cosine", "cosine"))
+  }
+  families["geometry"] = geometry(embeddings)
   return {
     f"{family}/{name}": value
     for family, found in families.items()

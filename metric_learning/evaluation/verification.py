@@ -8,14 +8,16 @@ A rate whose pairs are absent is NaN.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metric_learning.distances import MetricName
+from metric_learning.distances import MetricName, pairwise
 from metric_learning.errors import InputError
 from metric_learning.evaluation.neighbours import (
   check_embeddings,
   check_labels,
+  check_metric,
   code_blocks,
   decode,
 )
@@ -62,6 +64,28 @@ def pairs_of(
     distances.append(decode(np.asarray(codes)[:, : len(labels)][upper]))
     same.append((labels == labels[rows, None])[upper])
   return np.concatenate(distances), np.concatenate(same)
+
+
+def explicit_distances(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  first: Int[np.ndarray | Array, " p"],
+  second: Int[np.ndarray | Array, " p"],
+  metric: MetricName = "l2",
+) -> Float[np.ndarray, " p"]:
+  """Distances of explicit pairs, from exact differences.
+
+  >>> points = np.array([[0.0], [1.0], [3.0]])
+  >>> explicit_distances(points, np.array([0, 1]), np.array([2, 2]), "l1")
+  array([3., 2.], dtype=float32)
+
+  Raises:
+    InputError: for an unknown metric, or embeddings that are not finite.
+  """
+  check_metric(metric)
+  embeddings = check_embeddings("embeddings", embeddings)
+  one = lambda x, y: pairwise(metric, x[None], y[None], exact=True)[0, 0]
+  distances = jax.vmap(one)(embeddings[first], embeddings[second])
+  return np.asarray(distances, np.float32)
 
 
 def roc(

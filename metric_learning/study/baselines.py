@@ -17,7 +17,12 @@ from metric_learning.training.config import (
   override,
   traced_numbers,
 )
-from metric_learning.training.loop import embed_images, program_of
+from metric_learning.training.loop import (
+  embed_images,
+  num_classes,
+  program_of,
+  scores_of,
+)
 
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
@@ -60,7 +65,7 @@ def write_baselines(
     if name not in found:
       plain = override(config, _UNTRAINED)
       program = program_of(plain, splits)
-      classes = len(splits.train.class_names)
+      classes = num_classes(plain, splits.train)
       state = program.init(config.seed, classes, traced_numbers(plain))
       points = embed_images(program, state, splits.test.images)
       label = f"untrained {config.model.name}"
@@ -68,15 +73,16 @@ def write_baselines(
   records.write_json(path, list(found.values()))
 
 
-def _flat(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+def _flat(images: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
+  images = np.asarray(images)
   return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _record(name, fold, seed, points, test: data.Dataset) -> dict[str, Any]:
   """The scores of one baseline; without a seed, with class intervals."""
-  scores = evaluation.evaluate(points, test.labels, "l2")
+  scores = scores_of(points, test, "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
-  if seed is None:
+  if seed is None and test.pairs is None:
     record["class_interval"] = {}
     for prefix, metric in (("own", "l2"), ("cosine", "cosine")):
       queries = evaluation.retrieval_per_query(
