@@ -67,6 +67,11 @@ def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
       f"classes_per_batch={config.classes_per_batch} and"
       f" images_per_class={config.images_per_class} must both be at least 1."
     )
+  if dataset.pairs is not None and config.sampler not in ("pairs", "uniform"):
+    raise InputError(
+      f"{dataset.name} has pairs and no classes: set sampler='pairs', or "
+      "'uniform' for views."
+    )
   return SAMPLERS[config.sampler](dataset, config, seed)
 
 

@@ -46,7 +46,7 @@ class ImageFiles:
   def __getitem__(self, index: Any) -> Any:
     """The images at a slice or at some indices, still on disk."""
     chosen = self.paths[index]
-    if isinstance(chosen, pathlib.Path):
+    if not isinstance(chosen, np.ndarray):
       return np.asarray(self[[index]])[0]
     return dataclasses.replace(self, paths=chosen)
 

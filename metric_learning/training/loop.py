@@ -84,7 +84,7 @@ def lower_is_better(score: str) -> bool:
 def program_of(config: ConfigDict, splits: data.Splits) -> Program:
   """The program of a config: shared by runs that differ in numbers only."""
   numbers = traced_numbers(config)
-  # What the compiled parts depend on beside shapes.
+  # What the compiled parts depend on beside the shape of an image.
   static = {
     name: value
     for name, value in records.flatten(as_dict(config)).items()
@@ -95,9 +95,10 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
       or name in (f"data.{field}" for field in AUGMENTATIONS)
     )
   }
-  key = json.dumps(static, sort_keys=True)
+  shape = _image_shape(splits.train)
+  key = json.dumps([static, shape], sort_keys=True)
   if key not in _PROGRAMS:
-    _PROGRAMS[key] = _make_program(config, _image_shape(splits.train))
+    _PROGRAMS[key] = _make_program(config, shape)
   return _PROGRAMS[key]
 
 
