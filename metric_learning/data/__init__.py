@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from metric_learning.data import (
   att_faces,
   cifar,
@@ -18,6 +20,7 @@ from metric_learning.data import (
   mnist,
   npz,
   omniglot,
+  pairs_csv,
   tfds,
 )
 from metric_learning.data.base import (
@@ -27,9 +30,18 @@ from metric_learning.data.base import (
   select,
   subset,
 )
+from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 
-__all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
+__all__ = [
+  "DATASETS",
+  "Dataset",
+  "ImageFiles",
+  "Splits",
+  "load",
+  "select",
+  "subset",
+]
 
 DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "att_faces": att_faces.load,
@@ -48,6 +60,7 @@ DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "mnist": mnist.load,
   "npz": npz.load,
   "omniglot": omniglot.load,
+  "pairs_csv": pairs_csv.load,
   "sop": half_split.load,
   "tfds": tfds.load,
 }
@@ -61,8 +74,9 @@ def load(config: Any, seed: int = 0) -> Splits:
   `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
   and `fold`, which with the split fix who is in which part; `image_size`,
   (height, width), or () for the native size; `protocol`, "open-set" or
-  "closed-set", which the split must obey. Warns of images that are in training
-  and in test.
+  "closed-set", which the split must obey; `stream`, whether images of a folder
+  stay on disk until they are needed. Warns of images that are in training and
+  in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
@@ -124,4 +138,5 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
   if not size or dataset.images.shape[1:3] == size:
     return dataset
-  return dataclasses.replace(dataset, images=files.resize(dataset.images, size))
+  images = files.resize(np.asarray(dataset.images), size)
+  return dataclasses.replace(dataset, images=images)

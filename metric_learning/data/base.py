@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 
+from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 
 # How a data set without parts of its own can be cut: name → number of folds.
@@ -19,18 +20,38 @@ PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
 
 
+class Pairs(NamedTuple):
+  """Pairs of images by their indices, with one of two kinds of target."""
+
+  images: UInt8[np.ndarray, "n h w c"]
+  first: Int32[np.ndarray, "p"]
+  second: Int32[np.ndarray, "p"]
+  same: Bool[np.ndarray, "p"] | None
+  similarity: Float32[np.ndarray, "p"] | None
+
+  @property
+  def is_same(self) -> Bool[np.ndarray, "p"]:
+    """Whether a pair is the same: as given, or by a similarity of ½ or more."""
+    if self.similarity is None:
+      return np.asarray(self.same)
+    return self.similarity >= 0.5
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
   """Images and their labels; `class_names[label]` names what one shows.
 
   superclasses: the name of the super-class of each class, where there are some.
+  pairs: explicit pairs of the images, where these are known and classes are
+    not; labels then number the images.
   """
 
   name: str
-  images: UInt8[np.ndarray, "n h w c"]
+  images: UInt8[np.ndarray, "n h w c"] | ImageFiles
   labels: Int32[np.ndarray, "n"]
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
+  pairs: Pairs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +87,10 @@ class Splits:
 def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
   """Returns the images at `indices`, in that order, with labels unchanged."""
   return dataclasses.replace(
-    dataset, images=dataset.images[indices], labels=dataset.labels[indices]
+    dataset,
+    images=dataset.images[indices],
+    labels=dataset.labels[indices],
+    pairs=None,  # these are of other indices
   )
 
 

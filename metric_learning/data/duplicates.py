@@ -35,7 +35,7 @@ def warn_of_duplicates(splits: Splits) -> None:
 def _digests(part: Dataset) -> list[bytes]:
   return [
     hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-    for image in part.images
+    for image in np.asarray(part.images)
   ]
 
 

@@ -202,7 +202,10 @@ def read(config: Any) -> Drawings:
   background = np.zeros(len(dataset.class_names), bool)
   background[dataset.labels[parts == "background"]] = True
   inverted = base.Dataset(
-    dataset.name, 255 - dataset.images, dataset.labels, dataset.class_names
+    dataset.name,
+    255 - np.asarray(dataset.images),
+    dataset.labels,
+    dataset.class_names,
   )
   return Drawings(inverted, np.array(drawers), background)
 

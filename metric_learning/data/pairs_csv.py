@@ -1,30 +1,52 @@
-"""`pairs_csv`: explicit pairs of images, the same or not, or how similar."""
+"""`pairs_csv`: explicit pairs of images, the same or not, or how similar.
+
+For `sampler="pairs"`, with the losses `pair_bce`, `pair_regression` and other
+pair losses. Scores are those of verification.
+"""
 
 import csv
+import itertools
 import math
 import pathlib
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
 
-from metric_learning.data import files
+from metric_learning.data import base, files
 from metric_learning.errors import InputError
 
+FILES = ("train.csv", "validation.csv", "test.csv")
 SAME = {"1": True, "true": True, "0": False, "false": False}
 
 
-class Pairs(NamedTuple):
-  """Pairs of images by their indices, with one of two kinds of target."""
+def load(config: Any, seed: int = 0) -> base.Splits:
+  """Loads `data_dir/train.csv`, `validation.csv` and `test.csv`."""
+  del seed  # nothing is drawn
+  base.check_split(config, {"files": 1})
+  root = files.data_path(config, f"a folder of {', '.join(FILES)}")
+  parts = {
+    name: read_pairs(root / name, tuple(config.image_size)) for name in FILES
+  }
+  shapes = {name: pairs.images.shape[1:] for name, pairs in parts.items()}
+  if len(set(shapes.values())) > 1:
+    raise InputError(
+      f"{root}: height, width and channels differ between the files: {shapes}; "
+      "set image_size=(height, width), and give each file a color image, or "
+      "none."
+    )
+  train, validation, test = itertools.starmap(_dataset, parts.items())
+  return base.Splits(train, validation, test, "open-set")
 
-  images: UInt8[np.ndarray, "n h w c"]
-  first: Int32[np.ndarray, "p"]
-  second: Int32[np.ndarray, "p"]
-  same: Bool[np.ndarray, "p"] | None
-  similarity: Float32[np.ndarray, "p"] | None
+
+def _dataset(name: str, pairs: base.Pairs) -> base.Dataset:
+  labels = np.arange(len(pairs.images), dtype=np.int32)
+  names = tuple(f"{name}: image {label}" for label in labels)
+  return base.Dataset("pairs_csv", pairs.images, labels, names, pairs=pairs)
 
 
-def read_pairs(path: str | pathlib.Path, size: tuple[int, ...] = ()) -> Pairs:
+def read_pairs(
+  path: str | pathlib.Path, size: tuple[int, ...] = ()
+) -> base.Pairs:
   """Reads a CSV file with the columns `first`, `second` and a target.
 
   `first` and `second` are image files, relative to the folder of the CSV file;
@@ -52,7 +74,7 @@ def read_pairs(path: str | pathlib.Path, size: tuple[int, ...] = ()) -> Pairs:
     pairs.append(pair)
     values.append(_TARGETS[target](row[target], where))
   first, second = np.array(pairs, np.int32).T
-  return Pairs(
+  return base.Pairs(
     files.read_images(indices, size),
     first,
     second,

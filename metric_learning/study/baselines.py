@@ -18,7 +18,12 @@ from metric_learning.training.config import (
   override,
   traced_numbers,
 )
-from metric_learning.training.loop import embed_images, program_of
+from metric_learning.training.loop import (
+  embed_images,
+  num_classes,
+  program_of,
+  scores_of,
+)
 
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
@@ -63,7 +68,7 @@ def write_baselines(
     if name not in found:
       plain = override(config, _UNTRAINED)
       program = program_of(plain, splits)
-      classes = len(splits.train.class_names)
+      classes = num_classes(plain, splits.train)
       state = program.init(config.seed, classes, traced_numbers(plain))
       embed = functools.partial(embed_images, program, state)
       label = f"untrained {config.model.name}"
@@ -71,7 +76,8 @@ def write_baselines(
   records.write_json(path, list(found.values()))
 
 
-def _flat(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+def _flat(images: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
+  images = np.asarray(images)
   return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
@@ -85,11 +91,11 @@ def _record(
   if gallery is not None:
     references["references"] = embed(gallery.images)
     references["reference_labels"] = gallery.labels
-  scores = evaluation.evaluate(
-    points, test.labels, "l2", asked=["own/eer", *columns], **references
+  scores = scores_of(
+    points, test, "l2", asked=["own/eer", *columns], **references
   )
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
-  if seed is None:
+  if seed is None and test.pairs is None:
     record["class_interval"] = {}
     for prefix, metric in (("own", "l2"), ("cosine", "cosine")):
       queries = evaluation.retrieval_per_query(
