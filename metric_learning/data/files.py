@@ -178,18 +178,28 @@ def read_images(
   images = [_read_image(path, size) for path in paths]
   for path, image in zip(paths, images, strict=True):
     if image.shape != images[0].shape and not size:
-      raise InputError(
-        f"images differ: {paths[0]} is {_format(images[0])}, {path} is "
-        f"{_format(image)}; set image_size=(height, width) to resize all, and "
-        "to give gray ones among colored ones three channels."
-      )
+      raise images_differ(paths[0], images[0].shape, path, image.shape)
   channels = max(image.shape[2] for image in images)
   shape = (*images[0].shape[:2], channels)
   return np.stack([np.broadcast_to(image, shape) for image in images])
 
 
-def _format(image: UInt8[np.ndarray, "h w c"]) -> str:
-  height, width, channels = image.shape
+def images_differ(
+  first: Source,
+  first_shape: tuple[int, ...],
+  other: Source,
+  other_shape: tuple[int, ...],
+) -> InputError:
+  """What is said of two images of one set that differ in size or channels."""
+  return InputError(
+    f"images differ: {first} is {_format(first_shape)}, {other} is "
+    f"{_format(other_shape)}; set image_size=(height, width) to resize all, "
+    "and to give gray ones among colored ones three channels."
+  )
+
+
+def _format(shape: tuple[int, ...]) -> str:
+  height, width, channels = shape
   return f"{height}×{width} {'gray' if channels == 1 else 'color'}"
 
 

@@ -73,25 +73,22 @@ def image_files(
   from PIL import Image
 
   paths = list(paths)
-  shapes: dict[tuple[int, int], pathlib.Path] = {}
-  gray = True
+  shapes: dict[tuple[int, int, int], pathlib.Path] = {}
   for path in paths:
     with (
       files.reading(f"the image {path}"),
       Image.open(path, formats=files.FORMATS) as image,
     ):
-      shapes.setdefault(image.size[::-1], path)
-      gray = gray and image.mode in ("1", "L", "LA")
+      channels = 1 if image.mode in ("1", "L", "LA") else 3
+      shapes.setdefault((*image.size[::-1], channels), path)
   if len(shapes) > 1 and not size:
     (one, first), (other, second) = list(shapes.items())[:2]
-    raise InputError(
-      f"images differ in size: {first} is {one[0]}×{one[1]}, {second} is "
-      f"{other[0]}×{other[1]}; set image_size=(height, width) to resize all."
-    )
-  height, width = size or next(iter(shapes))
+    raise files.images_differ(first, one, second, other)
+  height, width = size or next(iter(shapes))[:2]
+  channels = max(shape[2] for shape in shapes)
   found = np.empty(len(paths), object)
   found[:] = paths
-  return ImageFiles(found, (height, width, 1 if gray else 3))
+  return ImageFiles(found, (height, width, channels))
 
 
 def read_ahead(

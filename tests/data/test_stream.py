@@ -23,7 +23,7 @@ def paths(tmp_path):
   return found
 
 
-@pytest.mark.parametrize("size", [(), (3, 2)])
+@pytest.mark.parametrize("size", [(6, 4), (3, 2)])
 def test_files_are_the_array_that_they_become(paths, size):
   lazy, whole = stream.image_files(paths, size), files.read_images(paths, size)
   assert (lazy.shape, lazy.ndim, len(lazy)) == (whole.shape, 4, 5)
@@ -43,7 +43,9 @@ def test_nothing_is_decoded_before_it_is_needed(paths, monkeypatch):
 def test_headers_are_checked_before_training(paths, tmp_path):
   Image.new("L", (9, 9)).save(tmp_path / "9.png")
   with pytest.raises(InputError, match=r"0\.png is 6×4.*9\.png is 9×9.*set im"):
-    stream.image_files([*paths, tmp_path / "9.png"])
+    stream.image_files([paths[0], tmp_path / "9.png"])
+  with pytest.raises(InputError, match=r"0\.png is 6×4 gray.*6×4 color"):
+    stream.image_files(paths)
   (tmp_path / "x.png").write_bytes(b"no image")
   with pytest.raises(InputError, match=r"x\.png.*fetch it again"):
     stream.image_files([*paths, tmp_path / "x.png"], (3, 2))
