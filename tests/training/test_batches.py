@@ -235,8 +235,8 @@ def test_pairs_are_scored_by_their_own_error_rate(folder, tmp_path):
 
 def test_pair_files_that_differ_in_channels_are_refused(folder, tmp_path):
   spoiled = shutil.copytree(folder / "same", tmp_path / "same")
-  image = next((spoiled / "test").iterdir())
-  Image.open(image).convert("RGB").save(image)
+  for image in (spoiled / "test").iterdir():
+    Image.open(image).convert("RGB").save(image)
   with pytest.raises(InputError, match="channels differ between the files"):
     data.load(pairs_config(tmp_path, "pair_bce").data)
 
