@@ -4,8 +4,9 @@ python -m experiments.train --config=configs/image_folder.py \
   --config.data.data_dir=FOLDER --workdir=runs/mine
 
 PNG, JPEG and PGM; half of the classes train, a fifth validates, the rest test.
-For images of all classes in all parts: --config.data.split=images
---config.data.protocol=closed-set.
+Other splits, by --config.data.split: `half`, the first half of the classes to
+the second; `folds`, five of them (--config.data.fold); `images`, all classes
+in all parts, with --config.data.protocol=closed-set.
 """
 
 from metric_learning.training import base_config, with_loss, with_model

@@ -529,9 +529,11 @@ def main() -> None:
       "evaluation": {"evaluation": whole_sets},
     }[suite]
     for name, run in runs.items():
-      found["suites"][name] = list(run())
-      # What was measured is kept, whatever happens to the rest.
-      _write(found)
+      found["suites"][name] = []
+      for line in run():
+        found["suites"][name].append(line)
+        # What was measured is kept, whatever happens to the rest.
+        _write(found)
   print(f"The tables are in {_OUTPUT.value}.")
 
 

@@ -23,7 +23,6 @@ from metric_learning.distances import (
 )
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES, Loss
-from metric_learning.losses.base import batch
 from metric_learning.mining import MINERS
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import (
@@ -183,7 +182,8 @@ class Objective:
         another is an error, and under jit makes the value NaN.
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
-      affinity: similarity of each anchor and candidate, in place of labels.
+      affinity: similarity of each anchor and candidate in [0, 1], in place of
+        labels; NaN where they are no pair.
       where: False for items that only pad; they change nothing.
       state: from `init_state`, or `aux.state` of the batch before.
       key: for miners that draw.
@@ -225,8 +225,9 @@ class Objective:
         f"{self.loss} has a state: call it with state=, from init_state."
       )
     state = jax.tree.map(jnp.asarray, state)
-    by_class = entry.arrange is not batch or entry.by_class
-    if by_class and (affinity is not None or self.relation != "same_label"):
+    if entry.goes_by_classes and (
+      affinity is not None or self.relation != "same_label"
+    ):
       raise InputError(
         f"{self.loss} goes by classes: it takes one label for each item, not"
         " an affinity or another relation."

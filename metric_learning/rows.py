@@ -273,13 +273,17 @@ def make_rows(
   """The rows of all anchors, with a leading axis n.
 
   The relation makes positives and negatives of the labels. An affinity a in
-  [0, 1] takes the place of labels: positive by a, negative by 1 - a.
+  [0, 1] takes the place of labels: positive by a, negative by 1 - a, and
+  neither where a is NaN.
   """
   distances = distance(anchors.embeddings, candidates.embeddings)
   if affinity is None:
     positives, negatives = relation(anchors.labels, candidates.labels)
   else:
-    positives, negatives = affinity, 1 - affinity
+    positives, negatives = (
+      jnp.where(jnp.isnan(affinity), 0, side)
+      for side in (affinity, 1 - affinity)
+    )
   comparable = anchors.group[:, None] != candidates.group[None, :]
   weight = jnp.where(comparable, candidates.weight[None, :], 0)
   weight = jnp.where(anchors.weight[:, None] > 0, weight, 0)

@@ -25,7 +25,7 @@ def test_the_default_config_is_valid_and_locked(path):
   config = load(path).get_config()
   validate(config)
   assert config.is_locked
-  assert config.data.name in data.DATASETS
+  assert data.set_of(config.data.name) in data.DATASETS
   assert config.data.protocol in ("open-set", "closed-set")
 
 

@@ -192,6 +192,18 @@ def test_affinity_takes_the_place_of_labels():
   np.testing.assert_array_equal(row.negatives, [[0, 0.75], [0.25, 0]])
 
 
+def test_where_an_affinity_is_not_known_there_is_no_pair():
+  points = make_points([0, 0, 0])
+  affinity = jnp.array([[0, 0.25, jnp.nan], [jnp.nan, 0, 1], [1, jnp.nan, 0]])
+  row = rows.make_rows(points, points, l1, affinity)
+  np.testing.assert_array_equal(
+    row.positives, [[0, 0.25, 0], [0, 0, 1], [1, 0, 0]]
+  )
+  np.testing.assert_array_equal(
+    row.negatives, [[0, 0.75, 0], [0, 0, 0], [0, 0, 0]]
+  )
+
+
 @pytest.mark.parametrize("block_size", [1, 3, 7, 100])
 @pytest.mark.parametrize("with_affinity", [False, True])
 def test_blocks_of_rows_are_the_rows(block_size, with_affinity):

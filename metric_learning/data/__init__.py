@@ -4,13 +4,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from metric_learning.data import (
   att_faces,
+  cifar,
   digits,
-  fashion_mnist,
+  duplicates,
   files,
   glyphs,
+  half_split,
+  idx,
   image_folder,
+  lfw,
+  mnist,
+  npz,
+  omniglot,
+  pairs_csv,
+  tfds,
 )
 from metric_learning.data.base import (
   PROTOCOLS,
@@ -19,26 +30,53 @@ from metric_learning.data.base import (
   select,
   subset,
 )
+from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 
-__all__ = ["DATASETS", "Dataset", "Splits", "load", "select", "subset"]
+__all__ = [
+  "DATASETS",
+  "Dataset",
+  "ImageFiles",
+  "Splits",
+  "load",
+  "select",
+  "subset",
+]
 
 DATASETS: dict[str, Callable[[Any, int], Splits]] = {
   "att_faces": att_faces.load,
+  "cars196": half_split.load,
+  "cifar10": cifar.load,
+  "cifar100": cifar.load,
+  "cub200": half_split.load,
   "digits": digits.load,
-  "fashion_mnist": fashion_mnist.load,
+  "fashion_mnist": mnist.load,
   "glyphs": glyphs.load,
+  "idx": idx.load,
   "image_folder": image_folder.load,
+  "inshop": half_split.load,
+  "kmnist": mnist.load,
+  "lfw": lfw.load,
+  "mnist": mnist.load,
+  "npz": npz.load,
+  "omniglot": omniglot.load,
+  "pairs_csv": pairs_csv.load,
+  "sop": half_split.load,
+  "tfds": tfds.load,
 }
 
 
 def load(config: Any, seed: int = 0) -> Splits:
   """Loads the data set that `config` describes, cut into its three parts.
 
-  `config` has these attributes: `name`; `data_dir`, "" for none; `split`, a
-  name that the data set knows; `split_seed` and `fold`, which with the split
-  fix who is in which part; `image_size`, (height, width), or () for the native
-  size; `protocol`, "open-set" or "closed-set", which the split must obey.
+  `config` has these attributes: `name`, a key of `DATASETS`, and for
+  tensorflow-datasets the name of the set, such as "tfds:svhn_cropped";
+  `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
+  and `fold`, which with the split fix who is in which part; `image_size`,
+  (height, width), or () for the native size; `protocol`, "open-set" or
+  "closed-set", which the split must obey; `stream`, whether images of a folder
+  stay on disk until they are needed. Warns of images that are in training and
+  in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
@@ -53,21 +91,36 @@ def load(config: Any, seed: int = 0) -> Splits:
     seed: of images that a computer draws (`glyphs`); the published set has
       0. Real images do not depend on it. It is not the seed of a run.
   """
-  check_choice("data set", config.name, DATASETS)
+  name = set_of(config.name)
   check_choice("protocol", config.protocol, PROTOCOLS)
   size = _checked_size(config.image_size)
-  splits = DATASETS[config.name](config, seed)
+  splits = DATASETS[name](config, seed)
   if splits.protocol != config.protocol:
     raise InputError(
       f"split {config.split!r} of {config.name} is {splits.protocol}, but the "
       f"config says protocol={config.protocol!r}; change one of the two."
     )
+  duplicates.warn_of_duplicates(splits)
   return dataclasses.replace(
     splits,
     train=_resized(splits.train, size),
     validation=_resized(splits.validation, size),
     test=_resized(splits.test, size),
+    gallery=splits.gallery and _resized(splits.gallery, size),
   )
+
+
+def set_of(name: str) -> str:
+  """The entry of `DATASETS` for the `name` of a config.
+
+  Raises `InputError` if there is none.
+
+  >>> set_of("digits"), set_of("tfds:svhn_cropped")
+  ('digits', 'tfds')
+  """
+  entry = "tfds" if name.startswith("tfds:") else name
+  check_choice("data set", entry, DATASETS)
+  return entry
 
 
 def _checked_size(size: Any) -> tuple[int, ...]:
@@ -85,4 +138,5 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
   if not size or dataset.images.shape[1:3] == size:
     return dataset
-  return dataclasses.replace(dataset, images=files.resize(dataset.images, size))
+  images = files.resize(np.asarray(dataset.images), size)
+  return dataclasses.replace(dataset, images=images)

@@ -1,9 +1,24 @@
-"""Random flips and affine jitter, on the device, inside a jitted step."""
+"""Random flips, affine jitter, crops and colors, inside a jitted step.
+
+Plain JAX: one look-up applies flip, affine map and crop together, where a
+library of single operations (dm_pix 0.4.5) would interpolate once for each; it
+has no resized crop, and its saturation refuses gray images.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, PRNGKeyArray
+
+Number = float | Float[Array, ""]
+
+# A crop's width over its height, relative to those of the image, is between
+# 3/4 and 4/3, as in Szegedy et al., CVPR 2015.
+_STRETCH = math.log(4 / 3)
+# ITU-R BT.601, as image libraries turn colors gray.
+_LUMA = (0.299, 0.587, 0.114)
 
 
 def augment(
@@ -11,48 +26,94 @@ def augment(
   images: Float[Array, "n h w c"],
   *,
   flip: bool = False,
-  shift: float | Float[Array, ""] = 0.0,
-  rotate: float | Float[Array, ""] = 0.0,
-  scale: float | Float[Array, ""] = 0.0,
+  shift: Number = 0.0,
+  rotate: Number = 0.0,
+  scale: Number = 0.0,
+  crop: Number = 0.0,
+  brightness: Number = 0.0,
+  contrast: Number = 0.0,
+  saturation: Number = 0.0,
 ) -> Float[Array, "n h w c"]:
-  """Flips, shifts, rotates and scales each image at random; zeros change none.
+  """Moves each image, crops it and changes its colors; zeros change nothing.
 
   Image i depends on `key` and i alone. Pixels are interpolated linearly, and
   what comes from beyond the edge repeats the edge. The numbers may be traced.
 
-  >>> row = jnp.arange(3.0).reshape(1, 1, 3, 1)
+  >>> row = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
   >>> key = jax.random.key(1)
   >>> flipped = augment(key, jnp.tile(row, (8, 1, 1, 1)), flip=True)
   >>> sorted({tuple(image.ravel().tolist()) for image in flipped})
-  [(0.0, 1.0, 2.0), (2.0, 1.0, 0.0)]
+  [(0.0, 0.5, 1.0), (1.0, 0.5, 0.0)]
 
   Args:
     key: random key.
-    images: of any number of channels.
+    images: of any number of channels, in [0, 1].
     flip: whether to mirror left and right with probability ½.
     shift: largest shift along each axis, as a fraction of that side.
     rotate: largest rotation about the centre, in radians.
     scale: largest change of the logarithm of the size.
+    crop: largest share of the area that is cut away; what is left is resized
+      to the whole image, which stretches it by up to 4/3.
+    brightness, contrast, saturation: largest change of a factor from 1, which
+      moves the image away from black, from its mean gray, and from its own
+      gray version; in that order, each clipped to [0, 1].
   """
 
-  height, width = images.shape[1:3]
-  middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-
   def one(index, image):
-    draws = jax.random.uniform(jax.random.fold_in(key, index), (5,), minval=-1)
-    mirror = jnp.where(flip & (draws[0] < 0), -1, 1)
-    angle, zoom = rotate * draws[1], jnp.exp(scale * draws[2])
-    # Each output pixel is looked up in the input, by the inverse map.
-    y, x = jnp.mgrid[:height, :width]
-    y = y - middle_y - shift * draws[3] * height
-    x = x - middle_x - shift * draws[4] * width
-    sin, cos = jnp.sin(angle) / zoom, jnp.cos(angle) / zoom
-    rows = middle_y + cos * y - sin * x
-    columns = middle_x + mirror * (sin * y + cos * x)
-    channels = [
-      map_coordinates(channel, [rows, columns], order=1, mode="nearest")
-      for channel in jnp.moveaxis(image, -1, 0)
-    ]
-    return jnp.stack(channels, axis=-1)
+    key_of_image = jax.random.fold_in(key, index)
+    # Streams of their own: a new kind of change leaves the others' as they are.
+    draws, crop_draws, color_draws = (
+      jax.random.uniform(key_of_kind, (count,), minval=-1)
+      for key_of_kind, count in (
+        (key_of_image, 5),
+        (jax.random.fold_in(key_of_image, 1), 4),
+        (jax.random.fold_in(key_of_image, 2), 3),
+      )
+    )
+    moved = _look_up(image, draws, crop_draws, flip, shift, rotate, scale, crop)
+    return _recolor(moved, color_draws, brightness, contrast, saturation)
 
   return jax.vmap(one)(jnp.arange(len(images)), images)
+
+
+def _look_up(image, draws, crop_draws, flip, shift, rotate, scale, crop):
+  """Each output pixel is looked up in the input, by the inverse map."""
+  height, width = image.shape[:2]
+  middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+  mirror = jnp.where(flip & (draws[0] < 0), -1, 1)
+  angle, zoom = rotate * draws[1], jnp.exp(scale * draws[2])
+  # The window of the crop: sides and centre, as fractions of the image's.
+  log_area = jnp.log1p(-crop * (1 + crop_draws[0]) / 2)
+  # A window of nearly the whole area cannot be stretched far.
+  stretch = jnp.minimum(_STRETCH, -log_area) * crop_draws[1]
+  tall = jnp.exp((log_area - stretch) / 2)
+  wide = jnp.exp((log_area + stretch) / 2)
+  down, right = (1 - tall) / 2 * crop_draws[2], (1 - wide) / 2 * crop_draws[3]
+  y, x = jnp.mgrid[:height, :width]
+  y = (y - middle_y) * tall + (down - shift * draws[3]) * height
+  x = (x - middle_x) * wide + (right - shift * draws[4]) * width
+  sin, cos = jnp.sin(angle) / zoom, jnp.cos(angle) / zoom
+  rows = middle_y + cos * y - sin * x
+  columns = middle_x + mirror * (sin * y + cos * x)
+  channels = [
+    map_coordinates(channel, [rows, columns], order=1, mode="nearest")
+    for channel in jnp.moveaxis(image, -1, 0)
+  ]
+  return jnp.stack(channels, axis=-1)
+
+
+def _recolor(image, draws, brightness, contrast, saturation):
+  """Blends with black, the mean gray and the gray image, as Pillow enhances."""
+
+  def blend(image, other, factor):
+    return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
+
+  image = blend(image, 0, 1 + brightness * draws[0])
+  image = blend(image, jnp.mean(_gray(image)), 1 + contrast * draws[1])
+  return blend(image, _gray(image), 1 + saturation * draws[2])
+
+
+def _gray(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
+  if image.shape[-1] != 3:
+    return jnp.mean(image, axis=-1, keepdims=True)
+  return (image @ jnp.array(_LUMA))[..., None]

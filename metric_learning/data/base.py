@@ -2,40 +2,75 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 
+from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
+
+# How a data set without parts of its own can be cut: name → number of folds.
+FOLDS = 5
+CUTS = {"classes": 1, "half": 1, "folds": FOLDS, "images": 1}
 
 # Open-set: test classes are unseen in training and validation. Closed-set:
 # all classes are in all three, the images are disjoint.
 PROTOCOLS = ("open-set", "closed-set")
+PARTS = ("train", "validation", "test")
+
+
+class Pairs(NamedTuple):
+  """Pairs of images by their indices, with one of two kinds of target."""
+
+  images: UInt8[np.ndarray, "n h w c"]
+  first: Int32[np.ndarray, "p"]
+  second: Int32[np.ndarray, "p"]
+  same: Bool[np.ndarray, "p"] | None
+  similarity: Float32[np.ndarray, "p"] | None
+
+  @property
+  def is_same(self) -> Bool[np.ndarray, "p"]:
+    """Whether a pair is the same: as given, or by a similarity of ½ or more."""
+    if self.similarity is None:
+      return np.asarray(self.same)
+    return self.similarity >= 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Images and their labels; `class_names[label]` names what one shows."""
+  """Images and their labels; `class_names[label]` names what one shows.
+
+  superclasses: the name of the super-class of each class, where there are some.
+  pairs: explicit pairs of the images, where these are known and classes are
+    not; labels then number the images.
+  """
 
   name: str
-  images: UInt8[np.ndarray, "n h w c"]
+  images: UInt8[np.ndarray, "n h w c"] | ImageFiles
   labels: Int32[np.ndarray, "n"]
   class_names: tuple[str, ...]
+  superclasses: tuple[str, ...] | None = None
+  pairs: Pairs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
   """The three parts of a data set, and the protocol that they obey.
 
-  Raises `ValueError` if an open-set split shares a class between parts, or if
-  the parts of a closed-set split differ in their classes.
+  Where there is a `gallery`, test images are queries that look there, and not
+  among each other.
+
+  Raises `ValueError` if an open-set split shares a class between parts, if
+  the parts of a closed-set split differ in their classes, or if the gallery
+  numbers its classes in another way than the test part.
   """
 
   train: Dataset
   validation: Dataset
   test: Dataset
   protocol: str
+  gallery: Dataset | None = None
 
   def __post_init__(self) -> None:
     """Checks what the protocol promises about classes."""
@@ -45,12 +80,17 @@ class Splits:
       raise ValueError("an open-set split shares classes between its parts")
     if self.protocol == "closed-set" and names != 3 * [*parts[0].class_names]:
       raise ValueError("the parts of a closed-set split differ in classes")
+    if self.gallery and self.gallery.class_names != self.test.class_names:
+      raise ValueError("the gallery differs from the test part in classes")
 
 
 def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
   """Returns the images at `indices`, in that order, with labels unchanged."""
   return dataclasses.replace(
-    dataset, images=dataset.images[indices], labels=dataset.labels[indices]
+    dataset,
+    images=dataset.images[indices],
+    labels=dataset.labels[indices],
+    pairs=None,  # these are of other indices
   )
 
 
@@ -72,13 +112,45 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
     part,
     labels=relabel[part.labels],
     class_names=tuple(dataset.class_names[c] for c in classes),
+    superclasses=dataset.superclasses
+    and tuple(dataset.superclasses[c] for c in classes),
   )
+
+
+def number_classes(
+  values: Shaped[np.ndarray, "n"],
+) -> tuple[Int32[np.ndarray, "n"], tuple[str, ...]]:
+  """Labels 0, 1, … in the order of the values, and the values as class names.
+
+  >>> number_classes(np.array([7, 3, 7]))
+  (array([1, 0, 1], dtype=int32), ('3', '7'))
+  """
+  found, labels = np.unique(values, return_inverse=True)
+  return labels.astype(np.int32), tuple(map(str, found.tolist()))
 
 
 def split_by_class(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
   """Open-set splits from the classes of training, validation and test."""
   train, validation, test = (subset(dataset, np.sort(part)) for part in parts)
   return Splits(train, validation, test, "open-set")
+
+
+def split_official(
+  training: Dataset, test: Dataset, seed: int, gallery: Dataset | None = None
+) -> Splits:
+  """Open-set splits of an official division into training and test classes.
+
+  A fifth of the training classes, drawn by `seed`, is for validation.
+  """
+  order = np.random.default_rng(seed).permutation(len(training.class_names))
+  validation, train = np.split(order, [round(0.2 * len(order))])
+  return Splits(
+    subset(training, np.sort(train)),
+    subset(training, np.sort(validation)),
+    test,
+    "open-set",
+    gallery,
+  )
 
 
 def split_by_image(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
@@ -93,6 +165,53 @@ def split_by_image(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
   return Splits(train, validation, test, "closed-set")
 
 
+def split_parts(
+  training: Dataset, test: Dataset, parts: Sequence[np.ndarray]
+) -> Splits:
+  """Open-set splits of a data set that has its own training and test images.
+
+  The classes `parts` train and validate on training images of theirs, and are
+  tested on test images.
+  """
+  train, validation, tested = map(np.sort, parts)
+  return Splits(
+    subset(training, train),
+    subset(training, validation),
+    subset(test, tested),
+    "open-set",
+  )
+
+
+def closed_parts(training: Dataset, test: Dataset, seed: int) -> Splits:
+  """Closed-set splits of a data set that has its own training and test images.
+
+  A tenth of the training images of each class, drawn by `seed`, validates.
+  """
+  validation, train = share_of_each_class(training.labels, [0.1], seed)
+  return Splits(
+    select(training, np.sort(train)),
+    select(training, np.sort(validation)),
+    test,
+    "closed-set",
+  )
+
+
+def cut(dataset: Dataset, config: Any) -> Splits:
+  """Cuts a data set that has no parts of its own by `config.split`.
+
+  "classes", "half" and "folds" are open-set, "images" is closed-set.
+  """
+  seed = config.split_seed
+  if config.split == "folds":
+    return class_fold(dataset, seed, config.fold)
+  cuts = {
+    "classes": random_classes,
+    "half": half_classes,
+    "images": random_images,
+  }
+  return cuts[config.split](dataset, seed)
+
+
 def random_classes(dataset: Dataset, seed: int) -> Splits:
   """Open-set splits: 50, 20 and 30 % of the classes, drawn by `seed`.
 
@@ -100,14 +219,117 @@ def random_classes(dataset: Dataset, seed: int) -> Splits:
   two, and nothing to tell apart.
   """
   count = len(dataset.class_names)
-  if count < 8:
-    raise InputError(
-      f"{dataset.name} has {count} classes; to split it by classes it takes 8, "
-      "two in each part. Add classes, or split it by images."
-    )
+  _check_count(dataset, 8)
   order = np.random.default_rng(seed).permutation(count)
   ends = round(0.5 * count), round(0.5 * count) + round(0.2 * count)
   return split_by_class(dataset, np.split(order, ends))
+
+
+def half_classes(dataset: Dataset, seed: int) -> Splits:
+  """Open-set splits: the second half of the classes, in their order, is tested.
+
+  A fifth of the first half, drawn by `seed`, validates. Raises `InputError`
+  with fewer than 8 classes.
+  """
+  count = len(dataset.class_names)
+  _check_count(dataset, 8)
+  seen, tested = np.split(np.arange(count), [count // 2])
+  return split_by_class(dataset, (*hold_out_fifth(seen, seed), tested))
+
+
+def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
+  """Open-set splits: a fold of five is tested, and the next one validates.
+
+  The folds are fifths of the classes, drawn by `seed`. Raises `InputError` with
+  fewer than 10 classes: a fold would have fewer than two.
+  """
+  count = len(dataset.class_names)
+  _check_count(dataset, 2 * FOLDS)
+  order = np.random.default_rng(seed).permutation(count)
+  folds = np.array_split(order, FOLDS)
+  test, validation = folds[fold], folds[(fold + 1) % FOLDS]
+  train = np.setdiff1d(order, np.concatenate([test, validation]))
+  return split_by_class(dataset, (train, validation, test))
+
+
+def hold_out_fifth(
+  classes: Int[np.ndarray, "n"], seed: Any
+) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
+  """Draws a fifth of the classes, and at least two; the rest come first.
+
+  >>> [len(part) for part in hold_out_fifth(np.arange(20), seed=0)]
+  [16, 4]
+  """
+  drawn = np.random.default_rng(seed).permutation(classes)
+  held_out, rest = np.split(drawn, [max(2, round(0.2 * len(classes)))])
+  return rest, held_out
+
+
+def split_as_given(
+  dataset: Dataset, parts: Shaped[np.ndarray, "n"], config: Any
+) -> Splits:
+  """The parts that a data set comes with, by `config.protocol`.
+
+  `parts` names the part of each image: "train", "validation" or "test". Without
+  "validation", a tenth of the training images of each class (closed-set) or a
+  fifth of the training classes (open-set) is drawn for it by `split_seed`.
+
+  Raises `InputError` for another part, for a class that is in two parts of an
+  open-set split, and for one that a part of a closed-set split lacks.
+  """
+  for part in np.unique(parts).tolist():
+    check_choice(f"part of {dataset.name}", part, PARTS)
+  members = {part: np.flatnonzero(parts == part) for part in PARTS}
+  _check_given(dataset, members, config.protocol)
+  if config.protocol == "closed-set":
+    training, validation, test = (
+      select(dataset, members[part]) for part in PARTS
+    )
+    if len(validation.labels):
+      return Splits(training, validation, test, "closed-set")
+    return closed_parts(training, test, config.split_seed)
+  train, held_out, tested = (
+    np.unique(dataset.labels[members[part]]) for part in PARTS
+  )
+  if not len(held_out):
+    train, held_out = hold_out_fifth(train, config.split_seed)
+  return split_by_class(dataset, (train, held_out, tested))
+
+
+def _check_given(
+  dataset: Dataset, members: Mapping[str, np.ndarray], protocol: str
+) -> None:
+  for part in ("train", "test"):
+    if not len(members[part]):
+      raise InputError(f"{dataset.name} has no image in the part {part!r}.")
+  holders = {
+    name: [part for part in members if label in dataset.labels[members[part]]]
+    for label, name in enumerate(dataset.class_names)
+  }
+  used = [part for part in members if len(members[part])]
+  for name, held in holders.items():
+    if protocol == "open-set" and len(held) > 1:
+      raise InputError(
+        f"{dataset.name}: the class {name!r} is in {held[0]} and in {held[1]}, "
+        "but an open-set split shares no class; mend the parts, or set "
+        "protocol='closed-set'."
+      )
+    if protocol == "closed-set" and held != used:
+      lacking = next(part for part in used if part not in held)
+      raise InputError(
+        f"{dataset.name}: {lacking} has no image of the class {name!r}, but a "
+        "closed-set split has all classes in all parts; mend the parts, or set "
+        "protocol='open-set'."
+      )
+
+
+def _check_count(dataset: Dataset, least: int) -> None:
+  count = len(dataset.class_names)
+  if count < least:
+    raise InputError(
+      f"{dataset.name} has {count} classes; to split it by classes it takes "
+      f"{least}, two in each part. Add classes, or split it by images."
+    )
 
 
 def random_images(dataset: Dataset, seed: int) -> Splits:

@@ -212,7 +212,8 @@ def stored(seed: int) -> base.Dataset:
 
   def build() -> cache.Arrays:
     dataset = draw(seed)
-    return {"images": dataset.images, "labels": dataset.labels}
+    return {"images": np.asarray(dataset.images), "labels": dataset.labels}
 
   arrays = cache.cached(f"glyphs-{seed}-{recipe}", build)
-  return base.Dataset("glyphs", **arrays, class_names=tuple(CHARACTERS))
+  images, labels = arrays["images"], arrays["labels"]
+  return base.Dataset("glyphs", images, labels, tuple(CHARACTERS))

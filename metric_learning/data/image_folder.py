@@ -6,24 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files
+from metric_learning.data import base, files, stream
 from metric_learning.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
-SPLITS = {"classes": base.random_classes, "images": base.random_images}
 
 
 def load(config: Any, seed: int = 0) -> base.Splits:
-  """Loads `data_dir/<class>/<image>` by split "classes" or "images"."""
+  """Loads `data_dir/<class>/<image>`.
+
+  By split "classes", "half", "folds" or "images".
+  """
   del seed  # nothing is drawn
-  base.check_split(config, dict.fromkeys(SPLITS, 1))
-  return SPLITS[config.split](read(config), config.split_seed)
+  base.check_split(config, base.CUTS)
+  return base.cut(read(config), config)
 
 
 def read(config: Any) -> base.Dataset:
   """Reads the PNG, JPEG and PGM images; classes and images sorted by name.
 
-  Other files, and what starts with a dot, are passed over.
+  Other files, and what starts with a dot, are passed over. With `stream` the
+  images stay on disk.
   """
   root = files.data_path(config, "a folder of class folders of images")
   if not root.is_dir():
@@ -40,7 +43,8 @@ def read(config: Any) -> base.Dataset:
   base.check_class_sizes(
     str(root), labels, names, least=2, purpose="form a pair"
   )
-  images = files.read_images(
+  read = stream.image_files if config.stream else files.read_images
+  images = read(
     itertools.chain.from_iterable(members), tuple(config.image_size)
   )
   return base.Dataset("image_folder", images, labels, names)

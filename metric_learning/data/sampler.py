@@ -1,16 +1,78 @@
-"""Batches of P classes × K images as a pure function of (seed, step).
+"""Which images are in the batch of a step: a pure function of (seed, step).
 
 There is no iterator to save: a run that is resumed at a step draws the batches
 that it would have drawn.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Float32, Int, Int32
 
-from metric_learning.errors import InputError
+from metric_learning.data.base import Dataset
+from metric_learning.errors import InputError, check_choice
+
+
+class Batch(NamedTuple):
+  """The images of a step.
+
+  affinity: how similar each two of them are, where labels do not say it; NaN
+    where they are no pair.
+  """
+
+  indices: Int32[np.ndarray, "b"]
+  affinity: Float32[np.ndarray, "b b"] | None = None
+
+
+Batches = Callable[[int], Batch]
+
+
+def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
+  """Returns step → batch, of P × K images, by `config.sampler`.
+
+  P is `config.classes_per_batch`, K is `config.images_per_class`.
+
+    classes       K images of each of P classes
+    hierarchical  the same, P/S classes of each of S super-classes, where S is
+                  `config.superclasses_per_batch`
+    uniform       any P × K images, whatever their classes
+    pairs         P × K / 2 explicit pairs, half of them of the same class
+    triplets      P × K / 3 of `config.num_triplets` triplets, drawn once
+
+  All come in shuffled cycles: none comes again before all have come. In a batch
+  of pairs or triplets, the loss sees these and no others.
+
+  Raises `InputError` if the data set lacks what a sampler takes, or cannot fill
+  a batch.
+
+  >>> from types import SimpleNamespace
+  >>> three = Dataset(
+  ...   "three", np.zeros((3, 1, 1, 1), np.uint8), np.int32([0, 0, 1]),
+  ...   ("a", "b"),
+  ... )
+  >>> batch = make_batches(three, SimpleNamespace(
+  ...   sampler="triplets", num_triplets=9, classes_per_batch=3,
+  ...   images_per_class=1,
+  ... ), seed=0)(0)
+  >>> sorted(batch.indices[:2].tolist()), int(batch.indices[2])
+  ([0, 1], 2)
+  >>> batch.affinity[0]  # of the anchor to itself, the positive, the negative
+  array([nan,  1.,  0.], dtype=float32)
+  """
+  check_choice("sampler", config.sampler, SAMPLERS)
+  if config.classes_per_batch < 1 or config.images_per_class < 1:
+    raise InputError(
+      f"classes_per_batch={config.classes_per_batch} and"
+      f" images_per_class={config.images_per_class} must both be at least 1."
+    )
+  if dataset.pairs is not None and config.sampler not in ("pairs", "uniform"):
+    raise InputError(
+      f"{dataset.name} has pairs and no classes: set sampler='pairs', or "
+      "'uniform' for views."
+    )
+  return SAMPLERS[config.sampler](dataset, config, seed)
 
 
 def make_sampler(
@@ -37,33 +99,214 @@ def make_sampler(
   >>> sorted(np.concatenate(batches).tolist())
   [0, 1, 2, 3, 4, 5]
   """
-  names, sizes = np.unique(labels, return_counts=True)
-  _check_sizes(names, sizes, classes_per_batch, images_per_class)
-  order = np.argsort(labels, kind="stable").astype(np.int32)
-  members = np.split(order, np.cumsum(sizes)[:-1])
-  sizes = sizes.tolist()
+  names, members = _members(labels)
+  _check_sizes(names, members, classes_per_batch, images_per_class)
+  return _draw(members, (classes_per_batch, images_per_class), seed)
 
-  # As many rounds as classes are in use, and as many again are over.
-  @functools.lru_cache(maxsize=2 * len(names))
-  def image_windows(index, turn):
-    key = [seed, 1, index, turn]
-    return members[index][_round(sizes[index], images_per_class, key)]
+
+def make_hierarchical_sampler(
+  labels: Int[np.ndarray, "n"],
+  superclasses: Sequence[str],
+  superclasses_per_batch: int,
+  classes_per_batch: int,
+  images_per_class: int,
+  seed: int,
+) -> Callable[[int], Int32[np.ndarray, "batch"]]:
+  """Returns step → indices of S super-classes × P/S classes × K images.
+
+  `superclasses[label]` names the super-class of a class. Super-classes come in
+  shuffled cycles, and so do the classes of each, and the images of each.
+
+  Raises `InputError` if S does not divide P, or if there are fewer than S
+  super-classes, P/S classes in one of them, or K images in a class.
+
+  >>> labels, superclasses = np.array([0, 1, 2, 3]), ["a", "a", "b", "b"]
+  >>> sample = make_hierarchical_sampler(labels, superclasses, 1, 2, 1, seed=0)
+  >>> sorted(sorted(sample(step).tolist()) for step in range(2))
+  [[0, 1], [2, 3]]
+
+  Source: Cakir et al., CVPR 2019 (FastAP): batches of two super-classes.
+  """
+  names, members = _members(labels)
+  _check_sizes(names, members, classes_per_batch, images_per_class)
+  groups: dict[str, list[np.ndarray]] = {}
+  for name, images in zip(names.tolist(), members, strict=True):
+    groups.setdefault(superclasses[name], []).append(images)
+  s, each = superclasses_per_batch, classes_per_batch // superclasses_per_batch
+  if s < 1 or classes_per_batch % s:
+    raise InputError(
+      f"superclasses_per_batch={s} must divide classes_per_batch="
+      f"{classes_per_batch}; change one of the two."
+    )
+  if s > len(groups):
+    raise InputError(
+      f"superclasses_per_batch={s}, but there are {len(groups)} super-classes "
+      f"to train on; lower it to at most {len(groups)}."
+    )
+  smallest = min(groups, key=lambda name: len(groups[name]))
+  if each > len(groups[smallest]):
+    raise InputError(
+      f"{each} classes of each super-class (classes_per_batch / "
+      f"superclasses_per_batch), but {smallest!r} has {len(groups[smallest])}; "
+      "lower classes_per_batch, or raise superclasses_per_batch."
+    )
+  return _draw(list(groups.values()), (s, each, images_per_class), seed)
+
+
+# --- Samplers by name -------------------------------------------------------
+
+
+def _by_class(dataset, config, seed):
+  sample = make_sampler(
+    dataset.labels, config.classes_per_batch, config.images_per_class, seed
+  )
+  return lambda step: Batch(sample(step))
+
+
+def _hierarchical(dataset, config, seed):
+  if dataset.superclasses is None:
+    raise InputError(
+      f"{dataset.name} has no super-classes, which sampler='hierarchical' "
+      "takes; use sampler='classes'."
+    )
+  sample = make_hierarchical_sampler(
+    dataset.labels,
+    dataset.superclasses,
+    config.superclasses_per_batch,
+    config.classes_per_batch,
+    config.images_per_class,
+    seed,
+  )
+  return lambda step: Batch(sample(step))
+
+
+def _uniform(dataset, config, seed):
+  size = config.classes_per_batch * config.images_per_class
+  _check_enough("images to train on", len(dataset.labels), 1, size)
+  sample = _draw(np.arange(len(dataset.labels), dtype=np.int32), (size,), seed)
+  return lambda step: Batch(sample(step))
+
+
+def _explicit_pairs(dataset, config, seed):
+  if dataset.pairs is None:
+    raise InputError(
+      f"{dataset.name} has no explicit pairs, which sampler='pairs' takes; use "
+      "sampler='classes', or bring a set of pairs (pairs_csv)."
+    )
+  pairs, same = dataset.pairs, dataset.pairs.is_same
+  kinds = [np.flatnonzero(same), np.flatnonzero(~same)]
+  half = config.classes_per_batch * config.images_per_class // 4
+  for name, kind in zip(("the same", "different"), kinds, strict=True):
+    _check_enough(f"pairs of {name} to train on", len(kind), 4, half)
+  sample = _draw(kinds, (2, half), seed)
+  similarity = same if pairs.similarity is None else pairs.similarity
+
+  def batch(step):
+    chosen = sample(step)
+    indices = np.concatenate([pairs.first[chosen], pairs.second[chosen]])
+    affinity = np.full((len(indices), len(indices)), np.nan, np.float32)
+    one, other = np.split(np.arange(len(indices)), 2)
+    affinity[one, other] = affinity[other, one] = similarity[chosen]
+    return Batch(indices, affinity)
+
+  return batch
+
+
+def _fixed_triplets(dataset, config, seed):
+  triplets = _draw_triplets(dataset.labels, config.num_triplets, seed)
+  size = config.classes_per_batch * config.images_per_class // 3
+  _check_enough("triplets (num_triplets)", len(triplets), 3, size)
+  sample = _draw(np.arange(len(triplets)), (size,), seed)
+  anchor, positive, negative = np.split(np.arange(3 * size), 3)
+  affinity = np.full((3 * size, 3 * size), np.nan, np.float32)
+  affinity[anchor, positive], affinity[anchor, negative] = 1, 0
+  return lambda step: Batch(triplets[sample(step)].T.ravel(), affinity)
+
+
+SAMPLERS: dict[str, Callable[[Dataset, Any, int], Batches]] = {
+  "classes": _by_class,
+  "hierarchical": _hierarchical,
+  "uniform": _uniform,
+  "pairs": _explicit_pairs,
+  "triplets": _fixed_triplets,
+}
+
+
+def _draw_triplets(
+  labels: Int[np.ndarray, "n"], count: int, seed: int
+) -> Int32[np.ndarray, "{count} 3"]:
+  """Anchor, positive and negative, each drawn uniformly given the one before.
+
+  Raises `InputError` if there are none to draw.
+  """
+  names, inverse, sizes = np.unique(
+    labels, return_inverse=True, return_counts=True
+  )
+  anchors = np.flatnonzero(sizes[inverse] > 1)
+  if count < 1 or len(names) < 2 or not len(anchors):
+    raise InputError(
+      f"num_triplets={count} must be at least 1, and a triplet takes two images"
+      f" of a class and one of another; there are {len(names)} classes, the "
+      f"largest of {sizes.max()} images."
+    )
+  rng = np.random.default_rng([seed, 1])
+  anchor = rng.choice(anchors, count)
+  # In the order of classes, those of a class stand together.
+  order = np.argsort(inverse, kind="stable")
+  place = np.argsort(order)[anchor]
+  size = sizes[inverse[anchor]]
+  start = np.cumsum(sizes)[inverse[anchor]] - size
+  other = start + (place - start + rng.integers(1, size)) % size
+  outside = start + size + rng.integers(len(labels) - size)
+  chosen = anchor, order[other], order[outside % len(labels)]
+  return np.stack(chosen, axis=1).astype(np.int32)
+
+
+# --- Shuffled cycles --------------------------------------------------------
+
+
+def _draw(
+  tree: Sequence[Any] | np.ndarray,
+  takes: tuple[int, ...],
+  seed: int,
+  path: tuple[int, ...] = (),
+) -> Callable[[int], Int[np.ndarray, "b"]]:
+  """Returns visit → the leaves that this visit of a tree takes.
+
+  A visit takes `takes[0]` branches, `takes[1]` branches of each of them, and so
+  on; the branches of each node come in shuffled cycles. The last nodes are
+  arrays of leaves.
+  """
+  size, take, rest = len(tree), takes[0], takes[1:]
+  below = [
+    _draw(tree[i], rest, seed, (*path, i)) for i in range(size if rest else 0)
+  ]
 
   @functools.lru_cache(maxsize=1)
-  def class_windows(turn):
-    return _round(len(names), classes_per_batch, [seed, 0, turn])
+  def windows(turn):
+    return _round(size, take, [seed, len(path), *path, turn])
 
-  def sample(step: int) -> Int32[np.ndarray, "batch"]:
-    turn, place = divmod(step, len(names))  # a round has a window an item
-    batch = []
-    for i, index in enumerate(class_windows(turn)[place].tolist()):
-      # A cycle visits each class once: the cycle is the number of the visit.
-      visit = (step * classes_per_batch + i) // len(names)
-      turn, place = divmod(visit, sizes[index])
-      batch.append(image_windows(index, turn)[place])
-    return np.concatenate(batch)
+  def draw(visit):
+    turn, place = divmod(visit, size)  # a round has a window an item
+    window = windows(turn)[place]
+    if not rest:
+      return tree[window]
+    # A cycle visits each branch once: the cycle is the number of the visit.
+    start = visit * take
+    return np.concatenate(
+      [below[i]((start + j) // size) for j, i in enumerate(window.tolist())]
+    )
 
-  return sample
+  return draw
+
+
+def _members(
+  labels: Int[np.ndarray, "n"],
+) -> tuple[np.ndarray, list[Int32[np.ndarray, "_"]]]:
+  """The labels that occur, and the indices of each."""
+  names, sizes = np.unique(labels, return_counts=True)
+  order = np.argsort(labels, kind="stable").astype(np.int32)
+  return names, np.split(order, np.cumsum(sizes)[:-1])
 
 
 def _round(
@@ -98,8 +341,9 @@ def _free_first(
 
 
 def _check_sizes(
-  names: np.ndarray, sizes: np.ndarray, classes: int, images: int
+  names: np.ndarray, members: Sequence[np.ndarray], classes: int, images: int
 ) -> None:
+  sizes = np.array([len(some) for some in members])
   if classes < 1 or images < 1:
     raise InputError(
       f"classes_per_batch={classes} and images_per_class={images} must both be "
@@ -115,4 +359,17 @@ def _check_sizes(
       f"images_per_class={images}, but the smallest class (label "
       f"{names[sizes.argmin()]}) has {sizes.min()} images; lower it to at most "
       f"{sizes.min()}, or leave such classes out."
+    )
+
+
+def _check_enough(what: str, there: int, images: int, taken: int) -> None:
+  """Raises `InputError` unless a batch takes 1 to `there` of something.
+
+  Each stands for `images` images of the batch.
+  """
+  if not 1 <= taken <= there:
+    raise InputError(
+      f"a batch of classes_per_batch × images_per_class images takes {taken} "
+      f"{what}, and there are {there}: the product must be from {images} to "
+      f"{images * (there + 1) - 1}."
     )

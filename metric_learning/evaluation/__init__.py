@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.evaluation.bootstrap import class_bootstrap
@@ -39,6 +39,7 @@ __all__ = [
   "cross_validated_accuracy",
   "effective_rank",
   "evaluate",
+  "evaluate_pairs",
   "few_shot",
   "geometry",
   "intra_inter_ratio",
@@ -79,6 +80,8 @@ def evaluate(
   normalize: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = 5_000_000,
+  references: Float[np.ndarray | Array, "m d"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
@@ -87,6 +90,8 @@ def evaluate(
   embeddings themselves. The names are those of `retrieval`, `verification`,
   `geometry` and `intra_inter_ratio`; verification is left out where there are
   more than `max_pairs` unordered pairs, since it keeps them all.
+  With `references`, the gallery of a query/gallery protocol, retrieval looks
+  there and the rest is left out.
 
   `asked` names the scores that a caller looks at. What else is quick comes
   too, but verification only if one of its scores is named. The slow ones come
@@ -119,7 +124,16 @@ def evaluate(
   ks = sorted({*ks, *(int(found[1]) for found in named if found)})
 
   def score(name):
-    found = retrieval(embeddings, labels, metric=name, ks=ks)
+    found = retrieval(
+      embeddings,
+      labels,
+      metric=name,
+      ks=ks,
+      references=references,
+      reference_labels=reference_labels,
+    )
+    if references is not None:
+      return found
     if verify and len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
       found |= verification(*pairs_of(embeddings, labels, name))
     found["intra_inter_ratio"] = intra_inter_ratio(
@@ -156,3 +170,38 @@ def _few_shot_or_nan(embeddings, labels, ways, shots, metric):
     return few_shot(embeddings, labels, ways=ways, shots=shots, metric=metric)
   except TooFewImagesError:
     return {"accuracy": float("nan"), "interval": float("nan")}
+
+
+def evaluate_pairs(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  first: Int[np.ndarray | Array, " p"],
+  second: Int[np.ndarray | Array, " p"],
+  same: Bool[np.ndarray, " p"],
+  metric: MetricName,
+) -> dict[str, float]:
+  """The scores of explicit pairs, where no classes are known.
+
+  `own/<name>` and `cosine/<name>` are those of `verification`,
+  `geometry/<name>` those of `geometry`.
+
+  >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]])
+  >>> pairs = np.array([0, 0]), np.array([1, 2]), np.array([True, False])
+  >>> evaluate_pairs(embeddings, *pairs, "l1")["own/eer"]
+  0.0
+
+  Raises:
+    InputError: for an unknown metric, or embeddings that are not finite.
+  """
+  embeddings = np.asarray(embeddings)
+  families = {
+    family: verification(
+      pair_distances(embeddings[first], embeddings[second], name), same
+    )
+    for family, name in (("own", metric), ("cosine", "cosine"))
+  }
+  families["geometry"] = geometry(embeddings)
+  return {
+    f"{family}/{name}": value
+    for family, found in families.items()
+    for name, value in found.items()
+  }

@@ -81,7 +81,17 @@ def two_views(
     first = Points(*(x[:n] for x in both))
     return first, Points(*(x[n:] for x in both))
   only = lambda v: both._replace(weight=jnp.where(view == v, both.weight, 0))
-  return only(0), only(1)
+  return only(0), _seconds(only(1))
+
+
+def _seconds(points: Points) -> Points:
+  """Of points that are the second of their classes, those that weigh anything.
+
+  There are at most n // 2: half the candidates for every anchor.
+  """
+  order = jnp.argsort(points.weight <= 0, stable=True)
+  kept = order[: max(points.labels.shape[0] // 2, 1)]
+  return Points(*(x[kept] for x in points))
 
 
 def joined_views(params, points: Points, references: Points | None):
@@ -102,7 +112,7 @@ def first_pairs(params, points: Points, references: Points | None):
     weight=jnp.where(ranks == r, side.weight, 0)
   )
   if references is None:
-    return first(points, rank, 0), first(points, rank, 1)
+    return first(points, rank, 0), _seconds(first(points, rank, 1))
   ranks = rank_in_class(references.labels, references.weight)
   return first(points, rank, 0), first(references, ranks, 0)
 

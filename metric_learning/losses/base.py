@@ -110,6 +110,11 @@ class Loss:
       for name, value in keywords(function).items()
     }
 
+  @property
+  def goes_by_classes(self) -> bool:
+    """Whether the loss takes one label for each item and no affinity."""
+    return self.arrange is not batch or self.by_class
+
   def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
     """Calls one of the entry's functions with the keywords that it has."""
     return call_with(hyper, function, *args)

@@ -1,5 +1,6 @@
 """What any trained network must beat: pixels, PCA, the untrained network."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,12 @@ from metric_learning.training.config import (
   override,
   traced_numbers,
 )
-from metric_learning.training.loop import embed_images, program_of
+from metric_learning.training.loop import (
+  embed_images,
+  num_classes,
+  program_of,
+  scores_of,
+)
 
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
@@ -46,49 +52,54 @@ def write_baselines(
     dim, columns = config.model.embedding_dim, config.eval.columns
     name = f"raw pixels {where}"
     if name not in found:
-      pixels = _flat(splits.test.images)
-      found[name] = _record(
-        f"raw {pixels_of}", fold, None, pixels, splits.test, columns
-      )
+      label = f"raw {pixels_of}"
+      found[name] = _record(label, fold, None, _flat, splits, columns)
     name = f"PCA {dim} {where}"
     if name not in found:
       pca = PCA(min(dim, *_flat(splits.train.images).shape), random_state=0)
       pca.fit(_flat(splits.train.images))
-      points = pca.transform(_flat(splits.test.images)).astype(np.float32)
-      label = f"PCA-{points.shape[1]} of {pixels_of}"
-      found[name] = _record(label, fold, None, points, splits.test, columns)
+      label = f"PCA-{pca.n_components_} of {pixels_of}"
+      project = lambda images, pca=pca: pca.transform(_flat(images)).astype(
+        np.float32
+      )
+      found[name] = _record(label, fold, None, project, splits, columns)
     network = json.dumps(fields["model"], sort_keys=True)
     name = f"untrained {network} {config.seed} {where}"
     if name not in found:
       plain = override(config, _UNTRAINED)
       program = program_of(plain, splits)
-      classes = len(splits.train.class_names)
+      classes = num_classes(plain, splits.train)
       state = program.init(config.seed, classes, traced_numbers(plain))
-      points = embed_images(program, state, splits.test.images)
+      embed = functools.partial(embed_images, program, state)
       label = f"untrained {config.model.name}"
-      found[name] = _record(
-        label, fold, config.seed, points, splits.test, columns
-      )
+      found[name] = _record(label, fold, config.seed, embed, splits, columns)
   records.write_json(path, list(found.values()))
 
 
-def _flat(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+def _flat(images: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
+  images = np.asarray(images)
   return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _record(
-  name, fold, seed, points, test: data.Dataset, columns
+  name, fold, seed, embed, splits: data.Splits, columns
 ) -> dict[str, Any]:
   """The scores of one baseline; without a seed, with class intervals."""
-  scores = evaluation.evaluate(
-    points, test.labels, "l2", asked=["own/eer", *columns]
+  test, gallery = splits.test, splits.gallery
+  points = embed(test.images)
+  references: dict[str, Any] = {}
+  if gallery is not None:
+    references["references"] = embed(gallery.images)
+    references["reference_labels"] = gallery.labels
+  scores = scores_of(
+    points, test, "l2", asked=["own/eer", *columns], **references
   )
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
-  if seed is None:
+  if seed is None and test.pairs is None:
     record["class_interval"] = {}
     for prefix, metric in (("own", "l2"), ("cosine", "cosine")):
       queries = evaluation.retrieval_per_query(
-        points, test.labels, metric=metric
+        points, test.labels, metric=metric, **references
       )
       for column in ("recall_at_1", "map_at_r"):
         record["class_interval"][f"{prefix}/{column}"] = (

@@ -168,23 +168,40 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
   arrays = records.read_arrays(run.folder / name)
   metric = run.result["metric"]
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
-  scores = evaluation.evaluate(
-    points,
-    labels,
-    metric,
-    asked=["own/eer", *run.row.config.eval.columns],
-    normalize=run.result["normalize"],
-  )
+  if "test_same" in arrays:
+    first, second = arrays["test_first"], arrays["test_second"]
+    same = arrays["test_same"]
+    scores = evaluation.evaluate_pairs(points, first, second, same, metric)
+  else:
+    scores = evaluation.evaluate(
+      points,
+      labels,
+      metric,
+      asked=["own/eer", *run.row.config.eval.columns],
+      normalize=run.result["normalize"],
+      references=arrays.get("gallery_embeddings"),
+      reference_labels=arrays.get("gallery_labels"),
+    )
   if "own/eer" in scores:
     threshold = learned_threshold(arrays, metric)
-    pairs = evaluation.pairs_of(points, labels, metric)
-    found = evaluation.verification(*pairs, threshold=threshold)
+    found = evaluation.verification(
+      *_pairs_of(arrays, "test", metric), threshold=threshold
+    )
     scores["own/accuracy"] = found["accuracy"]
     scores["own/threshold"] = threshold
   return scores
 
 
 def learned_threshold(arrays: Mapping[str, np.ndarray], metric: str) -> float:
-  """The threshold of best accuracy on the pairs of the validation classes."""
-  points, labels = arrays["validation_embeddings"], arrays["validation_labels"]
-  return evaluation.best_threshold(*evaluation.pairs_of(points, labels, metric))
+  """The threshold of best accuracy on the pairs of the validation part."""
+  return evaluation.best_threshold(*_pairs_of(arrays, "validation", metric))
+
+
+def _pairs_of(arrays, part, metric) -> tuple[np.ndarray, np.ndarray]:
+  """Distances of the pairs of a part, and whether they are the same."""
+  points = arrays[f"{part}_embeddings"]
+  if f"{part}_same" not in arrays:
+    return evaluation.pairs_of(points, arrays[f"{part}_labels"], metric)
+  first, second = arrays[f"{part}_first"], arrays[f"{part}_second"]
+  distances = evaluation.pair_distances(points[first], points[second], metric)
+  return distances, arrays[f"{part}_same"]

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from metric_learning import data
-from metric_learning.data.sampler import make_sampler
+from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError
 from metric_learning.study.baselines import write_baselines
 from metric_learning.study.sweeps import StudyRow
@@ -48,10 +48,9 @@ def run_study(
   """
   folder = Path(folder)
   for row in rows:
-    labels = load_once(row.config).train.labels
-    batch = row.config.data
+    train_part = load_once(row.config).train
     try:
-      make_sampler(labels, batch.classes_per_batch, batch.images_per_class, 0)
+      make_batches(train_part, row.config.data, 0)
     except InputError as error:
       raise InputError(f"row {row.name}: {error}") from None
   _claim(folder, config, rows)

@@ -14,8 +14,10 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from metric_learning.combination import combine, regularize
+from metric_learning.data.sampler import SAMPLERS
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
+from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
 from metric_learning.models import options_of
 from metric_learning.objective import Objective, make_objective
@@ -30,8 +32,18 @@ def base_config() -> ConfigDict:
   """Every field of a run, with the values that most configs share.
 
   data: set, folder, split, protocol ("open-set": test classes are unseen in
-    training), the P×K batch, and augmentation (`flip`; `shift` in sides of the
-    image; `rotate` in radians; `scale` as a log-factor).
+    training).
+    stream: images stay on the host, or on disk where they are files, and are
+      read ahead of the steps; for sets that do not fit on the device.
+    sampler: who is in a batch of `classes_per_batch` × `images_per_class`:
+      "classes", "hierarchical" (from `superclasses_per_batch` super-classes),
+      "uniform", "pairs" or "triplets" (from `num_triplets` drawn once).
+    views: how often each image is in the batch, under different augmentation;
+      with 2 or more an image is its own class, and labels are not used.
+    Augmentation: `flip`; `shift` in sides of the image; `rotate` in radians;
+      `scale` as a log-factor; `crop`, the largest share of the area that is
+      cut away; `brightness`, `contrast`, `saturation`, the largest change of a
+      factor from 1.
   loss, model: names with their keyword arguments.
   margin_unit: "absolute", or "initial_mean": hyper-parameters that are
     distances are multiplied by the mean distance at initialisation.
@@ -59,12 +71,21 @@ def base_config() -> ConfigDict:
       "fold": 0,
       "image_size": (),
       "protocol": "open-set",
+      "stream": False,
+      "sampler": "classes",
       "classes_per_batch": 32,
       "images_per_class": 4,
+      "superclasses_per_batch": 2,
+      "num_triplets": 10_000,
+      "views": 1,
       "flip": False,
       "shift": 0.0,
       "rotate": 0.0,
       "scale": 0.0,
+      "crop": 0.0,
+      "brightness": 0.0,
+      "contrast": 0.0,
+      "saturation": 0.0,
     }
   )
   config.metric = config_dict.placeholder(str)
@@ -134,6 +155,18 @@ _OPTIONAL = {
   "weighted": bool,
   "similarity": str,
 }
+
+# Fields of the data that change an image at random.
+AUGMENTATIONS = (
+  "flip",
+  "shift",
+  "rotate",
+  "scale",
+  "crop",
+  "brightness",
+  "contrast",
+  "saturation",
+)
 
 # Losses that meet each class twice.
 _TWO_VIEWS = ("infonce", "ntxent", "instance", "vicreg", "barlow")
@@ -277,6 +310,50 @@ def traced_numbers(config: ConfigDict) -> dict[str, Any]:
   return {**numbers, "optimizer.learning_rate": config.optimizer.learning_rate}
 
 
+def _validate_batch(config: ConfigDict) -> None:
+  fields, loss = config.data, config.loss.name
+  check_choice("sampler", fields.sampler, SAMPLERS)
+  if fields.views < 1:
+    raise InputError(f"config.data.views must be at least 1: {fields.views}.")
+  if fields.views > 1 and not any(fields[name] for name in AUGMENTATIONS):
+    raise InputError(
+      f"config.data.views={fields.views}, and without augmentation all views of"
+      f" an image are equal: set one of config.data's {list(AUGMENTATIONS)}."
+    )
+  if not 0 <= fields.crop < 1:
+    raise InputError(
+      "config.data.crop is the share of the area that may be cut away, in"
+      f" [0, 1); got {fields.crop}."
+    )
+  # How often a label stands in a batch; 0 where nobody knows.
+  by_class = fields.sampler in ("classes", "hierarchical")
+  times = fields.images_per_class if by_class else 0
+  times = fields.views if fields.views > 1 else times
+  if loss in _TWO_VIEWS and times != 2:
+    raise InputError(
+      f"{loss} compares two views: set config.data.views=2 and augmentation, or"
+      " the sampler 'classes' with config.data.images_per_class=2, or use"
+      " infonce_per_pair or supcon."
+    )
+  if fields.sampler in ("pairs", "triplets"):
+    _validate_explicit(config)
+
+
+def _validate_explicit(config: ConfigDict) -> None:
+  """Explicit pairs and triplets take a loss that reads an affinity."""
+  sampler = config.data.sampler
+  known = PAIR_LOSSES if sampler == "pairs" else LOSSES
+  fit = [name for name, entry in known.items() if not entry.goes_by_classes]
+  others = [_weighted("also", text)[1] for text in config.also]
+  for name in (config.loss.name, *others):
+    check_choice(f"loss for explicit {sampler}", name, fit)
+  if config.data.views > 1 or config.memory.size:
+    raise InputError(
+      f"config.data.sampler={sampler!r} says who meets whom: set"
+      " config.data.views=1 and config.memory.size=0."
+    )
+
+
 def validate(config: ConfigDict) -> None:
   """Checks all that can be checked without data.
 
@@ -285,11 +362,7 @@ def validate(config: ConfigDict) -> None:
   """
   objective_of(config, hyper_parameters(config))
   objective = main_objective_of(config, hyper_parameters(config))
-  if config.loss.name in _TWO_VIEWS and config.data.images_per_class != 2:
-    raise InputError(
-      f"{config.loss.name} compares two views: set"
-      " config.data.images_per_class=2, or use infonce_per_pair or supcon."
-    )
+  _validate_batch(config)
   check_choice("optimizer", config.optimizer.name, OPTIMIZERS)
   check_choice("schedule", config.optimizer.schedule, SCHEDULES)
   check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)

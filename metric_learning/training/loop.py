@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,15 @@ from tqdm import tqdm
 
 from metric_learning import data, evaluation, models
 from metric_learning.data.augment import augment
-from metric_learning.data.sampler import make_sampler
+from metric_learning.data.sampler import Batches, make_batches
+from metric_learning.data.stream import read_ahead
+from metric_learning.distances import MetricName
 from metric_learning.errors import check_choice
 from metric_learning.losses import LOSSES
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import (
+  AUGMENTATIONS,
   as_dict,
   digest,
   hyper_parameters,
@@ -45,7 +48,6 @@ _OBJECTIVE = (
   "also",
   "regularizer",
 )
-_JITTER = ("flip", "shift", "rotate", "scale")
 LOWER_IS_BETTER = ("eer", "frr_at_far")
 
 # Images that are embedded at a time in evaluation.
@@ -82,7 +84,7 @@ def lower_is_better(score: str) -> bool:
 def program_of(config: ConfigDict, splits: data.Splits) -> Program:
   """The program of a config: shared by runs that differ in numbers only."""
   numbers = traced_numbers(config)
-  # What the compiled parts depend on beside shapes.
+  # What the compiled parts depend on beside the shape of an image.
   static = {
     name: value
     for name, value in records.flatten(as_dict(config)).items()
@@ -90,12 +92,13 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
     and (
       name in ("train.steps", *_OBJECTIVE)
       or name.startswith(("loss.", "model.", "optimizer.", "memory."))
-      or name in (f"data.{jitter}" for jitter in _JITTER)
+      or name in (f"data.{field}" for field in AUGMENTATIONS)
     )
   }
-  key = json.dumps(static, sort_keys=True)
+  shape = _image_shape(splits.train)
+  key = json.dumps([static, shape], sort_keys=True)
   if key not in _PROGRAMS:
-    _PROGRAMS[key] = _make_program(config, _image_shape(splits.train))
+    _PROGRAMS[key] = _make_program(config, shape)
   return _PROGRAMS[key]
 
 
@@ -129,7 +132,7 @@ def _make_program(
     return objective_of(config, {**hyper_parameters(config), **hyper})
 
   steps = config.train.steps
-  jitter = {name: config.data[name] for name in _JITTER}
+  jitter = {name: config.data[name] for name in AUGMENTATIONS}
 
   def init(seed: int, num_classes: int, numbers) -> dict[str, Any]:
     """The state before the first step."""
@@ -157,7 +160,7 @@ def _make_program(
     return rise * 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, number, images, labels, indices, key, numbers):
+  def step(state, number, images, labels, indices, key, numbers, affinity=None):
     """One step on the images at `indices`."""
     objective = objective_with(numbers)
     # Fused into the first layer, the lookup would be done once for each of its
@@ -180,6 +183,7 @@ def _make_program(
         state=state["kept"],
         # Another stream than that of the augmentation.
         key=jax.random.fold_in(key, 1),
+        **({} if affinity is None else {"affinity": affinity}),
       )
       return value, (stats, aux)
 
@@ -231,12 +235,14 @@ def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def embed_images(
-  program: Program, state: dict[str, Any], images: np.ndarray
+  program: Program, state: dict[str, Any], images: np.ndarray | data.ImageFiles
 ) -> np.ndarray:
   """Embeddings of all images, in batches of one shape."""
   found = []
-  for start in range(0, len(images), _EMBED_BATCH):
-    some = images[start : start + _EMBED_BATCH]
+  starts = range(0, len(images), _EMBED_BATCH)
+  read = lambda start: np.asarray(images[start : start + _EMBED_BATCH])
+  on_disk = isinstance(images, data.ImageFiles)
+  for some in read_ahead(read, starts) if on_disk else map(read, starts):
     short = _EMBED_BATCH - len(some)
     padded = np.pad(some, [(0, short)] + [(0, 0)] * (images.ndim - 1))
     found.append(np.asarray(program.embed(state, padded))[: len(some)])
@@ -261,7 +267,7 @@ def initial_mean_distance(config: ConfigDict, splits: data.Splits) -> float:
   if key not in _UNITS:
     program = program_of(config, splits)
     numbers = traced_numbers(config)
-    classes = len(splits.train.class_names)
+    classes = num_classes(config, splits.train)
     chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
     images = splits.train.images[chosen[:_UNIT_IMAGES]]
     means = []
@@ -288,6 +294,43 @@ def numbers_of(config: ConfigDict, splits: data.Splits) -> dict[str, float]:
       if f"loss.{name}" in numbers:
         numbers[f"loss.{name}"] *= unit
   return {name: float(value) for name, value in numbers.items()}
+
+
+# --- What the step sees -----------------------------------------------------
+
+
+def num_classes(config: ConfigDict, train: data.Dataset) -> int:
+  """The number of classes that a loss meets: of images, if these have views."""
+  return len(train.labels if config.data.views > 1 else train.class_names)
+
+
+def feed(
+  config: ConfigDict, train: data.Dataset, batches: Batches, first: int
+) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarray | None]]:
+  """Images, labels, indices into them, and affinity of each step from `first`.
+
+  Images and labels are all that there are, on the device; with `stream`, those
+  of the batch, read while the steps before it run.
+  """
+  steps, views = range(first, config.train.steps), config.data.views
+  labels = train.labels
+  if views > 1:
+    # Each image is its own class.
+    labels = np.arange(len(labels), dtype=np.int32)
+  if config.data.stream:
+
+    def read(step):
+      indices, affinity = batches(step)
+      images = np.asarray(train.images[indices])
+      places = np.tile(np.arange(len(indices), dtype=np.int32), views)
+      return images, labels[indices], places, affinity
+
+    yield from read_ahead(read, steps)
+    return
+  whole = jnp.asarray(train.images), jnp.asarray(labels)
+  for step in steps:
+    indices, affinity = batches(step)
+    yield *whole, np.tile(indices, views), affinity
 
 
 # --- The loop ---------------------------------------------------------------
@@ -320,12 +363,7 @@ def train(
   validate(config)
   splits = data.load(config.data) if splits is None else splits
   # Refused before anything is written.
-  sampler = make_sampler(
-    splits.train.labels,
-    config.data.classes_per_batch,
-    config.data.images_per_class,
-    config.seed,
-  )
+  batches = make_batches(splits.train, config.data, config.seed)
   records.claim(workdir, as_dict(config))
   if (workdir / records.RESULT).exists():
     return records.read_json(workdir / records.RESULT)
@@ -339,25 +377,24 @@ def train(
     lower_is_better=lower_is_better(config.eval.select),
   )
   try:
-    return _train(config, workdir, splits, sampler, checkpoints, progress)
+    return _train(config, workdir, splits, batches, checkpoints, progress)
   finally:
     checkpoints.close()
     log.removeHandler(handler)
     handler.close()
 
 
-def _train(config, workdir, splits, sampler, checkpoints, progress):
+def _train(config, workdir, splits, batches, checkpoints, progress):
   program = program_of(config, splits)
   numbers = numbers_of(config, splits)
-  state = program.init(config.seed, len(splits.train.class_names), numbers)
+  classes = num_classes(config, splits.train)
+  state = program.init(config.seed, classes, numbers)
   first, state = checkpoints.restore(state) or (0, state)
   metrics = records.Metrics(workdir, first)
   log.info("from step %d: %s", first, json.dumps(numbers))
 
   key = jax.random.fold_in(jax.random.key(config.seed), 2)
   traced = {name: jnp.float32(value) for name, value in numbers.items()}
-  images = jnp.asarray(splits.train.images)
-  labels = jnp.asarray(splits.train.labels)
   last, every = config.train.steps, config.train
   started = time.perf_counter()
   waiting: list[dict[str, Array]] = []
@@ -368,9 +405,10 @@ def _train(config, workdir, splits, sampler, checkpoints, progress):
     unit="step",
     disable=not (progress and sys.stderr.isatty()),
   )
-  for number in bar:
+  fed = feed(config, splits.train, batches, first)
+  for number, (images, labels, indices, affinity) in zip(bar, fed, strict=True):
     state, values = program.step(
-      state, number, images, labels, sampler(number), key, traced
+      state, number, images, labels, indices, key, traced, affinity
     )
     waiting.append(values)
     done = number + 1
@@ -435,9 +473,9 @@ def score(
   space = objective_of(config, hyper_parameters(config)).space
   embeddings = embed_images(program, state, part.images)
   select, columns = config.eval.select, config.eval.columns
-  scores = evaluation.evaluate(
+  scores = scores_of(
     embeddings,
-    part.labels,
+    part,
     space,
     # A table asks for slow scores of the test classes alone.
     asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
@@ -447,6 +485,21 @@ def score(
   return scores
 
 
+def scores_of(
+  embeddings: np.ndarray, part: data.Dataset, metric: MetricName, **options: Any
+) -> dict[str, float]:
+  """All scores of embeddings of a part: by its classes, or explicit pairs.
+
+  The options are those of `evaluation.evaluate`, for classes.
+  """
+  pairs = part.pairs
+  if pairs is None:
+    return evaluation.evaluate(embeddings, part.labels, metric, **options)
+  return evaluation.evaluate_pairs(
+    embeddings, pairs.first, pairs.second, pairs.is_same, metric
+  )
+
+
 def _finish(
   config, workdir, splits, program, checkpoints, state, numbers, seconds
 ) -> dict[str, Any]:
@@ -454,11 +507,17 @@ def _finish(
 
   def write_embeddings(name, state):
     found = {}
-    for part in ("validation", "test"):
+    for part in ("validation", "test", "gallery"):
       some = getattr(splits, part)
+      if some is None:
+        continue
       found[f"{part}_embeddings"] = embed_images(program, state, some.images)
       found[f"{part}_labels"] = some.labels
       found[f"{part}_class_names"] = np.array(some.class_names)
+      if some.pairs is not None:
+        found[f"{part}_first"] = some.pairs.first
+        found[f"{part}_second"] = some.pairs.second
+        found[f"{part}_same"] = some.pairs.is_same
     records.write_arrays(workdir / name, found)
 
   def validation(step):

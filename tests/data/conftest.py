@@ -10,6 +10,7 @@ def data_config():
 
   def make(name, split, protocol, **changes):
     fields = {"data_dir": "", "split_seed": 0, "fold": 0, "image_size": ()}
+    fields |= {"stream": False}
     fields |= {"name": name, "split": split, "protocol": protocol} | changes
     return ml_collections.ConfigDict(fields)
 

@@ -1,6 +1,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from metric_learning.data.augment import augment
@@ -12,11 +14,21 @@ SIDE = 41
 compiled = jax.jit(augment, static_argnames="flip")
 
 
-def run(images, seed=0, flip=False, shift=0.0, rotate=0.0, scale=0.0):
-  key, numbers = jax.random.key(seed), {"rotate": rotate, "scale": scale}
-  return np.asarray(
-    compiled(key, jnp.array(images), flip=flip, shift=shift, **numbers)
-  )
+NUMBERS = (
+  "shift",
+  "rotate",
+  "scale",
+  "crop",
+  "brightness",
+  "contrast",
+  "saturation",
+)
+
+
+def run(images, seed=0, flip=False, **some):
+  numbers = dict.fromkeys(NUMBERS, 0.0) | some
+  key = jax.random.key(seed)
+  return np.asarray(compiled(key, jnp.array(images), flip=flip, **numbers))
 
 
 def disks(at):
@@ -127,3 +139,79 @@ def test_rotation_agrees_with_scipy(monkeypatch):
     image[0, ..., 0], degrees, reshape=False, order=1, mode="nearest"
   )
   np.testing.assert_allclose(ours[0, ..., 0], scipys, atol=1e-4)
+
+
+# --- Crops ------------------------------------------------------------------
+
+
+def windows(crop, shape=(31, 51)):
+  """Height, width and centre of each crop, as shares, from ramps of pixels."""
+  height, width = shape
+  y, x = np.mgrid[:height, :width].astype(np.float32)
+  ramps = np.stack([(y + 0.5) / height, (x + 0.5) / width], axis=-1)
+  many = np.concatenate(
+    [run(np.tile(ramps, (64, 1, 1, 1)), seed, crop=crop) for seed in range(4)]
+  )
+  first, last = many[:, 0, 0], many[:, -1, -1]
+  sides = (last - first) / (1 - 1 / np.array(shape))
+  return sides, (first + last) / 2
+
+
+def test_crops_keep_their_share_and_stay_inside():
+  sides, centres = windows(0.6)
+  area = sides.prod(axis=1)
+  assert area.min() > 0.399 and area.min() < 0.45
+  assert area.max() < 1.001 and area.max() > 0.95
+  assert abs(area.mean() - 0.7) < 0.05  # uniform
+  stretch = np.log(sides[:, 1] / sides[:, 0])
+  assert np.abs(stretch).max() < np.log(4 / 3) + 1e-3
+  assert stretch.min() < -0.2 and stretch.max() > 0.2
+  low, high = centres - sides / 2, centres + sides / 2
+  assert low.min() > -1e-3 and high.max() < 1 + 1e-3
+  for edge in (low, 1 - high):
+    assert (edge.min(axis=0) < 0.02).all() and (edge.max(axis=0) > 0.2).all()
+
+
+def test_a_crop_of_a_little_cuts_no_more():
+  sides, _ = windows(0.05)
+  assert sides.prod(axis=1).min() > 0.949
+  assert sides.max() < 1.001
+
+
+# --- Colors -----------------------------------------------------------------
+
+
+def enhanced(image, kind, factor):
+  picture = Image.fromarray(image)
+  return np.asarray(getattr(ImageEnhance, kind)(picture).enhance(factor))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_colors_agree_with_pillow(sign, monkeypatch):
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape, **_: jnp.full(shape, sign)
+  )
+  image = np.random.default_rng(1).integers(0, 256, (9, 11, 3), np.uint8)
+  kinds = {
+    "brightness": "Brightness",
+    "contrast": "Contrast",
+    "saturation": "Color",
+  }
+  change = jax.jit(lambda *args, **some: augment(*args, **some))
+  for name, kind in kinds.items():
+    numbers = dict.fromkeys(kinds, 0.0) | {name: 0.4}
+    ours = change(jax.random.key(0), jnp.array(image[None] / 255), **numbers)
+    theirs = enhanced(image, kind, 1 + sign * 0.4)
+    # Pillow rounds what it blends with, and cuts off the result.
+    np.testing.assert_allclose(255 * ours[0], theirs, atol=1.2)
+
+
+def test_factors_fill_their_range():
+  gray = np.full_like(RANDOM, 0.5)
+  factors = run(gray, brightness=0.3)[:, 0, 0, 0] / 0.5
+  assert 0.7 <= factors.min() < 0.74 and 1.26 < factors.max() <= 1.3
+
+
+def test_gray_images_have_no_saturation():
+  gray = disks((20, 26))
+  np.testing.assert_allclose(run(gray, saturation=0.9), gray, atol=1e-6)

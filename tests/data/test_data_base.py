@@ -1,3 +1,4 @@
+import dataclasses
 import types
 
 import numpy as np
@@ -82,6 +83,128 @@ def test_random_images_share_out_each_class_60_20_20(sizes, seed):
   assert merged == truth(dataset)
 
 
+@pytest.mark.parametrize("count", [8, 9, 20, 21])
+def test_half_tests_the_second_half_and_validates_on_a_fifth(count):
+  dataset = numbered([2] * count)
+  splits = base.half_classes(dataset, 0)
+  tested = tuple(f"class {i}" for i in range(count // 2, count))
+  assert splits.test.class_names == tested
+  assert splits.protocol == "open-set"
+  assert len(splits.validation.class_names) == 2
+  merged = {}
+  for part in parts_of(splits):
+    merged |= truth(part)
+  assert merged == truth(dataset)
+  names = {
+    base.half_classes(dataset, s).validation.class_names for s in range(9)
+  }
+  assert len(names) > 1
+
+
+@pytest.mark.parametrize("count", [10, 13, 25])
+def test_folds_test_and_validate_on_every_class_once(count):
+  dataset = numbered([2] * count)
+  folds = [base.class_fold(dataset, 1, fold) for fold in range(5)]
+  for fold in folds:
+    assert fold.protocol == "open-set"
+    merged = {}
+    for part in parts_of(fold):
+      assert len(part.class_names) >= 2
+      merged |= truth(part)
+    assert merged == truth(dataset)
+  every = sorted(dataset.class_names)
+  for part in ("validation", "test"):
+    names = [getattr(fold, part).class_names for fold in folds]
+    assert max(map(len, names)) - min(map(len, names)) <= 1
+    assert sorted(name for some in names for name in some) == every
+  other = base.class_fold(dataset, 2, 0)
+  assert other.test.class_names != folds[0].test.class_names
+
+
+def test_cut_goes_by_name():
+  dataset = numbered([9] * 12)
+
+  def test_names(split, fold=0):
+    config = types.SimpleNamespace(split=split, split_seed=3, fold=fold)
+    return truth(base.cut(dataset, config).test)
+
+  assert test_names("classes") == truth(base.random_classes(dataset, 3).test)
+  assert test_names("half") == truth(base.half_classes(dataset, 3).test)
+  assert test_names("folds", 4) == truth(base.class_fold(dataset, 3, 4).test)
+  assert test_names("images") == truth(base.random_images(dataset, 3).test)
+
+
+def given(parts, protocol, labels=(0, 0, 1, 1, 2, 2, 3, 3)):
+  dataset = base.Dataset(
+    "given",
+    np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1),
+    np.array(labels, np.int32),
+    tuple("abcd"[: max(labels) + 1]),
+  )
+  config = types.SimpleNamespace(protocol=protocol, split_seed=0)
+  words = {"T": "train", "V": "validation", "E": "test"}
+  names = np.array([words.get(part, part) for part in parts])
+  return base.split_as_given(dataset, names, config)
+
+
+def test_given_parts_are_kept():
+  splits = given("TVTETVEE", "closed-set", labels=(0, 0, 1, 0, 1, 1, 1, 0))
+  splits = [part.images.ravel().tolist() for part in parts_of(splits)]
+  assert splits == [[0, 2, 4], [1, 5], [3, 6, 7]]
+
+
+def test_given_classes_are_kept():
+  splits = given("TTVVTTEE", "open-set")
+  names = [part.class_names for part in parts_of(splits)]
+  assert names == [("a", "c"), ("b",), ("d",)]
+
+
+def test_validation_that_is_not_given_is_drawn():
+  labels = np.repeat(np.arange(5), 25)
+  dataset = base.Dataset(
+    "given",
+    np.arange(125, dtype=np.uint8).reshape(-1, 1, 1, 1),
+    labels.astype(np.int32),
+    tuple("abcde"),
+  )
+  config = types.SimpleNamespace(protocol="closed-set", split_seed=0)
+  parts = np.where(np.arange(125) % 25 < 20, "train", "test")
+  splits = base.split_as_given(dataset, parts, config)
+  assert np.bincount(splits.validation.labels).tolist() == [2] * 5
+  assert (splits.test.images.ravel() % 25 >= 20).all()
+  config.protocol = "open-set"
+  parts = np.where(labels < 4, "train", "test")
+  splits = base.split_as_given(dataset, parts, config)
+  names = [part.class_names for part in parts_of(splits)]
+  assert list(map(len, names)) == [2, 2, 1]
+  assert names[2] == ("e",)
+
+
+@pytest.mark.parametrize(
+  ("parts", "protocol", "message"),
+  [
+    ("TTVVTEEE", "open-set", "class 'c' is in train and in test"),
+    ("TTTVVVEE", "open-set", "class 'b' is in train and in validation"),
+    ("TETETEEE", "closed-set", "train has no image of the class 'd'"),
+    ("TETVTETE", "closed-set", "validation has no image of the class 'a'"),
+    ("TTTTTTTT", "closed-set", "given has no image in the part 'test'"),
+    ("VVVVEEEE", "open-set", "given has no image in the part 'train'"),
+    (["train"] * 7 + ["tets"], "open-set", "'tets'; did you mean 'test'"),
+  ],
+)
+def test_given_parts_that_break_the_protocol(parts, protocol, message):
+  with pytest.raises(InputError, match=message):
+    given(parts, protocol)
+
+
+def test_super_classes_follow_their_classes():
+  dataset = dataclasses.replace(
+    numbered([2, 2, 2]), superclasses=("x", "y", "x")
+  )
+  assert base.subset(dataset, [2, 1]).superclasses == ("x", "y")
+  assert base.subset(numbered([2, 2]), [1]).superclasses is None
+
+
 @pytest.mark.parametrize("split", [base.random_classes, base.random_images])
 def test_split_is_fixed_by_its_seed(split):
   dataset = numbered([9] * 12)
@@ -112,6 +235,10 @@ def test_closed_set_with_other_classes_in_a_part_is_refused():
 def test_too_few_classes_or_images_are_named():
   with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
     base.random_classes(numbered([2] * 7), 0)
+  with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
+    base.half_classes(numbered([2] * 7), 0)
+  with pytest.raises(InputError, match=r"9 classes; .* it takes 10"):
+    base.class_fold(numbered([2] * 9), 0, 0)
   with pytest.raises(InputError, match=r"'class 1' \(8\); it takes 9"):
     base.random_images(numbered([9, 8, 9]), 0)
   with pytest.raises(InputError, match=r"'class 2' \(1\) and 2 more"):

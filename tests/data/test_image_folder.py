@@ -7,13 +7,13 @@ from metric_learning.data import image_folder
 from metric_learning.errors import InputError
 
 
-def write(folder, classes, images, mode="L", size=(4, 3)):
-  """Images whose pixels are all 16 × class + number."""
+def write(folder, classes, images, mode="L", size=(4, 3), first=0):
+  """Images whose pixels are all 16 × class + number, from `first` on."""
   suffixes = ["png", "PNG", "pgm", "Pgm"] if mode == "L" else ["png", "PNG"]
   for label in range(classes):
     (folder / f"kind {label:02}").mkdir(parents=True)
     for number in range(images):
-      pixels = np.full(size, 16 * label + number, np.uint8)
+      pixels = np.full(size, 16 * label + first + number, np.uint8)
       name = f"{number:02}.{suffixes[number % len(suffixes)]}"
       image = Image.fromarray(pixels).convert(mode)
       image.save(folder / f"kind {label:02}" / name)
@@ -70,7 +70,7 @@ def test_splits_obey_their_protocols(tmp_path, config):
 
 def test_sizes_that_differ_need_image_size(tmp_path, config):
   write(tmp_path / "a", 4, 2)
-  write(tmp_path / "b", 4, 2, size=(6, 6))
+  write(tmp_path / "b", 4, 2, size=(6, 6), first=8)
   for path in (tmp_path / "a").iterdir():
     path.rename(tmp_path / f"a {path.name}")
   for path in (tmp_path / "b").iterdir():

@@ -1,9 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metric_learning.data.sampler import make_sampler
+from metric_learning.data.base import Dataset, Pairs
+from metric_learning.data.sampler import (
+  SAMPLERS,
+  make_batches,
+  make_hierarchical_sampler,
+  make_sampler,
+)
 from metric_learning.errors import InputError
 
 
@@ -106,3 +114,207 @@ def test_batches_that_cannot_be(classes, images, message):
   labels = np.delete(LABELS, 7 * 13)
   with pytest.raises(InputError, match=message):
     make_sampler(labels, classes, images, 0)
+
+
+# --- Super-classes ----------------------------------------------------------
+
+
+@st.composite
+def trees(draw):
+  """Labels of classes in super-classes, S, P/S, K."""
+  classes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+  superclasses = [f"s{i}" for i, n in enumerate(classes) for _ in range(n)]
+  images = draw(st.integers(1, 3))
+  sizes = draw(
+    st.lists(
+      st.integers(images, 5), min_size=sum(classes), max_size=sum(classes)
+    )
+  )
+  labels = np.repeat(np.arange(sum(classes)), sizes)
+  above = draw(st.integers(1, len(classes)))
+  each = draw(st.integers(1, min(classes)))
+  return labels, superclasses, above, each, images
+
+
+@settings(deadline=None, max_examples=15)
+@given(tree=trees(), steps=st.integers(1, 12), seed=st.integers(0, 9))
+def test_superclasses_classes_and_images_come_in_whole_cycles(
+  tree, steps, seed
+):
+  labels, superclasses, above, each, images = tree
+  arguments = (labels, superclasses, above, above * each, images, seed)
+  sample = make_hierarchical_sampler(*arguments)
+  tops, classes, members = [], {}, {}
+  for step in range(steps):
+    batch = sample(step)
+    groups = batch.reshape(above, each, images)
+    names = np.array(superclasses)[labels[groups]]
+    assert (names == names[:, :1, :1]).all()
+    assert (labels[groups] == labels[groups[:, :, :1]]).all()
+    assert len(set(batch.tolist())) == above * each * images
+    for group, name in zip(groups, names[:, 0, 0], strict=True):
+      tops.append(name)
+      for some in group:
+        classes.setdefault(name, []).append(labels[some[0]])
+        members.setdefault(labels[some[0]], []).extend(some.tolist())
+  assert_shuffled_cycles(tops, sorted(set(superclasses)))
+  of = np.array(superclasses)
+  for name, stream in classes.items():
+    assert_shuffled_cycles(stream, np.flatnonzero(of == name).tolist())
+  for label, stream in members.items():
+    assert_shuffled_cycles(stream, np.flatnonzero(labels == label).tolist())
+  again = make_hierarchical_sampler(*arguments)
+  np.testing.assert_array_equal(again(steps - 1), batch)
+
+
+# --- By name ----------------------------------------------------------------
+
+RANDOM = np.random.default_rng(0)
+
+
+def dataset_of(labels, **more):
+  labels = np.asarray(labels, np.int32)
+  images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+  names = tuple(f"class {i}" for i in range(labels.max() + 1))
+  return Dataset("some", images, labels, names, **more)
+
+
+def pairs_of(same=None, similarity=None, images=12):
+  count = len(similarity if same is None else same)
+  first = RANDOM.integers(images, size=count).astype(np.int32)
+  second = RANDOM.integers(images, size=count).astype(np.int32)
+  shown = np.zeros((images, 1, 1, 1), np.uint8)
+  return dataset_of(
+    range(images), pairs=Pairs(shown, first, second, same, similarity)
+  )
+
+
+def config_of(sampler, classes=4, images=2, **more):
+  fields = {"superclasses_per_batch": 2, "num_triplets": 50} | more
+  return SimpleNamespace(
+    sampler=sampler,
+    classes_per_batch=classes,
+    images_per_class=images,
+    **fields,
+  )
+
+
+def some_dataset(sampler):
+  if sampler == "pairs":
+    return pairs_of(np.arange(20) % 2 == 0)
+  return dataset_of(np.arange(40) % 8, superclasses=tuple("aabbccdd"))
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_every_sampler_is_a_function_of_seed_and_step(sampler):
+  data, config = some_dataset(sampler), config_of(sampler)
+  walked, fresh = (make_batches(data, config, 3) for _ in range(2))
+  other = make_batches(data, config, 4)
+  batches = [walked(step) for step in range(12)]
+  for step in (11, 0, 5):
+    assert fresh(step).indices.dtype == np.int32
+    for one, two in zip(fresh(step), batches[step], strict=True):
+      np.testing.assert_array_equal(one, two)
+  assert any(
+    (other(step).indices != batches[step].indices).any() for step in range(12)
+  )
+
+
+def test_uniform_batches_are_shuffled_cycles_of_all_images():
+  sample = make_batches(some_dataset("uniform"), config_of("uniform", 3, 4), 0)
+  batches = [sample(step) for step in range(50)]
+  assert all(batch.affinity is None for batch in batches)
+  assert all(len(set(batch.indices)) == 12 for batch in batches)
+  stream = np.concatenate([batch.indices for batch in batches]).tolist()
+  assert_shuffled_cycles(stream, list(range(40)))
+
+
+SAME = np.arange(21) % 3 == 0
+
+
+@pytest.mark.parametrize("similarity", [False, True])
+def test_pairs_are_balanced_and_alone_in_the_affinity(similarity):
+  values = np.where(SAME, 0.5, 0.25).astype(np.float32)
+  values += 0.01 * np.arange(21, dtype=np.float32)
+  values[~SAME] = np.minimum(values[~SAME], 0.4)
+  targets = values if similarity else SAME.astype(np.float32)
+  kind = {"similarity": values} if similarity else {"same": SAME}
+  data = pairs_of(**kind, images=400)  # few images are in two pairs
+  sample = make_batches(data, config_of("pairs", 4, 3), 0)
+  drawn = []
+  for step in range(14):
+    indices, affinity = sample(step)
+    first, second = np.split(indices, 2)
+    known = {
+      (a, b): i
+      for i, (a, b) in enumerate(
+        zip(data.pairs.first.tolist(), data.pairs.second.tolist(), strict=True)
+      )
+    }
+    chosen = [known[pair] for pair in zip(first, second, strict=True)]
+    assert len(chosen) == 6 and SAME[chosen].sum() == 3
+    expected = np.full((12, 12), np.nan, np.float32)
+    for i, pair in enumerate(chosen):
+      expected[i, 6 + i] = expected[6 + i, i] = targets[pair]
+    np.testing.assert_array_equal(affinity, expected)
+    drawn.append(chosen)
+  for half in (SAME, ~SAME):
+    stream = [pair for chosen in drawn for pair in chosen if half[pair]]
+    assert_shuffled_cycles(stream, np.flatnonzero(half).tolist())
+
+
+def test_triplets_are_fixed_and_alone_in_the_affinity():
+  labels = np.array([0, 0, 0, 1, 1, 2, 3, 3])  # class 2 has no pair
+  data, config = dataset_of(labels), config_of("triplets", 5, 3)
+  sample = make_batches(data, config, 0)
+  drawn = []
+  for step in range(20):
+    indices, affinity = sample(step)
+    anchor, positive, negative = indices.reshape(3, 5)
+    assert (labels[anchor] == labels[positive]).all()
+    assert (labels[anchor] != labels[negative]).all()
+    assert (anchor != positive).all()
+    expected = np.full((15, 15), np.nan, np.float32)
+    for i in range(5):
+      expected[i, 5 + i], expected[i, 10 + i] = 1, 0
+    np.testing.assert_array_equal(affinity, expected)
+    drawn += map(tuple, indices.reshape(3, 5).T.tolist())
+  # 50 of them, 5 at a time: the second ten batches are the first ten again.
+  assert sorted(drawn[:50]) == sorted(drawn[50:])
+  assert len(set(drawn[:50])) > 25
+  assert {triplet[0] for triplet in drawn} == {0, 1, 2, 3, 4, 6, 7}
+  assert {triplet[2] for triplet in drawn} == set(range(8))
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    (config_of("clases"), "did you mean 'classes'"),
+    (config_of("hierarchical", 5), "superclasses_per_batch=2 must divide"),
+    (
+      config_of("hierarchical", superclasses_per_batch=8, classes=8),
+      "there are 4 super-classes",
+    ),
+    (config_of("hierarchical", 6), "3 classes of each.*'a' has 2"),
+    (config_of("uniform", 41, 1), "takes 41 images.*there are 40.*1 to 40"),
+    (config_of("pairs"), "some has no explicit pairs"),
+    (config_of("triplets", num_triplets=0), "num_triplets=0 must be at least"),
+    (config_of("triplets", 2, 1), "takes 0 triplets.*from 3 to 152"),
+    (config_of("uniform", 0), "must both be at least 1"),
+  ],
+)
+def test_what_a_sampler_cannot_do(config, message):
+  with pytest.raises(InputError, match=message):
+    make_batches(some_dataset("classes"), config, 0)
+
+
+def test_sets_that_do_not_fit_a_sampler():
+  plain, pairs = dataset_of(np.arange(8) % 4), some_dataset("pairs")
+  with pytest.raises(InputError, match="some has no super-classes"):
+    make_batches(plain, config_of("hierarchical"), 0)
+  with pytest.raises(InputError, match="no classes: set sampler='pairs'"):
+    make_batches(pairs, config_of("classes", 2, 1), 0)
+  with pytest.raises(InputError, match=r"pairs of the same.*there are 0"):
+    make_batches(pairs_of(np.zeros(9, bool)), config_of("pairs"), 0)
+  with pytest.raises(InputError, match="there are 4 classes, the largest of 1"):
+    make_batches(dataset_of(range(4)), config_of("triplets"), 0)

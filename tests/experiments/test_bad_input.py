@@ -1,6 +1,8 @@
 """Bad input: one clear message, exit status 2, nothing written or lost."""
 
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -12,15 +14,38 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
+# The scripts run in forks of a process that has imported what they import.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+  ["experiments.cli", "metric_learning.figures", "metric_learning.study"]
+)
 
-def run(*arguments, script="train"):
-  return subprocess.run(
-    [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
-    cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-  )
+
+def fork(script, arguments, folder):
+  """`python -m experiments.<script>` in a process that was forked."""
+  os.chdir(ROOT)
+  for number, name in ((1, "out"), (2, "err")):
+    os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+  sys.argv = [f"experiments/{script}.py", *arguments]
+  runpy.run_module(f"experiments.{script}", run_name="__main__", alter_sys=True)
+
+
+@pytest.fixture
+def run(tmp_path_factory):
+  def done(*arguments, script="train"):
+    folder = tmp_path_factory.mktemp("said")
+    arguments = [str(argument) for argument in arguments]
+    process = FORKS.Process(target=fork, args=(script, arguments, folder))
+    process.start()
+    process.join()
+    return subprocess.CompletedProcess(
+      arguments,
+      process.exitcode,
+      (folder / "out").read_text(),
+      (folder / "err").read_text(),
+    )
+
+  return done
 
 
 def assert_refused(done, *said):
@@ -74,7 +99,7 @@ SMALL = (
     ((FOLDER, "--config.data.data_dir=/no/such/folder"), ("/no/such/folder",)),
   ],
 )
-def test_arguments(arguments, said, tmp_path):
+def test_arguments(run, arguments, said, tmp_path):
   workdir = tmp_path / "run"
   assert_refused(run(*arguments, f"--workdir={workdir}"), *said)
   assert not workdir.exists()
@@ -98,7 +123,7 @@ def one_image(folder):
 
 
 @pytest.mark.parametrize("spoil", [empty, truncated, one_image])
-def test_image_folders(spoil, tmp_path):
+def test_image_folders(run, spoil, tmp_path):
   folder, said = spoil(tmp_path / "images")
   done = run(
     FOLDER,
@@ -110,7 +135,7 @@ def test_image_folders(spoil, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_corrupt_zip(tmp_path):
+def test_a_corrupt_zip(run, tmp_path):
   path = tmp_path / "att_faces.zip"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("s1/1.pgm", b"P5 92 112 255 " + bytes(92 * 112))
@@ -124,7 +149,7 @@ def test_a_corrupt_zip(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_workdirs(tmp_path):
+def test_workdirs(run, tmp_path):
   quick = (
     DIGITS,
     "--config.train.steps=2",
@@ -145,7 +170,7 @@ def test_workdirs(tmp_path):
   assert_refused(blocked, "cannot be written", "file/run")
 
 
-def test_studies(tmp_path):
+def test_studies(run, tmp_path):
   sweep = run(DIGITS, "--sweep=loses", script="sweep")
   assert_refused(sweep, "'losses'")
   report = run(f"--study={tmp_path}", script="report")
@@ -153,7 +178,7 @@ def test_studies(tmp_path):
 
 
 @pytest.mark.parametrize("script", ["train", "sweep", "report"])
-def test_help_is_complete(script):
+def test_help_is_complete(run, script):
   done = run("--help", script=script)
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
@@ -164,5 +189,5 @@ def test_help_is_complete(script):
     assert words in done.stdout
 
 
-def test_an_unknown_suite_of_the_benchmark_lists_the_suites():
+def test_an_unknown_suite_of_the_benchmark_lists_the_suites(run):
   assert_refused(run("--suite=speed", script="benchmark"), "speed", "memory")

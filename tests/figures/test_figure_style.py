@@ -66,11 +66,14 @@ def test_the_same_input_gives_the_same_bytes(make_space, tmp_path):
     assert b"<dc:date>" not in path.read_bytes()
 
 
-def test_a_users_settings_neither_change_a_picture_nor_are_changed(tmp_path):
-  (_, plain) = written(figures.pair_laws(), tmp_path, "plain")
+def test_a_users_settings_neither_change_a_picture_nor_are_changed(
+  make_space, tmp_path
+):
+  draw = lambda: figures.roc_curves([make_space()])
+  (_, plain) = written(draw(), tmp_path, "plain")
   with matplotlib.rc_context({"font.size": 20, "axes.grid": True}):
     before = dict(matplotlib.rcParams)
-    (_, other) = written(figures.pair_laws(), tmp_path, "other")
+    (_, other) = written(draw(), tmp_path, "other")
     assert dict(matplotlib.rcParams) == before
   assert plain.read_bytes() == other.read_bytes()
 

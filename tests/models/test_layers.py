@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from metric_learning.models.layers import Conv, max_pool
+from tests.quick import quick_jit
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -27,7 +28,12 @@ def test_conv_equals_the_one_of_flax(padding, strides):
   def value_and_gradients(conv):
     graph, state = nnx.split(conv)
     loss = lambda s, x: jnp.sum(jnp.sin(nnx.merge(graph, s)(x)))
-    return nnx.merge(graph, state)(x), jax.grad(loss, (0, 1))(state, x)
+
+    @quick_jit
+    def both(state, x):
+      return nnx.merge(graph, state)(x), jax.grad(loss, (0, 1))(state, x)
+
+    return both(state, x)
 
   a, b = value_and_gradients(ours), value_and_gradients(theirs)
   assert a[0].shape == b[0].shape

@@ -37,6 +37,42 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"model.name": "conv5"}, r"did you mean 'conv"),
     ({"loss.name": "infonce"}, r"images_per_class=2"),
     ({"loss.name": "vicreg"}, r"images_per_class=2"),
+    (
+      {"loss.name": "ntxent", "data.views": 3, "data.flip": True},
+      r"config.data.views=2",
+    ),
+    (
+      {"loss.name": "ntxent", "data.views": 2},
+      r"without augmentation all views of an image are equal.*'flip'",
+    ),
+    ({"data.views": 0}, r"views must be at least 1"),
+    ({"data.crop": 1.0}, r"crop is the share.*in \[0, 1\); got 1.0"),
+    ({"data.sampler": "pair"}, r"did you mean 'pairs'"),
+    (
+      {"data.sampler": "uniform", "loss.name": "ntxent"},
+      r"compares two views: set config.data.views=2",
+    ),
+    ({"data.sampler": "pairs"}, r"loss for explicit pairs 'infonce_per_pair'"),
+    (
+      {"data.sampler": "triplets", "loss.name": "arcface"},
+      r"loss for explicit triplets 'arcface'",
+    ),
+    (
+      {
+        "data.sampler": "pairs",
+        "loss.name": "pair_bce",
+        "also": ("0.1*center",),
+      },
+      r"loss for explicit pairs 'center'",
+    ),
+    (
+      {
+        "data.sampler": "pairs",
+        "loss.name": "pair_bce",
+        "memory.size": 64,
+      },
+      r"set config.data.views=1 and config.memory.size=0",
+    ),
   ],
 )
 def test_bad_fields_are_refused_with_the_mend(overrides, message):
@@ -51,6 +87,12 @@ def test_naming_a_loss_brings_its_own_defaults():
     "margin": 0.35,
     "scale": 8.0,
   }
+
+
+@pytest.mark.parametrize("loss", ["ntxent", "vicreg", "barlow", "infonce"])
+def test_two_views_of_augmentation_serve_losses_of_two_views(loss):
+  fields = {"loss.name": loss, "data.views": 2, "data.brightness": 0.1}
+  validate(override(base_config(), fields))
 
 
 def test_override_leaves_the_original_alone():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import fashion_mnist
+from metric_learning.data import mnist
 from metric_learning.errors import InputError
 
 FILES = [
@@ -17,22 +17,25 @@ FILES = [
 ]
 
 
+NAMES = mnist.CLASS_NAMES["fashion_mnist"]
+
+
 def idx_bytes(array):
   header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
   return header + array.tobytes()
 
 
-def stand_in(per_class):
+def stand_in(per_class, first=0):
   """Images whose pixels are (class, number), in shuffled order."""
   labels = np.repeat(np.arange(10, dtype=np.uint8), per_class)
-  numbers = np.tile(np.arange(per_class, dtype=np.uint8), 10)
+  numbers = first + np.tile(np.arange(per_class, dtype=np.uint8), 10)
   order = np.random.default_rng(0).permutation(len(labels))
   images = np.stack([labels, numbers], axis=1)[:, None, :]
   return images[order], labels[order]
 
 
 def write(folder, pack=bytes, suffix=""):
-  arrays = [*stand_in(20), *stand_in(5)]
+  arrays = [*stand_in(20), *stand_in(5, first=100)]
   for name, array in zip(FILES, arrays, strict=True):
     (folder / f"{name}{suffix}").write_bytes(pack(idx_bytes(array)))
   return folder
@@ -40,9 +43,11 @@ def write(folder, pack=bytes, suffix=""):
 
 @pytest.fixture
 def config(data_config, tmp_path):
-  def make(split="closed", protocol="closed-set", **changes):
+  def make(
+    split="closed", protocol="closed-set", name="fashion_mnist", **changes
+  ):
     changes = {"data_dir": str(tmp_path)} | changes
-    return data_config("fashion_mnist", split, protocol, **changes)
+    return data_config(name, split, protocol, **changes)
 
   return make
 
@@ -50,7 +55,7 @@ def config(data_config, tmp_path):
 def shown(dataset):
   """(class name, number) of each image, told by its pixels."""
   kinds, numbers = dataset.images[:, 0, :, 0].T
-  names = [fashion_mnist.CLASS_NAMES[kind] for kind in kinds]
+  names = [mnist.CLASS_NAMES[dataset.name][kind] for kind in kinds]
   assert names == [dataset.class_names[label] for label in dataset.labels]
   return list(zip(names, numbers.tolist(), strict=True))
 
@@ -61,21 +66,36 @@ def shown(dataset):
 def test_closed_split_keeps_the_official_parts(tmp_path, config, pack, suffix):
   write(tmp_path, pack, suffix)
   splits = data.load(config())
-  everything = {(n, i) for n in fashion_mnist.CLASS_NAMES for i in range(20)}
+  everything = {(n, i) for n in NAMES for i in range(20)}
   train, validation = shown(splits.train), shown(splits.validation)
   assert np.bincount(splits.validation.labels).tolist() == [2] * 10
   assert len(train) == 180
   assert {*train, *validation} == everything
   assert sorted(shown(splits.test)) == sorted(
-    (n, i) for n in fashion_mnist.CLASS_NAMES for i in range(5)
+    (n, i) for n in NAMES for i in range(100, 105)
   )
   other = data.load(config(split_seed=1))
   assert {*shown(other.validation)} != {*validation}
 
 
+@pytest.mark.parametrize("name", mnist.CLASS_NAMES)
+def test_each_set_has_its_own_names(tmp_path, config, name):
+  write(tmp_path)
+  splits = data.load(config(name=name))
+  assert splits.test.name == name
+  assert splits.test.class_names == mnist.CLASS_NAMES[name]
+  assert len({*splits.test.class_names}) == 10
+  assert len(shown(splits.test)) == 50
+
+
+def test_missing_folder_says_where_the_files_are(config):
+  with pytest.raises(InputError, match=r"needs data_dir.*codh\.rois\.ac\.jp"):
+    data.load(config(name="kmnist", data_dir=""))
+
+
 def test_halves_train_and_test_other_classes(tmp_path, config):
   write(tmp_path)
-  names = {*fashion_mnist.CLASS_NAMES}
+  names = {*NAMES}
   tested = []
   for fold in range(10):
     splits = data.load(config("halves", "open-set", fold=fold))
@@ -111,10 +131,10 @@ def test_folder_that_is_not_there(tmp_path, config):
 
 
 def test_default_folder_is_debians(tmp_path, config, monkeypatch):
-  monkeypatch.setattr(fashion_mnist, "DEBIAN", str(tmp_path / "none"))
+  monkeypatch.setattr(mnist, "DEBIAN", str(tmp_path / "none"))
   with pytest.raises(InputError, match=r"needs data_dir.*apt-get"):
     data.load(config(data_dir=""))
-  monkeypatch.setattr(fashion_mnist, "DEBIAN", str(write(tmp_path)))
+  monkeypatch.setattr(mnist, "DEBIAN", str(write(tmp_path)))
   assert len(data.load(config(data_dir="")).test.images) == 50
 
 
@@ -140,12 +160,10 @@ def real_folder():
   own = pathlib.Path(
     os.environ.get("METRIC_LEARNING_DATA", ""), "fashion-mnist"
   )
-  for folder in (own, pathlib.Path(fashion_mnist.DEBIAN)):
+  for folder in (own, pathlib.Path(mnist.DEBIAN)):
     if folder.is_dir():
       return str(folder)
-  pytest.skip(
-    f"no {fashion_mnist.DEBIAN}, nor fashion-mnist in METRIC_LEARNING_DATA"
-  )
+  pytest.skip(f"no {mnist.DEBIAN}, nor fashion-mnist in METRIC_LEARNING_DATA")
 
 
 def test_real_files(config, real_folder):
@@ -158,4 +176,4 @@ def test_real_files(config, real_folder):
   ink = [
     splits.test.images[splits.test.labels == c, :, :5].mean() for c in range(10)
   ]
-  assert np.argmin(ink) == fashion_mnist.CLASS_NAMES.index("Trouser")
+  assert np.argmin(ink) == NAMES.index("Trouser")

@@ -1,0 +1,32 @@
+"""Your own images and labels as two files in MNIST's format.
+
+python -m experiments.train --config=configs/idx.py \
+  --config.data.data_dir=FOLDER --workdir=runs/mine
+
+FOLDER holds one images-idx3-ubyte and one labels-idx1-ubyte, gzipped or not.
+Half of the classes train, a fifth validates, the rest test. Other splits, by
+--config.data.split: `half`, the first half of the classes to the second;
+`folds`, five of them (--config.data.fold); `images`, all classes in all parts,
+with --config.data.protocol=closed-set.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """Images keep their size."""
+  config = base_config()
+  config.data.name = "idx"
+  config.data.split = "classes"
+  config.data.protocol = "open-set"
+  config.data.classes_per_batch = 8
+  config.data.images_per_class = 4
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

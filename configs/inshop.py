@@ -1,0 +1,34 @@
+"""In-shop clothes: 3,997 items train; 3,985 are queries and gallery; open-set.
+
+python -m experiments.prepare --dataset=inshop --data_dir=FOLDER \
+  --manual_dir=ARCHIVES
+python -m experiments.train --config=configs/inshop.py \
+  --config.data.data_dir=FOLDER --workdir=runs/inshop
+
+ARCHIVES holds img.zip and list_eval_partition.txt, which are given to those who
+accept the terms of DeepFashion.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """64×64, two images an item."""
+  config = base_config()
+  config.data.name = "inshop"
+  config.data.split = "official"
+  config.data.protocol = "open-set"
+  config.data.image_size = (64, 64)
+  config.data.classes_per_batch = 64
+  config.data.images_per_class = 2
+  config.data.flip = True
+  config.data.shift = 0.05
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

@@ -1,0 +1,33 @@
+"""KMNIST: cursive Hiragana; halves of the ten classes (open-set), or all ten.
+
+python -m experiments.train --config=configs/kmnist.py \
+  --config.data.data_dir=FOLDER --workdir=runs/kmnist
+
+FOLDER holds the four idx files, gzipped or not, from
+http://codh.rois.ac.jp/kmnist/. The ten folds (--config.data.fold) are five
+halves of the classes, each in both directions: trained on official training
+images, tested on official test images of the other half. All ten classes, with
+the official parts: --config.data.split=closed
+--config.data.protocol=closed-set.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """Trains on three of the seen classes, validates on the other two."""
+  config = base_config()
+  config.data.name = "kmnist"
+  config.data.split = "halves"
+  config.data.protocol = "open-set"
+  config.data.classes_per_batch = 3
+  config.data.images_per_class = 32
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 500
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

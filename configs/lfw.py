@@ -1,0 +1,33 @@
+"""Labeled Faces in the Wild: ten folds of people; open-set, names are used.
+
+python -m experiments.prepare --dataset=lfw --data_dir=FOLDER
+python -m experiments.train --config=configs/lfw.py \
+  --config.data.data_dir=FOLDER --workdir=runs/lfw
+
+Choose on --config.data.split=view1; view2, fold by fold, is for one final
+report. These are real people's faces.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """64×64; two images a person, since most people have few."""
+  config = base_config()
+  config.data.name = "lfw"
+  config.data.split = "view2"
+  config.data.protocol = "open-set"
+  config.data.image_size = (64, 64)
+  config.data.classes_per_batch = 32
+  config.data.images_per_class = 2
+  config.data.flip = True
+  config.data.shift = 0.05
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

@@ -1,0 +1,34 @@
+"""Omniglot: 30 background alphabets, then 20 evaluation alphabets; open-set.
+
+python -m experiments.prepare --dataset=omniglot --data_dir=FOLDER
+python -m experiments.train --config=configs/omniglot.py \
+  --config.data.data_dir=FOLDER --workdir=runs/omniglot
+
+For other divisions --config.data.split=koch or matching; their numbers share no
+column with these.
+"""
+
+from metric_learning.training import base_config, with_loss, with_model
+
+
+def get_config(loss: str = "supcon"):
+  """28×28, resized by area; alphabets held out of the background validate."""
+  config = base_config()
+  config.data.name = "omniglot"
+  config.data.split = "standard"
+  config.data.protocol = "open-set"
+  config.data.image_size = (28, 28)
+  config.data.classes_per_batch = 32
+  config.data.images_per_class = 4
+  config.data.shift = 0.05
+  config.data.rotate = 0.1
+  config.data.scale = 0.1
+  with_model(config, "conv4")
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 250
+  config.train.save_every = 250
+  return with_loss(config, loss).lock()
+
+
+SWEEPS = {}

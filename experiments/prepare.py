@@ -1,0 +1,37 @@
+"""Prepares a data set that comes as archives.
+
+python -m experiments.prepare --dataset=omniglot --manual_dir=FOLDER
+
+FOLDER holds the archives; without it they are fetched. Says which file it
+misses and where it is to be had. A prepared set is left as it is; what a killed
+call left is done again. Configs find the set by the same data_dir.
+"""
+
+from absl import flags
+
+from experiments import cli
+from metric_learning.data import prepared
+from metric_learning.data.archives import ARCHIVES
+from metric_learning.errors import InputError
+
+_DATASET = flags.DEFINE_string(
+  "dataset", None, f"One of {', '.join(sorted(ARCHIVES))}."
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", "", "Where prepared sets are; the folder of the cache if empty."
+)
+_MANUAL_DIR = flags.DEFINE_string(
+  "manual_dir", "", "A folder with the archives; fetched if empty."
+)
+
+
+def main() -> None:
+  """Prepares the set that --dataset names."""
+  if not _DATASET.value:
+    raise InputError(f"which set? --dataset={'|'.join(sorted(ARCHIVES))}.")
+  place = prepared.prepare(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value)
+  print(f"{_DATASET.value} is in {place}.")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,43 @@
+"""`cub200`, `cars196`, `sop`, `inshop`: half of the classes is for testing.
+
+Wah et al., Caltech-UCSD Birds-200-2011 (CUB); Krause et al. 2013 (Cars); Song
+et al. 2016 (Stanford Online Products); Liu et al. 2016 (DeepFashion In-shop).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from metric_learning.data import base, prepared
+
+
+def load(config: Any, seed: int = 0) -> base.Splits:
+  """Loads one of the four sets by its split "official".
+
+  CUB and Cars: the first half of the classes, in their numbered order, is for
+  training, the second is tested. SOP and In-shop: as their lists say; the test
+  images of In-shop are queries that look in a gallery. A fifth of the training
+  classes, drawn by `split_seed`, is for validation.
+  """
+  del seed  # nothing is drawn
+  base.check_split(config, {"official": 1})
+  if config.name == "sop":
+    training, test = (
+      prepared.read(config, part).dataset for part in ("train", "test")
+    )
+    return base.split_official(training, test, config.split_seed)
+  if config.name == "inshop":
+    training = prepared.read(config, "train").dataset
+    both, _, parts = prepared.read(config, "query", "gallery")
+    query, gallery = (
+      base.select(both, np.flatnonzero(parts == part))
+      for part in ("query", "gallery")
+    )
+    return base.split_official(training, query, config.split_seed, gallery)
+  names = ("images",) if config.name == "cub200" else ("train", "test")
+  whole = prepared.read(config, *names).dataset
+  classes = np.arange(len(whole.class_names))
+  training, test = (
+    base.subset(whole, half) for half in np.array_split(classes, 2)
+  )
+  return base.split_official(training, test, config.split_seed)

@@ -1,0 +1,130 @@
+"""`npz`: your own arrays, `images` and `labels`, in one file of NumPy's."""
+
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from metric_learning.data import base, files
+from metric_learning.errors import InputError
+
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
+
+
+def load(config: Any, seed: int = 0) -> base.Splits:
+  """Loads the arrays by "classes", "half", "folds", "images" or "official".
+
+  "official" takes the parts that the array `split` names.
+  """
+  del seed  # nothing is drawn
+  base.check_split(config, base.CUTS | {"official": 1})
+  dataset, parts = read(config)
+  if config.split != "official":
+    return base.cut(dataset, config)
+  if parts is None:
+    raise InputError(
+      f"{config.data_dir} has no array `split` for split='official': one of "
+      "'train', 'validation' and 'test' for each image."
+    )
+  return base.split_as_given(dataset, parts, config)
+
+
+def read(
+  config: Any,
+) -> tuple[base.Dataset, Shaped[np.ndarray, "n"] | None]:
+  """Reads the data set, and the part of each image if the file says it.
+
+  - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
+  - `labels`: [n], integers or strings
+  - `class_names` (optional): what the labels 0, 1, … are called
+  - `split` (optional): [n], "train", "validation" or "test"
+
+  No object is unpickled.
+  """
+  path = files.data_path(config, "an npz file with `images` and `labels`")
+  arrays = _read_arrays(path)
+  lacking = [name for name in ("images", "labels") if name not in arrays]
+  if lacking:
+    raise InputError(
+      f"{path} lacks the array `{lacking[0]}`; it has {', '.join(arrays)}."
+    )
+  images = arrays["images"]
+  _check_images(path, images)
+  images = images.reshape(*images.shape[:3], -1)
+  for name in ("labels", "split"):
+    shape = arrays[name].shape if name in arrays else images.shape[:1]
+    if shape != images.shape[:1]:
+      raise InputError(
+        f"{path} has {len(images)} images, but `{name}` has the shape {shape}; "
+        "it takes one value for each image."
+      )
+  labels, names = _classes(path, arrays)
+  base.check_class_sizes(
+    str(path), labels, names, least=2, purpose="form a pair"
+  )
+  return base.Dataset("npz", images, labels, names), arrays.get("split")
+
+
+def _read_arrays(path: pathlib.Path) -> Arrays:
+  if path.is_dir():
+    raise InputError(f"data_dir {str(path)!r} is a folder, not an npz file.")
+  with files.reading(str(path)):
+    with zipfile.ZipFile(path) as archive:
+      size = sum(member.file_size for member in archive.infolist())
+    files.check_unpacked(path, size)
+    with np.load(path, allow_pickle=False) as stored:
+      return {name: _read_array(path, stored, name) for name in stored.files}
+
+
+def _read_array(
+  path: pathlib.Path, stored: Any, name: str
+) -> Shaped[np.ndarray, "..."]:
+  try:
+    return stored[name]
+  except ValueError as error:
+    if "allow_pickle" not in str(error):
+      raise
+    raise InputError(
+      f"{path}: the array `{name}` holds Python objects, which can run code "
+      "when they are read; save numbers, or strings of a fixed length."
+    ) from error
+
+
+def _check_images(
+  path: pathlib.Path, images: Shaped[np.ndarray, "..."]
+) -> None:
+  channels = images.shape[3:]
+  if (
+    images.dtype != np.uint8
+    or images.ndim not in (3, 4)
+    or channels not in ((), (1,), (3,))
+    or not images.size
+  ):
+    raise InputError(
+      f"{path}: `images` is {images.dtype} {images.shape}; it takes uint8, "
+      "0 to 255, of the shape (n, height, width) or (n, height, width, "
+      "channels) with one channel or three."
+    )
+
+
+def _classes(
+  path: pathlib.Path, arrays: Arrays
+) -> tuple[Shaped[np.ndarray, "n"], tuple[str, ...]]:
+  labels = arrays["labels"]
+  if labels.dtype.kind not in "iuU":
+    raise InputError(
+      f"{path}: `labels` is {labels.dtype}; it takes integers or strings."
+    )
+  if "class_names" not in arrays:
+    return base.number_classes(labels)
+  names = tuple(map(str, arrays["class_names"].ravel().tolist()))
+  if labels.dtype.kind == "U" or not (
+    labels.min() >= 0 and labels.max() < len(names)
+  ):
+    raise InputError(
+      f"{path}: `labels` must be integers from 0 to {len(names) - 1}, one for "
+      f"each of its {len(names)} `class_names`."
+    )
+  return labels.astype(np.int32), names

@@ -1,0 +1,142 @@
+"""`pairs_csv`: explicit pairs of images, the same or not, or how similar.
+
+For `sampler="pairs"`, with the losses `pair_bce`, `pair_regression` and other
+pair losses. Scores are those of verification.
+"""
+
+import csv
+import itertools
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from metric_learning.data import base, files
+from metric_learning.errors import InputError
+
+FILES = ("train.csv", "validation.csv", "test.csv")
+SAME = {"1": True, "true": True, "0": False, "false": False}
+
+
+def load(config: Any, seed: int = 0) -> base.Splits:
+  """Loads `data_dir/train.csv`, `validation.csv` and `test.csv`."""
+  del seed  # nothing is drawn
+  base.check_split(config, {"files": 1})
+  root = files.data_path(config, f"a folder of {', '.join(FILES)}")
+  parts = {
+    name: read_pairs(root / name, tuple(config.image_size)) for name in FILES
+  }
+  shapes = {name: pairs.images.shape[1:] for name, pairs in parts.items()}
+  if len(set(shapes.values())) > 1:
+    raise InputError(
+      f"{root}: height, width and channels differ between the files: {shapes}; "
+      "set image_size=(height, width), and give each file a color image, or "
+      "none."
+    )
+  train, validation, test = itertools.starmap(_dataset, parts.items())
+  return base.Splits(train, validation, test, "open-set")
+
+
+def _dataset(name: str, pairs: base.Pairs) -> base.Dataset:
+  labels = np.arange(len(pairs.images), dtype=np.int32)
+  names = tuple(f"{name}: image {label}" for label in labels)
+  return base.Dataset("pairs_csv", pairs.images, labels, names, pairs=pairs)
+
+
+def read_pairs(
+  path: str | pathlib.Path, size: tuple[int, ...] = ()
+) -> base.Pairs:
+  """Reads a CSV file with the columns `first`, `second` and a target.
+
+  `first` and `second` are image files, relative to the folder of the CSV file;
+  an image of several pairs is read once. The target is `same` (1 or 0, true or
+  false) or `similarity` (a number from 0 to 1). Other columns are passed over.
+
+      first,second,same
+      ann/1.png,ann/2.png,1
+      ann/1.png,bob/1.png,0
+
+  Args:
+    path: the CSV file, in UTF-8. `InputError` names the line that is wrong.
+    size: (height, width) to which the images are resized; () if they agree.
+  """
+  path = pathlib.Path(path).expanduser()
+  target, rows = _read_rows(path)
+  indices: dict[pathlib.Path, int] = {}
+  pairs, values = [], []
+  for line, row in rows:
+    where = f"{path}, line {line}"
+    pair = []
+    for side in ("first", "second"):
+      image = _image_path(path.parent, row[side], where)
+      pair.append(indices.setdefault(image, len(indices)))
+    pairs.append(pair)
+    values.append(_TARGETS[target](row[target], where))
+  first, second = np.array(pairs, np.int32).T
+  return base.Pairs(
+    files.read_images(indices, size),
+    first,
+    second,
+    np.array(values, bool) if target == "same" else None,
+    np.array(values, np.float32) if target == "similarity" else None,
+  )
+
+
+def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
+  """The name of the target, and (line, row) of each pair."""
+  try:
+    # Spreadsheets write a mark of the byte order before the first column.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+      reader = csv.DictReader(file, strict=True)
+      columns = reader.fieldnames or []
+      rows = [(reader.line_num, row) for row in reader]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise InputError(f"cannot read the pairs {path}: {error}.") from error
+  targets = [name for name in _TARGETS if name in columns]
+  if not {"first", "second"} <= {*columns} or len(targets) != 1:
+    raise InputError(
+      f"{path} has the columns {', '.join(columns) or '(none)'}; it takes "
+      "first, second, and one of same and similarity."
+    )
+  if not rows:
+    raise InputError(f"{path} holds no pairs.")
+  for line, row in rows:
+    # Values that are too many stand under None.
+    if None in row or not all(
+      row[name] for name in ("first", "second", *targets)
+    ):
+      raise InputError(
+        f"{path}, line {line}: it takes one value in each of the columns "
+        f"{', '.join(columns)}."
+      )
+  return targets[0], rows
+
+
+def _image_path(folder: pathlib.Path, name: str, where: str) -> pathlib.Path:
+  image = folder / name.strip()
+  if not image.is_file():
+    raise InputError(f"{where}: there is no image {image}.")
+  return image
+
+
+def _same(text: str, where: str) -> bool:
+  value = SAME.get(text.strip().lower())
+  if value is None:
+    raise InputError(f"{where}: same={text!r}; it takes 1 or 0, true or false.")
+  return value
+
+
+def _similarity(text: str, where: str) -> float:
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  if not 0 <= value <= 1:
+    raise InputError(
+      f"{where}: similarity={text!r}; it takes a number from 0 to 1."
+    )
+  return value
+
+
+_TARGETS = {"same": _same, "similarity": _similarity}

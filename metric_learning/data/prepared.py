@@ -1,0 +1,308 @@
+"""Archived sets made ready: fetched, checked, and turned into one folder.
+
+The folder is that of a tensorflow-datasets builder, whose images can be read
+in any order.
+"""
+
+import contextlib
+import functools
+import hashlib
+import http.client
+import importlib.util
+import io
+import logging
+import os
+import pathlib
+import shutil
+import urllib.request
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from metric_learning.data import archives, base, cache, files
+from metric_learning.errors import InputError, check_choice
+
+# Images in memory may take as many GB as this variable says, or 8.
+MEMORY_LIMIT = "METRIC_LEARNING_MEMORY_GB"
+# Records of a prepared set that are read at a time.
+_CHUNK = 1024
+
+log = logging.getLogger(__name__)
+
+
+def prepare(
+  name: str, data_dir: str = "", manual_dir: str = ""
+) -> pathlib.Path:
+  """Prepares set `name` below `data_dir`, once, and returns its folder.
+
+  The files of the set come from `manual_dir`, or else are fetched into
+  `data_dir`/downloads. Each is compared with its checksum where one is pinned;
+  unpacked folders are taken as they are. What a killed call left is done again.
+
+  Raises:
+    InputError: for a file that is missing, cannot be fetched, or is damaged,
+      and for too little space.
+  """
+  check_choice("archived data set", name, archives.ARCHIVES)
+  folder = _root(data_dir)
+  place = prepared_folder(name, data_dir)
+  if place.exists():
+    log.info("%s is prepared already, in %s.", name, place)
+    return place
+  _check_installed()
+  with _writing(folder):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found = _collect(name, folder, manual_dir)
+    for left in place.parent.glob("incomplete.*"):
+      shutil.rmtree(left)
+    needed = sum(_size(path) for path in found.values())
+    _check_space(folder, needed)
+    for file in archives.ARCHIVES[name].beside:
+      shutil.copyfile(found[file.name], place.parent / file.name)
+    _build(name, folder, found)
+  log.info("%s is prepared in %s.", name, place)
+  return place
+
+
+def prepared_folder(name: str, data_dir: str = "") -> pathlib.Path:
+  """Where a set lies below `data_dir` once it is prepared."""
+  return _root(data_dir) / "archives" / name / archives.VERSION
+
+
+def _root(data_dir: str) -> pathlib.Path:
+  return pathlib.Path(data_dir).expanduser() if data_dir else cache.folder()
+
+
+def _check_installed() -> None:
+  if not importlib.util.find_spec("tensorflow_datasets"):
+    raise InputError(
+      "prepared sets need tensorflow-datasets (without TensorFlow): "
+      "pip install 'metric-learning[tfds]'."
+    )
+
+
+def _build(name: str, folder: pathlib.Path, found: archives.Found) -> None:
+  from metric_learning.data import builder
+
+  builder.tfds.disable_progress_bar()  # there is one of ours
+  # It says "Downloading" on standard output, and downloads nothing.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.Archives(name, folder, found).download_and_prepare()
+
+
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path):
+  """Says which folder cannot be written."""
+  try:
+    yield
+  except PermissionError as error:
+    raise InputError(
+      f"{folder} cannot be written ({error}): choose another --data_dir."
+    ) from None
+
+
+# --- Files ------------------------------------------------------------------
+
+
+def _collect(
+  name: str, folder: pathlib.Path, manual_dir: str
+) -> dict[str, pathlib.Path]:
+  """All files of a set, each whole."""
+  archive = archives.ARCHIVES[name]
+  wanted = [*archive.files, *archive.beside]
+  where = pathlib.Path(manual_dir).expanduser() if manual_dir else folder
+  if manual_dir and not where.is_dir():
+    raise InputError(f"manual_dir {str(where)!r} is not a folder.")
+  downloads = folder / "downloads"
+  absent = [
+    file
+    for file in wanted
+    if not archives.find(file, where)
+    and (manual_dir or (file.by_hand and not archives.find(file, downloads)))
+  ]
+  if absent:
+    raise InputError(
+      f"{where} lacks {len(absent)} of the {len(wanted)} files of {name}: "
+      f"{archives.missing(absent)}. Put "
+      f"{'them' if len(absent) > 1 else 'it'} into a folder and give it as "
+      "--manual_dir."
+    )
+  found = {}
+  for file in wanted:
+    path = archives.find(file, where) or archives.find(file, downloads)
+    found[file.name] = path or fetch(file, downloads)
+    check(found[file.name], file.sha256)
+  return found
+
+
+def check(path: pathlib.Path, sha256: str) -> None:
+  """Raises `InputError` unless a file has this checksum.
+
+  A folder has none; "" is that of any file.
+  """
+  if path.is_dir() or not sha256:
+    return
+  with path.open("rb") as file:
+    actual = hashlib.file_digest(file, "sha256").hexdigest()
+  if actual != sha256:
+    raise InputError(
+      f"{path} has another checksum than the official file (sha256 {actual}, "
+      f"not {sha256}): it is damaged, truncated or another version. Delete it "
+      "and fetch it again; what you trust in spite of this, unpack."
+    )
+
+
+def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
+  """Fetches a file into a folder, with progress; there when it is whole.
+
+  Raises:
+    InputError: if it cannot be fetched, is cut short, or does not fit.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  path, partial = folder / file.name, folder / f"{file.name}.part"
+  try:
+    with urllib.request.urlopen(file.address, timeout=60) as answer:
+      size = int(answer.headers.get("Content-Length") or 0)
+      _check_space(folder, size)
+      bar = tqdm(
+        desc=file.name, total=size or None, unit="B", unit_scale=True,
+        disable=None,
+      )  # fmt: skip
+      with partial.open("wb") as target, bar:
+        while chunk := answer.read(2**20):
+          target.write(chunk)
+          bar.update(len(chunk))
+    if size and partial.stat().st_size != size:
+      raise OSError(f"{partial.stat().st_size} of {size} bytes came")
+  except (OSError, http.client.HTTPException) as error:
+    partial.unlink(missing_ok=True)
+    raise InputError(
+      f"cannot fetch {file.name} from {file.address}: {error}. Fetch it by "
+      "other means, and give the folder that holds it as --manual_dir."
+    ) from error
+  check(partial, file.sha256)
+  return partial.rename(path)
+
+
+def _size(path: pathlib.Path) -> int:
+  whole = path.rglob("*") if path.is_dir() else [path]
+  return sum(file.stat().st_size for file in whole)
+
+
+def _check_space(folder: pathlib.Path, needed: int) -> None:
+  free = shutil.disk_usage(folder).free
+  if free < 1.1 * needed:
+    raise InputError(
+      f"{folder} has {free / 1e9:.2f} GB free and {1.1 * needed / 1e9:.2f} GB "
+      "are needed: make room, or choose another --data_dir."
+    )
+
+
+# --- Reading ----------------------------------------------------------------
+
+
+class Images(NamedTuple):
+  """Some parts of a set in memory, with the place and part of each image."""
+
+  dataset: base.Dataset
+  names: Sequence[str]
+  parts: np.ndarray
+
+
+def read(config: Any, *parts: str) -> Images:
+  """Reads parts of the set `config.name`; classes are sorted by name.
+
+  From what `prepare` made below `config.data_dir` ("" is the folder of the
+  cache), or from the folders in it that the archives unpack to.
+
+  Raises:
+    InputError: if there is neither, or if the images do not fit in memory.
+  """
+  found = [(part, some) for part in parts for some in examples(config, part)]
+  class_names = sorted({some.class_name for _, some in found})
+  number = {name: i for i, name in enumerate(class_names)}
+  labels = [number[some.class_name] for _, some in found]
+  sources, size = [some for _, some in found], tuple(config.image_size)
+  first = files.read_images(sources[:1], size)
+  check_memory(config.name, len(sources) * first.size)
+  dataset = base.Dataset(
+    config.name,
+    files.read_images(sources, size),
+    np.array(labels, np.int32),
+    tuple(class_names),
+  )
+  names = [some.name for some in sources]
+  return Images(dataset, names, np.array([part for part, _ in found]))
+
+
+def examples(config: Any, part: str) -> list[archives.Example]:
+  """The images of one part, to be decoded by and by."""
+  place = prepared_folder(config.name, config.data_dir)
+  if place.exists():
+    return _prepared(place, part)
+  folder = _root(config.data_dir)
+  wanted = archives.ARCHIVES[config.name].files
+  places = {file.name: folder / (file.unpacked or file.name) for file in wanted}
+  unpacked = {name: path for name, path in places.items() if path.exists()}
+  if len(unpacked) < len(wanted):
+    absent = [file for file in wanted if file.name not in unpacked]
+    raise InputError(
+      f"{config.name} is not prepared in {folder}, nor unpacked there: "
+      f"{archives.missing(absent)}. Run python -m experiments.prepare "
+      f"--dataset={config.name} --data_dir={folder}, with --manual_dir=FOLDER "
+      "where you have the archives already."
+    )
+  return list(archives.examples(config.name, unpacked, part))
+
+
+def _prepared(place: pathlib.Path, part: str) -> list[archives.Example]:
+  _check_installed()
+  import tensorflow_datasets as tfds
+
+  source = tfds.builder_from_directory(place).as_data_source(
+    part, decoders={"image": tfds.decode.SkipDecoding()}
+  )
+  found = []
+  for start in range(0, len(source), _CHUNK):
+    rows = range(start, min(start + _CHUNK, len(source)))
+    for i, record in zip(rows, source.__getitems__(list(rows)), strict=True):
+      read_image = functools.partial(_image, source, i)
+      name, class_name = (
+        record[field].decode() for field in ("name", "class_name")
+      )
+      found.append(archives.Example(name, class_name, read_image))
+  return found
+
+
+def _image(source: Any, index: int) -> bytes:
+  return source[index]["image"]
+
+
+def beside(config: Any, name: str) -> pathlib.Path:
+  """A file that lies next to the images of a set, such as pairs.txt.
+
+  Raises:
+    InputError: if it is not there.
+  """
+  prepared = prepared_folder(config.name, config.data_dir).parent
+  for folder in (prepared, _root(config.data_dir)):
+    if (folder / name).exists():
+      return folder / name
+  archive = archives.ARCHIVES[config.name]
+  absent = [file for file in archive.beside if file.name == name]
+  raise InputError(
+    f"{_root(config.data_dir)} lacks {archives.missing(absent)}."
+  )
+
+
+def check_memory(name: str, size: int) -> None:
+  """Raises `InputError` if images of `size` bytes are above the limit."""
+  limit = float(os.environ.get(MEMORY_LIMIT) or 8)
+  if size > limit * 1e9:
+    raise InputError(
+      f"the images of {name} take {size / 1e9:.1f} GB of memory, more than the "
+      f"limit of {limit:g} GB: lower image_size, or raise the limit with "
+      f"{MEMORY_LIMIT}={size / 1e9 + 1:.0f} in the environment."
+    )

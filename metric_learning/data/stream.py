@@ -1,0 +1,116 @@
+"""Images that stay on disk until they are needed, and are read ahead then."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from metric_learning.data import files
+from metric_learning.errors import InputError
+
+# Threads that read, beside the one that trains. Decoding leaves the
+# interpreter's lock, so that threads are enough and nothing is sent between
+# processes.
+_THREADS = 2 * (os.cpu_count() or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+  """Images on disk: indexing chooses files, `np.asarray` reads them.
+
+  It has the `shape` of the array that it becomes. An index of one image reads
+  it at once, as an array would.
+  """
+
+  paths: np.ndarray
+  image_shape: tuple[int, int, int]
+
+  @property
+  def shape(self) -> tuple[int, int, int, int]:
+    """(n, height, width, channels)."""
+    return (len(self.paths), *self.image_shape)
+
+  @property
+  def ndim(self) -> int:
+    """4."""
+    return 4
+
+  def __len__(self) -> int:
+    """The number of images."""
+    return len(self.paths)
+
+  def __getitem__(self, index: Any) -> Any:
+    """The images at a slice or at some indices, still on disk."""
+    chosen = self.paths[index]
+    if not isinstance(chosen, np.ndarray):
+      return np.asarray(self[[index]])[0]
+    return dataclasses.replace(self, paths=chosen)
+
+  def __array__(
+    self, dtype: Any = None, copy: bool | None = None
+  ) -> UInt8[np.ndarray, "n h w c"]:
+    """Reads all of them."""
+    if not len(self):
+      return np.zeros(self.shape, np.uint8)
+    height, width, _ = self.image_shape
+    images = files.read_images(self.paths, (height, width))
+    # Of some images all may be gray, where the set has three channels.
+    return np.broadcast_to(images, self.shape)
+
+
+def image_files(
+  paths: Iterable[pathlib.Path], size: tuple[int, ...] = ()
+) -> ImageFiles:
+  """The images that `files.read_images` would read, of which it opens headers.
+
+  Raises `InputError` if a file is no image, or if sizes differ and `size` is
+  ().
+  """
+  from PIL import Image
+
+  paths = list(paths)
+  shapes: dict[tuple[int, int, int], pathlib.Path] = {}
+  for path in paths:
+    with (
+      files.reading(f"the image {path}"),
+      Image.open(path, formats=files.FORMATS) as image,
+    ):
+      channels = 1 if image.mode in ("1", "L", "LA") else 3
+      shapes.setdefault((*image.size[::-1], channels), path)
+  if len(shapes) > 1 and not size:
+    (one, first), (other, second) = list(shapes.items())[:2]
+    raise files.images_differ(first, one, second, other)
+  height, width = size or next(iter(shapes))[:2]
+  channels = max(shape[2] for shape in shapes)
+  found = np.empty(len(paths), object)
+  found[:] = paths
+  return ImageFiles(found, (height, width, channels))
+
+
+def read_ahead(
+  read: Callable[[Any], Any], items: Sequence[Any]
+) -> Iterator[Any]:
+  """Yields `read(item)` for each item in order, while others are being read.
+
+  Raises `InputError` if grain is not installed; what `read` raises is raised
+  at its turn.
+
+  >>> list(read_ahead(lambda x: x * x, range(4)))
+  [0, 1, 4, 9]
+  """
+  try:
+    import grain
+  except ImportError as error:
+    raise InputError(
+      "reading images while training takes the package grain: pip install "
+      "grain, or set config.data.stream=False."
+    ) from error
+  options = grain.ReadOptions(
+    num_threads=_THREADS, prefetch_buffer_size=_THREADS
+  )
+  reading = grain.MapDataset.source(items).map(read)
+  return iter(reading.to_iter_dataset(options))
