@@ -14,7 +14,6 @@ candidates decide.
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -54,6 +53,8 @@ _FROM_SQUARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "squared_l2": lambda squared: squared,
   "cosine": lambda squared: squared / 2,
 }
+
+_unit = jax.jit(l2_normalize)
 
 
 def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
@@ -133,7 +134,7 @@ def _by_candidates(
   scale = _FROM_SQUARED[name]
   x, y = queries, references
   if name == "cosine":
-    x, y = (np.asarray(l2_normalize(jnp.asarray(z))) for z in (x, y))
+    x, y = (np.asarray(_unit(z)) for z in (x, y))
   x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
   norms = np.concatenate([x_norms, y_norms])
   if norms.max() > 1e15 or (name == "cosine" and norms.min() == 0):
