@@ -82,7 +82,7 @@ def check_digest(path: pathlib.Path, digest: str) -> None:
   if found != digest:
     raise InputError(
       f"{path} has the {algorithm} {found}, not {digest}, which its source "
-      "publishes; fetch it again."
+      "publishes: it is damaged, cut short or another version; fetch it again."
     )
 
 
