@@ -80,7 +80,7 @@ class Case:
   classes: int
   dim: int
   block_size: Any = "auto"
-  folder: str = ""
+  folder: Any = ""
 
 
 # --- In a process of its own ------------------------------------------------
