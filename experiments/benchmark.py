@@ -1,8 +1,9 @@
 """Measures our losses, distances and evaluation, and their rivals, in turn.
 
-python -m experiments.benchmark --suite=distances,losses,memory,evaluation
+python -m experiments.benchmark --suite=distances,losses,memory,evaluation,input
 
-Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R.
+Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R;
+of input, training steps on images read from files, against images in memory.
 Each side of a line runs in a process of its own, with as many threads; the two
 are measured in turn, and medians are shown. Extra memory is how much the
 process grows above what it holds before the call, at its peak. The rivals,
@@ -24,6 +25,7 @@ import os
 import platform
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +37,7 @@ from absl import flags
 from experiments import cli, rivals
 from metric_learning.errors import check_choice
 
-SUITES = ("distances", "losses", "memory", "evaluation")
+SUITES = ("distances", "losses", "memory", "evaluation", "input")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
@@ -69,6 +71,7 @@ class Case:
   """One line of one side: what to build, and how large.
 
   kind: a key of `_BUILDERS`.
+  folder: of images to train on.
   """
 
   kind: str
@@ -77,6 +80,7 @@ class Case:
   classes: int
   dim: int
   block_size: Any = "auto"
+  folder: Any = ""
 
 
 # --- In a process of its own ------------------------------------------------
@@ -223,6 +227,56 @@ def _their_retrieval(case: Case) -> Callable[[], float]:
   return lambda: float(calculator.get_accuracy(x, labels)[name])
 
 
+# Of one call: more than are read ahead, or the reading would not be measured.
+_STEPS = 8
+
+
+def _training(case: Case) -> Callable[[], float]:
+  """Some training steps of conv4 at 96×96, with the loop's own input."""
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning import data
+  from metric_learning.data.sampler import make_batches
+  from metric_learning.training import base_config, loop, override
+
+  config = override(
+    base_config(),
+    {
+      "model.name": "conv4",
+      "model.embedding_dim": case.dim,
+      "data.name": "image_folder",
+      "data.data_dir": case.folder,
+      "data.split": "classes",
+      "data.image_size": (96, 96),
+      "data.stream": case.kind == "streamed",
+      "data.classes_per_batch": case.classes,
+      "data.images_per_class": case.n // case.classes,
+      "train.steps": 10**6,
+    },
+  )
+  train = (splits := data.load(config.data)).train
+  program = loop.program_of(config, splits)
+  numbers = loop.numbers_of(config, splits)
+  state = program.init(0, loop.num_classes(config, train), numbers)
+  traced = {name: jnp.float32(value) for name, value in numbers.items()}
+  batches = make_batches(train, config.data, config.seed)
+  fed = enumerate(loop.feed(config, train, batches, 0))
+
+  def steps(count: int) -> float:
+    nonlocal state
+    for _ in range(count):
+      number, (images, labels, indices, affinity) = next(fed)
+      state, values = program.step(
+        state, number, images, labels, indices, jax.random.key(0), traced,
+        affinity,
+      )  # fmt: skip
+    return float(values["loss"])
+
+  steps(1)  # compiles
+  return lambda: steps(_STEPS)
+
+
 _BUILDERS = {
   "ours": _our_loss,
   "theirs": _their_loss,
@@ -231,6 +285,8 @@ _BUILDERS = {
   "optax": _optax,
   "our retrieval": _our_retrieval,
   "their retrieval": _their_retrieval,
+  "streamed": _training,
+  "in memory": _training,
 }
 _PAIRS = {pair.name: pair for pair in rivals.LOSSES}
 # Our metric, whether exact, and the p of torch.cdist.
@@ -513,6 +569,33 @@ def whole_sets() -> Iterator[dict[str, Any]]:
     yield _line("l1", rival, size, l1, rivals_l2)
 
 
+def reading() -> Iterator[dict[str, Any]]:
+  """Training steps on photographs that are read and resized meanwhile."""
+  size = {"n": 128, "classes": 32, "dim": _DIM.value}
+  with tempfile.TemporaryDirectory() as folder:
+    _draw_photographs(Path(folder), classes=2 * size["classes"])
+    kinds = ("streamed", "in memory")
+    found = in_turn(
+      *(Case(kind, "conv4", **size, folder=folder) for kind in kinds)
+    )
+  yield _line(f"conv4, 96×96, {_STEPS} steps", "in memory", size, *found)
+
+
+def _draw_photographs(folder: Path, classes: int) -> None:
+  """Class folders of ten JPEG images of 256×192, as smooth as photographs."""
+  from PIL import Image
+
+  random = np.random.RandomState(0)
+  for label in range(classes):
+    (folder / f"{label:03d}").mkdir()
+    for i in range(10):
+      coarse = random.randint(0, 256, (24, 32, 3)).astype(np.uint8)
+      image = Image.fromarray(coarse).resize(
+        (256, 192), Image.Resampling.BICUBIC
+      )
+      image.save(folder / f"{label:03d}" / f"{i}.jpg", quality=90)
+
+
 # --- Tables -----------------------------------------------------------------
 
 
@@ -527,6 +610,7 @@ def main() -> None:
       "losses": {"losses": losses},
       "memory": {"memory": large, "auto": automatic},
       "evaluation": {"evaluation": whole_sets},
+      "input": {"input": reading},
     }[suite]
     for name, run in runs.items():
       found["suites"][name] = []
@@ -647,6 +731,9 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "memory": _in_blocks,
   "auto": _of_auto,
   "evaluation": functools.partial(_against, "Evaluation", "metric"),
+  "input": functools.partial(
+    _against, "Input: images from files, against images in memory", "network"
+  ),
 }
 
 
