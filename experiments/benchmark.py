@@ -204,27 +204,36 @@ def _embeddings(case: Case) -> tuple[np.ndarray, np.ndarray]:
   return x.astype(np.float32), labels
 
 
-def _our_retrieval(case: Case) -> Callable[[], float]:
+def _our_retrieval(case: Case) -> Callable[[], list[float]]:
   from metric_learning.evaluation import retrieval
 
+  names = ("recall_at_1", "r_precision", "map_at_r")
   x, labels = _embeddings(case)
-  return lambda: retrieval(x, labels, metric=case.name, ks=(1,))["map_at_r"]
+
+  def call() -> list[float]:
+    found = retrieval(x, labels, metric=case.name, ks=(1,))
+    return [found[name] for name in names]
+
+  return call
 
 
-def _their_retrieval(case: Case) -> Callable[[], float]:
+def _their_retrieval(case: Case) -> Callable[[], list[float]]:
   import torch
   from pytorch_metric_learning.utils.accuracy_calculator import (
     AccuracyCalculator,
   )
 
-  name = "mean_average_precision_at_r"
+  names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
   calculator = AccuracyCalculator(
-    include=("precision_at_1", "r_precision", name),
-    k="max_bin_count",
-    device=torch.device("cpu"),
+    include=names, k="max_bin_count", device=torch.device("cpu")
   )
   x, labels = map(torch.tensor, _embeddings(case))
-  return lambda: float(calculator.get_accuracy(x, labels)[name])
+
+  def call() -> list[float]:
+    found = calculator.get_accuracy(x, labels)
+    return [float(found[name]) for name in names]
+
+  return call
 
 
 # Of one call: more than are read ahead, or the reading would not be measured.
@@ -474,10 +483,15 @@ def _line(name: str, rival: str, size: dict[str, int], ours, theirs):
   if "seconds" in ours and "seconds" in theirs:
     line["ratio"] = theirs["seconds"] / ours["seconds"]
   if "value" in ours and "value" in theirs:
-    size_of = max(abs(theirs["value"]), 1e-30)
-    line["apart"] = abs(ours["value"] - theirs["value"]) / size_of
+    line["apart"] = _apart(ours["value"], theirs["value"])
   print(_shown(line), flush=True)
   return line
+
+
+def _apart(ours: Any, theirs: Any) -> float:
+  """The relative difference of two values; the largest of several."""
+  ours, theirs = np.atleast_1d(ours), np.atleast_1d(theirs)
+  return float(np.max(abs(ours - theirs) / np.maximum(abs(theirs), 1e-30)))
 
 
 def distances() -> Iterator[dict[str, Any]]:
@@ -697,6 +711,19 @@ def _against(title: str, of: str, lines: list[dict[str, Any]]) -> list[str]:
   return [*text, ""]
 
 
+def _of_sets(lines: list[dict[str, Any]]) -> list[str]:
+  title, *table = _against("Evaluation", "metric", lines)
+  text = (
+    "Recall@1, R-precision and MAP@R of points of norm 1 whose classes overlap,"
+    " each a query among all others; whatever the metric of the line, the rival"
+    " ranks by L2. Memory is how far the resident memory of a new process,"
+    " which holds its imports and the points, grows at the peak of its first"
+    " call, with the compilation and all threads. A side whose first call takes"
+    f" over {_LONG:.0f} s is not called again."
+  )
+  return [title, "", text, *table]
+
+
 def _in_blocks(lines: list[dict[str, Any]]) -> list[str]:
   head = ("loss", "n", "time", "extra memory", "one float32 matrix")
   text = ["## In blocks", "", _row(head), _row(["---"] * len(head))]
@@ -730,7 +757,7 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "losses": functools.partial(_against, "Losses", "loss"),
   "memory": _in_blocks,
   "auto": _of_auto,
-  "evaluation": functools.partial(_against, "Evaluation", "metric"),
+  "evaluation": _of_sets,
   "input": functools.partial(
     _against, "Input: images from files, against images in memory", "network"
   ),

@@ -21,10 +21,12 @@ from jaxtyping import Array, Float, Int
 from metric_learning.distances import MetricName, l2_normalize, split_metric
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
+  HIDDEN,
   Codes,
   check_embeddings,
   decode,
   for_each_block,
+  in_threads,
 )
 
 # What is done with the nearest of some queries: their indices, the positions
@@ -147,35 +149,44 @@ def _by_candidates(
   rounding = np.finfo(np.float32)
   slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
   slack += 4 * (x.shape[1] + 8) * rounding.tiny
-  left = []
+  # |x|² + |y|² - 2 x·y as one product. With the slack on top it is positive, so
+  # that its bits sort as it does; integers are partitioned faster than floats.
+  left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
+  right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
+  left_side, right_side = (
+    z.astype(np.float32) for z in (left_side, right_side)
+  )
+  left: list[int] = []
 
-  def from_block(rows: slice, codes: Codes) -> None:
-    many, counts, columns = [], [], []
+  def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
+    np.matmul(left_side[rows], right_side.T, out=memory.view(np.float32))
     numbers = np.arange(rows.start, rows.stop)
-    for i, row in zip(numbers, np.asarray(codes), strict=True):
+    if own is not None:
+      memory[numbers - rows.start, own[rows]] = HIDDEN
+    few, counts, columns = [], [], []
+    for i, row in zip(numbers, memory, strict=True):
       limit = np.partition(row, k - 1)[k - 1].view(np.float32) + slack[i]
       limit = np.nextafter(np.float32(limit), np.float32(np.inf))
       near = np.flatnonzero(row <= limit.view(np.int32))
       if len(near) > _PER_NEIGHBOUR * k:
-        many.append(i)
+        left.append(i)
       else:
+        few.append(i)
         counts.append(len(near))
         columns.append(near)
-    left.extend(many)
-    few = np.setdiff1d(numbers, many)
-    if not len(few):
-      return
-    near = np.concatenate(columns)
-    # Filled up with keys that come last.
-    place = np.arange(max(counts)) < np.array(counts)[:, None]
-    keys = np.full(place.shape, np.iinfo(np.int64).max)
-    distances = scale(_squared_differences(x, y, np.repeat(few, counts), near))
-    # The codes of positive floats are their bits.
-    keys[place] = distances.view(np.int32).astype(np.int64) << 32 | near
-    keys.sort(axis=1)
-    use(few, *_split(keys[:, :k]))
+    if few:
+      near = np.concatenate(columns)
+      squared = _squared_differences(x, y, np.repeat(few, counts), near)
+      # The codes of floats that are not negative are their bits.
+      codes = scale(squared).view(np.int32)
+      # Filled up with keys that come last.
+      place = np.arange(max(counts)) < np.array(counts)[:, None]
+      keys = np.full(place.shape, np.iinfo(np.int64).max)
+      keys[place] = codes.astype(np.int64) << 32 | near
+      keys.sort(axis=1)
+      use(np.array(few), *_split(keys[:, :k]))
 
-  for_each_block(from_block, "squared_l2", x, y, own, exact=False)
+  in_threads(work, len(queries), len(references))
   return np.array(sorted(left), int)
 
 

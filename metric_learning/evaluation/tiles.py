@@ -8,7 +8,7 @@ become integers that sort alike, their codes: then (distance, position) is one
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -88,27 +88,27 @@ def check_labels(
   return labels
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options", "exact"))
+@functools.partial(jax.jit, static_argnames=("name", "options"))
 def _tile_codes(
   name: str,
   options: tuple[tuple[str, Any], ...],
-  exact: bool,
   queries: Float[Array, "n d"],
   references: Float[Array, "m d"],
   hidden: Int[Array, " n"],
+  start: Int[Array, ""],
   count: Int[Array, ""],
 ) -> Int[Array, "n m"]:
-  """The codes of one tile.
+  """The codes of one tile, whose first column is `start` of `count`.
 
   Hides column `hidden[i]` of row i, and the padding from `count` on.
   """
   metric = (name, dict(options))
-  distances = pairwise(metric, queries, references, exact=exact)
+  distances = pairwise(metric, queries, references, exact=True)
   distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
   bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
   # As integers, positive floats are in order and negative ones in reverse.
   codes = jnp.where(bits < 0, bits ^ HIDDEN, bits)
-  column = jnp.arange(codes.shape[1])
+  column = start + jnp.arange(codes.shape[1])
   hide = (column == hidden[:, None]) | (column >= count)
   return jnp.where(hide, HIDDEN, codes)
 
@@ -129,16 +129,11 @@ def for_each_block(
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
   own: Int[np.ndarray, " n"] | None = None,
-  *,
-  exact: bool = True,
 ) -> None:
   """Calls use(rows, codes) for blocks of queries, with all their distances.
 
-  `rows` is a slice of the queries, codes [rows, m] stand for the distances to
-  the references. They are overwritten after the call. Blocks come in any
-  order, some at a time, each in a thread of its own: JAX and NumPy's sorting
-  leave the interpreter free. Memory for each thread: 4 bytes x references x
-  tile size.
+  `rows` is a slice of the queries; codes [rows, m] stand for the distances to
+  the references, and are overwritten after the call. See `in_threads`.
 
   Args:
     use: what is done with a block; it writes to places of its own.
@@ -146,59 +141,77 @@ def for_each_block(
     queries: rows that look for neighbours.
     references: rows among which they look.
     own: position of each query among the references; that column is hidden.
-    exact: from differences, and not by a product; see `pairwise`.
 
   Raises:
     InputError: for an unknown metric.
   """
   check_metric(metric)
   name, options = split_metric(metric)
-  on_cpu = jax.default_backend() == "cpu"
-  tile = _CPU_TILE if on_cpu else _ACCELERATOR_TILE
+  tile = tile_size()
   if own is None:
     own = np.full(len(queries), -1)
+  # Arrays are made once: making them anew for each tile is a tenth of the time.
+  count = jnp.int32(len(references))
   pieces = [
-    (start, jnp.asarray(_pad(references[start : start + tile], tile)))
+    (start, jnp.int32(start), jnp.asarray(_pad(references[start:], tile)))
     for start in range(0, len(references), tile)
   ]
-  firsts = range(0, len(queries), tile)
-  num_threads = min(os.cpu_count() or 1, _MAX_THREADS, max(1, len(firsts)))
 
-  def tiles(rows: slice) -> Iterator[tuple[int, Int[Array, "t t"]]]:
+  def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
     block = jnp.asarray(_pad(queries[rows], tile))
-    hidden = _pad(own[rows], tile)
-    for start, piece in pieces:
-      codes = _tile_codes(
-        name,
-        tuple(sorted(options.items())),
-        exact,
-        block,
-        piece,
-        jnp.asarray(hidden - start, jnp.int32),
-        jnp.asarray(len(references) - start, jnp.int32),
+    hidden = jnp.asarray(_pad(own[rows], tile), jnp.int32)
+    found = (
+      _tile_codes(
+        *(name, tuple(sorted(options.items()))),
+        *(block, piece, hidden, first, count),
       )
-      yield start, codes
+      for _, first, piece in pieces
+    )
+    if jax.default_backend() == "cpu":
+      for (start, *_), codes in zip(pieces, found, strict=True):
+        part = memory[:, start : start + tile]
+        part[:] = np.asarray(codes)[: len(part), : part.shape[1]]
+      use(rows, memory)
+    else:
+      whole = jnp.concatenate(list(found), axis=1)
+      use(rows, whole[: rows.stop - rows.start, : len(references)])
 
-  def work(thread: int) -> None:
-    # One piece of memory for all blocks of a thread: new memory for each costs
-    # about as much as the distances (measured).
-    if on_cpu:
-      kept = np.empty((tile, tile * len(pieces)), np.int32)
+  in_threads(work, len(queries), len(references))
+
+
+def in_threads(
+  work: Callable[[slice, Int[np.ndarray, "b m"]], None], count: int, width: int
+) -> None:
+  """Calls work(rows, memory) for blocks of rows, each in one of some threads.
+
+  In any order: JAX and NumPy leave the interpreter free while they compute.
+  `memory` is [rows, width] 32-bit integers with anything in them, and again
+  used for other rows: to ask for new memory each time costs as much as a
+  product (measured). It takes 4 bytes x tile size x width for each thread.
+  """
+  tile = tile_size()
+  firsts = range(0, count, tile)
+  most = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 2
+  num_threads = min(most, _MAX_THREADS, max(1, len(firsts)))
+
+  def run(thread: int) -> None:
+    memory = np.empty((min(tile, count), width), np.int32)
     for first in firsts[thread::num_threads]:
-      rows = slice(first, min(first + tile, len(queries)))
-      if on_cpu:
-        for start, codes in tiles(rows):
-          kept[:, start : start + tile] = codes
-        use(rows, kept[: rows.stop - first, : len(references)])
-      else:
-        whole = jnp.concatenate([codes for _, codes in tiles(rows)], axis=1)
-        use(rows, whole[: rows.stop - first, : len(references)])
+      rows = slice(first, min(first + tile, count))
+      work(rows, memory[: rows.stop - first])
 
   with ThreadPoolExecutor(num_threads) as pool:
     # A list, so that what a thread raised is raised here.
-    list(pool.map(work, range(num_threads)))
+    list(pool.map(run, range(num_threads)))
+
+
+def tile_size() -> int:
+  """Queries, and references, of one tile."""
+  return _CPU_TILE if jax.default_backend() == "cpu" else _ACCELERATOR_TILE
 
 
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:
+  """The first `length` rows, filled up with zeros."""
+  rows = rows[:length]
   width = [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1)
   return np.pad(rows, width)

@@ -35,6 +35,9 @@ _HEADINGS = {
   "own/auc": "AUC",
   "own/accuracy": "accuracy",
   "cosine/eer": "EER cosine",
+  "clustering/nmi": "NMI",
+  "clustering/ami": "AMI",
+  "clustering/f1": "F1",
 }
 
 Line = dict[str, Any]

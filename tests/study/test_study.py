@@ -25,7 +25,7 @@ from metric_learning.study.results import (
 )
 from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records
-from metric_learning.training.config import digest, from_dict
+from metric_learning.training.config import digest, from_dict, override
 from tests.tiny import tiny_config
 
 
@@ -41,7 +41,10 @@ def sweep():
         }
 
 
-CONFIG = tiny_config(margin_unit="initial_mean", train__steps=3)
+COLUMNS = ("own/recall_at_1", "own/map_at_r", "clustering/ami")
+CONFIG = tiny_config(
+  margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS
+)
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +231,26 @@ def test_the_table_holds_what_the_embeddings_score(study):
   half = 12.706204736 * np.std(values, ddof=1) / np.sqrt(2)
   high = float(line["own/recall_at_1 high"])
   assert high == pytest.approx(np.mean(values) + half)
+
+
+def test_a_column_may_ask_for_a_slow_score(study):
+  found = read_study(study)
+  line = tables.table_lines(found)[0]
+  test = data.load(CONFIG.data).test
+  pixels = test.images.reshape(len(test.images), -1).astype(np.float32) / 255
+  expected = evaluation.clustering(pixels, test.labels)["ami"]
+  assert line["clustering/ami"].mean == pytest.approx(expected)
+  run = found.cells[0].chosen.runs[0]
+  assert not any("clustering" in name for name in run.result["validation"])
+  name = "own/few_shot_5_way_1_shot"
+  config = override(run.row.config, {"eval.columns": (name,)})
+  asking = run._replace(row=run.row._replace(config=config))
+  (run.folder / TEST).unlink()
+  arrays = np.load(run.folder / records.EMBEDDINGS)
+  expected = evaluation.few_shot(
+    arrays["test_embeddings"], arrays["test_labels"], metric="l1"
+  )
+  assert scores_on_test(asking)["last"][name] == expected["accuracy"]
 
 
 def test_the_accuracy_threshold_is_learned_on_validation(study):

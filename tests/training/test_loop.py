@@ -64,6 +64,12 @@ def test_scores_are_those_of_the_embeddings_on_disk(finished):
   assert not any("test" in name for name in result)
 
 
+def test_validation_leaves_out_what_nobody_asks_for(finished):
+  _, result = finished
+  assert {"own/map_at_r", "geometry/alignment"} <= result["validation"].keys()
+  assert not any("eer" in name for name in result["validation"])
+
+
 def test_training_moves_the_score(splits, tmp_path):
   config = tiny_config(
     train__steps=60,
