@@ -9,6 +9,9 @@ are measured in turn, and medians are shown. Extra memory is how much the
 process grows above what it holds before the call, at its peak. The rivals,
 pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip
 install -e '.[bench]'; without them their columns stay empty.
+
+Every line is kept in the JSON file as soon as it is measured, with its commit.
+Another call adds to the file: its lines replace those of their name and size.
 """
 
 import contextlib
@@ -35,13 +38,16 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, rivals
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
+from metric_learning.training import records
 
 SUITES = ("distances", "losses", "memory", "evaluation", "input")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
-_JSON = flags.DEFINE_string("json", None, "The numbers, as JSON.")
+_JSON = flags.DEFINE_string(
+  "json", "results/benchmarks.json", "The numbers, as JSON."
+)
 _N = flags.DEFINE_integer("n", 2048, "Items in a batch.", 16)
 _CLASSES = flags.DEFINE_integer("classes", 256, "Classes in a batch.", 2)
 _DIM = flags.DEFINE_integer("dim", 128, "Dimensions.", 2)
@@ -617,7 +623,8 @@ def main() -> None:
   """Measures the suites and writes their tables."""
   for suite in _SUITE.value:
     check_choice("suite", suite, SUITES)
-  found: dict[str, Any] = {"machine": machine(), "suites": {}}
+  found = _kept()
+  commit = records.commit()
   for suite in _SUITE.value:
     runs = {
       "distances": {"distances": distances},
@@ -627,20 +634,41 @@ def main() -> None:
       "input": {"input": reading},
     }[suite]
     for name, run in runs.items():
-      found["suites"][name] = []
       for line in run():
-        found["suites"][name].append(line)
+        lines = found["suites"].setdefault(name, {})
+        lines[_key(line)] = line | {"commit": commit}
         # What was measured is kept, whatever happens to the rest.
         _write(found)
   print(f"The tables are in {_OUTPUT.value}.")
 
 
+def _kept() -> dict[str, Any]:
+  """What was measured before on this machine, or nothing."""
+  found: dict[str, Any] = {"machine": machine(), "suites": {}}
+  path = Path(_JSON.value)
+  if not path.exists():
+    return found
+  before = json.loads(path.read_text())
+  if before["machine"] != found["machine"]:
+    raise InputError(
+      f"{path} was measured elsewhere or otherwise: {before['machine']}; here"
+      f" it is {found['machine']}. Choose another --json, or delete it."
+    )
+  return before
+
+
+def _key(line: dict[str, Any]) -> str:
+  return f"{line['name']}, n = {line['n']}, against {line.get('rival')}"
+
+
 def _write(found: dict[str, Any]) -> None:
-  output = Path(_OUTPUT.value)
-  output.parent.mkdir(parents=True, exist_ok=True)
-  output.write_text(page(found))
-  if _JSON.value:
-    Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
+  for name, text in (
+    (_OUTPUT.value, page(found)),
+    (_JSON.value, json.dumps(found, indent=1) + "\n"),
+  ):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def machine() -> dict[str, Any]:
@@ -665,6 +693,11 @@ def machine() -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
   """The tables as Markdown."""
   said = found["machine"]
+  commits = {
+    line["commit"]
+    for suite in found["suites"].values()
+    for line in suite.values()
+  }
   versions = ", ".join(f"{k} {v}" for k, v in said["versions"].items())
   text = [
     "# Benchmarks",
@@ -674,11 +707,14 @@ def page(found: dict[str, Any]) -> str:
     f" {said['repeats']} turns of {_CALLS} calls, or as many as fit into"
     f" {_TURN} s, with a rest before each turn; medians over all calls. Each"
     " side has a process of its own with as many threads. Extra memory is the"
-    " growth of the process at the peak of one call.",
+    " growth of the process at the peak of one call. Made by"
+    " `python -m experiments.benchmark`, at commits"
+    f" {', '.join(sorted(commits))}; {_JSON.value} says which line at which.",
     "",
   ]
-  for name, lines in found["suites"].items():
-    text += _TABLES[name](lines)
+  # In the order of the tables, whatever was measured first.
+  for name in (name for name in _TABLES if name in found["suites"]):
+    text += _TABLES[name](list(found["suites"][name].values()))
   return "\n".join(text)
 
 
