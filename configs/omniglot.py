@@ -4,8 +4,9 @@ python -m experiments.prepare --dataset=omniglot --data_dir=FOLDER
 python -m experiments.train --config=configs/omniglot.py \
   --config.data.data_dir=FOLDER --workdir=runs/omniglot
 
-For other divisions --config.data.split=koch or matching; their numbers share no
-column with these.
+Episodes of tests are of evaluation alphabets. For other divisions
+--config.data.split=matching, or configs/omniglot_koch.py; their numbers share
+no column with these.
 """
 
 from metric_learning.training import base_config, with_loss, with_model
@@ -28,6 +29,14 @@ def get_config(loss: str = "supcon"):
   config.train.steps = 1000
   config.train.eval_every = 250
   config.train.save_every = 250
+  config.eval.columns = (
+    "own/recall_at_1",
+    "own/map_at_r",
+    "own/few_shot_5_way_1_shot",
+    "own/few_shot_5_way_5_shot",
+    "own/few_shot_20_way_1_shot",
+    "own/few_shot_20_way_5_shot",
+  )
   return with_loss(config, loss).lock()
 
 

@@ -1,13 +1,17 @@
 """Measures our losses, distances and evaluation, and their rivals, in turn.
 
-python -m experiments.benchmark --suite=distances,losses,memory,evaluation
+python -m experiments.benchmark --suite=distances,losses,memory,evaluation,input
 
-Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R.
+Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R;
+of input, training steps on images read from files, against images in memory.
 Each side of a line runs in a process of its own, with as many threads; the two
 are measured in turn, and medians are shown. Extra memory is how much the
 process grows above what it holds before the call, at its peak. The rivals,
 pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip
 install -e '.[bench]'; without them their columns stay empty.
+
+Every line is kept in the JSON file as soon as it is measured, with its commit.
+Another call adds to the file: its lines replace those of their name and size.
 """
 
 import contextlib
@@ -24,6 +28,7 @@ import os
 import platform
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,13 +38,16 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, rivals
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
+from metric_learning.training import records
 
-SUITES = ("distances", "losses", "memory", "evaluation")
+SUITES = ("distances", "losses", "memory", "evaluation", "input")
 
 _SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
-_JSON = flags.DEFINE_string("json", None, "The numbers, as JSON.")
+_JSON = flags.DEFINE_string(
+  "json", "results/benchmarks.json", "The numbers, as JSON."
+)
 _N = flags.DEFINE_integer("n", 2048, "Items in a batch.", 16)
 _CLASSES = flags.DEFINE_integer("classes", 256, "Classes in a batch.", 2)
 _DIM = flags.DEFINE_integer("dim", 128, "Dimensions.", 2)
@@ -69,6 +77,7 @@ class Case:
   """One line of one side: what to build, and how large.
 
   kind: a key of `_BUILDERS`.
+  folder: of images to train on.
   """
 
   kind: str
@@ -77,6 +86,7 @@ class Case:
   classes: int
   dim: int
   block_size: Any = "auto"
+  folder: Any = ""
 
 
 # --- In a process of its own ------------------------------------------------
@@ -232,6 +242,56 @@ def _their_retrieval(case: Case) -> Callable[[], list[float]]:
   return call
 
 
+# Of one call: more than are read ahead, or the reading would not be measured.
+_STEPS = 8
+
+
+def _training(case: Case) -> Callable[[], float]:
+  """Some training steps of conv4 at 96×96, with the loop's own input."""
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning import data
+  from metric_learning.data.sampler import make_batches
+  from metric_learning.training import base_config, loop, override
+
+  config = override(
+    base_config(),
+    {
+      "model.name": "conv4",
+      "model.embedding_dim": case.dim,
+      "data.name": "image_folder",
+      "data.data_dir": case.folder,
+      "data.split": "classes",
+      "data.image_size": (96, 96),
+      "data.stream": case.kind == "streamed",
+      "data.classes_per_batch": case.classes,
+      "data.images_per_class": case.n // case.classes,
+      "train.steps": 10**6,
+    },
+  )
+  train = (splits := data.load(config.data)).train
+  program = loop.program_of(config, splits)
+  numbers = loop.numbers_of(config, splits)
+  state = program.init(0, loop.num_classes(config, train), numbers)
+  traced = {name: jnp.float32(value) for name, value in numbers.items()}
+  batches = make_batches(train, config.data, config.seed)
+  fed = enumerate(loop.feed(config, train, batches, 0))
+
+  def steps(count: int) -> float:
+    nonlocal state
+    for _ in range(count):
+      number, (images, labels, indices, affinity) = next(fed)
+      state, values = program.step(
+        state, number, images, labels, indices, jax.random.key(0), traced,
+        affinity,
+      )  # fmt: skip
+    return float(values["loss"])
+
+  steps(1)  # compiles
+  return lambda: steps(_STEPS)
+
+
 _BUILDERS = {
   "ours": _our_loss,
   "theirs": _their_loss,
@@ -240,6 +300,8 @@ _BUILDERS = {
   "optax": _optax,
   "our retrieval": _our_retrieval,
   "their retrieval": _their_retrieval,
+  "streamed": _training,
+  "in memory": _training,
 }
 _PAIRS = {pair.name: pair for pair in rivals.LOSSES}
 # Our metric, whether exact, and the p of torch.cdist.
@@ -527,6 +589,33 @@ def whole_sets() -> Iterator[dict[str, Any]]:
     yield _line("l1", rival, size, l1, rivals_l2)
 
 
+def reading() -> Iterator[dict[str, Any]]:
+  """Training steps on photographs that are read and resized meanwhile."""
+  size = {"n": 128, "classes": 32, "dim": _DIM.value}
+  with tempfile.TemporaryDirectory() as folder:
+    _draw_photographs(Path(folder), classes=2 * size["classes"])
+    kinds = ("streamed", "in memory")
+    found = in_turn(
+      *(Case(kind, "conv4", **size, folder=folder) for kind in kinds)
+    )
+  yield _line(f"conv4, 96×96, {_STEPS} steps", "in memory", size, *found)
+
+
+def _draw_photographs(folder: Path, classes: int) -> None:
+  """Class folders of ten JPEG images of 256×192, as smooth as photographs."""
+  from PIL import Image
+
+  random = np.random.RandomState(0)
+  for label in range(classes):
+    (folder / f"{label:03d}").mkdir()
+    for i in range(10):
+      coarse = random.randint(0, 256, (24, 32, 3)).astype(np.uint8)
+      image = Image.fromarray(coarse).resize(
+        (256, 192), Image.Resampling.BICUBIC
+      )
+      image.save(folder / f"{label:03d}" / f"{i}.jpg", quality=90)
+
+
 # --- Tables -----------------------------------------------------------------
 
 
@@ -534,29 +623,52 @@ def main() -> None:
   """Measures the suites and writes their tables."""
   for suite in _SUITE.value:
     check_choice("suite", suite, SUITES)
-  found: dict[str, Any] = {"machine": machine(), "suites": {}}
+  found = _kept()
+  commit = records.commit()
   for suite in _SUITE.value:
     runs = {
       "distances": {"distances": distances},
       "losses": {"losses": losses},
       "memory": {"memory": large, "auto": automatic},
       "evaluation": {"evaluation": whole_sets},
+      "input": {"input": reading},
     }[suite]
     for name, run in runs.items():
-      found["suites"][name] = []
       for line in run():
-        found["suites"][name].append(line)
+        lines = found["suites"].setdefault(name, {})
+        lines[_key(line)] = line | {"commit": commit}
         # What was measured is kept, whatever happens to the rest.
         _write(found)
   print(f"The tables are in {_OUTPUT.value}.")
 
 
+def _kept() -> dict[str, Any]:
+  """What was measured before on this machine, or nothing."""
+  found: dict[str, Any] = {"machine": machine(), "suites": {}}
+  path = Path(_JSON.value)
+  if not path.exists():
+    return found
+  before = json.loads(path.read_text())
+  if before["machine"] != found["machine"]:
+    raise InputError(
+      f"{path} was measured elsewhere or otherwise: {before['machine']}; here"
+      f" it is {found['machine']}. Choose another --json, or delete it."
+    )
+  return before
+
+
+def _key(line: dict[str, Any]) -> str:
+  return f"{line['name']}, n = {line['n']}, against {line.get('rival')}"
+
+
 def _write(found: dict[str, Any]) -> None:
-  output = Path(_OUTPUT.value)
-  output.parent.mkdir(parents=True, exist_ok=True)
-  output.write_text(page(found))
-  if _JSON.value:
-    Path(_JSON.value).write_text(json.dumps(found, indent=1) + "\n")
+  for name, text in (
+    (_OUTPUT.value, page(found)),
+    (_JSON.value, json.dumps(found, indent=1) + "\n"),
+  ):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def machine() -> dict[str, Any]:
@@ -581,6 +693,11 @@ def machine() -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
   """The tables as Markdown."""
   said = found["machine"]
+  commits = {
+    line["commit"]
+    for suite in found["suites"].values()
+    for line in suite.values()
+  }
   versions = ", ".join(f"{k} {v}" for k, v in said["versions"].items())
   text = [
     "# Benchmarks",
@@ -590,11 +707,14 @@ def page(found: dict[str, Any]) -> str:
     f" {said['repeats']} turns of {_CALLS} calls, or as many as fit into"
     f" {_TURN} s, with a rest before each turn; medians over all calls. Each"
     " side has a process of its own with as many threads. Extra memory is the"
-    " growth of the process at the peak of one call.",
+    " growth of the process at the peak of one call. Made by"
+    " `python -m experiments.benchmark`, at commits"
+    f" {', '.join(sorted(commits))}; {_JSON.value} says which line at which.",
     "",
   ]
-  for name, lines in found["suites"].items():
-    text += _TABLES[name](lines)
+  # In the order of the tables, whatever was measured first.
+  for name in (name for name in _TABLES if name in found["suites"]):
+    text += _TABLES[name](list(found["suites"][name].values()))
   return "\n".join(text)
 
 
@@ -674,6 +794,9 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "memory": _in_blocks,
   "auto": _of_auto,
   "evaluation": _of_sets,
+  "input": functools.partial(
+    _against, "Input: images from files, against images in memory", "network"
+  ),
 }
 
 

@@ -39,7 +39,13 @@ def main() -> None:
 def _show(part, scores, columns) -> None:
   # Slow columns are scored on test classes only.
   for column in (c for c in columns if c in scores):
-    print(f"{part:>10}  {column:<24} {scores[column]:.4f}")
+    # Of few-shot over episodes, of LFW over folds.
+    errors = {
+      f" ± {scores[name]:.4f} ({name.removeprefix(f'{column}_')})"
+      for name in (f"{column}_interval", f"{column}_standard_error")
+      if name in scores
+    }
+    print(f"{part:>10}  {column:<24} {scores[column]:.4f}{''.join(errors)}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ _NOT_NEGATIVE = (
 
 # Numbers in one block of rows that stay in a CPU's cache, and numbers of a
 # matrix that an accelerator may hold at once.
-_CACHE_NUMBERS = 2**18
+_CACHE_NUMBERS = 2**19
 _DEVICE_NUMBERS = 2**28
 
 
@@ -474,7 +474,7 @@ def block_rows(
   the matrix is small against the memory of the device.
 
   >>> block_rows("auto", 2048, 2048, "cpu"), block_rows("auto", 512, 512, "gpu")
-  (128, None)
+  (256, None)
   """
   if not isinstance(block_size, str):
     return block_size

@@ -1,4 +1,15 @@
+"""What holds for all tests."""
+
+import os
+
+# Compiling is most of what they do: optimise little, here and in the processes
+# that they start. Read when jax is imported.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax
 import pytest
+
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.hookimpl(tryfirst=True)

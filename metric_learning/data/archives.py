@@ -9,9 +9,6 @@ import functools
 import io
 import pathlib
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,17 +17,6 @@ from metric_learning.errors import InputError
 
 # Of what `prepared` writes.
 VERSION = "1.0.0"
-# No image of these sets is nearly as large: a bomb, or damage.
-MAX_MEMBER_BYTES = 2**28
-# What reading an archive raises when it is damaged.
-DAMAGE = (
-  OSError,
-  EOFError,
-  RuntimeError,
-  zlib.error,
-  zipfile.BadZipFile,
-  tarfile.TarError,
-)
 
 Read = Callable[[], bytes]
 Found = Mapping[str, pathlib.Path]
@@ -105,57 +91,34 @@ def members(path: pathlib.Path) -> Iterator[tuple[str, Read]]:
   in the archive that it came from. Names that start with a dot are passed over.
 
   Raises:
-    InputError: for a damaged archive, a name that leaves the folder, or a file
-      larger than any image.
+    InputError: as `files.open_zip` and `files.read_tar` do.
   """
-  try:
-    for name, size, read in _members(path):
-      if name.startswith("/") or ".." in name.split("/"):
-        raise InputError(
-          f"{path} holds {name!r}, a path that leaves its folder; the official "
-          f"one does not: {files.FETCH_AGAIN}."
-        )
-      if size > MAX_MEMBER_BYTES:
-        raise InputError(
-          f"{path} holds {name!r} of {size} bytes, more than any image of it "
-          f"has: {files.FETCH_AGAIN}."
-        )
-      if not name.rpartition("/")[2].startswith("."):
-        yield name, functools.partial(_read, path, name, read)
-  except DAMAGE as error:
-    raise InputError(
-      f"cannot read {path}: {error}; {files.FETCH_AGAIN}."
-    ) from error
+  for name, read in _members(path):
+    if not name.rpartition("/")[2].startswith("."):
+      yield name, read
 
 
-def _read(path: pathlib.Path, name: str, read: Read) -> bytes:
-  try:
-    return read()
-  except DAMAGE as error:
-    raise InputError(
-      f"cannot read {name} in {path}: {error}; {files.FETCH_AGAIN}."
-    ) from error
-
-
-def _members(path: pathlib.Path) -> Iterator[tuple[str, int, Read]]:
+def _members(path: pathlib.Path) -> Iterator[tuple[str, Read]]:
   if path.is_dir():
     for file in sorted(path.rglob("*")):
       if file.is_file():
         name = f"{path.name}/{file.relative_to(path).as_posix()}"
-        yield name, file.stat().st_size, file.read_bytes
+        yield name, functools.partial(_read, path, name, file.read_bytes)
   elif path.suffix == ".zip":
-    with zipfile.ZipFile(path) as archive:
-      for item in sorted(archive.infolist(), key=lambda item: item.filename):
-        if not item.is_dir():
-          read = lambda item=item: archive.read(item)
-          yield item.filename, item.file_size, read
+    archive = files.open_zip(path).root
+    for name in sorted(archive.namelist()):
+      if not name.endswith("/"):
+        read = functools.partial(archive.read, name)
+        yield name, functools.partial(_read, path, name, read)
   else:
     # A tar has no table of its files: it is read from front to back, once.
-    with tarfile.open(path, "r|*") as stream:
-      for member in stream:
-        content = stream.extractfile(member) if member.isfile() else None
-        if content is not None:
-          yield member.name.removeprefix("./"), member.size, content.read
+    for name, content in files.read_tar(path):
+      yield name.removeprefix("./"), functools.partial(bytes, content)
+
+
+def _read(path: pathlib.Path, name: str, read: Read) -> bytes:
+  with files.reading(f"{name} in {path}"):
+    return read()
 
 
 def _content(path: pathlib.Path, wanted: str) -> bytes:

@@ -29,6 +29,9 @@ def augment(
   shift: Number = 0.0,
   rotate: Number = 0.0,
   scale: Number = 0.0,
+  shear: Number = 0.0,
+  stretch: Number = 0.0,
+  skip: Number = 0.0,
   crop: Number = 0.0,
   brightness: Number = 0.0,
   contrast: Number = 0.0,
@@ -52,6 +55,10 @@ def augment(
     shift: largest shift along each axis, as a fraction of that side.
     rotate: largest rotation about the centre, in radians.
     scale: largest change of the logarithm of the size.
+    shear: largest shift along each axis for each pixel along the other.
+    stretch: largest change of a factor from 1, drawn for each axis.
+    skip: probability with which each of the numbers drawn for shift, rotate,
+      scale, shear and stretch is left out.
     crop: largest share of the area that is cut away; what is left is resized
       to the whole image, which stretches it by up to 4/3.
     brightness, contrast, saturation: largest change of a factor from 1, which
@@ -62,26 +69,34 @@ def augment(
   def one(index, image):
     key_of_image = jax.random.fold_in(key, index)
     # Streams of their own: a new kind of change leaves the others' as they are.
-    draws, crop_draws, color_draws = (
+    draws, crop_draws, color_draws, bend_draws, skip_draws = (
       jax.random.uniform(key_of_kind, (count,), minval=-1)
       for key_of_kind, count in (
         (key_of_image, 5),
         (jax.random.fold_in(key_of_image, 1), 4),
         (jax.random.fold_in(key_of_image, 2), 3),
+        (jax.random.fold_in(key_of_image, 3), 4),
+        (jax.random.fold_in(key_of_image, 4), 8),
       )
     )
-    moved = _look_up(image, draws, crop_draws, flip, shift, rotate, scale, crop)
+    kept = (1 + skip_draws) / 2 >= skip
+    motion = kept[:4] * draws[1:] * jnp.array([rotate, scale, shift, shift])
+    bend = kept[4:] * bend_draws * jnp.array([shear, shear, stretch, stretch])
+    mirror = jnp.where(flip & (draws[0] < 0), -1, 1)
+    moved = _look_up(image, mirror, motion, bend, crop_draws, crop)
     return _recolor(moved, color_draws, brightness, contrast, saturation)
 
   return jax.vmap(one)(jnp.arange(len(images)), images)
 
 
-def _look_up(image, draws, crop_draws, flip, shift, rotate, scale, crop):
-  """Each output pixel is looked up in the input, by the inverse map."""
+def _look_up(image, mirror, motion, bend, crop_draws, crop):
+  """Each output pixel is looked up in the input, by the inverse map.
+
+  The map stretches, shears, turns and zooms, and then shifts.
+  """
   height, width = image.shape[:2]
   middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-  mirror = jnp.where(flip & (draws[0] < 0), -1, 1)
-  angle, zoom = rotate * draws[1], jnp.exp(scale * draws[2])
+  angle, zoom = motion[0], jnp.exp(motion[1])
   # The window of the crop: sides and centre, as fractions of the image's.
   log_area = jnp.log1p(-crop * (1 + crop_draws[0]) / 2)
   # A window of nearly the whole area cannot be stretched far.
@@ -90,11 +105,15 @@ def _look_up(image, draws, crop_draws, flip, shift, rotate, scale, crop):
   wide = jnp.exp((log_area + stretch) / 2)
   down, right = (1 - tall) / 2 * crop_draws[2], (1 - wide) / 2 * crop_draws[3]
   y, x = jnp.mgrid[:height, :width]
-  y = (y - middle_y) * tall + (down - shift * draws[3]) * height
-  x = (x - middle_x) * wide + (right - shift * draws[4]) * width
+  y = (y - middle_y) * tall + (down - motion[2]) * height
+  x = (x - middle_x) * wide + (right - motion[3]) * width
   sin, cos = jnp.sin(angle) / zoom, jnp.cos(angle) / zoom
-  rows = middle_y + cos * y - sin * x
-  columns = middle_x + mirror * (sin * y + cos * x)
+  y, x = cos * y - sin * x, sin * y + cos * x
+  # The inverse of y + bend[0] x and x + bend[1] y.
+  area = 1 - bend[0] * bend[1]
+  y, x = (y - bend[0] * x) / area, (x - bend[1] * y) / area
+  rows = middle_y + y / (1 + bend[2])
+  columns = middle_x + mirror * x / (1 + bend[3])
   channels = [
     map_coordinates(channel, [rows, columns], order=1, mode="nearest")
     for channel in jnp.moveaxis(image, -1, 0)

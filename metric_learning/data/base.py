@@ -21,13 +21,17 @@ PARTS = ("train", "validation", "test")
 
 
 class Pairs(NamedTuple):
-  """Pairs of images by their indices, with one of two kinds of target."""
+  """Pairs of images by their indices, with one of two kinds of target.
+
+  folds: the fold of each pair, where a protocol scores them fold by fold.
+  """
 
   images: UInt8[np.ndarray, "n h w c"]
   first: Int32[np.ndarray, "p"]
   second: Int32[np.ndarray, "p"]
   same: Bool[np.ndarray, "p"] | None
   similarity: Float32[np.ndarray, "p"] | None
+  folds: Int32[np.ndarray, "p"] | None = None
 
   @property
   def is_same(self) -> Bool[np.ndarray, "p"]:
@@ -42,8 +46,8 @@ class Dataset:
   """Images and their labels; `class_names[label]` names what one shows.
 
   superclasses: the name of the super-class of each class, where there are some.
-  pairs: explicit pairs of the images, where these are known and classes are
-    not; labels then number the images.
+  pairs: explicit pairs of the images, which verification scores instead of
+    all pairs. Where classes are not known, labels number the images.
   """
 
   name: str
@@ -115,6 +119,55 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
     superclasses=dataset.superclasses
     and tuple(dataset.superclasses[c] for c in classes),
   )
+
+
+def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
+  """The data set with pairs for verification, the first half of one class each.
+
+  A genuine pair is two images of a class, an impostor pair one image of each of
+  two classes; classes, and images of them, are drawn uniformly by `seed`.
+
+  Raises `InputError` with fewer than two classes, or no class of two images.
+
+  >>> images = np.zeros((4, 1, 1, 1), np.uint8)
+  >>> two = Dataset("two", images, np.int32([0, 0, 1, 1]), ("a", "b"))
+  >>> pairs = draw_pairs(two, 4, seed=0).pairs
+  >>> (two.labels[pairs.first] == two.labels[pairs.second]).tolist()
+  [True, True, False, False]
+  >>> pairs.same.tolist()
+  [True, True, False, False]
+  """
+  order = np.argsort(dataset.labels, kind="stable").astype(np.int32)
+  sizes = np.unique(dataset.labels, return_counts=True)[1]
+  several = np.flatnonzero(sizes > 1)
+  if len(sizes) < 2 or not len(several):
+    raise InputError(
+      f"{dataset.name}: pairs take two classes, and two images in one of them; "
+      f"there are {len(sizes)} classes, the largest of "
+      f"{sizes.max(initial=0)} images."
+    )
+  rng = np.random.default_rng(seed)
+  same = np.arange(count) < count // 2
+  first = np.where(
+    same, rng.choice(several, count), rng.integers(len(sizes), size=count)
+  )
+  # Another class, or another image of the class: so many further, in a circle.
+  other = (first + rng.integers(1, len(sizes), count)) % len(sizes)
+  second = np.where(same, first, other)
+  place = rng.integers(sizes[first])
+  further = rng.integers(1, np.maximum(sizes[first], 2))
+  place_in_second = np.where(
+    same, (place + further) % sizes[first], rng.integers(sizes[second])
+  )
+  starts = np.cumsum(sizes) - sizes
+  pairs = Pairs(
+    np.asarray(dataset.images),
+    order[starts[first] + place],
+    order[starts[second] + place_in_second],
+    same,
+    None,
+  )
+  return dataclasses.replace(dataset, pairs=pairs)
 
 
 def number_classes(

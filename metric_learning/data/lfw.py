@@ -3,6 +3,7 @@
 Huang, Ramesh, Berg and Learned-Miller, 2007. These are real people's faces.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from metric_learning.data import base, prepared
 from metric_learning.errors import InputError
 
 FOLDS = 10
+SPLITS = {"view1": 1, "view2": FOLDS, "view2_all": 1}
+# Pairs of validation where there are no official ones: as in a fold.
+DRAWN = 600
 
 
 class Pairs(NamedTuple):
@@ -28,44 +32,78 @@ class Pairs(NamedTuple):
 
 
 def load(config: Any, seed: int = 0) -> base.Splits:
-  """Loads the faces by split "view2" (ten folds) or "view1".
+  """Loads the faces by split "view1", "view2" (ten folds) or "view2_all".
 
-  "view2", for the final report: the people in fold k of pairs.txt are tested,
-  those in the next fold are for validation, all others for training. "view1",
-  to choose a model: the people in pairsDevTest.txt are tested; of those in
-  pairsDevTrain.txt, a fifth, drawn by `split_seed`, is for validation. Nobody
-  is in two parts; people with a single image do not train, since they have no
-  pair.
+  "view1", to choose a model: the people in pairsDevTest.txt are tested; of
+  those in pairsDevTrain.txt, a fifth, drawn by `split_seed`, is for validation.
 
-  The training condition is "unrestricted": names are used. Verification on the
-  official pairs takes `read`, `read_pairs` and `locate`.
+  "view2", for the final report, with a model for each fold: the people in fold
+  k of pairs.txt are tested, those in the next fold are for validation, all
+  others for training. The score of LFW is the mean accuracy over the ten.
+
+  "view2_all", with one model for all ten folds: nobody in pairs.txt trains,
+  which leaves few; a fifth of them, drawn by `split_seed`, is for validation.
+  The threshold of a fold comes from the other nine.
+
+  Test pairs are the official ones, and so are those of validation in "view2",
+  so that the threshold comes from one of the other nine folds, of people whom
+  the model has not seen; else they are drawn. Nobody is in two parts; people
+  with a single image do not train, since they have no pair. The training
+  condition is "unrestricted": names are used.
   """
   del seed  # nothing is drawn
-  base.check_split(config, {"view1": 1, "view2": FOLDS})
-  dataset = read(config).dataset
-  if config.split == "view2":
-    folds = read_pairs(prepared.beside(config, "pairs.txt"))
-    test = _people(folds[config.fold])
-    validation = _people(folds[(config.fold + 1) % len(folds)])
-    train = {*dataset.class_names} - test - validation
+  base.check_split(config, SPLITS)
+  faces = read(config)
+  if config.split == "view1":
+    (tested,), (seen,) = (
+      read_pairs(prepared.beside(config, name))
+      for name in ("pairsDevTest.txt", "pairsDevTrain.txt")
+    )
+    test, held_out, people = [tested], [], _people([seen])
   else:
-    (tested,) = read_pairs(prepared.beside(config, "pairsDevTest.txt"))
-    (seen,) = read_pairs(prepared.beside(config, "pairsDevTrain.txt"))
-    test, people = _people(tested), sorted(_people(seen))
-    order = np.random.default_rng(config.split_seed).permutation(people)
-    cut = round(0.2 * len(people))
-    validation, train = {*order[:cut].tolist()}, {*order[cut:].tolist()}
-  sizes = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-  names = np.array(dataset.class_names)
-  pairs_of_one = np.isin(names, [*train]) & (sizes > 1)
-  return base.split_by_class(
-    dataset,
-    (
-      np.flatnonzero(pairs_of_one),
-      np.flatnonzero(np.isin(names, [*validation])),
-      np.flatnonzero(np.isin(names, [*test])),
-    ),
+    folds = read_pairs(prepared.beside(config, "pairs.txt"))
+    after = folds[(config.fold + 1) % len(folds)]
+    whole = config.split == "view2_all"
+    test = folds if whole else [folds[config.fold]]
+    held_out = [] if whole else [after]
+    people = {*faces.dataset.class_names}
+  names = np.array(faces.dataset.class_names)
+  which = lambda some: np.flatnonzero(np.isin(names, [*some]))
+  train = which(people - _people(test) - _people(held_out))
+  validation = which(_people(held_out))
+  if not held_out:
+    train, validation = base.hold_out_fifth(train, config.split_seed)
+  sizes = np.bincount(faces.dataset.labels, minlength=len(names))
+  train = train[sizes[train] > 1]
+  parts = base.split_by_class(
+    faces.dataset, (train, validation, which(_people(test)))
   )
+  return dataclasses.replace(
+    parts,
+    validation=_with_pairs(parts.validation, faces, held_out)
+    if held_out
+    else base.draw_pairs(parts.validation, DRAWN, [config.split_seed, 1]),
+    test=_with_pairs(parts.test, faces, test),
+  )
+
+
+def _with_pairs(
+  part: base.Dataset, faces: prepared.Images, folds: Sequence[Pairs]
+) -> base.Dataset:
+  """A part of the faces with the official pairs of some folds."""
+  people = {*part.class_names}
+  names = [name for name in faces.names if name.split("/")[1] in people]
+  first, second = np.concatenate([locate(f, names) for f in folds], axis=1)
+  number = np.repeat(np.arange(len(folds)), [len(f.same) for f in folds])
+  pairs = base.Pairs(
+    np.asarray(part.images),
+    first.astype(np.int32),
+    second.astype(np.int32),
+    np.concatenate([fold.same for fold in folds]),
+    None,
+    number.astype(np.int32) if len(folds) > 1 else None,
+  )
+  return dataclasses.replace(part, pairs=pairs)
 
 
 def read(config: Any) -> prepared.Images:
@@ -141,5 +179,6 @@ def _place(name: str, number: str) -> str:
   return f"lfw/{name}/{name}_{int(number):04d}.jpg"
 
 
-def _people(pairs: Pairs) -> set[str]:
-  return {place.split("/")[1] for place in (*pairs.first, *pairs.second)}
+def _people(folds: Sequence[Pairs]) -> set[str]:
+  places = [place for f in folds for place in (*f.first, *f.second)]
+  return {place.split("/")[1] for place in places}

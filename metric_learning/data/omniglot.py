@@ -19,6 +19,8 @@ from metric_learning.errors import InputError
 SPLITS = {"standard": 1, "koch": 1, "matching": 1}
 # The alphabet of characters whose alphabet is not known.
 UNNAMED = "unnamed"
+# Of Koch's validation and test.
+PAIRS = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,11 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   some is not known.
 
   "koch" (Koch et al. 2015): 30 alphabets by 12 drawers are for training, 10 by
-  4 other drawers for validation, the last 10 by the last 4 drawers are tested.
-  The original division of alphabets is not published; `split_seed` draws one.
-  Only alphabets whose names are known take part.
+  4 other drawers for validation, the last 10 by the last 4 drawers are tested;
+  validation and test are by 10,000 pairs each, half of one character. The
+  original division of alphabets and the original pairs are not published;
+  `split_seed` draws them. Only alphabets whose names are known take part: all
+  50 in the archives, 30 in the arrays with the two small archives.
 
   "matching" (Vinyals et al. 2016): 1,200 characters and 423, alphabets mixed,
   drawn by `split_seed`: not the original list. Of the 1,200, 172 are for
@@ -106,7 +110,12 @@ def koch(drawings: Drawings, seed: int) -> base.Splits:
     drawn = base.select(drawings.dataset, np.flatnonzero(kept))
     parts.append(base.subset(drawn, np.flatnonzero(np.isin(alphabet, some))))
   train, validation, test = parts
-  return base.Splits(train, validation, test, "open-set")
+  return base.Splits(
+    train,
+    base.draw_pairs(validation, PAIRS, [seed, 1]),
+    base.draw_pairs(test, PAIRS, [seed, 2]),
+    "open-set",
+  )
 
 
 def matching(drawings: Drawings, seed: int) -> base.Splits:
@@ -154,36 +163,6 @@ def rotated(dataset: base.Dataset) -> base.Dataset:
   )
 
 
-def random_pairs(
-  labels: Int[np.ndarray, "n"], count: int, seed: int
-) -> tuple[
-  Int[np.ndarray, "{count}"],
-  Int[np.ndarray, "{count}"],
-  Bool[np.ndarray, "{count}"],
-]:
-  """Pairs of two images for verification, the first half of one class each.
-
-  A genuine pair is two images of a class, an impostor pair one image of each of
-  two classes; classes and images are drawn uniformly by `seed`.
-
-  >>> first, second, same = random_pairs(np.array([0, 0, 1, 1]), 4, seed=0)
-  >>> labels = np.array([0, 0, 1, 1])
-  >>> (labels[first] == labels[second]).tolist(), same.tolist()
-  ([True, True, False, False], [True, True, False, False])
-  """
-  rng = np.random.default_rng(seed)
-  members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-  same = np.arange(count) < count // 2
-  pairs = np.zeros((count, 2), int)
-  for pair, genuine in zip(pairs, same, strict=True):
-    if genuine:
-      pair[:] = rng.choice(members[rng.integers(len(members))], 2, False)
-    else:
-      classes = rng.choice(len(members), 2, replace=False)
-      pair[:] = [rng.choice(members[index]) for index in classes]
-  return pairs[:, 0], pairs[:, 1], same
-
-
 def read(config: Any) -> Drawings:
   """Reads the drawings that are prepared or unpacked in `config.data_dir`.
 
@@ -225,7 +204,7 @@ def _read_arrays(folder: pathlib.Path, size: tuple[int, ...]) -> Drawings:
     try:
       with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         paper = arrays["images"]
-    except (*archives.DAMAGE, ValueError, KeyError) as error:
+    except (*files.DAMAGE, KeyError) as error:
       raise InputError(
         f"cannot read the array `images` of {path}: {error}; "
         f"{files.FETCH_AGAIN}."

@@ -141,7 +141,8 @@ def modified_hausdorff(
     ends = np.cumsum([len(ink) for ink in inks])[:-1]
     every = np.concatenate(inks)
     # All at a time: a tree is slow to call and quick to look up.
-    nearest = (KDTree(other).query(every, workers=-1)[0] for other in others)
+    trees = (KDTree(other, leafsize=32) for other in others)
+    nearest = (tree.query(every, workers=-1)[0] for tree in trees)
     return np.array(
       [[some.mean() for some in np.split(row, ends)] for row in nearest]
     )

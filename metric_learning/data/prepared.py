@@ -6,7 +6,6 @@ in any order.
 
 import contextlib
 import functools
-import hashlib
 import http.client
 import importlib.util
 import io
@@ -53,12 +52,11 @@ def prepare(
     return place
   _check_installed()
   with _writing(folder):
-    place.parent.mkdir(parents=True, exist_ok=True)
     found = _collect(name, folder, manual_dir)
+    files.check_space(folder, sum(map(_space, found.values())))
+    place.parent.mkdir(parents=True, exist_ok=True)
     for left in place.parent.glob("incomplete.*"):
       shutil.rmtree(left)
-    needed = sum(_size(path) for path in found.values())
-    _check_space(folder, needed)
     for file in archives.ARCHIVES[name].beside:
       shutil.copyfile(found[file.name], place.parent / file.name)
     _build(name, folder, found)
@@ -132,26 +130,16 @@ def _collect(
   found = {}
   for file in wanted:
     path = archives.find(file, where) or archives.find(file, downloads)
+    if path:
+      _check(path, file)
     found[file.name] = path or fetch(file, downloads)
-    check(found[file.name], file.sha256)
   return found
 
 
-def check(path: pathlib.Path, sha256: str) -> None:
-  """Raises `InputError` unless a file has this checksum.
-
-  A folder has none; "" is that of any file.
-  """
-  if path.is_dir() or not sha256:
-    return
-  with path.open("rb") as file:
-    actual = hashlib.file_digest(file, "sha256").hexdigest()
-  if actual != sha256:
-    raise InputError(
-      f"{path} has another checksum than the official file (sha256 {actual}, "
-      f"not {sha256}): it is damaged, truncated or another version. Delete it "
-      "and fetch it again; what you trust in spite of this, unpack."
-    )
+def _check(path: pathlib.Path, file: archives.File) -> None:
+  """Compares the checksum where one is pinned; a folder has none."""
+  if file.sha256 and path.is_file():
+    files.check_digest(path, file.sha256)
 
 
 def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
@@ -165,7 +153,7 @@ def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
   try:
     with urllib.request.urlopen(file.address, timeout=60) as answer:
       size = int(answer.headers.get("Content-Length") or 0)
-      _check_space(folder, size)
+      files.check_space(folder, size)
       bar = tqdm(
         desc=file.name, total=size or None, unit="B", unit_scale=True,
         disable=None,
@@ -176,28 +164,21 @@ def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
           bar.update(len(chunk))
     if size and partial.stat().st_size != size:
       raise OSError(f"{partial.stat().st_size} of {size} bytes came")
+    _check(partial, file)
+    return partial.rename(path)
   except (OSError, http.client.HTTPException) as error:
-    partial.unlink(missing_ok=True)
     raise InputError(
       f"cannot fetch {file.name} from {file.address}: {error}. Fetch it by "
       "other means, and give the folder that holds it as --manual_dir."
     ) from error
-  check(partial, file.sha256)
-  return partial.rename(path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
-def _size(path: pathlib.Path) -> int:
+def _space(path: pathlib.Path) -> int:
+  """What a file or folder takes once it is prepared: as much, and an index."""
   whole = path.rglob("*") if path.is_dir() else [path]
-  return sum(file.stat().st_size for file in whole)
-
-
-def _check_space(folder: pathlib.Path, needed: int) -> None:
-  free = shutil.disk_usage(folder).free
-  if free < 1.1 * needed:
-    raise InputError(
-      f"{folder} has {free / 1e9:.2f} GB free and {1.1 * needed / 1e9:.2f} GB "
-      "are needed: make room, or choose another --data_dir."
-    )
+  return round(1.1 * sum(file.stat().st_size for file in whole))
 
 
 # --- Reading ----------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from metric_learning.data.base import Dataset
+from metric_learning.data.base import Dataset, draw_pairs
 from metric_learning.errors import InputError, check_choice
 
 
@@ -38,7 +38,8 @@ def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
     hierarchical  the same, P/S classes of each of S super-classes, where S is
                   `config.superclasses_per_batch`
     uniform       any P × K images, whatever their classes
-    pairs         P × K / 2 explicit pairs, half of them of the same class
+    pairs         P × K / 2 explicit pairs, half of them of the same class;
+                  those of the data set, or `config.num_pairs`, drawn once
     triplets      P × K / 3 of `config.num_triplets` triplets, drawn once
 
   All come in shuffled cycles: none comes again before all have come. In a batch
@@ -189,10 +190,7 @@ def _uniform(dataset, config, seed):
 
 def _explicit_pairs(dataset, config, seed):
   if dataset.pairs is None:
-    raise InputError(
-      f"{dataset.name} has no explicit pairs, which sampler='pairs' takes; use "
-      "sampler='classes', or bring a set of pairs (pairs_csv)."
-    )
+    dataset = draw_pairs(dataset, config.num_pairs, [seed, 1])
   pairs, same = dataset.pairs, dataset.pairs.is_same
   kinds = [np.flatnonzero(same), np.flatnonzero(~same)]
   half = config.classes_per_batch * config.images_per_class // 4

@@ -144,14 +144,19 @@ def class_table(
 ) -> tuple[Points, Points]:
   """The candidates are the rows of a table for the classes 0..C-1.
 
-  A table `[c, k, d]` has k rows for each class, side by side.
+  Of a table `[c, k, d]` the first rows of all classes come first, then the
+  second: what joins the k of a class works on whole vectors of classes, which
+  is several times as fast as joining neighbours.
   """
-  rows = table.reshape(-1, table.shape[-1])
+  if table.ndim == 3:
+    rows = jnp.moveaxis(table, 1, 0).reshape(-1, table.shape[-1])
+  else:
+    rows = table
   index = jnp.arange(rows.shape[0])
   # Groups below 0 are those of no item.
   candidates = Points(
     rows,
-    index // (rows.shape[0] // table.shape[0]),
+    index % table.shape[0],
     jnp.ones(rows.shape[0], rows.dtype),
     -1 - index,
   )

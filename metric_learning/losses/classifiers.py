@@ -5,6 +5,7 @@ classes. Angular margins are in radians (of `arcface`), in cosine (of
 `cosface`), or an integer factor (of `l_softmax` and `sphereface`).
 """
 
+import functools
 import math
 
 import jax
@@ -142,15 +143,13 @@ def nearest_centers(row: Row, num_centers: int) -> Row:
   Array([2.], dtype=float32)
   """
   distances, positives, negatives = (
-    x.reshape(-1, num_centers) for x in row[:3]
+    x.reshape(num_centers, -1) for x in row[:3]
   )
-  # By index: the gradient of a minimum would be shared among equal centres,
+  # Selected: the gradient of a minimum would be shared among equal centres,
   # which could then never part.
-  nearest = jnp.argmin(distances, axis=1)[:, None]
+  nearest = functools.reduce(lambda a, b: jnp.where(b < a, b, a), distances)
   return row._replace(
-    distances=jnp.take_along_axis(distances, nearest, axis=1)[:, 0],
-    positives=positives[:, 0],
-    negatives=negatives[:, 0],
+    distances=nearest, positives=positives[0], negatives=negatives[0]
   )
 
 
@@ -165,8 +164,8 @@ def arcface_subcenter_loss(
 
   The margin is in radians, as in `arcface`; ties take the first centre.
 
-  >>> row = Row(jnp.array([0.0, 1.0, 2.0, 0.0]), jnp.array([1.0, 1.0, 0.0, 0]),
-  ...           jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> row = Row(jnp.array([0.0, 2.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0, 0]),
+  ...           jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> terms = arcface_subcenter_loss(row, margin=0.0, num_centers=2)["softmax"]
   >>> round(float(terms.total), 4)  # both classes at cos 1: log 2
   0.6931

@@ -133,8 +133,8 @@ def soft_triple_loss(
   S_c = Σ_k softmax_k(s_ck / γ) s_ck; δ is in cosine. A part of its own is
   `regularization` times `sparse_centers`, which lets centres merge.
 
-  >>> row = Row(jnp.ones(4), jnp.array([1.0, 1.0, 0.0, 0.0]),
-  ...           jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> row = Row(jnp.ones(4), jnp.array([1.0, 0.0, 1.0, 0.0]),
+  ...           jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> parts = soft_triple_loss(row, Context(shared=jnp.array(0.5)), margin=0.0,
   ...                          regularization=4.0, num_centers=2)
   >>> [round(float(part.total), 4) for part in parts.values()]  # log 2, 4 · ½
@@ -144,13 +144,13 @@ def soft_triple_loss(
   is off by default, as in pytorch-metric-learning.
   """
   distances, positives, negatives = (
-    x.reshape(-1, num_centers) for x in row[:3]
+    x.reshape(num_centers, -1) for x in row[:3]
   )
-  share = jax.nn.softmax(-distances / gamma, axis=1)
+  share = jax.nn.softmax(-distances / gamma, axis=0)
   classes = row._replace(
-    distances=jnp.sum(share * distances, axis=1),  # 1 - S_c
-    positives=positives[:, 0],
-    negatives=negatives[:, 0],
+    distances=jnp.sum(share * distances, axis=0),  # 1 - S_c
+    positives=positives[0],
+    negatives=negatives[0],
   )
   exists = jnp.any(row.positives > 0).astype(distances.dtype)
   return {
@@ -163,8 +163,8 @@ def _spread_of_centers(
   over_anchors, over_candidates, anchors, candidates, *, num_centers=10
 ) -> Context:
   table = candidates.embeddings
-  centers = table.reshape(-1, num_centers, table.shape[1])
-  return Context(shared=sparse_centers(centers))
+  centers = table.reshape(num_centers, -1, table.shape[1])
+  return Context(shared=sparse_centers(jnp.moveaxis(centers, 0, 1)))
 
 
 def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
+from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
   as_dict,
@@ -19,6 +20,7 @@ from metric_learning.training.config import (
   traced_numbers,
 )
 from metric_learning.training.loop import (
+  arrays_of,
   embed_images,
   num_classes,
   program_of,
@@ -94,6 +96,10 @@ def _record(
   scores = scores_of(
     points, test, "l2", asked=["own/eer", *columns], **references
   )
+  if "own/accuracy" in columns and "own/eer" in scores:
+    known = splits.validation
+    arrays = arrays_of("validation", known, embed(known.images))
+    scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   if seed is None and test.pairs is None:
     record["class_interval"] = {}

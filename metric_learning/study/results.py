@@ -1,7 +1,7 @@
 """Reads a study from disk: its cells, chosen on validation, scored on test."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from metric_learning.study.baselines import BASELINES
 from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.statistics import Interval, t_interval
 from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
+from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import digest, from_dict
 from metric_learning.training.loop import lower_is_better
@@ -147,8 +148,7 @@ def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
   """Test scores of a chosen run, under "selected" and "last" checkpoint.
 
   Scored when a report asks for them, from the embeddings on disk, and kept in
-  test.json. Verification adds the accuracy at the threshold that is best on
-  the validation classes.
+  test.json. Verification adds `accuracy_scores`.
   """
   path = run.folder / TEST
   if path.exists():
@@ -183,25 +183,5 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
       reference_labels=arrays.get("gallery_labels"),
     )
   if "own/eer" in scores:
-    threshold = learned_threshold(arrays, metric)
-    found = evaluation.verification(
-      *_pairs_of(arrays, "test", metric), threshold=threshold
-    )
-    scores["own/accuracy"] = found["accuracy"]
-    scores["own/threshold"] = threshold
+    scores |= accuracy_scores(arrays, metric)
   return scores
-
-
-def learned_threshold(arrays: Mapping[str, np.ndarray], metric: str) -> float:
-  """The threshold of best accuracy on the pairs of the validation part."""
-  return evaluation.best_threshold(*_pairs_of(arrays, "validation", metric))
-
-
-def _pairs_of(arrays, part, metric) -> tuple[np.ndarray, np.ndarray]:
-  """Distances of the pairs of a part, and whether they are the same."""
-  points = arrays[f"{part}_embeddings"]
-  if f"{part}_same" not in arrays:
-    return evaluation.pairs_of(points, arrays[f"{part}_labels"], metric)
-  first, second = arrays[f"{part}_first"], arrays[f"{part}_second"]
-  distances = evaluation.pair_distances(points[first], points[second], metric)
-  return distances, arrays[f"{part}_same"]

@@ -21,6 +21,18 @@ class Interval(NamedTuple):
     return (self.high - self.low) / 2
 
 
+def standard_error(values: Sequence[float] | np.ndarray) -> float:
+  """s / √n, s the sample standard deviation; NaN for one value.
+
+  >>> standard_error([1.0, 3.0])  # √2 / √2
+  1.0
+  """
+  n = len(values)
+  if n < 2:
+    return float("nan")
+  return float(np.std(np.asarray(values, float), ddof=1) / n**0.5)
+
+
 def t_interval(
   values: Sequence[float] | np.ndarray, confidence: float = 0.95
 ) -> Interval:
@@ -37,5 +49,5 @@ def t_interval(
   mean = float(np.mean(x)) if n else float("nan")
   if n < 2:
     return Interval(mean, float("nan"), float("nan"), n)
-  half = stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(x, ddof=1) / n**0.5
+  half = stats.t.ppf((1 + confidence) / 2, n - 1) * standard_error(x)
   return Interval(mean, mean - float(half), mean + float(half), n)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from metric_learning.study.results import (
   over_replicates,
   scores_on_test,
 )
-from metric_learning.study.statistics import Interval, t_interval
+from metric_learning.study.statistics import (
+  Interval,
+  standard_error,
+  t_interval,
+)
 from metric_learning.training import records
 
 _HEADINGS = {
@@ -29,12 +34,25 @@ _HEADINGS = {
   "own/frr_at_far_0.05": "FRR at FAR 5 %",
   "own/auc": "AUC",
   "own/accuracy": "accuracy",
+  "cosine/eer": "EER cosine",
   "clustering/nmi": "NMI",
   "clustering/ami": "AMI",
   "clustering/f1": "F1",
 }
 
 Line = dict[str, Any]
+
+
+def heading(column: str) -> str:
+  """What stands above a column.
+
+  >>> heading("own/few_shot_20_way_1_shot"), heading("geometry/alignment")
+  ('20-way 1-shot', 'geometry/alignment')
+  """
+  few_shot = re.fullmatch(r"own/few_shot_(\d+)_way_(\d+)_shot", column)
+  if few_shot:
+    return f"{few_shot[1]}-way {few_shot[2]}-shot"
+  return _HEADINGS.get(column, column)
 
 
 def table_lines(study: Study) -> list[Line]:
@@ -185,7 +203,7 @@ def _interval(interval: Interval, kind: str) -> str:
 def to_markdown(study: Study) -> str:
   """The table with what a reader must know to trust it."""
   columns = study.config["eval"]["columns"]
-  heads = [_HEADINGS.get(c, c) for c in columns]
+  heads = [heading(c) for c in columns]
   head = [
     "",
     "chosen on validation",
@@ -249,16 +267,18 @@ def _fold_tables(study: Study) -> str:
     return ""
   text = []
   for column in study.config["eval"]["columns"]:
-    title = _HEADINGS.get(column, column)
-    text += [f"\n{title} by fold (mean over seeds)\n"]
-    text += ["| | " + " | ".join(map(str, folds)) + " |"]
-    text += ["|" + " --- |" * (len(folds) + 1)]
+    title = heading(column)
+    text += [f"\n{title} by fold (mean over seeds), and over folds\n"]
+    text += [
+      "| | " + " | ".join(map(str, folds)) + " | mean ± standard error |"
+    ]
+    text += ["|" + " --- |" * (len(folds) + 2)]
     for name, found in _grouped(study.baselines):
       values = [
         _mean(b["test"][column] for b in found if b["fold"] == fold)
         for fold in folds
       ]
-      text += [f"| {name} | " + " | ".join(map(_number, values)) + " |"]
+      text += [_fold_line(name, values)]
     for cell in study.cells:
       values = [
         _mean(
@@ -268,9 +288,13 @@ def _fold_tables(study: Study) -> str:
         )
         for fold in folds
       ]
-      name = cell_name(cell)
-      text += [f"| {name} | " + " | ".join(map(_number, values)) + " |"]
+      text += [_fold_line(cell_name(cell), values)]
   return "\n".join(text) + "\n"
+
+
+def _fold_line(name: str, values: Sequence[float]) -> str:
+  error = f"{_mean(values):.3f} ± {standard_error(values):.3f}"
+  return " | ".join([f"| {name}", *map(_number, values), error]) + " |"
 
 
 def to_csv(study: Study) -> str:
@@ -305,7 +329,7 @@ def to_latex(study: Study) -> str:
       text = text.replace(a, b)
     return text.replace("±", r"$\pm$").replace("–", "--")
 
-  heads = [escape(_HEADINGS.get(c, c)) for c in columns]
+  heads = [escape(heading(c)) for c in columns]
   body = []
   for line in table_lines(study):
     values = (

@@ -37,13 +37,16 @@ def base_config() -> ConfigDict:
       read ahead of the steps; for sets that do not fit on the device.
     sampler: who is in a batch of `classes_per_batch` × `images_per_class`:
       "classes", "hierarchical" (from `superclasses_per_batch` super-classes),
-      "uniform", "pairs" or "triplets" (from `num_triplets` drawn once).
+      "uniform", "pairs" (those of the data, or `num_pairs` drawn once) or
+      "triplets" (from `num_triplets` drawn once).
     views: how often each image is in the batch, under different augmentation;
       with 2 or more an image is its own class, and labels are not used.
     Augmentation: `flip`; `shift` in sides of the image; `rotate` in radians;
-      `scale` as a log-factor; `crop`, the largest share of the area that is
-      cut away; `brightness`, `contrast`, `saturation`, the largest change of a
-      factor from 1.
+      `scale` as a log-factor; `shear` in pixels for each pixel; `stretch`,
+      the largest change of a factor from 1 along each axis; `skip`, the
+      probability that one of these is left out; `crop`, the largest share of
+      the area that is cut away; `brightness`, `contrast`, `saturation`, the
+      largest change of a factor from 1.
   loss, model: names with their keyword arguments.
   margin_unit: "absolute", or "initial_mean": hyper-parameters that are
     distances are multiplied by the mean distance at initialisation.
@@ -77,11 +80,15 @@ def base_config() -> ConfigDict:
       "images_per_class": 4,
       "superclasses_per_batch": 2,
       "num_triplets": 10_000,
+      "num_pairs": 10_000,
       "views": 1,
       "flip": False,
       "shift": 0.0,
       "rotate": 0.0,
       "scale": 0.0,
+      "shear": 0.0,
+      "stretch": 0.0,
+      "skip": 0.0,
       "crop": 0.0,
       "brightness": 0.0,
       "contrast": 0.0,
@@ -162,6 +169,9 @@ AUGMENTATIONS = (
   "shift",
   "rotate",
   "scale",
+  "shear",
+  "stretch",
+  "skip",
   "crop",
   "brightness",
   "contrast",
@@ -325,6 +335,9 @@ def _validate_batch(config: ConfigDict) -> None:
       "config.data.crop is the share of the area that may be cut away, in"
       f" [0, 1); got {fields.crop}."
     )
+  for name in ("shear", "stretch"):
+    if not 0 <= fields[name] < 1:
+      raise InputError(f"config.data.{name} is in [0, 1); got {fields[name]}.")
   # How often a label stands in a batch; 0 where nobody knows.
   by_class = fields.sampler in ("classes", "hierarchical")
   times = fields.images_per_class if by_class else 0

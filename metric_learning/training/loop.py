@@ -500,6 +500,24 @@ def scores_of(
   )
 
 
+def arrays_of(
+  name: str, part: data.Dataset, embeddings: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
+  found = {
+    "embeddings": embeddings,
+    "labels": part.labels,
+    "class_names": np.array(part.class_names),
+  }
+  if part.pairs is not None:
+    found["first"] = part.pairs.first
+    found["second"] = part.pairs.second
+    found["same"] = part.pairs.is_same
+    if part.pairs.folds is not None:
+      found["folds"] = part.pairs.folds
+  return {f"{name}_{kind}": array for kind, array in found.items()}
+
+
 def _finish(
   config, workdir, splits, program, checkpoints, state, numbers, seconds
 ) -> dict[str, Any]:
@@ -509,15 +527,9 @@ def _finish(
     found = {}
     for part in ("validation", "test", "gallery"):
       some = getattr(splits, part)
-      if some is None:
-        continue
-      found[f"{part}_embeddings"] = embed_images(program, state, some.images)
-      found[f"{part}_labels"] = some.labels
-      found[f"{part}_class_names"] = np.array(some.class_names)
-      if some.pairs is not None:
-        found[f"{part}_first"] = some.pairs.first
-        found[f"{part}_second"] = some.pairs.second
-        found[f"{part}_same"] = some.pairs.is_same
+      if some is not None:
+        embeddings = embed_images(program, state, some.images)
+        found |= arrays_of(part, some, embeddings)
     records.write_arrays(workdir / name, found)
 
   def validation(step):

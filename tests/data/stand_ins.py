@@ -161,9 +161,16 @@ def make(name, folder, monkeypatch):
   found, parts = STAND_INS[name]()
   for file, content in found.items():
     write(folder / file, content)
+  entry = described(name, folder, parts)
+  monkeypatch.setitem(archives.ARCHIVES, name, entry)
+  return folder
+
+
+def described(name, folder, parts):
+  """The entry of a set in the table of sets, with the files of a folder."""
   archive = archives.ARCHIVES[name]
 
-  def described(files):
+  def pinned(files):
     return tuple(
       file._replace(
         sha256=hashlib.sha256((folder / file.name).read_bytes()).hexdigest()
@@ -171,10 +178,6 @@ def make(name, folder, monkeypatch):
       for file in files
     )
 
-  changed = archive._replace(
-    files=described(archive.files),
-    beside=described(archive.beside),
-    parts=parts,
+  return archive._replace(
+    files=pinned(archive.files), beside=pinned(archive.beside), parts=parts
   )
-  monkeypatch.setitem(archives.ARCHIVES, name, changed)
-  return folder

@@ -18,6 +18,9 @@ NUMBERS = (
   "shift",
   "rotate",
   "scale",
+  "shear",
+  "stretch",
+  "skip",
   "crop",
   "brightness",
   "contrast",
@@ -139,6 +142,46 @@ def test_rotation_agrees_with_scipy(monkeypatch):
     image[0, ..., 0], degrees, reshape=False, order=1, mode="nearest"
   )
   np.testing.assert_allclose(ours[0, ..., 0], scipys, atol=1e-4)
+
+
+def test_shear_and_stretch_agree_with_scipy(monkeypatch):
+  draws = jnp.array([0.9, -0.5, 0.7, -1.0, 0.0, 0.0, 0.0, 0.0])
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape, **_: draws[: shape[0]]
+  )
+  image = disks((17, 26))[:1]
+  bend = jax.jit(lambda key, x: augment(key, x, shear=0.3, stretch=0.2))
+  ours = bend(jax.random.key(0), jnp.array(image))
+  # Of coordinates (y, x): first stretched, then sheared, about the centre.
+  forward = np.array([[1, 0.27], [-0.15, 1]]) @ np.diag([1.14, 0.8])
+  back = np.linalg.inv(forward)
+  scipys = ndimage.affine_transform(
+    image[0, ..., 0], back, 20 - back @ [20, 20], order=1, mode="nearest"
+  )
+  np.testing.assert_allclose(ours[0, ..., 0], scipys, atol=1e-4)
+
+
+def test_shear_and_stretch_fill_their_ranges():
+  # From (20, 26), 6 pixels to the right of the centre.
+  moves = centres(run(disks((20, 26)), shear=0.3)) - [20, 26]
+  assert np.abs(moves[:, 0]).max() < 6 * 0.3 + 0.1
+  assert moves[:, 0].min() < -1.2 and moves[:, 0].max() > 1.2
+  moves = centres(run(disks((26, 26)), stretch=0.2)) - 26
+  assert np.abs(moves).max() < 6 * 0.2 + 0.1
+  assert (moves.min(axis=0) < -0.8).all() and (moves.max(axis=0) > 0.8).all()
+  assert np.abs(np.corrcoef(moves.T)[0, 1]) < 0.4  # each axis on its own
+
+
+def test_skipped_changes_are_left_out_one_by_one():
+  many = [run(disks((20, 20)), s, shift=0.2, skip=0.5) for s in range(4)]
+  still = np.abs(centres(np.concatenate(many)) - 20) < 1e-3
+  np.testing.assert_allclose(still.mean(axis=0), 0.5, atol=0.1)
+  np.testing.assert_allclose(still.all(axis=1).mean(), 0.25, atol=0.1)
+  motion = {"shift": 0.1, "rotate": 0.3, "scale": 0.2}
+  bends = {"shear": 0.2, "stretch": 0.2}
+  np.testing.assert_array_equal(
+    run(RANDOM, skip=1.0, **motion, **bends), RANDOM
+  )
 
 
 # --- Crops ------------------------------------------------------------------

@@ -260,3 +260,29 @@ def test_unknown_split_fold_or_seed(changes, message):
   config = types.SimpleNamespace(**(fields | changes))
   with pytest.raises(InputError, match=message):
     base.check_split(config, {"halves": 3, "closed": 1})
+
+
+def test_drawn_pairs_are_half_genuine_and_seeded():
+  labels = np.repeat(np.arange(8), range(1, 9))
+  labels = np.random.default_rng(0).permutation(labels)
+  images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+  some = base.Dataset(
+    "some", images, labels.astype(np.int32), tuple("abcdefgh")
+  )
+  first, second, same = base.draw_pairs(some, 3001, 3).pairs[1:4]
+  np.testing.assert_array_equal(labels[first] == labels[second], same)
+  assert same.sum() == 1500
+  assert (first != second).all()
+  # Classes are drawn uniformly, whatever their sizes; one has no genuine pair.
+  shares = np.bincount(labels[first[same]], minlength=8) / 1500
+  np.testing.assert_allclose(shares, [0] + 7 * [1 / 7], atol=0.04)
+  for side in (first, second):
+    shares = np.bincount(labels[side[~same]], minlength=8) / 1501
+    np.testing.assert_allclose(shares, 1 / 8, atol=0.04)
+  # And so are their images: each is in a pair.
+  assert {*first[same]} | {*second[same]} == {*np.flatnonzero(labels)}
+  again, other = (base.draw_pairs(some, 3001, seed).pairs for seed in (3, 4))
+  assert (again.first == first).all() and (other.first != first).any()
+  for lone in (labels == 7, labels * 0 == labels):
+    with pytest.raises(InputError, match="pairs take two classes"):
+      base.draw_pairs(base.select(some, np.flatnonzero(lone)), 10, 0)

@@ -5,17 +5,20 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import archives, lfw, prepared
+from metric_learning.data import archives, files, lfw, prepared
 from metric_learning.errors import InputError
+from metric_learning.study.results import Run, scores_on_test
+from metric_learning.training import records, train
 from tests.data import stand_ins
+from tests.tiny import tiny_config
 
 
 @pytest.fixture
 def config(tmp_path, data_config, monkeypatch):
   """The stand-in as a folder lfw/Name/Name_0001.jpg with its text files."""
   source = stand_ins.make("lfw", tmp_path / "faces", monkeypatch)
-  files, _ = stand_ins.lfw()
-  for name, content in files["lfw.tgz"].items():
+  made, _ = stand_ins.lfw()
+  for name, content in made["lfw.tgz"].items():
     (source / name).parent.mkdir(parents=True, exist_ok=True)
     (source / name).write_bytes(content)
 
@@ -40,6 +43,77 @@ def test_view_2_tests_each_person_of_a_fold_once(config):
     seen = {*range(0, 20, 2), 20, *range(22, 26)} - {2 * fold, 2 * after}
     assert people(splits.train) == seen
     assert len(splits.train.images) == 2 * len(seen)
+    assert splits.train.pairs is None
+    for part, k in ((splits.test, fold), (splits.validation, after)):
+      a, b = f"{2 * k:02d}", f"{2 * k + 1:02d}"
+      wanted = [(f"{a} 1", f"{a} 2", True), (f"{a} 2", f"{b} 1", False)]
+      assert official(part) == wanted
+      assert part.pairs.folds is None
+
+
+def test_all_of_view_2_is_tested_without_its_people(config):
+  splits = data.load(config("view2_all"))
+  assert people(splits.test) == set(range(20))
+  pairs = official(splits.test)
+  assert len(pairs) == 20
+  for fold in range(10):
+    one = official(data.load(config(fold=fold)).test)
+    found = np.flatnonzero(splits.test.pairs.folds == fold)
+    assert [pairs[i] for i in found] == one
+  both = people(splits.train) | people(splits.validation)
+  assert both <= {20, *range(21, 26)} and len(people(splits.validation)) == 2
+  assert 21 not in people(splits.train)
+  assert not people(splits.train) & people(splits.validation)
+
+
+def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
+  fields = {"data_dir": config().data_dir, "split": "view2_all"}
+  fields |= {"name": "lfw", "protocol": "open-set", "classes_per_batch": 2}
+  run_config = tiny_config(
+    **{f"data__{name}": value for name, value in fields.items()},
+    data__images_per_class=2,
+    metric="l1",
+    eval__select="own/eer",
+    train__steps=1,
+    train__eval_every=1,
+    train__save_every=1,
+  )
+  result = train(run_config, tmp_path / "run", progress=False)
+  found = scores_on_test(Run(None, tmp_path / "run", result))["last"]
+  arrays = records.read_arrays(tmp_path / "run" / records.EMBEDDINGS)
+  points, same = arrays["test_embeddings"], arrays["test_same"]
+  first, second = points[arrays["test_first"]], points[arrays["test_second"]]
+  distances = np.abs(first - second).sum(axis=1)
+  assert result["metric"] == "l1"
+  shares = []
+  for fold in range(10):
+    here = arrays["test_folds"] == fold
+    # Of all thresholds that tell the other nine apart best, the smallest.
+    tried = np.unique(distances[~here])
+    middles = np.concatenate(
+      [[-np.inf], (tried[:-1] + tried[1:]) / 2.0, [np.inf]]
+    )
+    right = [np.mean((distances[~here] <= t) == same[~here]) for t in middles]
+    threshold = middles[np.argmax(right)]
+    shares.append(np.mean((distances[here] <= threshold) == same[here]))
+    assert here.sum() == 2
+  assert found["own/accuracy"] == pytest.approx(np.mean(shares))
+  assert found["own/accuracy_standard_error"] == pytest.approx(
+    np.std(shares, ddof=1) / np.sqrt(10)
+  )
+
+
+def official(part):
+  """The pairs of a part as ("person image", "person image", same)."""
+  counts, shown = {}, []
+  for label in part.labels:
+    counts[label] = counts.get(label, 0) + 1
+    shown.append(f"{part.class_names[label][-2:]} {counts[label]}")
+  first, second, same = part.pairs[1:4]
+  return [
+    (shown[i], shown[j], bool(s))
+    for i, j, s in zip(first, second, same, strict=True)
+  ]
 
 
 def test_view_1_trains_on_its_own_people(config):
@@ -47,7 +121,16 @@ def test_view_1_trains_on_its_own_people(config):
   assert people(splits.test) == {24, 25}
   both = people(splits.train) | people(splits.validation)
   assert both == {0, 2, 4, 6, 8, 23}
-  assert len(people(splits.validation)) == 1  # a fifth of six
+  assert len(people(splits.validation)) == 2  # a fifth of six, but two
+  assert official(splits.test) == [
+    ("24 1", "24 2", True),
+    ("24 1", "25 1", False),
+  ]
+  # Drawn: half genuine, of people with two images.
+  part, pairs = splits.validation, splits.validation.pairs
+  assert len(pairs.same) == 600 and pairs.same.sum() == 300
+  same = part.labels[pairs.first] == part.labels[pairs.second]
+  np.testing.assert_array_equal(same, pairs.same)
 
 
 def test_pairs_point_at_their_images(config):
@@ -110,8 +193,8 @@ def test_real_pairs(name, folds, count):
   path = pathlib.Path(folder, "lfw", name)
   if not folder or not path.exists():
     pytest.skip(f"METRIC_LEARNING_DATA names no folder with lfw/{name}")
-  files = {file.name: file for file in archives.ARCHIVES["lfw"].beside}
-  prepared.check(path, files[name].sha256)
+  official = {file.name: file for file in archives.ARCHIVES["lfw"].beside}
+  files.check_digest(path, official[name].sha256)
   found = lfw.read_pairs(path)
   assert [len(fold.same) for fold in found] == [count] * folds
   named = []

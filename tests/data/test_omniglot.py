@@ -73,6 +73,17 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
   assert drawers(splits.train) == set(range(1, 13))
   assert drawers(splits.validation) == set(range(13, 17))
   assert drawers(splits.test) == set(range(17, 21))
+  assert splits.train.pairs is None
+  for part in parts[1:]:
+    first, second = part.pairs.first, part.pairs.second
+    assert len(first) == 10_000 and part.pairs.same.sum() == 5_000
+    np.testing.assert_array_equal(
+      part.labels[first] == part.labels[second], part.pairs.same
+    )
+  again = data.load(config(folder, "koch")).test.pairs
+  np.testing.assert_array_equal(again.first, splits.test.pairs.first)
+  # Each part has draws of its own.
+  assert (splits.validation.pairs.first != again.first).any()
 
 
 # So small, the stand-ins of some characters are equal.
@@ -94,20 +105,6 @@ def test_matching_mixes_alphabets_and_rotates_training(folder, config):
       splits.train.images[splits.train.labels == label],
       np.rot90(first, turn, axes=(1, 2)),
     )
-
-
-def test_pairs_are_half_genuine_and_seeded():
-  labels = np.repeat(np.arange(7), [2, 3, 4, 5, 6, 7, 8])
-  first, second, same = omniglot.random_pairs(labels, 301, seed=3)
-  np.testing.assert_array_equal(labels[first] == labels[second], same)
-  assert same.sum() == 150
-  assert (first != second).all()
-  # Classes are drawn uniformly, whatever their sizes.
-  share = np.bincount(labels[first[same]], minlength=7) / same.sum()
-  assert share.min() > 0.05
-  again = omniglot.random_pairs(labels, 301, seed=3)
-  other = omniglot.random_pairs(labels, 301, seed=4)
-  assert (again[0] == first).all() and (other[0] != first).any()
 
 
 # --- Arrays -----------------------------------------------------------------

@@ -190,7 +190,11 @@ def pairs_of(same=None, similarity=None, images=12):
 
 
 def config_of(sampler, classes=4, images=2, **more):
-  fields = {"superclasses_per_batch": 2, "num_triplets": 50} | more
+  fields = {
+    "superclasses_per_batch": 2,
+    "num_triplets": 50,
+    "num_pairs": 50,
+  } | more
   return SimpleNamespace(
     sampler=sampler,
     classes_per_batch=classes,
@@ -263,6 +267,20 @@ def test_pairs_are_balanced_and_alone_in_the_affinity(similarity):
     assert_shuffled_cycles(stream, np.flatnonzero(half).tolist())
 
 
+def test_pairs_are_drawn_once_where_there_are_none():
+  labels = np.repeat(np.arange(7), [1, 2, 3, 4, 5, 6, 7])
+  config = config_of("pairs", 5, 4, num_pairs=60)
+  sample = make_batches(dataset_of(labels), config, 0)
+  drawn = []
+  for step in range(12):
+    first, second = np.split(sample(step).indices, 2)
+    assert np.sum(labels[first] == labels[second]) == 5
+    assert (first != second).all()
+    drawn += zip(first.tolist(), second.tolist(), strict=True)
+  # 30 of each kind, 5 at a time: the last six batches are the first six again.
+  assert sorted(drawn[:60]) == sorted(drawn[60:])
+
+
 def test_triplets_are_fixed_and_alone_in_the_affinity():
   labels = np.array([0, 0, 0, 1, 1, 2, 3, 3])  # class 2 has no pair
   data, config = dataset_of(labels), config_of("triplets", 5, 3)
@@ -297,7 +315,10 @@ def test_triplets_are_fixed_and_alone_in_the_affinity():
     ),
     (config_of("hierarchical", 6), "3 classes of each.*'a' has 2"),
     (config_of("uniform", 41, 1), "takes 41 images.*there are 40.*1 to 40"),
-    (config_of("pairs"), "some has no explicit pairs"),
+    (
+      config_of("pairs", num_pairs=3),
+      "takes 2 pairs of the same.* there are 1",
+    ),
     (config_of("triplets", num_triplets=0), "num_triplets=0 must be at least"),
     (config_of("triplets", 2, 1), "takes 0 triplets.*from 3 to 152"),
     (config_of("uniform", 0), "must both be at least 1"),

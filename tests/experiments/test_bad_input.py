@@ -1,51 +1,10 @@
 """Bad input: one clear message, exit status 2, nothing written or lost."""
 
-import multiprocessing
-import os
-import runpy
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).parents[2]
-
-# The scripts run in forks of a process that has imported what they import.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-  ["experiments.cli", "metric_learning.figures", "metric_learning.study"]
-)
-
-
-def fork(script, arguments, folder):
-  """`python -m experiments.<script>` in a process that was forked."""
-  os.chdir(ROOT)
-  for number, name in ((1, "out"), (2, "err")):
-    os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
-  sys.argv = [f"experiments/{script}.py", *arguments]
-  runpy.run_module(f"experiments.{script}", run_name="__main__", alter_sys=True)
-
-
-@pytest.fixture
-def run(tmp_path_factory):
-  def done(*arguments, script="train"):
-    folder = tmp_path_factory.mktemp("said")
-    arguments = [str(argument) for argument in arguments]
-    process = FORKS.Process(target=fork, args=(script, arguments, folder))
-    process.start()
-    process.join()
-    return subprocess.CompletedProcess(
-      arguments,
-      process.exitcode,
-      (folder / "out").read_text(),
-      (folder / "err").read_text(),
-    )
-
-  return done
 
 
 def assert_refused(done, *said):

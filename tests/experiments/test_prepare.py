@@ -1,30 +1,72 @@
 """The commands about data sets."""
 
+import functools
 import os
-import subprocess
-import sys
-from pathlib import Path
+import signal
+import types
 
-ROOT = Path(__file__).parents[2]
+from metric_learning.data import archives, prepared
+from tests.data import stand_ins
 
-
-def run(script, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
-    cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-  )
+PARTS = {"images": 30}  # of the stand-in of cub200
 
 
-def test_prepare_says_which_file_it_misses(tmp_path):
+def describe(folder):
+  """Lets the table of sets describe the stand-in, in another process."""
+  entry = stand_ins.described("cub200", folder, PARTS)
+  archives.ARCHIVES["cub200"] = entry
+
+
+def describe_and_kill(folder):
+  """The same, and `kill -9` when 7 of the 30 images are through."""
+  describe(folder)
+  read = archives.examples
+
+  def killed(*arguments):
+    for i, example in enumerate(read(*arguments)):
+      if i == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+      yield example
+
+  archives.examples = killed
+
+
+def images_below(folder):
+  config = types.SimpleNamespace(name="cub200", data_dir=str(folder))
+  found = prepared.examples(config, "images")
+  return [(some.name, some.class_name, some.read_bytes()) for some in found]
+
+
+def test_killed_half_way_starts_clean(run, tmp_path, monkeypatch):
+  source = stand_ins.make("cub200", tmp_path / "archives", monkeypatch)
+  target = tmp_path / "out"
+  flags = ["--dataset=cub200", f"--manual_dir={source}", f"--data_dir={target}"]
+  prepare = functools.partial(run, *flags, script="prepare")
+  done = prepare(prepare=functools.partial(describe_and_kill, source))
+  assert done.returncode == -signal.SIGKILL
+  place = prepared.prepared_folder("cub200", str(target))
+  assert not place.exists()
+  assert list(place.parent.glob("incomplete.*"))  # it was under way
+  done = prepare(prepare=functools.partial(describe, source))
+  assert done.returncode == 0, done.stderr
+  assert [path.name for path in place.parent.iterdir()] == [place.name]
+  prepared.prepare("cub200", str(tmp_path / "whole"), str(source))
+  found = images_below(target)
+  assert len(found) == 30 and found == images_below(tmp_path / "whole")
+  # Once more, it does nothing.
+  before = {p: p.stat().st_mtime_ns for p in target.rglob("*")}
+  done = prepare(prepare=functools.partial(describe, source))
+  assert f"cub200 is in {place}" in done.stdout
+  assert before == {p: p.stat().st_mtime_ns for p in target.rglob("*")}
+
+
+def test_prepare_says_which_file_it_misses(run, tmp_path):
   (tmp_path / "mine").mkdir()
   done = run(
-    "prepare",
     "--dataset=omniglot",
     f"--data_dir={tmp_path / 'out'}",
     f"--manual_dir={tmp_path / 'mine'}",
+    script="prepare",
   )
   assert done.returncode == 2
   (line,) = done.stderr.splitlines()
@@ -37,19 +79,21 @@ def test_prepare_says_which_file_it_misses(tmp_path):
     assert words in line
 
 
-def test_data_page_has_counts_baselines_and_a_trained_row(tmp_path):
+def test_data_page_has_counts_baselines_and_a_trained_row(run, tmp_path):
   done = run(
-    "data",
     "--sets=digits",
     "--steps=2",
+    "--seeds=2",
     f"--runs={tmp_path / 'runs'}",
     f"--output={tmp_path / 'data.md'}",
+    script="data",
   )
   assert done.returncode == 0, done.stderr
   page = (tmp_path / "data.md").read_text()
   for words in (
-    "| digits | train | 10 | 1,078 | 8×8 |",
-    "| digits | test | 10 | 360 | 8×8 |",
+    "--seeds=2 --sets=digits`, commit ",
+    "| digits | images, closed-set | train | 10 | 1,078 | 8×8 |",
+    "| digits | images, closed-set | test | 10 | 360 | 8×8 |",
     "| raw pixels |",
     "| PCA-2 of pixels |",
     "| untrained mlp |",
@@ -59,8 +103,9 @@ def test_data_page_has_counts_baselines_and_a_trained_row(tmp_path):
     assert words in page
 
 
-def test_data_page_of_an_unknown_set_lists_the_sets(tmp_path):
-  done = run("data", "--sets=digit", f"--output={tmp_path / 'data.md'}")
+def test_data_page_of_an_unknown_set_lists_the_sets(run, tmp_path):
+  output = f"--output={tmp_path / 'data.md'}"
+  done = run("--sets=digit", output, script="data")
   assert done.returncode == 2
   assert "no config 'digit'. Known: att_faces," in done.stderr
   assert not list(tmp_path.iterdir())
