@@ -5,10 +5,14 @@ python -m experiments.train --config=configs/omniglot.py \
   --config.data.data_dir=FOLDER --workdir=runs/omniglot
 
 For other divisions --config.data.split=koch or matching; their numbers share no
-column with these.
+column with these. The sweeps are those of `metric_learning.study.grids`.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K of 20 images a class.
+BATCHES = ((32, 4), (64, 2), (16, 8), (8, 16))
 
 
 def get_config(loss: str = "supcon"):
@@ -24,6 +28,8 @@ def get_config(loss: str = "supcon"):
   config.data.rotate = 0.1
   config.data.scale = 0.1
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -31,4 +37,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

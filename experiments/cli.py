@@ -62,8 +62,11 @@ def _config_argument() -> str:
   return ""
 
 
-def report(folder: Path) -> None:
-  """Writes and prints the table, draws the figures, says where they lie."""
+def report(folder: Path) -> list[str]:
+  """Writes and prints the tables, draws the figures, says where they lie.
+
+  Returns the runs that no longer match their configs, by name.
+  """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
   from metric_learning.study import read_study, write_tables
@@ -74,6 +77,7 @@ def report(folder: Path) -> None:
   figures = draw_study(study)
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
+  return study.stale
 
 
 def run(main: Callable[[], None], usage: str) -> None:

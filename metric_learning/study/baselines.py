@@ -95,6 +95,7 @@ def _record(
     points, test, "l2", asked=["own/eer", *columns], **references
   )
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
+  record["commit"] = records.environment()["commit"]
   if seed is None and test.pairs is None:
     record["class_interval"] = {}
     for prefix, metric in (("own", "l2"), ("cosine", "cosine")):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.study.synthetic import change, write_study
+
 ROOT = Path(__file__).parents[2]
 
 # The scripts run in forks of a process that has imported what they import.
@@ -175,6 +177,23 @@ def test_studies(run, tmp_path):
   assert_refused(sweep, "'losses'")
   report = run(f"--study={tmp_path}", script="report")
   assert_refused(report, str(tmp_path), "experiments.sweep")
+  unknown = run(
+    "--config=configs/digits.py",
+    "--sweep=losses",
+    "--config.study.reference=loss.name=tripplet",
+    f"--study={tmp_path / 'study'}",
+    script="sweep",
+  )
+  assert_refused(unknown, "config.study.reference", "did you mean 'triplet'")
+
+
+def test_a_strict_report_names_the_runs_that_are_stale(run, tmp_path):
+  rows = [({"seed": seed}, 0.5) for seed in (0, 1)]
+  folder = write_study(tmp_path / "study", rows)
+  change(folder / "runs" / "seed=1" / "config.json", seed=7)
+  done = run(f"--study={folder}", "--strict", script="report")
+  assert_refused(done, "1 runs", "seed=1", "Delete their folders")
+  assert "STALE" in (folder / "table.md").read_text()
 
 
 @pytest.mark.parametrize("script", ["train", "sweep", "report"])
@@ -183,7 +202,7 @@ def test_help_is_complete(run, script):
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
     "sweep": ("--config", "--sweep", "--study", "--limit"),
-    "report": ("--study",),
+    "report": ("--study", "--[no]strict"),
   }[script]
   for words in (f"python -m experiments.{script}", *flags):
     assert words in done.stdout
