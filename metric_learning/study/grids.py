@@ -144,9 +144,8 @@ def normalizations() -> Rows:
 def reductions() -> Rows:
   """The mean over all terms, over active ones, over anchors, and the sum."""
   names = ("mean", "mean_active", "per_anchor_mean", "sum")
-  yield from _tried(
-    ("contrastive", "triplet"), ({"reduction": n} for n in names)
-  )
+  cells = ({"reduction": name} for name in names)
+  yield from _tried(("contrastive", "triplet"), cells)
 
 
 @_with_seeds
@@ -154,16 +153,17 @@ def miners() -> Rows:
   """Which pairs count, for a pair loss and a triplet loss."""
   names = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
   names = (*names, "distance_weighted", "triplet_margin", "pair_margin")
-  yield from _tried(("contrastive", "triplet"), ({"miner": n} for n in names))
+  cells = ({"miner": name} for name in names)
+  yield from _tried(("contrastive", "triplet"), cells)
 
 
 @_with_seeds
 def batches(shapes: Sequence[tuple[int, int]]) -> Rows:
   """P classes × K images in a batch."""
-  names = ("data.classes_per_batch", "data.images_per_class")
-  yield from _tried(
-    NUMBERS, (dict(zip(names, pk, strict=True)) for pk in shapes)
+  cells = (
+    {"data.classes_per_batch": p, "data.images_per_class": k} for p, k in shapes
   )
+  yield from _tried(NUMBERS, cells)
 
 
 @_with_seeds

@@ -18,9 +18,9 @@ def said(value: Any) -> str:
   >>> said("l1"), said((56, 46))
   ('l1', '56×46')
   """
-  return (
-    "×".join(map(str, value)) if isinstance(value, tuple | list) else f"{value}"
-  )
+  if isinstance(value, tuple | list):
+    return "×".join(map(str, value))
+  return str(value)
 
 
 def _words(name: Mapping[str, Any]) -> dict[str, str]:

@@ -142,10 +142,8 @@ def read_study(folder: str | Path) -> Study:
 
 
 def _read_run(row: StudyRow, folder: Path) -> Run:
-  result, expected = (
-    records.read_json(folder / records.RESULT),
-    digest(row.config),
-  )
+  result = records.read_json(folder / records.RESULT)
+  expected = digest(row.config)
   config: Mapping[str, Any] = {}
   if (folder / records.CONFIG).exists():
     config = records.read_json(folder / records.CONFIG)

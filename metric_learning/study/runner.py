@@ -41,8 +41,8 @@ def run_study(
   """Does what is missing of a study; a finished one is left as it is.
 
   Everything is checked before the first run: the rows, their data, the batch
-  that the data must fill, what is to be compared. A run whose loss stops being finite is recorded as
-  such and does not end the study.
+  that the data must fill, what is to be compared. A run whose loss stops being
+  finite is recorded as such and does not end the study.
 
   Raises:
     InputError: for data that cannot be used, or a folder of another study.

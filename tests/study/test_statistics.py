@@ -55,10 +55,9 @@ def test_the_effect_is_in_units_of_the_spread_of_the_differences():
 
 def enumerated(differences):
   """The share of sign patterns as far from 0 as all +, in whole numbers."""
-  patterns = list(itertools.product((-1, 1), repeat=len(differences)))
-  sums = [sum(s * d for s, d in zip(p, differences)) for p in patterns]
-  far = abs(sum(differences))
-  return sum(abs(s) >= far for s in sums) / len(patterns)
+  signed = itertools.product(*((x, -x) for x in differences))
+  sums = [sum(some) for some in signed]
+  return sum(abs(s) >= abs(sum(differences)) for s in sums) / len(sums)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10])
