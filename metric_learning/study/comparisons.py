@@ -1,7 +1,7 @@
 """The cells of a study against their reference, on test classes."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -105,15 +105,21 @@ def class_interval(
 def _over_classes(
   runs: Sequence[Run], others: Sequence[Run], column: str
 ) -> tuple[float, float] | None:
-  found = [queries_on_test(run, column) for run in (*runs, *others)]
-  known: list[Any] = [one for one in found if one is not None]
-  if not known or len(known) < len(found):
+  own: list[np.ndarray] = []
+  theirs: list[np.ndarray] = []
+  shared = None
+  for scored, some in ((own, runs), (theirs, others)):
+    for run in some:
+      found = queries_on_test(run, column)
+      if found is None:
+        return None
+      values, classes = found
+      shared = classes if shared is None else shared
+      if not np.array_equal(classes, shared):
+        return None
+      scored.append(values)
+  if shared is None:
     return None
-  classes = known[0][1]
-  if any(not np.array_equal(classes, other) for _, other in known):
-    return None
-  mean = np.mean([values for values, _ in known[: len(runs)]], axis=0)
-  if others:
-    mean = mean - np.mean([values for values, _ in known[len(runs) :]], axis=0)
-  _, labels = np.unique(classes, return_inverse=True)
+  mean = np.mean(own, axis=0) - (np.mean(theirs, axis=0) if theirs else 0)
+  _, labels = np.unique(shared, return_inverse=True)
   return evaluation.class_bootstrap(mean, labels)

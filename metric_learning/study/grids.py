@@ -151,9 +151,9 @@ def reductions() -> Rows:
 @_with_seeds
 def miners() -> Rows:
   """Which pairs count, for a pair loss and a triplet loss."""
-  names = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
-  names = (*names, "distance_weighted", "triplet_margin", "pair_margin")
-  cells = ({"miner": name} for name in names)
+  some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
+  more = ("distance_weighted", "triplet_margin", "pair_margin")
+  cells = ({"miner": name} for name in (*some, *more))
   yield from _tried(("contrastive", "triplet"), cells)
 
 

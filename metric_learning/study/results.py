@@ -1,5 +1,6 @@
 """Reads a study from disk: its cells, chosen on validation, scored on test."""
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -209,8 +210,13 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
 
 def replicate_of(run: Run) -> tuple[Any, ...]:
   """The seed and the fold of a run: what pairs it with one of another cell."""
-  fields = records.flatten(run.row.config.to_dict())
-  return tuple(fields[name] for name in REPLICATES)
+  config = run.row.config
+  return tuple(
+    functools.reduce(
+      lambda inside, name: inside[name], field.split("."), config
+    )
+    for field in REPLICATES
+  )
 
 
 def by_unit(

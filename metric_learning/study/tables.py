@@ -1,6 +1,7 @@
 """A study as a table: Markdown to read, CSV to compute with, LaTeX to print."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -116,11 +117,14 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     line["chosen"] = "every run diverged" if cell.diverged else "no usable run"
     return line
   tests = {id(run): scores_on_test(run) for run in runs}
+
+  def value(kind: str, column: str, run: Run) -> float:
+    return tests[id(run)][kind][column]
+
   for column in columns:
     for suffix, kind in (("", "selected"), (" (last)", "last")):
-      line[column + suffix] = over_replicates(
-        runs, lambda run, k=kind, c=column: tests[id(run)][k][c]
-      )
+      of_run = functools.partial(value, kind, column)
+      line[column + suffix] = over_replicates(runs, of_run)
   for column in compared:
     over_classes = class_interval(runs, column)
     if over_classes is not None:
@@ -275,7 +279,8 @@ def _texts(line: Line, study: Study) -> list[str]:
     return text + (f" {_ends(classes.low, classes.high)}" if classes else "")
 
   collapsed = line.get("collapsed")
-  folds = f" × {line['folds']} folds" * (line.get("folds", 1) > 1)
+  folds = line.get("folds", 1)
+  repeated = str(line.get("seeds", "–"))
   return [
     name,
     line["chosen"],
@@ -285,7 +290,7 @@ def _texts(line: Line, study: Study) -> list[str]:
     f"{line['effective rank']:.1f}" if "effective rank" in line else "–",
     "–" if collapsed is None else f"{collapsed} of {line['n']}",
     str(line.get("trials", "–")),
-    f"{line['seeds']}{folds}" if "seeds" in line else "–",
+    f"{repeated} × {folds} folds" if folds > 1 else repeated,
     f"{line['seconds']:.1f}" if "seconds" in line else "–",
   ]
 

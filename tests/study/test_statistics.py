@@ -162,18 +162,18 @@ def test_missing_and_undefined_scores_say_nothing_and_count():
 
 # --- The power of the machinery ---------------------------------------------
 
-STUDIES, CELLS, SEEDS = 1000, 8, 10
+STUDIES, CELLS, SEEDS = 1000, 4, 10
 
 
-def simulated(difference):
-  """Verdicts of studies of 8 cells and 10 seeds, each against the first.
+def simulated(difference, studies=STUDIES):
+  """Verdicts of studies of 4 cells and 10 seeds, each against the first.
 
   A score is that of its seed, which all cells share, and noise of deviation
   1 of its own; the last cell differs from the others by `difference`.
   """
   rng = np.random.default_rng(5)
-  scores = rng.normal(size=(STUDIES, CELLS, SEEDS))
-  scores += 3 * rng.normal(size=(STUDIES, 1, SEEDS))
+  scores = rng.normal(size=(studies, CELLS, SEEDS))
+  scores += 3 * rng.normal(size=(studies, 1, SEEDS))
   scores[:, -1] += difference
   return [
     [c.verdict for c in compare(list(s[1:] - s[0]), delta=0.5)] for s in scores
@@ -181,23 +181,22 @@ def simulated(difference):
 
 
 def test_without_a_difference_few_studies_claim_one():
-  # Family-wise: a study counts if any of its 7 verdicts is false.
+  # Family-wise: a study counts if any of its 3 verdicts is false.
   false = [{"better", "worse"} & set(v) != set() for v in simulated(0.0)]
   assert np.mean(false) <= 0.064  # 5 % and two standard errors
   assert np.mean(false) > 0.01  # and the test is not silent
 
 
 def test_a_difference_of_two_standard_deviations_is_found_in_most_studies():
-  verdicts = simulated(2.0)
-  assert np.mean([v[-1] == "better" for v in verdicts]) > 0.7
-  others = [{"better", "worse"} & set(v[:-1]) != set() for v in verdicts]
-  assert np.mean(others) <= 0.064
+  verdicts = simulated(2.0, STUDIES // 5)
+  # The difference of two runs deviates by √2: d = 1.41.
+  assert np.mean([v[-1] == "better" for v in verdicts]) > 0.8
 
 
 def test_a_difference_of_delta_is_seldom_called_none():
   rng = np.random.default_rng(6)
   found = [
     compare([x], delta=1.0)[0].verdict
-    for x in rng.normal(1.0, 0.6, (STUDIES, SEEDS))
+    for x in rng.normal(1.0, 0.6, (STUDIES // 2, SEEDS))
   ]
-  assert found.count("no difference") <= 64
+  assert found.count("no difference") <= 0.064 * STUDIES // 2
