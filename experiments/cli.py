@@ -62,10 +62,12 @@ def _config_argument() -> str:
   return ""
 
 
-def report(folder: Path) -> list[str]:
+def report(folder: Path, *, strict: bool = False) -> None:
   """Writes and prints the tables, draws the figures, says where they lie.
 
-  Returns the runs that no longer match their configs, by name.
+  Raises:
+    InputError: if strict, after the tables, for runs that no longer match
+      their configs.
   """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
@@ -74,10 +76,15 @@ def report(folder: Path) -> list[str]:
   study = read_study(folder)
   tables = write_tables(study)
   print("\n" + tables[0].read_text())
+  if strict and study.stale:
+    raise InputError(
+      f"{len(study.stale)} runs of {folder} no longer match their configs:"
+      f" {', '.join(study.stale)}. Delete their folders, and give the command"
+      " that made the study again."
+    )
   figures = draw_study(study)
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
-  return study.stale
 
 
 def run(main: Callable[[], None], usage: str) -> None:

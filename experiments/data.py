@@ -17,7 +17,12 @@ from ml_collections import ConfigDict
 from experiments import cli
 from metric_learning import data
 from metric_learning.errors import InputError
-from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study import (
+  make_rows,
+  read_study,
+  run_study,
+  write_tables,
+)
 from metric_learning.study.runner import load_once
 from metric_learning.training import override, records
 
@@ -83,7 +88,7 @@ def _section(config: ConfigDict) -> str:
   names = {"loss.name": config.loss.name, "model.name": config.model.name}
   folder = Path(_RUNS.value) / config.data.name
   run_study(config, make_rows(config, [{**names, "seed": 0}]), folder)
-  table = tables.to_markdown(read_study(folder))
+  table = write_tables(read_study(folder))[0].read_text()
   return f"\n## {config.data.name}\n\n{table}"
 
 

@@ -177,14 +177,6 @@ def test_studies(run, tmp_path):
   assert_refused(sweep, "'losses'")
   report = run(f"--study={tmp_path}", script="report")
   assert_refused(report, str(tmp_path), "experiments.sweep")
-  unknown = run(
-    "--config=configs/digits.py",
-    "--sweep=losses",
-    "--config.study.reference=loss.name=tripplet",
-    f"--study={tmp_path / 'study'}",
-    script="sweep",
-  )
-  assert_refused(unknown, "config.study.reference", "did you mean 'triplet'")
 
 
 def test_a_strict_report_names_the_runs_that_are_stale(run, tmp_path):
