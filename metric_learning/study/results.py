@@ -22,16 +22,17 @@ from metric_learning.study.sweeps import (
 )
 from metric_learning.training import records
 from metric_learning.training.config import (
-  base_config,
   digest,
   from_dict,
-  of_study,
 )
 from metric_learning.training.loop import lower_is_better
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"
 TUNING = "tuning.json"
+
+# What a study compares that did not say so before its runs.
+_NOTHING_NAMED = {"reference": "", "columns": [], "delta": 0.0}
 
 # Scores that are means over queries, so that classes can be resampled.
 _BY_QUERY = re.compile(
@@ -137,7 +138,7 @@ def read_study(folder: str | Path) -> Study:
     records.read_json(folder / BASELINES),
     len(rows) - len(runs),
     list(names.values()),
-    study.get("study", of_study(base_config())),
+    study.get("study", _NOTHING_NAMED),
     [entry for entry in tuning if entry["failed"] == entry["trials"]],
   )
 
