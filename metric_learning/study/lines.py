@@ -57,6 +57,9 @@ def _baseline_line(name, found, columns) -> Line:
       b["test"]["geometry/effective_rank"] for b in found
     ),
   }
+  seeds = {b["seed"] for b in found} - {None}
+  if seeds:
+    line |= {"seeds": len(seeds), "folds": len(folds)}
   for column in columns:
     by_fold = [
       float(np.mean([b["test"][column] for b in found if b["fold"] == fold]))
