@@ -40,6 +40,7 @@ def get_config(loss: str = "contrastive_2005"):
     "own/frr_at_far_0.05",
     "own/recall_at_1",
   )
+  config.study.columns = ("own/eer",)
   return with_loss(config, loss).lock()
 
 

@@ -2,15 +2,18 @@
 
 make compare
 
-runs the sweep `compare` below.
+runs the sweep `compare` below. More sweeps: `metric_learning.study.grids`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
+# P × K; the smallest class has 12 images.
+BATCHES = ((32, 4), (64, 2), (16, 8))
 
 
 def get_config(loss: str = "infonce_per_pair"):
@@ -51,4 +54,8 @@ def compare() -> Iterator[dict[str, Any]]:
           }
 
 
-SWEEPS = {"compare": compare}
+SWEEPS = {"compare": compare, **grids.sweeps(BATCHES)}
+REFERENCES = {
+  "compare": "loss.name=contrastive,metric=l2",
+  **grids.references(BATCHES),
+}

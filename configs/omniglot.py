@@ -6,10 +6,14 @@ python -m experiments.train --config=configs/omniglot.py \
 
 Episodes of tests are of evaluation alphabets. For other divisions
 --config.data.split=matching, or configs/omniglot_koch.py; their numbers share
-no column with these.
+no column with these. The sweeps are those of `metric_learning.study.grids`.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K of 20 images a class.
+BATCHES = ((32, 4), (64, 2), (16, 8), (8, 16))
 
 
 def get_config(loss: str = "supcon"):
@@ -25,6 +29,8 @@ def get_config(loss: str = "supcon"):
   config.data.rotate = 0.1
   config.data.scale = 0.1
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -40,4 +46,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

@@ -28,6 +28,7 @@ def get_config(loss: str = "pair_bce"):
   config.train.save_every = 250
   config.eval.select = "own/eer"
   config.eval.columns = ("own/eer", "own/auc", "cosine/eer", "cosine/auc")
+  config.study.columns = ("own/eer",)
   return with_loss(config, loss).lock()
 
 

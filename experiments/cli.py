@@ -62,8 +62,13 @@ def _config_argument() -> str:
   return ""
 
 
-def report(folder: Path) -> None:
-  """Writes and prints the table, draws the figures, says where they lie."""
+def report(folder: Path, *, strict: bool = False) -> None:
+  """Writes and prints the tables, draws the figures, says where they lie.
+
+  Raises:
+    InputError: if strict, after the tables, for runs that no longer match
+      their configs.
+  """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
   from metric_learning.study import read_study, write_tables
@@ -71,6 +76,12 @@ def report(folder: Path) -> None:
   study = read_study(folder)
   tables = write_tables(study)
   print("\n" + tables[0].read_text())
+  if strict and study.stale:
+    raise InputError(
+      f"{len(study.stale)} runs of {folder} no longer match their configs:"
+      f" {', '.join(study.stale)}. Delete their folders, and give the command"
+      " that made the study again."
+    )
   figures = draw_study(study)
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))

@@ -5,6 +5,9 @@ python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
 A sweep is a generator of flat overrides in the config file. All its rows are
 checked before the first runs. Finished runs are skipped, so that a killed
 sweep goes on where it was when the same command is given again.
+
+Cells are compared with the one that --config.study.reference names; where that
+is empty, with the one in REFERENCES of the config file, or else the first.
 """
 
 from pathlib import Path
@@ -14,6 +17,7 @@ from absl import flags
 from experiments import cli
 from metric_learning.errors import check_choice
 from metric_learning.study import make_rows, run_study
+from metric_learning.training import override
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
@@ -29,6 +33,10 @@ def main() -> None:
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
+  if not config.study.reference:
+    references = getattr(module, "REFERENCES", {})
+    named = {"study.reference": references.get(_SWEEP.value, "")}
+    config = override(config, named)
   rows = make_rows(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]

@@ -1,12 +1,16 @@
 """Every config and every row of every sweep is valid, before anything runs."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 
 from metric_learning import LOSSES, data
-from metric_learning.study import make_rows
+from metric_learning.study import grids, make_rows
+from metric_learning.study.references import pairs_with_reference
+from metric_learning.study.statistics import can_be_tested
+from metric_learning.study.sweeps import cell_of, row_name
 from metric_learning.training import validate
 
 ROOT = Path(__file__).parents[1]
@@ -32,10 +36,78 @@ def test_the_default_config_is_valid_and_locked(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_row_of_every_sweep_is_valid(path):
   module = load(path)
-  for sweep in module.SWEEPS.values():
-    rows = make_rows(module.get_config(), sweep())
-    assert rows
+  references = getattr(module, "REFERENCES", {})
+  assert references.keys() <= module.SWEEPS.keys()
+  for name, sweep in module.SWEEPS.items():
+    overrides = list(sweep())
+    assert len({row_name(row) for row in overrides}) == len(overrides)
+    # A seed makes no row invalid: each row is checked with its first.
+    first = {
+      json.dumps({**row, "seed": 0}, sort_keys=True): row
+      for row in reversed(overrides)
+    }
+    rows = make_rows(module.get_config(), reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
+    cells = []
+    for row in rows:
+      if cell_of(row) not in cells:
+        cells.append(cell_of(row))
+    pairs = pairs_with_reference(cells, references.get(name, ""))
+    assert can_be_tested(len(grids.SEEDS), len(pairs) or 1)
+
+
+def test_ready_sweeps_are_offered_where_they_are_wanted():
+  for name in ("glyphs", "omniglot", "fashion_mnist"):
+    module = load(ROOT / "configs" / f"{name}.py")
+    assert module.SWEEPS.keys() >= grids.sweeps(module.BATCHES).keys()
+    config = module.get_config()
+    # The same on both sides of every comparison.
+    assert (config.normalize, config.margin_unit) == ("l2", "initial_mean")
+
+
+def test_losses_are_compared_at_an_equal_budget():
+  rows = list(grids.losses())
+  assert len({row["loss.name"] for row in rows}) >= 8
+  for row in rows:
+    assert row.keys() == {"loss.name", "metric"}  # No number is set by hand.
+  for loss in grids.EQUAL_BUDGET:
+    found = {row["metric"] for row in rows if row["loss.name"] == loss}
+    assert found == {"l1", "l2", "cosine"} & set(LOSSES[loss].metrics)
+
+
+def test_every_loss_with_a_margin_has_a_curve():
+  named = ("margin", "negative_margin")
+  with_margin = {
+    loss
+    for loss, entry in LOSSES.items()
+    if set(named) & (entry.hyper.keys() - set(entry.static))
+  }
+  assert grids.MARGINS.keys() == with_margin | {"margin"}  # Its own is alpha.
+  for loss, (name, values) in grids.MARGINS.items():
+    found = [
+      row[f"loss.{name}"]
+      for row in grids.margins()
+      if row["loss.name"] == loss and row["seed"] == 0
+    ]
+    assert found == list(values)
+
+
+def test_metrics_are_compared_under_matched_margins_and_under_a_raw_one():
+  by_unit = {}
+  for row in grids.l1_vs_l2():
+    seen = by_unit.setdefault((row["loss.name"], row["margin_unit"]), {})
+    seen.setdefault(row["metric"], set()).add(row["loss.margin"])
+  for (_, unit), by_metric in by_unit.items():
+    assert by_metric.keys() == {
+      "l1",
+      "l2",
+      "cosine",
+      "squared_l2",
+      "mahalanobis",
+    }
+    grids_of_all = list(by_metric.values())
+    assert all(grid == grids_of_all[0] for grid in grids_of_all)
+    assert (len(grids_of_all[0]) == 1) == (unit == "absolute")
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))

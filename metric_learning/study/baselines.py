@@ -101,6 +101,7 @@ def _record(
     arrays = arrays_of("validation", known, embed(known.images))
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
+  record["commit"] = records.environment()["commit"]
   if seed is None and test.pairs is None:
     record["class_interval"] = {}
     for prefix, metric in (("own", "l2"), ("cosine", "cosine")):

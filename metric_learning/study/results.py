@@ -1,7 +1,9 @@
 """Reads a study from disk: its cells, chosen on validation, scored on test."""
 
+import functools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +14,43 @@ from metric_learning.errors import InputError
 from metric_learning.study.baselines import BASELINES
 from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.statistics import Interval, t_interval
-from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
+from metric_learning.study.sweeps import (
+  REPLICATES,
+  StudyRow,
+  cell_of,
+  tuned_of,
+)
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
-from metric_learning.training.config import digest, from_dict
+from metric_learning.training.config import (
+  digest,
+  from_dict,
+)
 from metric_learning.training.loop import lower_is_better
 
 TEST = "test.json"
+QUERIES = "test_queries.npz"
+TUNING = "tuning.json"
+
+# What a study compares that did not say so before its runs.
+_NOTHING_NAMED = {"reference": "", "columns": [], "delta": 0.0}
+
+# Scores that are means over queries, so that classes can be resampled.
+_BY_QUERY = re.compile(
+  r"(own|cosine)/(recall_at_(\d+)|precision_at_1|r_precision|map_at_r|mrr)"
+)
 
 
 class Run(NamedTuple):
-  """A finished run and the row that made it."""
+  """A finished run and the row that made it.
+
+  is_stale: its config or its result is not that of the row.
+  """
 
   row: StudyRow
   folder: Path
   result: dict[str, Any]
+  is_stale: bool = False
 
 
 class Setting(NamedTuple):
@@ -40,8 +64,12 @@ class Setting(NamedTuple):
 class Cell(NamedTuple):
   """A line of the table: every setting that was tried, and the chosen one.
 
+  Settings hold the runs that can be used.
+
   on_edge: tuned fields whose chosen value is the first or last that was tried.
   diverged: runs whose loss did not stay finite, over all settings.
+  trials: how many settings were tried.
+  stale: the runs that no longer match their configs, by name.
   """
 
   name: dict[str, Any]
@@ -49,16 +77,31 @@ class Cell(NamedTuple):
   chosen: Setting
   on_edge: list[str]
   diverged: int
+  trials: int
+  stale: list[str]
 
 
 class Study(NamedTuple):
-  """What the tables and figures are made of."""
+  """What the tables and figures are made of.
+
+  names: of all cells in the order of the rows, finished or not.
+  compared: the section `study` of the config: how cells are compared.
+  given_up: of tuning.json, the cells of which every trial failed.
+  """
 
   folder: Path
   config: dict[str, Any]
   cells: list[Cell]
   baselines: list[dict[str, Any]]
   missing: int
+  names: list[dict[str, Any]]
+  compared: dict[str, Any]
+  given_up: list[dict[str, Any]]
+
+  @property
+  def stale(self) -> list[str]:
+    """The runs that no longer match their configs, by name."""
+    return [name for cell in self.cells for name in cell.stale]
 
 
 def read_study(folder: str | Path) -> Study:
@@ -74,30 +117,66 @@ def read_study(folder: str | Path) -> Study:
       " python -m experiments.sweep first."
     )
   study = records.read_json(folder / STUDY)
-  runs, missing = [], 0
-  for entry in study["rows"]:
-    config = from_dict(entry["config"])
-    row = StudyRow(entry["name"], entry["overrides"], config)
-    where = folder / RUNS / row.name
-    if not (where / records.RESULT).exists():
-      missing += 1
-      continue
-    result = records.read_json(where / records.RESULT)
-    if "diverged" not in result and result["digest"] != digest(config):
-      raise InputError(f"{where} holds a run of another config.")
-    runs.append(Run(row, where, result))
+  rows = [
+    StudyRow(entry["name"], entry["overrides"], from_dict(entry["config"]))
+    for entry in study["rows"]
+  ]
+  runs = [
+    _read_run(row, folder / RUNS / row.name)
+    for row in rows
+    if (folder / RUNS / row.name / records.RESULT).exists()
+  ]
   if not runs:
     raise InputError(f"no run of {folder} is finished.")
-  baselines = records.read_json(folder / BASELINES)
-  return Study(folder, study["config"], _cells(runs), baselines, missing)
+  tuning = []
+  if (folder / TUNING).exists():
+    tuning = records.read_json(folder / TUNING)
+  names = {_key(cell_of(row)): cell_of(row) for row in rows}
+  return Study(
+    folder,
+    study["config"],
+    _cells(runs, tuning),
+    records.read_json(folder / BASELINES),
+    len(rows) - len(runs),
+    list(names.values()),
+    study.get("study", _NOTHING_NAMED),
+    [entry for entry in tuning if entry["failed"] == entry["trials"]],
+  )
 
 
-def _cells(runs: Sequence[Run]) -> list[Cell]:
+def _read_run(row: StudyRow, folder: Path) -> Run:
+  result = records.read_json(folder / records.RESULT)
+  expected = digest(row.config)
+  config: Mapping[str, Any] = {}
+  if (folder / records.CONFIG).exists():
+    config = records.read_json(folder / records.CONFIG)
+  # A run that diverged has no digest of its own.
+  found = {digest(from_dict(config)), result.get("digest", expected)}
+  return Run(row, folder, result, is_stale=found != {expected})
+
+
+def _key(name: Mapping[str, Any]) -> str:
+  return json.dumps(name, sort_keys=True)
+
+
+def _cells(
+  runs: Sequence[Run], tuning: Sequence[Mapping[str, Any]]
+) -> list[Cell]:
   grouped: dict[str, list[Run]] = {}
   for run in runs:
-    name = json.dumps(cell_of(run.row), sort_keys=True)
-    grouped.setdefault(name, []).append(run)
-  return [_cell(cell_of(some[0].row), some) for some in grouped.values()]
+    grouped.setdefault(_key(cell_of(run.row)), []).append(run)
+  cells = [_cell(cell_of(some[0].row), some) for some in grouped.values()]
+  return [_as_tuned(cell, tuning) for cell in cells]
+
+
+def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
+  """The cell with what tuning.json says of its search."""
+  for entry in tuning:
+    # A number that selects code was chosen too, and is not part of a cell.
+    name = {k: v for k, v in cell.name.items() if k not in entry["chosen"]}
+    if name == entry["cell"]:
+      return cell._replace(trials=entry["trials"], on_edge=entry["on_edge"])
+  return cell
 
 
 def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
@@ -106,13 +185,13 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   better = -1 if lower_is_better(select) else 1
   grouped: dict[str, list[Run]] = {}
   for run in runs:
-    tuned = json.dumps(tuned_of(run.row), sort_keys=True)
-    grouped.setdefault(tuned, []).append(run)
+    grouped.setdefault(_key(tuned_of(run.row)), []).append(run)
   settings = []
   for some in grouped.values():
-    finite = [run for run in some if "diverged" not in run.result]
+    fresh = [run for run in some if not run.is_stale]
+    finite = [run for run in fresh if "diverged" not in run.result]
     # A setting that diverged for one seed is not one to choose.
-    whole = len(finite) == len(some)
+    whole = len(finite) == len(fresh)
     worst = -better * float("inf")
     interval = over_replicates(
       finite, lambda run: run.result["validation_selected"][select]
@@ -127,21 +206,43 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
     if len(tried) > 2 and value in (tried[0], tried[-1]):
       on_edge.append(field)
   diverged = sum("diverged" in run.result for run in runs)
-  return Cell(name, settings, chosen, on_edge, diverged)
+  stale = [run.row.name for run in runs if run.is_stale]
+  return Cell(name, settings, chosen, on_edge, diverged, len(settings), stale)
 
 
-def over_replicates(runs: Sequence[Run], value) -> Interval:
-  """Mean and t-interval of a value over folds, or over seeds in one fold.
+def replicate_of(run: Run) -> tuple[Any, ...]:
+  """The seed and the fold of a run: what pairs it with one of another cell."""
+  config = run.row.config
+  return tuple(
+    functools.reduce(
+      lambda inside, name: inside[name], field.split("."), config
+    )
+    for field in REPLICATES
+  )
+
+
+def by_unit(
+  runs: Sequence[Run], value: Callable[[Run], float]
+) -> dict[Any, float]:
+  """A value for each fold, or for each seed if all are of one fold.
 
   Runs on one fold share test classes, so where there are several folds each
   counts once, with the mean of its seeds.
   """
-  by_fold: dict[int, list[float]] = {}
+  found: dict[int, dict[Any, float]] = {}
   for run in runs:
-    by_fold.setdefault(run.row.config.data.fold, []).append(value(run))
-  if len(by_fold) > 1:
-    return t_interval([float(np.mean(v)) for v in by_fold.values()])
-  return t_interval([x for values in by_fold.values() for x in values])
+    fold = found.setdefault(run.row.config.data.fold, {})
+    fold[replicate_of(run)] = value(run)
+  if len(found) > 1:
+    return {k: float(np.mean(list(v.values()))) for k, v in found.items()}
+  return {k: v for values in found.values() for k, v in values.items()}
+
+
+def over_replicates(
+  runs: Sequence[Run], value: Callable[[Run], float]
+) -> Interval:
+  """Mean and t-interval of a value over the units of `by_unit`."""
+  return t_interval(list(by_unit(runs, value).values()))
 
 
 def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
@@ -162,6 +263,43 @@ def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
   )
   records.write_json(path, scores)
   return scores
+
+
+def queries_on_test(
+  run: Run, column: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """What each test query adds to a score of a chosen run, and its class.
+
+  At the selected checkpoint; kept in test_queries.npz. None for a score that
+  is no mean over queries, or classes without names.
+  """
+  match, path = _BY_QUERY.fullmatch(column), run.folder / QUERIES
+  if match is None:
+    return None
+  kept = records.read_arrays(path) if path.exists() else {}
+  if column not in kept:
+    arrays = _selected_embeddings(run)
+    if "test_class_names" not in arrays:
+      return None
+    labels = arrays["test_labels"]
+    values = evaluation.retrieval_per_query(
+      arrays["test_embeddings"],
+      labels,
+      metric=run.result["metric"] if match[1] == "own" else "cosine",
+      ks=(int(match[3] or 1),),
+      references=arrays.get("gallery_embeddings"),
+      reference_labels=arrays.get("gallery_labels"),
+    )
+    kept["classes"] = arrays["test_class_names"][labels]
+    kept[column] = values[match[2]]
+    records.write_arrays(path, kept)
+  return kept[column], kept["classes"]
+
+
+def _selected_embeddings(run: Run) -> dict[str, np.ndarray]:
+  selected = run.folder / records.SELECTED_EMBEDDINGS
+  last = run.folder / records.EMBEDDINGS
+  return records.read_arrays(selected if selected.exists() else last)
 
 
 def _score_file(run: Run, name: str) -> dict[str, float]:

@@ -13,9 +13,10 @@ from metric_learning import data
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError
 from metric_learning.study.baselines import write_baselines
+from metric_learning.study.references import check_comparisons
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import NotFiniteError, records, train
-from metric_learning.training.config import as_dict
+from metric_learning.training.config import as_dict, of_study
 
 STUDY = "study.json"
 RUNS = "runs"
@@ -40,13 +41,14 @@ def run_study(
   """Does what is missing of a study; a finished one is left as it is.
 
   Everything is checked before the first run: the rows, their data, the batch
-  that the data must fill. A run whose loss stops being finite is recorded as
-  such and does not end the study.
+  that the data must fill, what is to be compared. A run whose loss stops being
+  finite is recorded as such and does not end the study.
 
   Raises:
     InputError: for data that cannot be used, or a folder of another study.
   """
   folder = Path(folder)
+  check_comparisons(config, rows)
   for row in rows:
     train_part = load_once(row.config).train
     try:
@@ -96,6 +98,7 @@ def _claim(folder: Path, config: ConfigDict, rows: Sequence[StudyRow]) -> None:
   records.make_folder(folder)
   study: dict[str, Any] = {
     "config": as_dict(config),
+    "study": of_study(config),
     "rows": [
       {
         "name": row.name,
@@ -111,6 +114,6 @@ def _claim(folder: Path, config: ConfigDict, rows: Sequence[StudyRow]) -> None:
     records.write_json(path, study)
   elif records.read_json(path) != study:
     raise InputError(
-      f"{folder} holds another study (its {STUDY} differs in config or rows):"
-      " choose another --study, or delete it."
+      f"{folder} holds another study (its {STUDY} differs in config, rows or"
+      " what is compared): choose another --study, or delete it."
     )

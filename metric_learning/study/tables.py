@@ -1,7 +1,8 @@
-"""A study as a table: Markdown to read, CSV to compute with, LaTeX to print."""
+"""A study as tables: Markdown to read, CSV to compute with, LaTeX to print."""
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.study.results import (
-  Cell,
-  Run,
-  Study,
-  over_replicates,
-  scores_on_test,
+from metric_learning.study.comparisons import Compared, compare_cells
+from metric_learning.study.lines import (
+  Line,
+  by_name,
+  cell_name,
+  in_words,
+  mean_of,
+  table_lines,
 )
+from metric_learning.study.results import Study, scores_on_test
 from metric_learning.study.statistics import (
+  EXACT_UP_TO,
+  LEVEL,
+  PATTERNS,
   Interval,
+  can_be_tested,
+  seeds_needed,
   standard_error,
-  t_interval,
 )
 from metric_learning.training import records
 
@@ -40,8 +48,6 @@ _HEADINGS = {
   "clustering/f1": "F1",
 }
 
-Line = dict[str, Any]
-
 
 def heading(column: str) -> str:
   """What stands above a column.
@@ -55,207 +61,183 @@ def heading(column: str) -> str:
   return _HEADINGS.get(column, column)
 
 
-def table_lines(study: Study) -> list[Line]:
-  """One dict for each line: a name, what was chosen, and an Interval a column.
-
-  Networks: t-interval over seeds, or over folds. Pixels and PCA on one split:
-  bootstrap over test classes.
-  """
-  columns = study.config["eval"]["columns"]
-  baselines = [
-    _baseline_line(name, found, columns)
-    for name, found in _grouped(study.baselines)
-  ]
-  return baselines + [_cell_line(cell, columns) for cell in study.cells]
-
-
-def _grouped(baselines: Sequence[dict[str, Any]]):
-  names = dict.fromkeys(b["name"] for b in baselines)
-  return [(n, [b for b in baselines if b["name"] == n]) for n in names]
-
-
-def _baseline_line(name, found, columns) -> Line:
-  folds = sorted({b["fold"] for b in found})
-  line: Line = {
-    "name": name,
-    "chosen": "",
-    "interval": "folds" if len(folds) > 1 else "seeds",
-    "n": len(found),
-    "effective rank": _mean(
-      b["test"]["geometry/effective_rank"] for b in found
-    ),
-  }
-  for column in columns:
-    by_fold = [
-      float(np.mean([b["test"][column] for b in found if b["fold"] == fold]))
-      for fold in folds
-    ]
-    values = [b["test"][column] for b in found] if len(folds) == 1 else by_fold
-    line[column] = t_interval(values)
-    classes = found[0].get("class_interval", {}).get(column)
-    if len(folds) == 1 and classes is not None:
-      line[column] = Interval(values[0], classes[0], classes[1], 1)
-      line["interval"] = "classes"
-  return line
-
-
-def _cell_line(cell: Cell, columns) -> Line:
-  runs = cell.chosen.runs
-  folds = {run.row.config.data.fold for run in runs}
-  line: Line = {
-    "name": cell_name(cell),
-    "chosen": ", ".join(chosen_numbers(cell)),
-    "interval": "folds" if len(folds) > 1 else "seeds",
-    "n": len(runs),
-    "tried": len(cell.settings),
-    "validation": cell.chosen.validation,
-    "diverged": cell.diverged,
-  }
-  if not runs:
-    return line
-  tests = {id(run): scores_on_test(run) for run in runs}
-  for column in columns:
-    for suffix, kind in (("", "selected"), (" (last)", "last")):
-      line[column + suffix] = over_replicates(
-        runs, lambda run, k=kind, c=column: tests[id(run)][k][c]
-      )
-  scores = [tests[id(run)]["selected"] for run in runs]
-  line["effective rank"] = _mean(s["geometry/effective_rank"] for s in scores)
-  line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
-  line["active fraction"] = _active_fraction(runs)
-  line["seconds"] = _mean(run.result["seconds"] for run in runs)
-  return line
-
-
-def cell_name(cell: Cell) -> str:
-  """A cell in words: the values of its fields.
-
-  Fields whose value does not speak for itself are named.
-  """
-  plain = ("loss.name", "model.name", "metric")
-
-  def said(field, value):
-    if field == "data.image_size":
-      return "×".join(map(str, value))
-    name = "" if field in plain else f"{field.split('.')[-1]} "
-    return f"{name}{value}"
-
-  fields = dict(cell.name)
-  fields.pop("margin_unit", None)
-  # What a reader looks for first stands first.
-  order = [name for name in plain if name in fields]
-  order += [name for name in fields if name not in plain]
-  return ", ".join(said(field, fields[field]) for field in order)
-
-
-def chosen_numbers(cell: Cell) -> list[str]:
-  """The tuned numbers: as given, in absolute units, flagged on an edge.
-
-  A number times d̄ is in units of the mean distance at initialisation.
-  """
-  said = []
-  for field, value in cell.chosen.tuned.items():
-    name = field.split(".")[-1]
-    text = f"{name} {value:g}"
-    absolute = [run.result["numbers"][field] for run in cell.chosen.runs]
-    if absolute and not np.isclose(np.mean(absolute), value):
-      text += f" d̄ = {np.mean(absolute):.3g}"
-    if field in cell.on_edge:
-      text += " (edge)"
-    said.append(text)
-  return said
-
-
-def _active_fraction(runs: Sequence[Run]) -> float:
-  """Of the loss's first part, at the last step; NaN for softmax losses."""
-  name = next(
-    (
-      k
-      for k in runs[0].result["train"]
-      if k.endswith("_active_fraction") and "softmax" not in k
-    ),
-    None,
-  )
-  if name is None:
-    return float("nan")
-  return _mean(run.result["train"][name] for run in runs)
-
-
-def _mean(values) -> float:
-  return float(np.mean(list(values)))
-
-
-# --- Writing ----------------------------------------------------------------
-
-
 def _number(value: float) -> str:
   return "–" if not np.isfinite(value) else f"{value:.3f}"
 
 
 def _interval(interval: Interval, kind: str) -> str:
   if kind == "classes":
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{interval.mean:.3f} {_ends(interval.low, interval.high)}"
   if not np.isfinite(interval.half_width):
     return _number(interval.mean)
   return f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
-def to_markdown(study: Study) -> str:
-  """The table with what a reader must know to trust it."""
+def _ends(low: float, high: float) -> str:
+  return f"[{low:.3f}, {high:.3f}]"
+
+
+def _signed(difference: Interval) -> str:
+  if not np.isfinite(difference.mean):
+    return "–"
+  if not np.isfinite(difference.half_width):
+    return f"{difference.mean:+.3f}"
+  return f"{difference.mean:+.3f} ± {difference.half_width:.3f}"
+
+
+def _heads(study: Study) -> list[str]:
   columns = study.config["eval"]["columns"]
-  heads = [heading(c) for c in columns]
-  head = [
+  return [
     "",
     "chosen on validation",
-    *heads,
+    *(heading(c) for c in columns),
+    *(f"{heading(c)} (last)" for c in study.compared["columns"]),
     "active",
     "eff. rank",
-    "n",
+    "collapsed",
+    "trials",
+    "seeds",
     "s/run",
   ]
-  lines = [head, ["---"] * len(head)]
-  for line in table_lines(study):
-    lines.append(
-      [
-        line["name"] + (" (collapsed)" if line.get("collapsed") else ""),
-        line["chosen"],
-        *(
-          _interval(line[c], line["interval"]) if c in line else "diverged"
-          for c in columns
-        ),
-        _number(line.get("active fraction", float("nan"))),
-        f"{line.get('effective rank', float('nan')):.1f}",
-        str(line["n"]),
-        f"{line['seconds']:.1f}" if "seconds" in line else "",
-      ]
-    )
-  table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-  return f"{table}\n\n{notes(study)}\n" + _fold_tables(study)
 
 
-def notes(study: Study) -> str:
+def _texts(line: Line, study: Study) -> list[str]:
+  """A line of the table, one text for each of `_heads`."""
+  name = line["name"]
+  if line["n"] and line.get("diverged"):
+    name += f" ({line['diverged']} diverged)"
+  if line.get("stale"):
+    name += f" (STALE: {line['stale']})"
+  nothing = "failed" if line["n"] == 0 else "–"
+
+  def score(column):
+    if column not in line:
+      return nothing
+    text = _interval(line[column], line["interval"])
+    classes = line.get(f"{column} (classes)")
+    return text + (f" {_ends(classes.low, classes.high)}" if classes else "")
+
+  collapsed = line.get("collapsed")
+  folds = line.get("folds", 1)
+  repeated = str(line.get("seeds", "–"))
+  return [
+    name,
+    line["chosen"],
+    *(score(c) for c in study.config["eval"]["columns"]),
+    *(score(f"{c} (last)") for c in study.compared["columns"]),
+    _number(line.get("active fraction", float("nan"))),
+    f"{line['effective rank']:.1f}" if "effective rank" in line else "–",
+    "–" if collapsed is None else f"{collapsed} of {line['n']}",
+    str(line.get("trials", "–")),
+    f"{repeated} × {folds} folds" if folds > 1 else repeated,
+    f"{line['seconds']:.1f}" if "seconds" in line else "–",
+  ]
+
+
+def to_markdown(study: Study) -> str:
+  """The tables with what a reader must know to trust them."""
+  lines = table_lines(study)
+  table = _markdown(_heads(study), [_texts(line, study) for line in lines])
+  text = f"{table}\n\n{notes(study, lines)}\n"
+  compared = compare_cells(study)
+  if compared:
+    table = _markdown(*_comparison_texts(compared))
+    text += f"\n{table}\n\n{how_compared(study, compared)}\n"
+  return text + _fold_tables(study)
+
+
+def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+  rows = [heads, ["---"] * len(heads), *lines]
+  return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def notes(study: Study, lines: Sequence[Line]) -> str:
   """What the intervals are, what was tuned on what, and at which commit."""
   data = study.config["data"]
   commits = sorted(
     {run.result["commit"] for cell in study.cells for run in cell.chosen.runs}
   )
-  kinds = {line["interval"] for line in table_lines(study)}
+  kinds = {line["interval"] for line in lines}
+  if any(name.endswith("(classes)") for line in lines for name in line):
+    kinds.add("classes")
   over = {
     "seeds": "± is a 95 % t-interval over seeds",
     "folds": "± is a 95 % t-interval over folds, each the mean of its seeds",
     "classes": "[ ] is a 95 % bootstrap interval over test classes",
   }
-  said = [
+  noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
     f"chosen by {study.config['eval']['select']} on validation; test classes"
-    " were scored after that, at the selected checkpoint",
+    " were scored after that, at the selected checkpoint, and where it says"
+    " so at the last",
     "d̄ is the mean distance at initialisation",
+    "the runs of each line: trace.json",
     f"commit {', '.join(commits)}",
   ]
   if study.missing:
-    said.append(f"UNFINISHED: {study.missing} runs are missing")
-  return "; ".join(said) + "."
+    noted.append(f"UNFINISHED: {study.missing} runs are missing")
+  if study.stale:
+    noted.append(
+      f"STALE: {len(study.stale)} runs no longer match their configs and are"
+      " left out"
+    )
+  return "; ".join(noted) + "."
+
+
+def _comparison_texts(
+  compared: Sequence[Compared],
+) -> tuple[list[str], list[list[str]]]:
+  """Heads and lines of the table of comparisons."""
+  heads = ["", "compared with", "score", "difference", "test classes", "d"]
+  heads += ["p", "p (Holm)", "verdict"]
+  lines = []
+  for one in compared:
+    is_tested = one.judged.verdict != "not tested"
+    lines.append(
+      [
+        in_words(one.name),
+        in_words(one.reference),
+        heading(one.column),
+        _signed(one.judged.difference),
+        _ends(*one.over_classes) if one.over_classes else "–",
+        "–" if np.isnan(one.judged.effect) else f"{one.judged.effect:+.2f}",
+        f"{one.judged.p:.4f}" if is_tested else "–",
+        f"{one.judged.holm:.4f}" if is_tested else "–",
+        one.judged.verdict,
+      ]
+    )
+  return heads, lines
+
+
+def how_compared(study: Study, compared: Sequence[Compared]) -> str:
+  """How the verdicts came about, and what too few seeds leave open."""
+  family, delta = len(compared), study.compared["delta"]
+  repeated = [c.judged.difference.n for c in compared if c.judged.difference.n]
+  runs = [run for cell in study.cells for run in cell.chosen.runs]
+  kind = "seed" if len({r.row.config.data.fold for r in runs}) < 2 else "fold"
+  text = (
+    f"Differences are paired by {kind}, with a 95 % t-interval, and beside it a"
+    " 95 % bootstrap interval over test classes; d is their mean over their"
+    " standard deviation."
+  )
+  if any(can_be_tested(n, family) for n in repeated):
+    draws = ""
+    if max(repeated) > EXACT_UP_TO:
+      draws = f" (more than {EXACT_UP_TO}: {PATTERNS:,} random patterns)"
+    text += (
+      f" p is that of the exact two-sided sign-flip test{draws}, by Holm over"
+      f" the family of {family}. Better or worse: p (Holm) ≤ {LEVEL:g}; else no"
+      f" difference: the 90 % t-interval is inside ±{delta:g}; else unresolved."
+    )
+  if not all(can_be_tested(n, family) for n in repeated):
+    n = min(repeated)
+    text += (
+      f" {n} {kind}s cannot support a family of {family}: the smallest p is"
+      f" 2/2^{n}, by Holm {min(1, family * 2 / 2**n):.2g}, over {LEVEL:g}. Read"
+      f" the intervals alone; {seeds_needed(family)} {kind}s would do."
+    )
+  return text
 
 
 def _fold_tables(study: Study) -> str:
@@ -273,15 +255,15 @@ def _fold_tables(study: Study) -> str:
       "| | " + " | ".join(map(str, folds)) + " | mean ± standard error |"
     ]
     text += ["|" + " --- |" * (len(folds) + 2)]
-    for name, found in _grouped(study.baselines):
+    for name, found in by_name(study.baselines):
       values = [
-        _mean(b["test"][column] for b in found if b["fold"] == fold)
+        mean_of(b["test"][column] for b in found if b["fold"] == fold)
         for fold in folds
       ]
       text += [_fold_line(name, values)]
     for cell in study.cells:
       values = [
-        _mean(
+        mean_of(
           scores_on_test(r)["selected"][column]
           for r in cell.chosen.runs
           if r.row.config.data.fold == fold
@@ -293,14 +275,18 @@ def _fold_tables(study: Study) -> str:
 
 
 def _fold_line(name: str, values: Sequence[float]) -> str:
-  error = f"{_mean(values):.3f} ± {standard_error(values):.3f}"
+  error = f"{mean_of(values):.3f} ± {standard_error(values):.3f}"
   return " | ".join([f"| {name}", *map(_number, values), error]) + " |"
 
 
 def to_csv(study: Study) -> str:
   """Every number of every line: mean, low, high of each interval."""
+  return _csv(table_lines(study))
+
+
+def _csv(lines: Sequence[Line]) -> str:
   rows = []
-  for line in table_lines(study):
+  for line in lines:
     row: dict[str, Any] = {}
     for name, value in line.items():
       if isinstance(value, Interval):
@@ -320,46 +306,91 @@ def to_csv(study: Study) -> str:
   return out.getvalue()
 
 
-def to_latex(study: Study) -> str:
-  r"""A booktabs table: `\usepackage{booktabs}`."""
-  columns = study.config["eval"]["columns"]
+def comparisons_to_csv(study: Study) -> str:
+  """Every number of every comparison."""
+  lines = [
+    {
+      "name": in_words(one.name),
+      "reference": in_words(one.reference),
+      "score": one.column,
+      "difference": one.judged.difference,
+      "n": one.judged.difference.n,
+      "classes low": one.over_classes[0] if one.over_classes else "",
+      "classes high": one.over_classes[1] if one.over_classes else "",
+      "effect": one.judged.effect,
+      "p": one.judged.p,
+      "p (Holm)": one.judged.holm,
+      "verdict": one.judged.verdict,
+    }
+    for one in compare_cells(study)
+  ]
+  return _csv(lines)
 
+
+def to_latex(study: Study) -> str:
+  r"""Booktabs tables: `\usepackage{booktabs}`."""
+  lines = table_lines(study)
+  texts = [_texts(line, study) for line in lines]
+  text = _latex(_heads(study), texts, notes(study, lines))
+  compared = compare_cells(study)
+  if compared:
+    note = how_compared(study, compared)
+    text += "\n" + _latex(*_comparison_texts(compared), note)
+  return text
+
+
+def _latex(
+  heads: Sequence[str], lines: Sequence[Sequence[str]], note: str
+) -> str:
   def escape(text):
     for a, b in (("_", r"\_"), ("%", r"\%"), ("d̄", r"$\bar d$")):
       text = text.replace(a, b)
-    return text.replace("±", r"$\pm$").replace("–", "--")
+    for a, b in (("±", r"$\pm$"), ("×", r"$\times$"), ("≤", r"$\le$")):
+      text = text.replace(a, b)
+    return text.replace("–", "--")
 
-  heads = [escape(heading(c)) for c in columns]
-  body = []
-  for line in table_lines(study):
-    values = (
-      _interval(line[c], line["interval"]) if c in line else "diverged"
-      for c in columns
-    )
-    cells = [line["name"], line["chosen"], *values]
-    body.append(" & ".join(escape(cell) for cell in cells) + r" \\")
   return "\n".join(
     [
-      r"\begin{tabular}{ll" + "l" * len(columns) + "}",
+      r"\begin{tabular}{" + "l" * len(heads) + "}",
       r"\toprule",
-      " & ".join(["", "chosen on validation", *heads]) + r" \\",
+      " & ".join(map(escape, heads)) + r" \\",
       r"\midrule",
-      *body,
+      *(" & ".join(map(escape, line)) + r" \\" for line in lines),
       r"\bottomrule",
       r"\end{tabular}",
-      "% " + escape(notes(study)),
+      "% " + escape(note),
       "",
     ]
   )
 
 
+def trace(study: Study) -> dict[str, Any]:
+  """From each line of the table to its runs, their configs and commits."""
+  return {
+    cell_name(cell): {
+      "runs": [
+        {
+          "folder": f"{run.folder.parent.name}/{run.row.name}",
+          "config digest": run.result["digest"],
+          "commit": run.result["commit"],
+        }
+        for run in cell.chosen.runs
+      ],
+      "stale": cell.stale,
+    }
+    for cell in study.cells
+  }
+
+
 def write_tables(study: Study) -> list[Path]:
-  """Writes table.md, table.csv and table.tex into the study's folder."""
+  """Writes table.md, .csv and .tex, comparisons.csv and trace.json."""
   written = []
   for name, text in (
     ("table.md", to_markdown(study)),
     ("table.csv", to_csv(study)),
+    ("comparisons.csv", comparisons_to_csv(study)),
     ("table.tex", to_latex(study)),
+    ("trace.json", json.dumps(trace(study), indent=2) + "\n"),
   ):
     path = study.folder / name
     records.write_atomically(path, lambda f, t=text: f.write(t.encode()))

@@ -62,6 +62,11 @@ def base_config() -> ConfigDict:
   eval: `select` chooses checkpoints and margins, on validation classes;
     `columns` are what tables show, by the names of `evaluation.evaluate`; the
     slow ones (clustering, few-shot) are computed for tables only.
+  study: how the cells of a study are compared, and no part of a run:
+    `reference`, "field=value,…", names for each cell that with which it is
+    compared, the same in all other fields; "" for the first of the sweep. The
+    family is all comparisons in each of the `columns`, and `delta` a difference
+    that does not matter, in their units.
   """
   config = ConfigDict()
   config.seed = 0
@@ -127,6 +132,9 @@ def base_config() -> ConfigDict:
         "cosine/map_at_r",
       ),
     }
+  )
+  config.study = ConfigDict(
+    {"reference": "", "columns": ("own/map_at_r",), "delta": 0.01}
   )
   with_loss(config, "infonce_per_pair")
   with_model(config, "conv3")
@@ -224,9 +232,19 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
+# Sections that say what is made of many runs, and change none of them.
+_OF_STUDY = ("study",)
+
+
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-  """Plain nested data, equal before and after a trip through JSON."""
-  return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+  """A run as plain nested data, equal before and after a trip through JSON."""
+  fields = {k: v for k, v in config.to_dict().items() if k not in _OF_STUDY}
+  return json.loads(json.dumps(fields, sort_keys=True))
+
+
+def of_study(config: ConfigDict) -> dict[str, Any]:
+  """The section `study` as plain data: no part of any run."""
+  return json.loads(json.dumps(config.study.to_dict(), sort_keys=True))
 
 
 def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
@@ -246,7 +264,7 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
 
 
 def digest(config: ConfigDict) -> str:
-  """Twelve hexadecimal digits that change with any field."""
+  """Twelve hexadecimal digits that change with any field of a run."""
   text = json.dumps(as_dict(config), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.study.synthetic import change, write_study
+
 
 def assert_refused(done, *said):
   lines = [line for line in done.stderr.splitlines() if line]
@@ -136,13 +138,22 @@ def test_studies(run, tmp_path):
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
 
+def test_a_strict_report_names_the_runs_that_are_stale(run, tmp_path):
+  rows = [({"seed": seed}, 0.5) for seed in (0, 1)]
+  folder = write_study(tmp_path / "study", rows)
+  change(folder / "runs" / "seed=1" / "config.json", seed=7)
+  done = run(f"--study={folder}", "--strict", script="report")
+  assert_refused(done, "1 runs", "seed=1", "Delete their folders")
+  assert "STALE" in (folder / "table.md").read_text()
+
+
 @pytest.mark.parametrize("script", ["train", "sweep", "report"])
 def test_help_is_complete(run, script):
   done = run("--help", script=script)
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
     "sweep": ("--config", "--sweep", "--study", "--limit"),
-    "report": ("--study",),
+    "report": ("--study", "--[no]strict"),
   }[script]
   for words in (f"python -m experiments.{script}", *flags):
     assert words in done.stdout

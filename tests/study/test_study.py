@@ -193,13 +193,13 @@ def test_lower_is_better_for_error_rates(study):
     path.write_text(json.dumps(whole))
   for path in results_of(study):
     result = json.loads(path.read_text())
-    config = json.loads((path.parent / "config.json").read_text())
-    result["validation_selected"]["own/eer"] = config["loss"]["margin"]
     rows = json.loads((study / "study.json").read_text())["rows"]
     name = path.parent.name
-    row = next(r for r in rows if r["name"] == name)
-    result["digest"] = digest(from_dict(row["config"]))
+    config = next(r["config"] for r in rows if r["name"] == name)
+    result["validation_selected"]["own/eer"] = config["loss"]["margin"]
+    result["digest"] = digest(from_dict(config))
     path.write_text(json.dumps(result))
+    (path.parent / "config.json").write_text(json.dumps(config))
   for cell in read_study(study).cells:
     assert cell.chosen.tuned == {"loss.margin": 0.5}
 

@@ -1,0 +1,228 @@
+"""Sweeps that several configs offer: generators of flat overrides.
+
+A config puts them into its SWEEPS with `sweeps`, and what their cells are
+compared with into its REFERENCES with `references`. Margins, gaps, and
+temperatures are in units of the mean distance at initialisation, d̄, where the
+config or the row says margin_unit="initial_mean".
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from metric_learning.losses import LOSSES
+
+Rows = Iterator[dict[str, Any]]
+
+# Ten paired seeds can support 25 comparisons.
+SEEDS = tuple(range(10))
+
+# Each tried under L2, L1 and cosine, as far as it allows them: 24 cells.
+EQUAL_BUDGET = (
+  "contrastive",
+  "triplet",
+  "margin",
+  "supcon",
+  "infonce_per_pair",
+  "norm_softmax",
+  "proxy_nca",
+  "multi_similarity",
+  "cosface",
+  "arcface",
+)
+
+# What is chosen on validation where something else is the question.
+NUMBERS = {
+  "contrastive": ("loss.margin", (0.5, 1.0, 1.5)),
+  "triplet": ("loss.margin", (0.125, 0.25, 0.5)),
+  "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
+}
+
+# How far apart classes shall be; by how much farther than an image of the same
+# class; and the same as a cosine, an angle, or a gap between cosines.
+_APART = (0.25, 0.5, 1.0, 1.5, 2.0)
+_GAPS = (0.0625, 0.125, 0.25, 0.5, 1.0)
+_COSINES = (0.02, 0.05, 0.1, 0.2, 0.4)
+
+# Every loss with a margin that is a number. (Of `sphereface` and `l_softmax` it
+# is a whole number that selects code.)
+MARGINS = {
+  "contrastive": ("margin", _APART),
+  "contrastive_sq_margin": ("margin", _APART),
+  "contrastive_caffe_legacy": ("margin", _APART),
+  "contrastive_linear": ("negative_margin", _APART),
+  "contrastive_double_margin": ("negative_margin", _APART),
+  "snr_contrastive": ("negative_margin", _APART),
+  "lifted": ("margin", _APART),
+  "lifted_hard": ("margin", _APART),
+  "lifted_generalized": ("negative_margin", _APART),
+  "ranked_list": ("margin", _GAPS),
+  "margin": ("alpha", _GAPS),
+  "triplet": ("margin", _GAPS),
+  "triplet_semihard": ("margin", _GAPS),
+  "triplet_batch_hard": ("margin", _GAPS),
+  "triplet_soft": ("margin", _GAPS),
+  "triplet_swap": ("margin", _GAPS),
+  "quadruplet": ("margin", _GAPS),
+  "tcm": ("negative_margin", _COSINES),
+  "circle": ("margin", _COSINES),
+  "tuplet_margin": ("margin", _COSINES),
+  "cosface": ("margin", _COSINES),
+  "arcface": ("margin", _COSINES),
+  "arcface_subcenter": ("margin", _COSINES),
+  "proxy_anchor": ("margin", _COSINES),
+  "soft_triple": ("margin", _COSINES),
+  "manifold": ("margin", _COSINES),
+}
+
+
+def _with_seeds(rows: Callable[..., Rows]) -> Callable[..., Rows]:
+  """Each row of a generator with each of the paired seeds."""
+
+  @functools.wraps(rows)
+  def repeated(*arguments) -> Rows:
+    for row in rows(*arguments):
+      for seed in SEEDS:
+        yield {**row, "seed": seed}
+
+  return repeated
+
+
+def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Rows:
+  """Each loss in each of the cells, with each of its `NUMBERS`."""
+  cells = list(cells)
+  for loss in losses:
+    field, values = NUMBERS[loss]
+    for cell in cells:
+      for value in values:
+        yield {"loss.name": loss, "metric": "l2", **cell, field: value}
+
+
+def losses() -> Rows:
+  """The cells of a comparison of losses; `experiments.tune` finds the numbers.
+
+  As a plain sweep: one run of each, with defaults, to see that all can learn.
+  """
+  for loss in EQUAL_BUDGET:
+    for metric in ("l2", "l1", "cosine"):
+      if metric in LOSSES[loss].metrics:
+        yield {"loss.name": loss, "metric": metric}
+
+
+@_with_seeds
+def margins() -> Rows:
+  """The curve of each loss that has a margin, under L2 where it allows it."""
+  for loss, (name, values) in MARGINS.items():
+    allowed = LOSSES[loss].metrics
+    metric = {"metric": "l2"} if "l2" in allowed else {}
+    for value in values:
+      yield {"loss.name": loss, **metric, f"loss.{name}": value}
+
+
+@_with_seeds
+def l1_vs_l2() -> Rows:
+  """L1 against L2 and others: margins in units of d̄, and one raw margin.
+
+  Under the raw margin each distance meets another loss, since they live on
+  different scales: what differs there is the margin and not the distance.
+  """
+  for loss, raw in (("contrastive", 1.0), ("triplet", 0.25)):
+    matched = [("initial_mean", value) for value in NUMBERS[loss][1]]
+    for metric in ("l2", "l1", "cosine", "squared_l2", "mahalanobis"):
+      for unit, margin in (*matched, ("absolute", raw)):
+        cell = {"loss.name": loss, "metric": metric, "margin_unit": unit}
+        yield {**cell, "loss.margin": margin}
+
+
+@_with_seeds
+def normalizations() -> Rows:
+  """Embeddings on the L2 sphere, on the L1 sphere, and as they are."""
+  yield from _tried(NUMBERS, ({"normalize": n} for n in ("l2", "l1", "none")))
+
+
+@_with_seeds
+def reductions() -> Rows:
+  """The mean over all terms, over active ones, over anchors, and the sum."""
+  names = ("mean", "mean_active", "per_anchor_mean", "sum")
+  cells = ({"reduction": name} for name in names)
+  yield from _tried(("contrastive", "triplet"), cells)
+
+
+@_with_seeds
+def miners() -> Rows:
+  """Which pairs count, for a pair loss and a triplet loss."""
+  some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
+  more = ("distance_weighted", "triplet_margin", "pair_margin")
+  cells = ({"miner": name} for name in (*some, *more))
+  yield from _tried(("contrastive", "triplet"), cells)
+
+
+@_with_seeds
+def batches(shapes: Sequence[tuple[int, int]]) -> Rows:
+  """P classes × K images in a batch."""
+  cells = (
+    {"data.classes_per_batch": p, "data.images_per_class": k} for p, k in shapes
+  )
+  yield from _tried(NUMBERS, cells)
+
+
+@_with_seeds
+def dimensions() -> Rows:
+  """The dimension of the embedding."""
+  sizes = ({"model.embedding_dim": d} for d in (64, 8, 16, 32, 128, 256))
+  yield from _tried(("contrastive", "supcon"), sizes)
+
+
+@_with_seeds
+def positive_margins() -> Rows:
+  """How near is near enough: pulling stops at a positive margin."""
+  for loss in ("contrastive_linear", "contrastive_double_margin"):
+    for negative in (1.0, 1.5):
+      for positive in (0.0, 0.125, 0.25, 0.5):
+        margins = {"loss.negative_margin": negative}
+        margins["loss.positive_margin"] = positive
+        yield {"loss.name": loss, "metric": "l2", **margins}
+
+
+@_with_seeds
+def dissimilar_laws() -> Rows:
+  """What pushes classes apart: [m - D]², e^(-2.77 D/Q), m² - D², 1/D."""
+  for loss, field, values in (
+    ("contrastive", "loss.margin", (0.5, 1.0, 1.5)),
+    ("contrastive_2005", "loss.upper_bound", (1.0, 2.0, 4.0)),
+    ("contrastive_sq_margin", "loss.margin", (0.5, 1.0, 1.5)),
+    ("contrastive_inverse", "loss.floor", (0.01, 0.1, 0.5)),
+  ):
+    for value in values:
+      yield {"loss.name": loss, "metric": "l2", field: value}
+
+
+def sweeps(
+  shapes: Sequence[tuple[int, int]],
+) -> dict[str, Callable[[], Rows]]:
+  """All of them by name; `shapes` are the P × K that the data can fill."""
+  return {
+    "losses": losses,
+    "margins": margins,
+    "l1_vs_l2": l1_vs_l2,
+    "normalizations": normalizations,
+    "reductions": reductions,
+    "miners": miners,
+    "batches": functools.partial(batches, shapes),
+    "dimensions": dimensions,
+    "positive_margins": positive_margins,
+    "dissimilar_laws": dissimilar_laws,
+  }
+
+
+def references(shapes: Sequence[tuple[int, int]]) -> dict[str, str]:
+  """What the cells of a sweep are compared with; elsewhere, with its first."""
+  p, k = shapes[0]
+  return {
+    "l1_vs_l2": "metric=l2",
+    "normalizations": "normalize=l2",
+    "reductions": "reduction=mean",
+    "miners": "miner=all",
+    "batches": f"data.classes_per_batch={p},data.images_per_class={k}",
+    "dimensions": "model.embedding_dim=64",
+  }

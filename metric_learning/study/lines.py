@@ -1,0 +1,195 @@
+"""The lines of a study's table: what each says, before it is written."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from metric_learning.study.comparisons import class_interval
+from metric_learning.study.references import said
+from metric_learning.study.results import (
+  Cell,
+  Run,
+  Study,
+  over_replicates,
+  scores_on_test,
+)
+from metric_learning.study.statistics import Interval, t_interval
+
+Line = dict[str, Any]
+
+
+def table_lines(study: Study) -> list[Line]:
+  """One dict for each line: a name, what was chosen, and an Interval a column.
+
+  Networks: t-interval over seeds, or over folds; in the columns that are
+  compared, bootstrap over test classes too. Pixels and PCA on one split:
+  bootstrap over test classes.
+  """
+  columns = study.config["eval"]["columns"]
+  compared = study.compared["columns"]
+  baselines = [
+    _baseline_line(name, found, columns)
+    for name, found in by_name(study.baselines)
+  ]
+  cells = [_cell_line(cell, columns, compared) for cell in study.cells]
+  return baselines + cells + [_given_up_line(e) for e in study.given_up]
+
+
+def by_name(
+  baselines: Sequence[dict[str, Any]],
+) -> list[tuple[str, list[dict[str, Any]]]]:
+  """The records of each baseline: its folds and seeds."""
+  names = dict.fromkeys(b["name"] for b in baselines)
+  return [(n, [b for b in baselines if b["name"] == n]) for n in names]
+
+
+def _baseline_line(name, found, columns) -> Line:
+  folds = sorted({b["fold"] for b in found})
+  line: Line = {
+    "name": name,
+    "chosen": "",
+    "interval": "folds" if len(folds) > 1 else "seeds",
+    "n": len(found),
+    "commits": " ".join(sorted({b.get("commit", "unknown") for b in found})),
+    "effective rank": mean_of(
+      b["test"]["geometry/effective_rank"] for b in found
+    ),
+  }
+  seeds = {b["seed"] for b in found} - {None}
+  if seeds:
+    line |= {"seeds": len(seeds), "folds": len(folds)}
+  for column in columns:
+    by_fold = [
+      float(np.mean([b["test"][column] for b in found if b["fold"] == fold]))
+      for fold in folds
+    ]
+    values = [b["test"][column] for b in found] if len(folds) == 1 else by_fold
+    line[column] = t_interval(values)
+    classes = found[0].get("class_interval", {}).get(column)
+    if len(folds) == 1 and classes is not None:
+      line[column] = Interval(values[0], classes[0], classes[1], 1)
+      line["interval"] = "classes"
+  return line
+
+
+def _cell_line(cell: Cell, columns, compared) -> Line:
+  runs = cell.chosen.runs
+  folds = {run.row.config.data.fold for run in runs}
+  line: Line = {
+    "name": cell_name(cell),
+    "chosen": ", ".join(chosen_numbers(cell)),
+    "interval": "folds" if len(folds) > 1 else "seeds",
+    "n": len(runs),
+    "seeds": len({run.row.config.seed for run in runs}),
+    "folds": len(folds),
+    "trials": cell.trials,
+    "validation": cell.chosen.validation,
+    "diverged": cell.diverged,
+    "stale": len(cell.stale),
+  }
+  if not runs:
+    line["chosen"] = "every run diverged" if cell.diverged else "no usable run"
+    return line
+  tests = {id(run): scores_on_test(run) for run in runs}
+
+  def value(kind: str, column: str, run: Run) -> float:
+    return tests[id(run)][kind][column]
+
+  for column in columns:
+    for suffix, kind in (("", "selected"), (" (last)", "last")):
+      of_run = functools.partial(value, kind, column)
+      line[column + suffix] = over_replicates(runs, of_run)
+  for column in compared:
+    over_classes = class_interval(runs, column)
+    if over_classes is not None:
+      mean, n = line[column].mean, line[column].n
+      line[f"{column} (classes)"] = Interval(mean, *over_classes, n)
+  scores = [tests[id(run)]["selected"] for run in runs]
+  line["effective rank"] = mean_of(s["geometry/effective_rank"] for s in scores)
+  line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
+  line["active fraction"] = _active_fraction(runs)
+  line["seconds"] = mean_of(run.result["seconds"] for run in runs)
+  line["runs"] = " ".join(run.row.name for run in runs)
+  line["digests"] = " ".join(run.result["digest"] for run in runs)
+  line["commits"] = " ".join(sorted({run.result["commit"] for run in runs}))
+  return line
+
+
+def _given_up_line(entry: Mapping[str, Any]) -> Line:
+  """A cell that has no runs, since no trial of its search could be used."""
+  return {
+    "name": in_words(entry["cell"]),
+    "chosen": f"every trial failed ({entry['failed']})",
+    "interval": "seeds",
+    "n": 0,
+    "trials": entry["trials"],
+  }
+
+
+def cell_name(cell: Cell) -> str:
+  """A cell in words; see `in_words`."""
+  return in_words(cell.name)
+
+
+def in_words(name: Mapping[str, Any]) -> str:
+  """The fields of a cell in words: their values.
+
+  Fields whose value does not speak for itself are named.
+
+  >>> in_words({"miner": "all", "metric": "l1", "loss.name": "triplet"})
+  'triplet, l1, miner all'
+  """
+  plain = ("loss.name", "model.name", "metric")
+  fields = {k: v for k, v in name.items() if k != "margin_unit"}
+  # What a reader looks for first stands first.
+  order = [field for field in plain if field in fields]
+  order += [field for field in fields if field not in plain]
+  named = lambda field: field not in (*plain, "data.image_size")
+  words = [
+    f"{field.split('.')[-1]} " * named(field) + said(fields[field])
+    for field in order
+  ]
+  if name.get("margin_unit") == "absolute":
+    words.append("raw margin")
+  return ", ".join(words)
+
+
+def chosen_numbers(cell: Cell) -> list[str]:
+  """The tuned numbers: as given, in absolute units, flagged on an edge.
+
+  A number times d̄ is in units of the mean distance at initialisation.
+  """
+  said = []
+  for field, value in cell.chosen.tuned.items():
+    name = field.split(".")[-1]
+    text = f"{name} {value:g}"
+    absolute = [run.result["numbers"][field] for run in cell.chosen.runs]
+    if absolute and not np.isclose(np.mean(absolute), value):
+      text += f" d̄ = {np.mean(absolute):.3g}"
+    if field in cell.on_edge:
+      text += " (edge)"
+    said.append(text)
+  return said
+
+
+def _active_fraction(runs: Sequence[Run]) -> float:
+  """Of the loss's first part, at the last step; NaN for softmax losses."""
+  name = next(
+    (
+      k
+      for k in runs[0].result["train"]
+      if k.endswith("_active_fraction") and "softmax" not in k
+    ),
+    None,
+  )
+  if name is None:
+    return float("nan")
+  return mean_of(run.result["train"][name] for run in runs)
+
+
+def mean_of(values) -> float:
+  """The mean, NaN of nothing."""
+  found = list(values)
+  return float(np.mean(found)) if found else float("nan")

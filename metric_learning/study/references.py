@@ -1,0 +1,90 @@
+"""With which cell each cell of a study is compared, named before the runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from metric_learning.errors import InputError, check_choice
+from metric_learning.study.sweeps import StudyRow, cell_of
+
+Name = dict[str, Any]
+
+
+def said(value: Any) -> str:
+  """A value of a field in words.
+
+  >>> said("l1"), said((56, 46))
+  ('l1', '56×46')
+  """
+  if isinstance(value, tuple | list):
+    return "×".join(map(str, value))
+  return str(value)
+
+
+def _words(name: Mapping[str, Any]) -> dict[str, str]:
+  return {field: said(value) for field, value in name.items()}
+
+
+def pairs_with_reference(
+  names: Sequence[Name], reference: str
+) -> list[tuple[Name, Name]]:
+  """Each cell that is compared, and the one that it is compared with.
+
+  Args:
+    names: the fields of all cells.
+    reference: "field=value,…": a cell is compared with the one that has these
+      values and is the same in all other fields. "": with the first cell.
+
+  Raises:
+    InputError: for a field or a value that no cell has, or if nothing is
+      compared.
+
+  >>> names = [{"metric": "l2"}, {"metric": "l1"}, {"metric": "cosine"}]
+  >>> pairs_with_reference(names, "metric=l1")[0]
+  ({'metric': 'l2'}, {'metric': 'l1'})
+  """
+  if not reference:
+    return [(name, names[0]) for name in names[1:]]
+  wanted = dict(part.partition("=")[::2] for part in reference.split(","))
+  words = [_words(name) for name in names]
+  fields = {field for name in words for field in name}
+  for field, value in wanted.items():
+    check_choice("field in config.study.reference:", field, fields)
+    values = {name[field] for name in words if field in name}
+    check_choice(f"{field} in config.study.reference:", value, values)
+  pairs = []
+  for name, own in zip(names, words, strict=True):
+    twin = {**own, **wanted}
+    if twin != own and twin in words:
+      pairs.append((name, names[words.index(twin)]))
+  if not pairs and len(names) > 1:
+    raise InputError(
+      f"config.study.reference={reference!r} compares nothing: no cell has a"
+      " twin that differs from it in these fields alone."
+    )
+  return pairs
+
+
+def check_comparisons(config: ConfigDict, rows: Sequence[StudyRow]) -> None:
+  """Checks the section `study` of a config against the rows of its study.
+
+  Raises:
+    InputError: for a reference or column that does not exist, or a delta that
+      is not positive.
+  """
+  delta = config.study.delta
+  if not (delta > 0 and math.isfinite(delta)):
+    raise InputError(f"config.study.delta must be positive, got {delta}.")
+  for column in config.study.columns:
+    check_choice(
+      "column in config.study.columns, of those in config.eval.columns:",
+      column,
+      config.eval.columns,
+    )
+  names = [cell_of(row) for row in rows]
+  pairs_with_reference(
+    [n for i, n in enumerate(names) if n not in names[:i]],
+    config.study.reference,
+  )

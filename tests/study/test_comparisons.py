@@ -1,0 +1,380 @@
+"""Cells against a reference, from the files of a study to the verdict."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from metric_learning import InputError, evaluation
+from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study.comparisons import class_interval, compare_cells
+from metric_learning.study.references import pairs_with_reference
+from metric_learning.study.results import QUERIES
+from metric_learning.training import records
+from metric_learning.training.config import as_dict, digest, override
+from tests.study.synthetic import COLUMNS, change, scores, write_study
+from tests.tiny import tiny_config
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.normal(0, 0.01, 10)
+
+
+def cells(**by_metric):
+  """Rows of the contrastive loss under each metric, one for each score."""
+  return [
+    ({"loss.name": "contrastive", "metric": metric, "seed": seed}, score)
+    for metric, values in by_metric.items()
+    for seed, score in enumerate(values)
+  ]
+
+
+def judged(folder):
+  return {c.name["metric"]: c.judged for c in compare_cells(read_study(folder))}
+
+
+def lines_of(folder):
+  """The lines of table.csv by name."""
+  tables.write_tables(read_study(folder))
+  with (folder / "table.csv").open() as file:
+    return {line["name"]: line for line in csv.DictReader(file)}
+
+
+# --- Who is compared with whom ----------------------------------------------
+
+NAMES = [
+  {"loss.name": loss, "metric": metric}
+  for loss in ("triplet", "margin")
+  for metric in ("l2", "l1")
+]
+
+
+def test_all_cells_are_compared_with_the_first_unless_one_is_named():
+  first = [(name, NAMES[0]) for name in NAMES[1:]]
+  assert pairs_with_reference(NAMES, "") == first
+  named = pairs_with_reference(NAMES, "loss.name=margin,metric=l1")
+  assert named == [(name, NAMES[3]) for name in NAMES[:3]]
+
+
+def test_a_field_compares_twins():
+  found = pairs_with_reference(NAMES, "metric=l2")
+  assert found == [(NAMES[1], NAMES[0]), (NAMES[3], NAMES[2])]
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"study.reference": "metrik=l2"}, r"'metrik'; did you mean 'metric'"),
+    ({"study.reference": "metric=l3"}, r"'l3'; did you mean"),
+    ({"study.columns": ("own/map",)}, r"'own/map'; did you mean 'own/map_at_r"),
+    ({"study.delta": 0.0}, r"config.study.delta must be positive, got 0.0"),
+  ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_runs(
+  fields, message, tmp_path
+):
+  config = override(tiny_config(), fields)
+  rows = make_rows(config, [{"metric": m} for m in ("l1", "l2")])
+  with pytest.raises(InputError, match=message):
+    run_study(config, rows, tmp_path / "study")
+  assert not (tmp_path / "study").exists()
+
+
+def test_what_is_compared_is_no_part_of_a_run():
+  config = tiny_config()
+  other = override(config, {"study.delta": 0.5, "study.reference": "metric=l1"})
+  assert digest(other) == digest(config)
+  assert as_dict(other) == as_dict(config)
+
+
+def test_what_was_named_before_the_runs_stays(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.5], l1=[0.4]))
+  config = tiny_config(eval__columns=COLUMNS, study__delta=0.05)
+  rows = make_rows(config, [o for o, _ in cells(l2=[0.5], l1=[0.4])])
+  with pytest.raises(InputError, match="what is compared"):
+    run_study(config, rows, folder)
+
+
+# --- Differences ------------------------------------------------------------
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+  scored = cells(l2=[0.1, 0.5, 0.3], l1=[0.2, 0.7, 0.9])
+  folder = write_study(tmp_path / "study", scored, missing=[2])
+  difference = judged(folder)["l1"].difference
+  # Seed 2 of l2 is missing: .1 and .2 are left.
+  assert difference.n == 2
+  assert difference.mean == pytest.approx(0.15)
+
+
+def test_seeds_of_one_fold_count_once(tmp_path):
+  values = {0: (0.1, 0.3), 1: (0.5, 0.7), 2: (0.2, 0.2)}
+  scored = [
+    (
+      {"metric": metric, "data.fold": fold, "seed": seed},
+      value + (fold * 0.1 + 0.1) * (metric == "l1"),
+    )
+    for metric in ("l2", "l1")
+    for fold, seeds in values.items()
+    for seed, value in enumerate(seeds)
+  ]
+  folder = write_study(tmp_path / "study", scored)
+  difference = judged(folder)["l1"].difference
+  # By fold .1, .2, .3: s = .1, t(.975, 2) = 4.302653.
+  assert difference.n == 3
+  assert difference.mean == pytest.approx(0.2)
+  assert difference.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5)
+  assert "paired by fold" in tables.to_markdown(read_study(folder))
+
+
+def test_verdicts_reach_the_tables(tmp_path):
+  same = 0.5 + NOISE
+  folder = write_study(
+    tmp_path / "study",
+    cells(
+      l2=same,
+      l1=same + 0.1 + 0.1 * NOISE,
+      cosine=same - 0.1 + 0.1 * NOISE,
+      squared_l2=same + 0.1 * (NOISE - NOISE.mean()),
+      linf=same + 20 * (NOISE - NOISE.mean()),
+    ),
+  )
+  wanted = {
+    "l1": "better",
+    "cosine": "worse",
+    "squared_l2": "no difference",
+    "linf": "unresolved",
+  }
+  found = judged(folder)
+  assert {name: one.verdict for name, one in found.items()} == wanted
+  assert found["l1"].p == 2 / 2**10 and found["l1"].holm == 4 * 2 / 2**10
+  tables.write_tables(read_study(folder))
+  text = (folder / "table.md").read_text()
+  latex = (folder / "table.tex").read_text()
+  with (folder / "comparisons.csv").open() as file:
+    lines = {line["name"]: line for line in csv.DictReader(file)}
+  for metric, verdict in wanted.items():
+    line = lines[f"contrastive, {metric}"]
+    assert (line["reference"], line["verdict"]) == ("contrastive, l2", verdict)
+    assert f"| {verdict} |" in text and f"& {verdict} " in latex
+  assert float(lines["contrastive, l1"]["difference"]) == pytest.approx(
+    0.1 + 0.1 * NOISE.mean()
+  )
+  assert "by Holm over the family of 4" in text
+  assert "inside ±0.01" in text
+
+
+def test_of_an_error_rate_less_is_better(tmp_path):
+  scored = cells(l2=0.5 + NOISE, l1=0.6 + 1.1 * NOISE)
+  folder = write_study(tmp_path / "study", scored)
+  assert judged(folder)["l1"].verdict == "better"
+  change(
+    folder / "study.json",
+    study={"reference": "", "columns": ["own/eer"], "delta": 0.01},
+  )
+  assert judged(folder)["l1"].verdict == "worse"
+
+
+def test_seeds_that_are_too_few_get_intervals_and_no_verdict(tmp_path):
+  scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.6], cosine=[0.4, 0.5, 0.6])
+  folder = write_study(tmp_path / "study", scored)
+  text = tables.to_markdown(read_study(folder))
+  assert text.count("| +0.300 ± 0.000 |") == 2
+  assert text.count("| – | – | not tested |") == 2
+  assert "3 seeds cannot support a family of 2" in text
+  # 2 · 2/2ⁿ <= .05: 4/64 is too much, 4/128 is not.
+  assert "7 seeds would do" in text
+  assert "better" not in text.lower()
+
+
+# --- Cells that cannot be used ----------------------------------------------
+
+
+def test_a_cell_whose_every_run_failed_says_so_and_counts(tmp_path):
+  same = 0.5 + NOISE
+  scored = cells(l2=same, l1=same + 0.1, cosine=same)
+  folder = write_study(tmp_path / "study", scored, diverged=range(20, 30))
+  line = lines_of(folder)["contrastive, cosine"]
+  assert line["chosen"] == "every run diverged"
+  assert line["n"] == "0" and line["own/map_at_r"] == ""
+  found = judged(folder)
+  assert found["cosine"].verdict == "not tested"
+  assert found["l1"].holm == 2 * 2 / 2**10
+  text = (folder / "table.md").read_text()
+  assert "every run diverged | failed | failed" in text
+
+
+def test_a_run_that_diverged_is_counted(tmp_path):
+  scored = cells(l2=0.5 + NOISE, l1=0.5 + NOISE)
+  folder = write_study(tmp_path / "study", scored, diverged=[13])
+  text = tables.to_markdown(read_study(folder))
+  assert "| contrastive, l1 (1 diverged) |" in text
+  assert judged(folder)["l1"].difference.n == 9
+
+
+def stale_config(run):
+  change(run / "config.json", seed=77)
+
+
+def stale_result(run):
+  change(run / "result.json", digest="0" * 12)
+
+
+def stale_row(run):
+  path = run.parents[1] / "study.json"
+  study = json.loads(path.read_text())
+  (row,) = [row for row in study["rows"] if row["name"] == run.name]
+  row["config"]["train"]["steps"] = 99
+  path.write_text(json.dumps(study))
+
+
+@pytest.mark.parametrize("spoil", [stale_config, stale_result, stale_row])
+def test_runs_that_no_longer_match_are_named_and_left_out(spoil, tmp_path):
+  scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.9])
+  folder = write_study(tmp_path / "study", scored)
+  name = "loss.name=contrastive,metric=l1,seed=2"
+  assert read_study(folder).stale == []
+  spoil(folder / "runs" / name)
+  study = read_study(folder)
+  assert study.stale == [name]
+  line = lines_of(folder)["contrastive, l1"]
+  assert float(line["own/map_at_r"]) == pytest.approx(0.45)
+  assert line["stale"] == "1"
+  text = (folder / "table.md").read_text()
+  assert "| contrastive, l1 (STALE: 1) |" in text
+  assert "STALE: 1 runs no longer match" in text
+  traced = json.loads((folder / "trace.json").read_text())
+  assert traced["contrastive, l1"]["stale"] == [name]
+
+
+def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.1], l1=[0.4]))
+  for path in folder.glob("runs/*/config.json"):
+    path.unlink()
+  assert lines_of(folder)["contrastive, l1"]["chosen"] == "no usable run"
+
+
+# --- What a table says beside -----------------------------------------------
+
+
+def test_every_line_can_be_traced(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.1, 0.2], l1=[0.3, 0.4]))
+  line = lines_of(folder)["contrastive, l1"]
+  traced = json.loads((folder / "trace.json").read_text())["contrastive, l1"]
+  names = [f"loss.name=contrastive,metric=l1,seed={seed}" for seed in (0, 1)]
+  assert line["runs"].split() == names
+  for name, found, own in zip(
+    names, traced["runs"], line["digests"].split(), strict=True
+  ):
+    result = json.loads((folder / "runs" / name / "result.json").read_text())
+    assert found["folder"] == f"runs/{name}"
+    assert found["config digest"] == own == result["digest"]
+    assert found["commit"] == line["commits"] == "0123456789ab"
+
+
+def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.5]))
+  (run,) = folder.glob("runs/*")
+  records.write_json(run / "test.json", scores(0.5, last=0.25))
+  head, _, line = tables.to_markdown(read_study(folder)).splitlines()[:3]
+  values = dict(zip(head.split("|"), line.split("|"), strict=True))
+  assert values[" MAP@R own "] == " 0.500 "
+  assert values[" MAP@R own (last) "] == " 0.250 "
+  assert values[" trials "] == values[" seeds "] == " 1 "
+  assert values[" collapsed "] == " 0 of 1 "
+  assert values[" active "] == " 0.250 "
+  assert values[" s/run "] == " 1.5 "
+
+
+def test_trials_and_edges_come_from_the_tuning(tmp_path):
+  scored = [
+    ({**overrides, "loss.margin": 2.0}, score)
+    for overrides, score in cells(l2=[0.5, 0.6], l1=[0.5, 0.6])
+  ]
+  folder = write_study(tmp_path / "study", scored)
+  searched = {"chosen": {"loss.margin": 2.0}, "trials": 12, "failed": 1}
+  tuning = [
+    {
+      "cell": {"loss.name": "contrastive", "metric": "l1"},
+      "on_edge": ["loss.margin"],
+      **searched,
+    },
+    {
+      "cell": {"loss.name": "triplet", "metric": "l1"},
+      "on_edge": [],
+      **searched,
+      "chosen": {},
+      "failed": 12,
+    },
+  ]
+  (folder / "tuning.json").write_text(json.dumps(tuning))
+  lines = lines_of(folder)
+  assert lines["contrastive, l2"]["trials"] == "1"
+  assert lines["contrastive, l1"]["trials"] == "12"
+  assert lines["contrastive, l1"]["chosen"].endswith("(edge)")
+  assert lines["triplet, l1"]["chosen"] == "every trial failed (12)"
+  text = (folder / "table.md").read_text()
+  assert "| triplet, l1 | every trial failed (12) | failed |" in text
+
+
+# --- Test classes -----------------------------------------------------------
+
+
+def name_classes(folder):
+  """Gives the classes of all runs names, as those of trained runs have."""
+  for path in folder.glob("runs/*/embeddings.npz"):
+    arrays = dict(np.load(path))
+    names = np.array(["a", "b", "c"])
+    np.savez(path, **arrays, test_class_names=names)
+
+
+def hits(run):
+  """Of each query, whether the nearest other point is of its class."""
+  arrays = np.load(run / "embeddings.npz")
+  points, labels = arrays["test_embeddings"], arrays["test_labels"]
+  near = NearestNeighbors(n_neighbors=2, metric="cityblock").fit(points)
+  return labels[near.kneighbors(points)[1][:, 1]] == labels, labels
+
+
+def test_classes_are_resampled_for_all_runs_at_once(tmp_path):
+  rows = [
+    ({"loss.name": loss, "metric": "l1", "seed": seed}, 0.5)
+    for loss in ("contrastive", "triplet")
+    for seed in (0, 1)
+  ]
+  folder = write_study(tmp_path / "study", rows)
+  name_classes(folder)
+  change(
+    folder / "study.json",
+    study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
+  )
+  study = read_study(folder)
+  found = [
+    [hits(run.folder) for run in cell.chosen.runs] for cell in study.cells
+  ]
+  means = [np.mean([values for values, _ in runs], axis=0) for runs in found]
+  labels = found[0][0][1]
+  (one,) = compare_cells(study)
+  wanted = evaluation.class_bootstrap(means[1] - means[0], labels)
+  assert one.over_classes == pytest.approx(wanted)
+  assert wanted[0] < wanted[1]
+  own = class_interval(study.cells[0].chosen.runs, "own/recall_at_1")
+  assert own == pytest.approx(evaluation.class_bootstrap(means[0], labels))
+  assert len(list(folder.glob(f"runs/*/{QUERIES}"))) == 4
+  low, high = own
+  assert f"[{low:.3f}, {high:.3f}]" in tables.to_markdown(study)
+
+
+def test_runs_with_other_test_classes_have_no_common_interval(tmp_path):
+  scored = [({"data.fold": fold}, 0.5) for fold in (0, 1)]
+  folder = write_study(tmp_path / "study", scored)
+  name_classes(folder)
+  path = next(folder.glob("runs/*fold=1/embeddings.npz"))
+  arrays = dict(np.load(path))
+  arrays["test_class_names"] = np.array(["d", "e", "f"])
+  np.savez(path, **arrays)
+  (cell,) = read_study(folder).cells
+  assert class_interval(cell.chosen.runs, "own/map_at_r") is None
+  assert class_interval(cell.chosen.runs[:1], "own/map_at_r") is not None
+  assert class_interval(cell.chosen.runs, "own/eer") is None
