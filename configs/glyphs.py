@@ -2,12 +2,13 @@
 
 make compare
 
-runs the sweep `compare` below.
+runs the sweep `compare` below. The sweep `losses` is for experiments.tune.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from metric_learning.losses import LOSSES
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
@@ -51,4 +52,23 @@ def compare() -> Iterator[dict[str, Any]]:
           }
 
 
-SWEEPS = {"compare": compare}
+def losses() -> Iterator[dict[str, Any]]:
+  """Cells to tune: ten losses, each under L1, L2 and cosine as it allows."""
+  for loss in (
+    "contrastive",
+    "contrastive_linear",
+    "margin",
+    "triplet",
+    "lifted",
+    "supcon",
+    "infonce_per_pair",
+    "norm_softmax",
+    "proxy_nca",
+    "multi_similarity",
+  ):
+    for metric in ("l1", "l2", "cosine"):
+      if metric in LOSSES[loss].metrics:
+        yield {"loss.name": loss, "metric": metric}
+
+
+SWEEPS = {"compare": compare, "losses": losses}

@@ -1,6 +1,5 @@
 """Bad input: one clear message, exit status 2, nothing written or lost."""
 
-import multiprocessing
 import os
 import runpy
 import subprocess
@@ -12,13 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.forks import FORKS
 
-# The scripts run in forks of a process that has imported what they import.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-  ["experiments.cli", "metric_learning.figures", "metric_learning.study"]
-)
+ROOT = Path(__file__).parents[2]
 
 
 def fork(script, arguments, folder):
@@ -177,12 +172,27 @@ def test_studies(run, tmp_path):
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
 
-@pytest.mark.parametrize("script", ["train", "sweep", "report"])
+def test_tuning(run, tmp_path):
+  study = f"--study={tmp_path / 'study'}"
+  empty = run(DIGITS, study, "--config.tune.ranges=('margin=2:1',)", script="tune")
+  assert_refused(empty, "'margin=2:1' is empty")
+  # Its rows have margins and seeds, which are for tuning.
+  whole = run(DIGITS, study, "--sweep=losses", script="tune")
+  assert whole.returncode == 2
+  assert whole.stderr.startswith("error: 8 errors in the rows:\n  row loss.name")
+  assert not (tmp_path / "study").exists()
+  (tmp_path / "file").write_text("no journal")
+  other = run(DIGITS, study, f"--storage={tmp_path / 'file'}", script="tune")
+  assert_refused(other, "file is not a journal file")
+
+
+@pytest.mark.parametrize("script", ["train", "sweep", "tune", "report"])
 def test_help_is_complete(run, script):
   done = run("--help", script=script)
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
     "sweep": ("--config", "--sweep", "--study", "--limit"),
+    "tune": ("--config", "--sweep", "--study", "--storage"),
     "report": ("--study",),
   }[script]
   for words in (f"python -m experiments.{script}", *flags):
