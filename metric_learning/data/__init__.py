@@ -76,9 +76,9 @@ def load(config: Any, seed: int = 0) -> Splits:
   and `fold`, which with the split fix who is in which part; `image_size`,
   (height, width), or () for the native size; `protocol`, "open-set" or
   "closed-set", which the split must obey; `validation_folds`,
-  `validation_fold` and `train_on`, for which see `held_out`; `stream`, whether images of a folder
-  stay on disk until they are needed. Warns of images that are in training and
-  in test.
+  `validation_fold` and `train_on`, for which see `held_out`; `stream`, whether
+  images of a folder stay on disk until they are needed. Warns of images that
+  are in training and in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(

@@ -70,11 +70,12 @@ def put_together(splits: Splits) -> Dataset:
       " which stay as they are given: set validation_folds=1 and"
       " train_on='train', and config.tune.folds=1 to tune."
     )
+  images: np.ndarray | ImageFiles
   if isinstance(first.images, ImageFiles):
-    paths = np.concatenate([first.images.paths, second.images.paths])
-    images = dataclasses.replace(first.images, paths=paths)
+    paths = [part.images.paths for part in (first, second)]  # type: ignore
+    images = dataclasses.replace(first.images, paths=np.concatenate(paths))
   else:
-    images = np.concatenate([first.images, second.images])
+    images = np.concatenate([first.images, np.asarray(second.images)])
   if splits.protocol == "closed-set":
     labels = np.concatenate([first.labels, second.labels])
     return dataclasses.replace(first, images=images, labels=labels)

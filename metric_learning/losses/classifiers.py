@@ -24,8 +24,8 @@ from metric_learning.losses.search import (
   ANGLE,
   CLASSIFIER_SCALE,
   COSINE,
-  Grid,
   TEMPERATURE,
+  Grid,
 )
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (

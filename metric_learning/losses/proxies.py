@@ -20,10 +20,10 @@ from metric_learning.losses.classifiers import check_integer, cosface_loss
 from metric_learning.losses.regularizers import sparse_centers
 from metric_learning.losses.search import (
   COSINE,
-  Range,
   SCALE,
   TEMPERATURE,
   WEIGHT,
+  Range,
 )
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (

@@ -21,10 +21,10 @@ from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.search import (
   ANGLE,
   CLASSIFIER_SCALE,
-  Range,
   SCALE,
   TEMPERATURE,
   WEIGHT,
+  Range,
 )
 from metric_learning.rows import (
   Parts,

@@ -89,14 +89,14 @@ def _check_name(name: str) -> None:
   )
 
 
-def ends(found: Range | Grid) -> tuple[float, float]:
+def ends(found: Range | Grid) -> tuple[int | float, int | float]:
   """The first and the last value."""
   if isinstance(found, Grid):
     return found.values[0], found.values[-1]
   return found.low, found.high
 
 
-def on_edge(found: Range | Grid, value: float) -> bool:
+def on_edge(found: Range | Grid, value: int | float) -> bool:
   """Whether a value is on a bound, or within a fiftieth of the range of it.
 
   >>> on_edge(Range(0.0, 2.0), 0.01), on_edge(Range(1e-2, 1.0, log=True), 0.1)
@@ -152,9 +152,7 @@ def _sides(product: int, count: int) -> list[int]:
   if count == 1:
     return [product]
   smallest = max(
-    n
-    for n in range(1, product + 1)
-    if product % n == 0 and n**count <= product
+    n for n in range(1, product + 1) if product % n == 0 and n**count <= product
   )
   return [*_sides(product // smallest, count - 1), smallest]
 
@@ -176,9 +174,7 @@ def as_list(found: Range | Grid) -> list[Any]:
   return [*ends(found), isinstance(found, Range) and found.log]
 
 
-def start_of(
-  ranges: Ranges, numbers: Mapping[str, Any]
-) -> dict[str, Any]:
+def start_of(ranges: Ranges, numbers: Mapping[str, Any]) -> dict[str, Any]:
   """Those of the numbers that are in their ranges: where a search starts."""
   start = {}
   for field, found in ranges.items():

@@ -12,7 +12,6 @@ effect after minutes, and makes a new trial of each that it retries.)
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import math
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import numpy as np
 import optuna
 import sqlalchemy.exc
@@ -151,18 +151,29 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
   waits = {"connect_args": {"timeout": _PATIENCE}}
   try:
     if "://" not in where:
+      _check_journal(Path(where))
       return optuna.storages.JournalStorage(JournalFileBackend(where))
-    return optuna.storages.RDBStorage(
+    database = optuna.storages.RDBStorage(
       where, engine_kwargs=waits if where.startswith("sqlite") else {}
     )
+    return optuna.storages.get_storage(database)
   except ImportError as error:
     missing = error.__cause__ or error
     raise InputError(f"--storage={_shown(where)}: {missing}.") from None
-  except (ValueError, KeyError) as error:
+  except (ValueError, KeyError, TypeError):
     raise InputError(
-      f"--storage={_shown(where)} is not a journal file of Optuna: {error}."
+      f"--storage={_shown(where)} is not a journal file of Optuna, or damaged."
       " A database has a URL, such as sqlite:///trials.db."
     ) from None
+
+
+def _check_journal(path: Path) -> None:
+  """Raises if a file is not to be appended to: Optuna itself would do so."""
+  if path.exists():
+    with path.open("rb") as file:
+      first = file.readline()
+    if first:
+      json.loads(first)["op_code"]
 
 
 @contextlib.contextmanager
@@ -201,18 +212,6 @@ def _shown(where: str) -> str:
   except sqlalchemy.exc.ArgumentError:
     return where
   return url.render_as_string(hide_password=True)
-
-
-@contextlib.contextmanager
-def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
-  """Holds the lock of a file; yields whether it could be had."""
-  with path.open("a") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-      yield False
-      return
-    yield True
 
 
 # --- Trials -----------------------------------------------------------------
@@ -288,7 +287,7 @@ def _start(cell: StudyRow, folder: Path, storage) -> Search:
   name = f"{folder.resolve().name}: {cell.name}"
   found = Search(cell, ranges, name, folder / TRIALS / cell.name)
   records.make_folder(found.folder)
-  with _lock(found.folder / "lock", wait=True):
+  with filelock.FileLock(found.folder / "lock"):
     lower = lower_is_better(cell.config.eval.select)
     study = optuna.create_study(
       storage=storage,
@@ -334,8 +333,12 @@ def _work(search: Search, storage, told: set[str]) -> bool:
         log.warning("%s, another folder, and is left to it.", who)
       told.add(who)
       continue
-    with _lock(path, wait=False) as held:
-      if held and _take(frozen, storage):
+    try:
+      held = filelock.FileLock(path).acquire(blocking=False)
+    except filelock.Timeout:
+      continue  # Another process works on it.
+    with held:
+      if _take(frozen, storage):
         _run(search, storage.get_trial(frozen._trial_id), storage)
   return all(t.state.is_finished() for t in _trials(search, storage))
 
@@ -457,7 +460,8 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   score = None
   if whole := of(TrialState.COMPLETE):
     lower = lower_is_better(search.cell.config.eval.select)
-    best = (min if lower else max)(whole, key=lambda t: t.value)
+    values = [t.value for t in whole]
+    best = whole[int((np.argmin if lower else np.argmax)(values))]
     score = best.value
     chosen = {
       field: rounded(found, best.params[field])

@@ -30,7 +30,9 @@ def open_set():
 
 
 def closed_set():
-  parts = [numbered("x", 3, n, first) for n, first in ((5, 0), (2, 15), (2, 21))]
+  parts = [
+    numbered("x", 3, n, first) for n, first in ((5, 0), (2, 15), (2, 21))
+  ]
   return base.Splits(*parts, "closed-set")
 
 
@@ -130,6 +132,4 @@ def test_what_cannot_be_cut():
     splits.train.images, np.zeros(1, int), np.ones(1, int), np.ones(1), None
   )
   paired = dataclasses.replace(splits.train, pairs=pairs)
-  refused(
-    "explicit pairs", dataclasses.replace(splits, train=paired), folds=2
-  )
+  refused("explicit pairs", dataclasses.replace(splits, train=paired), folds=2)

@@ -174,12 +174,16 @@ def test_studies(run, tmp_path):
 
 def test_tuning(run, tmp_path):
   study = f"--study={tmp_path / 'study'}"
-  empty = run(DIGITS, study, "--config.tune.ranges=('margin=2:1',)", script="tune")
+  empty = run(
+    DIGITS, study, "--config.tune.ranges=('margin=2:1',)", script="tune"
+  )
   assert_refused(empty, "'margin=2:1' is empty")
   # Its rows have margins and seeds, which are for tuning.
   whole = run(DIGITS, study, "--sweep=losses", script="tune")
   assert whole.returncode == 2
-  assert whole.stderr.startswith("error: 8 errors in the rows:\n  row loss.name")
+  assert whole.stderr.startswith(
+    "error: 8 errors in the rows:\n  row loss.name"
+  )
   assert not (tmp_path / "study").exists()
   (tmp_path / "file").write_text("no journal")
   other = run(DIGITS, study, f"--storage={tmp_path / 'file'}", script="tune")

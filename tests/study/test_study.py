@@ -83,7 +83,12 @@ def test_all_bad_rows_are_named_at_once():
   assert lines[0] == "4 errors in the rows:"
   for line, said in zip(
     lines[1:],
-    ("row sed=1: unknown", "row seed=a: ", "row seed=2 occurs", "row metric=l3: "),
+    (
+      "row sed=1: unknown",
+      "row seed=a: ",
+      "row seed=2 occurs",
+      "row metric=l3: ",
+    ),
     strict=True,
   ):
     assert line.startswith(f"  {said}")
