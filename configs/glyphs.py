@@ -2,13 +2,12 @@
 
 make compare
 
-runs the sweep `compare` below. The sweep `losses` is for experiments.tune.
+runs the sweep `compare` below.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from metric_learning.losses import LOSSES
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
@@ -52,23 +51,4 @@ def compare() -> Iterator[dict[str, Any]]:
           }
 
 
-def losses() -> Iterator[dict[str, Any]]:
-  """Cells to tune: ten losses, each under L1, L2 and cosine as it allows."""
-  for loss in (
-    "contrastive",
-    "contrastive_linear",
-    "margin",
-    "triplet",
-    "lifted",
-    "supcon",
-    "infonce_per_pair",
-    "norm_softmax",
-    "proxy_nca",
-    "multi_similarity",
-  ):
-    for metric in ("l1", "l2", "cosine"):
-      if metric in LOSSES[loss].metrics:
-        yield {"loss.name": loss, "metric": metric}
-
-
-SWEEPS = {"compare": compare, "losses": losses}
+SWEEPS = {"compare": compare}

@@ -142,21 +142,25 @@ def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:
 # --- Storage ----------------------------------------------------------------
 
 
-def open_storage(where: str) -> optuna.storages.BaseStorage:
+@contextlib.contextmanager
+def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   """The storage at a database's URL, or in a journal file.
 
   Raises:
     InputError: if its driver is missing, or the file is another.
   """
-  waits = {"connect_args": {"timeout": _PATIENCE}}
+  # A server may have closed a connection that was idle during a trial.
+  options: dict[str, Any] = {"pool_pre_ping": True}
+  if where.startswith("sqlite"):
+    options["connect_args"] = {"timeout": _PATIENCE}
+  database = None
   try:
-    if "://" not in where:
+    if "://" in where:
+      database = optuna.storages.RDBStorage(where, engine_kwargs=options)
+      opened = optuna.storages.get_storage(database)
+    else:
       _check_journal(Path(where))
-      return optuna.storages.JournalStorage(JournalFileBackend(where))
-    database = optuna.storages.RDBStorage(
-      where, engine_kwargs=waits if where.startswith("sqlite") else {}
-    )
-    return optuna.storages.get_storage(database)
+      opened = optuna.storages.JournalStorage(JournalFileBackend(where))
   except ImportError as error:
     missing = error.__cause__ or error
     raise InputError(f"--storage={_shown(where)}: {missing}.") from None
@@ -165,6 +169,11 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
       f"--storage={_shown(where)} is not a journal file of Optuna, or damaged."
       " A database has a URL, such as sqlite:///trials.db."
     ) from None
+  try:
+    yield opened
+  finally:
+    if database is not None:
+      database.engine.dispose()
 
 
 def _check_journal(path: Path) -> None:
@@ -245,11 +254,10 @@ def search(
   folder = Path(folder)
   check(config, cells)
   records.make_folder(folder)
-  identity = _identity(config, cells)
+  identity = _identity(config, cells, storage)
   _refuse_another(folder / SEARCH, identity)
   where = storage or f"sqlite:///{folder / DATABASE}"
-  with explained(where):
-    opened = open_storage(where)
+  with explained(where), open_storage(where) as opened:
     searches = [_start(cell, folder, opened) for cell in cells]
     if not (folder / SEARCH).exists():
       records.write_json(folder / SEARCH, identity)
@@ -261,9 +269,10 @@ def search(
   return chosen
 
 
-def _identity(config, cells) -> dict[str, Any]:
+def _identity(config, cells, storage: str | None) -> dict[str, Any]:
   identity = {
     "commit": records.commit(),
+    "storage": storage and _shown(storage),
     "config": as_dict(config),
     "rows": {cell.name: as_dict(cell.config) for cell in cells},
   }
@@ -277,7 +286,7 @@ def _refuse_another(path: Path, identity: dict[str, Any]) -> None:
   if shown:
     raise InputError(
       f"{path.parent} holds another study: {shown}. Choose another --study, or"
-      " delete it; of another commit, check that out."
+      " delete it; code of another commit can be checked out."
     )
 
 
