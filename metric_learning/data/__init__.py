@@ -14,6 +14,7 @@ from metric_learning.data import (
   files,
   glyphs,
   half_split,
+  held_out,
   idx,
   image_folder,
   lfw,
@@ -74,14 +75,16 @@ def load(config: Any, seed: int = 0) -> Splits:
   `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
   and `fold`, which with the split fix who is in which part; `image_size`,
   (height, width), or () for the native size; `protocol`, "open-set" or
-  "closed-set", which the split must obey; `stream`, whether images of a folder
-  stay on disk until they are needed. Warns of images that are in training and
-  in test.
+  "closed-set", which the split must obey; `validation_folds`,
+  `validation_fold` and `train_on`, for which see `held_out`; `stream`, whether
+  images of a folder stay on disk until they are needed. Warns of images that
+  are in training and in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
   ...   name="digits", data_dir="", split="images", split_seed=0, fold=0,
-  ...   image_size=(4, 4), protocol="closed-set",
+  ...   image_size=(4, 4), protocol="closed-set", validation_folds=1,
+  ...   validation_fold=0, train_on="train",
   ... ))
   >>> [part.images.shape for part in (splits.train, splits.test)]
   [(1078, 4, 4, 1), (360, 4, 4, 1)]
@@ -101,13 +104,14 @@ def load(config: Any, seed: int = 0) -> Splits:
       f"config says protocol={config.protocol!r}; change one of the two."
     )
   duplicates.warn_of_duplicates(splits)
-  return dataclasses.replace(
+  resized = dataclasses.replace(
     splits,
     train=_resized(splits.train, size),
     validation=_resized(splits.validation, size),
     test=_resized(splits.test, size),
     gallery=splits.gallery and _resized(splits.gallery, size),
   )
+  return held_out.hold_out(resized, config)
 
 
 def set_of(name: str) -> str:

@@ -63,7 +63,8 @@ class Splits:
   """The three parts of a data set, and the protocol that they obey.
 
   Where there is a `gallery`, test images are queries that look there, and not
-  among each other.
+  among each other. Where `validation_seen`, the validation part is trained on
+  too, and says nothing of what was not.
 
   Raises `ValueError` if an open-set split shares a class between parts, if
   the parts of a closed-set split differ in their classes, or if the gallery
@@ -75,14 +76,18 @@ class Splits:
   test: Dataset
   protocol: str
   gallery: Dataset | None = None
+  validation_seen: bool = False
 
   def __post_init__(self) -> None:
     """Checks what the protocol promises about classes."""
-    parts = [self.train, self.validation, self.test]
+    unseen = [] if self.validation_seen else [self.validation]
+    parts = [self.train, *unseen, self.test]
     names = [name for part in parts for name in part.class_names]
     if self.protocol == "open-set" and len(set(names)) < len(names):
       raise ValueError("an open-set split shares classes between its parts")
-    if self.protocol == "closed-set" and names != 3 * [*parts[0].class_names]:
+    if self.protocol == "closed-set" and names != len(parts) * [
+      *parts[0].class_names
+    ]:
       raise ValueError("the parts of a closed-set split differ in classes")
     if self.gallery and self.gallery.class_names != self.test.class_names:
       raise ValueError("the gallery differs from the test part in classes")

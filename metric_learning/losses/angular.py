@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from metric_learning.losses.base import Loss
 from metric_learning.losses.over_positives import over_positive_rows
+from metric_learning.losses.search import Range
 from metric_learning.rows import Parts, Row, make_terms, weighted_logsumexp
 
 FORTY_DEGREES = math.radians(40)
@@ -60,6 +61,7 @@ ANGULAR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     together=True,
+    search={"angle": Range(math.radians(5), math.radians(85))},
     source="Wang et al., ICCV 2017, arXiv 1708.01682, equation 8",
   ),
 }

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metric_learning.losses.search import Grid, Range
 from metric_learning.rows import Context, Points
 from metric_learning.signatures import call_with, keywords
 
@@ -49,6 +50,8 @@ class Loss:
     that is what is learned.
   scaled: hyper-parameters in units of the distance, which a scale-matched
     comparison multiplies by the mean distance at initialisation.
+  search: what tuning searches, the most important first: at most two
+    hyper-parameters and their ranges; those of `scaled` in its unit.
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
     depend on the space.
   arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
@@ -80,6 +83,7 @@ class Loss:
   static: tuple[str, ...] = ()
   learned: Mapping[str, str] = dataclasses.field(default_factory=dict)
   scaled: tuple[str, ...] = ()
+  search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   resolve: Callable[..., Any] | None = None
   arrange: Callable[..., Any] = batch
   class_anchors: bool = False

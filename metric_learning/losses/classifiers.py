@@ -21,6 +21,13 @@ from metric_learning.losses.arrangements import (
   refuse_references,
 )
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.losses.search import (
+  ANGLE,
+  CLASSIFIER_SCALE,
+  COSINE,
+  TEMPERATURE,
+  Grid,
+)
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (
   Parts,
@@ -317,6 +324,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=init_table,
     needs_positives=False,
+    search={"temperature": TEMPERATURE},
     source="Zhai and Wu 2018, arXiv 1811.12649, equation 2",
   ),
   "cosface": Loss(
@@ -328,6 +336,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=init_table,
     needs_positives=False,
+    search={"margin": COSINE, "scale": CLASSIFIER_SCALE},
     source="Wang et al., CVPR 2018, arXiv 1801.09414, equation 4",
   ),
   "arcface": Loss(
@@ -339,6 +348,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=init_table,
     needs_positives=False,
+    search={"margin": ANGLE, "scale": CLASSIFIER_SCALE},
     source="Deng et al., CVPR 2019, arXiv 1801.07698, equation 3",
   ),
   "arcface_subcenter": Loss(
@@ -352,6 +362,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     init=_init_subcenters,
     resolve=check_integer("arcface_subcenter", "num_centers"),
     needs_positives=False,
+    search={"margin": ANGLE, "scale": CLASSIFIER_SCALE},
     source="Deng et al., ECCV 2020, section 3.2",
   ),
   "p2sgrad": Loss(
@@ -378,6 +389,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     init=init_table,
     resolve=check_integer("l_softmax", "margin"),
     needs_positives=False,
+    search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
     source="Liu et al., ICML 2016, arXiv 1612.02295, equations 4 and 6",
   ),
   "sphereface": Loss(
@@ -393,6 +405,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     init=init_table,
     resolve=check_integer("sphereface", "margin"),
     needs_positives=False,
+    search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
     source="Liu et al., CVPR 2017, arXiv 1704.08063, equation 6",
   ),
 }

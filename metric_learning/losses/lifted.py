@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.losses.search import MARGIN
 from metric_learning.rows import (
   Parts,
   Row,
@@ -143,6 +144,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("margin", "positive_margin"),
     context=_hardest_of_candidates,
+    search={"margin": MARGIN},
     source="Oh Song et al., CVPR 2016, equation 3",
   ),
   "lifted": Loss(
@@ -153,6 +155,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("margin", "positive_margin"),
     context=_all_of_candidates,
+    search={"margin": MARGIN},
     source="Oh Song et al., CVPR 2016, equation 4",
   ),
   "lifted_generalized": Loss(
@@ -162,6 +165,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled=("positive_margin", "negative_margin"),
+    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, L_LG",
   ),
 }

@@ -10,6 +10,13 @@ from jaxtyping import Array, Float
 from metric_learning.errors import InputError
 from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss
 from metric_learning.losses.lifted import LIFTED_LOSSES
+from metric_learning.losses.search import (
+  CLASSIFIER_SCALE,
+  COSINE,
+  MARGIN,
+  SCALE,
+  TEMPERATURE,
+)
 from metric_learning.losses.softmax import SOFTMAX_LOSSES, softmax_terms
 from metric_learning.rows import (
   Parts,
@@ -244,6 +251,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     needs_positives=False,
+    search={"beta": SCALE, "base": COSINE},
     source="Wang et al., CVPR 2019, arXiv 1904.06627",
   ),
   "circle": Loss(
@@ -252,6 +260,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
+    search={"margin": COSINE, "gamma": CLASSIFIER_SCALE},
     source="Sun et al., CVPR 2020, arXiv 2002.10857, equation 6",
   ),
   "ranked_list": Loss(
@@ -262,6 +271,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("margin", "boundary"),
     needs_positives=False,
+    search={"margin": MARGIN, "negative_temperature": SCALE},
     source="Wang et al., CVPR 2019, arXiv 1903.03238",
   ),
   "siglip": Loss(
@@ -284,6 +294,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     learned={"log_partition": "real"},
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="Gutmann and Hyvärinen, AISTATS 2010, equation 4",
   ),
 }

@@ -22,6 +22,7 @@ from metric_learning.losses.base import (
   Loss,
   keywords,
 )
+from metric_learning.losses.search import COSINE, MARGIN, Range
 from metric_learning.rows import (
   Parts,
   Row,
@@ -554,6 +555,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     scaled=("upper_bound",),
     resolve=_bound,
     needs_positives=False,
+    search={"upper_bound": Range(0.25, 4.0, log=True)},
     source="Chopra, Hadsell, LeCun, CVPR 2005",
   ),
   "contrastive": Loss(
@@ -565,6 +567,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     static=("half",),
     scaled=("margin",),
     needs_positives=False,
+    search={"margin": MARGIN},
     source="Hadsell, Chopra, LeCun, CVPR 2006, equation 4",
   ),
   "contrastive_linear": Loss(
@@ -575,6 +578,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("positive_margin", "negative_margin"),
     needs_positives=False,
+    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
     source="Musgrave, Belongie, Lim 2020, arXiv 2003.08505",
   ),
   "contrastive_double_margin": Loss(
@@ -585,6 +589,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("positive_margin", "negative_margin"),
     needs_positives=False,
+    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
     source="Lin et al. 2015, arXiv 1501.04711",
   ),
   "snr_contrastive": Loss(
@@ -595,6 +600,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=("snr",),
     scaled=("positive_margin", "negative_margin"),
     needs_positives=False,
+    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
     source="Yuan et al., CVPR 2019, arXiv 1904.02616",
   ),
   "contrastive_sq_margin": Loss(
@@ -606,6 +612,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     static=("half",),
     scaled=("margin",),
     needs_positives=False,
+    search={"margin": MARGIN},
     source="the m² - D² variant of similarity-learning texts",
   ),
   "contrastive_caffe_legacy": Loss(
@@ -616,6 +623,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     needs_positives=False,
+    search={"margin": Range(0.01, 100.0, log=True)},
     source="Caffe before April 2015, its legacy mode",
   ),
   "contrastive_inverse": Loss(
@@ -627,6 +635,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     static=("half",),
     scaled=("floor",),
     needs_positives=False,
+    search={"floor": Range(1e-4, 1.0, log=True)},
     source="Hadsell, Chopra, LeCun, CVPR 2006, section 2.2, refuted there",
   ),
   "margin": Loss(
@@ -641,6 +650,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     resolve=_check_over,
     init=_init_boundaries,
     needs_positives=False,
+    search={"alpha": MARGIN, "beta": MARGIN},
     source="Wu et al., ICCV 2017, arXiv 1706.07567, equation 5",
   ),
   "intra_pair_variance": Loss(
@@ -651,6 +661,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     context=_mean_cosines,
     needs_positives=False,
+    search={"positive_epsilon": COSINE, "negative_epsilon": COSINE},
     source="Yu and Tao, ICCV 2019, equation 8",
   ),
   "tcm": Loss(
@@ -660,6 +671,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     needs_positives=False,
+    search={"positive_margin": COSINE, "negative_margin": COSINE},
     source="Zhang et al. 2023, arXiv 2307.04047, equation 4",
   ),
   "pair_bce": Loss(

@@ -18,6 +18,13 @@ from metric_learning.losses.arrangements import (
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.classifiers import check_integer, cosface_loss
 from metric_learning.losses.regularizers import sparse_centers
+from metric_learning.losses.search import (
+  COSINE,
+  SCALE,
+  TEMPERATURE,
+  WEIGHT,
+  Range,
+)
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (
   Parts,
@@ -326,6 +333,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=init_table,
     needs_positives=False,
+    search={"scale": SCALE},
     source="Movshovitz-Attias et al., ICCV 2017, arXiv 1703.07464",
   ),
   "proxy_nca_pp": Loss(
@@ -338,6 +346,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     arrange=meet_classes,
     init=init_table,
     needs_positives=False,
+    search={"temperature": TEMPERATURE},
     source="Teh, DeVries, Taylor, ECCV 2020, arXiv 2004.01113",
   ),
   "proxy_anchor": Loss(
@@ -350,6 +359,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     class_anchors=True,
     init=init_table,
     needs_positives=False,
+    search={"margin": COSINE, "alpha": SCALE},
     source="Kim et al., CVPR 2020, arXiv 2003.13911, equation 4",
   ),
   "soft_triple": Loss(
@@ -364,6 +374,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     init=_init_centers,
     resolve=check_integer("soft_triple", "num_centers"),
     needs_positives=False,
+    search={"scale": SCALE, "margin": COSINE},
     source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
   ),
   "center": Loss(
@@ -376,6 +387,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     context=_follow_classes,
     state=_start_centers,
     needs_positives=False,
+    search={"weight": WEIGHT},
     source="Wen et al., ECCV 2016, equations 2 and 4",
   ),
   "manifold": Loss(
@@ -390,6 +402,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     init=_init_proxies,
     resolve=_check_manifold,
     needs_positives=False,
+    search={"margin": WEIGHT, "context_weight": Range(0.0, 2.0)},
     source="Aziere and Todorovic, CVPR 2019",
   ),
 }

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.losses.search import MARGIN
 from metric_learning.losses.triplets import triplet_loss
 from metric_learning.rows import Parts, Row, Terms
 
@@ -137,6 +138,7 @@ QUADRUPLET_LOSSES: dict[str, Loss] = {
     context=_pairs_apart,
     in_sums=True,
     by_class=True,
+    search={"margin": MARGIN, "second_margin": MARGIN},
     source="Chen et al., CVPR 2017, arXiv 1704.01719, equation 8",
   ),
 }

@@ -13,6 +13,7 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.histograms import Range, soft_histogram
 from metric_learning.losses.over_positives import over_positives
+from metric_learning.losses.search import BINS, WEIGHT
 from metric_learning.rows import (
   Parts,
   Row,
@@ -263,6 +264,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     static=("num_bins", "value_range"),
     context=_histogram_of_batch,
     resolve=_range_of_distance,
+    search={"num_bins": BINS},
     source="Ustinova and Lempitsky, NIPS 2016, arXiv 1611.00822",
   ),
   "fastap": Loss(
@@ -273,6 +275,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     static=("num_bins", "value_range"),
     resolve=_range_of_distance,
+    search={"num_bins": BINS},
     source="Cakir et al., CVPR 2019",
   ),
   "smooth_ap": Loss(
@@ -284,6 +287,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     static=("include_self",),
     scaled=("temperature",),
     resolve=_check_self,
+    search={"temperature": WEIGHT},
     source="Brown et al., ECCV 2020, arXiv 2007.12163",
   ),
   "pnp": Loss(
@@ -295,6 +299,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     static=("variant", "include_self"),
     scaled=("temperature",),
     resolve=_check_variant,
+    search={"temperature": WEIGHT},
     source="Li et al. 2021, arXiv 2102.04640",
   ),
 }

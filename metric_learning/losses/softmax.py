@@ -18,6 +18,14 @@ from metric_learning.losses.arrangements import (
   two_views,
 )
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.losses.search import (
+  ANGLE,
+  CLASSIFIER_SCALE,
+  SCALE,
+  TEMPERATURE,
+  WEIGHT,
+  Range,
+)
 from metric_learning.rows import (
   Parts,
   Row,
@@ -365,6 +373,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     arrange=first_pairs,
     context=_half_squares,
+    search={"regularization": WEIGHT},
     source="Sohn, NIPS 2016, equation 6",
   ),
   "nca": Loss(
@@ -374,6 +383,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     static=("expected",),
+    search={"scale": SCALE},
     source="Goldberger et al., NIPS 2004, equation 6",
   ),
   "soft_nn": Loss(
@@ -383,6 +393,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="Frosst, Papernot, Hinton 2019, arXiv 1902.01889, equation 1",
   ),
   "infonce": Loss(
@@ -394,6 +405,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     static=("symmetric",),
     scaled=("temperature",),
     arrange=two_views,
+    search={"temperature": TEMPERATURE},
     source="van den Oord, Li, Vinyals 2018, arXiv 1807.03748, equation 4",
   ),
   "ntxent": Loss(
@@ -404,6 +416,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     scaled=("temperature",),
     arrange=joined_views,
+    search={"temperature": TEMPERATURE},
     source="Chen et al. 2020, arXiv 2002.05709, equation 1",
   ),
   "infonce_per_pair": Loss(
@@ -413,6 +426,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="the pair form of InfoNCE with labels",
   ),
   "infonce_all": Loss(
@@ -422,6 +436,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="the pair terms of Khosla et al. 2020, arXiv 2004.11362",
   ),
   "supcon": Loss(
@@ -431,6 +446,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="Khosla et al. 2020, arXiv 2004.11362, equation 2",
   ),
   "dcl": Loss(
@@ -440,6 +456,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled=("temperature",),
+    search={"temperature": TEMPERATURE},
     source="Yeh et al. 2021, arXiv 2110.06848, L_DC",
   ),
   "debiased": Loss(
@@ -450,6 +467,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     scaled=("temperature", "upper_bound"),
     resolve=_floor_of_similarity,
+    search={"temperature": TEMPERATURE, "positive_prior": Range(0.0, 0.5)},
     source="Chuang et al. 2020, arXiv 2007.00224, section 4",
   ),
   "hard_negative": Loss(
@@ -460,6 +478,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     scaled=("temperature", "upper_bound"),
     resolve=_floor_of_similarity,
+    search={"temperature": TEMPERATURE, "concentration": Range(0.0, 2.0)},
     source="Robinson et al. 2021, arXiv 2010.04592, section 3",
   ),
   "tuplet_margin": Loss(
@@ -468,6 +487,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
+    search={"margin": ANGLE, "scale": CLASSIFIER_SCALE},
     source="Yu and Tao, ICCV 2019",
   ),
 }

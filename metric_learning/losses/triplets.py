@@ -15,6 +15,7 @@ from metric_learning.losses.over_positives import (
   over_positive_rows,
   over_positives,
 )
+from metric_learning.losses.search import MARGIN
 from metric_learning.rows import Row, Terms, each_positive, make_terms, ratio
 
 Number = float | Array
@@ -265,6 +266,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean_active",
     metrics=DISTANCES,
     scaled=("margin",),
+    search={"margin": MARGIN},
     source="Schroff, Kalenichenko, Philbin, CVPR 2015, equation 3",
   ),
   "triplet_semihard": Loss(
@@ -274,6 +276,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled=("margin",),
+    search={"margin": MARGIN},
     source="Schroff, Kalenichenko, Philbin, CVPR 2015, section 3.2",
   ),
   "triplet_batch_hard": Loss(
@@ -283,6 +286,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled=("margin",),
+    search={"margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, equation 5",
   ),
   "triplet_soft": Loss(
@@ -292,6 +296,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled=("margin",),
+    search={"margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, section 2",
   ),
   "triplet_swap": Loss(
@@ -302,6 +307,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled=("margin",),
     together=True,
+    search={"margin": MARGIN},
     source="Balntas et al., BMVC 2016, section 3",
   ),
   "triplet_ratio": Loss(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from metric_learning.distances import safe_sqrt
 from metric_learning.losses.arrangements import two_views
 from metric_learning.losses.base import Context, Loss
+from metric_learning.losses.search import CLASSIFIER_SCALE, SCALE, WEIGHT
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import Parts, Points, Row, make_terms
 
@@ -204,6 +205,7 @@ VIEW_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     arrange=_first_meets_second,
+    search={"gamma": CLASSIFIER_SCALE},
     source="Zheng et al. 2020, arXiv 1711.05535",
   ),
   "vicreg": Loss(
@@ -214,6 +216,7 @@ VIEW_LOSSES: dict[str, Loss] = {
     metrics=(),
     arrange=_first_meets_second,
     context=_vicreg_statistics,
+    search={"invariance": SCALE, "variance": SCALE},
     source="Bardes, Ponce, LeCun, ICLR 2022, arXiv 2105.04906, equation 6",
   ),
   "barlow": Loss(
@@ -224,6 +227,7 @@ VIEW_LOSSES: dict[str, Loss] = {
     metrics=(),
     arrange=_first_meets_second,
     context=_cross_correlation,
+    search={"off_diagonal": WEIGHT},
     source="Zbontar et al., ICML 2021, arXiv 2103.03230, equation 1",
   ),
 }

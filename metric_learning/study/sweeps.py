@@ -2,18 +2,20 @@
 
 A sweep yields flat overrides, such as {"loss.name": "triplet", "metric": "l1",
 "loss.margin": 0.2, "seed": 3}. What a field means in a table follows from it:
-`seed` and `data.fold` repeat a measurement, numbers of the loss and the
-learning rate are tuned on validation classes, everything else makes a cell.
+`seed` and `data.fold` repeat a measurement, numbers of the loss, all else that
+it declares as searched, and the learning rate are tuned on validation classes,
+everything else makes a cell.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError
+from metric_learning.losses import LOSSES
 from metric_learning.training.config import override, traced_numbers, validate
 
 REPLICATES = ("seed", "data.fold")
@@ -46,22 +48,40 @@ def make_rows(
   """All rows of a sweep, each a valid config.
 
   Raises:
-    InputError: naming the first row that is not, before anything runs.
+    InputError: naming every row that is not, before anything runs.
   """
   rows: dict[str, StudyRow] = {}
+  errors = []
   for overrides in sweep:
     name = row_name(overrides)
+    if name in rows:
+      errors.append(f"row {name} occurs twice in the sweep.")
     try:
       whole = override(config, overrides)
+      rows[name] = StudyRow(name, dict(overrides), whole)
       validate(whole)
     except InputError as error:
-      raise InputError(f"row {name}: {error}") from None
-    if name in rows:
-      raise InputError(f"row {name} occurs twice in the sweep.")
-    rows[name] = StudyRow(name, dict(overrides), whole)
-  if not rows:
+      errors.append(f"row {name}: {error}")
+  if not rows and not errors:
     raise InputError("the sweep has no rows.")
+  refuse(errors)
   return list(rows.values())
+
+
+def refuse(errors: Sequence[str]) -> None:
+  """Raises one `InputError` that lists all errors, if there are any.
+
+  >>> refuse(["row seed=a: …", "row seed=b: …"])
+  Traceback (most recent call last):
+  metric_learning.errors.InputError: 2 errors in the rows:
+    row seed=a: …
+    row seed=b: …
+  """
+  if len(errors) == 1:
+    raise InputError(errors[0])
+  if errors:
+    listed = "".join(f"\n  {error}" for error in errors)
+    raise InputError(f"{len(errors)} errors in the rows:{listed}")
 
 
 def cell_of(row: StudyRow) -> dict[str, Any]:
@@ -82,5 +102,6 @@ def cell_of(row: StudyRow) -> dict[str, Any]:
 
 def tuned_of(row: StudyRow) -> dict[str, Any]:
   """The overrides that are chosen on validation classes."""
-  numbers = traced_numbers(row.config)
-  return {k: v for k, v in row.overrides.items() if k in numbers}
+  searched = LOSSES[row.config.loss.name].search
+  tuned = {*traced_numbers(row.config), *(f"loss.{name}" for name in searched)}
+  return {k: v for k, v in row.overrides.items() if k in tuned}

@@ -33,6 +33,11 @@ def base_config() -> ConfigDict:
 
   data: set, folder, split, protocol ("open-set": test classes are unseen in
     training).
+    validation_folds, validation_fold: with 2 or more folds, training and
+      validation classes are put together, and one of so many folds of them
+      validates instead of the part that the split says.
+    train_on: "train", or "train+validation", where nothing is left to choose
+      by: the last checkpoint is the selected one.
     stream: images stay on the host, or on disk where they are files, and are
       read ahead of the steps; for sets that do not fit on the device.
     sampler: who is in a batch of `classes_per_batch` × `images_per_class`:
@@ -67,6 +72,18 @@ def base_config() -> ConfigDict:
     compared, the same in all other fields; "" for the first of the sweep. The
     family is all comparisons in each of the `columns`, and `delta` a difference
     that does not matter, in their units.
+  tune: what `experiments.tune` does with each cell of a sweep; a single run
+    knows nothing of it.
+    trials: settings that are tried; sampler: "tpe", "random" or "grid".
+    searched: at most so many values of the loss, beside the learning rate.
+    ranges: instead of those that the losses declare, each
+      "margin=0:2", "triplet.margin=0:1" for one loss, with ":log" for even in
+      the logarithm, "num_bins=5,10,20" for a grid; "learning_rate=1e-4:1e-2".
+    folds: a trial's score is the mean over so many validation folds; with 1,
+      that of the split's own validation part.
+    prune: stop a trial whose mean after some folds is below the median of the
+      others; it counts as one of the trials.
+    final_seeds: runs with what was chosen; final_on: their `data.train_on`.
   """
   config = ConfigDict()
   config.seed = 0
@@ -77,6 +94,9 @@ def base_config() -> ConfigDict:
       "split": "random",
       "split_seed": 0,
       "fold": 0,
+      "validation_folds": 1,
+      "validation_fold": 0,
+      "train_on": "train",
       "image_size": (),
       "protocol": "open-set",
       "stream": False,
@@ -135,6 +155,18 @@ def base_config() -> ConfigDict:
   )
   config.study = ConfigDict(
     {"reference": "", "columns": ("own/map_at_r",), "delta": 0.01}
+  )
+  config.tune = ConfigDict(
+    {
+      "trials": 12,
+      "sampler": "tpe",
+      "searched": 2,
+      "ranges": (),
+      "folds": 4,
+      "prune": False,
+      "final_seeds": 10,
+      "final_on": "train",
+    }
   )
   with_loss(config, "infonce_per_pair")
   with_model(config, "conv3")
@@ -233,7 +265,7 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 
 # Sections that say what is made of many runs, and change none of them.
-_OF_STUDY = ("study",)
+_OF_STUDY = ("study", "tune")
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:

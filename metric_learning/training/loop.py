@@ -543,10 +543,13 @@ def _finish(
 
   last = config.train.steps
   better = min if lower_is_better(config.eval.select) else max
-  # Of equal scores, the latest step.
-  selected = better(
-    sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
-  )
+  # Of equal scores, the latest step. What was trained on validation classes is
+  # not chosen by them.
+  selected = last
+  if not splits.validation_seen:
+    selected = better(
+      sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
+    )
   write_embeddings(records.EMBEDDINGS, state)
   if selected != last:
     chosen = checkpoints.restore_step(selected, state)

@@ -151,19 +151,30 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
   if not path.exists():
     write_json(path, config)
     return
-  there = flatten(read_json(path))
-  here = flatten(config)
-  names = sorted(there.keys() | here.keys())
-  differing = [n for n in names if there.get(n) != here.get(n)]
-  if differing:
-    shown = ", ".join(
-      f"{n} ({there.get(n)!r} there, {here.get(n)!r} now)"
-      for n in differing[:5]
-    )
+  shown = difference(read_json(path), config)
+  if shown:
     raise InputError(
       f"{folder} holds a run of another config: {shown}. Choose another"
       " --workdir, or delete it."
     )
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+  """The first fields in which two nested dicts differ, in words.
+
+  >>> difference({"seed": 0, "loss": {"margin": 1.0}}, {"seed": 5})
+  'loss.margin (1.0 there, None now), seed (0 there, 5 now)'
+  """
+  old, new = flatten(there), flatten(here)
+  names = sorted(old.keys() | new.keys())
+  differing = [n for n in names if old.get(n) != new.get(n)]
+  more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+  return (
+    ", ".join(
+      f"{n} ({old.get(n)!r} there, {new.get(n)!r} now)" for n in differing[:5]
+    )
+    + more
+  )
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

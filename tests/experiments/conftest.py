@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.experiments.forks import FORKS, fork
+from tests.forks import FORKS, fork
 
 
 @pytest.fixture

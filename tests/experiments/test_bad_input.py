@@ -147,12 +147,31 @@ def test_a_strict_report_names_the_runs_that_are_stale(run, tmp_path):
   assert "STALE" in (folder / "table.md").read_text()
 
 
-@pytest.mark.parametrize("script", ["train", "sweep", "report"])
+def test_tuning(run, tmp_path):
+  study = f"--study={tmp_path / 'study'}"
+  empty = run(
+    DIGITS, study, "--config.tune.ranges=('margin=2:1',)", script="tune"
+  )
+  assert_refused(empty, "'margin=2:1' is empty")
+  # Its rows have margins and seeds, which are for tuning.
+  whole = run(DIGITS, study, "--sweep=losses", script="tune")
+  assert whole.returncode == 2
+  assert whole.stderr.startswith(
+    "error: 8 errors in the rows:\n  row loss.name"
+  )
+  assert not (tmp_path / "study").exists()
+  (tmp_path / "file").write_text("no journal")
+  other = run(DIGITS, study, f"--storage={tmp_path / 'file'}", script="tune")
+  assert_refused(other, "file is not a journal file")
+
+
+@pytest.mark.parametrize("script", ["train", "sweep", "tune", "report"])
 def test_help_is_complete(run, script):
   done = run("--help", script=script)
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
     "sweep": ("--config", "--sweep", "--study", "--limit"),
+    "tune": ("--config", "--sweep", "--study", "--storage"),
     "report": ("--study", "--[no]strict"),
   }[script]
   for words in (f"python -m experiments.{script}", *flags):

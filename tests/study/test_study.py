@@ -78,6 +78,25 @@ def test_a_bad_row_is_named_before_anything_runs():
     make_rows(CONFIG, [{"seed": 1}, {"seed": 1}])
 
 
+def test_all_bad_rows_are_named_at_once():
+  rows = [{"sed": 1}, {"seed": 2}, {"seed": "a"}, {"seed": 2}, {"metric": "l3"}]
+  with pytest.raises(InputError) as error:
+    make_rows(CONFIG, rows)
+  lines = str(error.value).splitlines()
+  assert lines[0] == "4 errors in the rows:"
+  for line, said in zip(
+    lines[1:],
+    (
+      "row sed=1: unknown",
+      "row seed=a: ",
+      "row seed=2 occurs",
+      "row metric=l3: ",
+    ),
+    strict=True,
+  ):
+    assert line.startswith(f"  {said}")
+
+
 def test_a_batch_that_cannot_be_filled_is_refused_before_anything_runs(
   tmp_path,
 ):

@@ -1,4 +1,4 @@
-"""Scripts in forks of a process that has imported what they import."""
+"""Processes that start fast: forks of one that has imported what they take."""
 
 import multiprocessing
 import os
@@ -6,11 +6,16 @@ import runpy
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-  ["experiments.cli", "metric_learning.figures", "metric_learning.study"]
+  [
+    "experiments.cli",
+    "metric_learning.figures",
+    "metric_learning.study",
+    "metric_learning.study.tuning",
+  ]
 )
 
 

@@ -1,0 +1,60 @@
+"""Tunes every cell of a sweep, then runs what was chosen, and reports it.
+
+python -m experiments.tune --config=configs/glyphs.py --sweep=losses
+
+A sweep for tuning yields cells: losses, metrics, miners, and no number that is
+searched. Each has config.tune.trials trials. Killed, it goes on where it was
+when the same command is given again; the command may run several times at
+once, on machines that share the folder too, and they share the trials.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from metric_learning.errors import InputError, check_choice
+from metric_learning.study import make_rows, run_study
+
+_CONFIG = cli.define_config()
+_SWEEP = flags.DEFINE_string(
+  "sweep", None, "A name in SWEEPS of the config; its own loss if not given."
+)
+_STUDY = flags.DEFINE_string(
+  "study", None, "The folder; runs/<config>_<sweep>_tuned if not given."
+)
+_STORAGE = flags.DEFINE_string(
+  "storage",
+  None,
+  "Where Optuna keeps the trials: a database's URL, or a journal file; a SQLite"
+  " file in the folder if not given.",
+)
+
+
+def main() -> None:
+  """Does what is missing of trials and final runs, then reports."""
+  try:
+    from metric_learning.study import tuning
+  except ImportError as error:
+    raise InputError(
+      f"tuning takes the package {error.name}: pip install"
+      " 'metric-learning[tune]'."
+    ) from None
+  config = cli.config_value(_CONFIG)
+  module = cli.config_module()
+  cells = [{"loss.name": config.loss.name}]
+  if _SWEEP.value is not None:
+    sweeps = getattr(module, "SWEEPS", {})
+    check_choice("sweep", _SWEEP.value, sweeps)
+    cells = sweeps[_SWEEP.value]()
+  name = f"{module.__name__}_{_SWEEP.value or config.loss.name}_tuned"
+  folder = Path(_STUDY.value or f"runs/{name}")
+  chosen = tuning.search(
+    config, make_rows(config, cells), folder, _STORAGE.value
+  )
+  run_study(*tuning.final_rows(config, chosen), folder)
+  cli.report(folder)
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,127 @@
+"""Which classes validate: the split's own part, a fold of several, or none.
+
+Test classes stay what they are, so that whatever is chosen is chosen without
+them.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from metric_learning.data.base import (
+  Dataset,
+  Splits,
+  check_class_sizes,
+  select,
+  subset,
+)
+from metric_learning.data.stream import ImageFiles
+from metric_learning.errors import InputError, check_choice
+
+
+def hold_out(splits: Splits, config: Any) -> Splits:
+  """The splits with the validation part that a config asks for.
+
+  `config.validation_folds` of 2 or more puts training and validation together
+  and validates on fold `config.validation_fold`, drawn by `config.split_seed`:
+  of classes if the split is open-set, else of the images of each class. Folds
+  are of one size; what is left over is in every training part.
+
+  `config.train_on` "train+validation" trains on both. The validation part is
+  kept, but is seen.
+
+  Raises:
+    InputError: for a fold that does not exist, or parts that cannot be cut.
+  """
+  folds, fold = config.validation_folds, config.validation_fold
+  check_choice("train_on", config.train_on, ("train", "train+validation"))
+  if folds < 1 or fold not in range(folds):
+    raise InputError(
+      f"validation_fold={fold} of validation_folds={folds}: there must be at"
+      f" least 1, and they count from 0 to validation_folds - 1."
+    )
+  if config.train_on == "train+validation":
+    both = put_together(splits)
+    splits = dataclasses.replace(splits, train=both, validation_seen=True)
+  if folds == 1:
+    return splits
+  if splits.validation_seen:
+    raise InputError(
+      "train_on='train+validation' leaves no fold to validate on: set"
+      " validation_folds=1."
+    )
+  both = put_together(splits)
+  if splits.protocol == "open-set":
+    return _class_fold(splits, both, folds, fold, config.split_seed)
+  return _image_fold(splits, both, folds, fold, config.split_seed)
+
+
+def put_together(splits: Splits) -> Dataset:
+  """Training and validation part as one.
+
+  Raises:
+    InputError: if they have explicit pairs.
+  """
+  first, second = splits.train, splits.validation
+  if first.pairs is not None or second.pairs is not None:
+    raise InputError(
+      f"{first.name} has explicit pairs in its training or validation part,"
+      " which stay as they are given: set validation_folds=1 and"
+      " train_on='train', and config.tune.folds=1 to tune."
+    )
+  images: np.ndarray | ImageFiles
+  if isinstance(first.images, ImageFiles):
+    paths = [part.images.paths for part in (first, second)]  # type: ignore
+    images = dataclasses.replace(first.images, paths=np.concatenate(paths))
+  else:
+    images = np.concatenate([first.images, np.asarray(second.images)])
+  if splits.protocol == "closed-set":
+    labels = np.concatenate([first.labels, second.labels])
+    return dataclasses.replace(first, images=images, labels=labels)
+  shifted = second.labels + np.int32(len(first.class_names))
+  return dataclasses.replace(
+    first,
+    images=images,
+    labels=np.concatenate([first.labels, shifted]),
+    class_names=first.class_names + second.class_names,
+    superclasses=first.superclasses
+    and first.superclasses + (second.superclasses or ()),
+  )
+
+
+def _class_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
+  count = len(both.class_names)
+  size = count // folds
+  if size < 2:
+    raise InputError(
+      f"{both.name} has {count} classes that are not for testing, and"
+      f" {folds} folds of two take {2 * folds}: choose fewer folds."
+    )
+  order = np.random.default_rng(seed).permutation(count)
+  held = order[fold * size : (fold + 1) * size]
+  rest = np.setdiff1d(order, held)
+  return dataclasses.replace(
+    splits, train=subset(both, rest), validation=subset(both, np.sort(held))
+  )
+
+
+def _image_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
+  check_class_sizes(
+    both.name,
+    both.labels,
+    both.class_names,
+    least=2 * folds,
+    purpose=f"cut into {folds} folds, two in each",
+  )
+  rng = np.random.default_rng(seed)
+  held = []
+  for label in range(len(both.class_names)):
+    members = rng.permutation(np.flatnonzero(both.labels == label))
+    size = len(members) // folds
+    held.append(members[fold * size : (fold + 1) * size])
+  chosen = np.sort(np.concatenate(held))
+  rest = np.setdiff1d(np.arange(len(both.labels)), chosen)
+  return dataclasses.replace(
+    splits, train=select(both, rest), validation=select(both, chosen)
+  )

@@ -1,0 +1,530 @@
+"""Tuning: for every cell of a sweep the same number of trials, by Optuna.
+
+A cell is one study in an Optuna storage, which is the state: all its trials
+are put there when the study is made, and numbers 0 to trials - 1 are all that
+there ever are. A process that works on one holds the lock of a file in the
+trial's folder; the system drops it when the process ends, however it ends.
+Whoever finds a trial begun and its lock free goes on with it: same numbers,
+same run folders. So none is lost, none counts twice, whatever the storage is.
+
+(Optuna's own way, heartbeats and a callback, exists for databases only, takes
+effect after minutes, and makes a new trial of each that it retries.)
+"""
+
+import contextlib
+import json
+import logging
+import math
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import numpy as np
+import optuna
+import sqlalchemy.exc
+from ml_collections import ConfigDict
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from metric_learning.data.sampler import make_batches
+from metric_learning.errors import InputError, check_choice
+from metric_learning.losses.search import Grid
+from metric_learning.study.ranges import (
+  Ranges,
+  as_list,
+  ends,
+  grid_points,
+  on_edge,
+  ranges_of,
+  rounded,
+  start_of,
+)
+from metric_learning.study.runner import load_once
+from metric_learning.study.sweeps import (
+  REPLICATES,
+  StudyRow,
+  make_rows,
+  refuse,
+  tuned_of,
+)
+from metric_learning.training import NotFiniteError, records, train
+from metric_learning.training.config import (
+  as_dict,
+  hyper_parameters,
+  override,
+  validate,
+)
+from metric_learning.training.loop import lower_is_better
+
+SEARCH = "search.json"
+TUNING = "tuning.json"
+TRIALS = "trials"
+DATABASE = "trials.db"
+SAMPLERS = ("tpe", "random", "grid")
+FINAL_ON = ("train", "train+validation")
+
+# Seconds to wait for a database that another process holds.
+_PATIENCE = 60
+
+log = logging.getLogger(__name__)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Search(NamedTuple):
+  """One cell: its row, what is searched, its Optuna study and its folder."""
+
+  cell: StudyRow
+  ranges: Ranges
+  name: str
+  folder: Path
+
+
+# --- Before anything runs ---------------------------------------------------
+
+
+def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
+  """Checks all that can be checked before the first trial.
+
+  Raises:
+    InputError: that lists everything which is wrong.
+  """
+  tune = config.tune
+  check_choice("config.tune.sampler", tune.sampler, SAMPLERS)
+  check_choice("config.tune.final_on", tune.final_on, FINAL_ON)
+  for name in ("trials", "folds", "final_seeds"):
+    if tune[name] < 1:
+      raise InputError(f"config.tune.{name} must be at least 1: {tune[name]}.")
+  if tune.searched < 0:
+    raise InputError(f"config.tune.searched={tune.searched} is below 0.")
+  if tune.prune and tune.folds < 2:
+    raise InputError(
+      "config.tune.prune stops a trial between folds: set config.tune.folds=2"
+      " or more."
+    )
+  refuse([error for cell in cells for error in _errors(cell)])
+
+
+def _errors(cell: StudyRow) -> Iterator[str]:
+  """What is wrong with a cell."""
+  tuned = tuned_of(cell)
+  for field in cell.overrides:
+    if field in tuned:
+      yield f"row {cell.name}: {field} is for tuning to choose; leave it out."
+    elif field in REPLICATES or field.startswith("tune."):
+      yield (
+        f"row {cell.name}: {field} is the same for all cells; leave it out, and"
+        f" set config.{field}."
+      )
+  try:
+    ranges = ranges_of(cell.config)
+    for which in (0, -1):
+      bounds = {field: ends(found)[which] for field, found in ranges.items()}
+      validate(override(cell.config, bounds))
+    for fold in range(cell.config.tune.folds):
+      config = _with_fold(cell.config, fold)
+      make_batches(load_once(config).train, config.data, 0)
+  except InputError as error:
+    yield f"row {cell.name}: {error}"
+
+
+def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:
+  """The config of a trial on one fold; it never trains on its validation."""
+  folds = {"data.validation_folds": config.tune.folds}
+  return override(
+    config, {**folds, "data.validation_fold": fold, "data.train_on": "train"}
+  )
+
+
+# --- Storage ----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
+  """The storage at a database's URL, or in a journal file.
+
+  Raises:
+    InputError: if its driver is missing, or the file is another.
+  """
+  # A server may have closed a connection that was idle during a trial.
+  options: dict[str, Any] = {"pool_pre_ping": True}
+  if where.startswith("sqlite"):
+    options["connect_args"] = {"timeout": _PATIENCE}
+  database = None
+  try:
+    if "://" in where:
+      database = optuna.storages.RDBStorage(where, engine_kwargs=options)
+      opened = optuna.storages.get_storage(database)
+    else:
+      _check_journal(Path(where))
+      opened = optuna.storages.JournalStorage(JournalFileBackend(where))
+  except ImportError as error:
+    missing = error.__cause__ or error
+    raise InputError(f"--storage={_shown(where)}: {missing}.") from None
+  except (ValueError, KeyError, TypeError):
+    raise InputError(
+      f"--storage={_shown(where)} is not a journal file of Optuna, or damaged."
+      " A database has a URL, such as sqlite:///trials.db."
+    ) from None
+  try:
+    yield opened
+  finally:
+    if database is not None:
+      database.engine.dispose()
+
+
+def _check_journal(path: Path) -> None:
+  """Raises if a file is not to be appended to: Optuna itself would do so."""
+  if path.exists():
+    with path.open("rb") as file:
+      first = file.readline()
+    if first:
+      json.loads(first)["op_code"]
+
+
+@contextlib.contextmanager
+def explained(where: str) -> Iterator[None]:
+  """Errors of the storage become one message.
+
+  Raises:
+    InputError: with the first line of what the storage said.
+  """
+  reason: Any
+  try:
+    yield
+    return
+  except (
+    optuna.exceptions.StorageInternalError,
+    sqlalchemy.exc.SQLAlchemyError,
+  ) as error:
+    reason = error.__cause__ or error
+    reason = getattr(reason, "orig", None) or reason
+  except OSError as error:
+    if str(error.filename) != where:  # Not the journal file: not of storage.
+      raise
+    reason = error.strerror
+  said = str(reason).strip().splitlines()[0]
+  raise InputError(
+    f"the storage {_shown(where)} cannot be used: {said}. If another program"
+    " holds it, try again; if it is read-only, mend its permissions; or choose"
+    " another --storage."
+  )
+
+
+def _shown(where: str) -> str:
+  """A URL without its password."""
+  try:
+    url = sqlalchemy.engine.make_url(where)
+  except sqlalchemy.exc.ArgumentError:
+    return where
+  return url.render_as_string(hide_password=True)
+
+
+# --- Trials -----------------------------------------------------------------
+
+
+def search(
+  config: ConfigDict,
+  cells: Sequence[StudyRow],
+  folder: str | Path,
+  storage: str | None = None,
+) -> list[dict[str, Any]]:
+  """Does what is missing of all trials, and returns what each cell chose.
+
+  Any number of processes may do so at once; machines that do share the folder
+  and the storage. Every trial trains with the seed of the config; its first is
+  the default of each value, where that is in the range.
+
+  Writes search.json, the identity of the search; trials/<cell>/, with a run
+  folder for each trial and fold; and, last, tuning.json.
+
+  Args:
+    config: what the cells have in common.
+    cells: rows of a sweep, without numbers that are searched.
+    folder: of the study.
+    storage: a database's URL, or a journal file; None for a SQLite file in the
+      folder.
+
+  Raises:
+    InputError: for a config, a row, a storage or a folder that cannot be used.
+  """
+  folder = Path(folder)
+  check(config, cells)
+  records.make_folder(folder)
+  identity = _identity(config, cells, storage)
+  _refuse_another(folder / SEARCH, identity)
+  where = storage or f"sqlite:///{folder / DATABASE}"
+  with explained(where), open_storage(where) as opened:
+    searches = [_start(cell, folder, opened) for cell in cells]
+    if not (folder / SEARCH).exists():
+      records.write_json(folder / SEARCH, identity)
+    told: set[str] = set()
+    while not all([_work(s, opened, told) for s in searches]):
+      time.sleep(1)  # Others have the trials that are left.
+    chosen = [_summary(s, opened) for s in searches]
+  records.write_json(folder / TUNING, chosen)
+  return chosen
+
+
+def _identity(config, cells, storage: str | None) -> dict[str, Any]:
+  identity = {
+    "commit": records.commit(),
+    "storage": storage and _shown(storage),
+    "config": _whole(config),
+    "rows": {cell.name: as_dict(cell.config) for cell in cells},
+  }
+  return json.loads(json.dumps(identity))
+
+
+def _whole(config) -> dict[str, Any]:
+  """What a trial depends on: the run, and how it is tuned."""
+  return {**as_dict(config), "tune": config.tune.to_dict()}
+
+
+def _refuse_another(path: Path, identity: dict[str, Any]) -> None:
+  if not path.exists():
+    return
+  shown = records.difference(records.read_json(path), identity)
+  if shown:
+    raise InputError(
+      f"{path.parent} holds another study: {shown}. Choose another --study, or"
+      " delete it; code of another commit can be checked out."
+    )
+
+
+def _start(cell: StudyRow, folder: Path, storage) -> Search:
+  """Makes the Optuna study of a cell with all its trials, or finds it."""
+  ranges = ranges_of(cell.config)
+  name = f"{folder.resolve().name}: {cell.name}"
+  found = Search(cell, ranges, name, folder / TRIALS / cell.name)
+  records.make_folder(found.folder)
+  with filelock.FileLock(found.folder / "lock"):
+    lower = lower_is_better(cell.config.eval.select)
+    study = optuna.create_study(
+      storage=storage,
+      study_name=name,
+      direction="minimize" if lower else "maximize",
+      load_if_exists=True,
+    )
+    config = json.loads(json.dumps(_whole(cell.config)))
+    there = study.user_attrs.get("config", config)
+    if there != config:
+      raise InputError(
+        f"the storage holds another study of the name {name!r}:"
+        f" {records.difference(there, config)}. Choose another --study or"
+        " --storage."
+      )
+    study.set_user_attr("config", config)
+    points = _first_points(cell.config, ranges)
+    for point in points[len(study.get_trials(deepcopy=False)) :]:
+      study.enqueue_trial(point)
+  return found
+
+
+def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
+  """What is known of each trial before it starts."""
+  trials = config.tune.trials
+  if config.tune.sampler == "grid":
+    return grid_points(ranges, trials)
+  numbers = {f"loss.{k}": v for k, v in hyper_parameters(config).items()}
+  numbers["optimizer.learning_rate"] = config.optimizer.learning_rate
+  return [start_of(ranges, numbers), *({} for _ in range(trials - 1))]
+
+
+def _work(search: Search, storage, told: set[str]) -> bool:
+  """Runs all trials that are free; whether all of the cell are finished."""
+  for frozen in _trials(search, storage):
+    if frozen.state.is_finished():
+      continue
+    path = search.folder / f"{frozen.number:03}.lock"
+    if frozen.state == TrialState.RUNNING and not path.exists():
+      place = frozen.user_attrs.get("where", "an unknown machine")
+      who = f"{search.cell.name}: trial {frozen.number} was begun in {place}"
+      if who not in told:
+        log.warning("%s, another folder, and is left to it.", who)
+      told.add(who)
+      continue
+    try:
+      held = filelock.FileLock(path).acquire(blocking=False)
+    except filelock.Timeout:
+      continue  # Another process works on it.
+    with held:
+      if _take(frozen, storage):
+        _run(search, storage.get_trial(frozen._trial_id), storage)
+  return all(t.state.is_finished() for t in _trials(search, storage))
+
+
+def _trials(search: Search, storage) -> list[FrozenTrial]:
+  """The trials of a cell; not those that two folders made at once."""
+  study = optuna.load_study(study_name=search.name, storage=storage)
+  return study.get_trials(deepcopy=False)[: search.cell.config.tune.trials]
+
+
+def _take(frozen: FrozenTrial, storage) -> bool:
+  """Whether a trial whose lock is held is to be run: new, or broken off."""
+  state = storage.get_trial(frozen._trial_id).state
+  if state == TrialState.WAITING:
+    # False if a machine with another folder was faster.
+    return storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+  return state == TrialState.RUNNING
+
+
+def _run(search: Search, frozen: FrozenTrial, storage) -> None:
+  """Trains a trial on every fold, and tells how it went."""
+  config = search.cell.config
+  study = optuna.load_study(
+    study_name=search.name,
+    storage=storage,
+    sampler=_sampler(config, frozen.number),
+    pruner=optuna.pruners.MedianPruner(
+      n_startup_trials=_at_random(config), n_warmup_steps=0
+    ),
+  )
+  trial = Trial(study, frozen._trial_id)
+  trial.set_user_attr("where", f"{platform.node()}:{search.folder.resolve()}")
+  numbers = {
+    field: rounded(found, _suggest(trial, field, found))
+    for field, found in search.ranges.items()
+  }
+  scores: list[float] = []
+  seconds, state, said = 0.0, TrialState.COMPLETE, ""
+  for fold in range(config.tune.folds):
+    started = time.perf_counter()
+    run = override(_with_fold(config, fold), numbers)
+    workdir = search.folder / f"{frozen.number:03}-fold{fold}"
+    try:
+      result = train(run, workdir, splits=load_once(run), progress=False)
+      seconds += result["seconds"]
+      score = result["validation_selected"][config.eval.select]
+      if not math.isfinite(score):
+        raise NotFiniteError(f"{workdir}: the score is not finite")
+    except NotFiniteError as error:
+      seconds += time.perf_counter() - started
+      state, said = TrialState.FAIL, str(error)
+      trial.set_user_attr("failed", said)
+    _tidy(workdir)
+    if state == TrialState.FAIL:
+      break
+    scores.append(score)
+    mean = float(np.mean(scores))
+    if fold not in frozen.intermediate_values:
+      trial.report(mean, fold)
+    last = fold == config.tune.folds - 1
+    if config.tune.prune and not last and trial.should_prune():
+      state, said = TrialState.PRUNED, f"pruned after fold {fold}"
+      break
+  trial.set_user_attr("seconds", seconds)
+  value = mean if state == TrialState.COMPLETE else None
+  study.tell(trial, value, state, skip_if_finished=True)
+  shown = ", ".join(f"{k.split('.')[-1]} {v:g}" for k, v in numbers.items())
+  log.info(
+    "%s, trial %d of %d (%s): %s",
+    search.cell.name,
+    frozen.number + 1,
+    config.tune.trials,
+    shown,
+    said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
+  )
+
+
+def _tidy(workdir: Path) -> None:
+  """Deletes what is large of a finished run: nobody looks at it again."""
+  shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+  for name in (records.EMBEDDINGS, records.SELECTED_EMBEDDINGS):
+    (workdir / name).unlink(missing_ok=True)
+
+
+def _at_random(config) -> int:
+  """How many trials of a search know nothing of others: a third."""
+  return math.ceil(config.tune.trials / 3)
+
+
+def _sampler(config, number: int) -> optuna.samplers.BaseSampler:
+  """A sampler for one trial: its draws follow from seed, number and history.
+
+  The same draws for every cell, and again after a kill.
+  """
+  drawn = np.random.SeedSequence([config.seed, number]).generate_state(1)
+  seed = int(drawn[0])
+  if config.tune.sampler == "tpe":
+    return optuna.samplers.TPESampler(
+      n_startup_trials=_at_random(config), constant_liar=True, seed=seed
+    )
+  return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _suggest(trial: Trial, field: str, found) -> Any:
+  if isinstance(found, Grid):
+    return trial.suggest_categorical(field, found.values)
+  return trial.suggest_float(field, found.low, found.high, log=found.log)
+
+
+# --- What was chosen --------------------------------------------------------
+
+
+def _summary(search: Search, storage) -> dict[str, Any]:
+  """What a cell tried and chose; nothing where every trial failed."""
+  trials = _trials(search, storage)
+  of = lambda state: [t for t in trials if t.state == state]
+  failed = of(TrialState.FAIL)
+  chosen: dict[str, Any] = {}
+  score = None
+  if whole := of(TrialState.COMPLETE):
+    lower = lower_is_better(search.cell.config.eval.select)
+    values = [t.value for t in whole]
+    best = whole[int((np.argmin if lower else np.argmax)(values))]
+    score = best.value
+    chosen = {
+      field: rounded(found, best.params[field])
+      for field, found in search.ranges.items()
+    }
+  else:
+    log.warning(
+      "%s: no trial was finished; the first failed with: %s",
+      search.cell.name,
+      failed[0].user_attrs["failed"] if failed else "none, all were pruned",
+    )
+  return {
+    "cell": search.cell.overrides,
+    "chosen": chosen,
+    "trials": len(trials),
+    "failed": len(failed),
+    "pruned": len(of(TrialState.PRUNED)),
+    "reasons": {str(t.number): t.user_attrs["failed"] for t in failed},
+    "on_edge": [f for f, v in chosen.items() if on_edge(search.ranges[f], v)],
+    "ranges": {f: as_list(found) for f, found in search.ranges.items()},
+    "validation": score,
+    "seconds": sum(t.user_attrs["seconds"] for t in trials),
+  }
+
+
+def final_rows(
+  config: ConfigDict, chosen: Sequence[dict[str, Any]]
+) -> tuple[ConfigDict, list[StudyRow]]:
+  """The config and the rows of the final runs, for `run_study`.
+
+  The chosen setting of each cell with `config.tune.final_seeds` seeds, the same
+  for all cells, and none of them that of the trials. A cell that chose nothing
+  has none.
+
+  Raises:
+    InputError: if no cell chose anything.
+  """
+  whole = override(config, {"data.train_on": config.tune.final_on})
+  first = config.seed + 1
+  seeds = range(first, first + config.tune.final_seeds)
+  rows = [
+    {**cell["cell"], **cell["chosen"], "seed": seed}
+    for cell in chosen
+    if cell["chosen"]
+    for seed in seeds
+  ]
+  if not rows:
+    raise InputError(
+      f"no trial of any cell was finished: {TUNING} of the study has the"
+      " reasons. Narrow the ranges: config.tune.ranges."
+    )
+  return whole, make_rows(whole, rows)

@@ -1,0 +1,463 @@
+"""Tuning: every trial once, whatever happens; the same budget for all cells."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from metric_learning import LOSSES, InputError
+from metric_learning.losses.search import Grid, Range
+from metric_learning.study import (
+  make_rows,
+  ranges,
+  read_study,
+  run_study,
+  tuning,
+)
+from metric_learning.study.ranges import RATE, ranges_of
+from metric_learning.training import NotFiniteError, loop, records
+from metric_learning.training.checkpoints import Checkpoints
+from metric_learning.training.config import override
+from tests.forks import FORKS
+from tests.tiny import tiny_config
+
+CONFIG = tiny_config(
+  loss__name="contrastive",
+  tune__trials=6,
+  tune__folds=2,
+  tune__final_seeds=2,
+  train__steps=2,
+  train__eval_every=1,
+  train__save_every=1,
+)
+ONE = ({"metric": "l2"},)
+TWO = ({"metric": "l1"}, {"metric": "l2"})
+
+
+def near(config):
+  """A score that is best at margin 0.7, and differs between folds."""
+  distance = abs(config.loss.margin - 0.7)
+  return 1 - distance / 2 - 0.1 * config.data.validation_fold
+
+
+def fake_train(score, said=lambda workdir: None):
+  """Instead of training: a score that is known."""
+
+  def train(config, workdir, **_):
+    workdir.mkdir(exist_ok=True)
+    said(workdir)
+    scores = {"own/map_at_r": score(config)}
+    return {"seconds": 1.0, "validation_selected": scores}
+
+  return train
+
+
+def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
+  """A search in a journal file, the fastest storage, or another."""
+  storage = f"{folder}.journal" if storage == "" else storage
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tuning, "train", train or fake_train(near))
+    return tuning.search(config, make_rows(config, sweep), folder, storage)
+
+
+def trials_of(folder, storage="", cell="metric=l2"):
+  storage = f"{folder}.journal" if storage == "" else storage
+  storage = storage or f"sqlite:///{folder}/trials.db"
+  with tuning.open_storage(storage) as opened:
+    name = f"{folder.name}: {cell}"
+    return optuna.load_study(study_name=name, storage=opened).get_trials()
+
+
+# --- Several processes, and those that are killed ---------------------------
+
+
+@pytest.fixture(scope="module")
+def postgres():
+  """The URL of a server on loopback, with nothing in it."""
+  pytest.importorskip("psycopg")
+  found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+  initdb = shutil.which("initdb") or (found and str(found[-1]))
+  if not initdb:
+    pytest.skip("PostgreSQL is not installed")
+  as_user = []
+  if os.geteuid() == 0:  # As which the server refuses to run.
+    as_user = ["runuser", "-u", "postgres", "--"]
+    if subprocess.run([*as_user, "true"], capture_output=True).returncode:
+      pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+  with (
+    tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+    socket.socket() as free,
+  ):
+    os.chmod(folder, 0o777)
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+    free.close()
+    bin, data = Path(initdb).parent, f"{folder}/data"
+    quiet = dict(cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    make = [initdb, "-D", data, "-U", "tuner", "-A", "trust", "--no-sync"]
+    subprocess.run([*as_user, *make], **quiet)
+    control = [*as_user, str(bin / "pg_ctl"), "-D", data, "-w"]
+    options = f"-F -p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    log = ["-l", f"{folder}/log", "-o", options]
+    subprocess.run([*control, *log, "start"], **quiet)
+    try:
+      yield f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres"
+    finally:
+      subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgres"])
+def storage(request, tmp_path):
+  if request.param == "postgres":
+    return request.getfixturevalue("postgres")
+  return str(tmp_path / "journal") if request.param == "journal" else None
+
+
+def worker(folder, storage, ready, dies_at=None):
+  """One of several processes; it may be killed in the middle of a trial."""
+
+  def said(workdir):
+    with (folder.parent / "trained").open("a") as file:
+      file.write(f"{workdir.name}\n")
+    if workdir.name == dies_at:
+      os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+
+  ready.wait()
+  search(folder, ONE, storage, train=fake_train(near, said))
+
+
+def processes(folder, storage, count, **options):
+  ready = FORKS.Barrier(count)
+  started = [
+    FORKS.Process(target=worker, args=(folder, storage, ready), kwargs=options)
+    for _ in range(count)
+  ]
+  for process in started:
+    process.start()
+  for process in started:
+    process.join()
+  return [process.exitcode for process in started]
+
+
+def test_every_trial_is_made_once_by_whoever_lives(storage, tmp_path):
+  folder, trained = tmp_path / "study", tmp_path / "trained"
+  (code,) = processes(folder, storage, 1, dies_at="002-fold1")
+  assert code == -signal.SIGKILL
+  cut = trials_of(folder, storage)
+  states = [trial.state for trial in cut]
+  finished, waiting = TrialState.COMPLETE, TrialState.WAITING
+  assert states == [finished] * 2 + [TrialState.RUNNING] + [waiting] * 3
+  trained.unlink()
+
+  assert processes(folder, storage, 2) == [0, 0]
+  each = [f"{t:03}-fold{f}" for t in range(2, 6) for f in range(2)]
+  assert sorted(trained.read_text().split()) == each
+  trials = trials_of(folder, storage)
+  assert [trial.number for trial in trials] == list(range(6))
+  assert {trial.state for trial in trials} == {finished}
+  assert trials[2].params == cut[2].params
+
+  def never(config, workdir, **_):
+    raise AssertionError("a finished search trains nothing")
+
+  before = (folder / tuning.TUNING).read_bytes()
+  (cell,) = search(folder, ONE, storage, train=never)
+  assert (folder / tuning.TUNING).read_bytes() == before
+  best = max(trials, key=lambda trial: trial.value)
+  assert cell["trials"] == 6
+  assert cell["validation"] == best.value
+  margin = best.params["loss.margin"]
+  assert cell["chosen"]["loss.margin"] == pytest.approx(margin, abs=1e-3)
+  mean = 1 - abs(cell["chosen"]["loss.margin"] - 0.7) / 2 - 0.05
+  assert cell["validation"] == pytest.approx(mean)
+
+
+# --- A whole one, trained ---------------------------------------------------
+
+
+def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
+  # Earlier checkpoints look better, to see that nothing is chosen by them
+  # where validation classes are trained on.
+  monkeypatch.setattr(Checkpoints, "score", lambda self, step: -step)
+  config = override(
+    CONFIG,
+    {
+      "margin_unit": "initial_mean",
+      "tune.trials": 2,
+      "tune.final_on": "train+validation",
+      "model.hidden": (17,),  # compiled by no other test
+    },
+  )
+  folder = tmp_path / "study"
+  before = {*loop._PROGRAMS}
+  chosen = tuning.search(config, make_rows(config, ONE), folder)
+  # All trials and folds of a cell share one program, compiled for one shape.
+  (key,) = {*loop._PROGRAMS} - before
+  assert loop._PROGRAMS[key].step._cache_size() == 1
+
+  left = {path.name for path in folder.glob("trials/*/*-fold*/*")}
+  assert records.RESULT in left
+  assert not {name for name in left if name.endswith(".npz")}
+  assert "checkpoints" not in left
+  trials = sorted(path.name for path in folder.glob("trials/*/*-fold*"))
+  assert trials == [f"{t:03}-fold{f}" for t in range(2) for f in range(2)]
+  found = []
+  for trial in range(2):
+    runs = [folder / f"trials/metric=l2/{trial:03}-fold{f}" for f in range(2)]
+    results = [records.read_json(run / records.RESULT) for run in runs]
+    scores = [r["validation_selected"]["own/map_at_r"] for r in results]
+    found.append(np.mean(scores))
+  assert chosen[0]["validation"] == pytest.approx(max(found))
+  assert json.loads((folder / tuning.TUNING).read_text()) == chosen
+
+  whole, rows = tuning.final_rows(config, chosen)
+  assert [row.config.seed for row in rows] == [1, 2]
+  run_study(whole, rows, folder)
+  study = read_study(folder)
+  (cell,) = study.cells
+  assert cell.name == ONE[0]
+  assert cell.chosen.tuned == chosen[0]["chosen"]
+  assert [run.result["selected_step"] for run in cell.chosen.runs] == [2, 2]
+  assert study.missing == 0
+
+
+# --- What is searched -------------------------------------------------------
+
+
+def test_the_search_is_the_same_again_and_for_every_cell(tmp_path):
+  for sampler in tuning.SAMPLERS:
+    config = override(CONFIG, {"tune.sampler": sampler})
+    params = []
+    for name in ("one", "two"):
+      folder = tmp_path / f"{sampler}_{name}"
+      search(folder, TWO, config=config)
+      for cell in ("metric=l1", "metric=l2"):
+        trials = trials_of(folder, cell=cell)
+        params.append([trial.params for trial in trials])
+    assert params[0] == params[1] == params[2] == params[3]
+    assert len({tuple(some.values()) for some in params[0]}) == 6
+    low, high = 0.0, 2.0
+    assert all(low <= some["loss.margin"] <= high for some in params[0])
+
+
+def test_it_starts_at_the_defaults(tmp_path):
+  search(tmp_path / "study")
+  first = trials_of(tmp_path / "study")[0]
+  assert first.params == {"loss.margin": 1.0, RATE: 3e-3}
+
+
+def test_a_grid_has_its_bounds_and_an_optimum_there_is_flagged(tmp_path):
+  config = override(CONFIG, {"tune.sampler": "grid"})
+  train = fake_train(lambda config: config.loss.margin)
+  (cell,) = search(tmp_path / "study", config=config, train=train)
+  params = [trial.params for trial in trials_of(tmp_path / "study")]
+  assert {some["loss.margin"] for some in params} == {0.0, 1.0, 2.0}
+  assert {some[RATE] for some in params} == {1e-4, 3e-2}
+  assert cell["chosen"]["loss.margin"] == 2.0
+  assert "loss.margin" in cell["on_edge"]
+  assert cell["ranges"]["loss.margin"] == [0.0, 2.0, False]
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_declared_ranges_fit_their_loss(loss):
+  entry = LOSSES[loss]
+  assert len(entry.search) <= 2
+  config = tiny_config(data__images_per_class=2)
+  if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
+    config = override(config, {"normalize": "l2"})
+  (cell,) = make_rows(config, [{"loss.name": loss}])
+  assert not list(tuning._errors(cell))
+  for name, found in entry.search.items():
+    low, high = ranges.ends(found)
+    assert low < high
+    # What selects code is a grid, so that it is compiled a few times only.
+    assert isinstance(found, Grid) == (name in entry.static)
+    if name in entry.scaled and name.endswith("margin"):
+      assert found == Range(0.0, 2.0)
+    default = entry.hyper[name]
+    assert default is None or low <= default <= high
+
+
+def test_ranges_of_a_config():
+  config = tiny_config(
+    loss__name="cosface",
+    tune__searched=1,
+    tune__ranges=(
+      "margin=0:1.5",
+      "cosface.margin=0.1:0.5",
+      "learning_rate=1e-3:1e-2:log",
+    ),
+  )
+  found = ranges_of(config)
+  assert found == {
+    "loss.margin": Range(0.1, 0.5),
+    RATE: Range(1e-3, 1e-2, log=True),
+  }
+  config = tiny_config(loss__name="triplet", tune__ranges=("margin=0:1.5",))
+  assert ranges_of(config)["loss.margin"] == Range(0.0, 1.5)
+  config = tiny_config(loss__name="fastap", tune__ranges=("num_bins=3,7",))
+  assert ranges_of(config)["loss.num_bins"] == Grid((3, 7))
+
+
+# --- Trials that fail -------------------------------------------------------
+
+
+def diverging(when):
+  def score(config):
+    if when(config):
+      raise NotFiniteError("not finite at step 7: loss")
+    return near(config)
+
+  return fake_train(score)
+
+
+def test_a_trial_that_diverges_is_spent(tmp_path):
+  train = diverging(lambda config: config.loss.margin > 0.9)
+  (cell,) = search(tmp_path / "study", train=train)
+  trials = trials_of(tmp_path / "study")
+  failed = [t for t in trials if t.params["loss.margin"] > 0.9]
+  assert [t for t in trials if t.state == TrialState.FAIL] == failed
+  assert cell["trials"] == 6
+  assert cell["failed"] == len(failed) > 0
+  assert set(cell["reasons"].values()) == {"not finite at step 7: loss"}
+  assert cell["chosen"]["loss.margin"] <= 0.9
+
+
+def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
+  train = diverging(lambda config: config.metric == "l1")
+  caplog.set_level("WARNING", "metric_learning")
+  first, second = search(tmp_path / "study", TWO, train=train)
+  assert (first["chosen"], first["validation"]) == ({}, None)
+  assert first["failed"] == 6
+  assert "metric=l1: no trial was finished" in caplog.text
+  assert second["chosen"]
+  _, rows = tuning.final_rows(CONFIG, [first, second])
+  assert {row.config.metric for row in rows} == {"l2"}
+  with pytest.raises(InputError, match="no trial of any cell was finished"):
+    tuning.final_rows(CONFIG, [first])
+
+
+def test_pruned_trials_are_spent(tmp_path):
+  config = override(CONFIG, {"tune.prune": True})
+  seen = []
+  train = fake_train(near, lambda workdir: seen.append(workdir.name))
+  (cell,) = search(tmp_path / "study", config=config, train=train)
+  trials = trials_of(tmp_path / "study")
+  pruned = [t.number for t in trials if t.state == TrialState.PRUNED]
+  # Below the median of those before it, after the first two.
+  firsts = [t.intermediate_values[0] for t in trials]
+  for trial in trials:
+    n = trial.number
+    whole = [firsts[k] for k in range(n) if k not in pruned]
+    below = n >= 2 and firsts[n] < np.median(firsts[:n])
+    assert (n in pruned) == below, (firsts, whole)
+    assert (f"{n:03}-fold1" in seen) != (n in pruned)
+  assert cell["trials"] == 6
+  assert cell["pruned"] == len(pruned) > 0
+
+
+# --- Refusals ---------------------------------------------------------------
+
+
+def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
+  folder = tmp_path / "study"
+  search(folder)
+  before = Path(f"{folder}.journal").read_bytes()
+  other = override(CONFIG, {"train.steps": 3})
+  with pytest.raises(InputError, match=r"train.steps \(2 there, 3 now\)"):
+    search(folder, config=other)
+  with pytest.raises(InputError, match=r"storage \('.*journal' there, None"):
+    search(folder, storage=None)
+  monkeypatch.setattr(records, "commit", lambda: "abc")
+  with pytest.raises(InputError, match=r"commit \(.* there, 'abc' now\)"):
+    search(folder)
+  assert Path(f"{folder}.journal").read_bytes() == before
+  # The same name in one storage, from another folder.
+  (tmp_path / "other").mkdir()
+  theirs = f"{folder}.journal"
+  with pytest.raises(InputError, match=r"storage holds another .*train.steps"):
+    search(tmp_path / "other" / "study", storage=theirs, config=other)
+
+
+def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
+  monkeypatch.setattr(tuning, "_PATIENCE", 0.05)
+  path = tmp_path / "trials.db"
+  search(tmp_path / "study", storage=f"sqlite:///{path}")
+
+  def refused(storage, *said):
+    with pytest.raises(InputError) as error:
+      search(tmp_path / "another", storage=storage)
+    for words in said:
+      assert words in str(error.value)
+
+  with contextlib.closing(sqlite3.connect(path)) as other:
+    other.execute("BEGIN EXCLUSIVE")
+    refused(f"sqlite:///{path}", "database is locked", "try again")
+  refused(f"sqlite:///file:{path}?mode=ro&uri=true", "readonly", "permissions")
+  refused(f"sqlite:///{tmp_path}/no/such.db", "unable to open")
+  refused(str(tmp_path / "no" / "journal"), "No such file")
+  (tmp_path / "text").write_text("not a journal\n")
+  refused(str(tmp_path / "text"), "not a journal file")
+  refused("nosql://user:secret@host/name", "nosql")
+  with pytest.raises(InputError) as error:
+    search(tmp_path / "another", storage="nosql://user:secret@host/name")
+  assert "secret" not in str(error.value)
+  assert not (tmp_path / "another" / tuning.SEARCH).exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({"tune__sampler": "tpo"}, "did you mean 'tpe'"),
+    ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
+    ({"tune__final_on": "test"}, "unknown config.tune.final_on 'test'"),
+    ({"tune__prune": True, "tune__folds": 1}, "between folds"),
+    ({"tune__ranges": ("margin=2:1",)}, "is empty, 2 is above 1"),
+    ({"tune__ranges": ("margin=0:1:log",)}, "no logarithm at 0"),
+    ({"tune__ranges": ("margin=a:1",)}, "is not of the form"),
+    ({"tune__ranges": ("margin=0:inf",)}, "is not finite"),
+    ({"tune__ranges": ("margn=0:1",)}, "'margn'; did you mean 'margin'"),
+    ({"tune__ranges": ("triplet.scale=0:1",)}, "searched value of triplet"),
+    ({"tune__ranges": ("margin=-1:1",)}, "margin must be at least 0"),
+    ({"tune__ranges": ("learning_rate=0:1",)}, "must be positive"),
+    ({"tune__folds": 1000}, "1000 folds"),
+  ],
+)
+def test_a_config_that_cannot_be_tuned(tmp_path, changes, said):
+  with pytest.raises(InputError, match=said):
+    config = tiny_config(loss__name="contrastive", **changes)
+    search(tmp_path / "study", config=config)
+  assert not (tmp_path / "study").exists()
+
+
+def test_all_that_is_wrong_with_the_cells_is_said_at_once(tmp_path):
+  sweep = (
+    {"metric": "l1", "loss.margin": 0.5},
+    {"metric": "l2", "seed": 3},
+    {"tune.trials": 7},
+    {"data.classes_per_batch": 11},
+  )
+  with pytest.raises(InputError) as error:
+    search(tmp_path / "study", sweep)
+  lines = str(error.value).splitlines()
+  assert lines[0] == "4 errors in the rows:"
+  for line, words in zip(
+    lines[1:],
+    ("loss.margin", "seed", "tune.trials", "classes_per_batch"),
+    strict=True,
+  ):
+    assert words in line
+  assert not (tmp_path / "study").exists()
