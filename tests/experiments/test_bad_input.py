@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.study.synthetic import change, write_study
+from tests.study.synthetic_studies import change, write_study
 
 
 def assert_refused(done, *said):

@@ -14,7 +14,7 @@ from metric_learning.study.references import pairs_with_reference
 from metric_learning.study.results import QUERIES
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
-from tests.study.synthetic import COLUMNS, change, scores, write_study
+from tests.study.synthetic_studies import COLUMNS, change, scores, write_study
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)

@@ -1,13 +1,8 @@
 """The training loop: what it leaves, what it refuses, that it resumes."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,9 +10,8 @@ import pytest
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.training import NotFiniteError, loop, records, train
+from tests.forks import FORKS
 from tests.tiny import tiny_config
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -251,41 +245,35 @@ def test_what_an_objective_keeps_is_saved_and_restored(
   assert metrics_of(cut) == metrics_of(whole)
 
 
-def _command(workdir):
-  return [
-    sys.executable,
-    "-m",
-    "experiments.train",
-    "--config=configs/digits.py",
-    f"--workdir={workdir}",
-    "--config.train.steps=400",
-    "--config.train.log_every=5",
-    "--config.train.eval_every=20",
-    "--config.train.save_every=20",
-  ]
+LONG = tiny_config(
+  train__steps=400,
+  train__log_every=5,
+  train__eval_every=20,
+  train__save_every=20,
+)
+
+
+def long_run(workdir):
+  train(LONG, workdir, progress=False)
 
 
 def test_killed_and_resumed_equals_never_killed(tmp_path):
-  env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  quiet = dict(
-    cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-  )
   killed, whole = tmp_path / "killed", tmp_path / "whole"
-  process = subprocess.Popen(_command(killed), **quiet)
-  deadline = time.monotonic() + 120
-  while time.monotonic() < deadline and process.poll() is None:
+  process = FORKS.Process(target=long_run, args=(killed,))
+  process.start()
+  while process.is_alive():
     if (killed / "metrics.jsonl").exists() and any(
       '"step": 1' in line for line in metrics_of(killed).splitlines()[8:]
     ):
       break
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
+    time.sleep(0.005)
+  process.kill()
+  process.join()
   assert not (killed / "result.json").exists()
   reached = records.read_metrics(killed)[-1]["step"]
   assert 0 < reached < 400
-  subprocess.run(_command(killed), check=True, **quiet)
-  subprocess.run(_command(whole), check=True, **quiet)
+  long_run(killed)
+  long_run(whole)
   assert metrics_of(killed) == metrics_of(whole)
   log = (killed / "train.log").read_text()
   resumed = [line for line in log.splitlines() if "from step" in line]
