@@ -242,12 +242,8 @@ def _their_retrieval(case: Case) -> Callable[[], list[float]]:
   return call
 
 
-# Of one call: more than are read ahead, or the reading would not be measured.
-_STEPS = 8
-
-
 def _training(case: Case) -> Callable[[], float]:
-  """Some training steps of conv4 at 96×96, with the loop's own input."""
+  """Training steps of conv4 at 96×96, with the loop's own input."""
   import jax
   import jax.numpy as jnp
 
@@ -289,7 +285,14 @@ def _training(case: Case) -> Callable[[], float]:
     return float(values["loss"])
 
   steps(1)  # compiles
-  return lambda: steps(_STEPS)
+  return lambda: steps(_steps())
+
+
+def _steps() -> int:
+  """Of one call: more than are read ahead, or reading would not be measured."""
+  from metric_learning.data.stream import THREADS
+
+  return 2 * THREADS
 
 
 _BUILDERS = {
@@ -591,14 +594,14 @@ def whole_sets() -> Iterator[dict[str, Any]]:
 
 def reading() -> Iterator[dict[str, Any]]:
   """Training steps on photographs that are read and resized meanwhile."""
-  size = {"n": 128, "classes": 32, "dim": _DIM.value}
+  size = {"n": 64, "classes": 16, "dim": _DIM.value}
   with tempfile.TemporaryDirectory() as folder:
     _draw_photographs(Path(folder), classes=2 * size["classes"])
     kinds = ("streamed", "in memory")
     found = in_turn(
       *(Case(kind, "conv4", **size, folder=folder) for kind in kinds)
     )
-  yield _line(f"conv4, 96×96, {_STEPS} steps", "in memory", size, *found)
+  yield _line(f"conv4, 96×96, {_steps()} steps", "in memory", size, *found)
 
 
 def _draw_photographs(folder: Path, classes: int) -> None:

@@ -69,19 +69,20 @@ def augment(
   def one(index, image):
     key_of_image = jax.random.fold_in(key, index)
     # Streams of their own: a new kind of change leaves the others' as they are.
-    draws, crop_draws, color_draws, bend_draws, skip_draws = (
+    draws, crop_draws, color_draws, bend_draws = (
       jax.random.uniform(key_of_kind, (count,), minval=-1)
       for key_of_kind, count in (
         (key_of_image, 5),
         (jax.random.fold_in(key_of_image, 1), 4),
         (jax.random.fold_in(key_of_image, 2), 3),
-        (jax.random.fold_in(key_of_image, 3), 4),
-        (jax.random.fold_in(key_of_image, 4), 8),
+        (jax.random.fold_in(key_of_image, 3), 12),
       )
     )
-    kept = (1 + skip_draws) / 2 >= skip
+    kept = (1 + bend_draws[4:]) / 2 >= skip
     motion = kept[:4] * draws[1:] * jnp.array([rotate, scale, shift, shift])
-    bend = kept[4:] * bend_draws * jnp.array([shear, shear, stretch, stretch])
+    bend = (
+      kept[4:] * bend_draws[:4] * jnp.array([shear, shear, stretch, stretch])
+    )
     mirror = jnp.where(flip & (draws[0] < 0), -1, 1)
     moved = _look_up(image, mirror, motion, bend, crop_draws, crop)
     return _recolor(moved, color_draws, brightness, contrast, saturation)

@@ -15,7 +15,7 @@ from metric_learning.errors import InputError
 # Threads that read, beside the one that trains. Decoding leaves the
 # interpreter's lock, so that threads are enough and nothing is sent between
 # processes.
-_THREADS = 2 * (os.cpu_count() or 1)
+THREADS = 2 * (os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,6 @@ def read_ahead(
       "reading images while training takes the package grain: pip install "
       "grain, or set config.data.stream=False."
     ) from error
-  options = grain.ReadOptions(
-    num_threads=_THREADS, prefetch_buffer_size=_THREADS
-  )
+  options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
   reading = grain.MapDataset.source(items).map(read)
   return iter(reading.to_iter_dataset(options))
