@@ -115,8 +115,8 @@ def on_edge(found: Range | Grid, value: int | float) -> bool:
 def rounded(found: Range | Grid, value: Any) -> Any:
   """A value to four digits, which are enough, and short in a folder's name.
 
-  >>> rounded(Range(0.0, 2.0), 0.123456), rounded(Range(0.12345, 2.0), 0.12345)
-  (0.1235, 0.12345)
+  >>> rounded(Range(0.0, 2.0), 0.123456), rounded(Range(0.12341, 2.0), 0.12341)
+  (0.1235, 0.12341)
   """
   if isinstance(found, Grid):
     return value
