@@ -474,7 +474,7 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   score = None
   if whole := of(TrialState.COMPLETE):
     lower = lower_is_better(search.cell.config.eval.select)
-    values = [t.value for t in whole]
+    values = np.array([t.value for t in whole], float)
     best = whole[int((np.argmin if lower else np.argmax)(values))]
     score = best.value
     chosen = {
