@@ -480,7 +480,9 @@ def block_rows(
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
-  return None if n * m <= room else max(16, room // m)
+  # As even as can be: what fills the last block is computed for nothing.
+  blocks = -(-n * m // room)
+  return None if blocks <= 1 else max(16, -(-n // blocks))
 
 
 def points_of(
