@@ -4,7 +4,8 @@ python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
 
 A sweep is a generator of flat overrides in the config file. All its rows are
 checked before the first runs. Finished runs are skipped, so that a killed
-sweep goes on where it was when the same command is given again.
+sweep goes on where it was when the same command is given again; given twice at
+once, the two share the rows.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
 from metric_learning.study import make_rows, run_study
 
 _CONFIG = cli.define_config()
@@ -21,6 +22,22 @@ _STUDY = flags.DEFINE_string(
   "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
 )
 _LIMIT = flags.DEFINE_integer("limit", None, "Only the first rows, to try out.")
+_LAUNCHER = flags.DEFINE_string(
+  "launcher",
+  "local",
+  "local: on the devices of this process, one run on each at a time; ray: as"
+  " tasks of a Ray cluster (extra ray).",
+)
+_POPULATION = flags.DEFINE_string(
+  "population",
+  "auto",
+  "on: rows that differ in numbers and seeds alone train as one program; off;"
+  " auto: where that was measured to be faster, which a CPU is not.",
+)
+_MEMBERS = flags.DEFINE_integer("members", 32, "Of one population, at most.")
+_GPUS = flags.DEFINE_float(
+  "gpus_per_run", None, "Of a Ray task; 1 if the cluster has any.", 0
+)
 
 
 def main() -> None:
@@ -33,7 +50,20 @@ def main() -> None:
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")
-  run_study(config, rows, folder)
+  resources = {}
+  if _GPUS.value is not None:
+    if _LAUNCHER.value != "ray":
+      raise InputError("--gpus_per_run is of --launcher=ray.")
+    resources["gpus_per_run"] = _GPUS.value
+  run_study(
+    config,
+    rows,
+    folder,
+    launcher=_LAUNCHER.value,
+    population=_POPULATION.value,
+    members=_MEMBERS.value,
+    **resources,
+  )
   cli.report(folder)
 
 
