@@ -428,6 +428,9 @@ class Recorder:
     records.write_json(workdir / records.ENVIRONMENT, records.environment())
     self.program = program_of(config, splits)
     self.numbers = numbers_of(config, splits)
+    # As the step takes them: the numbers, and what its keys are made of.
+    self.traced = {k: jnp.float32(v) for k, v in self.numbers.items()}
+    self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
     # Of each run alone: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
     handler = logging.FileHandler(workdir / "train.log")
@@ -448,16 +451,6 @@ class Recorder:
     """The state before the first step."""
     classes = num_classes(self.config, self.splits.train)
     return self.program.init(self.config.seed, classes, self.numbers)
-
-  @property
-  def key(self) -> Array:
-    """What the keys of the steps are made of."""
-    return jax.random.fold_in(jax.random.key(self.config.seed), 2)
-
-  @property
-  def traced(self) -> dict[str, Array]:
-    """The numbers of the run, as the step takes them."""
-    return {name: jnp.float32(value) for name, value in self.numbers.items()}
 
   def start(self, first: int) -> None:
     """Goes on after the step `first`; what was logged after it is dropped."""
@@ -486,8 +479,9 @@ class Recorder:
           " larger temperature, may help."
         )
     speed = (done - self._first) / (time.perf_counter() - self._started)
-    loss = float(steps[-1]["loss"])
-    self._metrics.write(done, {f"train/{k}": v for k, v in steps[-1].items()})
+    newest = {f"train/{k}": float(v) for k, v in steps[-1].items()}
+    self._metrics.write(done, newest)
+    loss = newest["train/loss"]
     self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
     return loss
 
