@@ -7,19 +7,13 @@ many runs in turn, on images of Omniglot's size.
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-MEMBERS = (1, 8, 32, 128)
-# Steps of one call, of each member.
+# Steps of each member in one call.
 STEPS = 10
-_MODELS = ("conv4", "mlp")
-
-
-# --- In a process of its own ------------------------------------------------
 
 
 @functools.cache
@@ -90,7 +84,9 @@ def _members(case):
   images = random.integers(0, 256, (len(labels), 28, 28, 1), dtype=np.uint8)
   names = tuple(map(str, range(200)))
   train = data.Dataset("random", images, labels, names)
-  program = loop.program_of(config, data.Splits(train, *[train] * 2, "closed-set"))
+  program = loop.program_of(
+    config, data.Splits(train, *[train] * 2, "closed-set")
+  )
   batches = make_batches(train, config.data, 0)
   numbers = {
     name: jnp.float32(value)
@@ -118,9 +114,7 @@ def population(case) -> Callable[[], float]:
     nonlocal state
     for number in range(STEPS):
       indices = np.stack([batches(number).indices] * case.n)
-      state, values = step(
-        state, number, *whole, indices, keys, numbers, None
-      )
+      state, values = step(state, number, *whole, indices, keys, numbers, None)
     return float(jax.block_until_ready(values["loss"])[0])
 
   return call
@@ -151,20 +145,3 @@ BUILDERS = {
   "population": population,
   "in turn": in_turn,
 }
-
-
-# --- Suites -----------------------------------------------------------------
-
-
-def loop_lines(measure: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-  """What logging, scoring and saving add to the steps of a run."""
-  whole, bare = measure(("whole run", "glyphs", 1), ("bare steps", "glyphs", 1))
-  yield {"name": "glyphs", "n": 1, "ours": whole, "theirs": bare}
-
-
-def population_lines(measure: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-  """One program of all members against runs in turn."""
-  for name in _MODELS:
-    for n in MEMBERS:
-      ours, theirs = measure(("population", name, n), ("in turn", name, n))
-      yield {"name": name, "n": n, "ours": ours, "theirs": theirs}

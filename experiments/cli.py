@@ -10,9 +10,11 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import absl.logging
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import NotFiniteError
 
@@ -62,16 +64,34 @@ def _config_argument() -> str:
   return ""
 
 
+def keep_programs() -> None:
+  """Lets the next process find what this one compiles, on an accelerator.
+
+  Not on a CPU, unless JAX_COMPILATION_CACHE_DIR is set: XLA finds programs of
+  this very machine unfit on many processors, with an error a program
+  (github.com/openxla/xla/issues/44565), and in a home that machines share it
+  may run those of another (SIGILL). Where it works it halves the start of a
+  process.
+  """
+  if jax.config.jax_compilation_cache_dir is None and (
+    jax.default_backend() != "cpu"
+  ):
+    jax.config.update(
+      "jax_compilation_cache_dir", str(cache.folder() / "programs")
+    )
+
+
 def report(folder: Path) -> None:
   """Writes and prints the table, draws the figures, says where they lie."""
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
-  from metric_learning.study import read_study, write_tables
+  from metric_learning.study import only_here, read_study, write_tables
 
   study = read_study(folder)
-  tables = write_tables(study)
+  with only_here(folder):
+    tables = write_tables(study)
+    figures = draw_study(study)
   print("\n" + tables[0].read_text())
-  figures = draw_study(study)
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
 

@@ -43,6 +43,7 @@ _GPUS = flags.DEFINE_float(
 def main() -> None:
   """Runs what is missing, then reports."""
   config = cli.config_value(_CONFIG)
+  cli.keep_programs()
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)

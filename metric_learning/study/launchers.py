@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from metric_learning import data
-from metric_learning.errors import InputError
+from metric_learning.errors import InputError, check_choice
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
   NotFiniteError,
@@ -167,14 +167,10 @@ def on_ray(
     gpus_per_run: 1 if not given and the cluster has any, else 0.
 
   Raises:
-    InputError: without Ray, or if rows failed; all others are done then.
+    InputError: if rows failed; all others are done then.
   """
-  try:
-    import ray
-  except ImportError:
-    raise InputError(
-      "--launcher=ray needs Ray: pip install -e '.[ray]'."
-    ) from None
+  import ray
+
   if not ray.is_initialized():
     ray.init()
   if gpus_per_run is None:
@@ -236,3 +232,15 @@ def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
 
 
 LAUNCHERS: dict[str, Callable[..., None]] = {"local": local, "ray": on_ray}
+
+
+def check_launcher(name: str) -> None:
+  """Raises `InputError` for one that there is not, or that lacks its extra."""
+  check_choice("launcher", name, LAUNCHERS)
+  if name == "ray":
+    try:
+      import ray  # noqa: F401
+    except ImportError:
+      raise InputError(
+        "--launcher=ray needs Ray: pip install -e '.[ray]'."
+      ) from None

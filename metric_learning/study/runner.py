@@ -19,6 +19,7 @@ from metric_learning.study.baselines import write_baselines
 from metric_learning.study.launchers import (
   LAUNCHERS,
   RUNS,
+  check_launcher,
   groups_of,
   is_finished,
   load_once,
@@ -71,7 +72,7 @@ def run_study(
     InputError: for data that cannot be used, or a folder of another study.
   """
   folder = Path(folder)
-  check_choice("launcher", launcher, LAUNCHERS)
+  check_launcher(launcher)
   check_choice("population", population, POPULATION)
   if members < 1:
     raise InputError(f"a population has at least 1 member, not {members}.")

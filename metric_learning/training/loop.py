@@ -431,6 +431,8 @@ class Recorder:
     # As the step takes them: the numbers, and what its keys are made of.
     self.traced = {k: jnp.float32(v) for k, v in self.numbers.items()}
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    # Of the validation images, when they were scored last.
+    self._embedded: np.ndarray | None = None
     # Of each run alone: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
     handler = logging.FileHandler(workdir / "train.log")
@@ -488,7 +490,8 @@ class Recorder:
   def evaluate(self, done: int, state: dict[str, Any]) -> None:
     """Scores the validation classes; saves the state when it is time."""
     config, splits = self.config, self.splits
-    scores = score(self.program, state, splits.validation, config)
+    self._embedded = embed_images(self.program, state, splits.validation.images)
+    scores = score(self._embedded, splits.validation, config)
     self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
@@ -506,7 +509,7 @@ class Recorder:
     selected = better(
       sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
     )
-    self._write_embeddings(records.EMBEDDINGS, state)
+    self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
     if selected != last:
       chosen = checkpoints.restore_step(selected, state)
       self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
@@ -535,15 +538,22 @@ class Recorder:
     self._log.info("finished")
     return result
 
-  def _write_embeddings(self, name: str, state: dict[str, Any]) -> None:
+  def _write_embeddings(
+    self,
+    name: str,
+    state: dict[str, Any],
+    validation: np.ndarray | None = None,
+  ) -> None:
+    """Writes all that is not trained on; what is embedded already, as it is."""
     found = {}
     for part in ("validation", "test", "gallery"):
       some = getattr(self.splits, part)
       if some is None:
         continue
-      found[f"{part}_embeddings"] = embed_images(
-        self.program, state, some.images
-      )
+      points = validation if part == "validation" else None
+      if points is None:
+        points = embed_images(self.program, state, some.images)
+      found[f"{part}_embeddings"] = points
       found[f"{part}_labels"] = some.labels
       found[f"{part}_class_names"] = np.array(some.class_names)
       if some.pairs is not None:
@@ -565,10 +575,7 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
 
 
 def score(
-  program: Program,
-  state: dict[str, Any],
-  part: data.Dataset,
-  config: ConfigDict,
+  embeddings: np.ndarray, part: data.Dataset, config: ConfigDict
 ) -> dict[str, float]:
   """Scores of one part of the data: those to select by, and all quick ones.
 
@@ -576,7 +583,6 @@ def score(
     InputError: if `eval.select` is not among them.
   """
   space = objective_of(config, hyper_parameters(config)).space
-  embeddings = embed_images(program, state, part.images)
   select, columns = config.eval.select, config.eval.columns
   scores = scores_of(
     embeddings,

@@ -105,8 +105,8 @@ def _sweep(folder):
   ]
 
 
-def test_killed_and_started_again_only_does_what_is_unfinished(tmp_path):
-  """`kill -9` in the middle of the second of four runs."""
+def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
+  """`kill -9` in the second of four runs; then two processes share the rest."""
   folder = tmp_path / "study"
   quiet = dict(
     cwd=Path(__file__).parents[2],
@@ -130,8 +130,13 @@ def test_killed_and_started_again_only_does_what_is_unfinished(tmp_path):
   done = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/*")}
   (cut,) = unfinished()
   (whole,) = (path.parent for path in results_of(folder))
-  subprocess.run(_sweep(folder), check=True, **quiet)
+  both = [subprocess.Popen(_sweep(folder), **quiet) for _ in range(2)]
+  assert [process.wait() for process in both] == [0, 0]
   assert len(results_of(folder)) == 4
+  for log in folder.glob("runs/*/train.log"):
+    begun = 2 if log.parent == cut else 1
+    assert log.read_text().count("from step") == begun
+    assert log.read_text().count(" finished\n") == 1
   for path, changed in done.items():
     if path.parent == whole and path.is_file():
       assert path.stat().st_mtime_ns == changed

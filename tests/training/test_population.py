@@ -15,12 +15,24 @@ def splits():
   return data.load(tiny_config().data)
 
 
+CLOSE = {"rel": 2e-4, "abs": 2e-5}
+NUMBERS = [
+  {"seed": 0, "loss__margin": 0.5, "optimizer__learning_rate": 1e-3},
+  {"seed": 1, "loss__margin": 1.5, "optimizer__learning_rate": 1e-2},
+]
+# With a state, and with an affinity.
+KINDS = [
+  {"loss__name": "contrastive", "memory__size": 64},
+  {"loss__name": "triplet", "data__sampler": "triplets"},
+]
+
+
 def members_of(overrides, **shared):
   return [tiny_config(**shared, **each) for each in overrides]
 
 
-def assert_same_run(one, other, tolerance):
-  """All that two folders say is equal, to a tolerance."""
+def assert_same_run(one, other):
+  """All that the folders of a single run and of a member say is equal."""
   files = [{p.name for p in folder.iterdir()} for folder in (one, other)]
   assert files[0] == files[1]
   assert records.read_json(one / records.CONFIG) == records.read_json(
@@ -29,13 +41,14 @@ def assert_same_run(one, other, tolerance):
   said = [records.read_metrics(folder) for folder in (one, other)]
   for a, b in zip(*said, strict=True):
     assert a.keys() == b.keys()
-    np.testing.assert_allclose(
-      list(a.values()), list(b.values()), **tolerance, err_msg=str(a.keys())
-    )
+    for name, value in a.items():
+      # A rank may change with the last bit of a distance.
+      slack = {"abs": 0.01} if name.startswith("validation/") else CLOSE
+      assert b[name] == pytest.approx(value, **slack), name
   arrays = [records.read_arrays(f / records.EMBEDDINGS) for f in (one, other)]
   for name in arrays[0]:
     if name.endswith("embeddings"):
-      np.testing.assert_allclose(*(a[name] for a in arrays), **tolerance)
+      np.testing.assert_allclose(*(a[name] for a in arrays), 2e-4, 2e-5)
   results = [records.read_json(f / records.RESULT) for f in (one, other)]
   assert results[1].pop("members") > 1
   assert results[0].keys() == results[1].keys()
@@ -43,29 +56,16 @@ def assert_same_run(one, other, tolerance):
   assert results[0]["numbers"] == results[1]["numbers"]
 
 
-CLOSE = {"rtol": 2e-4, "atol": 2e-5}
-NUMBERS = [
-  {"seed": 0, "loss__margin": 0.5, "optimizer__learning_rate": 1e-3},
-  {"seed": 1, "loss__margin": 0.5, "optimizer__learning_rate": 1e-2},
-  {"seed": 1, "loss__margin": 1.5, "optimizer__learning_rate": 3e-3},
-]
-KINDS = [
-  {"loss__name": "contrastive", "margin_unit": "initial_mean"},
-  {"loss__name": "triplet", "data__sampler": "triplets"},
-  {"loss__name": "contrastive", "memory__size": 64},
-]
-
-
 @pytest.mark.parametrize("shared", KINDS)
 def test_a_member_is_the_single_run(shared, splits, tmp_path):
-  configs = members_of(NUMBERS, **shared)
+  configs = members_of(NUMBERS, **shared, train__steps=3)
   together = [tmp_path / f"member{i}" for i in range(len(configs))]
   results = train_population(configs, together, splits)
   losses = {result["train"]["train/loss"] for result in results}
   assert len(losses) == len(configs)
   for i, config in enumerate(configs):
     train(config, tmp_path / f"alone{i}", splits=splits)
-    assert_same_run(tmp_path / f"alone{i}", together[i], CLOSE)
+    assert_same_run(tmp_path / f"alone{i}", together[i])
 
 
 def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
@@ -74,13 +74,14 @@ def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
     loss__name="contrastive_inverse",
     normalize="none",
     optimizer__name="sgd",
+    train__steps=3,
   )
   workdirs = [tmp_path / str(i) for i in range(3)]
   results = train_population(configs, workdirs, splits)
   assert "not finite at step" in results[1]["diverged"]
   assert records.read_json(workdirs[1] / records.RESULT) == results[1]
   train(configs[2], tmp_path / "alone", splits=splits)
-  assert_same_run(tmp_path / "alone", workdirs[2], CLOSE)
+  assert_same_run(tmp_path / "alone", workdirs[2])
 
 
 def test_a_population_goes_on_from_the_last_step_that_all_have(
