@@ -73,12 +73,9 @@ def keep_programs() -> None:
   may run those of another (SIGILL). Where it works it halves the start of a
   process.
   """
-  if jax.config.jax_compilation_cache_dir is None and (
-    jax.default_backend() != "cpu"
-  ):
-    jax.config.update(
-      "jax_compilation_cache_dir", str(cache.folder() / "programs")
-    )
+  name = "jax_compilation_cache_dir"
+  if getattr(jax.config, name) is None and jax.default_backend() != "cpu":
+    jax.config.update(name, str(cache.folder() / "programs"))
 
 
 def report(folder: Path) -> None:

@@ -17,15 +17,17 @@ from metric_learning.training import loop, records
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
+# Adam divides by the size of a gradient: of small ones it keeps the rounding.
 CONFIG = tiny_config(
   loss__name="contrastive",
+  optimizer__name="sgd",
   train__steps=2,
   train__eval_every=2,
   train__save_every=2,
 )
 
 
-def sweep(margins, rates=(1e-3,), seeds=(0,)):
+def sweep(margins, rates=(1e-2,), seeds=(0,)):
   for margin in margins:
     for rate in rates:
       for seed in seeds:
@@ -52,7 +54,7 @@ def times_finished(folder):
 
 
 class NoCheckpoints:
-  """Keeps the score alone: the slow part of a run of two steps."""
+  """Keeps the scores alone: files are most of the time of two steps."""
 
   def __init__(self, folder, *, lower_is_better):
     self.scores = {}
@@ -70,8 +72,10 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
 ):
   """Five margins × five learning rates × three seeds."""
   monkeypatch.setattr(loop, "_PROGRAMS", {})
+  monkeypatch.setattr(runner, "write_baselines", lambda *_: None)
   monkeypatch.setattr(loop, "Checkpoints", NoCheckpoints)
   monkeypatch.setattr(loop, "score", lambda *_: {"own/map_at_r": 0.0})
+  monkeypatch.setattr(loop, "embed_images", lambda *_: np.zeros((1, 1)))
   margins, rates = np.linspace(0.2, 1.0, 5), np.geomspace(1e-4, 1e-2, 5)
   rows = make_rows(CONFIG, sweep(margins.tolist(), rates.tolist(), range(3)))
   assert len(rows) == 75
@@ -170,7 +174,12 @@ def test_several_devices(tmp_path):
   done = subprocess.run(
     [sys.executable, "-W", "error", "-c", TWO_DEVICES.format(folder=tmp_path)],
     cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    env={
+      **os.environ,
+      "XLA_FLAGS": flags,
+      "JAX_PLATFORMS": "cpu",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    },
     capture_output=True,
     text=True,
   )

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,10 +16,18 @@ def splits():
   return data.load(tiny_config().data)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compile_fast():
+  """Compiling is most of the time here."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 CLOSE = {"rel": 2e-4, "abs": 2e-5}
 NUMBERS = [
-  {"seed": 0, "loss__margin": 0.5, "optimizer__learning_rate": 1e-3},
-  {"seed": 1, "loss__margin": 1.5, "optimizer__learning_rate": 1e-2},
+  {"seed": 0, "loss__margin": 0.5, "optimizer__learning_rate": 0.01},
+  {"seed": 1, "loss__margin": 1.5, "optimizer__learning_rate": 0.1},
 ]
 # With a state, and with an affinity.
 KINDS = [
@@ -28,6 +37,8 @@ KINDS = [
 
 
 def members_of(overrides, **shared):
+  # Adam divides by the size of a gradient: of small ones it keeps the rounding.
+  shared = {"optimizer__name": "sgd", **shared}
   return [tiny_config(**shared, **each) for each in overrides]
 
 
@@ -73,7 +84,6 @@ def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
     [{"optimizer__learning_rate": rate} for rate in (1e-3, 1e30, 2e-3)],
     loss__name="contrastive_inverse",
     normalize="none",
-    optimizer__name="sgd",
     train__steps=3,
   )
   workdirs = [tmp_path / str(i) for i in range(3)]
