@@ -14,7 +14,7 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import InputError, check_choice
-from metric_learning.study import make_rows, run_study
+from metric_learning.study import make_rows, run_study, start_launcher
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
@@ -43,11 +43,12 @@ _GPUS = flags.DEFINE_float(
 def main() -> None:
   """Runs what is missing, then reports."""
   config = cli.config_value(_CONFIG)
-  cli.keep_programs()
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
   rows = make_rows(config, sweeps[_SWEEP.value]())
+  start_launcher(_LAUNCHER.value)
+  cli.keep_programs()
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")

@@ -1,5 +1,6 @@
 """Many runs seen as one experiment: sweeps, baselines, intervals, tables."""
 
+from metric_learning.study.launchers import start_launcher
 from metric_learning.study.results import read_study
 from metric_learning.study.runner import only_here, run_study
 from metric_learning.study.sweeps import make_rows
@@ -10,5 +11,6 @@ __all__ = [
   "only_here",
   "read_study",
   "run_study",
+  "start_launcher",
   "write_tables",
 ]

@@ -171,8 +171,6 @@ def on_ray(
   """
   import ray
 
-  if not ray.is_initialized():
-    ray.init()
   if gpus_per_run is None:
     gpus_per_run = 1 if ray.cluster_resources().get("GPU") else 0
   task = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=_RETRIES)(
@@ -234,13 +232,21 @@ def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
 LAUNCHERS: dict[str, Callable[..., None]] = {"local": local, "ray": on_ray}
 
 
-def check_launcher(name: str) -> None:
-  """Raises `InputError` for one that there is not, or that lacks its extra."""
+def start_launcher(name: str) -> None:
+  """Starts Ray for "ray", unless it runs; "local" has nothing to start.
+
+  To be called before JAX has threads: Ray forks.
+
+  Raises:
+    InputError: for a launcher that there is not, or that lacks its extra.
+  """
   check_choice("launcher", name, LAUNCHERS)
   if name == "ray":
     try:
-      import ray  # noqa: F401
+      import ray
     except ImportError:
       raise InputError(
         "--launcher=ray needs Ray: pip install -e '.[ray]'."
       ) from None
+    if not ray.is_initialized():
+      ray.init()

@@ -19,10 +19,10 @@ from metric_learning.study.baselines import write_baselines
 from metric_learning.study.launchers import (
   LAUNCHERS,
   RUNS,
-  check_launcher,
   groups_of,
   is_finished,
   load_once,
+  start_launcher,
 )
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import records
@@ -72,10 +72,10 @@ def run_study(
     InputError: for data that cannot be used, or a folder of another study.
   """
   folder = Path(folder)
-  check_launcher(launcher)
   check_choice("population", population, POPULATION)
   if members < 1:
     raise InputError(f"a population has at least 1 member, not {members}.")
+  start_launcher(launcher)
   for row in rows:
     train_part = load_once(row.config).train
     try:

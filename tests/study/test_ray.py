@@ -19,6 +19,10 @@ CONFIG = tiny_config(
 )
 
 
+# Ray starts its processes by a fork, of which JAX warns; they exec at once.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
+
 @pytest.fixture
 def cluster():
   """Two workers of one processor each."""
