@@ -47,8 +47,6 @@ def main() -> None:
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
   rows = make_rows(config, sweeps[_SWEEP.value]())
-  start_launcher(_LAUNCHER.value)
-  cli.keep_programs()
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")
@@ -57,6 +55,9 @@ def main() -> None:
     if _LAUNCHER.value != "ray":
       raise InputError("--gpus_per_run is of --launcher=ray.")
     resources["gpus_per_run"] = _GPUS.value
+  # Before JAX has threads.
+  start_launcher(_LAUNCHER.value)
+  cli.keep_programs()
   run_study(
     config,
     rows,
