@@ -1,3 +1,4 @@
+import jax
 import pytest
 
 
@@ -11,3 +12,11 @@ def pytest_collection_modifyitems(items):
     shared = getattr(item, "callspec", None)
     loss = shared.params.get("loss") if shared else None
     item.add_marker(pytest.mark.xdist_group(loss or item.path.name))
+
+
+@pytest.fixture(scope="module")
+def compile_fast():
+  """For tests whose time is that of compiling: programs that are slow."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)

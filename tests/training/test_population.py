@@ -2,7 +2,6 @@
 
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -16,13 +15,7 @@ def splits():
   return data.load(tiny_config().data)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_fast():
-  """Compiling is most of the time here."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 CLOSE = {"rel": 2e-4, "abs": 2e-5}
 NUMBERS = [
