@@ -12,6 +12,9 @@ install -e '.[bench]'; without them their columns stay empty.
 
 Every line is kept in the JSON file as soon as it is measured, with its commit.
 Another call adds to the file: its lines replace those of their name and size.
+
+Two more suites train: loop, what a run adds to its steps, and population,
+members as one program against runs in turn (on a CPU, an hour).
 """
 
 import contextlib
@@ -37,13 +40,20 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, rivals
+from experiments import bench_training, cli, rivals
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import records
 
-SUITES = ("distances", "losses", "memory", "evaluation", "input")
+_AGAINST_RIVALS = ("distances", "losses", "memory", "evaluation", "input")
+SUITES = (*_AGAINST_RIVALS, "loop", "population")
 
-_SUITE = flags.DEFINE_list("suite", list(SUITES), "Which: " + ", ".join(SUITES))
+_SUITE = flags.DEFINE_list(
+  "suite", list(_AGAINST_RIVALS), "Which: " + ", ".join(SUITES)
+)
+
+_SUITE = flags.DEFINE_list(
+  "suite", list(_AGAINST_RIVALS), "Which: " + ", ".join(SUITES)
+)
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
 _JSON = flags.DEFINE_string(
   "json", "results/benchmarks.json", "The numbers, as JSON."
@@ -55,6 +65,9 @@ _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of each side.", 1)
 _ONLY = flags.DEFINE_list("only", [], "Only lines whose name contains these.")
 _BLOCKED = flags.DEFINE_list(
   "blocked", ["8192", "16384", "32768"], "Batches of the suite memory."
+)
+_MEMBERS = flags.DEFINE_list(
+  "members", ["1", "8", "32", "128"], "Of the suite population."
 )
 _AUTO = flags.DEFINE_list(
   "auto", ["512", "2048", "8192"], "Batches where `auto` is compared."
@@ -305,6 +318,7 @@ _BUILDERS = {
   "their retrieval": _their_retrieval,
   "streamed": _training,
   "in memory": _training,
+  **bench_training.BUILDERS,
 }
 _PAIRS = {pair.name: pair for pair in rivals.LOSSES}
 # Our metric, whether exact, and the p of torch.cdist.
@@ -619,6 +633,28 @@ def _draw_photographs(folder: Path, classes: int) -> None:
       image.save(folder / f"{label:03d}" / f"{i}.jpg", quality=90)
 
 
+def _trained(name: str, n: int, *kinds: str) -> dict[str, Any]:
+  """A line of two ways to train."""
+  ours, theirs = in_turn(*(Case(kind, name, n, 0, 0) for kind in kinds))
+  line = {"name": name, "n": n, "ours": ours, "theirs": theirs}
+  if "seconds" in ours and "seconds" in theirs:
+    line["ratio"] = theirs["seconds"] / ours["seconds"]
+  print(_shown(line), flush=True)
+  return line
+
+
+def whole_runs() -> Iterator[dict[str, Any]]:
+  """A run against its steps alone."""
+  yield _trained("glyphs", 1, "whole run", "bare steps")
+
+
+def populations() -> Iterator[dict[str, Any]]:
+  """Members as one program against runs in turn."""
+  for name in filter(_wanted, ("conv4", "mlp")):
+    for n in map(int, _MEMBERS.value):
+      yield _trained(name, n, "population", "in turn")
+
+
 # --- Tables -----------------------------------------------------------------
 
 
@@ -635,6 +671,8 @@ def main() -> None:
       "memory": {"memory": large, "auto": automatic},
       "evaluation": {"evaluation": whole_sets},
       "input": {"input": reading},
+      "loop": {"loop": whole_runs},
+      "population": {"population": populations},
     }[suite]
     for name, run in runs.items():
       for line in run():
@@ -791,6 +829,18 @@ def _of_auto(lines: list[dict[str, Any]]) -> list[str]:
   return [*text, ""]
 
 
+def _of_training(
+  title: str, columns: tuple[str, str], lines: list[dict[str, Any]]
+) -> list[str]:
+  head = ("", "runs", *columns, f"{columns[1]} / {columns[0]}")
+  text = [f"## {title}", "", _row(head), _row(["---"] * len(head))]
+  for line in lines:
+    times = _time(line["ours"]), _time(line["theirs"])
+    ratio = f"{line['ratio']:.2f}" if "ratio" in line else "–"
+    text.append(_row((line["name"], str(line["n"]), *times, ratio)))
+  return [*text, ""]
+
+
 _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "distances": functools.partial(_against, "Distances", "distance"),
   "losses": functools.partial(_against, "Losses", "loss"),
@@ -799,6 +849,14 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   "evaluation": _of_sets,
   "input": functools.partial(
     _against, "Input: images from files, against images in memory", "network"
+  ),
+  "loop": functools.partial(
+    _of_training, "The loop", ("whole run", "bare steps")
+  ),
+  "population": functools.partial(
+    _of_training,
+    f"Populations, {bench_training.STEPS} steps each",
+    ("one program", "in turn"),
   ),
 }
 

@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import absl.logging
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
-from metric_learning.training import NotFiniteError
+from metric_learning.training import NotFiniteError, override
 
 
 def define_config() -> Any:
@@ -62,6 +64,70 @@ def _config_argument() -> str:
   return ""
 
 
+def with_reference(config: ConfigDict, sweep: str | None) -> ConfigDict:
+  """The config, its reference that of the sweep unless one is named."""
+  if config.study.reference:
+    return config
+  references = getattr(config_module(), "REFERENCES", {})
+  return override(config, {"study.reference": references.get(sweep, "")})
+
+
+def define_launcher() -> dict[str, Any]:
+  """Defines the flags that say where, and how many at once, runs train."""
+  return {
+    "launcher": flags.DEFINE_string(
+      "launcher",
+      "local",
+      "local: on the devices of this process, one run on each at a time; ray:"
+      " as tasks of a Ray cluster (extra ray).",
+    ),
+    "population": flags.DEFINE_string(
+      "population",
+      "auto",
+      "on: rows that differ in numbers and seeds alone train as one program;"
+      " off; auto: where that was measured to be faster, which a CPU is not.",
+    ),
+    "members": flags.DEFINE_integer(
+      "members", 32, "Of one population, at most."
+    ),
+    "gpus_per_run": flags.DEFINE_float(
+      "gpus_per_run", None, "Of a Ray task; 1 if the cluster has any.", 0
+    ),
+  }
+
+
+def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
+  """Keywords of `run_study`. To be called before JAX has threads: Ray forks.
+
+  Raises:
+    InputError: for a launcher that there is not, or that lacks its extra.
+  """
+  from metric_learning.study import start_launcher
+
+  options = {name: flag.value for name, flag in launcher.items()}
+  if options["gpus_per_run"] is None:
+    del options["gpus_per_run"]
+  elif options["launcher"] != "ray":
+    raise InputError("--gpus_per_run is of --launcher=ray.")
+  start_launcher(options["launcher"])
+  keep_programs()
+  return options
+
+
+def keep_programs() -> None:
+  """Lets the next process find what this one compiles, on an accelerator.
+
+  Not on a CPU, unless JAX_COMPILATION_CACHE_DIR is set: XLA finds programs of
+  this very machine unfit on many processors, with an error a program
+  (github.com/openxla/xla/issues/44565), and in a home that machines share it
+  may run those of another (SIGILL). Where it works it halves the start of a
+  process.
+  """
+  name = "jax_compilation_cache_dir"
+  if getattr(jax.config, name) is None and jax.default_backend() != "cpu":
+    jax.config.update(name, str(cache.folder() / "programs"))
+
+
 def report(folder: Path, *, strict: bool = False) -> None:
   """Writes and prints the tables, draws the figures, says where they lie.
 
@@ -71,10 +137,12 @@ def report(folder: Path, *, strict: bool = False) -> None:
   """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
-  from metric_learning.study import read_study, write_tables
+  from metric_learning.study import only_here, read_study, write_tables
 
   study = read_study(folder)
-  tables = write_tables(study)
+  with only_here(folder):
+    tables = write_tables(study)
+    figures = draw_study(study)
   print("\n" + tables[0].read_text())
   if strict and study.stale:
     raise InputError(
@@ -82,7 +150,6 @@ def report(folder: Path, *, strict: bool = False) -> None:
       f" {', '.join(study.stale)}. Delete their folders, and give the command"
       " that made the study again."
     )
-  figures = draw_study(study)
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
 

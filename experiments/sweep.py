@@ -4,7 +4,8 @@ python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
 
 A sweep is a generator of flat overrides in the config file. All its rows are
 checked before the first runs. Finished runs are skipped, so that a killed
-sweep goes on where it was when the same command is given again.
+sweep goes on where it was when the same command is given again; given twice at
+once, the two share the rows.
 
 Cells are compared with the one that --config.study.reference names; where that
 is empty, with the one in REFERENCES of the config file, or else the first.
@@ -17,31 +18,29 @@ from absl import flags
 from experiments import cli
 from metric_learning.errors import check_choice
 from metric_learning.study import make_rows, run_study
-from metric_learning.training import override
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
 _STUDY = flags.DEFINE_string(
   "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
 )
+_LAUNCHER = cli.define_launcher()
 _LIMIT = flags.DEFINE_integer("limit", None, "Only the first rows, to try out.")
 
 
 def main() -> None:
   """Runs what is missing, then reports."""
   config = cli.config_value(_CONFIG)
+  options = cli.launch_options(_LAUNCHER)
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
-  if not config.study.reference:
-    references = getattr(module, "REFERENCES", {})
-    named = {"study.reference": references.get(_SWEEP.value, "")}
-    config = override(config, named)
+  config = cli.with_reference(config, _SWEEP.value)
   rows = make_rows(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")
-  run_study(config, rows, folder)
+  run_study(config, rows, folder, **options)
   cli.report(folder)
 
 

@@ -6,6 +6,8 @@ A sweep for tuning yields cells: losses, metrics, miners, and no number that is
 searched. Each has config.tune.trials trials. Killed, it goes on where it was
 when the same command is given again; the command may run several times at
 once, on machines that share the folder too, and they share the trials.
+
+The final runs are compared as those of experiments.sweep.
 """
 
 from pathlib import Path
@@ -29,6 +31,7 @@ _STORAGE = flags.DEFINE_string(
   "Where Optuna keeps the trials: a database's URL, or a journal file; a SQLite"
   " file in the folder if not given.",
 )
+_LAUNCHER = cli.define_launcher()
 
 
 def main() -> None:
@@ -41,18 +44,20 @@ def main() -> None:
       " 'metric-learning[tune]'."
     ) from None
   config = cli.config_value(_CONFIG)
+  options = cli.launch_options(_LAUNCHER)
   module = cli.config_module()
   cells = [{"loss.name": config.loss.name}]
   if _SWEEP.value is not None:
     sweeps = getattr(module, "SWEEPS", {})
     check_choice("sweep", _SWEEP.value, sweeps)
     cells = sweeps[_SWEEP.value]()
+    config = cli.with_reference(config, _SWEEP.value)
   name = f"{module.__name__}_{_SWEEP.value or config.loss.name}_tuned"
   folder = Path(_STUDY.value or f"runs/{name}")
   chosen = tuning.search(
     config, make_rows(config, cells), folder, _STORAGE.value
   )
-  run_study(*tuning.final_rows(config, chosen), folder)
+  run_study(*tuning.final_rows(config, chosen), folder, **options)
   cli.report(folder)
 
 

@@ -1,8 +1,16 @@
 """Many runs seen as one experiment: sweeps, baselines, intervals, tables."""
 
+from metric_learning.study.launchers import start_launcher
 from metric_learning.study.results import read_study
-from metric_learning.study.runner import run_study
+from metric_learning.study.runner import only_here, run_study
 from metric_learning.study.sweeps import make_rows
 from metric_learning.study.tables import write_tables
 
-__all__ = ["make_rows", "read_study", "run_study", "write_tables"]
+__all__ = [
+  "make_rows",
+  "only_here",
+  "read_study",
+  "run_study",
+  "start_launcher",
+  "write_tables",
+]

@@ -1,5 +1,7 @@
-"""Runs the rows of a study: those that are missing, one after another."""
+"""Runs the rows of a study: those that are missing, wherever it is told."""
 
+import contextlib
+import functools
 import json
 import logging
 import time
@@ -7,81 +9,122 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+import jax
 from ml_collections import ConfigDict
 
-from metric_learning import data
 from metric_learning.data.sampler import make_batches
-from metric_learning.errors import InputError
+from metric_learning.errors import InputError, check_choice
 from metric_learning.study.baselines import write_baselines
+from metric_learning.study.launchers import (
+  LAUNCHERS,
+  RUNS,
+  groups_of,
+  is_finished,
+  load_once,
+  start_launcher,
+)
 from metric_learning.study.references import check_comparisons
 from metric_learning.study.sweeps import StudyRow
-from metric_learning.training import NotFiniteError, records, train
+from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
 
 STUDY = "study.json"
-RUNS = "runs"
+POPULATION = ("auto", "on", "off")
+
+# Where `experiments.benchmark --suite=population` found a population faster
+# than runs in turn. On a CPU it is slower: a convolution with weights of each
+# member becomes a grouped one. Accelerators are still to be measured.
+_FASTER_TOGETHER: tuple[str, ...] = ()
+# Seconds between two looks at rows that another process has.
+_PATIENCE = 1.0
 
 log = logging.getLogger(__name__)
 
-# A program holds its constants, a data set its images: few are needed at once.
-_SPLITS: dict[str, data.Splits] = {}
-
-
-def load_once(config: ConfigDict) -> data.Splits:
-  """The data of a config, read once in a process."""
-  key = json.dumps(as_dict(config)["data"], sort_keys=True)
-  if key not in _SPLITS:
-    _SPLITS[key] = data.load(config.data)
-  return _SPLITS[key]
-
 
 def run_study(
-  config: ConfigDict, rows: Sequence[StudyRow], folder: str | Path
+  config: ConfigDict,
+  rows: Sequence[StudyRow],
+  folder: str | Path,
+  *,
+  launcher: str = "local",
+  population: str = "auto",
+  members: int = 32,
+  **resources: Any,
 ) -> None:
   """Does what is missing of a study; a finished one is left as it is.
 
   Everything is checked before the first run: the rows, their data, the batch
   that the data must fill, what is to be compared. A run whose loss stops being
-  finite is recorded as such and does not end the study.
+  finite is recorded as such and does not end the study. Several processes may
+  work on one study: a row that another process has is waited for.
+
+  Args:
+    config: what the rows override.
+    rows: from `make_rows`.
+    folder: of the study.
+    launcher: "local", or "ray".
+    population: "on": rows that differ in traced numbers and seeds alone train
+      as one program; "off"; or "auto": where that was measured to be faster.
+    members: of one population, at most; fewer need less memory.
+    resources: keywords of the launcher.
 
   Raises:
     InputError: for data that cannot be used, or a folder of another study.
   """
   folder = Path(folder)
+  check_choice("population", population, POPULATION)
+  if members < 1:
+    raise InputError(f"a population has at least 1 member, not {members}.")
   check_comparisons(config, rows)
+  start_launcher(launcher)
   for row in rows:
     train_part = load_once(row.config).train
     try:
       make_batches(train_part, row.config.data, 0)
     except InputError as error:
       raise InputError(f"row {row.name}: {error}") from None
-  _claim(folder, config, rows)
-  write_baselines(folder, [(row.config, load_once(row.config)) for row in rows])
-  missing = [row for row in rows if not _finished(folder / RUNS / row.name)]
-  log.info("%d of %d runs to do", len(missing), len(rows))
-  started = time.perf_counter()
-  for done, row in enumerate(missing, start=1):
-    summary = _run(row, folder / RUNS / row.name)
-    spent = time.perf_counter() - started
-    left = spent / done * (len(missing) - done)
-    log.info(
-      "[%d/%d] %s: %s (%.0f s left)",
-      done,
-      len(missing),
-      row.name,
-      summary,
-      left,
+  records.make_folder(folder)
+  with only_here(folder):
+    _claim(folder, config, rows)
+    write_baselines(
+      folder, [(row.config, load_once(row.config)) for row in rows]
     )
+  launch = functools.partial(LAUNCHERS[launcher], **resources)
+  together = population == "on" or (
+    population == "auto" and jax.default_backend() in _FASTER_TOGETHER
+  )
+  unfinished = lambda: [
+    row for row in rows if not is_finished(folder / RUNS / row.name)
+  ]
+  total, started = len(unfinished()), time.perf_counter()
+  log.info("%d of %d runs to do", total, len(rows))
+
+  def report(done: Sequence[StudyRow], results: Sequence[Any]) -> None:
+    left = len(unfinished())
+    spent = time.perf_counter() - started
+    for row, result in zip(done, results, strict=True):
+      log.info(
+        "[%d/%d] %s: %s (%.0f s left)",
+        total - left,
+        total,
+        row.name,
+        _summary(row, result),
+        spent / max(1, total - left) * left,
+      )
+
+  while missing := unfinished():
+    groups = groups_of(missing, members if together else 1)
+    launch(groups, folder, report)
+    if others := unfinished():
+      if len(others) == len(missing):
+        time.sleep(_PATIENCE)
+      else:
+        log.info("waiting for %d rows of other processes", len(others))
 
 
-def _run(row: StudyRow, workdir: Path) -> str:
-  """Trains one row and says how it went."""
-  try:
-    splits = load_once(row.config)
-    result = train(row.config, workdir, splits=splits, progress=False)
-  except NotFiniteError as error:
-    result = {"diverged": str(error)}
-    records.write_json(workdir / records.RESULT, result)
+def _summary(row: StudyRow, result: dict[str, Any]) -> str:
+  """How a run went."""
   if "diverged" in result:
     return "diverged"
   select = row.config.eval.select
@@ -89,13 +132,13 @@ def _run(row: StudyRow, workdir: Path) -> str:
   return f"validation {select} {chosen:.3f}, {result['seconds']:.1f} s"
 
 
-def _finished(workdir: Path) -> bool:
-  return (workdir / records.RESULT).exists()
+def only_here(folder: Path) -> contextlib.AbstractContextManager[Any]:
+  """Waits until no other process writes what is of the whole study."""
+  return filelock.FileLock(folder / ".lock")
 
 
 def _claim(folder: Path, config: ConfigDict, rows: Sequence[StudyRow]) -> None:
   """Writes study.json, or finds that the folder is of this very study."""
-  records.make_folder(folder)
   study: dict[str, Any] = {
     "config": as_dict(config),
     "study": of_study(config),

@@ -8,12 +8,14 @@ from metric_learning.training.config import (
   with_model,
 )
 from metric_learning.training.loop import NotFiniteError, train
+from metric_learning.training.population import train_population
 
 __all__ = [
   "NotFiniteError",
   "base_config",
   "override",
   "train",
+  "train_population",
   "validate",
   "with_loss",
   "with_model",

@@ -111,6 +111,12 @@ class Checkpoints:
         self._manager.delete(step)
     return None
 
+  def delete_after(self, step: int) -> None:
+    """Forgets what is newer than a step, so that it is written again."""
+    for newer in self.steps():
+      if newer > step:
+        self._manager.delete(newer)
+
   def close(self) -> None:
     """Waits for what is being written."""
     self._manager.close()

@@ -1,9 +1,11 @@
 """The one training loop: from a config to a run on disk."""
 
+import contextlib
 import functools
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,9 +38,6 @@ from metric_learning.training.config import (
   traced_numbers,
   validate,
 )
-
-log = logging.getLogger(__name__)
-log.propagate = False  # Into the train.log of a run, and nowhere else.
 
 _OBJECTIVE = (
   "metric",
@@ -97,12 +96,15 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
   }
   shape = _image_shape(splits.train)
   key = json.dumps([static, shape], sort_keys=True)
-  if key not in _PROGRAMS:
-    _PROGRAMS[key] = _make_program(config, shape)
-  return _PROGRAMS[key]
+  with _ONE_AT_A_TIME:
+    if key not in _PROGRAMS:
+      _PROGRAMS[key] = _make_program(config, shape)
+    return _PROGRAMS[key]
 
 
 _PROGRAMS: dict[str, Program] = {}
+# Runs on several devices ask from threads.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _image_shape(dataset: data.Dataset) -> tuple[int, int, int]:
@@ -305,12 +307,16 @@ def num_classes(config: ConfigDict, train: data.Dataset) -> int:
 
 
 def feed(
-  config: ConfigDict, train: data.Dataset, batches: Batches, first: int
+  config: ConfigDict,
+  train: data.Dataset,
+  batches: Callable[[int], tuple[Any, Any]],
+  first: int,
+  put: Callable[[np.ndarray], Array] = jnp.asarray,
 ) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarray | None]]:
   """Images, labels, indices into them, and affinity of each step from `first`.
 
-  Images and labels are all that there are, on the device; with `stream`, those
-  of the batch, read while the steps before it run.
+  Images and labels are all that there are, which `put` brings to the device;
+  with `stream`, those of the batch, read while the steps before it run.
   """
   steps, views = range(first, config.train.steps), config.data.views
   labels = train.labels
@@ -327,7 +333,7 @@ def feed(
 
     yield from read_ahead(read, steps)
     return
-  whole = jnp.asarray(train.images), jnp.asarray(labels)
+  whole = put(np.asarray(train.images)), put(labels)
   for step in steps:
     indices, affinity = batches(step)
     yield *whole, np.tile(indices, views), affinity
@@ -367,37 +373,18 @@ def train(
   records.claim(workdir, as_dict(config))
   if (workdir / records.RESULT).exists():
     return records.read_json(workdir / records.RESULT)
-  records.write_json(workdir / records.ENVIRONMENT, records.environment())
-  handler = logging.FileHandler(workdir / "train.log")
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-  log.addHandler(handler)
-  log.setLevel(logging.INFO)
-  checkpoints = Checkpoints(
-    workdir / "checkpoints",
-    lower_is_better=lower_is_better(config.eval.select),
-  )
-  try:
-    return _train(config, workdir, splits, batches, checkpoints, progress)
-  finally:
-    checkpoints.close()
-    log.removeHandler(handler)
-    handler.close()
+  with contextlib.closing(Recorder(config, workdir, splits)) as run:
+    return _train(run, batches, progress)
 
 
-def _train(config, workdir, splits, batches, checkpoints, progress):
-  program = program_of(config, splits)
-  numbers = numbers_of(config, splits)
-  classes = num_classes(config, splits.train)
-  state = program.init(config.seed, classes, numbers)
-  first, state = checkpoints.restore(state) or (0, state)
-  metrics = records.Metrics(workdir, first)
-  log.info("from step %d: %s", first, json.dumps(numbers))
-
-  key = jax.random.fold_in(jax.random.key(config.seed), 2)
-  traced = {name: jnp.float32(value) for name, value in numbers.items()}
-  last, every = config.train.steps, config.train
+def _train(run: "Recorder", batches: Batches, progress: bool) -> dict[str, Any]:
+  config, program = run.config, run.program
+  state = run.first_state()
+  first, state = run.checkpoints.restore(state) or (0, state)
+  run.start(first)
   started = time.perf_counter()
   waiting: list[dict[str, Array]] = []
+  last = config.train.steps
   bar = tqdm(
     range(first, last),
     initial=first,
@@ -405,65 +392,187 @@ def _train(config, workdir, splits, batches, checkpoints, progress):
     unit="step",
     disable=not (progress and sys.stderr.isatty()),
   )
-  fed = feed(config, splits.train, batches, first)
+  fed = feed(config, run.splits.train, batches, first)
   for number, (images, labels, indices, affinity) in zip(bar, fed, strict=True):
     state, values = program.step(
-      state, number, images, labels, indices, key, traced, affinity
+      state, number, images, labels, indices, run.key, run.traced, affinity
     )
     waiting.append(values)
     done = number + 1
-    evaluates = done % every.eval_every == 0 or done == last
-    if done % every.log_every == 0 or evaluates:
+    if is_logged(config, done):
       # Reading a value waits for the device: once in a while, not each step.
-      values = _read(waiting, done, workdir, checkpoints)
+      loss = run.log_steps(done, jax.device_get(waiting))
       waiting = []
-      speed = (done - first) / (time.perf_counter() - started)
-      metrics.write(done, {f"train/{k}": v for k, v in values.items()})
-      log.info("step %d loss %.5g %.1f/s", done, values["loss"], speed)
-      bar.set_postfix(loss=f"{values['loss']:.4g}")
-    if evaluates:
-      scores = score(program, state, splits.validation, config)
-      metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
-      chosen = scores[config.eval.select]
-      log.info("step %d validation %s %.4f", done, config.eval.select, chosen)
-      if done % every.save_every == 0 or done == last:
-        checkpoints.save(done, state, chosen)
-  seconds = time.perf_counter() - started
-  return _finish(
-    config, workdir, splits, program, checkpoints, state, numbers, seconds
-  )
+      bar.set_postfix(loss=f"{loss:.4g}")
+    if is_evaluated(config, done):
+      run.evaluate(done, state)
+  return run.finish(state, time.perf_counter() - started)
 
 
-def _read(
-  waiting: list[dict[str, Array]],
-  done: int,
-  workdir: Path,
-  checkpoints: Checkpoints,
-) -> dict[str, float]:
-  """The newest of some steps' values; all of their losses are finite."""
-  fetched = jax.device_get(waiting)
-  for number, values in enumerate(fetched, start=done - len(fetched) + 1):
-    sick = [k for k, v in values.items() if not np.isfinite(v)]
-    if sick:
-      saved = checkpoints.steps()
-      left = (
-        f"the last good checkpoint is step {saved[0]}, in"
-        f" {workdir / 'checkpoints'}"
-        if saved
-        else "no checkpoint was saved before it"
+def is_evaluated(config: ConfigDict, done: int) -> bool:
+  """Whether validation classes are scored after so many steps."""
+  return done % config.train.eval_every == 0 or done == config.train.steps
+
+
+def is_logged(config: ConfigDict, done: int) -> bool:
+  """Whether what the steps said is read after so many of them."""
+  return done % config.train.log_every == 0 or is_evaluated(config, done)
+
+
+class Recorder:
+  """A run while it trains: where it starts, what it logs, scores and saves."""
+
+  def __init__(self, config: ConfigDict, workdir: Path, splits: data.Splits):
+    """Opens the folder of a run that is not finished, and claimed by it."""
+    self.config, self.workdir, self.splits = config, workdir, splits
+    records.write_json(workdir / records.ENVIRONMENT, records.environment())
+    self.program = program_of(config, splits)
+    self.numbers = numbers_of(config, splits)
+    # As the step takes them: the numbers, and what its keys are made of.
+    self.traced = {k: jnp.float32(v) for k, v in self.numbers.items()}
+    self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    # Of the validation images, when they were scored last.
+    self._embedded: np.ndarray | None = None
+    # Of each run alone: several may train side by side.
+    self._log = logging.Logger("run", logging.INFO)
+    handler = logging.FileHandler(workdir / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    self._log.addHandler(handler)
+    self.checkpoints = Checkpoints(
+      workdir / "checkpoints",
+      lower_is_better=lower_is_better(config.eval.select),
+    )
+
+  def close(self) -> None:
+    """Waits for checkpoints that are being written, closes the log."""
+    self.checkpoints.close()
+    for handler in self._log.handlers:
+      handler.close()
+
+  def first_state(self) -> dict[str, Any]:
+    """The state before the first step."""
+    classes = num_classes(self.config, self.splits.train)
+    return self.program.init(self.config.seed, classes, self.numbers)
+
+  def start(self, first: int) -> None:
+    """Goes on after the step `first`; what was logged after it is dropped."""
+    self._first, self._started = first, time.perf_counter()
+    self._metrics = records.Metrics(self.workdir, first)
+    self._log.info("from step %d: %s", first, json.dumps(self.numbers))
+
+  def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
+    """Logs the newest of some steps' values, and returns its loss.
+
+    Raises:
+      NotFiniteError: if a value of any of these steps is not finite.
+    """
+    for number, values in enumerate(steps, start=done - len(steps) + 1):
+      sick = [k for k, v in values.items() if not np.isfinite(v)]
+      if sick:
+        saved = self.checkpoints.steps()
+        left = (
+          f"the last good checkpoint is step {saved[0]}"
+          if saved
+          else "no checkpoint was saved before it"
+        )
+        raise NotFiniteError(
+          f"{self.workdir.name}: not finite at step {number}:"
+          f" {', '.join(sick)}; {left}. A smaller learning rate or margin, or a"
+          " larger temperature, may help."
+        )
+    speed = (done - self._first) / (time.perf_counter() - self._started)
+    newest = {f"train/{k}": float(v) for k, v in steps[-1].items()}
+    self._metrics.write(done, newest)
+    loss = newest["train/loss"]
+    self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
+    return loss
+
+  def evaluate(self, done: int, state: dict[str, Any]) -> None:
+    """Scores the validation classes; saves the state when it is time."""
+    config, splits = self.config, self.splits
+    self._embedded = embed_images(self.program, state, splits.validation.images)
+    scores = score(self._embedded, splits.validation, config)
+    self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
+    select, chosen = config.eval.select, scores[config.eval.select]
+    self._log.info("step %d validation %s %.4f", done, select, chosen)
+    if done % config.train.save_every == 0 or done == config.train.steps:
+      self.checkpoints.save(done, state, chosen)
+
+  def finish(
+    self, state: dict[str, Any], seconds: float, **more: Any
+  ) -> dict[str, Any]:
+    """Writes embeddings and, last, the result. Test classes are not scored."""
+    config, checkpoints = self.config, self.checkpoints
+    last = config.train.steps
+    better = min if lower_is_better(config.eval.select) else max
+    # Of equal scores, the latest step. What was trained on validation classes
+    # is not chosen by them.
+    selected = last
+    if not self.splits.validation_seen:
+      selected = better(
+        sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
       )
-      raise NotFiniteError(
-        f"{workdir}: not finite at step {number}: {', '.join(sick)}; {left}."
-        " A smaller learning rate or margin, or a larger temperature, may help."
+    self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
+    if selected != last:
+      chosen = checkpoints.restore_step(selected, state)
+      self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+    objective = main_objective_of(config, hyper_parameters(config))
+    written = records.read_metrics(self.workdir)
+    result = {
+      "digest": digest(config),
+      "commit": records.environment()["commit"],
+      "metric": objective.space,
+      "normalize": objective.normalize,
+      "reduction": objective.reduction,
+      "numbers": self.numbers,
+      "steps": last,
+      "seconds": seconds,
+      "selected_step": selected,
+      "train": [r for r in written if "train/loss" in r][-1],
+      "validation": _validation(written, last),
+      "validation_selected": _validation(written, selected),
+      **more,
+    }
+    if config.margin_unit == "initial_mean":
+      result["initial_mean_distance"] = initial_mean_distance(
+        config, self.splits
       )
-  return {k: float(v) for k, v in fetched[-1].items()}
+    records.write_json(self.workdir / records.RESULT, result)
+    self._log.info("finished")
+    return result
+
+  def _write_embeddings(
+    self,
+    name: str,
+    state: dict[str, Any],
+    validation: np.ndarray | None = None,
+  ) -> None:
+    """Writes all that is not trained on; what is embedded already, as it is."""
+    found: dict[str, np.ndarray] = {}
+    for part in ("validation", "test", "gallery"):
+      some = getattr(self.splits, part)
+      if some is None:
+        continue
+      points = validation if part == "validation" else None
+      if points is None:
+        points = embed_images(self.program, state, some.images)
+      found |= arrays_of(part, some, points)
+    records.write_arrays(self.workdir / name, found)
+
+
+def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
+  """What metrics.jsonl says of the validation classes after a step."""
+  return {
+    name.removeprefix("validation/"): value
+    for record in written
+    if record["step"] == step
+    for name, value in record.items()
+    if name.startswith("validation/")
+  }
 
 
 def score(
-  program: Program,
-  state: dict[str, Any],
-  part: data.Dataset,
-  config: ConfigDict,
+  embeddings: np.ndarray, part: data.Dataset, config: ConfigDict
 ) -> dict[str, float]:
   """Scores of one part of the data: those to select by, and all quick ones.
 
@@ -471,7 +580,6 @@ def score(
     InputError: if `eval.select` is not among them.
   """
   space = objective_of(config, hyper_parameters(config)).space
-  embeddings = embed_images(program, state, part.images)
   select, columns = config.eval.select, config.eval.columns
   scores = scores_of(
     embeddings,
@@ -516,63 +624,3 @@ def arrays_of(
     if part.pairs.folds is not None:
       found["folds"] = part.pairs.folds
   return {f"{name}_{kind}": array for kind, array in found.items()}
-
-
-def _finish(
-  config, workdir, splits, program, checkpoints, state, numbers, seconds
-) -> dict[str, Any]:
-  """Writes embeddings and, last, the result. Test classes are not scored."""
-
-  def write_embeddings(name, state):
-    found = {}
-    for part in ("validation", "test", "gallery"):
-      some = getattr(splits, part)
-      if some is not None:
-        embeddings = embed_images(program, state, some.images)
-        found |= arrays_of(part, some, embeddings)
-    records.write_arrays(workdir / name, found)
-
-  def validation(step):
-    return {
-      name.removeprefix("validation/"): value
-      for record in records.read_metrics(workdir)
-      if record["step"] == step
-      for name, value in record.items()
-      if name.startswith("validation/")
-    }
-
-  last = config.train.steps
-  better = min if lower_is_better(config.eval.select) else max
-  # Of equal scores, the latest step. What was trained on validation classes is
-  # not chosen by them.
-  selected = last
-  if not splits.validation_seen:
-    selected = better(
-      sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
-    )
-  write_embeddings(records.EMBEDDINGS, state)
-  if selected != last:
-    chosen = checkpoints.restore_step(selected, state)
-    write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
-  objective = main_objective_of(config, hyper_parameters(config))
-  result = {
-    "digest": digest(config),
-    "commit": records.environment()["commit"],
-    "metric": objective.space,
-    "normalize": objective.normalize,
-    "reduction": objective.reduction,
-    "numbers": numbers,
-    "steps": last,
-    "seconds": seconds,
-    "selected_step": selected,
-    "train": [r for r in records.read_metrics(workdir) if "train/loss" in r][
-      -1
-    ],
-    "validation": validation(last),
-    "validation_selected": validation(selected),
-  }
-  if config.margin_unit == "initial_mean":
-    result["initial_mean_distance"] = initial_mean_distance(config, splits)
-  records.write_json(workdir / records.RESULT, result)
-  log.info("finished")
-  return result

@@ -134,6 +134,9 @@ def test_workdirs(run, tmp_path):
 def test_studies(run, tmp_path):
   sweep = run(DIGITS, "--sweep=loses", script="sweep")
   assert_refused(sweep, "'losses'")
+  for flag, known in (("launcher", "ray"), ("population", "auto")):
+    options = (DIGITS, "--sweep=losses", f"--{flag}=no", f"--study={tmp_path}")
+    assert_refused(run(*options, script="sweep"), "'no'", known)
   report = run(f"--study={tmp_path}", script="report")
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
@@ -170,8 +173,8 @@ def test_help_is_complete(run, script):
   done = run("--help", script=script)
   flags = {
     "train": ("--config", "--workdir", "--[no]test"),
-    "sweep": ("--config", "--sweep", "--study", "--limit"),
-    "tune": ("--config", "--sweep", "--study", "--storage"),
+    "sweep": ("--config", "--sweep", "--study", "--launcher", "--population"),
+    "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
     "report": ("--study", "--[no]strict"),
   }[script]
   for words in (f"python -m experiments.{script}", *flags):

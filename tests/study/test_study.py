@@ -125,8 +125,8 @@ def long_study(folder):
   run_study(LONG, make_rows(LONG, seeds), folder)
 
 
-def test_killed_and_started_again_only_does_what_is_unfinished(tmp_path):
-  """`kill -9` in the middle of the second of four runs."""
+def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
+  """`kill -9` in the second of four runs; then two processes share the rest."""
   folder = tmp_path / "study"
   process = FORKS.Process(target=long_study, args=(folder,))
   process.start()
@@ -144,8 +144,17 @@ def test_killed_and_started_again_only_does_what_is_unfinished(tmp_path):
   done = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/*")}
   (cut,) = unfinished()
   (whole,) = (path.parent for path in results_of(folder))
-  long_study(folder)
+  both = [FORKS.Process(target=long_study, args=(folder,)) for _ in range(2)]
+  for process in both:
+    process.start()
+  for process in both:
+    process.join()
+  assert [process.exitcode for process in both] == [0, 0]
   assert len(results_of(folder)) == 4
+  for log in folder.glob("runs/*/train.log"):
+    begun = 2 if log.parent == cut else 1
+    assert log.read_text().count("from step") == begun
+    assert log.read_text().count(" finished\n") == 1
   for path, changed in done.items():
     if path.parent == whole and path.is_file():
       assert path.stat().st_mtime_ns == changed

@@ -134,23 +134,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(splits, tmp_path):
   assert not (tmp_path / "run" / records.RESULT).exists()
 
 
-def test_runs_that_differ_in_numbers_share_one_compilation(splits, tmp_path):
-  programs = set()
-  for margin in (0.1, 0.2, 0.3):
-    for rate in (1e-3, 1e-2):
-      config = tiny_config(
-        loss__name="triplet",
-        loss__margin=margin,
-        optimizer__learning_rate=rate,
-        train__steps=2,
-        seed=int(100 * margin),
-      )
-      train(config, tmp_path / f"{margin}-{rate}", splits=splits)
-      programs.add(loop.program_of(config, splits).step)
-  assert len(programs) == 1
-  assert programs.pop()._cache_size() == 1
-
-
 def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   overrides = dict(
     loss__name="contrastive", margin_unit="initial_mean", loss__margin=2.0

@@ -1,0 +1,147 @@
+"""Two suites of the benchmark: what the loop adds, and populations.
+
+`loop`: a run on glyphs with all that it logs, scores and saves, against the
+same steps alone. `population`: members that train as one program against as
+many runs in turn, on images of Omniglot's size.
+"""
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+# Steps of each member in one call.
+STEPS = 10
+
+
+@functools.cache
+def _glyphs():
+  from configs import glyphs
+  from metric_learning import data
+
+  config = glyphs.get_config()
+  return config, data.load(config.data)
+
+
+def whole_run(_) -> Callable[[], float]:
+  """A run of the config `glyphs` into an empty folder."""
+  from metric_learning.training import train
+
+  config, splits = _glyphs()
+
+  def call() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+      result = train(config, Path(folder), splits=splits, progress=False)
+    return result["train"]["train/loss"]
+
+  call()
+  return call
+
+
+def bare_steps(_) -> Callable[[], float]:
+  """The steps of that run, and nothing else."""
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning.data.sampler import make_batches
+  from metric_learning.training import loop
+
+  config, splits = _glyphs()
+  program = loop.program_of(config, splits)
+  numbers = loop.numbers_of(config, splits)
+  traced = {name: jnp.float32(value) for name, value in numbers.items()}
+  classes = loop.num_classes(config, splits.train)
+  key = jax.random.fold_in(jax.random.key(config.seed), 2)
+
+  def call() -> float:
+    state = program.init(config.seed, classes, numbers)
+    batches = make_batches(splits.train, config.data, config.seed)
+    fed = loop.feed(config, splits.train, batches, 0)
+    for number, (images, labels, indices, affinity) in enumerate(fed):
+      state, values = program.step(
+        state, number, images, labels, indices, key, traced, affinity
+      )
+    return float(jax.block_until_ready(values["loss"]))
+
+  call()
+  return call
+
+
+def _members(case):
+  """The program, and what its step takes, of members on random images."""
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning import data
+  from metric_learning.data.sampler import make_batches
+  from metric_learning.training import base_config, loop, with_model
+
+  config = with_model(base_config(), case.name)
+  labels = np.repeat(np.arange(200, dtype=np.int32), 20)
+  random = np.random.default_rng(0)
+  images = random.integers(0, 256, (len(labels), 28, 28, 1), dtype=np.uint8)
+  names = tuple(map(str, range(200)))
+  train = data.Dataset("random", images, labels, names)
+  program = loop.program_of(
+    config, data.Splits(train, *[train] * 2, "closed-set")
+  )
+  batches = make_batches(train, config.data, 0)
+  numbers = {
+    name: jnp.float32(value)
+    for name, value in loop.traced_numbers(config).items()
+  }
+  state = program.init(0, len(names), numbers)
+  whole = jnp.asarray(images), jnp.asarray(labels)
+  return program, state, whole, batches, jax.random.key(0), numbers
+
+
+def population(case) -> Callable[[], float]:
+  """`n` members as one program."""
+  import jax
+  import jax.numpy as jnp
+
+  from metric_learning.training.population import step_of
+
+  program, one, whole, batches, key, numbers = _members(case)
+  step = step_of(program)
+  repeat = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * case.n), tree)
+  keys, numbers = repeat(key), repeat(numbers)
+  state = repeat(one)
+
+  def call() -> float:
+    nonlocal state
+    for number in range(STEPS):
+      indices = np.stack([batches(number).indices] * case.n)
+      state, values = step(state, number, *whole, indices, keys, numbers, None)
+    return float(jax.block_until_ready(values["loss"])[0])
+
+  return call
+
+
+def in_turn(case) -> Callable[[], float]:
+  """The steps of `n` runs, one run after another."""
+  import jax
+
+  program, state, whole, batches, key, numbers = _members(case)
+
+  def call() -> float:
+    nonlocal state
+    for _ in range(case.n):
+      for number in range(STEPS):
+        indices = batches(number).indices
+        state, values = program.step(
+          state, number, *whole, indices, key, numbers, None
+        )
+    return float(jax.block_until_ready(values["loss"]))
+
+  return call
+
+
+BUILDERS = {
+  "whole run": whole_run,
+  "bare steps": bare_steps,
+  "population": population,
+  "in turn": in_turn,
+}

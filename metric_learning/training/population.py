@@ -1,0 +1,207 @@
+"""Runs that differ in numbers and seeds alone, trained as one program.
+
+Their states are stacked along a new axis, the step is mapped over it, and each
+device has its share of the members. A member leaves the folder of a single run
+and goes on from its checkpoints.
+"""
+
+import contextlib
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from metric_learning import data
+from metric_learning.data.sampler import Batches, make_batches
+from metric_learning.errors import InputError
+from metric_learning.training import records
+from metric_learning.training.config import as_dict, traced_numbers, validate
+from metric_learning.training.loop import (
+  NotFiniteError,
+  Program,
+  Recorder,
+  feed,
+  is_evaluated,
+  is_logged,
+)
+
+_MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
+
+
+def common_of(config: ConfigDict) -> str:
+  """What all members of a population share: all but numbers and the seed.
+
+  >>> from metric_learning.training import base_config, override
+  >>> one = base_config().lock()
+  >>> other = override(one, {"loss.temperature": 0.5, "seed": 3})
+  >>> common_of(one) == common_of(other)
+  True
+  >>> common_of(one) == common_of(override(one, {"metric": "l1"}))
+  False
+  """
+  own = {"seed", *traced_numbers(config)}
+  fields = records.flatten(as_dict(config))
+  return json.dumps({k: v for k, v in fields.items() if k not in own})
+
+
+def train_population(
+  configs: Sequence[ConfigDict],
+  workdirs: Sequence[Path],
+  splits: data.Splits,
+) -> list[dict[str, Any]]:
+  """Trains unfinished runs together, and returns their results.
+
+  A member whose loss stops being finite has the result {"diverged": why}; the
+  others go on. The `seconds` of a member are its share of the time of all.
+
+  Raises:
+    InputError: for configs or data that cannot be used, members that differ in
+      more than numbers and seeds, or a workdir of another config.
+  """
+  for config in configs:
+    validate(config)
+  if len({common_of(config) for config in configs}) != 1:
+    raise InputError(
+      "members of a population may differ in traced numbers and seeds alone."
+    )
+  if configs[0].data.stream:
+    raise InputError(
+      "members of a population share the images on the device: set"
+      " config.data.stream=False."
+    )
+  batches = [make_batches(splits.train, c.data, c.seed) for c in configs]
+  for config, workdir in zip(configs, workdirs, strict=True):
+    records.claim(workdir, as_dict(config))
+  with contextlib.ExitStack() as opened:
+    runs = [
+      opened.enter_context(contextlib.closing(Recorder(c, w, splits)))
+      for c, w in zip(configs, workdirs, strict=True)
+    ]
+    return _train(runs, batches)
+
+
+def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
+  config, train = runs[0].config, runs[0].splits.train
+  # The last members are there twice if the devices would not be full.
+  devices = jax.device_count()
+  seats = np.arange(-(-len(runs) // devices) * devices) % len(runs)
+  mesh = _mesh()
+
+  def stack(trees):
+    stacked = jax.tree.map(
+      lambda *leaves: jnp.stack(leaves), *(trees[i] for i in seats)
+    )
+    return jax.device_put(stacked, NamedSharding(mesh, _MEMBERS))
+
+  put = lambda array: jax.device_put(array, NamedSharding(mesh, _SHARED))
+  step = step_of(runs[0].program)
+  first, states = _restore(runs)
+  state = stack(states)
+  key, traced = stack([r.key for r in runs]), stack([r.traced for r in runs])
+  for run in runs:
+    run.start(first)
+  started = time.perf_counter()
+  results: list[Any] = [None] * len(runs)
+  waiting: list[dict[str, Any]] = []
+  together = _together([batches[i] for i in seats])
+  fed = feed(config, train, together, first, put)
+  for done, (images, labels, indices, affinity) in enumerate(fed, first + 1):
+    state, values = step(
+      state, done - 1, images, labels, indices, key, traced, affinity
+    )
+    waiting.append(values)
+    if is_logged(config, done):
+      steps = jax.device_get(waiting)
+      waiting = []
+      for i, run in enumerate(runs):
+        if results[i] is None:
+          try:
+            run.log_steps(done, [_member(values, i) for values in steps])
+          except NotFiniteError as error:
+            results[i] = {"diverged": str(error)}
+            records.write_json(run.workdir / records.RESULT, results[i])
+      if None not in results:
+        return results
+    if is_evaluated(config, done):
+      there = jax.device_get(state)
+      for i, run in enumerate(runs):
+        if results[i] is None:
+          run.evaluate(done, _on_device(_member(there, i)))
+  seconds = (time.perf_counter() - started) / len(runs)
+  there = jax.device_get(state)
+  for i, run in enumerate(runs):
+    if results[i] is None:
+      last = _on_device(_member(there, i))
+      results[i] = run.finish(last, seconds, members=len(runs))
+  return results
+
+
+@functools.cache
+def _mesh() -> jax.sharding.Mesh:
+  # Auto: the losses index and broadcast as they do on one device.
+  return jax.make_mesh(
+    (jax.device_count(),), ("members",), axis_types=(AxisType.Auto,)
+  )
+
+
+@functools.cache
+def step_of(program: Program) -> Callable[..., Any]:
+  """A step of all members: arguments as of one, stacked where they differ."""
+  of_all = jax.vmap(program.step, in_axes=(0, None, None, None, 0, 0, 0, 0))
+  specs = (_MEMBERS, _SHARED, _SHARED, _SHARED, *[_MEMBERS] * 4)
+  return jax.jit(
+    jax.shard_map(
+      of_all,
+      mesh=_mesh(),
+      in_specs=specs,
+      out_specs=_MEMBERS,
+      # No member sees another: there is nothing to check between devices.
+      check_vma=False,
+    ),
+    donate_argnums=0,
+  )
+
+
+def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
+  """The newest step of which all members have a whole checkpoint."""
+  states = [run.first_state() for run in runs]
+  first = 0
+  common = set.intersection(*(set(r.checkpoints.steps()) for r in runs))
+  for step in sorted(common, reverse=True):
+    with contextlib.suppress(InputError):
+      states = [
+        run.checkpoints.restore_step(step, state)
+        for run, state in zip(runs, states, strict=True)
+      ]
+      first = step
+      break
+  for run in runs:
+    run.checkpoints.delete_after(first)
+  return first, states
+
+
+def _together(batches: list[Batches]) -> Callable[[int], tuple[Any, Any]]:
+  """The batches of all members, stacked."""
+
+  def batch(step):
+    indices, affinities = zip(*(one(step) for one in batches), strict=True)
+    some = affinities[0] is not None
+    return np.stack(indices), np.stack(affinities) if some else None
+
+  return batch
+
+
+def _member(tree: Any, i: int) -> Any:
+  return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def _on_device(tree: Any) -> Any:
+  return jax.tree.map(jnp.asarray, tree)

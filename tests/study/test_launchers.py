@@ -1,0 +1,225 @@
+"""Rows of a study: claimed by one process, shared by two, on each device."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+from metric_learning import InputError
+from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.training import loop, records
+from tests.tiny import tiny_config
+
+ROOT = Path(__file__).parents[2]
+# Adam divides by the size of a gradient: of small ones it keeps the rounding.
+CONFIG = tiny_config(
+  loss__name="contrastive",
+  optimizer__name="sgd",
+  train__steps=2,
+  train__eval_every=2,
+  train__save_every=2,
+)
+
+
+def sweep(margins, rates=(1e-2,), seeds=(0,)):
+  for margin in margins:
+    for rate in rates:
+      for seed in seeds:
+        yield {
+          "loss.margin": margin,
+          "optimizer.learning_rate": rate,
+          "seed": seed,
+        }
+
+
+@pytest.fixture(autouse=True)
+def train_alone(monkeypatch):
+  """Without scores, which take longer than two steps."""
+  monkeypatch.setattr(runner, "write_baselines", lambda *_: None)
+  monkeypatch.setattr(loop, "score", lambda *_: {"own/map_at_r": 0.0})
+
+
+def results_of(folder):
+  """The embeddings of each finished row, by its name."""
+  return {
+    path.parent.name: records.read_arrays(path.parent / records.EMBEDDINGS)[
+      "test_embeddings"
+    ]
+    for path in folder.glob("runs/*/result.json")
+  }
+
+
+def times_finished(folder):
+  return [
+    path.read_text().count(" finished\n")
+    for path in folder.glob("runs/*/train.log")
+  ]
+
+
+class NoCheckpoints:
+  """Keeps the scores alone: files are most of the time of two steps."""
+
+  def __init__(self, folder, *, lower_is_better):
+    self.scores = {}
+    self.restore = lambda like: None
+    self.close = lambda: None
+    self.steps = lambda: list(self.scores)
+    self.score = self.scores.get
+
+  def save(self, step, state, score):
+    self.scores[step] = score
+
+
+def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
+  tmp_path, monkeypatch
+):
+  """Five margins × five learning rates × three seeds."""
+  monkeypatch.setattr(loop, "_PROGRAMS", {})
+  monkeypatch.setattr(loop, "Checkpoints", NoCheckpoints)
+  monkeypatch.setattr(loop, "embed_images", lambda *_: np.zeros((1, 1)))
+  margins, rates = np.linspace(0.2, 1.0, 5), np.geomspace(1e-4, 1e-2, 5)
+  rows = make_rows(CONFIG, sweep(margins.tolist(), rates.tolist(), range(3)))
+  assert len(rows) == 75
+  run_study(CONFIG, rows, tmp_path)
+  assert len(results_of(tmp_path)) == 75
+  programs = {
+    id(loop.program_of(row.config, launchers.load_once(row.config)).step)
+    for row in rows
+  }
+  assert len(programs) == 1
+  step = loop.program_of(rows[0].config, launchers.load_once(CONFIG)).step
+  assert step._cache_size() == 1
+
+
+def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
+  monkeypatch.setattr(runner, "_PATIENCE", 0.01)
+  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  theirs = tmp_path / "runs" / rows[1].name
+  theirs.mkdir(parents=True)
+  thread = threading.Thread(target=run_study, args=(CONFIG, rows, tmp_path))
+  with filelock.FileLock(theirs / ".lock"):
+    thread.start()
+    while len(results_of(tmp_path)) < 2:
+      thread.join(0.05)
+      assert thread.is_alive()
+    thread.join(0.1)
+    assert thread.is_alive()
+    assert not (theirs / records.CONFIG).exists()
+  thread.join()
+  assert times_finished(tmp_path) == [1, 1, 1]
+
+
+def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
+  """A lock is of an open file: two threads hold it as two processes do."""
+  monkeypatch.setattr(runner, "_PATIENCE", 0.01)
+  rows = make_rows(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
+  both, serial = tmp_path / "both", tmp_path / "serial"
+  threads = [
+    threading.Thread(target=run_study, args=(CONFIG, rows, both))
+    for _ in range(2)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  run_study(CONFIG, rows, serial)
+  assert times_finished(both) == [1, 1, 1, 1]
+  found, expected = results_of(both), results_of(serial)
+  assert found.keys() == expected.keys()
+  for name, points in expected.items():
+    np.testing.assert_array_equal(found[name], points)
+
+
+def test_groups_hold_what_differs_in_numbers_and_seeds():
+  rows = make_rows(
+    CONFIG,
+    [
+      {"metric": metric, "loss.margin": margin, "seed": seed}
+      for metric in ("l1", "l2")
+      for margin in (0.5, 1.0)
+      for seed in (0, 1)
+    ],
+  )
+  groups = launchers.groups_of(rows, members=3)
+  assert [len(group) for group in groups] == [3, 1, 3, 1]
+  for group in groups:
+    assert len({row.overrides["metric"] for row in group}) == 1
+  assert [len(g) for g in launchers.groups_of(rows, members=1)] == [1] * 8
+
+
+# Two devices, simulated: a process has as many as it begins with.
+TWO_DEVICES = """
+import jax
+from pathlib import Path
+from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.training import loop
+from tests.study.test_launchers import CONFIG, sweep
+
+runner.write_baselines = lambda *_: None
+loop.score = lambda *_: {{"own/map_at_r": 0.0}}
+used, train_group = [], launchers.train_group
+
+def noted(*args):
+  device = jax.config.jax_default_device
+  used.append(None if device is None else device.id)
+  return train_group(*args)
+
+launchers.train_group = noted
+rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+for population in ("off", "on"):
+  run_study(CONFIG, rows, Path("{folder}", population), population=population)
+assert set(used[:3]) == {{0, 1}} and used[3:] == [None], used
+"""
+
+
+def test_several_devices(tmp_path):
+  flags = "--xla_force_host_platform_device_count=2"
+  done = subprocess.run(
+    [sys.executable, "-W", "error", "-c", TWO_DEVICES.format(folder=tmp_path)],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      "XLA_FLAGS": flags,
+      "JAX_PLATFORMS": "cpu",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    },
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  run_study(CONFIG, rows, tmp_path / "serial")
+  expected = results_of(tmp_path / "serial")
+  for population in ("off", "on"):
+    found = results_of(tmp_path / population)
+    assert found.keys() == expected.keys()
+    for name, points in expected.items():
+      np.testing.assert_allclose(found[name], points, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("options", "said"),
+  [
+    ({"launcher": "slurm"}, "slurm.*local"),
+    ({"population": "yes"}, "yes.*auto"),
+    ({"members": 0}, "at least 1"),
+  ],
+)
+def test_what_is_not_there_is_refused(options, said, tmp_path):
+  rows = make_rows(CONFIG, [{"seed": 0}])
+  with pytest.raises(InputError, match=said):
+    run_study(CONFIG, rows, tmp_path / "study", **options)
+  assert not (tmp_path / "study").exists()
+
+
+def test_without_ray_its_extra_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "ray", None)
+  rows = make_rows(CONFIG, [{"seed": 0}])
+  with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
+    run_study(CONFIG, rows, tmp_path / "study", launcher="ray")
+  assert not (tmp_path / "study").exists()

@@ -1,0 +1,67 @@
+"""Ray: rows as tasks of a cluster, done again when a worker dies."""
+
+import os
+import signal
+
+import pytest
+
+from metric_learning.study import launchers, make_rows, read_study, run_study
+from metric_learning.training import records
+from tests.tiny import tiny_config
+
+ray = pytest.importorskip("ray", reason="pip install -e '.[ray]'")
+
+CONFIG = tiny_config(
+  loss__name="contrastive",
+  train__steps=2,
+  train__eval_every=2,
+  train__save_every=2,
+)
+
+
+# Ray starts its processes by a fork, of which JAX warns; they exec at once.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
+
+@pytest.fixture
+def cluster():
+  """Two workers of one processor each."""
+  ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+  yield
+  ray.shutdown()
+
+
+def killed_once(marker):
+  """The work of a task; whoever begins first is killed."""
+
+  def work(fields, splits):
+    from metric_learning.study import launchers
+
+    try:
+      os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+      return launchers.train_elsewhere(fields, splits)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+  return work
+
+
+def test_a_worker_is_killed_and_its_row_done_again(
+  cluster, tmp_path, monkeypatch
+):
+  marker = tmp_path / "killed"
+  monkeypatch.setattr(launchers, "train_elsewhere", killed_once(str(marker)))
+  rows = make_rows(CONFIG, [{"seed": seed} for seed in range(3)])
+  folder, serial = tmp_path / "ray", tmp_path / "serial"
+  run_study(CONFIG, rows, folder, launcher="ray")
+  run_study(CONFIG, rows, serial)
+  assert marker.exists()
+  assert read_study(folder).missing == 0
+  for row in rows:
+    there, here = (f / launchers.RUNS / row.name for f in (folder, serial))
+    names = {path.name for path in here.iterdir()} - {"checkpoints"}
+    assert {path.name for path in there.iterdir()} == names
+    scores = [
+      records.read_json(f / records.RESULT)["validation"] for f in (there, here)
+    ]
+    assert scores[0] == pytest.approx(scores[1])

@@ -1,0 +1,116 @@
+"""A population: each member is the run that it would be alone."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from metric_learning import InputError, data
+from metric_learning.training import records, train, train_population
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def splits():
+  return data.load(tiny_config().data)
+
+
+CLOSE = {"rel": 2e-4, "abs": 2e-5}
+NUMBERS = [
+  {"seed": 0, "loss__margin": 0.5, "optimizer__learning_rate": 0.01},
+  {"seed": 1, "loss__margin": 1.5, "optimizer__learning_rate": 0.1},
+]
+# With a state, and with an affinity.
+KINDS = [
+  {"loss__name": "contrastive", "memory__size": 64},
+  {"loss__name": "triplet", "data__sampler": "triplets"},
+]
+
+
+def members_of(overrides, **shared):
+  # Adam divides by the size of a gradient: of small ones it keeps the rounding.
+  shared = {"optimizer__name": "sgd", **shared}
+  return [tiny_config(**shared, **each) for each in overrides]
+
+
+def assert_same_run(one, other):
+  """All that the folders of a single run and of a member say is equal."""
+  files = [{p.name for p in folder.iterdir()} for folder in (one, other)]
+  assert files[0] == files[1]
+  assert records.read_json(one / records.CONFIG) == records.read_json(
+    other / records.CONFIG
+  )
+  said = [records.read_metrics(folder) for folder in (one, other)]
+  for a, b in zip(*said, strict=True):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+      # A rank may change with the last bit of a distance.
+      slack = {"abs": 0.01} if name.startswith("validation/") else CLOSE
+      assert b[name] == pytest.approx(value, **slack), name
+  arrays = [records.read_arrays(f / records.EMBEDDINGS) for f in (one, other)]
+  for name in arrays[0]:
+    if name.endswith("embeddings"):
+      np.testing.assert_allclose(*(a[name] for a in arrays), 2e-4, 2e-5)
+  results = [records.read_json(f / records.RESULT) for f in (one, other)]
+  assert results[1].pop("members") > 1
+  assert results[0].keys() == results[1].keys()
+  assert results[0]["digest"] == results[1]["digest"]
+  assert results[0]["numbers"] == results[1]["numbers"]
+
+
+@pytest.mark.parametrize("shared", KINDS)
+def test_a_member_is_the_single_run(shared, splits, tmp_path):
+  configs = members_of(NUMBERS, **shared, train__steps=3)
+  together = [tmp_path / f"member{i}" for i in range(len(configs))]
+  results = train_population(configs, together, splits)
+  losses = {result["train"]["train/loss"] for result in results}
+  assert len(losses) == len(configs)
+  for i, config in enumerate(configs):
+    train(config, tmp_path / f"alone{i}", splits=splits)
+    assert_same_run(tmp_path / f"alone{i}", together[i])
+
+
+def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
+  configs = members_of(
+    [{"optimizer__learning_rate": rate} for rate in (1e-3, 1e30, 2e-3)],
+    loss__name="contrastive_inverse",
+    normalize="none",
+    train__steps=3,
+  )
+  workdirs = [tmp_path / str(i) for i in range(3)]
+  results = train_population(configs, workdirs, splits)
+  assert "not finite at step" in results[1]["diverged"]
+  assert records.read_json(workdirs[1] / records.RESULT) == results[1]
+  train(configs[2], tmp_path / "alone", splits=splits)
+  assert_same_run(tmp_path / "alone", workdirs[2])
+
+
+def test_a_population_goes_on_from_the_last_step_that_all_have(
+  splits, tmp_path
+):
+  configs = members_of(NUMBERS[:2], loss__name="contrastive")
+  whole, cut = (
+    [tmp_path / name / str(i) for i in range(2)] for name in ("whole", "cut")
+  )
+  train_population(configs, whole, splits)
+  shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+  for workdir in cut:
+    (workdir / records.RESULT).unlink()
+  # Killed between the two, when the first had saved step 6.
+  shutil.rmtree(cut[1] / "checkpoints" / "6")
+  train_population(configs, cut, splits)
+  for before, after in zip(whole, cut, strict=True):
+    assert "from step 3:" in (after / "train.log").read_text()
+    metrics = [(w / records.METRICS).read_text() for w in (before, after)]
+    assert metrics[0] == metrics[1]
+    arrays = [
+      records.read_arrays(w / records.EMBEDDINGS) for w in (before, after)
+    ]
+    np.testing.assert_array_equal(*(a["test_embeddings"] for a in arrays))
+
+
+def test_members_that_differ_in_more_are_refused(splits, tmp_path):
+  configs = members_of([{"metric": "l1"}, {"metric": "l2"}])
+  with pytest.raises(InputError, match="numbers and seeds alone"):
+    train_population(configs, [tmp_path / "0", tmp_path / "1"], splits)
+  assert not list(tmp_path.iterdir())
