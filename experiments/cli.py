@@ -18,6 +18,9 @@ from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import NotFiniteError, override
 
+# Flags that are defined here for a script are the script's, in its --help too.
+flags.disclaim_key_flags()
+
 
 def define_config() -> Any:
   """Defines --config=FILE[:LOSS] and an override for each of its fields."""

@@ -21,8 +21,8 @@ from metric_learning import data
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
 from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study.launchers import load_once
 from metric_learning.study.results import Study, scores_on_test
-from metric_learning.study.runner import load_once
 from metric_learning.study.statistics import t_interval
 from metric_learning.training import override, records
 

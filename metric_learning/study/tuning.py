@@ -2,10 +2,11 @@
 
 A cell is one study in an Optuna storage, which is the state: all its trials
 are put there when the study is made, and numbers 0 to trials - 1 are all that
-there ever are. A process that works on one holds the lock of a file in the
-trial's folder; the system drops it when the process ends, however it ends.
-Whoever finds a trial begun and its lock free goes on with it: same numbers,
-same run folders. So none is lost, none counts twice, whatever the storage is.
+there ever are. A process that works on one holds a lock in the folder of the
+study; the system drops it when the process ends, however it ends. Whoever finds
+a trial begun and its lock free goes on with it: same numbers, same run folders.
+So none is lost and none counts twice, whatever the storage is; but all that
+work on a study share its folder.
 
 (Optuna's own way, heartbeats and a callback, exists for databases only, takes
 effect after minutes, and makes a new trial of each that it retries.)
@@ -18,6 +19,7 @@ import math
 import platform
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses.search import Grid
+from metric_learning.study.launchers import load_once
 from metric_learning.study.ranges import (
   Ranges,
   as_list,
@@ -43,7 +46,6 @@ from metric_learning.study.ranges import (
   rounded,
   start_of,
 )
-from metric_learning.study.runner import load_once
 from metric_learning.study.sweeps import (
   REPLICATES,
   StudyRow,
@@ -258,11 +260,12 @@ def search(
   _refuse_another(folder / SEARCH, identity)
   where = storage or f"sqlite:///{folder / DATABASE}"
   with explained(where), open_storage(where) as opened:
-    searches = [_start(cell, folder, opened) for cell in cells]
+    records.make_folder(folder / TRIALS)
+    with filelock.FileLock(folder / TRIALS / "lock"):
+      searches = [_start(cell, folder, opened) for cell in cells]
     if not (folder / SEARCH).exists():
       records.write_json(folder / SEARCH, identity)
-    told: set[str] = set()
-    while not all([_work(s, opened, told) for s in searches]):
+    while not all([_work(s, opened) for s in searches]):
       time.sleep(1)  # Others have the trials that are left.
     chosen = [_summary(s, opened) for s in searches]
   records.write_json(folder / TUNING, chosen)
@@ -299,29 +302,44 @@ def _start(cell: StudyRow, folder: Path, storage) -> Search:
   """Makes the Optuna study of a cell with all its trials, or finds it."""
   ranges = ranges_of(cell.config)
   name = f"{folder.resolve().name}: {cell.name}"
-  found = Search(cell, ranges, name, folder / TRIALS / cell.name)
-  records.make_folder(found.folder)
-  with filelock.FileLock(found.folder / "lock"):
-    lower = lower_is_better(cell.config.eval.select)
-    study = optuna.create_study(
-      storage=storage,
-      study_name=name,
-      direction="minimize" if lower else "maximize",
-      load_if_exists=True,
+  lower = lower_is_better(cell.config.eval.select)
+  study = optuna.create_study(
+    storage=storage,
+    study_name=name,
+    direction="minimize" if lower else "maximize",
+    load_if_exists=True,
+  )
+  config = json.loads(json.dumps(_whole(cell.config)))
+  here = _folder_id(folder)
+  there = study.user_attrs
+  if there.get("config", config) != config:
+    raise InputError(
+      f"the storage holds another study of the name {name!r}:"
+      f" {records.difference(there['config'], config)}. Choose another --study"
+      " or --storage."
     )
-    config = json.loads(json.dumps(_whole(cell.config)))
-    there = study.user_attrs.get("config", config)
-    if there != config:
-      raise InputError(
-        f"the storage holds another study of the name {name!r}:"
-        f" {records.difference(there, config)}. Choose another --study or"
-        " --storage."
-      )
-    study.set_user_attr("config", config)
-    points = _first_points(cell.config, ranges)
-    for point in points[len(study.get_trials(deepcopy=False)) :]:
-      study.enqueue_trial(point)
-  return found
+  if there.get("folder", here) != here:
+    raise InputError(
+      f"the storage holds the study {name!r} of another folder,"
+      f" {there.get('place')}: whoever works on a study shares its folder."
+      " Choose another --study or --storage."
+    )
+  study.set_user_attr("config", config)
+  study.set_user_attr("place", f"{platform.node()}:{folder.resolve()}")
+  study.set_user_attr("folder", here)
+  points = _first_points(cell.config, ranges)
+  for point in points[len(study.get_trials(deepcopy=False)) :]:
+    study.enqueue_trial(point)
+  records.make_folder(folder / TRIALS / cell.name)
+  return Search(cell, ranges, name, folder / TRIALS / cell.name)
+
+
+def _folder_id(folder: Path) -> str:
+  """Tells a folder from others of its name, on whatever machine it is seen."""
+  path = folder / TRIALS / "folder.json"
+  if not path.exists():
+    records.write_json(path, uuid.uuid4().hex)
+  return records.read_json(path)
 
 
 def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
@@ -334,42 +352,30 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   return [start_of(ranges, numbers), *({} for _ in range(trials - 1))]
 
 
-def _work(search: Search, storage, told: set[str]) -> bool:
+def _work(search: Search, storage) -> bool:
   """Runs all trials that are free; whether all of the cell are finished."""
   for frozen in _trials(search, storage):
     if frozen.state.is_finished():
       continue
-    path = search.folder / f"{frozen.number:03}.lock"
-    if frozen.state == TrialState.RUNNING and not path.exists():
-      place = frozen.user_attrs.get("where", "an unknown machine")
-      who = f"{search.cell.name}: trial {frozen.number} was begun in {place}"
-      if who not in told:
-        log.warning("%s, another folder, and is left to it.", who)
-      told.add(who)
-      continue
+    lock = filelock.FileLock(search.folder / f"{frozen.number:03}.lock")
     try:
-      held = filelock.FileLock(path).acquire(blocking=False)
+      held = lock.acquire(blocking=False)
     except filelock.Timeout:
       continue  # Another process works on it.
     with held:
-      if _take(frozen, storage):
-        _run(search, storage.get_trial(frozen._trial_id), storage)
+      now = storage.get_trial(frozen._trial_id)
+      if now.state == TrialState.WAITING:
+        storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+      # Running, and nobody has the lock: who had it was killed.
+      if not now.state.is_finished():
+        _run(search, now, storage)
   return all(t.state.is_finished() for t in _trials(search, storage))
 
 
 def _trials(search: Search, storage) -> list[FrozenTrial]:
-  """The trials of a cell; not those that two folders made at once."""
+  """The trials of a cell, as they are now."""
   study = optuna.load_study(study_name=search.name, storage=storage)
-  return study.get_trials(deepcopy=False)[: search.cell.config.tune.trials]
-
-
-def _take(frozen: FrozenTrial, storage) -> bool:
-  """Whether a trial whose lock is held is to be run: new, or broken off."""
-  state = storage.get_trial(frozen._trial_id).state
-  if state == TrialState.WAITING:
-    # False if a machine with another folder was faster.
-    return storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
-  return state == TrialState.RUNNING
+  return study.get_trials(deepcopy=False)
 
 
 def _run(search: Search, frozen: FrozenTrial, storage) -> None:
@@ -384,7 +390,6 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     ),
   )
   trial = Trial(study, frozen._trial_id)
-  trial.set_user_attr("where", f"{platform.node()}:{search.folder.resolve()}")
   numbers = {
     field: rounded(found, _suggest(trial, field, found))
     for field, found in search.ranges.items()

@@ -390,6 +390,9 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   theirs = f"{folder}.journal"
   with pytest.raises(InputError, match=r"storage holds another .*train.steps"):
     search(tmp_path / "other" / "study", storage=theirs, config=other)
+  with pytest.raises(InputError, match=rf"of another folder, .*:{folder}: who"):
+    search(tmp_path / "other" / "study", storage=theirs)
+  assert not list((tmp_path / "other" / "study").glob("*.json"))
 
 
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
