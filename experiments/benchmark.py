@@ -50,10 +50,6 @@ SUITES = (*_AGAINST_RIVALS, "loop", "population")
 _SUITE = flags.DEFINE_list(
   "suite", list(_AGAINST_RIVALS), "Which: " + ", ".join(SUITES)
 )
-
-_SUITE = flags.DEFINE_list(
-  "suite", list(_AGAINST_RIVALS), "Which: " + ", ".join(SUITES)
-)
 _OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
 _JSON = flags.DEFINE_string(
   "json", "results/benchmarks.json", "The numbers, as JSON."

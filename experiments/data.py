@@ -107,7 +107,7 @@ def _unnamed(config: ConfigDict, splits: data.Splits) -> Iterator[str]:
   count = sum(name.startswith(f"{UNNAMED}/") for name in names)
   if count:
     yield (
-      f"\n{config.data.name}: the alphabet of {count} of the {len(names)}"
+      f"\n{config.data.name}: the alphabet of {count} of the {len(names):,}"
       " characters is not known, so validation is by characters and not by"
       " alphabets; images_background.zip would tell."
     )
@@ -134,16 +134,16 @@ def _few_shot(study: Study) -> str:
   columns = [c for c in study.config["eval"]["columns"] if "few_shot" in c]
   if not columns:
     return ""
-  lines = [
-    (b["name"], [b["test"]]) for b in study.baselines if b["seed"] is None
-  ]
+  lines: dict[str, list[dict[str, float]]] = {}
+  for baseline in study.baselines:
+    lines.setdefault(baseline["name"], []).append(baseline["test"])
   for cell in study.cells:
     scores = [scores_on_test(run)["selected"] for run in cell.chosen.runs]
-    lines.append((tables.cell_name(cell), scores))
+    lines[tables.cell_name(cell)] = scores
   heads = [tables.heading(column) for column in columns]
   text = ["\nFew-shot accuracy in %\n", "| | " + " | ".join(heads) + " |"]
   text += ["|" + " --- |" * (len(columns) + 1)]
-  for name, scores in lines:
+  for name, scores in lines.items():
     cells = [_episodes(scores, column) for column in columns]
     text.append(f"| {name} | " + " | ".join(cells) + " |")
   text.append(

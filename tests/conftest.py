@@ -11,6 +11,9 @@ import pytest
 
 jax.config.update("jax_disable_most_optimizations", True)
 
+# They hold no doctests, and have one name.
+collect_ignore_glob = ["*conftest.py"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):

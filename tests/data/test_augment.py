@@ -120,7 +120,7 @@ def test_image_depends_on_its_place_and_the_key_alone():
 def test_settings_are_traced():
   traces = []
 
-  @jax.jit
+  @quick_jit
   def count(shift, rotate, scale):
     traces.append(1)
     key, numbers = jax.random.key(0), {"rotate": rotate, "scale": scale}
@@ -136,7 +136,7 @@ def test_rotation_agrees_with_scipy(monkeypatch):
     jax.random, "uniform", lambda key, shape, **_: jnp.ones(shape)
   )
   image = disks((20, 26))[:1]
-  turn = jax.jit(lambda key, images: augment(key, images, rotate=0.3))
+  turn = quick_jit(lambda key, images: augment(key, images, rotate=0.3))
   ours = turn(jax.random.key(0), jnp.array(image))
   degrees = -np.degrees(0.3)
   scipys = ndimage.rotate(
@@ -151,7 +151,7 @@ def test_shear_and_stretch_agree_with_scipy(monkeypatch):
     jax.random, "uniform", lambda key, shape, **_: draws[: shape[0]]
   )
   image = disks((17, 26))[:1]
-  bend = jax.jit(lambda key, x: augment(key, x, shear=0.3, stretch=0.2))
+  bend = quick_jit(lambda key, x: augment(key, x, shear=0.3, stretch=0.2))
   ours = bend(jax.random.key(0), jnp.array(image))
   # Of coordinates (y, x): first stretched, then sheared, about the centre.
   forward = np.array([[1, 0.27], [-0.15, 1]]) @ np.diag([1.14, 0.8])
@@ -241,7 +241,7 @@ def test_colors_agree_with_pillow(sign, monkeypatch):
     "contrast": "Contrast",
     "saturation": "Color",
   }
-  change = jax.jit(lambda *args, **some: augment(*args, **some))
+  change = quick_jit(lambda *args, **some: augment(*args, **some))
   for name, kind in kinds.items():
     numbers = dict.fromkeys(kinds, 0.0) | {name: 0.4}
     ours = change(jax.random.key(0), jnp.array(image[None] / 255), **numbers)

@@ -87,6 +87,31 @@ def test_the_way_of_accelerators_gives_the_same(monkeypatch, metric):
   np.testing.assert_array_equal(other[1], on_cpu[1])
 
 
+@pytest.fixture
+def optimised(monkeypatch):
+  """Programs as users compile them, for shapes that no other test has."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  monkeypatch.setattr(tiles, "_CPU_TILE", 512)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_copies_are_equally_far_wherever_they_stand(optimised, metric):
+  rng = np.random.default_rng(11)
+  points = rng.normal(size=(600, 19)).astype(np.float32)
+  first, second = rng.permutation(600).reshape(2, 300)
+  points[second] = points[first]
+  found = np.empty((600, 600), np.int32)
+
+  def use(rows, codes):
+    found[rows] = codes
+
+  tiles.for_each_block(use, metric, points, points)
+  np.testing.assert_array_equal(found[:, first], found[:, second])
+  np.testing.assert_array_equal(found[first], found[second])
+
+
 def by_full_sort(monkeypatch, *args, **options):
   """Neighbours with candidates switched off."""
   with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """Retrieval scores against a float64 oracle written from the definitions."""
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -184,6 +185,27 @@ def test_constant_embeddings_score_at_chance_although_sorted_by_class(
   assert scores["map_at_r"] < 0.02
   assert scores["mrr"] == pytest.approx(mrr, abs=0.04)
   assert scores["tied_fraction"] == 1
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_constant_embeddings_score_at_chance_exactly(metric):
+  # Over all ways to give four images one label and two another, a query meets
+  # the others in each order equally often.
+  found, expected = [], []
+  for pair in itertools.combinations(range(6), 2):
+    labels = np.isin(np.arange(6), pair).astype(int)
+    found.append(retrieval(np.full((6, 4), 0.1), labels, metric=metric))
+  for relevant, share in ((3, 4 / 6), (1, 2 / 6)):
+    for hits in itertools.combinations(range(5), relevant):
+      order = [i in hits for i in range(5)]
+      weight = share / math.comb(5, relevant)
+      expected.append(
+        {k: weight * v for k, v in query_scores(order, KS).items()}
+      )
+  for name in expected[0]:
+    chance = sum(scores[name] for scores in expected)
+    mean = np.mean([scores[name] for scores in found])
+    assert mean == pytest.approx(chance, abs=1e-12), name
 
 
 def test_zero_rows_under_cosine_are_scored():

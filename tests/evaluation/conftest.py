@@ -1,0 +1,11 @@
+"""What the tests of evaluation share."""
+
+import pytest
+
+from metric_learning.evaluation import tiles
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+  """Tiles of 64 x 64: most of a larger one would be padding."""
+  monkeypatch.setattr(tiles, "_CPU_TILE", 64)
