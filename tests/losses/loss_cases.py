@@ -285,8 +285,8 @@ def settings(loss):
   return SETTINGS.get(loss, [{}])
 
 
-# Each program takes a second to compile. What a loss does not do itself, such
-# as normalising, reducing or widening, is tested on one of each kind.
+# Each program takes half a second to compile. What a loss does not do itself,
+# such as normalising, reducing or widening, is tested on one of each kind.
 ONE_OF_EACH_KIND = (
   "contrastive",
   "contrastive_linear",
@@ -387,9 +387,11 @@ def compiled(loss, metric=None, static=(), block_size=None):
 
   Call it as `(hyper, params, x, labels, where)`, with x64 enabled.
   """
-  if not isinstance(metric, str | None):
-    return _compiled.__wrapped__(loss, metric, static, block_size)
-  return _compiled(loss, metric, static, block_size)
+  # A metric with options has no hash.
+  make = _compiled if isinstance(metric, str | None) else _compiled.__wrapped__
+  # One program for a metric that is named and for the same one by default.
+  metric = None if metric == defaults(loss)[0] else metric
+  return make(loss, metric, static, block_size)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import inspect
 
 import jax
-import jax.numpy as jnp
 import loss_cases as cases
 import loss_oracles
 import numpy as np
@@ -81,32 +80,6 @@ def test_value_and_gradient(loss, metric, x64):
 def test_variant(loss, metric, static, x64):
   check_value(loss, metric, static)
   check_gradient(loss, metric, static)
-
-
-@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
-def test_float32(loss):
-  params = cases.params(loss)
-  narrow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
-
-  @quick_jit
-  def value_of(hyper, params, x, labels):
-    static = cases.STATIC.get(loss, {})
-    objective = ml.make_objective(loss, **static, **hyper)
-    state = cases.state(loss, x)
-    value, aux = objective(params, x, labels, state=state)
-    return value, aux.diagnostics
-
-  for kind in ("balanced", "unbalanced"):
-    x, labels = cases.batch(kind, loss)
-    for hyper in cases.settings(loss):
-      x = x.astype(np.float32)
-      value, diagnostics = value_of(hyper, narrow, x, labels)
-      expected = cases.oracle(loss, hyper, params, x, labels)
-      assert value.dtype == jnp.float32
-      np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
-      assert {"positive_distance", "negative_distance"} <= set(diagnostics)
-      for number in diagnostics.values():
-        assert number.shape == () and np.isfinite(number)
 
 
 @pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)

@@ -19,13 +19,21 @@ HYPER = {"contrastive_2005": {"upper_bound": 2.0}}
 
 @functools.cache
 def program(loss):
-  """Value and gradient by (params, x) at the default numbers."""
+  """Value and diagnostics, and gradient by (params, x), in float32."""
 
-  def value(params, x, labels, where):
-    hyper = HYPER.get(loss, {})
-    return cases.value_of(loss)(hyper, params, x, labels, where=where)
+  def value(params, x, labels, where, hyper):
+    static = cases.STATIC.get(loss, {}) | {"block_size": None}
+    objective = ml.make_objective(loss, **static, **hyper)
+    state = cases.state(loss, x)
+    value, aux = objective(params, x, labels, state=state, where=where)
+    return value, aux.diagnostics
 
-  return quick_jit(jax.value_and_grad(value, argnums=(0, 1)))
+  return quick_jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))
+
+
+def default_numbers(loss):
+  hyper = ml.LOSSES[loss].hyper | HYPER.get(loss, {})
+  return {name: hyper[name] for name in cases.settings(loss)[0]}
 
 
 @functools.cache
@@ -37,13 +45,14 @@ def run(loss, x, labels, dtype=np.float32):
   """Value and gradient, which are finite whatever the batch."""
   n = len(labels)
   if n:  # padded to one size, to compile once
-    x = jnp.concatenate([x, jnp.zeros((SIZE - n, cases.DIM), x.dtype)])
-    labels = np.concatenate([labels, np.zeros(SIZE - n)])
-  value, gradients = program(loss)(
+    x = np.pad(np.asarray(x), ((0, SIZE - n), (0, 0)))
+    labels = np.pad(labels, (0, SIZE - n))
+  (value, _), gradients = program(loss)(
     params(loss),
-    jnp.asarray(x, dtype),
+    np.asarray(x, dtype),
     np.asarray(labels, np.int32),
     np.arange(len(labels)) < n,
+    default_numbers(loss),
   )
   assert np.isfinite(value)
   for leaf in jax.tree.leaves(gradients):
@@ -74,7 +83,6 @@ def has_terms(loss, labels):
 
 
 LABELS = {
-  "empty": [],
   "one item": [0],
   "all distinct": [0, 1, 2, 3, 4, 5],
   "one class": [2, 2, 2, 2, 2, 2],
@@ -98,16 +106,26 @@ def test_few_partners(loss, kind):
   if kind == "one class" and loss in cases.PAIRED:
     return  # refused outside jit; finite inside
   if has_terms(loss, labels):
-    hyper = {
-      name: HYPER.get(loss, ml.LOSSES[loss].hyper)[name]
-      for name in cases.settings(loss)[0]
-    }
-    expected = cases.oracle(loss, hyper, cases.params(loss), x, labels)
+    expected = cases.oracle(
+      loss, default_numbers(loss), cases.params(loss), x, labels
+    )
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
   else:
-    assert value == 0
-    for leaf in jax.tree.leaves(gradients):
-      assert (np.asarray(leaf) == 0).all()
+    assert_zero(value, gradients)
+
+
+def assert_zero(value, gradients):
+  assert float(value) == 0
+  for leaf in jax.tree.leaves(gradients):
+    assert (np.asarray(leaf) == 0).all()
+
+
+# A batch without rows is a program of its own.
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
+def test_no_items(loss):
+  value, gradients = run(loss, points(0), [])
+  if not has_terms(loss, np.zeros(0, np.int32)):
+    assert_zero(value, gradients)
 
 
 def blind(kind):
@@ -172,5 +190,24 @@ def test_nan_in_an_embedding_is_not_swallowed(loss, bad):
     x = points(SIZE)
     x[5, 1] = bad
     labels = np.array(labels, np.int32)
-    value, _ = program(loss)(params(loss), x, labels, np.ones(SIZE, bool))
+    (value, _), _ = program(loss)(
+      params(loss), x, labels, np.ones(SIZE, bool), default_numbers(loss)
+    )
     assert np.isnan(value)
+
+
+@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
+def test_float32(loss):
+  """Value in float32, and numbers that say what the batch was like."""
+  for labels in ([0, 1, 2, 2, 1, 0], [4, 0, 3, 0, 1, 4]):
+    x, labels = 0.6 * points(SIZE), np.array(labels, np.int32)
+    for hyper in cases.settings(loss):
+      (value, diagnostics), _ = program(loss)(
+        params(loss), x, labels, np.ones(SIZE, bool), hyper
+      )
+      expected = cases.oracle(loss, hyper, cases.params(loss), x, labels)
+      assert value.dtype == jnp.float32
+      np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+      assert {"positive_distance", "negative_distance"} <= set(diagnostics)
+      for number in diagnostics.values():
+        assert number.shape == () and np.isfinite(number)
