@@ -1,14 +1,18 @@
 """What holds for all tests."""
 
+import gc
 import os
 
-# Compiling is most of what they do: optimise little, here and in the processes
-# that they start. Read when jax is imported.
+# Compiling is most of what they do: optimise little, and each program in one
+# piece, here and in the processes that they start. Read when jax is imported.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
 
 import jax
 import pytest
 
+# Tracing makes many objects, few of them garbage: look for it less often.
+gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_disable_most_optimizations", True)
 
 # They hold no doctests, and have one name.

@@ -276,7 +276,7 @@ def test_a_value_of_each_class_where_classes_are_the_anchors(items, classes):
   params = objective.init(
     jax.random.key(0), num_classes=classes, embedding_dim=2
   )
-  value, _ = objective(params, X[:items], LABELS[:items])
+  value, _ = quick_jit(objective)(params, X[:items], LABELS[:items])
   assert value.shape == (classes,)
 
 

@@ -44,7 +44,8 @@ def augment(
 
   >>> row = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
   >>> key = jax.random.key(1)
-  >>> flipped = augment(key, jnp.tile(row, (8, 1, 1, 1)), flip=True)
+  >>> flip = jax.jit(lambda key, images: augment(key, images, flip=True))
+  >>> flipped = flip(key, jnp.tile(row, (8, 1, 1, 1)))
   >>> sorted({tuple(image.ravel().tolist()) for image in flipped})
   [(0.0, 0.5, 1.0), (1.0, 0.5, 0.0)]
 

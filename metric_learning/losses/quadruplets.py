@@ -102,7 +102,7 @@ def quadruplet_loss(
   >>> from metric_learning.objective import make_objective
   >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)
   >>> x = jnp.array([[0.0], [1.0], [4.0], [6.0]])
-  >>> value, _ = objective({}, x, jnp.array([0, 0, 1, 2]))
+  >>> value, _ = jax.jit(objective)({}, x, jnp.array([0, 0, 1, 2]))
   >>> value  # D_ap = 1, D_nn' = 2: 1 - 2 + 1.5
   Array(0.5, dtype=float32)
 

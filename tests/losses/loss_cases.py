@@ -316,13 +316,28 @@ ONE_OF_EACH_KIND = (
   "center",
   "vicreg",
 )
+# What is not the loss's at all: one of each way to compute.
+A_FEW = (
+  "contrastive",
+  "margin",
+  "pair_bce",
+  "triplet",
+  "triplet_dynamic_soft",
+  "quadruplet",
+  "lifted",
+  "npair",
+  "infonce",
+  "fastap",
+  "arcface",
+  "soft_triple",
+  "center",
+  "vicreg",
+)
 # A loss sees distances alone: these meet every metric, the others their own.
 UNDER_EVERY_METRIC = (
   "contrastive",
-  "triplet",
   "triplet_swap",
   "lifted",
-  "nca",
   "smooth_ap",
   "proxy_nca",
 )

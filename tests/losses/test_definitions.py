@@ -82,7 +82,7 @@ def test_variant(loss, metric, static, x64):
   check_gradient(loss, metric, static)
 
 
-@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("loss", cases.A_FEW)
 def test_normalizations(loss, x64):
   others = set(ml.NORMALIZATIONS) - {ml.LOSSES[loss].normalize}
   params, hyper = cases.params(loss), cases.settings(loss)[-1]

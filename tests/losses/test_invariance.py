@@ -125,7 +125,7 @@ def test_one_program_serves_all_numbers(loss):
 
 SWEPT = (
   *("contrastive", "margin", "triplet_swap", "quadruplet", "lifted", "infonce"),
-  *("supcon", "fastap", "arcface", "proxy_anchor"),
+  *("supcon", "smooth_ap", "arcface", "proxy_anchor"),
 )
 
 
@@ -183,8 +183,8 @@ def test_gradients_under_vmap_of_blocks(loss):
     assert_close((by_margin[i], by_x[i]), (hyper_bar["margin"], x_bar))
 
 
-# Eager dispatch compiles each primitive: one loss of each kind is enough.
-@pytest.mark.parametrize("loss", ["triplet", "infonce"])
+# Eager dispatch compiles each primitive: one loss is enough.
+@pytest.mark.parametrize("loss", ["triplet"])
 def test_jit_changes_nothing(loss):
   x, labels = cases.batch("unbalanced", loss)
   hyper = cases.settings(loss)[-1]
