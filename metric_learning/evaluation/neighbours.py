@@ -44,6 +44,11 @@ UseNearest = Callable[
 _SHARE = 1 / 32
 _PER_NEIGHBOUR = 4
 
+# Columns of one group, at most, and rows that are looked at together: their
+# values stay in the cache of a core.
+_GROUP = 16
+_ROWS = 32
+
 # Pairs of points whose differences are held at a time.
 _PAIRS = 4096
 
@@ -154,8 +159,12 @@ def _by_candidates(
   # that its bits sort as it does; integers are partitioned faster than floats.
   left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
   right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
+  # Columns of nobody, farther than all, fill the last group of `_near`.
+  group = min(_GROUP, len(y) // (4 * k))
+  nobody = np.zeros((-len(y) % group, right_side.shape[1]))
+  nobody[:, -2] = 1e38
   left_side, right_side = (
-    z.astype(np.float32) for z in (left_side, right_side)
+    z.astype(np.float32) for z in (left_side, np.vstack([right_side, nobody]))
   )
   left: list[int] = []
 
@@ -164,31 +173,52 @@ def _by_candidates(
     numbers = np.arange(rows.start, rows.stop)
     if own is not None:
       memory[numbers - rows.start, own[rows]] = HIDDEN
-    few, counts, columns = [], [], []
-    for i, row in zip(numbers, memory, strict=True):
-      limit = np.partition(row, k - 1)[k - 1].view(np.float32) + slack[i]
-      limit = np.nextafter(np.float32(limit), np.float32(np.inf))
-      near = np.flatnonzero(row <= limit.view(np.int32))
-      if len(near) > _PER_NEIGHBOUR * k:
-        left.append(i)
-      else:
-        few.append(i)
-        counts.append(len(near))
-        columns.append(near)
-    if few:
-      near = np.concatenate(columns)
+    found = []
+    for start in range(0, len(memory), _ROWS):
+      some = slice(start, start + _ROWS)
+      row, near = _near(memory[some], k, slack[numbers[some]], group)
+      counts = np.bincount(row, minlength=len(memory[some]))
+      many = counts > _PER_NEIGHBOUR * k
+      left.extend(numbers[some][many])
+      found.append((counts * ~many, near[~many[row]]))
+    counts, near = map(np.concatenate, zip(*found, strict=True))
+    few, counts = numbers[counts > 0], counts[counts > 0]
+    if len(few):
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
       # The codes of floats that are not negative are their bits.
       codes = scale(squared).view(np.int32)
       # Filled up with keys that come last.
-      place = np.arange(max(counts)) < np.array(counts)[:, None]
+      place = np.arange(max(counts)) < counts[:, None]
       keys = np.full(place.shape, np.iinfo(np.int64).max)
       keys[place] = codes.astype(np.int64) << 32 | near
       keys.sort(axis=1)
-      use(np.array(few), *_split(keys[:, :k]))
+      use(few, *_split(keys[:, :k]))
 
-  in_threads(work, len(queries), len(references))
+  in_threads(work, len(queries), len(right_side))
   return np.array(sorted(left), int)
+
+
+def _near(
+  values: Int[np.ndarray, "b m"],
+  k: int,
+  slack: Float[np.ndarray, " b"],
+  group: int,
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+  """Rows and columns whose value may be among the k least of the row.
+
+  The values are bits of positive floats, and known up to `slack`. The columns
+  fall into groups; k groups have their least up to the k-th least of these
+  leasts, which so bounds the k-th least of all, and few columns are below it
+  (measured: half the time of a partition of the whole row).
+  """
+  groups = values.reshape(len(values), group, -1)
+  least = groups.min(axis=1)
+  kth = np.partition(least, k - 1, axis=1)[:, k - 1].view(np.float32)
+  limit = np.nextafter((kth + slack).astype(np.float32), np.float32(np.inf))
+  limit = limit.view(np.int32)[:, None]
+  row, which = np.nonzero(least <= limit)
+  pair, place = np.nonzero(groups[row, :, which] <= limit[row])
+  return row[pair], which[pair] + place * least.shape[1]
 
 
 def _squared_differences(
