@@ -46,13 +46,13 @@ def bare_steps(_) -> Callable[[], float]:
   import jax.numpy as jnp
 
   from metric_learning.data.sampler import make_batches
-  from metric_learning.training import loop
+  from metric_learning.training import loop, programs
 
   config, splits = _glyphs()
-  program = loop.program_of(config, splits)
-  numbers = loop.numbers_of(config, splits)
+  program = programs.program_of(config, splits)
+  numbers = programs.numbers_of(config, splits)
   traced = {name: jnp.float32(value) for name, value in numbers.items()}
-  classes = loop.num_classes(config, splits.train)
+  classes = programs.num_classes(config, splits.train)
   key = jax.random.fold_in(jax.random.key(config.seed), 2)
 
   def call() -> float:
@@ -76,7 +76,7 @@ def _members(case):
 
   from metric_learning import data
   from metric_learning.data.sampler import make_batches
-  from metric_learning.training import base_config, loop, with_model
+  from metric_learning.training import base_config, programs, with_model
 
   config = with_model(base_config(), case.name)
   labels = np.repeat(np.arange(200, dtype=np.int32), 20)
@@ -84,13 +84,13 @@ def _members(case):
   images = random.integers(0, 256, (len(labels), 28, 28, 1), dtype=np.uint8)
   names = tuple(map(str, range(200)))
   train = data.Dataset("random", images, labels, names)
-  program = loop.program_of(
+  program = programs.program_of(
     config, data.Splits(train, *[train] * 2, "closed-set")
   )
   batches = make_batches(train, config.data, 0)
   numbers = {
     name: jnp.float32(value)
-    for name, value in loop.traced_numbers(config).items()
+    for name, value in programs.traced_numbers(config).items()
   }
   state = program.init(0, len(names), numbers)
   whole = jnp.asarray(images), jnp.asarray(labels)

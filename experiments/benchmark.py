@@ -258,7 +258,7 @@ def _training(case: Case) -> Callable[[], float]:
 
   from metric_learning import data
   from metric_learning.data.sampler import make_batches
-  from metric_learning.training import base_config, loop, override
+  from metric_learning.training import base_config, loop, override, programs
 
   config = override(
     base_config(),
@@ -276,9 +276,9 @@ def _training(case: Case) -> Callable[[], float]:
     },
   )
   train = (splits := data.load(config.data)).train
-  program = loop.program_of(config, splits)
-  numbers = loop.numbers_of(config, splits)
-  state = program.init(0, loop.num_classes(config, train), numbers)
+  program = programs.program_of(config, splits)
+  numbers = programs.numbers_of(config, splits)
+  state = program.init(0, programs.num_classes(config, train), numbers)
   traced = {name: jnp.float32(value) for name, value in numbers.items()}
   batches = make_batches(train, config.data, config.seed)
   fed = enumerate(loop.feed(config, train, batches, 0))

@@ -24,7 +24,7 @@ from metric_learning.figures.spaces import (
 from metric_learning.figures.style import save
 from metric_learning.study.results import Cell, Run, Study
 from metric_learning.study.tables import cell_name
-from metric_learning.training.loop import lower_is_better
+from metric_learning.training.recorder import lower_is_better
 
 __all__ = [
   "Space",

@@ -18,7 +18,7 @@ from metric_learning.study.results import (
   scores_on_test,
 )
 from metric_learning.study.statistics import Comparison, compare
-from metric_learning.training.loop import lower_is_better
+from metric_learning.training.recorder import lower_is_better
 
 
 class Compared(NamedTuple):

@@ -26,7 +26,7 @@ from metric_learning.training.config import (
   digest,
   from_dict,
 )
-from metric_learning.training.loop import lower_is_better
+from metric_learning.training.recorder import lower_is_better
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"

@@ -60,7 +60,7 @@ from metric_learning.training.config import (
   override,
   validate,
 )
-from metric_learning.training.loop import lower_is_better
+from metric_learning.training.recorder import lower_is_better
 
 SEARCH = "search.json"
 TUNING = "tuning.json"

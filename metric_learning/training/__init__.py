@@ -7,8 +7,9 @@ from metric_learning.training.config import (
   with_loss,
   with_model,
 )
-from metric_learning.training.loop import NotFiniteError, train
+from metric_learning.training.loop import train
 from metric_learning.training.population import train_population
+from metric_learning.training.recorder import NotFiniteError
 
 __all__ = [
   "NotFiniteError",

@@ -24,14 +24,9 @@ from metric_learning.data.sampler import Batches, make_batches
 from metric_learning.errors import InputError
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, traced_numbers, validate
-from metric_learning.training.loop import (
-  NotFiniteError,
-  Program,
-  Recorder,
-  feed,
-  is_evaluated,
-  is_logged,
-)
+from metric_learning.training.loop import feed, is_evaluated, is_logged
+from metric_learning.training.programs import Program
+from metric_learning.training.recorder import NotFiniteError, Recorder
 
 _MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
 

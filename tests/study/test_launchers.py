@@ -12,7 +12,8 @@ import pytest
 
 from metric_learning import InputError
 from metric_learning.study import launchers, make_rows, run_study, runner
-from metric_learning.training import loop, records
+from metric_learning.training import programs as compiled
+from metric_learning.training import recorder, records
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def sweep(margins, rates=(1e-2,), seeds=(0,)):
 def train_alone(monkeypatch):
   """Without scores, which take longer than two steps."""
   monkeypatch.setattr(runner, "write_baselines", lambda *_: None)
-  monkeypatch.setattr(loop, "score", lambda *_: {"own/map_at_r": 0.0})
+  monkeypatch.setattr(recorder, "score", lambda *_: {"own/map_at_r": 0.0})
 
 
 def results_of(folder):
@@ -79,20 +80,20 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   tmp_path, monkeypatch
 ):
   """Five margins × five learning rates × three seeds."""
-  monkeypatch.setattr(loop, "_PROGRAMS", {})
-  monkeypatch.setattr(loop, "Checkpoints", NoCheckpoints)
-  monkeypatch.setattr(loop, "embed_images", lambda *_: np.zeros((1, 1)))
+  monkeypatch.setattr(compiled, "_PROGRAMS", {})
+  monkeypatch.setattr(recorder, "Checkpoints", NoCheckpoints)
+  monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
   margins, rates = np.linspace(0.2, 1.0, 5), np.geomspace(1e-4, 1e-2, 5)
   rows = make_rows(CONFIG, sweep(margins.tolist(), rates.tolist(), range(3)))
   assert len(rows) == 75
   run_study(CONFIG, rows, tmp_path)
   assert len(results_of(tmp_path)) == 75
   programs = {
-    id(loop.program_of(row.config, launchers.load_once(row.config)).step)
+    id(compiled.program_of(row.config, launchers.load_once(row.config)).step)
     for row in rows
   }
   assert len(programs) == 1
-  step = loop.program_of(rows[0].config, launchers.load_once(CONFIG)).step
+  step = compiled.program_of(rows[0].config, launchers.load_once(CONFIG)).step
   assert step._cache_size() == 1
 
 
@@ -157,11 +158,11 @@ TWO_DEVICES = """
 import jax
 from pathlib import Path
 from metric_learning.study import launchers, make_rows, run_study, runner
-from metric_learning.training import loop
+from metric_learning.training import recorder
 from tests.study.test_launchers import CONFIG, sweep
 
 runner.write_baselines = lambda *_: None
-loop.score = lambda *_: {{"own/map_at_r": 0.0}}
+recorder.score = lambda *_: {{"own/map_at_r": 0.0}}
 used, train_group = [], launchers.train_group
 
 def noted(*args):

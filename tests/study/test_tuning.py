@@ -27,7 +27,7 @@ from metric_learning.study import (
   tuning,
 )
 from metric_learning.study.ranges import RATE, ranges_of
-from metric_learning.training import NotFiniteError, loop, records
+from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.forks import FORKS
@@ -202,11 +202,11 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
     },
   )
   folder = tmp_path / "study"
-  before = {*loop._PROGRAMS}
+  before = {*programs._PROGRAMS}
   chosen = tuning.search(config, make_rows(config, ONE), folder)
   # All trials and folds of a cell share one program, compiled for one shape.
-  (key,) = {*loop._PROGRAMS} - before
-  assert loop._PROGRAMS[key].step._cache_size() == 1
+  (key,) = {*programs._PROGRAMS} - before
+  assert programs._PROGRAMS[key].step._cache_size() == 1
 
   left = {path.name for path in folder.glob("trials/*/*-fold*/*")}
   assert records.RESULT in left

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from metric_learning import InputError, data
 from metric_learning.data.sampler import make_batches
 from metric_learning.study.results import Run, scores_on_test
-from metric_learning.training import loop, records, train
+from metric_learning.training import loop, programs, records, train
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)
@@ -40,11 +40,11 @@ def untrained(config, splits, images):
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.normalize = "none"
-  program = loop.program_of(config, splits)
-  numbers = loop.numbers_of(config, splits)
-  classes = loop.num_classes(config, splits.train)
+  program = programs.program_of(config, splits)
+  numbers = programs.numbers_of(config, splits)
+  classes = programs.num_classes(config, splits.train)
   state = program.init(config.seed, classes, numbers)
-  return loop.embed_images(program, state, images)
+  return programs.embed_images(program, state, images)
 
 
 # --- Views ------------------------------------------------------------------
@@ -324,5 +324,9 @@ def test_a_set_in_memory_can_be_streamed(digits):
 def test_sizes_of_images_have_programs_of_their_own(digits):
   config, other = tiny_config(), tiny_config(data__image_size=(4, 4))
   smaller = data.load(other.data)
-  assert loop.program_of(config, digits) is loop.program_of(config, digits)
-  assert loop.program_of(other, smaller) is not loop.program_of(config, digits)
+  assert programs.program_of(config, digits) is programs.program_of(
+    config, digits
+  )
+  assert programs.program_of(other, smaller) is not programs.program_of(
+    config, digits
+  )

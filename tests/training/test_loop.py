@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data, evaluation
-from metric_learning.training import NotFiniteError, loop, records, train
+from metric_learning.training import NotFiniteError, programs, records, train
 from tests.forks import FORKS
 from tests.tiny import tiny_config
 
@@ -141,12 +141,12 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   config = tiny_config(**overrides)
   result = train(config, tmp_path / "run", splits=splits)
   # The mean over five seeds, from embeddings, in float64.
-  program = loop.program_of(config, splits)
+  program = programs.program_of(config, splits)
   chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
   means = []
   for seed in range(5):
     state = program.init(seed, 10, {"loss.margin": 1.0})
-    points = loop.embed_images(
+    points = programs.embed_images(
       program, state, splits.train.images[chosen[:512]]
     ).astype(float)
     apart = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
@@ -158,13 +158,13 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
     result["numbers"]["loss.margin"], 2 * np.mean(means), rtol=1e-5
   )
   other = tiny_config(**overrides, seed=9)
-  assert loop.numbers_of(other, splits) == result["numbers"]
+  assert programs.numbers_of(other, splits) == result["numbers"]
 
 
 def test_learned_parts_train_at_their_own_rate(splits):
   config = tiny_config(loss__name="norm_softmax", optimizer__loss_factor=0.0)
-  program = loop.program_of(config, splits)
-  numbers = loop.numbers_of(config, splits)
+  program = programs.program_of(config, splits)
+  numbers = programs.numbers_of(config, splits)
   state = program.init(0, 10, numbers)
   before = jax.tree.map(np.array, state["params"])
   state, _ = program.step(

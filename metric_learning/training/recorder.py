@@ -1,0 +1,253 @@
+"""A run on disk while it trains: what it logs, scores and saves."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metric_learning import data, evaluation
+from metric_learning.distances import MetricName
+from metric_learning.errors import check_choice
+from metric_learning.training import records
+from metric_learning.training.checkpoints import Checkpoints
+from metric_learning.training.config import (
+  digest,
+  hyper_parameters,
+  main_objective_of,
+  objective_of,
+)
+from metric_learning.training.programs import (
+  embed_images,
+  initial_mean_distance,
+  num_classes,
+  numbers_of,
+  program_of,
+)
+
+LOWER_IS_BETTER = ("eer", "frr_at_far")
+
+
+class NotFiniteError(ArithmeticError):
+  """A loss stopped being finite; the message says where and what is left."""
+
+
+def lower_is_better(score: str) -> bool:
+  """Whether a smaller value of this score is the better one.
+
+  >>> lower_is_better("own/eer"), lower_is_better("own/map_at_r")
+  (True, False)
+  """
+  return score.rpartition("/")[2].startswith(LOWER_IS_BETTER)
+
+
+class Recorder:
+  """A run while it trains: where it starts, what it logs, scores and saves."""
+
+  def __init__(self, config: ConfigDict, workdir: Path, splits: data.Splits):
+    """Opens the folder of a run that is not finished, and claimed by it."""
+    self.config, self.workdir, self.splits = config, workdir, splits
+    records.write_json(workdir / records.ENVIRONMENT, records.environment())
+    self.program = program_of(config, splits)
+    self.numbers = numbers_of(config, splits)
+    # As the step takes them: the numbers, and what its keys are made of.
+    self.traced = {k: jnp.float32(v) for k, v in self.numbers.items()}
+    self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    # Of the validation images, when they were scored last.
+    self._embedded: np.ndarray | None = None
+    # Of each run alone: several may train side by side.
+    self._log = logging.Logger("run", logging.INFO)
+    handler = logging.FileHandler(workdir / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    self._log.addHandler(handler)
+    self.checkpoints = Checkpoints(
+      workdir / "checkpoints",
+      lower_is_better=lower_is_better(config.eval.select),
+    )
+
+  def close(self) -> None:
+    """Waits for checkpoints that are being written, closes the log."""
+    self.checkpoints.close()
+    for handler in self._log.handlers:
+      handler.close()
+
+  def first_state(self) -> dict[str, Any]:
+    """The state before the first step."""
+    classes = num_classes(self.config, self.splits.train)
+    return self.program.init(self.config.seed, classes, self.numbers)
+
+  def start(self, first: int) -> None:
+    """Goes on after the step `first`; what was logged after it is dropped."""
+    self._first, self._started = first, time.perf_counter()
+    self._metrics = records.Metrics(self.workdir, first)
+    self._log.info("from step %d: %s", first, json.dumps(self.numbers))
+
+  def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
+    """Logs the newest of some steps' values, and returns its loss.
+
+    Raises:
+      NotFiniteError: if a value of any of these steps is not finite.
+    """
+    for number, values in enumerate(steps, start=done - len(steps) + 1):
+      sick = [k for k, v in values.items() if not np.isfinite(v)]
+      if sick:
+        saved = self.checkpoints.steps()
+        left = (
+          f"the last good checkpoint is step {saved[0]}"
+          if saved
+          else "no checkpoint was saved before it"
+        )
+        raise NotFiniteError(
+          f"{self.workdir.name}: not finite at step {number}:"
+          f" {', '.join(sick)}; {left}. A smaller learning rate or margin, or a"
+          " larger temperature, may help."
+        )
+    speed = (done - self._first) / (time.perf_counter() - self._started)
+    newest = {f"train/{k}": float(v) for k, v in steps[-1].items()}
+    self._metrics.write(done, newest)
+    loss = newest["train/loss"]
+    self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
+    return loss
+
+  def evaluate(self, done: int, state: dict[str, Any]) -> None:
+    """Scores the validation classes; saves the state when it is time."""
+    config, splits = self.config, self.splits
+    self._embedded = embed_images(self.program, state, splits.validation.images)
+    scores = score(self._embedded, splits.validation, config)
+    self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
+    select, chosen = config.eval.select, scores[config.eval.select]
+    self._log.info("step %d validation %s %.4f", done, select, chosen)
+    if done % config.train.save_every == 0 or done == config.train.steps:
+      self.checkpoints.save(done, state, chosen)
+
+  def finish(
+    self, state: dict[str, Any], seconds: float, **more: Any
+  ) -> dict[str, Any]:
+    """Writes embeddings and, last, the result. Test classes are not scored."""
+    config, checkpoints = self.config, self.checkpoints
+    last = config.train.steps
+    better = min if lower_is_better(config.eval.select) else max
+    # Of equal scores, the latest step. What was trained on validation classes
+    # is not chosen by them.
+    selected = last
+    if not self.splits.validation_seen:
+      selected = better(
+        sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
+      )
+    self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
+    if selected != last:
+      chosen = checkpoints.restore_step(selected, state)
+      self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+    objective = main_objective_of(config, hyper_parameters(config))
+    written = records.read_metrics(self.workdir)
+    result = {
+      "digest": digest(config),
+      "commit": records.environment()["commit"],
+      "metric": objective.space,
+      "normalize": objective.normalize,
+      "reduction": objective.reduction,
+      "numbers": self.numbers,
+      "steps": last,
+      "seconds": seconds,
+      "selected_step": selected,
+      "train": [r for r in written if "train/loss" in r][-1],
+      "validation": _validation(written, last),
+      "validation_selected": _validation(written, selected),
+      **more,
+    }
+    if config.margin_unit == "initial_mean":
+      result["initial_mean_distance"] = initial_mean_distance(
+        config, self.splits
+      )
+    records.write_json(self.workdir / records.RESULT, result)
+    self._log.info("finished")
+    return result
+
+  def _write_embeddings(
+    self,
+    name: str,
+    state: dict[str, Any],
+    validation: np.ndarray | None = None,
+  ) -> None:
+    """Writes all that is not trained on; what is embedded already, as it is."""
+    found: dict[str, np.ndarray] = {}
+    for part in ("validation", "test", "gallery"):
+      some = getattr(self.splits, part)
+      if some is None:
+        continue
+      points = validation if part == "validation" else None
+      if points is None:
+        points = embed_images(self.program, state, some.images)
+      found |= arrays_of(part, some, points)
+    records.write_arrays(self.workdir / name, found)
+
+
+def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
+  """What metrics.jsonl says of the validation classes after a step."""
+  return {
+    name.removeprefix("validation/"): value
+    for record in written
+    if record["step"] == step
+    for name, value in record.items()
+    if name.startswith("validation/")
+  }
+
+
+def score(
+  embeddings: np.ndarray, part: data.Dataset, config: ConfigDict
+) -> dict[str, float]:
+  """Scores of one part of the data: those to select by, and all quick ones.
+
+  Raises:
+    InputError: if `eval.select` is not among them.
+  """
+  space = objective_of(config, hyper_parameters(config)).space
+  select, columns = config.eval.select, config.eval.columns
+  scores = scores_of(
+    embeddings,
+    part,
+    space,
+    # A table asks for slow scores of the test classes alone.
+    asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
+    normalize=main_objective_of(config, hyper_parameters(config)).normalize,
+  )
+  check_choice("score of config.eval.select", config.eval.select, scores)
+  return scores
+
+
+def scores_of(
+  embeddings: np.ndarray, part: data.Dataset, metric: MetricName, **options: Any
+) -> dict[str, float]:
+  """All scores of embeddings of a part: by its classes, or explicit pairs.
+
+  The options are those of `evaluation.evaluate`, for classes.
+  """
+  pairs = part.pairs
+  if pairs is None:
+    return evaluation.evaluate(embeddings, part.labels, metric, **options)
+  return evaluation.evaluate_pairs(
+    embeddings, pairs.first, pairs.second, pairs.is_same, metric
+  )
+
+
+def arrays_of(
+  name: str, part: data.Dataset, embeddings: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
+  found = {
+    "embeddings": embeddings,
+    "labels": part.labels,
+    "class_names": np.array(part.class_names),
+  }
+  if part.pairs is not None:
+    found["first"] = part.pairs.first
+    found["second"] = part.pairs.second
+    found["same"] = part.pairs.is_same
+    if part.pairs.folds is not None:
+      found["folds"] = part.pairs.folds
+  return {f"{name}_{kind}": array for kind, array in found.items()}
