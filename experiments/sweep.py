@@ -35,7 +35,8 @@ def main() -> None:
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
-  config = cli.with_reference(config, _SWEEP.value)
+  if _LIMIT.value is None:  # The first rows may lack the reference.
+    config = cli.with_reference(config, _SWEEP.value)
   rows = make_rows(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
     rows = rows[: max(1, _LIMIT.value)]

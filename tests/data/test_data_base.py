@@ -124,14 +124,14 @@ def test_folds_test_and_validate_on_every_class_once(count):
 def test_cut_goes_by_name():
   dataset = numbered([9] * 12)
 
-  def test_names(split, fold=0):
+  def names_in_test(split, fold=0):
     config = types.SimpleNamespace(split=split, split_seed=3, fold=fold)
     return truth(base.cut(dataset, config).test)
 
-  assert test_names("classes") == truth(base.random_classes(dataset, 3).test)
-  assert test_names("half") == truth(base.half_classes(dataset, 3).test)
-  assert test_names("folds", 4) == truth(base.class_fold(dataset, 3, 4).test)
-  assert test_names("images") == truth(base.random_images(dataset, 3).test)
+  assert names_in_test("classes") == truth(base.random_classes(dataset, 3).test)
+  assert names_in_test("half") == truth(base.half_classes(dataset, 3).test)
+  assert names_in_test("folds", 4) == truth(base.class_fold(dataset, 3, 4).test)
+  assert names_in_test("images") == truth(base.random_images(dataset, 3).test)
 
 
 def given(parts, protocol, labels=(0, 0, 1, 1, 2, 2, 3, 3)):

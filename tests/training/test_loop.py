@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data, evaluation
-from metric_learning.training import NotFiniteError, programs, records, train
+from metric_learning.training import (
+  NotFiniteError,
+  programs,
+  recorder,
+  records,
+  train,
+)
 from tests.forks import FORKS
 from tests.tiny import tiny_config
 
@@ -203,6 +209,16 @@ def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
   assert result["validation_selected"]["own/map_at_r"] == scores[best]
   exists = (tmp_path / "run" / records.SELECTED_EMBEDDINGS).exists()
   assert exists == (best != 20)
+
+
+def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
+  falling = iter((0.9, 0.1) * 2)
+  scored = lambda *_: {"own/map_at_r": next(falling)}
+  monkeypatch.setattr(recorder, "score", scored)
+  for train_on, step in (("train", 3), ("train+validation", 6)):
+    config = tiny_config(data__train_on=train_on)
+    result = train(config, tmp_path / train_on)
+    assert result["selected_step"] == step
 
 
 @pytest.mark.parametrize(
