@@ -1,8 +1,8 @@
 """Two suites of the benchmark: what the loop adds, and populations.
 
 `loop`: a run on glyphs with all that it logs, scores and saves, against the
-same steps alone. `population`: members that train as one program against as
-many runs in turn, on images of Omniglot's size.
+same steps alone, for two networks. `population`: members that train as one
+program against as many runs in turn, on images of Omniglot's size.
 """
 
 import functools
@@ -17,19 +17,22 @@ STEPS = 10
 
 
 @functools.cache
-def _glyphs():
+def _glyphs(network: str):
   from configs import glyphs
   from metric_learning import data
+  from metric_learning.training import with_model
 
   config = glyphs.get_config()
+  with config.unlocked():
+    with_model(config, network)
   return config, data.load(config.data)
 
 
-def whole_run(_) -> Callable[[], float]:
-  """A run of the config `glyphs` into an empty folder."""
+def whole_run(case) -> Callable[[], float]:
+  """A run of the config `glyphs`, with a network, into an empty folder."""
   from metric_learning.training import train
 
-  config, splits = _glyphs()
+  config, splits = _glyphs(case.name)
 
   def call() -> float:
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +43,7 @@ def whole_run(_) -> Callable[[], float]:
   return call
 
 
-def bare_steps(_) -> Callable[[], float]:
+def bare_steps(case) -> Callable[[], float]:
   """The steps of that run, and nothing else."""
   import jax
   import jax.numpy as jnp
@@ -48,7 +51,7 @@ def bare_steps(_) -> Callable[[], float]:
   from metric_learning.data.sampler import make_batches
   from metric_learning.training import loop, programs
 
-  config, splits = _glyphs()
+  config, splits = _glyphs(case.name)
   program = programs.program_of(config, splits)
   numbers = programs.numbers_of(config, splits)
   traced = {name: jnp.float32(value) for name, value in numbers.items()}

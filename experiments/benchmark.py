@@ -641,7 +641,8 @@ def _trained(name: str, n: int, *kinds: str) -> dict[str, Any]:
 
 def whole_runs() -> Iterator[dict[str, Any]]:
   """A run against its steps alone."""
-  yield _trained("glyphs", 1, "whole run", "bare steps")
+  for name in filter(_wanted, ("mlp", "conv4")):
+    yield _trained(name, 1, "whole run", "bare steps")
 
 
 def populations() -> Iterator[dict[str, Any]]:
