@@ -3,8 +3,8 @@
 python -m experiments.data --sets=glyphs,digits,att_faces=FOLDER,omniglot=FOLDER
 
 A set is a config in configs/, and after = its data_dir. Writes results/data.md;
-the trained row is a short training with the config as it is, to see that the
-set can be learned, not what could be reached. Killed, it goes on where it was
+the trained row is a short training with the config as it is, to see what a set
+is like to train on, not what could be reached. Killed, it goes on where it was
 when the same command is given again; finished runs are skipped.
 """
 
@@ -59,8 +59,8 @@ def main() -> None:
     f" --seeds={_SEEDS.value} --sets={named}`, commit {where['commit']}, on"
     f" {where['device']} with {where['cores']} cores. The trained rows are"
     f" {_STEPS.value} steps with the config of the set as it is, seeds 0 to"
-    f" {_SEEDS.value - 1}: they show that the set can be learned, not what"
-    " could be reached.",
+    f" {_SEEDS.value - 1}: too short to show what could be reached, and"
+    " nothing is tuned.",
     "",
     "| set | split | part | classes | images | size |",
     "|" + " --- |" * 6,

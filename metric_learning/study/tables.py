@@ -66,10 +66,11 @@ def _number(value: float) -> str:
 
 
 def _interval(interval: Interval, kind: str) -> str:
-  if kind == "classes":
-    return f"{interval.mean:.3f} {_ends(interval.low, interval.high)}"
+  # One run has no interval over seeds, and not each score one over classes.
   if not np.isfinite(interval.half_width):
     return _number(interval.mean)
+  if kind == "classes":
+    return f"{interval.mean:.3f} {_ends(interval.low, interval.high)}"
   return f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
