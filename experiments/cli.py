@@ -35,6 +35,8 @@ def define_config() -> Any:
 def config_value(flag: Any) -> ConfigDict:
   """The config that --config names.
 
+  A loss or network that a flag names brings its own defaults, as in a sweep.
+
   Raises:
     InputError: if there is none, or its file cannot be loaded.
   """
@@ -44,7 +46,9 @@ def config_value(flag: Any) -> ConfigDict:
     raise InputError(
       f"--config={_config_argument()}: no such file, or it cannot be loaded."
     )
-  return flag.value
+  given = config_flags.get_override_values(flags.FLAGS[flag.name])
+  named = "loss.name" in given or "model.name" in given
+  return override(flag.value, given) if named else flag.value
 
 
 def config_module() -> ModuleType:

@@ -75,12 +75,7 @@ def create(
     InputError: for an unknown name or option, or a shape that the network
       cannot see.
   """
-  check_choice("model", name, MODELS)
-  known = options_of(name)
-  for option in options:
-    if not known:
-      raise InputError(f"model {name!r} has no options; remove {option!r}.")
-    check_choice(f"option of model {name!r}", option, known)
+  check_options(name, **options)
   if len(image_shape) != 3 or min(*image_shape, embedding_dim) < 1:
     raise InputError(
       f"image_shape={image_shape}, embedding_dim={embedding_dim}: give height, "
@@ -95,6 +90,21 @@ def create(
   key = seed if isinstance(seed, jax.Array) else jax.random.key(seed)
   params, stats = init(key)
   return Model(apply, params, stats)
+
+
+def check_options(name: str, **options: Any) -> None:
+  """Raises `InputError` for an unknown network or option.
+
+  >>> check_options("conv3", normalization="batch")
+  Traceback (most recent call last):
+  ...
+  metric_learning.errors.InputError: model 'conv3' has no options; remove ...
+  """
+  known = options_of(name)
+  for option in options:
+    if not known:
+      raise InputError(f"model {name!r} has no options; remove {option!r}.")
+    check_choice(f"option of model {name!r}", option, known)
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
-from metric_learning.models import options_of
+from metric_learning.models import check_options, options_of
 from metric_learning.objective import Objective, make_objective
 from metric_learning.signatures import Named, parse_named
 
@@ -434,7 +434,9 @@ def validate(config: ConfigDict) -> None:
       "margin_unit='initial_mean' needs a distance, and a dot product has no"
       " unit: use margin_unit='absolute'."
     )
-  options_of(config.model.name)
+  options = dict(config.model)
+  del options["embedding_dim"]
+  check_options(**options)
   for name in ("steps", "log_every", "eval_every", "save_every"):
     if config.train[name] < 1:
       raise InputError(

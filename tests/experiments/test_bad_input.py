@@ -53,6 +53,14 @@ SMALL = (
     ((DIGITS, "--config.data.name=digit"), ("'digits'", "Known:")),
     ((DIGITS, "--config.loss.margin=-1"), ("margin", "at least 0", "-1")),
     ((DIGITS, "--config.data.classes_per_batch=11"), ("11", "10")),
+    # The names bring their own options, so that only the metric is wrong.
+    (
+      (
+        *(DIGITS, "--config.model.name=conv4", "--config.loss.name=cosface"),
+        "--config.metric=l2",
+      ),
+      ("cosface", "'l2'"),
+    ),
     ((DIGITS, "--config.data.images_per_class=500"), ("500",)),
     (("--config=configs/digit.py",), ("configs/digit.py",)),
     ((DIGITS, "--workdri=x"), ("workdri", "workdir")),

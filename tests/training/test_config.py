@@ -120,3 +120,11 @@ def test_traced_numbers_leave_out_what_selects_code():
     "loss.margin": 1.0,
     "optimizer.learning_rate": 3e-3,
   }
+
+
+def test_an_option_of_another_network_is_refused():
+  config = base_config()
+  with config.unlocked():
+    config.model.normalization = "group"
+  with pytest.raises(InputError, match=r"no option.*remove|Known:"):
+    validate(config)
