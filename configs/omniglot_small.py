@@ -14,15 +14,15 @@ SWEEPS, REFERENCES = omniglot.SWEEPS, omniglot.REFERENCES
 
 
 def get_config(loss: str = "supcon"):
-  """300 steps without augmentation."""
+  """200 steps without augmentation."""
   config = omniglot.get_config(loss)
   with config.unlocked():
     config.data.image_size = (24, 24)
     config.data.shift = config.data.rotate = config.data.scale = 0.0
     with_model(config, "conv3")
-    config.train.steps = 300
-    config.train.eval_every = 300
-    config.train.save_every = 300
+    config.train.steps = 200
+    config.train.eval_every = 200
+    config.train.save_every = 200
     config.eval.columns = base_config().eval.columns
     config.tune.folds = 2
   return config
