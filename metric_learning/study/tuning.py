@@ -401,7 +401,13 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     run = override(_with_fold(config, fold), numbers)
     workdir = search.folder / f"{frozen.number:03}-fold{fold}"
     try:
-      result = train(run, workdir, splits=load_once(run), progress=False)
+      result = train(
+        run,
+        workdir,
+        splits=load_once(run),
+        progress=False,
+        embeddings=False,
+      )
       seconds += result["seconds"]
       score = result["validation_selected"][config.eval.select]
       if not math.isfinite(score):
@@ -410,7 +416,8 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
       seconds += time.perf_counter() - started
       state, said = TrialState.FAIL, str(error)
       trial.set_user_attr("failed", said)
-    _tidy(workdir)
+    # Large, and nobody goes on from it again.
+    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
     if state == TrialState.FAIL:
       break
     scores.append(score)
@@ -433,13 +440,6 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     shown,
     said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
-
-
-def _tidy(workdir: Path) -> None:
-  """Deletes what is large of a finished run: nobody looks at it again."""
-  shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-  for name in (records.EMBEDDINGS, records.SELECTED_EMBEDDINGS):
-    (workdir / name).unlink(missing_ok=True)
 
 
 def _at_random(config) -> int:

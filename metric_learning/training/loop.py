@@ -28,6 +28,7 @@ def train(
   *,
   splits: data.Splits | None = None,
   progress: bool = True,
+  embeddings: bool = True,
 ) -> dict[str, Any]:
   """Trains a run, or goes on where it was, and returns its result.
 
@@ -39,6 +40,8 @@ def train(
     workdir: the folder of the run.
     splits: the data, if it is loaded already.
     progress: a bar on a terminal.
+    embeddings: whether embeddings of what is not trained on are written. A
+      trial needs none, and never shows its network a test class.
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of
@@ -53,7 +56,8 @@ def train(
   records.claim(workdir, as_dict(config))
   if (workdir / records.RESULT).exists():
     return records.read_json(workdir / records.RESULT)
-  with contextlib.closing(Recorder(config, workdir, splits)) as run:
+  recorder = Recorder(config, workdir, splits, embeddings=embeddings)
+  with contextlib.closing(recorder) as run:
     return _train(run, batches, progress)
 
 

@@ -49,9 +49,17 @@ def lower_is_better(score: str) -> bool:
 class Recorder:
   """A run while it trains: where it starts, what it logs, scores and saves."""
 
-  def __init__(self, config: ConfigDict, workdir: Path, splits: data.Splits):
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: Path,
+    splits: data.Splits,
+    *,
+    embeddings: bool = True,
+  ):
     """Opens the folder of a run that is not finished, and claimed by it."""
     self.config, self.workdir, self.splits = config, workdir, splits
+    self._keeps_embeddings = embeddings
     records.write_json(workdir / records.ENVIRONMENT, records.environment())
     self.program = program_of(config, splits)
     self.numbers = numbers_of(config, splits)
@@ -139,10 +147,11 @@ class Recorder:
       selected = better(
         sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
       )
-    self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
-    if selected != last:
-      chosen = checkpoints.restore_step(selected, state)
-      self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+    if self._keeps_embeddings:
+      self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
+      if selected != last:
+        chosen = checkpoints.restore_step(selected, state)
+        self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
     objective = main_objective_of(config, hyper_parameters(config))
     written = records.read_metrics(self.workdir)
     result = {
