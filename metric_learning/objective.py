@@ -53,10 +53,14 @@ _NOT_NEGATIVE = (
   "concentration",
 )
 
-# Numbers in one block of rows that stay in a CPU's cache, and numbers of a
-# matrix that an accelerator may hold at once.
+# Numbers in one block of rows that stay in a CPU's cache, and of a matrix that
+# a CPU may hold at once where blocks compute it twice, and an accelerator.
 _CACHE_NUMBERS = 2**19
+_CPU_NUMBERS = 2**26
 _DEVICE_NUMBERS = 2**28
+# Of fewer rows, the sums over all blocks cost more than the products (measured
+# at 8,192 and 16,384 items).
+_LEAST_ROWS = 128
 
 
 class Aux(NamedTuple):
@@ -293,7 +297,10 @@ class Objective:
     )
     anchors, candidates = met.anchors, met.candidates
     blocks = block_rows(
-      self.block_size, anchors.labels.shape[0], candidates.labels.shape[0]
+      self.block_size,
+      anchors.labels.shape[0],
+      candidates.labels.shape[0],
+      twice=bool(self.entry.context or MINERS[self.miner].context),
     )
     over_anchors = over_rows(
       anchors, candidates, distance, affinity, blocks, relation
@@ -466,23 +473,32 @@ def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
 
 
 def block_rows(
-  block_size: int | str | None, n: int, m: int, backend: str | None = None
+  block_size: int | str | None,
+  n: int,
+  m: int,
+  *,
+  twice: bool = False,
+  backend: str | None = None,
 ) -> int | None:
   """How many of n rows of m candidates exist at a time; None for all.
 
   "auto" is blocks that fit the cache on a CPU, and all rows elsewhere while
-  the matrix is small against the memory of the device.
+  the matrix is small against the memory of the device. What looks at the rows
+  `twice` computes them twice in blocks, and on a CPU too takes all at once
+  while they are few.
 
-  >>> block_rows("auto", 2048, 2048, "cpu"), block_rows("auto", 512, 512, "gpu")
-  (256, None)
+  >>> block_rows("auto", 2048, 2048, backend="cpu")
+  256
   """
   if not isinstance(block_size, str):
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
+  if n * m <= (_CPU_NUMBERS if on_cpu and twice else room):
+    return None
   # As even as can be: what fills the last block is computed for nothing.
-  blocks = -(-n * m // room)
-  return None if blocks <= 1 else max(16, -(-n // blocks))
+  blocks = -(-n // max(_LEAST_ROWS, room // m))
+  return -(-n // blocks)
 
 
 def points_of(

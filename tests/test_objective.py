@@ -476,11 +476,15 @@ def test_blocks_are_chosen_by_device():
   assert block_rows(None, 10**6, 10**6) is None
   assert block_rows(7, 10, 10) == 7
   for backend in ("cpu", "gpu", "tpu"):
-    assert block_rows("auto", 64, 64, backend) is None
-  rows = block_rows("auto", 8192, 8192, "cpu")
-  assert 16 <= rows <= 128
-  assert block_rows("auto", 8192, 8192, "gpu") is None
-  huge = block_rows("auto", 10**6, 10**6, "gpu")
+    assert block_rows("auto", 64, 64, backend=backend) is None
+  assert block_rows("auto", 2048, 2048, backend="cpu") == 256
+  assert block_rows("auto", 32768, 32768, backend="cpu") == 128
+  # 2,049 rows of 256 would leave a block of one.
+  assert block_rows("auto", 2049, 2048, backend="cpu") == 228
+  assert block_rows("auto", 8192, 8192, backend="gpu") is None
+  assert block_rows("auto", 8192, 8192, backend="cpu", twice=True) is None
+  assert block_rows("auto", 8193, 8192, backend="cpu", twice=True) == 127
+  huge = block_rows("auto", 10**6, 10**6, backend="gpu")
   assert huge is not None and huge * 10**6 < 2**30
 
 
