@@ -62,6 +62,9 @@ _ONLY = flags.DEFINE_list("only", [], "Only lines whose name contains these.")
 _BLOCKED = flags.DEFINE_list(
   "blocked", ["8192", "16384", "32768"], "Batches of the suite memory."
 )
+_ROWS = flags.DEFINE_integer(
+  "rows", 128, "Of a block in the suite memory; 128 is auto's on a CPU.", 1
+)
 _MEMBERS = flags.DEFINE_list(
   "members", ["1", "8", "32", "128"], "Of the suite population."
 )
@@ -555,7 +558,8 @@ def large() -> Iterator[dict[str, Any]]:
   """Losses in blocks on batches whose matrix is large."""
   for name in filter(_wanted, _LARGE):
     for n in map(int, _BLOCKED.value):
-      (ours,) = in_turn(Case("ours", name, n, n // 8, _DIM.value))
+      case = Case("ours", name, n, n // 8, _DIM.value, _ROWS.value)
+      (ours,) = in_turn(case)
       line = {"name": name, "n": n, "ours": ours, "matrix": 4 * n * n}
       print(_shown(line), flush=True)
       yield line
