@@ -53,11 +53,13 @@ _NOT_NEGATIVE = (
   "concentration",
 )
 
-# Numbers in one block of rows that stay in a CPU's cache, and of a matrix that
-# a CPU may hold at once where blocks compute it twice, and an accelerator.
-_CACHE_NUMBERS = 2**19
-_CPU_NUMBERS = 2**26
+# Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
+# would compute it twice, and by an accelerator.
+_CPU_NUMBERS = 2**21
+_CPU_NUMBERS_TWICE = 2**26
 _DEVICE_NUMBERS = 2**28
+# Numbers in one block of rows of a larger one that stay in a CPU's cache.
+_CACHE_NUMBERS = 2**19
 # Of fewer rows, the sums over all blocks cost more than the products (measured
 # at 8,192 and 16,384 items).
 _LEAST_ROWS = 128
@@ -482,10 +484,9 @@ def block_rows(
 ) -> int | None:
   """How many of n rows of m candidates exist at a time; None for all.
 
-  "auto" is blocks that fit the cache on a CPU, and all rows elsewhere while
-  the matrix is small against the memory of the device. What looks at the rows
-  `twice` computes them twice in blocks, and on a CPU too takes all at once
-  while they are few.
+  "auto" is all rows while the matrix is small, on a device against its memory;
+  else blocks, which on a CPU fit the cache. What looks at the rows `twice`
+  computes them twice in blocks: there, small is up to 8,192 x 8,192 on a CPU.
 
   >>> block_rows("auto", 2048, 2048, backend="cpu")
   256
@@ -493,9 +494,10 @@ def block_rows(
   if not isinstance(block_size, str):
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
-  room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
-  if n * m <= (_CPU_NUMBERS if on_cpu and twice else room):
+  on_host = _CPU_NUMBERS_TWICE if twice else _CPU_NUMBERS
+  if n * m <= (on_host if on_cpu else _DEVICE_NUMBERS):
     return None
+  room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
   # As even as can be: what fills the last block is computed for nothing.
   blocks = -(-n // max(_LEAST_ROWS, room // m))
   return -(-n // blocks)

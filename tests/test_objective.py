@@ -477,6 +477,7 @@ def test_blocks_are_chosen_by_device():
   assert block_rows(7, 10, 10) == 7
   for backend in ("cpu", "gpu", "tpu"):
     assert block_rows("auto", 64, 64, backend=backend) is None
+  assert block_rows("auto", 1024, 2048, backend="cpu") is None
   assert block_rows("auto", 2048, 2048, backend="cpu") == 256
   assert block_rows("auto", 32768, 32768, backend="cpu") == 128
   # 2,049 rows of 256 would leave a block of one.
