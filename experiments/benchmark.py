@@ -681,6 +681,7 @@ def main() -> None:
         lines[_key(line)] = line | {"commit": commit}
         # What was measured is kept, whatever happens to the rest.
         _write(found)
+  _write(found)
   print(f"The tables are in {_OUTPUT.value}.")
 
 
