@@ -9,7 +9,11 @@ the second; `folds`, five of them (--config.data.fold); `images`, all classes
 in all parts, with --config.data.protocol=closed-set.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K.
+BATCHES = ((8, 4), (16, 2), (4, 8))
 
 
 def get_config(loss: str = "supcon"):
@@ -37,4 +41,5 @@ def losses():
       yield {"loss.name": loss, "seed": seed}
 
 
-SWEEPS = {"losses": losses}
+SWEEPS = {**grids.sweeps(BATCHES), "losses": losses}
+REFERENCES = grids.references(BATCHES)

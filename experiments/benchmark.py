@@ -645,7 +645,7 @@ def _trained(name: str, n: int, *kinds: str) -> dict[str, Any]:
 
 def whole_runs() -> Iterator[dict[str, Any]]:
   """A run against its steps alone."""
-  for name in filter(_wanted, ("mlp", "conv4")):
+  for name in filter(_wanted, ("conv3", "conv4")):
     yield _trained(name, 1, "whole run", "bare steps")
 
 
