@@ -56,7 +56,7 @@ _NOT_NEGATIVE = (
 # Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
 # would compute it twice, and by an accelerator.
 _CPU_NUMBERS = 2**21
-_CPU_NUMBERS_TWICE = 2**26
+_TWO_PASS_NUMBERS = 2**26
 _DEVICE_NUMBERS = 2**28
 # Numbers in one block of rows of a larger one that stay in a CPU's cache.
 _CACHE_NUMBERS = 2**19
@@ -302,7 +302,7 @@ class Objective:
       self.block_size,
       anchors.labels.shape[0],
       candidates.labels.shape[0],
-      twice=bool(self.entry.context or MINERS[self.miner].context),
+      two_passes=self.entry.two_passes,
     )
     over_anchors = over_rows(
       anchors, candidates, distance, affinity, blocks, relation
@@ -479,14 +479,14 @@ def block_rows(
   n: int,
   m: int,
   *,
-  twice: bool = False,
+  two_passes: bool = False,
   backend: str | None = None,
 ) -> int | None:
   """How many of n rows of m candidates exist at a time; None for all.
 
   "auto" is all rows while the matrix is small, on a device against its memory;
-  else blocks, which on a CPU fit the cache. What looks at the rows `twice`
-  computes them twice in blocks: there, small is up to 8,192 x 8,192 on a CPU.
+  else blocks, which on a CPU fit the cache. With `two_passes` blocks compute
+  each distance twice: there, small is up to 8,192 x 8,192 on a CPU.
 
   >>> block_rows("auto", 2048, 2048, backend="cpu")
   256
@@ -494,8 +494,8 @@ def block_rows(
   if not isinstance(block_size, str):
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
-  on_host = _CPU_NUMBERS_TWICE if twice else _CPU_NUMBERS
-  if n * m <= (on_host if on_cpu else _DEVICE_NUMBERS):
+  of_cpu = _TWO_PASS_NUMBERS if two_passes else _CPU_NUMBERS
+  if n * m <= (of_cpu if on_cpu else _DEVICE_NUMBERS):
     return None
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
   # As even as can be: what fills the last block is computed for nothing.

@@ -483,10 +483,21 @@ def test_blocks_are_chosen_by_device():
   # 2,049 rows of 256 would leave a block of one.
   assert block_rows("auto", 2049, 2048, backend="cpu") == 228
   assert block_rows("auto", 8192, 8192, backend="gpu") is None
-  assert block_rows("auto", 8192, 8192, backend="cpu", twice=True) is None
-  assert block_rows("auto", 8193, 8192, backend="cpu", twice=True) == 127
+  twice = {"backend": "cpu", "two_passes": True}
+  assert block_rows("auto", 8192, 8192, **twice) is None
+  assert block_rows("auto", 8193, 8192, **twice) == 127
   huge = block_rows("auto", 10**6, 10**6, backend="gpu")
   assert huge is not None and huge * 10**6 < 2**30
+
+
+@pytest.mark.parametrize(("loss", "blocks"), [("lifted", 0), ("supcon", 1)])
+def test_a_loss_of_two_passes_is_dense_for_longer(loss, blocks):
+  objective = ml.make_objective(loss)
+  x = jax.ShapeDtypeStruct((2048, 2), jnp.float32)
+  labels = jax.ShapeDtypeStruct((2048,), jnp.int32)
+  value = lambda x, labels: objective({}, x, labels)[0]
+  traced = str(jax.make_jaxpr(value)(x, labels))
+  assert traced.count("scan[") == blocks
 
 
 def test_key_changes_initial_weights_only():

@@ -63,6 +63,8 @@ class Loss:
     Context`, before the terms; the first two map a row function over the rows
     of either side, the last two are points before projection. Where the loss
     has a state, `(…, candidates, state, *, …)`, and the Context holds the next.
+  two_passes: the context goes over all distances as the terms do; in blocks
+    each distance is then computed twice.
   state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch
     to batch without a gradient; `arrange` finds it among the params.
   together: the terms see a block of rows, whose fields have a leading axis,
@@ -90,6 +92,7 @@ class Loss:
   geometry: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None
+  two_passes: bool = False
   state: Callable[..., Any] | None = None
   together: bool = False
   in_sums: bool = False

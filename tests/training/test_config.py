@@ -92,7 +92,10 @@ def test_naming_a_loss_brings_its_own_defaults():
 @pytest.mark.parametrize("loss", ["ntxent", "vicreg", "barlow", "infonce"])
 def test_two_views_of_augmentation_serve_losses_of_two_views(loss):
   fields = {"loss.name": loss, "data.views": 2, "data.brightness": 0.1}
-  validate(override(base_config(), fields))
+  two_views = override(base_config(), fields)
+  validate(two_views)  # Views differ by augmentation; without it:
+  with pytest.raises(InputError, match="without augmentation"):
+    validate(override(two_views, {"data.brightness": 0.0}))
 
 
 def test_override_leaves_the_original_alone():
