@@ -8,7 +8,11 @@ Published numbers start from networks trained on ImageNet at 227 pixels or more;
 this small network starts from nothing.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K.
+BATCHES = ((16, 4), (32, 2), (8, 8))
 
 
 def get_config(loss: str = "supcon"):
@@ -23,6 +27,8 @@ def get_config(loss: str = "supcon"):
   config.data.flip = True
   config.data.shift = 0.05
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -30,4 +36,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

@@ -10,7 +10,11 @@ five are tested, on official test images. All ten classes, with the official
 parts: --config.data.split=closed --config.data.protocol=closed-set.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K; three classes train.
+BATCHES = ((3, 32), (2, 48), (3, 16), (3, 64))
 
 
 def get_config(loss: str = "supcon"):
@@ -24,6 +28,8 @@ def get_config(loss: str = "supcon"):
   config.data.flip = True
   config.data.shift = 0.1
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -31,4 +37,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

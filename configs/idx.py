@@ -10,7 +10,11 @@ Half of the classes train, a fifth validates, the rest test. Other splits, by
 with --config.data.protocol=closed-set.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K.
+BATCHES = ((8, 4), (16, 2), (4, 8))
 
 
 def get_config(loss: str = "supcon"):
@@ -22,6 +26,8 @@ def get_config(loss: str = "supcon"):
   config.data.classes_per_batch = 8
   config.data.images_per_class = 4
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -29,4 +35,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

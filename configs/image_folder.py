@@ -27,6 +27,8 @@ def get_config(loss: str = "supcon"):
   config.data.images_per_class = 4
   config.data.flip = True
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250

@@ -9,7 +9,11 @@ ARCHIVES holds img.zip and list_eval_partition.txt, which are given to those who
 accept the terms of DeepFashion.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K; the smallest classes have two images.
+BATCHES = ((64, 2), (32, 2), (128, 2))
 
 
 def get_config(loss: str = "supcon"):
@@ -24,6 +28,8 @@ def get_config(loss: str = "supcon"):
   config.data.flip = True
   config.data.shift = 0.05
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -31,4 +37,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

@@ -11,7 +11,11 @@ other half. All ten classes, with the official parts:
 --config.data.split=closed --config.data.protocol=closed-set.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K; three classes train.
+BATCHES = ((3, 32), (2, 48), (3, 16), (3, 64))
 
 
 def get_config(loss: str = "supcon"):
@@ -23,6 +27,8 @@ def get_config(loss: str = "supcon"):
   config.data.classes_per_batch = 3
   config.data.images_per_class = 32
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 500
   config.train.eval_every = 250
@@ -30,4 +36,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

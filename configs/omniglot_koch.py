@@ -41,4 +41,12 @@ def get_config(loss: str = "pair_bce"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+def losses():
+  """Losses of a pair: distance, classification, regression; three seeds."""
+  names = "contrastive", "contrastive_inverse", "pair_bce", "pair_regression"
+  for loss in names:
+    for seed in range(3):
+      yield {"loss.name": loss, "seed": seed}
+
+
+SWEEPS = {"losses": losses}

@@ -7,7 +7,11 @@ python -m experiments.train --config=configs/sop.py \
 Most products have few images, the smallest have two.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K; the smallest classes have two images.
+BATCHES = ((64, 2), (32, 2), (128, 2))
 
 
 def get_config(loss: str = "supcon"):
@@ -22,6 +26,8 @@ def get_config(loss: str = "supcon"):
   config.data.flip = True
   config.data.shift = 0.05
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -29,4 +35,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

@@ -13,7 +13,11 @@ of the classes train, a fifth validates, the rest test. Other splits, by
 with --config.data.protocol=closed-set; `official`, its own parts.
 """
 
+from metric_learning.study import grids
 from metric_learning.training import base_config, with_loss, with_model
+
+# P × K.
+BATCHES = ((4, 16), (4, 8), (4, 32))
 
 
 def get_config(loss: str = "supcon"):
@@ -26,6 +30,8 @@ def get_config(loss: str = "supcon"):
   config.data.classes_per_batch = 4
   config.data.images_per_class = 16
   with_model(config, "conv4")
+  config.normalize = "l2"
+  config.margin_unit = "initial_mean"
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 250
@@ -33,4 +39,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = {}
+SWEEPS = grids.sweeps(BATCHES)
+REFERENCES = grids.references(BATCHES)

@@ -189,7 +189,8 @@ class Objective:
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
       affinity: similarity of each anchor and candidate in [0, 1], in place of
-        labels; NaN where they are no pair.
+        equal labels; NaN where they are no pair. Labels then only choose class
+        weights and boundaries: zeros do where there are none.
       where: False for items that only pad; they change nothing.
       state: from `init_state`, or `aux.state` of the batch before.
       key: for miners that draw.
@@ -515,6 +516,8 @@ def points_of(
   Raises:
     InputError: for shapes or types that do not fit.
   """
+  if labels is None:
+    raise InputError(f"{name} are missing; beside an affinity, zeros do.")
   embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
   wanted = "[n]" if relation == "same_label" else "[n, k]"
   if (

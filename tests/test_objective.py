@@ -315,6 +315,7 @@ def test_shapes_that_do_not_fit_as_a_user_meets_them():
       lambda: objective({}, x, labels, where=np.ones(3, bool)),
       lambda: objective({}, x, labels, where=np.ones(4)),
       lambda: objective({}, x, labels, affinity=np.ones((4, 3))),
+      lambda: objective({}, x, None, affinity=np.ones((4, 4))),
       lambda: objective(
         {}, x, labels, references=x, reference_labels=labels[1:]
       ),
@@ -338,6 +339,7 @@ def test_shapes_that_do_not_fit_as_a_user_meets_them():
       "where",
       "where",
       "affinity",
+      "zeros do",
       "reference_labels",
       "boolean",
       "fine",  # NumPy arrays are welcome
