@@ -24,6 +24,8 @@ from metric_learning.losses import LOSSES
 from metric_learning.study.results import Cell, Setting, Study
 from metric_learning.study.tables import cell_name
 
+# What a number is given as, by the power of its unit.
+_PER_UNIT = {1: "/ d̄", 2: "/ d̄²", -1: "× d̄"}
 # A panel: its title, the tuned field, and the cell of each metric.
 Panel = tuple[str, str, dict[str, Cell]]
 
@@ -150,7 +152,7 @@ def _unit(field: str, cell: Cell) -> str:
   """
   run = next(run for setting in cell.settings for run in setting.runs)
   config, name = run.row.config, field.split(".")[-1]
-  is_scaled = field in [f"loss.{x}" for x in LOSSES[config.loss.name].scaled]
-  if is_scaled and config.margin_unit == "initial_mean":
-    return f"{name} / d̄"
+  power = LOSSES[config.loss.name].scaled.get(name)
+  if power and config.margin_unit == "initial_mean":
+    return f"{name} {_PER_UNIT[power]}"
   return name.replace("_", " ")

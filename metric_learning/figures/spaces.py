@@ -72,8 +72,8 @@ def read_space(
   )
   margins = [
     result["numbers"][f"loss.{name}"]
-    for name in LOSSES[loss].scaled
-    if name.endswith("margin")
+    for name, power in LOSSES[loss].scaled.items()
+    if power == 1 and name.endswith("margin")
   ]
   names = arrays.get(f"{part}_class_names")
   positions = loss in PAIR_LAWS

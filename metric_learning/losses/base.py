@@ -48,8 +48,10 @@ class Loss:
     "positive" (its logarithm is learned) or "real". Where a loss also has
     `learn_NAME`, False keeps NAME at its value; where `init` returns NAME,
     that is what is learned.
-  scaled: hyper-parameters in units of the distance, which a scale-matched
-    comparison multiplies by the mean distance at initialisation.
+  scaled: hyper-parameters whose unit is a power of the distance's, and that
+    power: 1 of a margin, -1 of what multiplies a distance. A scale-matched
+    comparison multiplies them by that power of the mean distance at
+    initialisation.
   search: what tuning searches, the most important first: at most two
     hyper-parameters and their ranges; those of `scaled` in its unit.
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
@@ -84,7 +86,7 @@ class Loss:
   source: str
   static: tuple[str, ...] = ()
   learned: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  scaled: tuple[str, ...] = ()
+  scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   resolve: Callable[..., Any] | None = None
   arrange: Callable[..., Any] = batch

@@ -134,7 +134,7 @@ QUADRUPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     # Both directions of a pair count as one.
     metrics=tuple(name for name in DISTANCES if name != "snr"),
-    scaled=("margin", "second_margin"),
+    scaled={"margin": 1, "second_margin": 1},
     context=_pairs_apart,
     in_sums=True,
     by_class=True,

@@ -29,7 +29,7 @@ class Grid(NamedTuple):
 MARGIN = Range(0.0, 2.0)
 # Divides the distance, and is in the same unit.
 TEMPERATURE = Range(1e-2, 1e2, log=True)
-# Multiplies a cosine or a distance.
+# Multiplies a cosine or a distance; of a distance, in the inverse unit.
 SCALE = Range(0.01, 100.0)
 CLASSIFIER_SCALE = Range(0.01, 200.0)
 # Margins that are cosines, and shares.

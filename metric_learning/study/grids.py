@@ -38,9 +38,10 @@ NUMBERS = {
   "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
 }
 
-# How far apart classes shall be; by how much farther than an image of the same
-# class; and the same as a cosine, an angle, or a gap between cosines.
+# How far apart classes shall be; its square; by how much farther than an image
+# of the same class; and the same as a cosine, an angle, or a gap of cosines.
 _APART = (0.25, 0.5, 1.0, 1.5, 2.0)
+_SQUARES = tuple(value**2 for value in _APART)
 _GAPS = (0.0625, 0.125, 0.25, 0.5, 1.0)
 _COSINES = (0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -49,7 +50,7 @@ _COSINES = (0.02, 0.05, 0.1, 0.2, 0.4)
 MARGINS = {
   "contrastive": ("margin", _APART),
   "contrastive_sq_margin": ("margin", _APART),
-  "contrastive_caffe_legacy": ("margin", _APART),
+  "contrastive_caffe_legacy": ("margin", _SQUARES),
   "contrastive_linear": ("negative_margin", _APART),
   "contrastive_double_margin": ("negative_margin", _APART),
   "snr_contrastive": ("negative_margin", _APART),

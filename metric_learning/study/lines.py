@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metric_learning.losses import LOSSES
 from metric_learning.study.comparisons import class_interval
 from metric_learning.study.references import said
 from metric_learning.study.results import (
@@ -18,6 +19,8 @@ from metric_learning.study.results import (
 from metric_learning.study.statistics import Interval, t_interval
 
 Line = dict[str, Any]
+# The unit of a number by its power of d̄.
+_UNITS = {1: "d̄", 2: "d̄²", -1: "/ d̄"}
 
 
 def table_lines(study: Study) -> list[Line]:
@@ -159,15 +162,18 @@ def in_words(name: Mapping[str, Any]) -> str:
 def chosen_numbers(cell: Cell) -> list[str]:
   """The tuned numbers: as given, in absolute units, flagged on an edge.
 
-  A number times d̄ is in units of the mean distance at initialisation.
+  d̄ is the mean distance at initialisation.
   """
   said = []
   for field, value in cell.chosen.tuned.items():
     name = field.split(".")[-1]
     text = f"{name} {value:g}"
-    absolute = [run.result["numbers"][field] for run in cell.chosen.runs]
+    # What selects code has no unit, and is not among the traced numbers.
+    absolute = [r.result["numbers"].get(field, value) for r in cell.chosen.runs]
     if absolute and not np.isclose(np.mean(absolute), value):
-      text += f" d̄ = {np.mean(absolute):.3g}"
+      loss = cell.chosen.runs[0].row.config.loss.name
+      unit = _UNITS[LOSSES[loss].scaled[name]]
+      text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:
       text += " (edge)"
     said.append(text)

@@ -54,7 +54,8 @@ def base_config() -> ConfigDict:
       largest change of a factor from 1.
   loss, model: names with their keyword arguments.
   margin_unit: "absolute", or "initial_mean": hyper-parameters that are
-    distances are multiplied by the mean distance at initialisation.
+    distances are multiplied by the mean distance at initialisation, those that
+    multiply a distance are divided by it.
   metric, normalize, reduction: None takes the loss's own default. A metric,
     reduction or miner with options is a text: "lp:p=3", "hdc:fraction=0.25".
   also: further losses, each "weight*loss:option=value,…" with the keywords of

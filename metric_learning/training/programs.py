@@ -268,7 +268,7 @@ def numbers_of(config: ConfigDict, splits: data.Splits) -> dict[str, float]:
   numbers = traced_numbers(config)
   if config.margin_unit == "initial_mean":
     unit = initial_mean_distance(config, splits)
-    for name in LOSSES[config.loss.name].scaled:
+    for name, power in LOSSES[config.loss.name].scaled.items():
       if f"loss.{name}" in numbers:
-        numbers[f"loss.{name}"] *= unit
+        numbers[f"loss.{name}"] *= unit**power
   return {name: float(value) for name, value in numbers.items()}
