@@ -384,16 +384,15 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   study = optuna.load_study(
     study_name=search.name,
     storage=storage,
-    sampler=_sampler(config, frozen.number),
     pruner=optuna.pruners.MedianPruner(
       n_startup_trials=_at_random(config), n_warmup_steps=0
     ),
   )
   trial = Trial(study, frozen._trial_id)
-  numbers = {
-    field: rounded(found, _suggest(trial, field, found))
-    for field, found in search.ranges.items()
-  }
+  numbers = {}
+  for place, (field, found) in enumerate(search.ranges.items()):
+    study.sampler = _sampler(config, frozen.number, place)
+    numbers[field] = rounded(found, _suggest(trial, field, found))
   scores: list[float] = []
   seconds, state, said = 0.0, TrialState.COMPLETE, ""
   for fold in range(config.tune.folds):
@@ -447,12 +446,13 @@ def _at_random(config) -> int:
   return math.ceil(config.tune.trials / 3)
 
 
-def _sampler(config, number: int) -> optuna.samplers.BaseSampler:
-  """A sampler for one trial: its draws follow from seed, number and history.
+def _sampler(config, number: int, place: int) -> optuna.samplers.BaseSampler:
+  """A sampler for one value of a trial: its draw follows from the history.
 
-  The same draws for every cell, and again after a kill.
+  The same draws for every cell, and again after a kill between two values.
   """
-  drawn = np.random.SeedSequence([config.seed, number]).generate_state(1)
+  entropy = [config.seed, number, place]
+  drawn = np.random.SeedSequence(entropy).generate_state(1)
   seed = int(drawn[0])
   if config.tune.sampler == "tpe":
     return optuna.samplers.TPESampler(

@@ -55,13 +55,16 @@ class Checkpoints:
       item_names=("state", "record"),
     )
 
-  def save(self, step: int, state: Any, score: float) -> None:
-    """Writes the state of a step, whole or not at all."""
+  def save(
+    self, step: int, state: Any, score: float, seconds: float = 0.0
+  ) -> None:
+    """Writes the state of a step, whole or not at all, and its record."""
+    record = {"digest": digest_of(state), "score": score, "seconds": seconds}
     self._manager.save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
-        record=ocp.args.JsonSave({"digest": digest_of(state), "score": score}),
+        record=ocp.args.JsonSave(record),
       ),
       metrics={"score": score},
     )
@@ -70,12 +73,14 @@ class Checkpoints:
     """The steps that are on disk, newest first."""
     return sorted(self._manager.all_steps(), reverse=True)
 
-  def score(self, step: int) -> float:
-    """The score that was saved with a step."""
-    record = self._manager.restore(
-      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-    )
-    return record["record"]["score"]
+  def record(self, step: int) -> dict[str, Any]:
+    """What was saved with a step: its score, and seconds of training.
+
+    Raises:
+      InputError: if it cannot be read.
+    """
+    args = ocp.args.Composite(record=ocp.args.JsonRestore())
+    return self._restore(step, args)["record"]
 
   def restore_step(self, step: int, like: Any) -> Any:
     """The verified state of one step.
@@ -83,19 +88,19 @@ class Checkpoints:
     Raises:
       InputError: if it cannot be read, or is not what was saved.
     """
-    try:
-      found = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(like),
-          record=ocp.args.JsonRestore(),
-        ),
-      )
-    except Exception as error:  # Orbax and its storage raise many kinds.
-      raise InputError(f"checkpoint {step} cannot be read: {error}") from error
+    args = ocp.args.Composite(
+      state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
+    )
+    found = self._restore(step, args)
     if digest_of(found["state"]) != found["record"]["digest"]:
       raise InputError(f"checkpoint {step} is damaged: its digest differs.")
     return found["state"]
+
+  def _restore(self, step: int, args: Any) -> Any:
+    try:
+      return self._manager.restore(step, args=args)
+    except Exception as error:  # Orbax and its storage raise many kinds.
+      raise InputError(f"checkpoint {step} cannot be read: {error}.") from error
 
   def restore(self, like: Any) -> tuple[int, Any] | None:
     """The newest step that is whole, and its state; None without any.

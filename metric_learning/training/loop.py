@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,6 @@ def _train(run: Recorder, batches: Batches, progress: bool) -> dict[str, Any]:
   state = run.first_state()
   first, state = run.checkpoints.restore(state) or (0, state)
   run.start(first)
-  started = time.perf_counter()
   waiting: list[dict[str, Array]] = []
   last = config.train.steps
   bar = tqdm(
@@ -90,7 +88,7 @@ def _train(run: Recorder, batches: Batches, progress: bool) -> dict[str, Any]:
       bar.set_postfix(loss=f"{loss:.4g}")
     if is_evaluated(config, done):
       run.evaluate(done, state)
-  return run.finish(state, time.perf_counter() - started)
+  return run.finish(state)
 
 
 def is_evaluated(config: ConfigDict, done: int) -> bool:

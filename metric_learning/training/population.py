@@ -8,7 +8,6 @@ and goes on from its checkpoints.
 import contextlib
 import functools
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,10 +101,22 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
   state = stack(states)
   key, traced = stack([r.key for r in runs]), stack([r.traced for r in runs])
   for run in runs:
-    run.start(first)
-  started = time.perf_counter()
+    run.start(first, members=len(runs))
   results: list[Any] = [None] * len(runs)
   waiting: list[dict[str, Any]] = []
+
+  def each(act: Callable[[int], Any]) -> list[Any]:
+    """Does it for all members that are finite, and notes those that are not."""
+    done: list[Any] = [None] * len(runs)
+    for i, run in enumerate(runs):
+      if results[i] is None:
+        try:
+          done[i] = act(i)
+        except NotFiniteError as error:
+          results[i] = {"diverged": str(error)}
+          records.write_json(run.workdir / records.RESULT, results[i])
+    return done
+
   together = _together([batches[i] for i in seats])
   fed = feed(config, train, together, first, put)
   for done, (images, labels, indices, affinity) in enumerate(fed, first + 1):
@@ -116,27 +127,23 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
     if is_logged(config, done):
       steps = jax.device_get(waiting)
       waiting = []
-      for i, run in enumerate(runs):
-        if results[i] is None:
-          try:
-            run.log_steps(done, [_member(values, i) for values in steps])
-          except NotFiniteError as error:
-            results[i] = {"diverged": str(error)}
-            records.write_json(run.workdir / records.RESULT, results[i])
+      each(
+        lambda i, d=done, s=steps: runs[i].log_steps(
+          d, [_member(values, i) for values in s]
+        )
+      )
       if None not in results:
         return results
     if is_evaluated(config, done):
       there = jax.device_get(state)
-      for i, run in enumerate(runs):
-        if results[i] is None:
-          run.evaluate(done, _on_device(_member(there, i)))
-  seconds = (time.perf_counter() - started) / len(runs)
+      each(
+        lambda i, d=done, s=there: runs[i].evaluate(
+          d, _on_device(_member(s, i))
+        )
+      )
   there = jax.device_get(state)
-  for i, run in enumerate(runs):
-    if results[i] is None:
-      last = _on_device(_member(there, i))
-      results[i] = run.finish(last, seconds, members=len(runs))
-  return results
+  finished = each(lambda i: runs[i].finish(_on_device(_member(there, i))))
+  return [one or other for one, other in zip(finished, results, strict=True)]
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import (
@@ -89,9 +90,14 @@ class Recorder:
     classes = num_classes(self.config, self.splits.train)
     return self.program.init(self.config.seed, classes, self.numbers)
 
-  def start(self, first: int) -> None:
-    """Goes on after the step `first`; what was logged after it is dropped."""
+  def start(self, first: int, members: int = 1) -> None:
+    """Goes on after the step `first`; what was logged after it is dropped.
+
+    Of the time that `members` take together, each has its share.
+    """
     self._first, self._started = first, time.perf_counter()
+    self._members = members
+    self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
     self._metrics = records.Metrics(self.workdir, first)
     self._log.info("from step %d: %s", first, json.dumps(self.numbers))
 
@@ -104,17 +110,7 @@ class Recorder:
     for number, values in enumerate(steps, start=done - len(steps) + 1):
       sick = [k for k, v in values.items() if not np.isfinite(v)]
       if sick:
-        saved = self.checkpoints.steps()
-        left = (
-          f"the last good checkpoint is step {saved[0]}"
-          if saved
-          else "no checkpoint was saved before it"
-        )
-        raise NotFiniteError(
-          f"{self.workdir.name}: not finite at step {number}:"
-          f" {', '.join(sick)}; {left}. A smaller learning rate or margin, or a"
-          " larger temperature, may help."
-        )
+        raise self._not_finite(number, ", ".join(sick))
     speed = (done - self._first) / (time.perf_counter() - self._started)
     newest = {f"train/{k}": float(v) for k, v in steps[-1].items()}
     self._metrics.write(done, newest)
@@ -122,21 +118,47 @@ class Recorder:
     self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
     return loss
 
+  def _not_finite(self, step: int, what: str) -> NotFiniteError:
+    saved = self.checkpoints.steps()
+    left = (
+      f"the last good checkpoint is step {saved[0]}"
+      if saved
+      else "no checkpoint was saved before it"
+    )
+    return NotFiniteError(
+      f"{self.workdir.name}: not finite at step {step}: {what}; {left}. A"
+      " smaller learning rate or margin, or a larger temperature, may help."
+    )
+
+  def seconds(self) -> float:
+    """How long this run has trained, before it was killed too."""
+    since = time.perf_counter() - self._started
+    return self._before + since / self._members
+
   def evaluate(self, done: int, state: dict[str, Any]) -> None:
-    """Scores the validation classes; saves the state when it is time."""
+    """Scores the validation classes; saves the state when it is time.
+
+    Raises:
+      NotFiniteError: if the network no longer gives finite embeddings.
+    """
     config, splits = self.config, self.splits
     self._embedded = embed_images(self.program, state, splits.validation.images)
+    if not np.isfinite(self._embedded).all():
+      raise self._not_finite(done, "embeddings of validation images")
     scores = score(self._embedded, splits.validation, config)
     self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
     if done % config.train.save_every == 0 or done == config.train.steps:
-      self.checkpoints.save(done, state, chosen)
+      self.checkpoints.save(done, state, chosen, self.seconds())
 
-  def finish(
-    self, state: dict[str, Any], seconds: float, **more: Any
-  ) -> dict[str, Any]:
-    """Writes embeddings and, last, the result. Test classes are not scored."""
+  def finish(self, state: dict[str, Any]) -> dict[str, Any]:
+    """Writes embeddings and, last, the result. Test classes are not scored.
+
+    Raises:
+      InputError: if the checkpoint that is to be chosen is damaged.
+    """
+    seconds = self.seconds()
     config, checkpoints = self.config, self.checkpoints
     last = config.train.steps
     better = min if lower_is_better(config.eval.select) else max
@@ -145,12 +167,15 @@ class Recorder:
     selected = last
     if not self.splits.validation_seen:
       selected = better(
-        sorted(checkpoints.steps(), reverse=True), key=checkpoints.score
+        sorted(checkpoints.steps(), reverse=True),
+        key=lambda step: self._read(checkpoints.record, step)["score"],
       )
     if self._keeps_embeddings:
       self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
       if selected != last:
-        chosen = checkpoints.restore_step(selected, state)
+        chosen = self._read(
+          lambda step: checkpoints.restore_step(step, state), selected
+        )
         self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
     objective = main_objective_of(config, hyper_parameters(config))
     written = records.read_metrics(self.workdir)
@@ -167,8 +192,9 @@ class Recorder:
       "train": [r for r in written if "train/loss" in r][-1],
       "validation": _validation(written, last),
       "validation_selected": _validation(written, selected),
-      **more,
     }
+    if self._members > 1:
+      result["members"] = self._members
     if config.margin_unit == "initial_mean":
       result["initial_mean_distance"] = initial_mean_distance(
         config, self.splits
@@ -176,6 +202,17 @@ class Recorder:
     records.write_json(self.workdir / records.RESULT, result)
     self._log.info("finished")
     return result
+
+  def _read(self, read: Callable[[int], Any], step: int) -> Any:
+    """What is read of a checkpoint; a damaged one is to be trained again."""
+    try:
+      return read(step)
+    except InputError as error:
+      self.checkpoints.delete_after(step - 1)
+      raise InputError(
+        f"{self.workdir}: {error} It is deleted, with those after it: give the"
+        " same command again, and the run goes on before it."
+      ) from None
 
   def _write_embeddings(
     self,

@@ -35,7 +35,9 @@ def test_keeps_the_newest_two_and_the_best(tmp_path, lower_is_better, kept):
   for step, score in enumerate((0.9, 0.1, 0.5, 0.6), start=1):
     checkpoints.save(step, state_of(step), score)
   assert checkpoints.steps() == kept
-  assert checkpoints.score(kept[-1]) == (0.1 if lower_is_better else 0.9)
+  assert checkpoints.record(kept[-1])["score"] == (
+    0.1 if lower_is_better else 0.9
+  )
   checkpoints.close()
 
 
