@@ -109,13 +109,14 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
   Raises:
     InputError: for a launcher that there is not, or that lacks its extra.
   """
-  from metric_learning.study import start_launcher
+  from metric_learning.study import check_population, start_launcher
 
   options = {name: flag.value for name, flag in launcher.items()}
   if options["gpus_per_run"] is None:
     del options["gpus_per_run"]
   elif options["launcher"] != "ray":
     raise InputError("--gpus_per_run is of --launcher=ray.")
+  check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
   keep_programs()
   return options

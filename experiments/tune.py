@@ -5,9 +5,11 @@ python -m experiments.tune --config=configs/glyphs.py --sweep=losses
 A sweep for tuning yields cells: losses, metrics, miners, and no number that is
 searched. Each has config.tune.trials trials. Killed, it goes on where it was
 when the same command is given again; the command may run several times at
-once, on machines that share the folder too, and they share the trials.
+once, on machines that share the folder too, and they share the trials: on a
+machine with several GPUs, once for each (CUDA_VISIBLE_DEVICES=0, 1, …).
 
-The final runs are compared as those of experiments.sweep.
+--launcher, --population and --members are of the final runs, which are compared
+as those of experiments.sweep.
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from absl import flags
 from experiments import cli
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study import make_rows, run_study
+from metric_learning.study.references import cells_of
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string(
@@ -54,10 +57,10 @@ def main() -> None:
     config = cli.with_reference(config, _SWEEP.value)
   name = f"{module.__name__}_{_SWEEP.value or config.loss.name}_tuned"
   folder = Path(_STUDY.value or f"runs/{name}")
-  chosen = tuning.search(
-    config, make_rows(config, cells), folder, _STORAGE.value
-  )
-  run_study(*tuning.final_rows(config, chosen), folder, **options)
+  rows = make_rows(config, cells)
+  chosen = tuning.search(config, rows, folder, _STORAGE.value)
+  final = tuning.final_rows(config, chosen)
+  run_study(*final, folder, cells=cells_of(rows), **options)
   cli.report(folder)
 
 

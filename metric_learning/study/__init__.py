@@ -2,11 +2,16 @@
 
 from metric_learning.study.launchers import start_launcher
 from metric_learning.study.results import read_study
-from metric_learning.study.runner import only_here, run_study
+from metric_learning.study.runner import (
+  check_population,
+  only_here,
+  run_study,
+)
 from metric_learning.study.sweeps import make_rows
 from metric_learning.study.tables import write_tables
 
 __all__ = [
+  "check_population",
   "make_rows",
   "only_here",
   "read_study",

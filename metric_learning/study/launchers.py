@@ -93,6 +93,19 @@ def claim(
   return ours
 
 
+def _as_far(rows: Group, folder: Path) -> list[Group]:
+  """The rows of a population that go on from the same checkpoint.
+
+  Together, those that are ahead would begin where the last is.
+  """
+  groups: dict[int, Group] = {}
+  for row in rows:
+    saved = (folder / RUNS / row.name / "checkpoints").glob("[0-9]*")
+    step = max((int(p.name) for p in saved if p.name.isdecimal()), default=0)
+    groups.setdefault(step, []).append(row)
+  return list(groups.values())
+
+
 def train_group(
   configs: Sequence[ConfigDict], workdirs: Sequence[Path], splits: data.Splits
 ) -> list[dict[str, Any]]:
@@ -116,8 +129,7 @@ def local(groups: Sequence[Group], folder: Path, report: Report) -> None:
 
   def work(group: Group) -> None:
     with contextlib.ExitStack() as held:
-      rows = claim(group, folder, held)
-      if rows:
+      for rows in _as_far(claim(group, folder, held), folder):
         workdirs = [folder / RUNS / row.name for row in rows]
         splits = load_once(rows[0].config)
         report(rows, train_group([r.config for r in rows], workdirs, splits))
@@ -158,7 +170,8 @@ def on_ray(
 
   The cluster is the one that Ray finds (RAY_ADDRESS), or this machine. Workers
   need this package, not this folder: the driver sends the data and writes what
-  comes back, all files of a run but its checkpoints.
+  comes back, all files of a run but its checkpoints. (Of `data.stream` it sends
+  the paths: that folder must be where a worker is.)
 
   Args:
     groups: rows that train together.
@@ -171,8 +184,13 @@ def on_ray(
   """
   import ray
 
+  gpus = ray.cluster_resources().get("GPU", 0)
   if gpus_per_run is None:
-    gpus_per_run = 1 if ray.cluster_resources().get("GPU") else 0
+    gpus_per_run = 1 if gpus else 0
+  if gpus_per_run > gpus:
+    raise InputError(
+      f"--gpus_per_run={gpus_per_run:g}, and the Ray cluster has {gpus:g}."
+    )
   task = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=_RETRIES)(
     train_elsewhere
   )
@@ -186,7 +204,7 @@ def on_ray(
         splits = load_once(rows[0].config)
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
-        fields = [as_dict(row.config) for row in rows]
+        fields = {row.name: as_dict(row.config) for row in rows}
         running[task.remote(fields, sent[id(splits)])] = rows
     while running:
       (done, *_), _ = ray.wait(list(running))
@@ -207,12 +225,12 @@ _RETRIES = 3
 
 
 def train_elsewhere(
-  fields: Sequence[dict[str, Any]], splits: data.Splits
+  fields: dict[str, dict[str, Any]], splits: data.Splits
 ) -> list[dict[str, bytes]]:
   """Trains a group in a folder of its own; the files of each run."""
   with tempfile.TemporaryDirectory() as scratch:
-    configs = [from_dict(each) for each in fields]
-    workdirs = [Path(scratch, str(i)) for i in range(len(configs))]
+    configs = [from_dict(each) for each in fields.values()]
+    workdirs = [Path(scratch, name) for name in fields]
     train_group(configs, workdirs, splits)
     return [
       {path.name: path.read_bytes() for path in workdir.glob("*.*")}

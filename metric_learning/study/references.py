@@ -67,8 +67,14 @@ def pairs_with_reference(
   return pairs
 
 
-def check_comparisons(config: ConfigDict, rows: Sequence[StudyRow]) -> None:
-  """Checks the section `study` of a config against the rows of its study.
+def cells_of(rows: Sequence[StudyRow]) -> list[Name]:
+  """The names of the cells of a study, in the order of its rows."""
+  names = [cell_of(row) for row in rows]
+  return [name for i, name in enumerate(names) if name not in names[:i]]
+
+
+def check_comparisons(config: ConfigDict, cells: Sequence[Name]) -> None:
+  """Checks the section `study` of a config against the cells of its study.
 
   Raises:
     InputError: for a reference or column that does not exist, or a delta that
@@ -83,8 +89,4 @@ def check_comparisons(config: ConfigDict, rows: Sequence[StudyRow]) -> None:
       column,
       config.eval.columns,
     )
-  names = [cell_of(row) for row in rows]
-  pairs_with_reference(
-    [n for i, n in enumerate(names) if n not in names[:i]],
-    config.study.reference,
-  )
+  pairs_with_reference(cells, config.study.reference)

@@ -32,9 +32,6 @@ TEST = "test.json"
 QUERIES = "test_queries.npz"
 TUNING = "tuning.json"
 
-# What a study compares that did not say so before its runs.
-_NOTHING_NAMED = {"reference": "", "columns": [], "delta": 0.0}
-
 # Scores that are means over queries, so that classes can be resampled.
 _BY_QUERY = re.compile(
   r"(own|cosine)/(recall_at_(\d+)|precision_at_1|r_precision|map_at_r|mrr)"
@@ -84,7 +81,7 @@ class Cell(NamedTuple):
 class Study(NamedTuple):
   """What the tables and figures are made of.
 
-  names: of all cells in the order of the rows, finished or not.
+  names: of all cells in their order, finished or not.
   compared: the section `study` of the config: how cells are compared.
   given_up: of tuning.json, the cells of which every trial failed.
   """
@@ -131,15 +128,14 @@ def read_study(folder: str | Path) -> Study:
   tuning = []
   if (folder / TUNING).exists():
     tuning = records.read_json(folder / TUNING)
-  names = {_key(cell_of(row)): cell_of(row) for row in rows}
   return Study(
     folder,
     study["config"],
     _cells(runs, tuning),
     records.read_json(folder / BASELINES),
     len(rows) - len(runs),
-    list(names.values()),
-    study.get("study", _NOTHING_NAMED),
+    study["cells"],
+    study["study"],
     [entry for entry in tuning if entry["failed"] == entry["trials"]],
   )
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -24,7 +23,11 @@ from metric_learning.study.launchers import (
   load_once,
   start_launcher,
 )
-from metric_learning.study.references import check_comparisons
+from metric_learning.study.references import (
+  Name,
+  cells_of,
+  check_comparisons,
+)
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
@@ -42,11 +45,23 @@ _PATIENCE = 1.0
 log = logging.getLogger(__name__)
 
 
+def check_population(population: str, members: int) -> None:
+  """Checks how many rows train together.
+
+  Raises:
+    InputError: for a choice that there is not, or no members.
+  """
+  check_choice("population", population, POPULATION)
+  if members < 1:
+    raise InputError(f"a population has at least 1 member, not {members}.")
+
+
 def run_study(
   config: ConfigDict,
   rows: Sequence[StudyRow],
   folder: str | Path,
   *,
+  cells: Sequence[Name] | None = None,
   launcher: str = "local",
   population: str = "auto",
   members: int = 32,
@@ -63,6 +78,7 @@ def run_study(
     config: what the rows override.
     rows: from `make_rows`.
     folder: of the study.
+    cells: the names of all cells that are compared, if some have no rows.
     launcher: "local", or "ray".
     population: "on": rows that differ in traced numbers and seeds alone train
       as one program; "off"; or "auto": where that was measured to be faster.
@@ -73,10 +89,9 @@ def run_study(
     InputError: for data that cannot be used, or a folder of another study.
   """
   folder = Path(folder)
-  check_choice("population", population, POPULATION)
-  if members < 1:
-    raise InputError(f"a population has at least 1 member, not {members}.")
-  check_comparisons(config, rows)
+  check_population(population, members)
+  cells = cells_of(rows) if cells is None else cells
+  check_comparisons(config, cells)
   start_launcher(launcher)
   for row in rows:
     train_part = load_once(row.config).train
@@ -86,7 +101,7 @@ def run_study(
       raise InputError(f"row {row.name}: {error}") from None
   records.make_folder(folder)
   with only_here(folder):
-    _claim(folder, config, rows)
+    claim_study(folder, config, rows, cells)
     write_baselines(
       folder, [(row.config, load_once(row.config)) for row in rows]
     )
@@ -137,12 +152,22 @@ def only_here(folder: Path) -> contextlib.AbstractContextManager[Any]:
   return filelock.FileLock(folder / ".lock")
 
 
-def _claim(folder: Path, config: ConfigDict, rows: Sequence[StudyRow]) -> None:
-  """Writes study.json, or finds that the folder is of this very study."""
-  study: dict[str, Any] = {
-    "config": as_dict(config),
-    "study": of_study(config),
-    "rows": [
+def claim_study(
+  folder: Path,
+  config: ConfigDict,
+  rows: Sequence[StudyRow],
+  cells: Sequence[Name],
+) -> None:
+  """Writes study.json, or finds that the folder is of this very study.
+
+  Raises:
+    InputError: with what differs.
+  """
+  study = records.identity(
+    config=as_dict(config),
+    study=of_study(config),
+    cells=list(cells),
+    rows=[
       {
         "name": row.name,
         "overrides": row.overrides,
@@ -150,13 +175,9 @@ def _claim(folder: Path, config: ConfigDict, rows: Sequence[StudyRow]) -> None:
       }
       for row in rows
     ],
-  }
-  study = json.loads(json.dumps(study))
+  )
   path = folder / STUDY
-  if not path.exists():
+  if path.exists():
+    records.refuse_another(path, study)
+  else:
     records.write_json(path, study)
-  elif records.read_json(path) != study:
-    raise InputError(
-      f"{folder} holds another study (its {STUDY} differs in config, rows or"
-      " what is compared): choose another --study, or delete it."
-    )

@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import platform
 import shutil
 import time
@@ -29,7 +30,11 @@ import numpy as np
 import optuna
 import sqlalchemy.exc
 from ml_collections import ConfigDict
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import (
+  JournalFileBackend,
+  JournalFileSymlinkLock,
+)
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metric_learning.data.sampler import make_batches
@@ -46,6 +51,8 @@ from metric_learning.study.ranges import (
   rounded,
   start_of,
 )
+from metric_learning.study.references import cells_of, check_comparisons
+from metric_learning.study.runner import STUDY, only_here
 from metric_learning.study.sweeps import (
   REPLICATES,
   StudyRow,
@@ -57,6 +64,7 @@ from metric_learning.training import NotFiniteError, records, train
 from metric_learning.training.config import (
   as_dict,
   hyper_parameters,
+  of_study,
   override,
   validate,
 )
@@ -71,6 +79,11 @@ FINAL_ON = ("train", "train+validation")
 
 # Seconds to wait for a database that another process holds.
 _PATIENCE = 60
+
+_FREE_NAME = (
+  "Choose another --study or --storage; if that folder is gone, `optuna"
+  " delete-study` frees the name."
+)
 
 log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -107,6 +120,7 @@ def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
       "config.tune.prune stops a trial between folds: set config.tune.folds=2"
       " or more."
     )
+  check_comparisons(config, cells_of(cells))
   refuse([error for cell in cells for error in _errors(cell)])
 
 
@@ -155,36 +169,52 @@ def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   options: dict[str, Any] = {"pool_pre_ping": True}
   if where.startswith("sqlite"):
     options["connect_args"] = {"timeout": _PATIENCE}
-  database = None
+  if "://" not in where:
+    yield _open_journal(where)
+    return
   try:
-    if "://" in where:
-      database = optuna.storages.RDBStorage(where, engine_kwargs=options)
-      opened = optuna.storages.get_storage(database)
-    else:
-      _check_journal(Path(where))
-      opened = optuna.storages.JournalStorage(JournalFileBackend(where))
-  except ImportError as error:
-    missing = error.__cause__ or error
-    raise InputError(f"--storage={_shown(where)}: {missing}.") from None
+    database = optuna.storages.RDBStorage(where, engine_kwargs=options)
+  except (ImportError, ValueError, RuntimeError) as error:
+    reason = error.__cause__ or error
+    raise InputError(f"--storage={_shown(where)}: {reason}.") from None
+  try:
+    yield optuna.storages.get_storage(database)
+  finally:
+    database.engine.dispose()
+
+
+def _open_journal(where: str) -> optuna.storages.BaseStorage:
+  # As a whole path: Optuna makes a link to it beside it.
+  path = Path(where).resolve()
+  try:
+    if path.exists():
+      with path.open("rb") as file:
+        first = file.readline()
+      # Optuna itself would append to any file.
+      if first.endswith(b"\n"):
+        json.loads(first)["op_code"]
+    backend = JournalFileBackend(str(path))
+    _drop_cut_line(path)
+    return optuna.storages.JournalStorage(backend)
+  except OSError as error:
+    error.filename = where
+    raise
   except (ValueError, KeyError, TypeError):
     raise InputError(
-      f"--storage={_shown(where)} is not a journal file of Optuna, or damaged."
-      " A database has a URL, such as sqlite:///trials.db."
+      f"--storage={where} is not a journal file of Optuna, or damaged. A"
+      " database has a URL, such as sqlite:///trials.db."
     ) from None
-  try:
-    yield opened
-  finally:
-    if database is not None:
-      database.engine.dispose()
 
 
-def _check_journal(path: Path) -> None:
-  """Raises if a file is not to be appended to: Optuna itself would do so."""
-  if path.exists():
-    with path.open("rb") as file:
-      first = file.readline()
-    if first:
-      json.loads(first)["op_code"]
+def _drop_cut_line(path: Path) -> None:
+  """Drops the half of a line that a full disk or a kill left at the end.
+
+  Optuna would write the next line behind it, and read neither.
+  """
+  with get_lock_file(JournalFileSymlinkLock(str(path))):
+    whole = path.read_bytes()
+    if not whole.endswith(b"\n"):
+      os.truncate(path, whole.rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager
@@ -256,15 +286,22 @@ def search(
   folder = Path(folder)
   check(config, cells)
   records.make_folder(folder)
-  identity = _identity(config, cells, storage)
-  _refuse_another(folder / SEARCH, identity)
+  identity = records.identity(
+    storage=storage and _shown(storage),
+    config=_whole(config),
+    study=of_study(config),
+    rows={cell.name: as_dict(cell.config) for cell in cells},
+  )
   where = storage or f"sqlite:///{folder / DATABASE}"
-  with explained(where), open_storage(where) as opened:
-    records.make_folder(folder / TRIALS)
-    with filelock.FileLock(folder / TRIALS / "lock"):
+  with explained(where), contextlib.ExitStack() as held:
+    # Of several processes that start at once, one makes what all need.
+    with only_here(folder):
+      _refuse_another(folder, identity)
+      opened = held.enter_context(open_storage(where))
+      records.make_folder(folder / TRIALS)
       searches = [_start(cell, folder, opened) for cell in cells]
-    if not (folder / SEARCH).exists():
-      records.write_json(folder / SEARCH, identity)
+      if not (folder / SEARCH).exists():
+        records.write_json(folder / SEARCH, identity)
     while not all([_work(s, opened) for s in searches]):
       time.sleep(1)  # Others have the trials that are left.
     chosen = [_summary(s, opened) for s in searches]
@@ -272,29 +309,18 @@ def search(
   return chosen
 
 
-def _identity(config, cells, storage: str | None) -> dict[str, Any]:
-  identity = {
-    "commit": records.commit(),
-    "storage": storage and _shown(storage),
-    "config": _whole(config),
-    "rows": {cell.name: as_dict(cell.config) for cell in cells},
-  }
-  return json.loads(json.dumps(identity))
-
-
 def _whole(config) -> dict[str, Any]:
   """What a trial depends on: the run, and how it is tuned."""
-  return {**as_dict(config), "tune": config.tune.to_dict()}
+  return {**as_dict(config), "tune": json.loads(config.tune.to_json())}
 
 
-def _refuse_another(path: Path, identity: dict[str, Any]) -> None:
-  if not path.exists():
-    return
-  shown = records.difference(records.read_json(path), identity)
-  if shown:
+def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
+  if (folder / SEARCH).exists():
+    records.refuse_another(folder / SEARCH, identity)
+  elif (folder / STUDY).exists():
     raise InputError(
-      f"{path.parent} holds another study: {shown}. Choose another --study, or"
-      " delete it; code of another commit can be checked out."
+      f"{folder} holds a study that was not tuned: choose another --study, or"
+      " delete it."
     )
 
 
@@ -309,20 +335,19 @@ def _start(cell: StudyRow, folder: Path, storage) -> Search:
     direction="minimize" if lower else "maximize",
     load_if_exists=True,
   )
-  config = json.loads(json.dumps(_whole(cell.config)))
+  config = _whole(cell.config)
   here = _folder_id(folder)
   there = study.user_attrs
   if there.get("config", config) != config:
     raise InputError(
       f"the storage holds another study of the name {name!r}:"
-      f" {records.difference(there['config'], config)}. Choose another --study"
-      " or --storage."
+      f" {records.difference(there['config'], config)}. {_FREE_NAME}"
     )
   if there.get("folder", here) != here:
     raise InputError(
       f"the storage holds the study {name!r} of another folder,"
       f" {there.get('place')}: whoever works on a study shares its folder."
-      " Choose another --study or --storage."
+      f" {_FREE_NAME}"
     )
   study.set_user_attr("config", config)
   study.set_user_attr("place", f"{platform.node()}:{folder.resolve()}")

@@ -8,7 +8,7 @@ and goes on from its checkpoints.
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +105,18 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
   results: list[Any] = [None] * len(runs)
   waiting: list[dict[str, Any]] = []
 
-  def each(act: Callable[[int], Any]) -> list[Any]:
-    """Does it for all members that are finite, and notes those that are not."""
-    done: list[Any] = [None] * len(runs)
-    for i, run in enumerate(runs):
-      if results[i] is None:
-        try:
-          done[i] = act(i)
-        except NotFiniteError as error:
-          results[i] = {"diverged": str(error)}
-          records.write_json(run.workdir / records.RESULT, results[i])
-    return done
+  def going() -> Iterator[tuple[int, Recorder]]:
+    """The members without a result."""
+    return ((i, run) for i, run in enumerate(runs) if results[i] is None)
+
+  @contextlib.contextmanager
+  def noted(i: int) -> Iterator[None]:
+    """A member that is no longer finite has that as its result."""
+    try:
+      yield
+    except NotFiniteError as error:
+      results[i] = {"diverged": str(error)}
+      records.write_json(runs[i].workdir / records.RESULT, results[i])
 
   together = _together([batches[i] for i in seats])
   fed = feed(config, train, together, first, put)
@@ -127,23 +128,20 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
     if is_logged(config, done):
       steps = jax.device_get(waiting)
       waiting = []
-      each(
-        lambda i, d=done, s=steps: runs[i].log_steps(
-          d, [_member(values, i) for values in s]
-        )
-      )
-      if None not in results:
-        return results
+      for i, run in going():
+        with noted(i):
+          run.log_steps(done, [_member(values, i) for values in steps])
     if is_evaluated(config, done):
       there = jax.device_get(state)
-      each(
-        lambda i, d=done, s=there: runs[i].evaluate(
-          d, _on_device(_member(s, i))
-        )
-      )
+      for i, run in going():
+        with noted(i):
+          run.evaluate(done, _on_device(_member(there, i)))
+    if None not in results:
+      return results
   there = jax.device_get(state)
-  finished = each(lambda i: runs[i].finish(_on_device(_member(there, i))))
-  return [one or other for one, other in zip(finished, results, strict=True)]
+  for i, run in going():
+    results[i] = run.finish(_on_device(_member(there, i)))
+  return results
 
 
 @functools.cache

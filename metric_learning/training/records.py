@@ -1,6 +1,7 @@
 """A run on disk: config, environment, metrics, embeddings, result."""
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -138,6 +139,52 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + "+changes" * bool(changed)
   except (OSError, subprocess.CalledProcessError):
     return "unknown"
+
+
+@functools.cache
+def code() -> str:
+  """A digest of the source of this package: what the commit may not say."""
+  package = Path(__file__).parents[1]
+  digest = hashlib.sha256()
+  for path in sorted(package.rglob("*.py")):
+    digest.update(f"{path.relative_to(package)}\n".encode())
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:12]
+
+
+def identity(**parts: Any) -> dict[str, Any]:
+  """What a study is, as it is read back from JSON: its parts, and its code."""
+  whole = {"code": code(), "commit": commit(), **parts}
+  return json.loads(json.dumps(whole))
+
+
+def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
+  """Raises if a file holds another `identity`; the commit alone is no matter.
+
+  Raises:
+    InputError: with the difference.
+  """
+  there = {"code": None, "commit": None, **read_json(path)}
+
+  def fields(some):
+    rows = some["rows"]
+    if not isinstance(rows, Mapping):
+      rows = {row["name"]: row for row in rows}
+    return {**some, "rows": rows, "commit": ""}
+
+  shown = difference(fields(there), fields(here))
+  if not shown:
+    return
+  code = ""
+  if there["code"] != here["code"]:
+    code = (
+      f" Its code was that of commit {there['commit']}, and this is"
+      f" {here['commit']}: to go on with it, check that out."
+    )
+  raise InputError(
+    f"{path.parent} holds another study: {shown}.{code} Choose another --study,"
+    " or delete it."
+  )
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:

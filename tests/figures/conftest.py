@@ -1,12 +1,11 @@
 """Spaces, runs and studies without training."""
 
-import json
-
 import pytest
 
 from metric_learning.figures import Space
 from metric_learning.study import make_rows
-from metric_learning.training.config import as_dict
+from metric_learning.study.references import cells_of
+from metric_learning.study.runner import claim_study
 from tests.figures.synthetic import clusters, write_run
 from tests.tiny import tiny_config
 
@@ -40,14 +39,7 @@ def write_study(tmp_path):
     folder = tmp_path / "study"
     rows = make_rows(config, [overrides for overrides, _ in scored])
     folder.mkdir()
-    study = {
-      "config": as_dict(config),
-      "rows": [
-        {"name": r.name, "overrides": r.overrides, "config": as_dict(r.config)}
-        for r in rows
-      ],
-    }
-    (folder / "study.json").write_text(json.dumps(study))
+    claim_study(folder, config, rows, cells_of(rows))
     (folder / "baselines.json").write_text("[]")
     for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
       if index not in missing:

@@ -3,9 +3,10 @@
 import json
 
 from metric_learning.study import make_rows
+from metric_learning.study.references import cells_of
 from metric_learning.study.results import TEST
+from metric_learning.study.runner import claim_study
 from metric_learning.training import records
-from metric_learning.training.config import as_dict, of_study
 from tests.figures.synthetic import write_run
 from tests.tiny import tiny_config
 
@@ -27,15 +28,7 @@ def write_study(folder, scored, diverged=(), missing=(), **fields):
   config = tiny_config(eval__columns=COLUMNS, **fields)
   rows = make_rows(config, [overrides for overrides, _ in scored])
   folder.mkdir()
-  study = {
-    "config": as_dict(config),
-    "study": of_study(config),
-    "rows": [
-      {"name": r.name, "overrides": r.overrides, "config": as_dict(r.config)}
-      for r in rows
-    ],
-  }
-  records.write_json(folder / "study.json", study)
+  claim_study(folder, config, rows, cells_of(rows))
   records.write_json(folder / "baselines.json", [])
   for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
     if index in missing:

@@ -92,7 +92,7 @@ def test_what_was_named_before_the_runs_stays(tmp_path):
   folder = write_study(tmp_path / "study", cells(l2=[0.5], l1=[0.4]))
   config = tiny_config(eval__columns=COLUMNS, study__delta=0.05)
   rows = make_rows(config, [o for o, _ in cells(l2=[0.5], l1=[0.4])])
-  with pytest.raises(InputError, match="what is compared"):
+  with pytest.raises(InputError, match=r"study.delta \(0.01 there"):
     run_study(config, rows, folder)
 
 

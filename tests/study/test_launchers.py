@@ -70,9 +70,9 @@ class NoCheckpoints:
     self.restore = lambda like: None
     self.close = lambda: None
     self.steps = lambda: list(self.scores)
-    self.score = self.scores.get
+    self.record = lambda step: {"score": self.scores[step]}
 
-  def save(self, step, state, score):
+  def save(self, step, state, score, seconds):
     self.scores[step] = score
 
 
@@ -153,17 +153,27 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
   assert [len(g) for g in launchers.groups_of(rows, members=1)] == [1] * 8
 
 
+def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
+  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  saved = tmp_path / "runs" / rows[1].name / "checkpoints"
+  (saved / "20").mkdir(parents=True)
+  (saved / "5.orbax-checkpoint-tmp").mkdir()
+  groups = launchers._as_far(rows, tmp_path)
+  assert groups == [[rows[0], rows[2]], [rows[1]]]
+
+
 # Two devices, simulated: a process has as many as it begins with.
 TWO_DEVICES = """
 import jax
 from pathlib import Path
 from metric_learning.study import launchers, make_rows, run_study, runner
-from metric_learning.training import recorder
+from metric_learning.training import population, recorder
 from tests.study.test_launchers import CONFIG, sweep
 
 runner.write_baselines = lambda *_: None
 recorder.score = lambda *_: {{"own/map_at_r": 0.0}}
 used, train_group = [], launchers.train_group
+shards = set()
 
 def noted(*args):
   device = jax.config.jax_default_device
@@ -171,9 +181,21 @@ def noted(*args):
   return train_group(*args)
 
 launchers.train_group = noted
+step_of = population.step_of
+
+def watched(program):
+  step = step_of(program)
+  def stepped(state, *rest):
+    leaf = jax.tree.leaves(state)[0]
+    shards.add((len(leaf.sharding.device_set), leaf.is_fully_replicated))
+    return step(state, *rest)
+  return stepped
+
+population.step_of = watched
 rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
-for population in ("off", "on"):
-  run_study(CONFIG, rows, Path("{folder}", population), population=population)
+for together in ("off", "on"):
+  run_study(CONFIG, rows, Path("{folder}", together), population=together)
+assert shards == {{(2, False)}}, shards  # Each has its share of the members.
 assert set(used[:3]) == {{0, 1}} and used[3:] == [None], used
 """
 

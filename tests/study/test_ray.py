@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from metric_learning import InputError
 from metric_learning.study import launchers, make_rows, read_study, run_study
 from metric_learning.training import records
 from tests.tiny import tiny_config
@@ -44,6 +45,12 @@ def killed_once(marker):
     os.kill(os.getpid(), signal.SIGKILL)
 
   return work
+
+
+def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
+  rows = make_rows(CONFIG, [{"seed": 0}])
+  with pytest.raises(InputError, match=r"gpus_per_run=1, .* has 0"):
+    run_study(CONFIG, rows, tmp_path, launcher="ray", gpus_per_run=1.0)
 
 
 def test_a_worker_is_killed_and_its_row_done_again(

@@ -163,10 +163,13 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
   assert len(records.read_metrics(cut)) == len(records.read_metrics(whole))
 
 
-def test_a_folder_of_another_study_is_refused(study):
+def test_a_folder_of_another_study_is_refused(study, monkeypatch):
   rows = make_rows(CONFIG, [{"seed": 0}])
-  with pytest.raises(InputError, match="holds another study"):
+  with pytest.raises(InputError, match=r"another study: .*seed=0.*None now"):
     run_study(CONFIG, rows, study)
+  monkeypatch.setattr(records, "code", lambda: "abc")
+  with pytest.raises(InputError, match=r"code \(.*'abc' now\).* of commit"):
+    run_study(CONFIG, make_rows(CONFIG, sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
     read_study(study / "runs")
 

@@ -26,7 +26,9 @@ from metric_learning.study import (
   run_study,
   tuning,
 )
+from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE, ranges_of
+from metric_learning.study.references import cells_of
 from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
@@ -183,6 +185,53 @@ def test_every_trial_is_made_once_by_whoever_lives(storage, tmp_path):
   assert cell["chosen"]["loss.margin"] == pytest.approx(margin, abs=1e-3)
   mean = 1 - abs(cell["chosen"]["loss.margin"] - 0.7) / 2 - 0.05
   assert cell["validation"] == pytest.approx(mean)
+
+
+def test_two_that_begin_at_once_make_one_study(storage, tmp_path):
+  assert processes(tmp_path / "new", storage, 2) == [0, 0]
+  each = [f"{t:03}-fold{f}" for t in range(6) for f in range(2)]
+  assert sorted((tmp_path / "trained").read_text().split()) == each
+  assert len(trials_of(tmp_path / "new", storage)) == 6
+
+
+def test_trials_that_a_kill_left_out_are_put_there(tmp_path, monkeypatch):
+  folder, enqueue = tmp_path / "study", optuna.Study.enqueue_trial
+
+  def killed(study, *arguments):
+    if len(study.get_trials()) == 2:
+      raise KeyboardInterrupt
+    enqueue(study, *arguments)
+
+  monkeypatch.setattr(optuna.Study, "enqueue_trial", killed)
+  with pytest.raises(KeyboardInterrupt):
+    search(folder)
+  monkeypatch.undo()
+  (cell,) = search(folder)
+  assert cell["trials"] == 6
+  assert len(trials_of(folder)) == 6
+
+
+def test_a_line_that_was_cut_is_dropped_from_a_journal(tmp_path):
+  folder, path = tmp_path / "study", tmp_path / "study.journal"
+  chosen = search(folder)
+  (folder / tuning.TUNING).unlink()
+  with path.open("ab") as file:
+    file.write(b'{"op_c')
+  assert search(folder) == chosen
+  assert b'{"op_c\n' not in path.read_bytes()
+  assert path.read_bytes().endswith(b"\n")
+  # Nothing but half a first line: a disk that was full from the start.
+  (tmp_path / "new.journal").write_bytes(b'{"op_c')
+  assert search(tmp_path / "new") == chosen
+
+
+def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
+  """A link to a file that is not there would be waited for forever."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "runs").mkdir()
+  with tuning.open_storage("runs/journal") as opened:
+    assert Path(opened._backend._lock._lock_target_file).exists()
+    assert Path(opened._backend._file_path).is_absolute()
 
 
 # --- A whole one, trained ---------------------------------------------------
@@ -351,6 +400,34 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
     tuning.final_rows(CONFIG, [first])
 
 
+def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
+  train = diverging(lambda config: config.metric == "l1")
+  config = override(CONFIG, {"study.reference": "metric=l1"})
+  folder, rows = tmp_path / "study", make_rows(config, TWO)
+  chosen = search(folder, TWO, config=config, train=train)
+  run_study(*tuning.final_rows(config, chosen), folder, cells=cells_of(rows))
+  study = read_study(folder)
+  assert study.names == list(TWO)
+  (compared,) = compare_cells(study)
+  assert compared.reference == {"metric": "l1"}
+  assert compared.judged.verdict.startswith("not tested")
+
+
+def test_of_an_error_rate_the_least_is_chosen(tmp_path):
+  config = override(CONFIG, {"eval.select": "own/eer"})
+
+  def train(config, workdir, **_):
+    workdir.mkdir(exist_ok=True)
+    rate = {"own/eer": abs(config.loss.margin - 0.7)}
+    return {"seconds": 1.0, "validation_selected": rate}
+
+  (cell,) = search(tmp_path / "study", config=config, train=train)
+  trials = trials_of(tmp_path / "study")
+  assert cell["validation"] == min(trial.value for trial in trials)
+  margin = cell["chosen"]["loss.margin"]
+  assert abs(margin - 0.7) == pytest.approx(cell["validation"], abs=1e-3)
+
+
 def test_pruned_trials_are_spent(tmp_path):
   config = override(CONFIG, {"tune.prune": True})
   seen = []
@@ -382,10 +459,17 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
     search(folder, config=other)
   with pytest.raises(InputError, match=r"storage \('.*journal' there, None"):
     search(folder, storage=None)
+  named = override(CONFIG, {"study.delta": 0.5})
+  with pytest.raises(InputError, match=r"study.delta \(0.01 there, 0.5 now"):
+    search(folder, config=named)
   monkeypatch.setattr(records, "commit", lambda: "abc")
-  with pytest.raises(InputError, match=r"commit \(.* there, 'abc' now\)"):
+  monkeypatch.setattr(records, "code", lambda: "def")
+  with pytest.raises(InputError, match=r"code \(.*'def' now\).* this is abc"):
     search(folder)
   assert Path(f"{folder}.journal").read_bytes() == before
+  monkeypatch.undo()
+  monkeypatch.setattr(records, "commit", lambda: "abc")
+  search(folder)  # Another commit of the same code: of a README, say.
   # The same name in one storage, from another folder.
   (tmp_path / "other").mkdir()
   theirs = f"{folder}.journal"
@@ -394,6 +478,10 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   with pytest.raises(InputError, match=rf"of another folder, .*:{folder}: who"):
     search(tmp_path / "other" / "study", storage=theirs)
   assert not list((tmp_path / "other" / "study").glob("*.json"))
+  (tmp_path / "swept").mkdir()
+  (tmp_path / "swept" / "study.json").write_text("{}")
+  with pytest.raises(InputError, match="was not tuned"):
+    search(tmp_path / "swept")
 
 
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
@@ -426,6 +514,9 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
   ("changes", "said"),
   [
     ({"tune__sampler": "tpo"}, "did you mean 'tpe'"),
+    ({"study__delta": 0.0}, "config.study.delta must be positive"),
+    ({"study__reference": "metric=l3"}, "metric in config.study.reference"),
+    ({"study__columns": ("own/map",)}, "did you mean 'own/map_at_r'"),
     ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
     ({"tune__final_on": "test"}, "unknown config.tune.final_on 'test'"),
     ({"tune__prune": True, "tune__folds": 1}, "between folds"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import types
 
 import jax
 import numpy as np
@@ -140,6 +141,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(splits, tmp_path):
   assert not (tmp_path / "run" / records.RESULT).exists()
 
 
+def test_embeddings_that_are_not_finite_stop_the_run(
+  splits, monkeypatch, tmp_path
+):
+  sick = lambda program, state, images: np.full((len(images), 4), np.nan)
+  monkeypatch.setattr(recorder, "embed_images", sick)
+  with pytest.raises(NotFiniteError, match="at step 3: embeddings of valid"):
+    train(tiny_config(), tmp_path / "run", splits=splits)
+
+
 def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   overrides = dict(
     loss__name="contrastive", margin_unit="initial_mean", loss__margin=2.0
@@ -208,7 +218,16 @@ def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
   assert result["selected_step"] == best
   assert result["validation_selected"]["own/map_at_r"] == scores[best]
   exists = (tmp_path / "run" / records.SELECTED_EMBEDDINGS).exists()
-  assert exists == (best != 20)
+  assert exists
+  # What is damaged is trained again: a later step is not taken in its place.
+  (tmp_path / "run" / records.RESULT).unlink()
+  for path in (tmp_path / "run" / "checkpoints" / str(best)).rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+  with pytest.raises(InputError, match=f"checkpoint {best} .* deleted"):
+    train(config, tmp_path / "run", splits=splits)
+  again = train(config, tmp_path / "run", splits=splits)
+  assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
 def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
@@ -242,6 +261,16 @@ def test_what_an_objective_keeps_is_saved_and_restored(
   train(config, cut, splits=splits)
   assert "from step 3:" in (cut / "train.log").read_text()
   assert metrics_of(cut) == metrics_of(whole)
+
+
+def test_seconds_before_a_kill_count(splits, tmp_path, monkeypatch):
+  folder, clock = tmp_path / "run", iter(range(0, 100_000, 10))
+  ticks = types.SimpleNamespace(perf_counter=lambda: next(clock))
+  monkeypatch.setattr(recorder, "time", ticks)
+  whole = train(tiny_config(), folder, splits=splits)["seconds"]
+  (folder / records.RESULT).unlink()
+  again = train(tiny_config(), folder, splits=splits)["seconds"]
+  assert again >= whole
 
 
 LONG = tiny_config(

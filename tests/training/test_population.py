@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data
-from metric_learning.training import records, train, train_population
+from metric_learning.training import (
+  recorder,
+  records,
+  train,
+  train_population,
+)
 from tests.tiny import tiny_config
 
 
@@ -83,6 +88,25 @@ def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
   assert records.read_json(workdirs[1] / records.RESULT) == results[1]
   train(configs[2], tmp_path / "alone", splits=splits)
   assert_same_run(tmp_path / "alone", workdirs[2])
+
+
+def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
+  splits, tmp_path, monkeypatch
+):
+  configs = members_of(NUMBERS, loss__name="contrastive", train__steps=3)
+  workdirs = [tmp_path / str(i) for i in range(2)]
+  embed, calls = recorder.embed_images, iter((True, False))
+
+  def sick_once(*args):
+    points = embed(*args)
+    return points * np.nan if next(calls, False) else points
+
+  monkeypatch.setattr(recorder, "embed_images", sick_once)
+  results = train_population(configs, workdirs, splits)
+  assert "embeddings of validation" in results[0]["diverged"]
+  assert records.read_json(workdirs[0] / records.RESULT) == results[0]
+  assert records.read_json(workdirs[1] / records.RESULT) == results[1]
+  assert results[1]["members"] == 2
 
 
 def test_a_population_goes_on_from_the_last_step_that_all_have(
