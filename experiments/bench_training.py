@@ -2,7 +2,8 @@
 
 `loop`: a run on glyphs with all that it logs, scores and saves, against the
 same steps alone, for two networks. `population`: members that train as one
-program against as many runs in turn, on images of Omniglot's size.
+program against as many runs in turn, on images of Omniglot's size; on an
+accelerator also with grouped convolutions ("grouped").
 """
 
 import functools
@@ -100,7 +101,7 @@ def _members(case):
   return program, state, whole, batches, jax.random.key(0), numbers
 
 
-def population(case) -> Callable[[], float]:
+def population(case, products: bool = True) -> Callable[[], float]:
   """`n` members as one program."""
   import jax
   import jax.numpy as jnp
@@ -108,7 +109,7 @@ def population(case) -> Callable[[], float]:
   from metric_learning.training.population import step_of
 
   program, one, whole, batches, key, numbers = _members(case)
-  step = step_of(program)
+  step = step_of(program, products)
   repeat = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * case.n), tree)
   keys, numbers = repeat(key), repeat(numbers)
   state = repeat(one)
@@ -146,5 +147,6 @@ BUILDERS = {
   "whole run": whole_run,
   "bare steps": bare_steps,
   "population": population,
+  "grouped": functools.partial(population, products=False),
   "in turn": in_turn,
 }

@@ -65,6 +65,11 @@ _BLOCKED = flags.DEFINE_list(
 _ROWS = flags.DEFINE_integer(
   "rows", 128, "Of a block in the suite memory; 128 is auto's on a CPU.", 1
 )
+_GROUPED = flags.DEFINE_bool(
+  "grouped",
+  False,
+  "Populations with grouped convolutions too, which a CPU never has.",
+)
 _MEMBERS = flags.DEFINE_list(
   "members", ["1", "8", "32", "128"], "Of the suite population."
 )
@@ -654,6 +659,9 @@ def populations() -> Iterator[dict[str, Any]]:
   for name in filter(_wanted, ("conv4", "mlp")):
     for n in map(int, _MEMBERS.value):
       yield _trained(name, n, "population", "in turn")
+      if _GROUPED.value and name == "conv4":
+        line = _trained(name, n, "grouped", "in turn")
+        yield line | {"name": f"{name}, grouped"}
 
 
 # --- Tables -----------------------------------------------------------------

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from metric_learning import data
 from metric_learning.data.sampler import Batches, make_batches
 from metric_learning.errors import InputError
+from metric_learning.models.layers import as_products
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, traced_numbers, validate
 from metric_learning.training.loop import feed, is_evaluated, is_logged
@@ -153,9 +154,19 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 @functools.cache
-def step_of(program: Program) -> Callable[..., Any]:
-  """A step of all members: arguments as of one, stacked where they differ."""
-  of_all = jax.vmap(program.step, in_axes=(0, None, None, None, 0, 0, 0, 0))
+def step_of(program: Program, products: bool = True) -> Callable[..., Any]:
+  """A step of all members: arguments as of one, stacked where they differ.
+
+  With `products`, convolutions are matrix products, as on a CPU they always
+  are: to be measured on accelerators against grouped convolutions.
+  """
+
+  def one(*arguments):
+    with as_products() if products else contextlib.nullcontext():
+      # Not what was traced for a single run.
+      return program.step.__wrapped__(*arguments)
+
+  of_all = jax.vmap(one, in_axes=(0, None, None, None, 0, 0, 0, 0))
   specs = (_MEMBERS, _SHARED, _SHARED, _SHARED, *[_MEMBERS] * 4)
   return jax.jit(
     jax.shard_map(

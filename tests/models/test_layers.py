@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from metric_learning.models.layers import Conv, max_pool
+from metric_learning.models.layers import Conv, as_products, max_pool
 from tests.quick import quick_jit
 
 
@@ -39,6 +39,23 @@ def test_conv_equals_the_one_of_flax(padding, strides):
   assert a[0].shape == b[0].shape
   for mine, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def test_on_an_accelerator_a_population_convolves_by_products(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  graph, state = nnx.split(Conv(3, 5, (3, 3), rngs=nnx.Rngs(0)))
+  x = jnp.ones((2, 7, 6, 3))
+  alone = lambda state: nnx.merge(graph, state)(x)
+
+  def member(state):
+    with as_products():
+      return alone(state)
+
+  several = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state)
+  of = lambda f: str(jax.make_jaxpr(jax.vmap(f))(several))
+  assert "conv_general_dilated" in of(alone)
+  assert "conv_general_dilated" not in of(member)
+  assert "conv_general_dilated" in of(alone)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 5, 7, 2)])
