@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
 
   difference: with its 95 % t-interval. effect: `paired_effect`. p: of
   `sign_flip_p`. holm: the same after `holm`. verdict: one of `verdict_of`, or
-  "not tested".
+  "not tested" with the reason where it is not the number of seeds.
   """
 
   difference: Interval
@@ -54,6 +54,11 @@ class Comparison(NamedTuple):
   p: float
   holm: float
   verdict: str
+
+  @property
+  def is_tested(self) -> bool:
+    """Whether there is a verdict."""
+    return not self.verdict.startswith("not tested")
 
 
 def t_interval(
@@ -195,24 +200,32 @@ def compare(
   """
   lower = lower_is_better or [False] * len(family)
   values = [np.asarray(differences, float) for differences in family]
-  known = [len(x) > 0 and bool(np.isfinite(x).all()) for x in values]
-  p = [
-    sign_flip_p(x) if is_known else 1.0
-    for x, is_known in zip(values, known, strict=True)
-  ]
-  judged = []
-  for x, own, corrected, is_known, is_error in zip(
-    values, p, holm(p), known, lower, strict=True
-  ):
-    tested = is_known and can_be_tested(len(x), len(family))
-    verdict = verdict_of(x, corrected, delta, is_error)
-    judged.append(
-      Comparison(
-        t_interval(x),
-        paired_effect(x) if is_known else float("nan"),
-        own,
-        float(corrected),
-        verdict if tested else "not tested",
-      )
+  p = [sign_flip_p(x) if _is_known(x) else 1.0 for x in values]
+  return [
+    Comparison(
+      t_interval(x),
+      paired_effect(x) if _is_known(x) else float("nan"),
+      own,
+      float(corrected),
+      _judged(x, corrected, delta, is_error, len(family)),
     )
-  return judged
+    for x, own, corrected, is_error in zip(
+      values, p, holm(p), lower, strict=True
+    )
+  ]
+
+
+def _is_known(differences: np.ndarray) -> bool:
+  return len(differences) > 0 and bool(np.isfinite(differences).all())
+
+
+def _judged(x, corrected: float, delta: float, is_error: bool, family) -> str:
+  """The verdict, or why there is none."""
+  if not len(x):
+    return "not tested: no runs"
+  if not _is_known(x):
+    return "not tested: a score is missing"
+  # Holm multiplies by less than the family where others have a smaller p.
+  if corrected > LEVEL and not can_be_tested(len(x), family):
+    return "not tested"
+  return verdict_of(x, corrected, delta, is_error)

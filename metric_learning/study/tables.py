@@ -194,7 +194,7 @@ def _comparison_texts(
   heads += ["p", "p (Holm)", "verdict"]
   lines = []
   for one in compared:
-    is_tested = one.judged.verdict != "not tested"
+    is_tested = one.judged.is_tested
     lines.append(
       [
         in_words(one.name),
