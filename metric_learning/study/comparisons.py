@@ -11,13 +11,14 @@ from metric_learning.study.references import Name, pairs_with_reference
 from metric_learning.study.results import (
   Cell,
   Run,
+  Setting,
   Study,
   by_unit,
   queries_on_test,
   replicate_of,
   scores_on_test,
 )
-from metric_learning.study.statistics import Comparison, compare
+from metric_learning.study.statistics import Comparison, compare, t_interval
 from metric_learning.training.recorder import lower_is_better
 
 
@@ -47,16 +48,22 @@ def compare_cells(study: Study) -> list[Compared]:
     for column in study.compared["columns"]
     for name, reference in pairs
   ]
-  runs = [
-    _paired(_runs_of(study.cells, name), _runs_of(study.cells, reference))
+  chosen = [
+    (_chosen(study.cells, name), _chosen(study.cells, reference))
     for _, name, reference in named
   ]
+  runs = [_paired(own.runs, theirs.runs) for own, theirs in chosen]
   family = [
     _differences(*both, column)
     for (column, *_), both in zip(named, runs, strict=True)
   ]
   lower = [lower_is_better(column) for column, *_ in named]
-  judged = compare(family, study.compared["delta"], lower)
+  judged = [
+    _with_diverged(one, *both)
+    for one, both in zip(
+      compare(family, study.compared["delta"], lower), chosen, strict=True
+    )
+  ]
   return [
     Compared(name, reference, column, one, _over_classes(*both, column))
     for (column, name, reference), both, one in zip(
@@ -65,9 +72,30 @@ def compare_cells(study: Study) -> list[Compared]:
   ]
 
 
-def _runs_of(cells: Sequence[Cell], name: Name) -> list[Run]:
-  found = [cell for cell in cells if cell.name == name]
-  return found[0].chosen.runs if found else []
+def _chosen(cells: Sequence[Cell], name: Name) -> Setting:
+  found = [cell.chosen for cell in cells if cell.name == name]
+  return found[0] if found else Setting({}, [], t_interval([]), 0)
+
+
+def _with_diverged(
+  judged: Comparison, own: Setting, reference: Setting
+) -> Comparison:
+  """The comparison, its verdict only if runs that diverged leave it as it is.
+
+  They count against their cell: one that lost runs may be worse than its
+  others, and not better.
+  """
+  lost = [
+    f"{some.diverged} of {some.diverged + len(some.runs)} runs{of} diverged"
+    for some, of, still in (
+      (own, "", "worse"),
+      (reference, " of the reference", "better"),
+    )
+    if some.diverged and judged.verdict != still
+  ]
+  if not (lost and judged.is_tested):
+    return judged
+  return judged._replace(verdict=f"unresolved: {', '.join(lost)}")
 
 
 def _paired(
@@ -96,8 +124,9 @@ def class_interval(
 ) -> tuple[float, float] | None:
   """Bootstrap interval over test classes of the mean score of some runs.
 
-  None if the runs do not share their test queries, or the score is no mean
-  over queries.
+  Over the classes of all folds; a class that several folds test is drawn with
+  its queries in all of them. None if the runs of a fold do not share their test
+  queries, or the score is no mean over queries.
   """
   return _over_classes(runs, [], column)
 
@@ -105,21 +134,25 @@ def class_interval(
 def _over_classes(
   runs: Sequence[Run], others: Sequence[Run], column: str
 ) -> tuple[float, float] | None:
-  own: list[np.ndarray] = []
-  theirs: list[np.ndarray] = []
-  shared = None
+  own: dict[int, list[np.ndarray]] = {}
+  theirs: dict[int, list[np.ndarray]] = {}
+  shared: dict[int, np.ndarray] = {}
   for scored, some in ((own, runs), (theirs, others)):
     for run in some:
       found = queries_on_test(run, column)
       if found is None:
         return None
       values, classes = found
-      shared = classes if shared is None else shared
-      if not np.array_equal(classes, shared):
+      fold = run.row.config.data.fold
+      if not np.array_equal(classes, shared.setdefault(fold, classes)):
         return None
-      scored.append(values)
-  if shared is None:
+      scored.setdefault(fold, []).append(values)
+  if not shared:
     return None
-  mean = np.mean(own, axis=0) - (np.mean(theirs, axis=0) if theirs else 0)
-  _, labels = np.unique(shared, return_inverse=True)
-  return evaluation.class_bootstrap(mean, labels)
+  means = [
+    np.mean(own[fold], axis=0) - np.mean(theirs.get(fold, [[0.0]]), axis=0)
+    for fold in shared
+  ]
+  names = np.concatenate(list(shared.values()))
+  _, labels = np.unique(names, return_inverse=True)
+  return evaluation.class_bootstrap(np.concatenate(means), labels)

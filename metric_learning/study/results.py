@@ -1,8 +1,6 @@
 """Reads a study from disk: its cells, chosen on validation, scored on test."""
 
-import functools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +10,10 @@ import numpy as np
 from metric_learning import evaluation
 from metric_learning.errors import InputError
 from metric_learning.study.baselines import BASELINES
+from metric_learning.study.queries import is_by_query, per_query
 from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.statistics import Interval, t_interval
-from metric_learning.study.sweeps import (
-  REPLICATES,
-  StudyRow,
-  cell_of,
-  tuned_of,
-)
+from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
@@ -31,11 +25,7 @@ from metric_learning.training.recorder import lower_is_better
 TEST = "test.json"
 QUERIES = "test_queries.npz"
 TUNING = "tuning.json"
-
-# Scores that are means over queries, so that classes can be resampled.
-_BY_QUERY = re.compile(
-  r"(own|cosine)/(recall_at_(\d+)|precision_at_1|r_precision|map_at_r|mrr)"
-)
+TRIALS = "trials"
 
 
 class Run(NamedTuple):
@@ -51,11 +41,15 @@ class Run(NamedTuple):
 
 
 class Setting(NamedTuple):
-  """The runs of a cell that share their tuned numbers."""
+  """The runs of a cell that share their tuned numbers.
+
+  diverged: how many others there are, whose loss did not stay finite.
+  """
 
   tuned: dict[str, Any]
   runs: list[Run]
   validation: Interval
+  diverged: int
 
 
 class Cell(NamedTuple):
@@ -67,6 +61,7 @@ class Cell(NamedTuple):
   diverged: runs whose loss did not stay finite, over all settings.
   trials: how many settings were tried.
   stale: the runs that no longer match their configs, by name.
+  searched: the fields that tuning searched; None without tuning.
   """
 
   name: dict[str, Any]
@@ -76,6 +71,7 @@ class Cell(NamedTuple):
   diverged: int
   trials: int
   stale: list[str]
+  searched: list[str] | None = None
 
 
 class Study(NamedTuple):
@@ -171,8 +167,22 @@ def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
     # A number that selects code was chosen too, and is not part of a cell.
     name = {k: v for k, v in cell.name.items() if k not in entry["chosen"]}
     if name == entry["cell"]:
-      return cell._replace(trials=entry["trials"], on_edge=entry["on_edge"])
+      return cell._replace(
+        trials=entry["trials"],
+        on_edge=entry["on_edge"],
+        searched=searched_in(entry),
+      )
   return cell
+
+
+def searched_in(entry: Mapping[str, Any]) -> list[str]:
+  """The fields that an entry of tuning.json searched; one value is no search.
+
+  >>> searched_in({"ranges": {"loss.alpha": [0, 2, 0], "loss.beta": [1, 1, 0]}})
+  ['loss.alpha']
+  """
+  ranges = entry["ranges"].items()
+  return [field for field, (low, high, _) in ranges if low != high]
 
 
 def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
@@ -186,15 +196,15 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   for some in grouped.values():
     fresh = [run for run in some if not run.is_stale]
     finite = [run for run in fresh if "diverged" not in run.result]
-    # A setting that diverged for one seed is not one to choose.
-    whole = len(finite) == len(fresh)
+    lost = len(fresh) - len(finite)
     worst = -better * float("inf")
     interval = over_replicates(
       finite, lambda run: run.result["validation_selected"][select]
     )
-    if not whole or not np.isfinite(interval.mean):
+    # A setting that diverged for one seed is not one to choose.
+    if lost or not np.isfinite(interval.mean):
       interval = interval._replace(mean=worst)
-    settings.append(Setting(tuned_of(some[0].row), finite, interval))
+    settings.append(Setting(tuned_of(some[0].row), finite, interval, lost))
   chosen = max(settings, key=lambda s: better * s.validation.mean)
   on_edge = []
   for field, value in chosen.tuned.items():
@@ -206,32 +216,38 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   return Cell(name, settings, chosen, on_edge, diverged, len(settings), stale)
 
 
-def replicate_of(run: Run) -> tuple[Any, ...]:
+def replicate_of(run: Run) -> tuple[int, int]:
   """The seed and the fold of a run: what pairs it with one of another cell."""
   config = run.row.config
-  return tuple(
-    functools.reduce(
-      lambda inside, name: inside[name], field.split("."), config
-    )
-    for field in REPLICATES
-  )
+  return config.seed, config.data.fold
+
+
+def fold_means(values: Mapping[tuple[Any, int], float]) -> dict[int, float]:
+  """The mean on each fold of values by seed and fold."""
+  folds: dict[int, list[float]] = {}
+  for (_, fold), value in values.items():
+    folds.setdefault(fold, []).append(value)
+  return {fold: float(np.mean(some)) for fold, some in folds.items()}
+
+
+def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
+  """Of values by seed and fold: one a fold, or a seed if all are of one fold.
+
+  Runs on one fold share test classes, so where there are several folds each
+  counts once, with the mean of its seeds.
+
+  >>> units_of({(0, 0): 1.0, (1, 0): 3.0, (0, 1): 5.0})
+  {0: 2.0, 1: 5.0}
+  """
+  means = fold_means(values)
+  return dict(values) if len(means) < 2 else dict(means)
 
 
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
-  """A value for each fold, or for each seed if all are of one fold.
-
-  Runs on one fold share test classes, so where there are several folds each
-  counts once, with the mean of its seeds.
-  """
-  found: dict[int, dict[Any, float]] = {}
-  for run in runs:
-    fold = found.setdefault(run.row.config.data.fold, {})
-    fold[replicate_of(run)] = value(run)
-  if len(found) > 1:
-    return {k: float(np.mean(list(v.values()))) for k, v in found.items()}
-  return {k: v for values in found.values() for k, v in values.items()}
+  """A value of runs for each of their units; see `units_of`."""
+  return units_of({replicate_of(run): value(run) for run in runs})
 
 
 def over_replicates(
@@ -269,8 +285,8 @@ def queries_on_test(
   At the selected checkpoint; kept in test_queries.npz. None for a score that
   is no mean over queries, or classes without names.
   """
-  match, path = _BY_QUERY.fullmatch(column), run.folder / QUERIES
-  if match is None:
+  path = run.folder / QUERIES
+  if not is_by_query(column):
     return None
   kept = records.read_arrays(path) if path.exists() else {}
   if column not in kept:
@@ -278,16 +294,15 @@ def queries_on_test(
     if "test_class_names" not in arrays:
       return None
     labels = arrays["test_labels"]
-    values = evaluation.retrieval_per_query(
+    kept["classes"] = arrays["test_class_names"][labels]
+    kept |= per_query(
+      [column],
       arrays["test_embeddings"],
       labels,
-      metric=run.result["metric"] if match[1] == "own" else "cosine",
-      ks=(int(match[3] or 1),),
+      run.result["metric"],
       references=arrays.get("gallery_embeddings"),
       reference_labels=arrays.get("gallery_labels"),
     )
-    kept["classes"] = arrays["test_class_names"][labels]
-    kept[column] = values[match[2]]
     records.write_arrays(path, kept)
   return kept[column], kept["classes"]
 
