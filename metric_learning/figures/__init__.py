@@ -22,8 +22,8 @@ from metric_learning.figures.spaces import (
   read_space,
 )
 from metric_learning.figures.style import save
+from metric_learning.study.lines import in_words
 from metric_learning.study.results import Cell, Run, Study
-from metric_learning.study.tables import cell_name
 from metric_learning.training.recorder import lower_is_better
 
 __all__ = [
@@ -55,7 +55,7 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
   cell without a finished run is left out.
   """
   spaces = [
-    read_space(run.folder, part, cell_name(cell) or None)
+    read_space(run.folder, part, in_words(cell.name) or None)
     for cell, run in _chosen_runs(study)
   ]
   figures = _draw_spaces(spaces, part) if spaces else {}

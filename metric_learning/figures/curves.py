@@ -21,8 +21,8 @@ from metric_learning.figures.style import (
   thinned,
 )
 from metric_learning.losses import LOSSES
+from metric_learning.study.lines import in_words
 from metric_learning.study.results import Cell, Setting, Study
-from metric_learning.study.tables import cell_name
 
 # What a number is given as, by the power of its unit.
 _PER_UNIT = {1: "/ d̄", 2: "/ d̄²", -1: "× d̄"}
@@ -80,8 +80,7 @@ def _panels(study: Study) -> list[Panel]:
     for field in cell.chosen.tuned:
       if len(slice_through_chosen(cell, field)) > 1:
         rest = {k: v for k, v in cell.name.items() if k != "metric"}
-        title = cell_name(cell._replace(name=rest))
-        title = title or str(runs[0].row.config.loss.name)
+        title = in_words(rest) or str(runs[0].row.config.loss.name)
         cells = grouped.setdefault((title, field), {})
         cells[runs[0].result["metric"]] = cell
   return [(*key, cells) for key, cells in grouped.items()]

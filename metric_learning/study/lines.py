@@ -8,6 +8,7 @@ import numpy as np
 
 from metric_learning.losses import LOSSES
 from metric_learning.study.comparisons import class_interval
+from metric_learning.study.ranges import RATE
 from metric_learning.study.references import said
 from metric_learning.study.results import (
   Cell,
@@ -15,6 +16,8 @@ from metric_learning.study.results import (
   Study,
   over_replicates,
   scores_on_test,
+  searched_in,
+  units_of,
 )
 from metric_learning.study.statistics import Interval, t_interval
 
@@ -49,7 +52,7 @@ def by_name(
 
 
 def _baseline_line(name, found, columns) -> Line:
-  folds = sorted({b["fold"] for b in found})
+  folds = {b["fold"] for b in found}
   line: Line = {
     "name": name,
     "chosen": "",
@@ -64,36 +67,42 @@ def _baseline_line(name, found, columns) -> Line:
   if seeds:
     line |= {"seeds": len(seeds), "folds": len(folds)}
   for column in columns:
-    by_fold = [
-      float(np.mean([b["test"][column] for b in found if b["fold"] == fold]))
-      for fold in folds
-    ]
-    values = [b["test"][column] for b in found] if len(folds) == 1 else by_fold
-    line[column] = t_interval(values)
+    units = units_of(baseline_scores(found, column))
+    line[column] = t_interval(list(units.values()))
     classes = found[0].get("class_interval", {}).get(column)
     if len(folds) == 1 and classes is not None:
-      line[column] = Interval(values[0], classes[0], classes[1], 1)
+      line[column] = Interval(line[column].mean, *classes, 1)
       line["interval"] = "classes"
   return line
+
+
+def baseline_scores(
+  found: Sequence[Mapping[str, Any]], column: str
+) -> dict[tuple[Any, int], float]:
+  """A score of a baseline's records, by seed and fold."""
+  return {(b["seed"], b["fold"]): b["test"][column] for b in found}
 
 
 def _cell_line(cell: Cell, columns, compared) -> Line:
   runs = cell.chosen.runs
   folds = {run.row.config.data.fold for run in runs}
   line: Line = {
-    "name": cell_name(cell),
+    "name": in_words(cell.name),
     "chosen": ", ".join(chosen_numbers(cell)),
     "interval": "folds" if len(folds) > 1 else "seeds",
     "n": len(runs),
     "seeds": len({run.row.config.seed for run in runs}),
     "folds": len(folds),
     "trials": cell.trials,
-    "validation": cell.chosen.validation,
+    "searched": _said_searched(cell.searched),
     "diverged": cell.diverged,
     "stale": len(cell.stale),
   }
+  # That of a setting which lost a seed is no score: it only ranks last.
+  if np.isfinite(cell.chosen.validation.mean):
+    line["validation"] = cell.chosen.validation
   if not runs:
-    line["chosen"] = "every run diverged" if cell.diverged else "no usable run"
+    line["chosen"] = "no usable run" if cell.stale else "every run diverged"
     return line
   tests = {id(run): scores_on_test(run) for run in runs}
 
@@ -128,12 +137,20 @@ def _given_up_line(entry: Mapping[str, Any]) -> Line:
     "interval": "seeds",
     "n": 0,
     "trials": entry["trials"],
+    "searched": _said_searched(searched_in(entry)),
   }
 
 
-def cell_name(cell: Cell) -> str:
-  """A cell in words; see `in_words`."""
-  return in_words(cell.name)
+def _said_searched(fields: Sequence[str] | None) -> str:
+  """How many values of the loss were searched, and whether the rate was too.
+
+  >>> _said_searched(["loss.margin", RATE])
+  '1 + rate'
+  """
+  if fields is None:
+    return "–"
+  count = sum(field != RATE for field in fields)
+  return f"{count} + rate" if RATE in fields else str(count)
 
 
 def in_words(name: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ LEVEL = 0.05
 # Up to so many differences every sign pattern is looked at, beyond it so many.
 EXACT_UP_TO = 20
 PATTERNS = 99_999
+# Instead of a verdict, where there are too few differences for the family.
+TOO_FEW = "not tested"
 
 
 class Interval(NamedTuple):
@@ -227,5 +229,5 @@ def _judged(x, corrected: float, delta: float, is_error: bool, family) -> str:
     return "not tested: a score is missing"
   # Holm multiplies by less than the family where others have a smaller p.
   if corrected > LEVEL and not can_be_tested(len(x), family):
-    return "not tested"
+    return TOO_FEW
   return verdict_of(x, corrected, delta, is_error)

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,31 @@ import numpy as np
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.lines import (
   Line,
+  baseline_scores,
   by_name,
-  cell_name,
   in_words,
   mean_of,
   table_lines,
 )
-from metric_learning.study.results import Study, scores_on_test
+from metric_learning.study.results import (
+  TRIALS,
+  Cell,
+  Study,
+  fold_means,
+  replicate_of,
+  scores_on_test,
+)
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
   LEVEL,
   PATTERNS,
+  TOO_FEW,
+  Comparison,
   Interval,
-  can_be_tested,
   seeds_needed,
   standard_error,
 )
+from metric_learning.study.sweeps import row_name
 from metric_learning.training import records
 
 _HEADINGS = {
@@ -47,6 +57,11 @@ _HEADINGS = {
   "clustering/ami": "AMI",
   "clustering/f1": "F1",
 }
+
+
+def cell_name(cell: Cell) -> str:
+  """A cell in words; see `in_words`."""
+  return in_words(cell.name)
 
 
 def heading(column: str) -> str:
@@ -97,6 +112,7 @@ def _heads(study: Study) -> list[str]:
     "eff. rank",
     "collapsed",
     "trials",
+    "searched",
     "seeds",
     "s/run",
   ]
@@ -109,7 +125,9 @@ def _texts(line: Line, study: Study) -> list[str]:
     name += f" ({line['diverged']} diverged)"
   if line.get("stale"):
     name += f" (STALE: {line['stale']})"
-  nothing = "failed" if line["n"] == 0 else "–"
+  nothing = "–"
+  if line["n"] == 0:
+    nothing = "stale" if line.get("stale") else "failed"
 
   def score(column):
     if column not in line:
@@ -130,6 +148,7 @@ def _texts(line: Line, study: Study) -> list[str]:
     f"{line['effective rank']:.1f}" if "effective rank" in line else "–",
     "–" if collapsed is None else f"{collapsed} of {line['n']}",
     str(line.get("trials", "–")),
+    line.get("searched", "–"),
     f"{repeated} × {folds} folds" if folds > 1 else repeated,
     f"{line['seconds']:.1f}" if "seconds" in line else "–",
   ]
@@ -137,12 +156,16 @@ def _texts(line: Line, study: Study) -> list[str]:
 
 def to_markdown(study: Study) -> str:
   """The tables with what a reader must know to trust them."""
-  lines = table_lines(study)
+  return _to_markdown(study, table_lines(study), compare_cells(study))
+
+
+def _to_markdown(
+  study: Study, lines: Sequence[Line], compared: Sequence[Compared]
+) -> str:
   table = _markdown(_heads(study), [_texts(line, study) for line in lines])
   text = f"{table}\n\n{notes(study, lines)}\n"
-  compared = compare_cells(study)
   if compared:
-    table = _markdown(*_comparison_texts(compared))
+    table = _markdown(*_comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
   return text + _fold_tables(study)
 
@@ -173,9 +196,17 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     " were scored after that, at the selected checkpoint, and where it says"
     " so at the last",
     "d̄ is the mean distance at initialisation",
+    "active: the share of terms that are not 0, at the last step",
+    *["the own metric of the baselines is L2"] * bool(study.baselines),
     "the runs of each line: trace.json",
     f"commit {', '.join(commits)}",
   ]
+  searched = {line.get("searched", "–") for line in lines} - {"–"}
+  if len(searched) > 1:
+    noted.append(
+      "the search is not equal: the values searched for a cell are"
+      f" {' or '.join(sorted(searched))}"
+    )
   if study.missing:
     noted.append(f"UNFINISHED: {study.missing} runs are missing")
   if study.stale:
@@ -186,26 +217,35 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   return "; ".join(noted) + "."
 
 
+def _unit(study: Study) -> str:
+  """What the members of a pair share: a seed or a fold."""
+  runs = [run for cell in study.cells for run in cell.chosen.runs]
+  folds = {run.row.config.data.fold for run in runs}
+  return "seed" if len(folds) < 2 else "fold"
+
+
 def _comparison_texts(
-  compared: Sequence[Compared],
+  study: Study, compared: Sequence[Compared]
 ) -> tuple[list[str], list[list[str]]]:
   """Heads and lines of the table of comparisons."""
-  heads = ["", "compared with", "score", "difference", "test classes", "d"]
-  heads += ["p", "p (Holm)", "verdict"]
+  heads = ["", "compared with", "score", "difference", "n", "test classes"]
+  heads += ["d", "p", "p (Holm)", "verdict"]
+  most = max(one.judged.difference.n for one in compared)
   lines = []
   for one in compared:
-    is_tested = one.judged.is_tested
+    judged, n = one.judged, one.judged.difference.n
     lines.append(
       [
         in_words(one.name),
         in_words(one.reference),
         heading(one.column),
-        _signed(one.judged.difference),
+        _signed(judged.difference),
+        str(n) if n == most else f"{n} of {most} {_unit(study)}s",
         _ends(*one.over_classes) if one.over_classes else "–",
-        "–" if np.isnan(one.judged.effect) else f"{one.judged.effect:+.2f}",
-        f"{one.judged.p:.4f}" if is_tested else "–",
-        f"{one.judged.holm:.4f}" if is_tested else "–",
-        one.judged.verdict,
+        "–" if np.isnan(judged.effect) else f"{judged.effect:+.2f}",
+        f"{judged.p:.4f}" if judged.is_tested else "–",
+        f"{judged.holm:.4f}" if judged.is_tested else "–",
+        judged.verdict,
       ]
     )
   return heads, lines
@@ -213,32 +253,46 @@ def _comparison_texts(
 
 def how_compared(study: Study, compared: Sequence[Compared]) -> str:
   """How the verdicts came about, and what too few seeds leave open."""
-  family, delta = len(compared), study.compared["delta"]
-  repeated = [c.judged.difference.n for c in compared if c.judged.difference.n]
-  runs = [run for cell in study.cells for run in cell.chosen.runs]
-  kind = "seed" if len({r.row.config.data.fold for r in runs}) < 2 else "fold"
+  unit = _unit(study)
   text = (
-    f"Differences are paired by {kind}, with a 95 % t-interval, and beside it a"
-    " 95 % bootstrap interval over test classes; d is their mean over their"
-    " standard deviation."
+    f"Differences are paired by {unit}, n of them, with a 95 % t-interval, and"
+    " beside it a 95 % bootstrap interval over test classes; d is their mean"
+    " over their standard deviation."
   )
-  if any(can_be_tested(n, family) for n in repeated):
-    draws = ""
-    if max(repeated) > EXACT_UP_TO:
-      draws = f" (more than {EXACT_UP_TO}: {PATTERNS:,} random patterns)"
+  tested = [one.judged for one in compared if one.judged.is_tested]
+  text += _how_tested(study, tested, len(compared)) if tested else ""
+  few = [c.judged for c in compared if c.judged.verdict == TOO_FEW]
+  if few and not tested:
+    text += _too_few(max(one.difference.n for one in few), len(compared), unit)
+  return text
+
+
+def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
+  """What p is, and what follows from it."""
+  draws = ""
+  if max(one.difference.n for one in tested) > EXACT_UP_TO:
+    draws = f" (more than {EXACT_UP_TO}: {PATTERNS:,} random patterns)"
+  text = (
+    f" p is that of the exact two-sided sign-flip test{draws}, by Holm over"
+    f" the family of {family}. Better or worse: p (Holm) ≤ {LEVEL:g}; else no"
+    " difference: the 90 % t-interval is inside"
+    f" ±{study.compared['delta']:g}; else unresolved."
+  )
+  if any("diverged" in one.verdict for one in tested):
     text += (
-      f" p is that of the exact two-sided sign-flip test{draws}, by Holm over"
-      f" the family of {family}. Better or worse: p (Holm) ≤ {LEVEL:g}; else no"
-      f" difference: the 90 % t-interval is inside ±{delta:g}; else unresolved."
-    )
-  if not all(can_be_tested(n, family) for n in repeated):
-    n = min(repeated)
-    text += (
-      f" {n} {kind}s cannot support a family of {family}: the smallest p is"
-      f" 2/2^{n}, by Holm {min(1, family * 2 / 2**n):.2g}, over {LEVEL:g}. Read"
-      f" the intervals alone; {seeds_needed(family)} {kind}s would do."
+      " Runs that diverged have no score: a cell that lost some is not called"
+      " better than or equal to another for the rest of them."
     )
   return text
+
+
+def _too_few(n: int, family: int, unit: str) -> str:
+  """Why there is no verdict, and how many seeds or folds would do."""
+  return (
+    f" {n} {unit}s cannot support a family of {family}: the smallest p is"
+    f" 2/2^{n}, by Holm {min(1, family * 2 / 2**n):.2g}, over {LEVEL:g}. Read"
+    f" the intervals alone; {seeds_needed(family)} {unit}s would do."
+  )
 
 
 def _fold_tables(study: Study) -> str:
@@ -248,36 +302,36 @@ def _fold_tables(study: Study) -> str:
   )
   if len(folds) < 2:
     return ""
-  text = []
+  heads = ["", *map(str, folds), "mean ± standard error"]
+  text = ""
   for column in study.config["eval"]["columns"]:
-    title = heading(column)
-    text += [f"\n{title} by fold (mean over seeds), and over folds\n"]
-    text += [
-      "| | " + " | ".join(map(str, folds)) + " | mean ± standard error |"
+    scored = [
+      (name, baseline_scores(found, column))
+      for name, found in by_name(study.baselines)
     ]
-    text += ["|" + " --- |" * (len(folds) + 2)]
-    for name, found in by_name(study.baselines):
-      values = [
-        mean_of(b["test"][column] for b in found if b["fold"] == fold)
-        for fold in folds
-      ]
-      text += [_fold_line(name, values)]
     for cell in study.cells:
-      values = [
-        mean_of(
-          scores_on_test(r)["selected"][column]
-          for r in cell.chosen.runs
-          if r.row.config.data.fold == fold
-        )
-        for fold in folds
-      ]
-      text += [_fold_line(cell_name(cell), values)]
-  return "\n".join(text) + "\n"
+      tests = {replicate_of(r): scores_on_test(r) for r in cell.chosen.runs}
+      found = {unit: test["selected"][column] for unit, test in tests.items()}
+      scored.append((in_words(cell.name), found))
+    lines = [
+      _fold_line(name, fold_means(found), folds) for name, found in scored
+    ]
+    title = f"{heading(column)} by fold (mean over seeds), and over folds"
+    text += f"\n{title}\n\n{_markdown(heads, lines)}\n"
+  return text
 
 
-def _fold_line(name: str, values: Sequence[float]) -> str:
-  error = f"{mean_of(values):.3f} ± {standard_error(values):.3f}"
-  return " | ".join([f"| {name}", *map(_number, values), error]) + " |"
+def _fold_line(
+  name: str, means: Mapping[int, float], folds: Sequence[int]
+) -> list[str]:
+  values = list(means.values())
+  error = standard_error(values)
+  over = _number(mean_of(values))
+  return [
+    name,
+    *(_number(means.get(fold, float("nan"))) for fold in folds),
+    over + (f" ± {error:.3f}" if np.isfinite(error) else ""),
+  ]
 
 
 def to_csv(study: Study) -> str:
@@ -307,9 +361,9 @@ def _csv(lines: Sequence[Line]) -> str:
   return out.getvalue()
 
 
-def comparisons_to_csv(study: Study) -> str:
+def _comparison_lines(compared: Sequence[Compared]) -> list[Line]:
   """Every number of every comparison."""
-  lines = [
+  return [
     {
       "name": in_words(one.name),
       "reference": in_words(one.reference),
@@ -319,24 +373,27 @@ def comparisons_to_csv(study: Study) -> str:
       "classes low": one.over_classes[0] if one.over_classes else "",
       "classes high": one.over_classes[1] if one.over_classes else "",
       "effect": one.judged.effect,
-      "p": one.judged.p,
-      "p (Holm)": one.judged.holm,
+      "p": one.judged.p if one.judged.is_tested else "",
+      "p (Holm)": one.judged.holm if one.judged.is_tested else "",
       "verdict": one.judged.verdict,
     }
-    for one in compare_cells(study)
+    for one in compared
   ]
-  return _csv(lines)
 
 
 def to_latex(study: Study) -> str:
   r"""Booktabs tables: `\usepackage{booktabs}`."""
-  lines = table_lines(study)
+  return _to_latex(study, table_lines(study), compare_cells(study))
+
+
+def _to_latex(
+  study: Study, lines: Sequence[Line], compared: Sequence[Compared]
+) -> str:
   texts = [_texts(line, study) for line in lines]
   text = _latex(_heads(study), texts, notes(study, lines))
-  compared = compare_cells(study)
   if compared:
     note = how_compared(study, compared)
-    text += "\n" + _latex(*_comparison_texts(compared), note)
+    text += "\n" + _latex(*_comparison_texts(study, compared), note)
   return text
 
 
@@ -366,9 +423,17 @@ def _latex(
 
 
 def trace(study: Study) -> dict[str, Any]:
-  """From each line of the table to its runs, their configs and commits."""
-  return {
-    cell_name(cell): {
+  """From each line of the table to its runs, their configs and commits.
+
+  Cells are found by their fields, since two may be the same in words.
+  """
+  baselines = {
+    name: {"commits": sorted({b.get("commit", "unknown") for b in found})}
+    for name, found in by_name(study.baselines)
+  }
+  cells = {
+    row_name(cell.name): {
+      "name": in_words(cell.name),
       "runs": [
         {
           "folder": f"{run.folder.parent.name}/{run.row.name}",
@@ -378,19 +443,41 @@ def trace(study: Study) -> dict[str, Any]:
         for run in cell.chosen.runs
       ],
       "stale": cell.stale,
+      **_trials_of(study, cell.name),
     }
     for cell in study.cells
   }
+  given_up = {
+    row_name(entry["cell"]): {
+      "name": in_words(entry["cell"]),
+      "runs": [],
+      **_trials_of(study, entry["cell"]),
+    }
+    for entry in study.given_up
+  }
+  return {**baselines, **cells, **given_up}
+
+
+def _trials_of(study: Study, name: Mapping[str, Any]) -> dict[str, str]:
+  """The folder of a cell's trials, if it was tuned."""
+  fields = {k: tuple(v) if isinstance(v, list) else v for k, v in name.items()}
+  # Its name has them in the order of the sweep, which no file keeps.
+  for ordered in itertools.permutations(fields.items()):
+    folder = study.folder / TRIALS / row_name(dict(ordered))
+    if folder.is_dir():
+      return {"trials": f"{TRIALS}/{folder.name}"}
+  return {}
 
 
 def write_tables(study: Study) -> list[Path]:
   """Writes table.md, .csv and .tex, comparisons.csv and trace.json."""
+  lines, compared = table_lines(study), compare_cells(study)
   written = []
   for name, text in (
-    ("table.md", to_markdown(study)),
-    ("table.csv", to_csv(study)),
-    ("comparisons.csv", comparisons_to_csv(study)),
-    ("table.tex", to_latex(study)),
+    ("table.md", _to_markdown(study, lines, compared)),
+    ("table.csv", _csv(lines)),
+    ("comparisons.csv", _csv(_comparison_lines(compared))),
+    ("table.tex", _to_latex(study, lines, compared)),
     ("trace.json", json.dumps(trace(study), indent=2) + "\n"),
   ):
     path = study.folder / name

@@ -10,8 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 from metric_learning import InputError, evaluation
 from metric_learning.study import make_rows, read_study, run_study, tables
 from metric_learning.study.comparisons import class_interval, compare_cells
+from metric_learning.study.ranges import RATE
 from metric_learning.study.references import pairs_with_reference
-from metric_learning.study.results import QUERIES
+from metric_learning.study.results import QUERIES, queries_on_test
+from metric_learning.study.sweeps import row_name
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
 from tests.study.synthetic_studies import COLUMNS, change, scores, write_study
@@ -32,6 +34,16 @@ def cells(**by_metric):
 
 def judged(folder):
   return {c.name["metric"]: c.judged for c in compare_cells(read_study(folder))}
+
+
+def table_of(text, number=0):
+  """The lines of a Markdown table by name, each a dict by its heads."""
+  tables_in = [t for t in text.split("\n\n") if t.lstrip().startswith("| ")]
+  head, _, *rows = [
+    [cell.strip() for cell in line.split("|")[1:-1]]
+    for line in tables_in[number].strip().splitlines()
+  ]
+  return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
 def lines_of(folder):
@@ -199,7 +211,7 @@ def test_a_cell_whose_every_run_failed_says_so_and_counts(tmp_path):
   assert line["chosen"] == "every run diverged"
   assert line["n"] == "0" and line["own/map_at_r"] == ""
   found = judged(folder)
-  assert found["cosine"].verdict == "not tested"
+  assert found["cosine"].verdict == "not tested: no runs"
   assert found["l1"].holm == 2 * 2 / 2**10
   text = (folder / "table.md").read_text()
   assert "every run diverged | failed | failed" in text
@@ -211,6 +223,105 @@ def test_a_run_that_diverged_is_counted(tmp_path):
   text = tables.to_markdown(read_study(folder))
   assert "| contrastive, l1 (1 diverged) |" in text
   assert judged(folder)["l1"].difference.n == 9
+
+
+WORSE_CASES = {
+  # Runs of l2 (the reference) and l1 that diverged, the difference: verdict.
+  "own": ((), (3, 7), 0.1, "unresolved: 2 of 10 runs diverged"),
+  "own, equal": ((), (3,), 0.0, "unresolved: 1 of 10 runs diverged"),
+  "own, worse": ((), (3, 7), -0.1, "worse"),
+  "reference": (
+    (4,),
+    (),
+    -0.1,
+    "unresolved: 1 of 10 runs of the reference diverged",
+  ),
+  "reference, better": ((4,), (), 0.1, "better"),
+  "both": (
+    (4,),
+    (3,),
+    0.0,
+    "unresolved: 1 of 10 runs diverged, 1 of 10 runs of the reference diverged",
+  ),
+  "too few": ((), range(4, 10), 0.1, "not tested"),
+}
+
+
+@pytest.mark.parametrize("case", WORSE_CASES)
+def test_runs_that_diverged_count_against_their_cell(case, tmp_path):
+  theirs, own, difference, verdict = WORSE_CASES[case]
+  l1 = 0.5 + NOISE + difference + 0.001 * NOISE
+  diverged = [*theirs, *(10 + seed for seed in own)]
+  scored = cells(l2=0.5 + NOISE, l1=l1)
+  folder = write_study(tmp_path / "study", scored, diverged=diverged)
+  found = judged(folder)["l1"]
+  assert found.verdict == verdict
+  text = tables.to_markdown(read_study(folder))
+  assert ("not called better" in text) == verdict.startswith("unresolved")
+
+
+def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(tmp_path):
+  same = 0.5 + NOISE
+  folder = write_study(
+    tmp_path / "study",
+    cells(l2=same, l1=same + 0.1, cosine=same + 0.1),
+    missing=[20],
+  )
+  tables.write_tables(read_study(folder))
+  text = (folder / "table.md").read_text()
+  found = table_of(text, 1)
+  assert found["contrastive, l1"]["n"] == "10"
+  assert found["contrastive, cosine"]["n"] == "9 of 10 seeds"
+  assert "& 9 of 10 seeds &" in (folder / "table.tex").read_text()
+  # 2 · 2/2⁹ is under .05, and something was tested anyway.
+  assert "cannot support" not in text and "intervals alone" not in text
+
+
+def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
+  tmp_path,
+):
+  same = 0.5 + NOISE
+  folder = write_study(
+    tmp_path / "study",
+    cells(l2=same, l1=same + 0.1 + 0.1 * NOISE, cosine=same),
+    missing=range(23, 30),
+  )
+  found = judged(folder)
+  assert found["l1"].verdict == "better"
+  assert found["cosine"].verdict == "not tested"
+  text = tables.to_markdown(read_study(folder))
+  assert "by Holm over the family of 2" in text
+  assert "cannot support" not in text
+  assert table_of(text, 1)["contrastive, cosine"]["n"] == "3 of 10 seeds"
+
+
+def test_what_is_not_tested_has_no_p_in_any_file(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.1] * 3, l1=[0.4] * 3))
+  tables.write_tables(read_study(folder))
+  with (folder / "comparisons.csv").open() as file:
+    (line,) = csv.DictReader(file)
+  assert (line["p"], line["p (Holm)"]) == ("", "")
+  assert line["verdict"] == "not tested"
+  assert line["n"] == "3"
+
+
+def test_a_setting_that_lost_a_seed_has_no_validation_score(tmp_path):
+  scored = cells(l2=[0.5, 0.6], l1=[0.5, 0.6])
+  folder = write_study(tmp_path / "study", scored, diverged=[3])
+  lines = lines_of(folder)
+  assert float(lines["contrastive, l2"]["validation"]) == pytest.approx(0.55)
+  for end in ("", " low", " high"):
+    assert lines["contrastive, l1"][f"validation{end}"] == ""
+
+
+def test_a_score_that_is_missing_is_the_reason(tmp_path):
+  folder = write_study(
+    tmp_path / "study", cells(l2=0.5 + NOISE, l1=[float("nan")] * 10)
+  )
+  text = tables.to_markdown(read_study(folder))
+  line = table_of(text, 1)["contrastive, l1"]
+  assert line["verdict"] == "not tested: a score is missing"
+  assert "cannot support" not in text
 
 
 def stale_config(run):
@@ -245,7 +356,7 @@ def test_runs_that_no_longer_match_are_named_and_left_out(spoil, tmp_path):
   assert "| contrastive, l1 (STALE: 1) |" in text
   assert "STALE: 1 runs no longer match" in text
   traced = json.loads((folder / "trace.json").read_text())
-  assert traced["contrastive, l1"]["stale"] == [name]
+  assert traced["loss.name=contrastive,metric=l1"]["stale"] == [name]
 
 
 def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
@@ -253,6 +364,9 @@ def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
   for path in folder.glob("runs/*/config.json"):
     path.unlink()
   assert lines_of(folder)["contrastive, l1"]["chosen"] == "no usable run"
+  text = (folder / "table.md").read_text()
+  assert "no usable run | stale | stale |" in text
+  assert "failed" not in text
 
 
 # --- What a table says beside -----------------------------------------------
@@ -261,8 +375,10 @@ def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
 def test_every_line_can_be_traced(tmp_path):
   folder = write_study(tmp_path / "study", cells(l2=[0.1, 0.2], l1=[0.3, 0.4]))
   line = lines_of(folder)["contrastive, l1"]
-  traced = json.loads((folder / "trace.json").read_text())["contrastive, l1"]
-  names = [f"loss.name=contrastive,metric=l1,seed={seed}" for seed in (0, 1)]
+  cell = "loss.name=contrastive,metric=l1"
+  traced = json.loads((folder / "trace.json").read_text())[cell]
+  assert traced["name"] == "contrastive, l1" and "trials" not in traced
+  names = [f"{cell},seed={seed}" for seed in (0, 1)]
   assert line["runs"].split() == names
   for name, found, own in zip(
     names, traced["runs"], line["digests"].split(), strict=True
@@ -271,6 +387,44 @@ def test_every_line_can_be_traced(tmp_path):
     assert found["folder"] == f"runs/{name}"
     assert found["config digest"] == own == result["digest"]
     assert found["commit"] == line["commits"] == "0123456789ab"
+
+
+def test_cells_that_are_the_same_in_words_are_traced_apart(tmp_path):
+  scored = [({"metric": "l2", "seed": 0}, 0.5)]
+  scored += [({"metric": "l2", "margin_unit": "initial_mean"}, 0.5)]
+  folder = write_study(tmp_path / "study", scored)
+  tables.write_tables(read_study(folder))
+  traced = json.loads((folder / "trace.json").read_text())
+  assert [cell["name"] for cell in traced.values()] == ["l2", "l2"]
+  folders = {cell["runs"][0]["folder"] for cell in traced.values()}
+  assert len(folders) == 2
+
+
+def test_baselines_and_trials_can_be_traced(tmp_path):
+  # The fields in another order than that of their names.
+  scored = [({"metric": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
+  folder = write_study(tmp_path / "study", scored)
+  lost = {"metric": "l2", "data.image_size": [4, 4]}
+  searched = {"cell": lost, "chosen": {}, "trials": 2, "failed": 2}
+  entry = {**searched, "on_edge": [], "ranges": {}}
+  records.write_json(folder / "tuning.json", [entry])
+  places = {
+    row_name({"metric": "l2", "loss.name": "triplet"}),
+    row_name({"metric": "l2", "data.image_size": (4, 4)}),
+  }
+  for place in places:
+    (folder / "trials" / place).mkdir(parents=True)
+  test = scores(0.1)["selected"]
+  pixels = {"name": "raw pixels", "fold": 0, "seed": None, "test": test}
+  pixels["commit"] = "fedcba987654"
+  records.write_json(folder / "baselines.json", [pixels])
+  tables.write_tables(read_study(folder))
+  traced = json.loads((folder / "trace.json").read_text())
+  assert traced["raw pixels"] == {"commits": ["fedcba987654"]}
+  found = {line["trials"] for line in traced.values() if "trials" in line}
+  assert found == {f"trials/{place}" for place in places}
+  (given_up,) = [line for line in traced.values() if line.get("runs") == []]
+  assert given_up["name"] == "l2, 4×4"
 
 
 def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
@@ -294,6 +448,8 @@ def test_trials_and_edges_come_from_the_tuning(tmp_path):
   ]
   folder = write_study(tmp_path / "study", scored)
   searched = {"chosen": {"loss.margin": 2.0}, "trials": 12, "failed": 1}
+  rate, beta = {RATE: [1e-4, 1e-2, True]}, {"loss.beta": [0.0, 1.0, False]}
+  searched["ranges"] = {"loss.margin": [0.0, 2.0, False], **rate}
   tuning = [
     {
       "cell": {"loss.name": "contrastive", "metric": "l1"},
@@ -306,6 +462,7 @@ def test_trials_and_edges_come_from_the_tuning(tmp_path):
       **searched,
       "chosen": {},
       "failed": 12,
+      "ranges": {**searched["ranges"], **beta},
     },
   ]
   (folder / "tuning.json").write_text(json.dumps(tuning))
@@ -316,6 +473,35 @@ def test_trials_and_edges_come_from_the_tuning(tmp_path):
   assert lines["triplet, l1"]["chosen"] == "every trial failed (12)"
   text = (folder / "table.md").read_text()
   assert "| triplet, l1 | every trial failed (12) | failed |" in text
+  found = {name: line["searched"] for name, line in table_of(text).items()}
+  assert found["contrastive, l2"] == "–"  # not in tuning.json
+  assert found["contrastive, l1"] == lines["contrastive, l1"]["searched"]
+  assert found["contrastive, l1"] == "1 + rate"
+  assert found["triplet, l1"] == "2 + rate"
+  assert "the search is not equal" in text
+  assert "searched for a cell are 1 + rate or 2 + rate" in text
+  (folder / "tuning.json").write_text(json.dumps(tuning[:1]))
+  assert "not equal" not in tables.to_markdown(read_study(folder))
+
+
+def test_a_searched_value_that_selects_code_is_in_the_table(tmp_path):
+  scored = [
+    ({"loss.name": "fastap", "loss.num_bins": 10, "seed": seed}, 0.5)
+    for seed in (0, 1)
+  ]
+  folder = write_study(tmp_path / "study", scored)
+  assert lines_of(folder)["fastap"]["chosen"] == "num_bins 10"
+
+
+def test_a_table_says_what_its_own_metric_and_active_terms_are(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.5]))
+  text = tables.to_markdown(read_study(folder))
+  assert "at the last step" in text and "of the baselines" not in text
+  test = scores(0.1)["selected"]
+  pixels = {"name": "raw pixels", "fold": 0, "seed": None, "test": test}
+  records.write_json(folder / "baselines.json", [pixels])
+  text = tables.to_markdown(read_study(folder))
+  assert "the own metric of the baselines is L2" in text
 
 
 # --- Test classes -----------------------------------------------------------
@@ -366,15 +552,137 @@ def test_classes_are_resampled_for_all_runs_at_once(tmp_path):
   assert f"[{low:.3f}, {high:.3f}]" in tables.to_markdown(study)
 
 
-def test_runs_with_other_test_classes_have_no_common_interval(tmp_path):
-  scored = [({"data.fold": fold}, 0.5) for fold in (0, 1)]
-  folder = write_study(tmp_path / "study", scored)
+def test_classes_of_all_folds_are_resampled(tmp_path):
+  rows = [
+    ({"metric": "l1", "loss.name": loss, "data.fold": fold, "seed": seed}, 0.5)
+    for loss in ("contrastive", "triplet")
+    for fold in (0, 1)
+    for seed in (0, 1)
+  ]
+  folder = write_study(tmp_path / "study", rows)
   name_classes(folder)
-  path = next(folder.glob("runs/*fold=1/embeddings.npz"))
+  for path in folder.glob("runs/*fold=1*/embeddings.npz"):
+    arrays = dict(np.load(path))
+    arrays["test_class_names"] = np.array(["a", "longer", "e"])
+    np.savez(path, **arrays)
+  change(
+    folder / "study.json",
+    study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
+  )
+  study = read_study(folder)
+  means = []
+  for cell in study.cells:
+    found = {0: [], 1: []}
+    for run in cell.chosen.runs:
+      found[run.row.config.data.fold].append(hits(run.folder)[0])
+    means.append(np.concatenate([np.mean(x, axis=0) for x in found.values()]))
+  labels = hits(study.cells[0].chosen.runs[0].folder)[1]
+  # Both folds test the class "a", the others are their own: 5 classes.
+  labels = np.concatenate([labels, np.array([0, 3, 4])[labels]])
+  own = class_interval(study.cells[0].chosen.runs, "own/recall_at_1")
+  # The seed of the bootstrap draws by the order of the names: a b c e longer.
+  labels = np.array([0, 1, 2, 4, 3])[labels]
+  assert own == pytest.approx(evaluation.class_bootstrap(means[0], labels))
+  (one,) = compare_cells(study)
+  wanted = evaluation.class_bootstrap(means[1] - means[0], labels)
+  assert one.over_classes == pytest.approx(wanted)
+  low, high = own
+  assert f"[{low:.3f}, {high:.3f}]" in tables.to_markdown(study)
+
+
+def test_runs_of_a_fold_that_differ_in_queries_have_no_common_interval(
+  tmp_path,
+):
+  folder = write_study(tmp_path / "study", cells(l2=[0.5, 0.5]))
+  name_classes(folder)
+  path = next(folder.glob("runs/*seed=1/embeddings.npz"))
   arrays = dict(np.load(path))
   arrays["test_class_names"] = np.array(["d", "e", "f"])
   np.savez(path, **arrays)
   (cell,) = read_study(folder).cells
   assert class_interval(cell.chosen.runs, "own/map_at_r") is None
   assert class_interval(cell.chosen.runs[:1], "own/map_at_r") is not None
-  assert class_interval(cell.chosen.runs, "own/eer") is None
+  assert class_interval(cell.chosen.runs[:1], "own/eer") is None
+
+
+# --- The checkpoint and the metric ------------------------------------------
+
+
+def test_cells_are_compared_at_the_selected_checkpoint(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l2=[0.5] * 3, l1=[0.6] * 3))
+  for path in folder.glob("runs/*metric=l1*/test.json"):
+    records.write_json(path, scores(0.6, last=0.9))
+  assert judged(folder)["l1"].difference.mean == pytest.approx(0.1)
+
+
+def test_queries_are_those_of_the_selected_checkpoint(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l1=[0.5]))
+  name_classes(folder)
+  (run,) = read_study(folder).cells[0].chosen.runs
+  arrays = dict(np.load(run.folder / "embeddings.npz"))
+  # At the selected checkpoint every point is on the mark of its class.
+  marks = np.eye(3, 2, dtype=np.float32)[arrays["test_labels"]]
+  selected = {**arrays, "test_embeddings": marks}
+  np.savez(run.folder / records.SELECTED_EMBEDDINGS, **selected)
+  assert np.mean(queries_on_test(run, "own/recall_at_1")[0]) == 1
+  assert np.mean(hits(run.folder)[0]) < 1
+
+
+def test_queries_have_a_score_under_cosine_too(tmp_path):
+  folder = write_study(tmp_path / "study", cells(l1=[0.5]))
+  name_classes(folder)
+  (run,) = read_study(folder).cells[0].chosen.runs
+  arrays = np.load(run.folder / "embeddings.npz")
+  points, labels = arrays["test_embeddings"], arrays["test_labels"]
+  near = NearestNeighbors(n_neighbors=4, metric="cosine").fit(points)
+  found = labels[near.kneighbors(points)[1][:, 1:]] == labels[:, None]
+  values, classes = queries_on_test(run, "cosine/recall_at_3")
+  np.testing.assert_array_equal(values, found.any(axis=1))
+  assert set(classes) == {"a", "b", "c"}
+  # Under the own metric some other queries are hit.
+  own, _ = queries_on_test(run, "own/recall_at_1")
+  cosine, _ = queries_on_test(run, "cosine/recall_at_1")
+  np.testing.assert_array_equal(cosine, found[:, 0])
+  assert not np.array_equal(own, cosine)
+
+
+# --- Folds ------------------------------------------------------------------
+
+
+def test_folds_have_a_table_of_their_own(tmp_path):
+  values = {(0, 0): 0.1, (0, 1): 0.3, (1, 0): 0.4, (2, 0): 0.6}
+  scored = [
+    ({"metric": "l2", "data.fold": fold, "seed": seed}, value)
+    for (fold, seed), value in values.items()
+  ]
+  scored.append(({"metric": "l1", "data.fold": 1, "seed": 0}, 0.25))
+  folder = write_study(tmp_path / "study", scored)
+  baselines = [
+    {
+      "name": "untrained mlp",
+      "fold": fold,
+      "seed": seed,
+      "test": scores(value / 2)["selected"],
+    }
+    for (fold, seed), value in values.items()
+  ]
+  records.write_json(folder / "baselines.json", baselines)
+  text = tables.to_markdown(read_study(folder))
+  title, _, rest = text.partition("MAP@R own by fold (mean over seeds)")
+  assert title and rest
+  found = table_of(rest)
+  # Folds .2, .4, .6: mean .4, s = .2, s/√3 = .1155; half of that untrained.
+  assert list(found["l2"].values()) == [
+    "l2",
+    "0.200",
+    "0.400",
+    "0.600",
+    "0.400 ± 0.115",
+  ]
+  line = list(found["untrained mlp"].values())
+  assert line[1:] == ["0.100", "0.200", "0.300", "0.200 ± 0.058"]
+  assert list(found["l1"].values())[1:] == ["–", "0.250", "–", "0.250"]
+  # The t-interval of the main table: t(.975, 2) · .1155 = .497, and half.
+  main = table_of(text)
+  assert main["l2"]["MAP@R own"] == "0.400 ± 0.497"
+  assert main["untrained mlp"]["MAP@R own"] == "0.200 ± 0.248"
