@@ -1,8 +1,8 @@
 """What any trained network must beat: pixels, PCA, the untrained network."""
 
 import functools
-import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
+from metric_learning.study.queries import per_query
+from metric_learning.study.references import said
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
+  AUGMENTATIONS,
   as_dict,
   override,
   traced_numbers,
@@ -29,6 +32,16 @@ from metric_learning.training.recorder import arrays_of, scores_of
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
 _UNTRAINED = {"loss.name": "contrastive", "metric": "l2", "normalize": "none"}
+# Fields of the data that no baseline depends on: they make batches, or change
+# images of training at random. Folds are apart, the size is that of the images.
+_UNSEEN = (
+  *("stream", "sampler", "classes_per_batch", "images_per_class"),
+  *("superclasses_per_batch", "num_triplets", "num_pairs", "views"),
+  *AUGMENTATIONS,
+  *("fold", "image_size"),
+)
+
+Embed = Callable[[Any], np.ndarray]
 
 
 def write_baselines(
@@ -36,45 +49,82 @@ def write_baselines(
 ) -> None:
   """Scores the baselines of every data split, network and seed of a study.
 
-  Their own metric is L2. They have nothing to choose, so their test scores
-  choose nothing. Does nothing if the file is there.
+  Each has one record for a fold and a seed, and in its name what differs within
+  the study. Their own metric is L2. They have nothing to choose, so their test
+  scores choose nothing. Does nothing if the file is there.
   """
   path = folder / BASELINES
   if path.exists():
     return
-  sizes = {splits.test.images.shape[1:3] for _, splits in runs}
-  found: dict[str, dict[str, Any]] = {}
-  for config, splits in runs:
-    height, width = splits.test.images.shape[1:3]
-    pixels_of = f"pixels {height}×{width}" if len(sizes) > 1 else "pixels"
-    fold = config.data.fold
-    fields = as_dict(config)
-    where = json.dumps(fields["data"], sort_keys=True)
-    dim, columns = config.model.embedding_dim, config.eval.columns
-    name = f"raw pixels {where}"
-    if name not in found:
-      label = f"raw {pixels_of}"
-      found[name] = _record(label, fold, None, _flat, splits, columns)
-    name = f"PCA {dim} {where}"
-    if name not in found:
-      pca = PCA(min(dim, *_flat(splits.train.images).shape), random_state=0)
-      pca.fit(_flat(splits.train.images))
-      label = f"PCA-{pca.n_components_} of {pixels_of}"
-      project = lambda images, pca=pca: pca.transform(_flat(images)).astype(
-        np.float32
-      )
-      found[name] = _record(label, fold, None, project, splits, columns)
-    network = json.dumps(fields["model"], sort_keys=True)
-    name = f"untrained {network} {config.seed} {where}"
-    if name not in found:
-      plain = override(config, _UNTRAINED)
-      program = program_of(plain, splits)
-      classes = num_classes(plain, splits.train)
-      state = program.init(config.seed, classes, traced_numbers(plain))
-      embed = functools.partial(embed_images, program, state)
-      label = f"untrained {config.model.name}"
-      found[name] = _record(label, fold, config.seed, embed, splits, columns)
+  found: dict[tuple[str, int, int | None], dict[str, Any]] = {}
+  for (config, splits), (images, network) in zip(
+    runs, _names(runs), strict=True
+  ):
+    fold, columns = config.data.fold, config.eval.columns
+    count, *shape = splits.train.images.shape
+    dim = min(config.model.embedding_dim, count, math.prod(shape))
+    for name, seed, make in (
+      (f"raw {images}", None, lambda *_: _flat),
+      (f"PCA-{dim} of {images}", None, functools.partial(_pca, dim)),
+      (f"untrained {network}", config.seed, _untrained),
+    ):
+      if (name, fold, seed) not in found:
+        embed = make(config, splits)
+        record = _record(name, fold, seed, embed, splits, columns)
+        found[name, fold, seed] = record
   records.write_json(path, list(found.values()))
+
+
+def _names(
+  runs: Sequence[tuple[ConfigDict, data.Splits]],
+) -> list[tuple[str, str]]:
+  """Of each run the images and the network, with what differs within a study.
+
+  Two that are of one name give the same embeddings for one fold and seed.
+  """
+  sections = [as_dict(config) for config, _ in runs]
+  models = [fields["model"] for fields in sections]
+  sources = [
+    {
+      "": splits.test.images.shape[1:3],
+      **{k: v for k, v in fields["data"].items() if k not in _UNSEEN},
+    }
+    for fields, (_, splits) in zip(sections, runs, strict=True)
+  ]
+  varied = _varied(sources)
+  # Each network has options of its own.
+  varied_in = {
+    name: _varied([model for model in models if model["name"] == name])
+    for name in {model["name"] for model in models}
+  }
+  names = []
+  for source, model in zip(sources, models, strict=True):
+    where, name = _words(source, varied), model["name"]
+    network = [name, *_words(model, varied_in[name]), *where]
+    names.append((f"pixels {', '.join(where)}".strip(), ", ".join(network)))
+  return names
+
+
+def _varied(some: Sequence[Mapping[str, Any]]) -> set[str]:
+  """The fields that do not have the same value in all."""
+  return {k for fields in some for k, v in fields.items() if v != some[0][k]}
+
+
+def _words(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
+  return [f"{k} {said(v)}".strip() for k, v in fields.items() if k in names]
+
+
+def _pca(dim: int, _: ConfigDict, splits: data.Splits) -> Embed:
+  pca = PCA(dim, random_state=0).fit(_flat(splits.train.images))
+  return lambda images: pca.transform(_flat(images)).astype(np.float32)
+
+
+def _untrained(config: ConfigDict, splits: data.Splits) -> Embed:
+  plain = override(config, _UNTRAINED)
+  program = program_of(plain, splits)
+  classes = num_classes(plain, splits.train)
+  state = program.init(config.seed, classes, traced_numbers(plain))
+  return functools.partial(embed_images, program, state)
 
 
 def _flat(images: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
@@ -102,13 +152,9 @@ def _record(
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = records.environment()["commit"]
   if seed is None and test.pairs is None:
-    record["class_interval"] = {}
-    for prefix, metric in (("own", "l2"), ("cosine", "cosine")):
-      queries = evaluation.retrieval_per_query(
-        points, test.labels, metric=metric, **references
-      )
-      for column in ("recall_at_1", "map_at_r"):
-        record["class_interval"][f"{prefix}/{column}"] = (
-          evaluation.class_bootstrap(queries[column], test.labels)
-        )
+    queries = per_query(columns, points, test.labels, "l2", **references)
+    record["class_interval"] = {
+      column: evaluation.class_bootstrap(values, test.labels)
+      for column, values in queries.items()
+    }
   return record

@@ -1,6 +1,7 @@
 """A study: checked first, resumed, chosen on validation, tabulated."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -12,8 +13,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import select
-from metric_learning.study import make_rows, read_study, run_study, tables
-from metric_learning.study.baselines import write_baselines
+from metric_learning.study import (
+  baselines,
+  make_rows,
+  read_study,
+  run_study,
+  tables,
+)
+from metric_learning.study.baselines import BASELINES, write_baselines
 from metric_learning.study.results import (
   TEST,
   Run,
@@ -355,6 +362,75 @@ def test_folds_count_once_each(tmp_path):
   assert interval.mean == pytest.approx(0.4)
   assert interval.half_width == pytest.approx(
     4.302653 * 0.2645751 / 3**0.5, rel=1e-5
+  )
+
+
+def baselines_of(folder, rows):
+  """Name and seed of each baseline, which is not scored: that takes seconds."""
+  splits = data.load(CONFIG.data)
+  runs = []
+  for row in make_rows(CONFIG, rows):
+    height, width = row.config.data.image_size or (8, 8)
+    cut = lambda part, h=height, w=width: dataclasses.replace(
+      part, images=part.images[:, :h, :w]
+    )
+    parts = {"train": cut(splits.train), "test": cut(splits.test)}
+    runs.append((row.config, dataclasses.replace(splits, **parts)))
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ("_untrained", "_pca"):
+      patch.setattr(baselines, name, lambda *_: None)
+    patch.setattr(baselines, "_record", lambda name, _, seed, *__: (name, seed))
+    write_baselines(folder, runs)
+  return [tuple(found) for found in records.read_json(folder / BASELINES)]
+
+
+def test_a_baseline_counts_once_however_batches_are_made(tmp_path):
+  rows = [
+    {
+      "data.classes_per_batch": p,
+      "data.flip": p == 2,
+      "model.embedding_dim": dim,
+      "seed": seed,
+    }
+    for p in (5, 2)
+    for dim in (4, 3)
+    for seed in (0, 1)
+  ]
+  found = baselines_of(tmp_path, rows)
+  untrained = [f"untrained mlp, embedding_dim {dim}" for dim in (4, 3)]
+  plain = ("raw pixels", "PCA-4 of pixels", "PCA-3 of pixels")
+  wanted = [(name, None) for name in plain]
+  wanted += [(name, seed) for name in untrained for seed in (0, 1)]
+  assert sorted(found, key=str) == sorted(wanted, key=str)
+
+
+def test_baselines_are_named_by_what_differs_in_their_images(tmp_path):
+  rows = [{"data.image_size": s, "seed": 0} for s in ((8, 8), (4, 6))]
+  rows.append({"data.split_seed": 1, "data.fold": 0})
+  names = [name for name, _ in baselines_of(tmp_path, rows)]
+  assert len(set(names)) == len(names) == 9
+  assert [name for name in names if "raw" in name] == [
+    "raw pixels 8×8, split_seed 0",
+    "raw pixels 4×6, split_seed 0",
+    "raw pixels 8×8, split_seed 1",
+  ]
+  assert "untrained mlp, 4×6, split_seed 0" in names
+
+
+def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
+  columns = ("own/recall_at_4", "cosine/recall_at_1", "own/mrr", "own/eer")
+  config = override(CONFIG, {"eval.columns": columns})
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(baselines, "_untrained", lambda *_: baselines._flat)
+    write_baselines(tmp_path, [(config, data.load(config.data))])
+  pixels = records.read_json(tmp_path / BASELINES)[0]
+  assert sorted(pixels["class_interval"]) == sorted(columns[:3])
+  test = data.load(CONFIG.data).test
+  points = test.images.reshape(len(test.images), -1).astype(float)
+  near = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(points)[1]
+  hits = (test.labels[near[:, 1:]] == test.labels[:, None]).any(axis=1)
+  assert pixels["class_interval"]["own/recall_at_4"] == pytest.approx(
+    evaluation.class_bootstrap(hits.astype(float), test.labels)
   )
 
 
