@@ -8,10 +8,10 @@ import pytest
 
 from metric_learning import LOSSES, data
 from metric_learning.study import grids, make_rows
-from metric_learning.study.references import pairs_with_reference
+from metric_learning.study.references import cells_of, pairs_with_reference
 from metric_learning.study.statistics import can_be_tested
-from metric_learning.study.sweeps import cell_of, row_name
-from metric_learning.training import validate
+from metric_learning.study.sweeps import row_name
+from metric_learning.training import base_config, override, validate
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -49,13 +49,11 @@ def test_every_row_of_every_sweep_is_valid(path):
       json.dumps({**row, "seed": 0}, sort_keys=True): row
       for row in reversed(overrides)
     }
-    rows = make_rows(module.get_config(), reversed(first.values()))
+    reference = {"study.reference": references.get(name, "")}
+    config = override(module.get_config(), reference)
+    rows = make_rows(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
-    cells = []
-    for row in rows:
-      if cell_of(row) not in cells:
-        cells.append(cell_of(row))
-    pairs = pairs_with_reference(cells, references.get(name, ""))
+    pairs = pairs_with_reference(cells_of(rows), config.study.reference)
     assert can_be_tested(len(grids.SEEDS), len(pairs) or 1)
 
 
@@ -69,6 +67,20 @@ def test_every_config_offers_sweeps(path):
     config = module.get_config()
     # The same on both sides of every comparison.
     assert (config.normalize, config.margin_unit) == ("l2", "initial_mean")
+
+
+def test_positive_margins_are_compared_with_none():
+  config = override(
+    base_config(),
+    {"study.reference": grids.references(((8, 4),))["positive_margins"]},
+  )
+  rows = make_rows(config, grids.positive_margins())
+  pairs = pairs_with_reference(cells_of(rows), config.study.reference)
+  field = "loss.positive_margin"
+  assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
+  for own, reference in pairs:
+    assert reference == {**own, field: 0.0}
+    assert "loss.negative_margin" not in own  # Chosen on validation.
 
 
 def test_losses_are_compared_at_an_equal_budget():

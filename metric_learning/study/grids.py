@@ -226,4 +226,5 @@ def references(shapes: Sequence[tuple[int, int]]) -> dict[str, str]:
     "miners": "miner=all",
     "batches": f"data.classes_per_batch={p},data.images_per_class={k}",
     "dimensions": "model.embedding_dim=64",
+    "positive_margins": "loss.positive_margin=0.0",
   }

@@ -110,8 +110,11 @@ def read_study(folder: str | Path) -> Study:
       " python -m experiments.sweep first."
     )
   study = records.read_json(folder / STUDY)
+  named = {"study": study["study"]}
   rows = [
-    StudyRow(entry["name"], entry["overrides"], from_dict(entry["config"]))
+    StudyRow(
+      entry["name"], entry["overrides"], from_dict(entry["config"] | named)
+    )
     for entry in study["rows"]
   ]
   runs = [

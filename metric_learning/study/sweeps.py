@@ -101,7 +101,12 @@ def cell_of(row: StudyRow) -> dict[str, Any]:
 
 
 def tuned_of(row: StudyRow) -> dict[str, Any]:
-  """The overrides that are chosen on validation classes."""
+  """The overrides that are chosen on validation classes.
+
+  A number that `config.study.reference` names is compared, and not chosen.
+  """
   searched = LOSSES[row.config.loss.name].search
   tuned = {*traced_numbers(row.config), *(f"loss.{name}" for name in searched)}
+  for part in row.config.study.reference.split(","):
+    tuned.discard(part.partition("=")[0])
   return {k: v for k, v in row.overrides.items() if k in tuned}

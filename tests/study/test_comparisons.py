@@ -200,6 +200,38 @@ def test_seeds_that_are_too_few_get_intervals_and_no_verdict(tmp_path):
   assert "better" not in text.lower()
 
 
+def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
+  tmp_path,
+):
+  # By positive and negative margin; the seeds add the same to each.
+  means = {(0.0, 1.0): 0.2, (0.0, 2.0): 0.3, (0.5, 1.0): 0.6, (0.5, 2.0): 0.1}
+  scored = [
+    (
+      {
+        "loss.name": "contrastive_linear",
+        "loss.negative_margin": negative,
+        "loss.positive_margin": positive,
+        "seed": seed,
+      },
+      mean + noise,
+    )
+    for (positive, negative), mean in means.items()
+    for seed, noise in enumerate(NOISE)
+  ]
+  reference = "loss.positive_margin=0.0"
+  folder = write_study(tmp_path / "study", scored, study__reference=reference)
+  (one,) = compare_cells(read_study(folder))
+  assert one.name["loss.positive_margin"] == 0.5
+  assert one.reference["loss.positive_margin"] == 0.0
+  # Each at its own best negative margin: .6 and .3.
+  assert one.judged.difference.mean == pytest.approx(0.3)
+  assert one.judged.verdict == "better"
+  chosen = {name: x["chosen"] for name, x in lines_of(folder).items()}
+  assert chosen["contrastive_linear, positive_margin 0.5"].startswith(
+    "negative_margin 1"
+  )
+
+
 # --- Cells that cannot be used ----------------------------------------------
 
 
