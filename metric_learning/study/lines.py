@@ -71,7 +71,7 @@ def _baseline_line(name, found, columns) -> Line:
     line[column] = t_interval(list(units.values()))
     classes = found[0].get("class_interval", {}).get(column)
     if len(folds) == 1 and classes is not None:
-      line[column] = Interval(line[column].mean, *classes, 1)
+      line[column] = Interval(line[column].mean, classes[0], classes[1], 1)
       line["interval"] = "classes"
   return line
 
