@@ -139,7 +139,7 @@ def _few_shot(study: Study) -> str:
     lines.setdefault(baseline["name"], []).append(baseline["test"])
   for cell in study.cells:
     scores = [scores_on_test(run)["selected"] for run in cell.chosen.runs]
-    lines[tables.cell_name(cell)] = scores
+    lines[tables.in_words(cell.name)] = scores
   heads = [tables.heading(column) for column in columns]
   text = ["\nFew-shot accuracy in %\n", "| | " + " | ".join(heads) + " |"]
   text += ["|" + " --- |" * (len(columns) + 1)]

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-
 _products = contextvars.ContextVar("products", default=False)
 
 

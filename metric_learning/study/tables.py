@@ -22,7 +22,6 @@ from metric_learning.study.lines import (
 )
 from metric_learning.study.results import (
   TRIALS,
-  Cell,
   Study,
   fold_means,
   replicate_of,
@@ -57,11 +56,6 @@ _HEADINGS = {
   "clustering/ami": "AMI",
   "clustering/f1": "F1",
 }
-
-
-def cell_name(cell: Cell) -> str:
-  """A cell in words; see `in_words`."""
-  return in_words(cell.name)
 
 
 def heading(column: str) -> str:
