@@ -1,6 +1,5 @@
 """Scores of embeddings: plain functions from arrays to dicts of floats."""
 
-import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -16,6 +15,14 @@ from metric_learning.evaluation.geometry import (
   geometry,
   intra_inter_ratio,
 )
+from metric_learning.evaluation.names import (
+  AT_THRESHOLD,
+  FEW_SHOT,
+  RECALL,
+  VERIFICATION,
+  check_score,
+  is_slow,
+)
 from metric_learning.evaluation.neighbours import neighbours
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.verification import (
@@ -30,9 +37,11 @@ from metric_learning.evaluation.verification import (
 )
 
 __all__ = [
+  "AT_THRESHOLD",
   "Roc",
   "agreement",
   "best_threshold",
+  "check_score",
   "class_bootstrap",
   "clustering",
   "collapsed",
@@ -53,22 +62,6 @@ __all__ = [
   "roc",
   "verification",
 ]
-
-
-_FEW_SHOT = re.compile(r"(own|cosine)/few_shot_(\d+)_way_(\d+)_shot")
-_RECALL = re.compile(r"(?:own|cosine)/(?:macro_)?recall_at_(\d+)")
-_VERIFICATION = re.compile(
-  r"(own|cosine)/(auc|eer|frr_at_far|tar_at_far|accuracy|threshold|num_\w+or)"
-)
-
-
-def is_slow(score: str) -> bool:
-  """Whether `evaluate` takes seconds for it: clustering and few-shot.
-
-  >>> is_slow("clustering/ami"), is_slow("own/map_at_r")
-  (True, False)
-  """
-  return score.startswith("clustering/") or bool(_FEW_SHOT.match(score))
 
 
 def evaluate(
@@ -118,9 +111,10 @@ def evaluate(
     InputError: for an unknown metric, embeddings that are not finite, or labels
       that do not fit them.
   """
-  verify = asked is None or any(map(_VERIFICATION.match, asked))
+  of_pairs = VERIFICATION | AT_THRESHOLD
+  verify = asked is None or not of_pairs.isdisjoint(asked)
   asked = asked or ()
-  named = [_RECALL.fullmatch(name) for name in asked]
+  named = [RECALL.fullmatch(name) for name in asked]
   ks = sorted({*ks, *(int(found[1]) for found in named if found)})
 
   def score(name):
@@ -155,7 +149,7 @@ def evaluate(
     for name, value in found.items()
   }
   for name in asked:
-    match = _FEW_SHOT.match(name)
+    match = FEW_SHOT.match(name)
     if match and match[0] not in scores:
       under = metric if match[1] == "own" else "cosine"
       ways, shots = int(match[2]), int(match[3])

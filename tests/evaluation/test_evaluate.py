@@ -1,16 +1,22 @@
 """The record of all scores: names, and which metric stands behind them."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metric_learning import InputError
 from metric_learning.evaluation import (
+  check_score,
   clustering,
   evaluate,
+  evaluate_pairs,
   few_shot,
   geometry,
   intra_inter_ratio,
   is_slow,
+  names,
   pairs_of,
   retrieval,
   verification,
@@ -104,3 +110,36 @@ def test_naming_recall_adds_its_k():
   expected = retrieval(points, labels, metric="l1", ks=(10,))
   assert scores["own/recall_at_10"] == expected["recall_at_10"]
   assert "cosine/recall_at_1" in scores
+
+
+def test_the_names_of_scores_are_those_that_are_computed():
+  points, labels = data()
+  episodes = [f"{m}/few_shot_5_way_1_shot" for m in ("own", "cosine")]
+  asked = ["own/eer", "clustering/ami", *episodes]
+  scores = evaluate(points, labels, "l1", asked=asked)
+  first, second = np.array([0, 1]), np.array([2, 9])
+  scores |= evaluate_pairs(points, first, second, first < 1, "l1")
+  for name in scores:
+    check_score("score", name)
+  other = re.compile("recall_at_[248]|_interval")
+  assert {name for name in scores if not other.search(name)} == names.SCORES
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "own/nope",
+    "eer",
+    "own/recall_at_0",
+    "own/recall_at_K",
+    "own/frr_at_far_0.2",
+    "own/few_shot_1_way_1_shot",
+    "own/few_shot_5_way_1_shots",
+    "own/map_at_r_interval",
+    "own/accuracy",
+  ],
+)
+def test_other_names_are_no_scores(name):
+  with pytest.raises(InputError, match=rf"unknown score '{name}'"):
+    check_score("score", name)
+  check_score("score", name, [name])
