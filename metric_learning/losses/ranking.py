@@ -118,10 +118,9 @@ def _range_of_distance(hyper, metric, normalize, dim):
         f" with normalize={normalize!r} has no bound of its own."
       )
     value_range = (0.0, bound)
-  low, high = value_range
-  if not low < high:
-    raise InputError(f"value_range must rise, got {value_range}.")
-  return {**hyper, "value_range": (low, high)}
+  if len(value_range) != 2 or not value_range[0] < value_range[1]:
+    raise InputError(f"value_range=(low, high) must rise, got {value_range}.")
+  return {**hyper, "value_range": tuple(value_range)}
 
 
 # --- Soft ranks -------------------------------------------------------------

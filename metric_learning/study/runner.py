@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from metric_learning.study.references import (
   cells_of,
   check_comparisons,
 )
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import StudyRow, refuse, rows_named
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
 
@@ -93,12 +94,7 @@ def run_study(
   cells = cells_of(rows) if cells is None else cells
   check_comparisons(config, cells)
   start_launcher(launcher)
-  for row in rows:
-    train_part = load_once(row.config).train
-    try:
-      make_batches(train_part, row.config.data, 0)
-    except InputError as error:
-      raise InputError(f"row {row.name}: {error}") from None
+  refuse(_data_errors(rows))
   records.make_folder(folder)
   with only_here(folder):
     claim_study(folder, config, rows, cells)
@@ -136,6 +132,22 @@ def run_study(
         time.sleep(_PATIENCE)
       else:
         log.info("waiting for %d rows of other processes", len(others))
+
+
+def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
+  """What is wrong with the data of rows, or with a batch of them."""
+  errors = []
+  together: dict[str, list[StudyRow]] = {}
+  for row in rows:
+    key = json.dumps(as_dict(row.config)["data"], sort_keys=True)
+    together.setdefault(key, []).append(row)
+  for some in together.values():
+    fields = some[0].config
+    try:
+      make_batches(load_once(fields).train, fields.data, 0)
+    except InputError as error:
+      errors.append(f"{rows_named([row.name for row in some])}: {error}")
+  return errors
 
 
 def _summary(row: StudyRow, result: dict[str, Any]) -> str:

@@ -48,24 +48,35 @@ def make_rows(
   """All rows of a sweep, each a valid config.
 
   Raises:
-    InputError: naming every row that is not, before anything runs.
+    InputError: that lists every problem, with the rows that have it.
   """
   rows: dict[str, StudyRow] = {}
-  errors = []
+  wrong: dict[str, list[str]] = {}
   for overrides in sweep:
     name = row_name(overrides)
-    if name in rows:
-      errors.append(f"row {name} occurs twice in the sweep.")
+    problems = ["it occurs twice in the sweep."] if name in rows else []
     try:
       whole = override(config, overrides)
       rows[name] = StudyRow(name, dict(overrides), whole)
       validate(whole)
     except InputError as error:
-      errors.append(f"row {name}: {error}")
-  if not rows and not errors:
+      problems += str(error).splitlines()
+    for problem in problems:
+      wrong.setdefault(problem, []).append(name)
+  if not rows and not wrong:
     raise InputError("the sweep has no rows.")
-  refuse(errors)
+  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
   return list(rows.values())
+
+
+def rows_named(names: Sequence[str]) -> str:
+  """Rows in a message; of many, the first.
+
+  >>> rows_named(["seed=0"]), rows_named(["seed=0", "seed=1", "seed=2"])
+  ('row seed=0', 'row seed=0 and 2 more')
+  """
+  more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+  return f"row {names[0]}{more}"
 
 
 def refuse(errors: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ that a misspelt one is refused before anything starts. `with_loss` and
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_dict
 from metric_learning.combination import combine, regularize
 from metric_learning.data.sampler import SAMPLERS
 from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation import AT_THRESHOLD, check_score
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
@@ -121,9 +122,8 @@ def base_config() -> ConfigDict:
       "saturation": 0.0,
     }
   )
-  config.metric = config_dict.placeholder(str)
-  config.normalize = config_dict.placeholder(str)
-  config.reduction = config_dict.placeholder(str)
+  for name in ("metric", "normalize", "reduction"):
+    config[name] = config_dict.placeholder(_OPTIONAL[name])
   config.miner = "all"
   config.also = ()
   config.regularizer = ""
@@ -194,15 +194,39 @@ def with_model(
   return config
 
 
-# A default of None stands for a number, a switch or a name that the loss
-# derives from the metric.
+# Fields that may be None: the loss's own default, or a number, a switch or a
+# name that the loss derives from the metric.
 _OPTIONAL = {
-  "upper_bound": float,
-  "boundary": float,
-  "value_range": tuple,
-  "weighted": bool,
-  "similarity": str,
+  "metric": str,
+  "normalize": str,
+  "reduction": str,
+  "loss.upper_bound": float,
+  "loss.boundary": float,
+  "loss.value_range": tuple,
+  "loss.weighted": bool,
+  "loss.similarity": str,
 }
+# What is in a tuple.
+_ITEMS = {
+  "also": str,
+  "data.image_size": int,
+  "eval.columns": str,
+  "loss.value_range": float,
+  "model.hidden": int,
+  "study.columns": str,
+  "tune.ranges": str,
+}
+_MANY = {int: "whole numbers from 1", float: "numbers", str: "texts"}
+_WORDS = {
+  bool: "True or False",
+  int: "a whole number",
+  float: "a number",
+  str: "a text",
+  tuple: "a tuple",
+}
+_SEEDS = ("seed", "data.split_seed")
+# A key of jax.random drops what is above it.
+_LARGEST_SEED = 2**32 - 1
 
 # Fields of the data that change an image at random.
 AUGMENTATIONS = (
@@ -227,7 +251,9 @@ def _fields(name: str, defaults: Mapping[str, Any]) -> ConfigDict:
   fields = ConfigDict({"name": name})
   for key, value in defaults.items():
     fields[key] = (
-      config_dict.placeholder(_OPTIONAL[key]) if value is None else value
+      config_dict.placeholder(_OPTIONAL[f"loss.{key}"])
+      if value is None
+      else value
     )
   return fields
 
@@ -239,30 +265,91 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   other overrides apply.
 
   Raises:
-    InputError: for a field that does not exist or a value of the wrong type.
+    InputError: with a line for each field that does not exist, and each value
+      of the wrong type.
   """
-  config = config.copy_and_resolve_references()
-  config.unlock()
-  overrides = dict(overrides)
-  if "loss.name" in overrides:
-    with_loss(config, overrides.pop("loss.name"))
-  if "model.name" in overrides:
-    dim = overrides.pop("model.embedding_dim", config.model.embedding_dim)
-    with_model(config, overrides.pop("model.name"), dim)
-  config.lock()
-  for field, value in overrides.items():
-    parent, _, name = field.rpartition(".")
-    inside = config
-    for part in parent.split(".") if parent else ():
-      check_choice("config field", part, inside.keys())
-      inside = inside[part]
-    where = f"field of config.{parent}" if parent else "config field"
-    check_choice(where, name, inside.keys())
+  config = config.copy_and_resolve_references().unlock()
+  errors: list[str] = []
+  unknown: set[str] = set()
+  # The names first: they say which other fields there are.
+  for field in sorted(overrides, key=lambda field: field not in _NAMES):
+    if _section(field) in unknown:
+      continue
     try:
-      inside[name] = value
-    except (TypeError, ValueError) as error:
-      raise InputError(f"config.{field}={value!r}: {error}") from None
-  return config
+      _set(config, field, overrides[field])
+    except InputError as error:
+      errors.append(str(error))
+      if field in _NAMES:
+        unknown.add(_section(field))
+  _refuse(errors)
+  return config.lock()
+
+
+_NAMES = ("loss.name", "model.name")
+
+
+def _section(field: Any) -> str:
+  return str(field).rpartition(".")[0]
+
+
+def _set(config: ConfigDict, field: Any, value: Any) -> None:
+  """Sets one field, named from the top, to a value of its type."""
+  if field == "loss.name":
+    with_loss(config, value)
+    return
+  if field == "model.name":
+    with_model(config, value, config.model.embedding_dim)
+    return
+  inside, name = _place(config, field)
+  if isinstance(inside[name], ConfigDict):
+    raise InputError(
+      f"config.{field} is a section: set a field of it, such as"
+      f" {field}.{min(inside[name])}."
+    )
+  kind = _OPTIONAL.get(field, inside.get_type(name))
+  if value is None and field in _OPTIONAL:
+    inside[name] = None
+  elif _is_of(kind, value):
+    inside[name] = kind(value)
+  else:
+    raise InputError(f"config.{field}={value!r} must be {_WORDS[kind]}.")
+
+
+def _place(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
+  """The section that has a field, and the field's name there."""
+  if not isinstance(field, str):
+    raise InputError(
+      f"unknown config field {field!r}: names are texts, such as 'train.steps'."
+    )
+  section, _, name = field.rpartition(".")
+  inside = config
+  for part in section.split(".") if section else ():
+    check_choice("config field", part, inside.keys())
+    inside = inside[part]
+    if not isinstance(inside, ConfigDict):
+      raise InputError(f"unknown config field {field!r}: {part} has no fields.")
+  where = f"field of config.{section}" if section else "config field"
+  check_choice(where, name, inside.keys())
+  return inside, name
+
+
+def _is_of(kind: type, value: Any) -> bool:
+  """Whether a field of this type takes a value: one that changes nothing."""
+  if isinstance(value, bool):
+    return kind is bool
+  wider = {float: (int, float), tuple: (list, tuple)}
+  return isinstance(value, wider.get(kind, kind))
+
+
+def _is_item(kind: type, value: Any) -> bool:
+  """Whether a tuple may hold a value; whole numbers are sizes."""
+  return _is_of(kind, value) and (kind is not int or value > 0)
+
+
+def _refuse(errors: Iterable[str]) -> None:
+  """Raises one `InputError` with a line for each error, if there are any."""
+  if lines := list(dict.fromkeys(errors)):
+    raise InputError("\n".join(lines))
 
 
 # Sections that say what is made of many runs, and change none of them.
@@ -422,22 +509,83 @@ def validate(config: ConfigDict) -> None:
   """Checks all that can be checked without data.
 
   Raises:
-    InputError: with the field, what is wrong with it, and what would be right.
+    InputError: with a line for each problem: the field, what is wrong with it,
+      and what would be right.
   """
+  _refuse(_wrong_values(config))
+  errors = []
+  for check in _CHECKS:
+    try:
+      check(config)
+    except InputError as error:
+      errors.append(str(error))
+  _refuse(errors)
+
+
+def _wrong_values(config: ConfigDict) -> Iterator[str]:
+  """What no field may be, whatever it means."""
+  for field, value in _leaves(config):
+    items = value if isinstance(value, tuple | list) else (value,)
+    if not all(math.isfinite(x) for x in items if isinstance(x, float)):
+      yield f"config.{field}={value!r} must be finite."
+    if field in _ITEMS and value is not None:
+      kind = _ITEMS[field]
+      if not all(_is_item(kind, item) for item in items):
+        yield f"config.{field}={value!r} must be a tuple of {_MANY[kind]}."
+    if field in _SEEDS and not 0 <= value <= _LARGEST_SEED:
+      yield (
+        f"config.{field}={value} must be a whole number from 0 to"
+        f" {_LARGEST_SEED}."
+      )
+
+
+def _leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
+  """All fields, named from the top."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from _leaves(value, f"{section}{name}.")
+    else:
+      yield section + name, value
+
+
+def _validate_objective(config: ConfigDict) -> None:
+  check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)
   objective_of(config, hyper_parameters(config))
   objective = main_objective_of(config, hyper_parameters(config))
-  _validate_batch(config)
-  check_choice("optimizer", config.optimizer.name, OPTIMIZERS)
-  check_choice("schedule", config.optimizer.schedule, SCHEDULES)
-  check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)
   if config.margin_unit == "initial_mean" and objective.space == "dot":
     raise InputError(
       "margin_unit='initial_mean' needs a distance, and a dot product has no"
       " unit: use margin_unit='absolute'."
     )
+
+
+def _validate_model(config: ConfigDict) -> None:
   options = dict(config.model)
   del options["embedding_dim"]
   check_options(**options)
+  if config.model.embedding_dim < 1:
+    raise InputError(
+      "config.model.embedding_dim must be at least 1, got"
+      f" {config.model.embedding_dim}."
+    )
+
+
+def _validate_optimizer(config: ConfigDict) -> None:
+  check_choice("optimizer", config.optimizer.name, OPTIMIZERS)
+  check_choice("schedule", config.optimizer.schedule, SCHEDULES)
+  rate = config.optimizer.learning_rate
+  if not rate > 0:
+    raise InputError(
+      f"config.optimizer.learning_rate must be positive, got {rate}."
+    )
+  if not 0 <= config.optimizer.warmup < 1:
+    raise InputError(
+      "config.optimizer.warmup is a share of the steps, in [0, 1); got"
+      f" {config.optimizer.warmup}."
+    )
+
+
+def _validate_steps(config: ConfigDict) -> None:
   for name in ("steps", "log_every", "eval_every", "save_every"):
     if config.train[name] < 1:
       raise InputError(
@@ -449,18 +597,19 @@ def validate(config: ConfigDict) -> None:
       f" of eval_every={config.train.eval_every}: checkpoints are chosen by"
       " their validation score."
     )
-  rate = config.optimizer.learning_rate
-  if not (rate > 0 and math.isfinite(rate)):
-    raise InputError(
-      f"config.optimizer.learning_rate must be positive, got {rate}."
-    )
-  if not 0 <= config.optimizer.warmup < 1:
-    raise InputError(
-      "config.optimizer.warmup is a share of the steps, in [0, 1); got"
-      f" {config.optimizer.warmup}."
-    )
-  if config.model.embedding_dim < 1:
-    raise InputError(
-      "config.model.embedding_dim must be at least 1, got"
-      f" {config.model.embedding_dim}."
-    )
+
+
+def _validate_scores(config: ConfigDict) -> None:
+  check_score("score of config.eval.select", config.eval.select)
+  for column in config.eval.columns:
+    check_score("score of config.eval.columns", column, AT_THRESHOLD)
+
+
+_CHECKS = (
+  _validate_objective,
+  _validate_batch,
+  _validate_model,
+  _validate_optimizer,
+  _validate_steps,
+  _validate_scores,
+)

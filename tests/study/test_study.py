@@ -79,35 +79,53 @@ def test_a_bad_row_is_named_before_anything_runs():
   rows = [{"loss.name": "triplet"}, {"loss.name": "triplet", "metric": "dot"}]
   with pytest.raises(InputError, match=r"row loss.name=triplet,metric=dot"):
     make_rows(CONFIG, rows)
-  with pytest.raises(InputError, match=r"row seed=1 occurs twice"):
+  with pytest.raises(InputError, match=r"row seed=1: it occurs twice"):
     make_rows(CONFIG, [{"seed": 1}, {"seed": 1}])
 
 
-def test_all_bad_rows_are_named_at_once():
-  rows = [{"sed": 1}, {"seed": 2}, {"seed": "a"}, {"seed": 2}, {"metric": "l3"}]
-  with pytest.raises(InputError) as error:
-    make_rows(CONFIG, rows)
-  lines = str(error.value).splitlines()
-  assert lines[0] == "4 errors in the rows:"
-  for line, said in zip(
-    lines[1:],
-    (
-      "row sed=1: unknown",
-      "row seed=a: ",
-      "row seed=2 occurs",
-      "row metric=l3: ",
-    ),
-    strict=True,
-  ):
+def assert_listed(error, *lines):
+  first, *rest = str(error.value).splitlines()
+  assert first == f"{len(lines)} errors in the rows:"
+  for line, said in zip(rest, lines, strict=True):
     assert line.startswith(f"  {said}")
 
 
-def test_a_batch_that_cannot_be_filled_is_refused_before_anything_runs(
-  tmp_path,
-):
-  rows = make_rows(CONFIG, [{"seed": 0}, {"data.classes_per_batch": 11}])
-  with pytest.raises(InputError, match=r"row data.classes_per_batch=11.*11"):
-    run_study(CONFIG, rows, tmp_path / "study")
+def test_all_that_is_wrong_with_the_rows_is_said_at_once():
+  rows = [
+    {"sed": 1, "metrc": "l1"},
+    {"seed": 2},
+    {"miner": None},
+    {"seed": 2},
+    {"metric": "l3", "train.steps": 0},
+    {"metric": "l3"},
+  ]
+  with pytest.raises(InputError) as error:
+    make_rows(CONFIG, rows)
+  assert_listed(
+    error,
+    "row sed=1,metrc=l1: unknown config field 'sed'",
+    "row sed=1,metrc=l1: unknown config field 'metrc'",
+    "row miner=None: config.miner=None",
+    "row seed=2: it occurs twice",
+    "row metric=l3,train.steps=0 and 1 more: unknown metric",
+    "row metric=l3,train.steps=0: config.train.steps",
+  )
+
+
+def test_data_that_cannot_be_used_are_refused_before_anything_runs(tmp_path):
+  rows = [
+    {"seed": 0},
+    {"data.classes_per_batch": 11},
+    {"data.name": "digit"},
+    {"data.name": "digit", "seed": 1},
+  ]
+  with pytest.raises(InputError) as error:
+    run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
+  assert_listed(
+    error,
+    "row data.classes_per_batch=11: ",
+    "row data.name=digit and 1 more: unknown data",
+  )
   assert not (tmp_path / "study").exists()
 
 

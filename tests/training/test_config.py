@@ -1,5 +1,7 @@
 """Configs: overrides, checks, digests."""
 
+import math
+
 import pytest
 
 from metric_learning import LOSSES, InputError
@@ -73,11 +75,76 @@ def test_every_loss_has_a_valid_default_config(loss):
       },
       r"set config.data.views=1 and config.memory.size=0",
     ),
+    ({"metric": 3}, r"config.metric=3 must be a text"),
+    ({"miner": None}, r"config.miner=None must be a text"),
+    ({"train.steps": None}, r"config.train.steps=None must be a whole number"),
+    ({"train.steps": True}, r"config.train.steps=True must be a whole number"),
+    ({"loss.temperature": None}, r"temperature=None must be a number"),
+    ({"loss.temperature.x": 1}, r"'loss.temperature.x': temperature has no f"),
+    ({"train": {"steps": 3}}, r"config.train is a section: set .* train.eval"),
+    ({"optimizer.weight_decay": math.nan}, r"weight_decay=nan must be finite"),
+    ({"data.rotate": math.inf}, r"config.data.rotate=inf must be finite"),
+    ({"seed": -1}, r"config.seed=-1 must be a whole number from 0 to"),
+    ({"data.split_seed": 2**32}, r"split_seed=4294967296 must be .*967295"),
+    ({"model.hidden": ("a",)}, r"model.hidden=\('a',\) .* tuple of whole num"),
+    ({"model.hidden": (0,)}, r"model.hidden=\(0,\) must be .* from 1"),
+    ({"also": (3,)}, r"config.also=\(3,\) must be a tuple of texts"),
+    (
+      {"loss.name": "fastap", "loss.value_range": ("a", "b")},
+      r"config.loss.value_range=\('a', 'b'\) must be a tuple of numbers",
+    ),
+    (
+      {"loss.name": "fastap", "loss.value_range": (1.0,)},
+      r"value_range=\(low, high\) must rise, got \(1.0,\)",
+    ),
+    ({"eval.select": "own/map_at_t"}, r"eval.select.*did you mean 'own/map_at"),
+    ({"eval.select": "own/accuracy"}, r"score of config.eval.select"),
+    ({"eval.columns": ("own/nope",)}, r"eval.columns 'own/nope'"),
   ],
 )
 def test_bad_fields_are_refused_with_the_mend(overrides, message):
   with pytest.raises(InputError, match=message):
     validate(override(tiny_config(), overrides))
+
+
+def refused(function, *arguments):
+  """The lines of what is said."""
+  with pytest.raises(InputError) as error:
+    function(*arguments)
+  return str(error.value).splitlines()
+
+
+def test_all_bad_fields_are_refused_at_once():
+  bad = {"sed": 1, "loss.name": "triplet", "loss.margn": 2, "seed": "a"}
+  first, second, third = refused(override, tiny_config(), bad)
+  assert "did you mean 'seed'" in first
+  assert "did you mean 'margin'" in second
+  assert third == "config.seed='a' must be a whole number."
+  # Which fields a loss has, nobody knows if it does not exist.
+  bad = {"loss.margin": 2.0, "seed": "a", "loss.name": "tripplet"}
+  first, second = refused(override, tiny_config(), bad)
+  assert "did you mean 'triplet'" in first
+  assert second == third
+  bad = {"train.steps": 0, "optimizer.name": "adan", "metric": "l3"}
+  said = refused(validate, override(tiny_config(), bad))
+  for line, words in zip(said, ("l3", "adan", "steps"), strict=True):
+    assert words in line
+
+
+def test_a_field_is_named_by_a_text():
+  (line,) = refused(config._set, tiny_config(), 1, 2)
+  assert line.startswith("unknown config field 1: names are texts")
+
+
+def test_values_take_the_type_of_their_field():
+  fields = {"loss.value_range": [0, 2], "metric": None}
+  fields["optimizer.learning_rate"] = 1
+  whole = override(tiny_config(loss__name="fastap"), fields)
+  validate(whole)
+  assert whole.loss.value_range == (0, 2)
+  assert isinstance(whole.optimizer.learning_rate, float)
+  whole = override(tiny_config(), {"eval.columns": ("own/accuracy",)})
+  validate(whole)
 
 
 def test_naming_a_loss_brings_its_own_defaults():
