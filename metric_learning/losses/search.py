@@ -21,7 +21,7 @@ class Range(NamedTuple):
 class Grid(NamedTuple):
   """A few values, of a number that selects code: each is compiled apart."""
 
-  values: tuple[int, ...]
+  values: tuple[int | float, ...]
 
 
 # Margins that are distances: with margin_unit="initial_mean" in units of the

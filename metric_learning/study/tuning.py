@@ -44,7 +44,7 @@ from metric_learning.study.launchers import load_once
 from metric_learning.study.ranges import (
   Ranges,
   as_list,
-  ends,
+  check_ranges,
   grid_points,
   on_edge,
   ranges_of,
@@ -66,7 +66,6 @@ from metric_learning.training.config import (
   hyper_parameters,
   of_study,
   override,
-  validate,
 )
 from metric_learning.training.recorder import lower_is_better
 
@@ -135,16 +134,19 @@ def _errors(cell: StudyRow) -> Iterator[str]:
         f"row {cell.name}: {field} is the same for all cells; leave it out, and"
         f" set config.{field}."
       )
-  try:
-    ranges = ranges_of(cell.config)
-    for which in (0, -1):
-      bounds = {field: ends(found)[which] for field, found in ranges.items()}
-      validate(override(cell.config, bounds))
-    for fold in range(cell.config.tune.folds):
-      config = _with_fold(cell.config, fold)
-      make_batches(load_once(config).train, config.data, 0)
-  except InputError as error:
-    yield f"row {cell.name}: {error}"
+  for check in (check_ranges, _check_folds):
+    try:
+      check(cell.config)
+    except InputError as error:
+      for problem in str(error).splitlines():
+        yield f"row {cell.name}: {problem}"
+
+
+def _check_folds(config: ConfigDict) -> None:
+  """Checks that the training part of each fold fills a batch."""
+  for fold in range(config.tune.folds):
+    of_fold = _with_fold(config, fold)
+    make_batches(load_once(of_fold).train, of_fold.data, 0)
 
 
 def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:

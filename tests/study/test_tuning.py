@@ -27,7 +27,7 @@ from metric_learning.study import (
   tuning,
 )
 from metric_learning.study.comparisons import compare_cells
-from metric_learning.study.ranges import RATE, ranges_of
+from metric_learning.study.ranges import RATE, grid_points, ranges_of
 from metric_learning.study.references import cells_of
 from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
@@ -44,6 +44,7 @@ CONFIG = tiny_config(
   train__eval_every=1,
   train__save_every=1,
 )
+BINS = {"loss__name": "fastap"}
 ONE = ({"metric": "l2"},)
 TWO = ({"metric": "l1"}, {"metric": "l2"})
 
@@ -360,6 +361,46 @@ def test_ranges_of_a_config():
   assert ranges_of(config)["loss.margin"] == Range(0.0, 1.5)
   config = tiny_config(loss__name="fastap", tune__ranges=("num_bins=3,7",))
   assert ranges_of(config)["loss.num_bins"] == Grid((3, 7))
+  config = override(config, {"tune.ranges": ("num_bins=25,5,2.5,5",)})
+  assert ranges_of(config)["loss.num_bins"] == Grid((2.5, 5, 25))
+
+
+def test_a_grid_fits_its_ranges_and_has_no_point_twice():
+  bins, rate = Grid((2, 5, 10)), Range(1e-3, 1e-1, log=True)
+  found = {"loss.num_bins": bins, "loss.margin": Grid((0.5, 1)), RATE: rate}
+  for trials, sides in ((12, (3, 2, 2)), (30, (3, 2, 5)), (1, (1, 1, 1))):
+    points = grid_points(found, trials)
+    assert len({tuple(point.values()) for point in points}) == trials
+    assert tuple(len({p[name] for p in points}) for name in found) == sides
+    # Bins are whole, whatever the numbers beside them.
+    assert all(type(p["loss.num_bins"]) is int for p in points)
+  for one in (Grid((5,)), Range(5.0, 5.0)):
+    points = grid_points({"loss.scale": one, RATE: rate}, 4)
+    assert len({point[RATE] for point in points}) == 4
+  few = {"loss.num_bins": bins, "loss.margin": Grid((0.5, 1))}
+  with pytest.raises(InputError, match=r"trials=12 make.*trials=6\.$"):
+    grid_points(few, 12)
+
+
+def test_every_range_is_of_a_value_that_is_searched():
+  texts = ("margin=0:1", "learning_rate=1e-3:1e-2")
+
+  def used(texts, *losses, searched=2):
+    config = tiny_config(tune__ranges=texts, tune__searched=searched)
+    cells = [override(config, {"loss.name": loss}) for loss in losses]
+    ranges.check_used(config, cells)
+
+  used(texts, "supcon", "triplet")
+  with pytest.raises(InputError, match=r"'margin=0:1' is of a value that no"):
+    used(texts, "supcon")
+  with pytest.raises(InputError, match=r"no cell .*tune.searched=1"):
+    used(("second_margin=0:1",), "quadruplet", searched=1)
+  both = ("margin=0:1", "triplet.margin=0:2")
+  used(both, "triplet", "triplet_swap")
+  with pytest.raises(InputError, match=r"'margin=0:1' is of a value that no"):
+    used(both, "triplet")
+  with pytest.raises(InputError, match=r"margin is given twice"):
+    used(("margin=0:1", "margin=0:2"), "triplet")
 
 
 # --- Trials that fail -------------------------------------------------------
@@ -528,12 +569,26 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
     ({"tune__ranges": ("triplet.scale=0:1",)}, "searched value of triplet"),
     ({"tune__ranges": ("margin=-1:1",)}, "margin must be at least 0"),
     ({"tune__ranges": ("learning_rate=0:1",)}, "must be positive"),
+    ({"tune__ranges": ("margin=0.5,'a',1.0",)}, "is not of the form"),
+    ({"tune__ranges": ("margin=(1,2)",)}, "is not of the form"),
+    ({"tune__ranges": ("margin=0.5,True",)}, "is not of the form"),
+    ({"tune__ranges": ("margin=0.5,nan",)}, "is not finite"),
+    ({**BINS, "tune__ranges": ("num_bins=5,-3,10",)}, "num_bins.*-3"),
+    ({**BINS, "tune__ranges": ("num_bins=5,7.5,10",)}, "num_bins=7.5"),
+    (
+      {**BINS, "tune__ranges": ("num_bins=2:50",)},
+      "num_bins of fastap takes a list, such as fastap.num_bins=2,5,10,",
+    ),
+    (
+      {"tune__sampler": "grid", "tune__trials": 7},
+      r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",
+    ),
     ({"tune__folds": 1000}, "1000 folds"),
   ],
 )
 def test_a_config_that_cannot_be_tuned(tmp_path, changes, said):
   with pytest.raises(InputError, match=said):
-    config = tiny_config(loss__name="contrastive", **changes)
+    config = tiny_config(**{"loss__name": "contrastive", **changes})
     search(tmp_path / "study", config=config)
   assert not (tmp_path / "study").exists()
 
