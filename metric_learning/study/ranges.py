@@ -57,10 +57,13 @@ def _searched(
   """Of each searched field: what may name it, the first first; its default."""
   loss = config.loss.name
   declared = list(LOSSES[loss].search.items())[: config.tune.searched]
-  return {
+  found = {
     **{f"loss.{k}": ((f"{loss}.{k}", k), default) for k, default in declared},
     RATE: (("learning_rate",), LEARNING_RATE),
   }
+  # A number that the reference names makes a cell.
+  named = {part.partition("=")[0] for part in config.study.reference.split(",")}
+  return {field: how for field, how in found.items() if field not in named}
 
 
 def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:

@@ -45,6 +45,7 @@ from metric_learning.study.ranges import (
   Ranges,
   as_list,
   check_ranges,
+  check_used,
   grid_points,
   on_edge,
   ranges_of,
@@ -79,6 +80,8 @@ FINAL_ON = ("train", "train+validation")
 # Seconds to wait for a database that another process holds.
 _PATIENCE = 60
 
+# How each line of a journal begins.
+_OPENING = b'{"op_code":'
 _FREE_NAME = (
   "Choose another --study or --storage; if that folder is gone, `optuna"
   " delete-study` frees the name."
@@ -120,6 +123,7 @@ def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
       " or more."
     )
   check_comparisons(config, cells_of(cells))
+  check_used(config, [cell.config for cell in cells])
   refuse([error for cell in cells for error in _errors(cell)])
 
 
@@ -143,10 +147,11 @@ def _errors(cell: StudyRow) -> Iterator[str]:
 
 
 def _check_folds(config: ConfigDict) -> None:
-  """Checks that the training part of each fold fills a batch."""
-  for fold in range(config.tune.folds):
-    of_fold = _with_fold(config, fold)
-    make_batches(load_once(of_fold).train, of_fold.data, 0)
+  """Checks that what trials and final runs train on fills a batch."""
+  final = override(config, {"data.train_on": config.tune.final_on})
+  folds = [_with_fold(config, fold) for fold in range(config.tune.folds)]
+  for run in (*folds, final):
+    make_batches(load_once(run).train, run.data, 0)
 
 
 def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:
@@ -195,6 +200,8 @@ def _open_journal(where: str) -> optuna.storages.BaseStorage:
       # Optuna itself would append to any file.
       if first.endswith(b"\n"):
         json.loads(first)["op_code"]
+      elif first[: len(_OPENING)] != _OPENING[: len(first)]:
+        raise ValueError("not the half of a first line")
     backend = JournalFileBackend(str(path))
     _drop_cut_line(path)
     return optuna.storages.JournalStorage(backend)

@@ -71,7 +71,8 @@ def base_config() -> ConfigDict:
     slow ones (clustering, few-shot) are computed for tables only.
   study: how the cells of a study are compared, and no part of a run:
     `reference`, "field=value,…", names for each cell that with which it is
-    compared, the same in all other fields; "" for the first of the sweep. The
+    compared, the same in all other fields; "" for the first of the sweep. A
+    number that it names makes a cell, and is not chosen on validation. The
     family is all comparisons in each of the `columns`, and `delta` a difference
     that does not matter, in their units.
   tune: what `experiments.tune` does with each cell of a sweep; a single run

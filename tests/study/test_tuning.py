@@ -221,6 +221,11 @@ def test_a_line_that_was_cut_is_dropped_from_a_journal(tmp_path):
   assert search(folder) == chosen
   assert b'{"op_c\n' not in path.read_bytes()
   assert path.read_bytes().endswith(b"\n")
+  # Another file without an end of line stays as it is.
+  (tmp_path / "note").write_text("nothing of ours")
+  with pytest.raises(InputError, match="is not a journal file"):
+    search(tmp_path / "another", storage=str(tmp_path / "note"))
+  assert (tmp_path / "note").read_text() == "nothing of ours"
   # Nothing but half a first line: a disk that was full from the start.
   (tmp_path / "new.journal").write_bytes(b'{"op_c')
   assert search(tmp_path / "new") == chosen
