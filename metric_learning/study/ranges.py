@@ -23,7 +23,7 @@ Ranges = dict[str, Range | Grid]
 
 
 def ranges_of(config: ConfigDict) -> Ranges:
-  """The searched fields of a config: at most two of the loss, and the rate.
+  """The searched fields of a config: `tune.searched` of the loss, and the rate.
 
   >>> from metric_learning.training import base_config, with_loss
   >>> config = with_loss(base_config(), "triplet")

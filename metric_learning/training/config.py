@@ -78,7 +78,8 @@ def base_config() -> ConfigDict:
   tune: what `experiments.tune` does with each cell of a sweep; a single run
     knows nothing of it.
     trials: settings that are tried; sampler: "tpe", "random" or "grid".
-    searched: at most so many values of the loss, beside the learning rate.
+    searched: so many values of the loss, the most important first, beside the
+    learning rate. With 1 the search is as wide for all; many have no second.
     ranges: instead of those that the losses declare, each
       "margin=0:2", "triplet.margin=0:1" for one loss, with ":log" for even in
       the logarithm, "num_bins=5,10,20" for a grid; "learning_rate=1e-4:1e-2".
@@ -162,7 +163,7 @@ def base_config() -> ConfigDict:
     {
       "trials": 12,
       "sampler": "tpe",
-      "searched": 2,
+      "searched": 1,
       "ranges": (),
       "folds": 4,
       "prune": False,

@@ -331,7 +331,7 @@ def test_a_grid_has_its_bounds_and_an_optimum_there_is_flagged(tmp_path):
 def test_declared_ranges_fit_their_loss(loss):
   entry = LOSSES[loss]
   assert len(entry.search) <= 2
-  config = tiny_config(data__images_per_class=2)
+  config = tiny_config(data__images_per_class=2, tune__searched=2)
   if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
     config = override(config, {"normalize": "l2"})
   (cell,) = make_rows(config, [{"loss.name": loss}])
