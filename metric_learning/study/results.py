@@ -110,6 +110,11 @@ def read_study(folder: str | Path) -> Study:
       " python -m experiments.sweep first."
     )
   study = records.read_json(folder / STUDY)
+  if not {"cells", "study"} <= study.keys():
+    raise InputError(
+      f"{folder} was written by other code: report it with the code of its"
+      " runs, whose commit is in their result.json."
+    )
   named = {"study": study["study"]}
   rows = [
     StudyRow(
