@@ -143,7 +143,7 @@ def in_turn(case) -> Callable[[], float]:
   return call
 
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[..., Callable[[], float]]] = {
   "whole run": whole_run,
   "bare steps": bare_steps,
   "population": population,
