@@ -25,7 +25,6 @@ from metric_learning.training.recorder import lower_is_better
 TEST = "test.json"
 QUERIES = "test_queries.npz"
 TUNING = "tuning.json"
-TRIALS = "trials"
 
 
 class Run(NamedTuple):
@@ -62,6 +61,7 @@ class Cell(NamedTuple):
   trials: how many settings were tried.
   stale: the runs that no longer match their configs, by name.
   searched: the fields that tuning searched; None without tuning.
+  folder: of its trials, in that of the study; None without tuning.
   """
 
   name: dict[str, Any]
@@ -72,6 +72,7 @@ class Cell(NamedTuple):
   trials: int
   stale: list[str]
   searched: list[str] | None = None
+  folder: str | None = None
 
 
 class Study(NamedTuple):
@@ -79,7 +80,7 @@ class Study(NamedTuple):
 
   names: of all cells in their order, finished or not.
   compared: the section `study` of the config: how cells are compared.
-  given_up: of tuning.json, the cells of which every trial failed.
+  given_up: of tuning.json, the cells that chose nothing: every trial failed.
   """
 
   folder: Path
@@ -140,7 +141,7 @@ def read_study(folder: str | Path) -> Study:
     len(rows) - len(runs),
     study["cells"],
     study["study"],
-    [entry for entry in tuning if entry["failed"] == entry["trials"]],
+    [entry for entry in tuning if not entry["chosen"]],
   )
 
 
@@ -172,11 +173,10 @@ def _cells(
 def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
   """The cell with what tuning.json says of its search."""
   for entry in tuning:
-    # A number that selects code was chosen too, and is not part of a cell.
-    name = {k: v for k, v in cell.name.items() if k not in entry["chosen"]}
-    if name == entry["cell"]:
+    if entry["cell"] == cell.name:
       return cell._replace(
         trials=entry["trials"],
+        folder=entry["folder"],
         on_edge=entry["on_edge"],
         searched=searched_in(entry),
       )

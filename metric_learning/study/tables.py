@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,6 @@ from metric_learning.study.lines import (
   table_lines,
 )
 from metric_learning.study.results import (
-  TRIALS,
   Study,
   fold_means,
   replicate_of,
@@ -437,7 +435,7 @@ def trace(study: Study) -> dict[str, Any]:
         for run in cell.chosen.runs
       ],
       "stale": cell.stale,
-      **_trials_of(study, cell.name),
+      **({"trials": cell.folder} if cell.folder else {}),
     }
     for cell in study.cells
   }
@@ -445,22 +443,11 @@ def trace(study: Study) -> dict[str, Any]:
     row_name(entry["cell"]): {
       "name": in_words(entry["cell"]),
       "runs": [],
-      **_trials_of(study, entry["cell"]),
+      "trials": entry["folder"],
     }
     for entry in study.given_up
   }
   return {**baselines, **cells, **given_up}
-
-
-def _trials_of(study: Study, name: Mapping[str, Any]) -> dict[str, str]:
-  """The folder of a cell's trials, if it was tuned."""
-  fields = {k: tuple(v) if isinstance(v, list) else v for k, v in name.items()}
-  # Its name has them in the order of the sweep, which no file keeps.
-  for ordered in itertools.permutations(fields.items()):
-    folder = study.folder / TRIALS / row_name(dict(ordered))
-    if folder.is_dir():
-      return {"trials": f"{TRIALS}/{folder.name}"}
-  return {}
 
 
 def write_tables(study: Study) -> list[Path]:

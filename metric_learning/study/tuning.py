@@ -529,6 +529,7 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   return {
     "cell": search.cell.overrides,
     "chosen": chosen,
+    "folder": f"{TRIALS}/{search.cell.name}",
     "trials": len(trials),
     "failed": len(failed),
     "pruned": len(of(TrialState.PRUNED)),

@@ -175,14 +175,14 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
   shown = difference(fields(there), fields(here))
   if not shown:
     return
-  code = ""
+  hint = ""
   if there["code"] != here["code"]:
-    code = (
+    hint = (
       f" Its code was that of commit {there['commit']}, and this is"
       f" {here['commit']}: to go on with it, check that out."
     )
   raise InputError(
-    f"{path.parent} holds another study: {shown}.{code} Choose another --study,"
+    f"{path.parent} holds another study: {shown}.{hint} Choose another --study,"
     " or delete it."
   )
 

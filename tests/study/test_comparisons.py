@@ -13,7 +13,6 @@ from metric_learning.study.comparisons import class_interval, compare_cells
 from metric_learning.study.ranges import RATE
 from metric_learning.study.references import pairs_with_reference
 from metric_learning.study.results import QUERIES, queries_on_test
-from metric_learning.study.sweeps import row_name
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
 from tests.study.synthetic_studies import COLUMNS, change, scores, write_study
@@ -433,19 +432,14 @@ def test_cells_that_are_the_same_in_words_are_traced_apart(tmp_path):
 
 
 def test_baselines_and_trials_can_be_traced(tmp_path):
-  # The fields in another order than that of their names.
   scored = [({"metric": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
   folder = write_study(tmp_path / "study", scored)
-  lost = {"metric": "l2", "data.image_size": [4, 4]}
-  searched = {"cell": lost, "chosen": {}, "trials": 2, "failed": 2}
-  entry = {**searched, "on_edge": [], "ranges": {}}
-  records.write_json(folder / "tuning.json", [entry])
-  places = {
-    row_name({"metric": "l2", "loss.name": "triplet"}),
-    row_name({"metric": "l2", "data.image_size": (4, 4)}),
-  }
-  for place in places:
-    (folder / "trials" / place).mkdir(parents=True)
+  told = {"trials": 2, "on_edge": [], "ranges": {}}
+  kept = {"cell": {"metric": "l2", "loss.name": "triplet"}, "failed": 0}
+  kept |= {"folder": "trials/kept", "chosen": {"loss.margin": 0.5}}
+  lost = {"cell": {"metric": "l2", "data.image_size": [4, 4]}, "failed": 2}
+  lost |= {"folder": "trials/lost", "chosen": {}}
+  records.write_json(folder / "tuning.json", [kept | told, lost | told])
   test = scores(0.1)["selected"]
   pixels = {"name": "raw pixels", "fold": 0, "seed": None, "test": test}
   pixels["commit"] = "fedcba987654"
@@ -453,10 +447,10 @@ def test_baselines_and_trials_can_be_traced(tmp_path):
   tables.write_tables(read_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
   assert traced["raw pixels"] == {"commits": ["fedcba987654"]}
-  found = {line["trials"] for line in traced.values() if "trials" in line}
-  assert found == {f"trials/{place}" for place in places}
-  (given_up,) = [line for line in traced.values() if line.get("runs") == []]
-  assert given_up["name"] == "l2, 4×4"
+  found = {
+    line["name"]: line["trials"] for line in traced.values() if "trials" in line
+  }
+  assert found == {"triplet, l2": "trials/kept", "l2, 4×4": "trials/lost"}
 
 
 def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
@@ -485,11 +479,13 @@ def test_trials_and_edges_come_from_the_tuning(tmp_path):
   tuning = [
     {
       "cell": {"loss.name": "contrastive", "metric": "l1"},
+      "folder": "trials/contrastive",
       "on_edge": ["loss.margin"],
       **searched,
     },
     {
       "cell": {"loss.name": "triplet", "metric": "l1"},
+      "folder": "trials/triplet",
       "on_edge": [],
       **searched,
       "chosen": {},
