@@ -18,10 +18,12 @@ from metric_learning.evaluation.geometry import (
 from metric_learning.evaluation.names import (
   AT_THRESHOLD,
   FEW_SHOT,
+  MAX_PAIRS,
   RECALL,
   VERIFICATION,
   check_score,
   is_slow,
+  why_absent,
 )
 from metric_learning.evaluation.neighbours import neighbours
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
@@ -61,6 +63,7 @@ __all__ = [
   "retrieval_per_query",
   "roc",
   "verification",
+  "why_absent",
 ]
 
 
@@ -72,7 +75,7 @@ def evaluate(
   asked: Collection[str] | None = None,
   normalize: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
-  max_pairs: int = 5_000_000,
+  max_pairs: int = MAX_PAIRS,
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:

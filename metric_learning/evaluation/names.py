@@ -1,10 +1,13 @@
-"""The names of all scores, and which of them take seconds."""
+"""The names of all scores, which are slow, and which a set cannot give."""
 
 import re
 from collections.abc import Iterable
 
 from metric_learning.errors import check_choice
 from metric_learning.evaluation.verification import FRR_AT_FAR, TAR_AT_FAR
+
+# More unordered pairs than this are not kept for verification.
+MAX_PAIRS = 5_000_000
 
 _NUMBER = r"([1-9]\d*)"
 # Two classes at least: one would be named rightly by anything.
@@ -79,3 +82,31 @@ mean 'own/map_at_r'? Known: ...
   episodes = name.removesuffix("_interval")
   if not (RECALL.fullmatch(name) or FEW_SHOT.fullmatch(episodes)):
     check_choice(kind, name, {*SCORES, *others})
+
+
+def why_absent(
+  name: str, num_points: int, *, explicit_pairs: bool, gallery: bool
+) -> str | None:
+  """Why a set does not give this score; None if it does.
+
+  >>> why_absent("own/map_at_r", 9, explicit_pairs=True, gallery=False)
+  'explicit pairs have no classes'
+  >>> why_absent("own/eer", 9, explicit_pairs=True, gallery=False)
+
+  Args:
+    name: of a score.
+    num_points: of the set.
+    explicit_pairs: whether these are scored, by `evaluate_pairs`.
+    gallery: whether points are queries that look there.
+  """
+  of_pairs = name in VERIFICATION | AT_THRESHOLD
+  if explicit_pairs:
+    of_points = name.startswith("geometry/") and name != "geometry/alignment"
+    given = of_pairs or of_points
+    return None if given else "explicit pairs have no classes"
+  if gallery and (of_pairs or name.endswith("/intra_inter_ratio")):
+    return "with a gallery, images are queries and make no pairs"
+  pairs = num_points * (num_points - 1) // 2
+  if of_pairs and pairs > MAX_PAIRS:
+    return f"{pairs:,} pairs are more than the {MAX_PAIRS:,} that are kept"
+  return None

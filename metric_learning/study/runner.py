@@ -32,6 +32,7 @@ from metric_learning.study.references import (
 from metric_learning.study.sweeps import StudyRow, refuse, rows_named
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
+from metric_learning.training.recorder import check_scores
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -135,16 +136,19 @@ def run_study(
 
 
 def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
-  """What is wrong with the data of rows, or with a batch of them."""
+  """What is wrong with the data of rows, a batch of them, or their scores."""
   errors = []
   together: dict[str, list[StudyRow]] = {}
   for row in rows:
-    key = json.dumps(as_dict(row.config)["data"], sort_keys=True)
+    sections = as_dict(row.config)
+    key = json.dumps([sections["data"], sections["eval"]], sort_keys=True)
     together.setdefault(key, []).append(row)
   for some in together.values():
     fields = some[0].config
     try:
-      make_batches(load_once(fields).train, fields.data, 0)
+      splits = load_once(fields)
+      make_batches(splits.train, fields.data, 0)
+      check_scores(fields, splits)
     except InputError as error:
       errors.append(f"{rows_named([row.name for row in some])}: {error}")
   return errors

@@ -68,7 +68,7 @@ from metric_learning.training.config import (
   of_study,
   override,
 )
-from metric_learning.training.recorder import lower_is_better
+from metric_learning.training.recorder import check_scores, lower_is_better
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
@@ -147,11 +147,13 @@ def _errors(cell: StudyRow) -> Iterator[str]:
 
 
 def _check_folds(config: ConfigDict) -> None:
-  """Checks that what trials and final runs train on fills a batch."""
+  """Checks that trials and final runs fill a batch, and can be scored."""
   final = override(config, {"data.train_on": config.tune.final_on})
   folds = [_with_fold(config, fold) for fold in range(config.tune.folds)]
   for run in (*folds, final):
-    make_batches(load_once(run).train, run.data, 0)
+    splits = load_once(run)
+    make_batches(splits.train, run.data, 0)
+    check_scores(run, splits)
 
 
 def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:

@@ -8,6 +8,7 @@ that a misspelt one is refused before anything starts. `with_loss` and
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -339,6 +340,8 @@ def _is_of(kind: type, value: Any) -> bool:
   """Whether a field of this type takes a value: one that changes nothing."""
   if isinstance(value, bool):
     return kind is bool
+  if kind is float and isinstance(value, int):
+    return abs(value) <= sys.float_info.max
   wider = {float: (int, float), tuple: (list, tuple)}
   return isinstance(value, wider.get(kind, kind))
 
@@ -579,6 +582,16 @@ def _validate_optimizer(config: ConfigDict) -> None:
   if not rate > 0:
     raise InputError(
       f"config.optimizer.learning_rate must be positive, got {rate}."
+    )
+  for name in ("weight_decay", "loss_factor"):
+    if config.optimizer[name] < 0:
+      raise InputError(
+        f"config.optimizer.{name} must not be negative, got"
+        f" {config.optimizer[name]}."
+      )
+  if not 0 <= config.optimizer.momentum < 1:
+    raise InputError(
+      f"config.optimizer.momentum={config.optimizer.momentum} is not in [0, 1)."
     )
   if not 0 <= config.optimizer.warmup < 1:
     raise InputError(

@@ -26,7 +26,11 @@ from metric_learning.training import records
 from metric_learning.training.config import as_dict, traced_numbers, validate
 from metric_learning.training.loop import feed, is_evaluated, is_logged
 from metric_learning.training.programs import Program
-from metric_learning.training.recorder import NotFiniteError, Recorder
+from metric_learning.training.recorder import (
+  NotFiniteError,
+  Recorder,
+  check_scores,
+)
 
 _MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
 
@@ -63,6 +67,7 @@ def train_population(
   """
   for config in configs:
     validate(config)
+    check_scores(config, splits)
   if len({common_of(config) for config in configs}) != 1:
     raise InputError(
       "members of a population may differ in traced numbers and seeds alone."

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
-from metric_learning.errors import InputError, check_choice
+from metric_learning.errors import InputError
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import (
@@ -247,14 +247,10 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
 def score(
   embeddings: np.ndarray, part: data.Dataset, config: ConfigDict
 ) -> dict[str, float]:
-  """Scores of one part of the data: those to select by, and all quick ones.
-
-  Raises:
-    InputError: if `eval.select` is not among them.
-  """
+  """Scores of one part of the data: those to select by, and all quick ones."""
   space = objective_of(config, hyper_parameters(config)).space
   select, columns = config.eval.select, config.eval.columns
-  scores = scores_of(
+  return scores_of(
     embeddings,
     part,
     space,
@@ -262,8 +258,30 @@ def score(
     asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
     normalize=main_objective_of(config, hyper_parameters(config)).normalize,
   )
-  check_choice("score of config.eval.select", config.eval.select, scores)
-  return scores
+
+
+def check_scores(config: ConfigDict, splits: data.Splits) -> None:
+  """Checks that the parts give what chooses checkpoints and what tables show.
+
+  Raises:
+    InputError: with the score that a part does not give, and why.
+  """
+  wanted = [("select", config.eval.select, splits.validation, False)]
+  has_gallery = splits.gallery is not None
+  for column in config.eval.columns:
+    wanted.append(("columns", column, splits.test, has_gallery))
+  for field, name, part, gallery in wanted:
+    reason = evaluation.why_absent(
+      name,
+      len(part.labels),
+      explicit_pairs=part.pairs is not None,
+      gallery=gallery,
+    )
+    if reason:
+      raise InputError(
+        f"{part.name} has no {name}, which config.eval.{field} asks for:"
+        f" {reason}."
+      )
 
 
 def scores_of(

@@ -20,6 +20,7 @@ from metric_learning.evaluation import (
   pairs_of,
   retrieval,
   verification,
+  why_absent,
 )
 
 
@@ -51,6 +52,31 @@ def test_families_are_those_of_the_single_functions(metric):
     equal(scores, family, expected)
   equal(scores, "geometry", geometry(points, labels))
   assert {key.split("/")[0] for key in scores} == {"own", "cosine", "geometry"}
+
+
+@pytest.mark.parametrize("kind", ["classes", "gallery", "explicit pairs"])
+def test_what_a_set_does_not_give_is_known_before(kind):
+  points, labels = data()
+  every = names.SCORES | {"own/recall_at_7", "cosine/few_shot_3_way_2_shot"}
+  if kind == "classes":
+    given = evaluate(points, labels, "l1", asked=every)
+  elif kind == "gallery":
+    held = {"references": points[1::2], "reference_labels": labels[1::2]}
+    given = evaluate(points[::2], labels[::2], "l1", asked=every, **held)
+  else:
+    pairs = np.arange(0, 30, 2), np.arange(1, 30, 2), np.arange(15) < 9
+    given = evaluate_pairs(points, *pairs, "l1")
+  known = {"explicit_pairs": kind == "explicit pairs"}
+  known["gallery"] = kind == "gallery"
+  assert {n for n in every if not why_absent(n, 30, **known)} == every & set(
+    given
+  )
+  # The accuracy at a learned threshold is of the same pairs.
+  for name in names.AT_THRESHOLD:
+    assert why_absent(name, 30, **known) == why_absent("own/eer", 30, **known)
+  # 3,163 * 3,162 / 2 = 5,000,703 pairs are more than are kept.
+  few, many = (why_absent("own/eer", n, **known) for n in (3162, 3163))
+  assert (few == many) == (kind != "classes")
 
 
 def test_own_differs_from_cosine():

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import select
+from metric_learning.evaluation import names
 from metric_learning.study import (
   baselines,
   make_rows,
@@ -112,12 +113,17 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
   )
 
 
-def test_data_that_cannot_be_used_are_refused_before_anything_runs(tmp_path):
+def test_data_that_cannot_be_used_are_refused_before_anything_runs(
+  tmp_path, monkeypatch
+):
+  # So that the test part has more pairs than are kept.
+  monkeypatch.setattr(names, "MAX_PAIRS", 10)
   rows = [
     {"seed": 0},
     {"data.classes_per_batch": 11},
     {"data.name": "digit"},
     {"data.name": "digit", "seed": 1},
+    {"eval.columns": ("own/map_at_r", "own/eer")},
   ]
   with pytest.raises(InputError) as error:
     run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
@@ -125,7 +131,9 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(tmp_path):
     error,
     "row data.classes_per_batch=11: ",
     "row data.name=digit and 1 more: unknown data",
+    "row eval.columns=",
   )
+  assert "digits has no own/eer, which config.eval.col" in str(error.value)
   assert not (tmp_path / "study").exists()
 
 

@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from metric_learning import LOSSES, InputError
+from metric_learning.evaluation import names
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
   make_rows,
@@ -589,9 +590,12 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
       r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",
     ),
     ({"tune__folds": 1000}, "1000 folds"),
+    ({"eval__columns": ("own/auc",)}, "has no own/auc, .* pairs are more than"),
   ],
 )
-def test_a_config_that_cannot_be_tuned(tmp_path, changes, said):
+def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
+  # So that the test part has more pairs than are kept.
+  monkeypatch.setattr(names, "MAX_PAIRS", 10)
   with pytest.raises(InputError, match=said):
     config = tiny_config(**{"loss__name": "contrastive", **changes})
     search(tmp_path / "study", config=config)

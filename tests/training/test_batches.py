@@ -12,7 +12,13 @@ from sklearn.metrics import roc_curve
 from metric_learning import InputError, data
 from metric_learning.data.sampler import make_batches
 from metric_learning.study.results import Run, scores_on_test
-from metric_learning.training import loop, programs, records, train
+from metric_learning.training import (
+  loop,
+  programs,
+  records,
+  train,
+  train_population,
+)
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)
@@ -153,8 +159,7 @@ def pairs_config(folder, loss, kind="same", **more):
     data__protocol="open-set",
     data__sampler="pairs",
     loss__name=loss,
-    eval__select="own/eer",
-    **more,
+    **{"eval__select": "own/eer", "eval__columns": ("own/auc",), **more},
   )
 
 
@@ -176,6 +181,20 @@ def test_pair_bce_of_explicit_pairs(folder, tmp_path):
   chance = 1 / (1 + np.exp(np.abs(first - second).sum(axis=1) - 0.5))
   expected = -np.log(np.where(same == 1, chance, 1 - chance)).mean()
   np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("field", ["select", "columns"])
+def test_scores_that_pairs_do_not_give_are_refused(folder, tmp_path, field):
+  name = "own/map_at_r"
+  wanted = {f"eval__{field}": name if field == "select" else (name,)}
+  config = pairs_config(folder, "pair_bce", **wanted)
+  said = rf"has no own/map_at_r, which config.eval.{field} asks .* no classes"
+  splits, run = data.load(config.data), tmp_path / "run"
+  with pytest.raises(InputError, match=said):
+    train(config, run)
+  with pytest.raises(InputError, match=said):
+    train_population([config], [run], splits=splits)
+  assert not run.exists()
 
 
 def test_pair_regression_of_explicit_similarities(folder, tmp_path):
