@@ -590,7 +590,10 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
       r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",
     ),
     ({"tune__folds": 1000}, "1000 folds"),
-    ({"eval__columns": ("own/auc",)}, "has no own/auc, .* pairs are more than"),
+    (
+      {"eval__columns": ("own/map_at_r", "own/auc")},
+      "has no own/auc, .* pairs are more than",
+    ),
   ],
 )
 def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
