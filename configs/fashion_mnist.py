@@ -34,6 +34,8 @@ def get_config(loss: str = "supcon"):
   config.train.steps = 500
   config.train.eval_every = 250
   config.train.save_every = 250
+  # Five classes are not for testing.
+  config.tune.folds = 2
   return with_loss(config, loss).lock()
 
 

@@ -36,12 +36,12 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-def losses():
+def compare():
   """Four losses with their defaults, three seeds."""
   for loss in ("contrastive", "triplet", "supcon", "infonce_per_pair"):
     for seed in range(3):
       yield {"loss.name": loss, "seed": seed}
 
 
-SWEEPS = {**grids.sweeps(BATCHES), "losses": losses}
+SWEEPS = {"compare": compare, **grids.sweeps(BATCHES)}
 REFERENCES = grids.references(BATCHES)

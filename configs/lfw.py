@@ -33,6 +33,7 @@ def get_config(loss: str = "supcon"):
   config.train.save_every = 250
   config.eval.select = "own/eer"
   config.eval.columns = ("own/accuracy", "own/eer", "own/auc", "cosine/eer")
+  config.study.columns = ("own/accuracy",)
   return with_loss(config, loss).lock()
 
 

@@ -465,13 +465,25 @@ class _Sides(NamedTuple):
   plain: tuple[Points, Points]
 
 
+# Parts of a loss that are never done with a pair, or are of none.
+_ALWAYS_ACTIVE = ("softmax", "regularization")
+
+
 def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
-  """Scalars to log: distances, and of each part its value and active share."""
+  """Scalars to log: distances, and of each part its value and active share.
+
+  And `active_fraction`, the share of all terms that can be inactive.
+  """
   diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
   for name, terms in parts.items():
     diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])
     active, count = jnp.sum(terms.active), jnp.sum(terms.count)
     diagnostics[f"{name}_active_fraction"] = ratio(active, count)
+  hinges = [t for name, t in parts.items() if name not in _ALWAYS_ACTIVE]
+  if hinges:
+    active = jnp.stack([jnp.sum(terms.active) for terms in hinges])
+    count = jnp.stack([jnp.sum(terms.count) for terms in hinges])
+    diagnostics["active_fraction"] = ratio(jnp.sum(active), jnp.sum(count))
   return {**diagnostics, "not_finite_embeddings": sick}
 
 

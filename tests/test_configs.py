@@ -8,9 +8,13 @@ import pytest
 
 from metric_learning import LOSSES, data
 from metric_learning.study import grids, make_rows
-from metric_learning.study.references import cells_of, pairs_with_reference
+from metric_learning.study.references import (
+  cells_of,
+  check_comparisons,
+  pairs_with_reference,
+)
 from metric_learning.study.statistics import can_be_tested
-from metric_learning.study.sweeps import row_name
+from metric_learning.study.sweeps import row_name, setting_errors
 from metric_learning.training import base_config, override, validate
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +57,8 @@ def test_every_row_of_every_sweep_is_valid(path):
     config = override(module.get_config(), reference)
     rows = make_rows(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
+    check_comparisons(config, cells_of(rows))
+    assert not setting_errors(rows)
     pairs = pairs_with_reference(cells_of(rows), config.study.reference)
     assert can_be_tested(len(grids.SEEDS), len(pairs) or 1)
 

@@ -403,6 +403,7 @@ def test_diagnostics_by_hand():
   close("negative_loss", negative)
   close("positive_active_fraction", 1)
   close("negative_active_fraction", 3 / 4)
+  close("active_fraction", 5 / 6)
   assert aux.state == {}
 
 

@@ -96,7 +96,8 @@ def _class_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
   if size < 2:
     raise InputError(
       f"{both.name} has {count} classes that are not for testing, and"
-      f" {folds} folds of two take {2 * folds}: choose fewer folds."
+      f" {folds} folds of two take {2 * folds}: choose fewer by"
+      " config.data.validation_folds, or to tune by config.tune.folds."
     )
   order = np.random.default_rng(seed).permutation(count)
   held = order[fold * size : (fold + 1) * size]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation.verification import FRR_AT_FAR, TAR_AT_FAR
 
 # More unordered pairs than this are not kept for verification.
@@ -82,6 +82,34 @@ mean 'own/map_at_r'? Known: ...
   episodes = name.removesuffix("_interval")
   if not (RECALL.fullmatch(name) or FEW_SHOT.fullmatch(episodes)):
     check_choice(kind, name, {*SCORES, *others})
+
+
+# Of which neither more nor less is better: they describe, and choose nothing.
+_DESCRIBES = re.compile(
+  r"geometry/.*|own/accuracy_standard_error|own/threshold|.*_interval"
+  r"|(own|cosine)/(tied_fraction|num_.*|lone_queries|intra_inter_ratio)"
+)
+
+
+def check_ranks(kind: str, name: str) -> None:
+  """Checks that one value of a score is better than another.
+
+  >>> check_ranks("score", "own/eer")
+  >>> check_ranks("score", "geometry/uniformity")
+  Traceback (most recent call last):
+  metric_learning.errors.InputError: score 'geometry/uniformity' describes \
+embeddings, and says of none that they are better: take one of retrieval, \
+verification or clustering, such as own/map_at_r.
+
+  Raises:
+    InputError: if it only describes.
+  """
+  if _DESCRIBES.fullmatch(name):
+    raise InputError(
+      f"{kind} {name!r} describes embeddings, and says of none that they are"
+      " better: take one of retrieval, verification or clustering, such as"
+      " own/map_at_r."
+    )
 
 
 def why_absent(

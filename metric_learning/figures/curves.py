@@ -43,7 +43,10 @@ def tuning_curves(study: Study) -> Figure | None:
     return None
   titles = [title for title, *_ in found]
   figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
-  metrics = [m for m in METRICS if any(m in cells for *_, cells in found)]
+  drawn = dict.fromkeys(m for *_, cells in found for m in cells)
+  # Those with options have no order of their own.
+  others = [m for m in drawn if m not in METRICS]
+  metrics = [m for m in METRICS if m in drawn] + others
   for axis, (_, field, cells) in zip(axes, found, strict=True):
     for index, metric in enumerate(metrics):
       if metric in cells:
@@ -82,7 +85,10 @@ def _panels(study: Study) -> list[Panel]:
         rest = {k: v for k, v in cell.name.items() if k != "metric"}
         title = in_words(rest) or str(runs[0].row.config.loss.name)
         cells = grouped.setdefault((title, field), {})
-        cells[runs[0].result["metric"]] = cell
+        # As it was asked for: a run compares in the space of a learned metric,
+        # and one with options has more than a name.
+        metric = runs[0].row.config.metric or runs[0].result["metric"]
+        cells[str(metric)] = cell
   return [(*key, cells) for key, cells in grouped.items()]
 
 

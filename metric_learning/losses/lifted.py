@@ -167,7 +167,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled={"positive_margin": 1, "negative_margin": 1},
-    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
+    search={"negative_margin": MARGIN, "positive_margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, L_LG",
   ),
 }

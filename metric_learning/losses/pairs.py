@@ -578,7 +578,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled={"positive_margin": 1, "negative_margin": 1},
     needs_positives=False,
-    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
+    search={"negative_margin": MARGIN, "positive_margin": MARGIN},
     source="Musgrave, Belongie, Lim 2020, arXiv 2003.08505",
   ),
   "contrastive_double_margin": Loss(
@@ -589,7 +589,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled={"positive_margin": 1, "negative_margin": 1},
     needs_positives=False,
-    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
+    search={"negative_margin": MARGIN, "positive_margin": MARGIN},
     source="Lin et al. 2015, arXiv 1501.04711",
   ),
   "snr_contrastive": Loss(
@@ -600,7 +600,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     metrics=("snr",),
     scaled={"positive_margin": 1, "negative_margin": 1},
     needs_positives=False,
-    search={"positive_margin": MARGIN, "negative_margin": MARGIN},
+    search={"negative_margin": MARGIN, "positive_margin": MARGIN},
     source="Yuan et al., CVPR 2019, arXiv 1904.02616",
   ),
   "contrastive_sq_margin": Loss(
@@ -672,7 +672,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     needs_positives=False,
-    search={"positive_margin": COSINE, "negative_margin": COSINE},
+    search={"negative_margin": COSINE, "positive_margin": COSINE},
     source="Zhang et al. 2023, arXiv 2307.04047, equation 4",
   ),
   "pair_bce": Loss(

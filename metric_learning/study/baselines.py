@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
+from metric_learning.study.launchers import OF_BATCHES
 from metric_learning.study.queries import per_query
 from metric_learning.study.references import said
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
-  AUGMENTATIONS,
   as_dict,
   override,
   traced_numbers,
@@ -32,14 +32,9 @@ from metric_learning.training.recorder import arrays_of, scores_of
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
 _UNTRAINED = {"loss.name": "contrastive", "metric": "l2", "normalize": "none"}
-# Fields of the data that no baseline depends on: they make batches, or change
-# images of training at random. Folds are apart, the size is that of the images.
-_UNSEEN = (
-  *("stream", "sampler", "classes_per_batch", "images_per_class"),
-  *("superclasses_per_batch", "num_triplets", "num_pairs", "views"),
-  *AUGMENTATIONS,
-  *("fold", "image_size"),
-)
+# Fields of the data that no baseline depends on. Folds are apart, the size is
+# that of the images.
+_UNSEEN = (*OF_BATCHES, "stream", "fold", "image_size")
 
 Embed = Callable[[Any], np.ndarray]
 

@@ -6,6 +6,7 @@ population. It does those that no other process has, and returns.
 
 import contextlib
 import json
+import platform
 import queue
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import jax
 from ml_collections import ConfigDict
 
 from metric_learning import data
+from metric_learning.data.held_out import hold_out
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
@@ -26,7 +28,12 @@ from metric_learning.training import (
   train,
   train_population,
 )
-from metric_learning.training.config import as_dict, from_dict
+from metric_learning.training.config import (
+  AUGMENTATIONS,
+  as_dict,
+  from_dict,
+  override,
+)
 from metric_learning.training.population import common_of
 
 RUNS = "runs"
@@ -34,15 +41,32 @@ RUNS = "runs"
 Group = list[StudyRow]
 Report = Callable[[Group, list[dict[str, Any]]], None]
 
-# A program holds its constants, a data set its images: few are needed at once.
+# Fields of the data that say what a step makes of them.
+OF_BATCHES = (
+  *("sampler", "classes_per_batch", "images_per_class"),
+  *("superclasses_per_batch", "num_triplets", "num_pairs", "views"),
+  *AUGMENTATIONS,
+)
+# Without a part that is held out otherwise than the split does.
+_UNCUT = {
+  "data.validation_folds": 1,
+  "data.validation_fold": 0,
+  "data.train_on": "train",
+}
 _SPLITS: dict[str, data.Splits] = {}
 
 
 def load_once(config: ConfigDict) -> data.Splits:
-  """The data of a config, read once in a process."""
-  key = json.dumps(as_dict(config)["data"], sort_keys=True)
+  """The data of a config; images are read once in a process."""
+  fields = as_dict(config)["data"].items()
+  key = json.dumps({k: v for k, v in fields if k not in OF_BATCHES})
   if key not in _SPLITS:
-    _SPLITS[key] = data.load(config.data)
+    uncut = override(config, _UNCUT)
+    _SPLITS[key] = (
+      data.load(config.data)
+      if uncut.data == config.data
+      else hold_out(load_once(uncut), config.data)
+    )
   return _SPLITS[key]
 
 
@@ -194,6 +218,7 @@ def on_ray(
   task = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=_RETRIES)(
     train_elsewhere
   )
+  code = records.code()
   sent: dict[int, Any] = {}
   failed = []
   with contextlib.ExitStack() as held:
@@ -205,7 +230,7 @@ def on_ray(
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
         fields = {row.name: as_dict(row.config) for row in rows}
-        running[task.remote(fields, sent[id(splits)])] = rows
+        running[task.remote(fields, sent[id(splits)], code)] = rows
     while running:
       (done, *_), _ = ray.wait(list(running))
       rows = running.pop(done)
@@ -225,9 +250,18 @@ _RETRIES = 3
 
 
 def train_elsewhere(
-  fields: dict[str, dict[str, Any]], splits: data.Splits
+  fields: dict[str, dict[str, Any]], splits: data.Splits, code: str
 ) -> list[dict[str, bytes]]:
-  """Trains a group in a folder of its own; the files of each run."""
+  """Trains a group in a folder of its own; the files of each run.
+
+  Raises:
+    InputError: if the code here is not that of the study.
+  """
+  if records.code() != code:
+    raise InputError(
+      f"the metric_learning of worker {platform.node()} is other code than the"
+      " driver's: install the driver's there."
+    )
   with tempfile.TemporaryDirectory() as scratch:
     configs = [from_dict(each) for each in fields.values()]
     workdirs = [Path(scratch, name) for name in fields]

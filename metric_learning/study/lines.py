@@ -98,8 +98,10 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     "diverged": cell.diverged,
     "stale": len(cell.stale),
   }
-  # That of a setting which lost a seed is no score: it only ranks last.
-  if np.isfinite(cell.chosen.validation.mean):
+  # That of a setting which lost a seed is no score: it only ranks last. Nor is
+  # that of classes which were trained on.
+  unseen = all(run.row.config.data.train_on == "train" for run in runs)
+  if unseen and np.isfinite(cell.chosen.validation.mean):
     line["validation"] = cell.chosen.validation
   if not runs:
     line["chosen"] = "no usable run" if cell.stale else "every run diverged"
@@ -198,18 +200,14 @@ def chosen_numbers(cell: Cell) -> list[str]:
 
 
 def _active_fraction(runs: Sequence[Run]) -> float:
-  """Of the loss's first part, at the last step; NaN for softmax losses."""
-  name = next(
-    (
-      k
-      for k in runs[0].result["train"]
-      if k.endswith("_active_fraction") and "softmax" not in k
-    ),
-    None,
-  )
-  if name is None:
-    return float("nan")
-  return mean_of(run.result["train"][name] for run in runs)
+  """That of all terms at the last step; NaN for softmax losses.
+
+  Of several objectives, that of the first.
+  """
+  for name in ("active_fraction", "0/active_fraction"):
+    if name in runs[0].result["train"]:
+      return mean_of(run.result["train"][name] for run in runs)
+  return float("nan")
 
 
 def mean_of(values) -> float:

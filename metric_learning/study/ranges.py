@@ -39,7 +39,7 @@ def ranges_of(config: ConfigDict) -> Ranges:
   """
   given = dict(map(_parse, config.tune.ranges))
   found = {}
-  for field, (names, default) in _searched(config).items():
+  for field, (names, default) in searched(config).items():
     name = next((name for name in names if name in given), "")
     found[field] = given.get(name, default)
     if isinstance(default, Grid) and not isinstance(found[field], Grid):
@@ -51,10 +51,10 @@ def ranges_of(config: ConfigDict) -> Ranges:
   return found
 
 
-def _searched(
+def searched(
   config: ConfigDict,
 ) -> dict[str, tuple[tuple[str, ...], Range | Grid]]:
-  """Of each searched field: what may name it, the first first; its default."""
+  """Of each searched field: what may name it, best first; its default range."""
   loss = config.loss.name
   declared = list(LOSSES[loss].search.items())[: config.tune.searched]
   found = {
@@ -75,7 +75,7 @@ def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
   names = [_parse(text)[0] for text in config.tune.ranges]
   used = set()
   for cell in cells:
-    for known, _ in _searched(cell).values():
+    for known, _ in searched(cell).values():
       used.update([name for name in known if name in names][:1])
   for text, name in zip(config.tune.ranges, names, strict=True):
     if names.count(name) > 1:
@@ -95,6 +95,12 @@ def check_ranges(config: ConfigDict) -> None:
     InputError: for a range, a value or a number of trials that cannot be used.
   """
   ranges = ranges_of(config)
+  if not ranges:
+    raise InputError(
+      "nothing is left to search: config.tune.searched="
+      f"{config.tune.searched}, and config.study.reference="
+      f"{config.study.reference!r} names the rest. Use experiments.sweep."
+    )
   values = [
     found.values if isinstance(found, Grid) else ends(found)
     for found in ranges.values()

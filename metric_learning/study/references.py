@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation import check_ranks
 from metric_learning.study.sweeps import StudyRow, cell_of
 
 Name = dict[str, Any]
@@ -89,4 +90,5 @@ def check_comparisons(config: ConfigDict, cells: Sequence[Name]) -> None:
       column,
       config.eval.columns,
     )
+    check_ranks("column in config.study.columns", column)
   pairs_with_reference(cells, config.study.reference)

@@ -29,7 +29,12 @@ from metric_learning.study.references import (
   cells_of,
   check_comparisons,
 )
-from metric_learning.study.sweeps import StudyRow, refuse, rows_named
+from metric_learning.study.sweeps import (
+  StudyRow,
+  refuse,
+  rows_named,
+  setting_errors,
+)
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
 from metric_learning.training.recorder import check_scores
@@ -71,10 +76,11 @@ def run_study(
 ) -> None:
   """Does what is missing of a study; a finished one is left as it is.
 
-  Everything is checked before the first run: the rows, their data, the batch
-  that the data must fill, what is to be compared. A run whose loss stops being
-  finite is recorded as such and does not end the study. Several processes may
-  work on one study: a row that another process has is waited for.
+  Everything is checked before the first run: the rows, what chooses among
+  them, their data, the batch that the data must fill, what is to be compared. A
+  run whose loss stops being finite is recorded as such and does not end the
+  study. Several processes may work on one study: a row that another process has
+  is waited for.
 
   Args:
     config: what the rows override.
@@ -95,7 +101,7 @@ def run_study(
   cells = cells_of(rows) if cells is None else cells
   check_comparisons(config, cells)
   start_launcher(launcher)
-  refuse(_data_errors(rows))
+  refuse([*setting_errors(rows), *_data_errors(rows)])
   records.make_folder(folder)
   with only_here(folder):
     claim_study(folder, config, rows, cells)

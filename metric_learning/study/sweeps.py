@@ -8,6 +8,7 @@ everything else makes a cell.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -67,6 +68,33 @@ def make_rows(
     raise InputError("the sweep has no rows.")
   refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
   return list(rows.values())
+
+
+def setting_errors(rows: Iterable[StudyRow]) -> list[str]:
+  """What keeps a cell from choosing one of its settings on validation."""
+  cells: dict[str, list[StudyRow]] = {}
+  for row in rows:
+    cells.setdefault(json.dumps(cell_of(row), sort_keys=True), []).append(row)
+  errors = []
+  for some in cells.values():
+    settings: dict[str, StudyRow] = {}
+    for row in some:
+      settings.setdefault(json.dumps(tuned_of(row), sort_keys=True), row)
+    names = rows_named([row.name for row in settings.values()])
+    if len({tuple(sorted(tuned_of(row))) for row in some}) > 1:
+      errors.append(
+        f"{names}: they are one cell, whose numbers are chosen on validation,"
+        " and do not set the same numbers: name each of them in each row."
+      )
+    if len(settings) > 1 and any(
+      r.config.data.train_on != "train" for r in some
+    ):
+      errors.append(
+        f"{names}: numbers are chosen on validation classes, which"
+        " data.train_on='train+validation' trains on: tune with"
+        " data.train_on='train', or name the number in config.study.reference."
+      )
+  return errors
 
 
 def rows_named(names: Sequence[str]) -> str:

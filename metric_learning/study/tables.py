@@ -184,9 +184,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
-    f"chosen by {study.config['eval']['select']} on validation; test classes"
-    " were scored after that, at the selected checkpoint, and where it says"
-    " so at the last",
+    _how_chosen(study),
     "d̄ is the mean distance at initialisation",
     "active: the share of terms that are not 0, at the last step",
     *["the own metric of the baselines is L2"] * bool(study.baselines),
@@ -207,6 +205,22 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
       " left out"
     )
   return "; ".join(noted) + "."
+
+
+def _how_chosen(study: Study) -> str:
+  """What was chosen on validation classes, and when test classes were seen."""
+  select = study.config["eval"]["select"]
+  chosen = [run for cell in study.cells for run in cell.chosen.runs]
+  if any(run.row.config.data.train_on != "train" for run in chosen):
+    return (
+      f"what was tuned was chosen by {select} on validation, and the runs"
+      " trained on the validation classes too: the last checkpoint is the"
+      " selected one; test classes were scored after that"
+    )
+  return (
+    f"chosen by {select} on validation; test classes were scored after that, at"
+    " the selected checkpoint, and where it says so at the last"
+  )
 
 
 def _unit(study: Study) -> str:

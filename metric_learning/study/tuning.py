@@ -50,6 +50,7 @@ from metric_learning.study.ranges import (
   on_edge,
   ranges_of,
   rounded,
+  searched,
   start_of,
 )
 from metric_learning.study.references import cells_of, check_comparisons
@@ -59,6 +60,7 @@ from metric_learning.study.sweeps import (
   StudyRow,
   make_rows,
   refuse,
+  rows_named,
   tuned_of,
 )
 from metric_learning.training import NotFiniteError, records, train
@@ -124,26 +126,35 @@ def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
     )
   check_comparisons(config, cells_of(cells))
   check_used(config, [cell.config for cell in cells])
-  refuse([error for cell in cells for error in _errors(cell)])
+  wrong: dict[str, list[str]] = {}
+  for cell in cells:
+    for problem in _errors(cell):
+      wrong.setdefault(problem, []).append(cell.name)
+  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
 
 
 def _errors(cell: StudyRow) -> Iterator[str]:
   """What is wrong with a cell."""
-  tuned = tuned_of(cell)
-  for field in cell.overrides:
-    if field in tuned:
-      yield f"row {cell.name}: {field} is for tuning to choose; leave it out."
+  tuned, chosen = tuned_of(cell), searched(cell.config)
+  for field, value in cell.overrides.items():
+    if field in chosen:
+      yield f"{field} is for tuning to choose; leave it out."
+    elif field in tuned:
+      yield (
+        f"{field} is a number, and makes no cell: leave it out, set"
+        f" config.{field} for all, or compare its values by"
+        f" --config.study.reference={field}={value}."
+      )
     elif field in REPLICATES or field.startswith("tune."):
       yield (
-        f"row {cell.name}: {field} is the same for all cells; leave it out, and"
-        f" set config.{field}."
+        f"{field} is the same for all cells; leave it out, and set"
+        f" config.{field}."
       )
   for check in (check_ranges, _check_folds):
     try:
       check(cell.config)
     except InputError as error:
-      for problem in str(error).splitlines():
-        yield f"row {cell.name}: {problem}"
+      yield from str(error).splitlines()
 
 
 def _check_folds(config: ConfigDict) -> None:
@@ -417,13 +428,7 @@ def _trials(search: Search, storage) -> list[FrozenTrial]:
 def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   """Trains a trial on every fold, and tells how it went."""
   config = search.cell.config
-  study = optuna.load_study(
-    study_name=search.name,
-    storage=storage,
-    pruner=optuna.pruners.MedianPruner(
-      n_startup_trials=_at_random(config), n_warmup_steps=0
-    ),
-  )
+  study = optuna.load_study(study_name=search.name, storage=storage)
   trial = Trial(study, frozen._trial_id)
   numbers = {}
   for place, (field, found) in enumerate(search.ranges.items()):
@@ -459,8 +464,14 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     mean = float(np.mean(scores))
     if fold not in frozen.intermediate_values:
       trial.report(mean, fold)
-    last = fold == config.tune.folds - 1
-    if config.tune.prune and not last and trial.should_prune():
+    next_fold = search.folder / f"{frozen.number:03}-fold{fold + 1}"
+    # It was not pruned here if it has begun the next one.
+    passed = fold == config.tune.folds - 1 or next_fold.exists()
+    if (
+      config.tune.prune
+      and not passed
+      and _is_worse(search, storage, fold, mean)
+    ):
       state, said = TrialState.PRUNED, f"pruned after fold {fold}"
       break
   trial.set_user_attr("seconds", seconds)
@@ -475,6 +486,24 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     shown,
     said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
+
+
+def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
+  """Whether a mean is worse than the median of other trials after that fold.
+
+  (Optuna's pruner takes the best mean of a trial after any fold so far, which
+  spares all that began with an easy one.)
+  """
+  config = search.cell.config
+  others = [
+    trial.intermediate_values[fold]
+    for trial in _trials(search, storage)
+    if trial.state.is_finished() and fold in trial.intermediate_values
+  ]
+  if len(others) < _at_random(config):
+    return False
+  median = float(np.median(others))
+  return mean > median if lower_is_better(config.eval.select) else mean < median
 
 
 def _at_random(config) -> int:

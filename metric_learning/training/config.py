@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_dict
 from metric_learning.combination import combine, regularize
 from metric_learning.data.sampler import SAMPLERS
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation import AT_THRESHOLD, check_score
+from metric_learning.evaluation import AT_THRESHOLD, check_ranks, check_score
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
@@ -86,8 +86,8 @@ def base_config() -> ConfigDict:
       the logarithm, "num_bins=5,10,20" for a grid; "learning_rate=1e-4:1e-2".
     folds: a trial's score is the mean over so many validation folds; with 1,
       that of the split's own validation part.
-    prune: stop a trial whose mean after some folds is below the median of the
-      others; it counts as one of the trials.
+    prune: stop a trial whose mean after a fold is worse than the median of the
+      others there; it counts as one of the trials.
     final_seeds: runs with what was chosen; final_on: their `data.train_on`.
   """
   config = ConfigDict()
@@ -616,6 +616,7 @@ def _validate_steps(config: ConfigDict) -> None:
 
 def _validate_scores(config: ConfigDict) -> None:
   check_score("score of config.eval.select", config.eval.select)
+  check_ranks("score of config.eval.select", config.eval.select)
   for column in config.eval.columns:
     check_score("score of config.eval.columns", column, AT_THRESHOLD)
 

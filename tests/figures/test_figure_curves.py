@@ -1,5 +1,7 @@
 """Tuning curves: interval means over what was tuned, the chosen one marked."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,6 +56,27 @@ def test_points_are_means_and_bars_are_intervals_over_seeds(write_study):
     np.testing.assert_allclose(ends, np.stack([low, high], axis=1))
   names = [text.get_text() for text in figure.legends[0].get_texts()]
   assert names == ["l1", "l2", "chosen"]
+
+
+def test_metrics_are_told_apart_as_they_were_asked_for(write_study):
+  names = ("l2", "mahalanobis", "lp:p=3")
+  rows = [
+    ({"loss.name": "triplet", "metric": name, "loss.margin": margin}, score)
+    for name, score in zip(names, (0.1, 0.2, 0.3), strict=True)
+    for margin in (0.1, 0.2)
+  ]
+  folder = write_study(rows)
+  # In which a run of a learned metric, or of one with options, compares.
+  for result in folder.glob("runs/*/result.json"):
+    kept = json.loads(result.read_text())
+    space = {"mahalanobis": "l2", "lp:p=3": ["lp", {"p": 3}]}
+    kept["metric"] = space.get(kept["metric"], "l2")
+    result.write_text(json.dumps(kept))
+  figure = tuning_curves(read_study(folder))
+  named = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert named == [*names, "chosen"]
+  heights = [line.get_ydata()[0] for line, *_ in curves_of(figure.axes[0])]
+  np.testing.assert_allclose(heights, (0.1, 0.2, 0.3))
 
 
 def test_the_chosen_value_is_ringed(write_study):

@@ -41,7 +41,7 @@ def write_study(folder, scored, diverged=(), missing=(), **fields):
         commit="0123456789ab",
         normalize="none",
         seconds=1.5,
-        train={"loss": 1.0, "pair_active_fraction": 0.25},
+        train={"loss": 1.0, "active_fraction": 0.25},
       )
       records.write_json(where / TEST, scores(score))
   return folder

@@ -467,6 +467,19 @@ def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
   assert values[" s/run "] == " 1.5 "
 
 
+def test_a_table_says_what_was_trained_on_validation_classes(tmp_path):
+  told = "trained on the validation classes too: the last checkpoint is the"
+  for train_on in ("train", "train+validation"):
+    folder = tmp_path / train_on
+    write_study(folder, cells(l2=[0.5, 0.6]), data__train_on=train_on)
+    tables.write_tables(read_study(folder))
+    seen = train_on != "train"
+    assert (told in (folder / "table.md").read_text()) == seen
+    with (folder / "table.csv").open() as file:
+      (line,) = csv.DictReader(file)
+    assert any("validation" in k and v for k, v in line.items()) != seen
+
+
 def test_trials_and_edges_come_from_the_tuning(tmp_path):
   scored = [
     ({**overrides, "loss.margin": 2.0}, score)

@@ -10,10 +10,11 @@ import filelock
 import numpy as np
 import pytest
 
-from metric_learning import InputError
+from metric_learning import InputError, data
 from metric_learning.study import launchers, make_rows, run_study, runner
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
+from metric_learning.training.config import override
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,29 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   assert len(programs) == 1
   step = compiled.program_of(rows[0].config, launchers.load_once(CONFIG)).step
   assert step._cache_size() == 1
+
+
+def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
+  monkeypatch.setattr(launchers, "_SPLITS", {})
+  read, load = [], data.load
+  monkeypatch.setattr(
+    data, "load", lambda config: read.append(config) or load(config)
+  )
+  folds = [
+    {"data.validation_folds": 2, "data.validation_fold": fold}
+    for fold in range(2)
+  ]
+  others = [{"data.images_per_class": 2}, {"data.train_on": "train+validation"}]
+  for fields in ({}, *folds, *others):
+    config = override(CONFIG, fields)
+    found, wanted = launchers.load_once(config), load(config.data)
+    assert found.validation_seen == wanted.validation_seen
+    for part in ("train", "validation", "test"):
+      one, other = getattr(found, part), getattr(wanted, part)
+      np.testing.assert_array_equal(one.images, other.images)
+      np.testing.assert_array_equal(one.labels, other.labels)
+    assert launchers.load_once(config) is found
+  assert len(read) == 1
 
 
 def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):

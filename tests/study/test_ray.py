@@ -35,13 +35,13 @@ def cluster():
 def killed_once(marker):
   """The work of a task; whoever begins first is killed."""
 
-  def work(fields, splits):
+  def work(fields, splits, code):
     from metric_learning.study import launchers
 
     try:
       os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-      return launchers.train_elsewhere(fields, splits)
+      return launchers.train_elsewhere(fields, splits, code)
     os.kill(os.getpid(), signal.SIGKILL)
 
   return work
@@ -51,6 +51,13 @@ def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
   rows = make_rows(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"gpus_per_run=1, .* has 0"):
     run_study(CONFIG, rows, tmp_path, launcher="ray", gpus_per_run=1.0)
+
+
+def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
+  monkeypatch.setattr(records, "code", lambda: "another")
+  rows = make_rows(CONFIG, [{"seed": 0}])
+  with pytest.raises(InputError, match=r"1 tasks failed.* is other code than"):
+    run_study(CONFIG, rows, tmp_path, launcher="ray")
 
 
 def test_a_worker_is_killed_and_its_row_done_again(

@@ -137,6 +137,27 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   assert not (tmp_path / "study").exists()
 
 
+def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
+  both = {"metric": "l2", "data.train_on": "train+validation"}
+  rows = [
+    {"metric": "l1", "loss.temperature": 0.5},
+    {"metric": "l1"},
+    {**both, "loss.temperature": 0.5},
+    {**both, "loss.temperature": 0.5, "seed": 1},
+    {**both, "loss.temperature": 1.0},
+    {**both, "metric": "l1", "loss.temperature": 1.0},
+  ]
+  with pytest.raises(InputError) as error:
+    run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
+  assert_listed(
+    error,
+    "row metric=l1,loss.temperature=0.5 and 1 more: they are one cell",
+    "row metric=l2,data.train_on=train+validation,loss.temperature=0.5 and 1"
+    " more: numbers are chosen on validation classes, which data.train_on",
+  )
+  assert not (tmp_path / "study").exists()
+
+
 def test_only_what_is_missing_is_done(study):
   lost = results_of(study)[3]
   lost.unlink()

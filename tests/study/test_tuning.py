@@ -494,6 +494,35 @@ def test_pruned_trials_are_spent(tmp_path):
   assert cell["pruned"] == len(pruned) > 0
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_easy_first_fold_does_not_save_a_trial(tmp_path, killed):
+  fields = {"tune.prune": True, "tune.folds": 3, "tune.trials": 3}
+  config = override(CONFIG, fields)
+  # Running means .9 and .5, and of the last trial .91 and .3.
+  scores = {0: (0.9, 0.1, 0.5), 1: (0.9, 0.1, 0.5), 2: (0.91, -0.31, 0.5)}
+  seen = []
+
+  def train(config, workdir, **_):
+    number, fold = int(workdir.name[:3]), config.data.validation_fold
+    if killed and (number, fold) == (2, 1) and workdir.name not in seen:
+      seen.append(workdir.name)
+      raise KeyboardInterrupt
+    seen.append(workdir.name)
+    workdir.mkdir(exist_ok=True)
+    score = {"own/map_at_r": scores[number][fold]}
+    return {"seconds": 1.0, "validation_selected": score}
+
+  folder = tmp_path / "study"
+  if killed:
+    with pytest.raises(KeyboardInterrupt):
+      search(folder, config=config, train=train)
+  (cell,) = search(folder, config=config, train=train)
+  assert cell["pruned"] == 1
+  assert "001-fold2" in seen
+  assert "002-fold1" in seen
+  assert "002-fold2" not in seen
+
+
 # --- Refusals ---------------------------------------------------------------
 
 
@@ -529,6 +558,47 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   (tmp_path / "swept" / "study.json").write_text("{}")
   with pytest.raises(InputError, match="was not tuned"):
     search(tmp_path / "swept")
+
+
+def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
+  rows = [
+    {"loss.name": "margin", "metric": metric, "loss.beta": 1.0, **one}
+    for metric in ("l1", "l2")
+    for one in ({"loss.alpha": 0.2}, {"loss.alpha": 0.3, "seed": 1})
+  ]
+  with pytest.raises(InputError) as error:
+    search(tmp_path / "study", rows)
+  first, *rest = str(error.value).splitlines()
+  assert first == "3 errors in the rows:"
+  for said, line in zip(
+    (
+      " and 3 more: loss.beta is a number, and makes no cell: leave it out,",
+      " and 3 more: loss.alpha is for tuning to choose; leave it out.",
+      " and 1 more: seed is the same for all cells; leave it out",
+    ),
+    rest,
+    strict=True,
+  ):
+    assert said in line
+  assert "by --config.study.reference=loss.beta=1.0." in rest[0]
+  # As it says, its values can be compared.
+  config = tiny_config(loss__name="margin", study__reference="loss.beta=1.0")
+  tuning.check(
+    config, make_rows(config, [{"loss.beta": b} for b in (1.0, 2.0)])
+  )
+  config = tiny_config(tune__searched=0, study__reference=f"{RATE}=0.1")
+  rows = make_rows(config, [{RATE: 0.1}, {RATE: 0.2}])
+  with pytest.raises(InputError, match="nothing is left to search"):
+    tuning.check(config, rows)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_margin_of_other_classes_is_searched_before_that_of_the_same(name):
+  names = list(LOSSES[name].search)
+  if {"positive_margin", "negative_margin"} <= {*names}:
+    assert names[:2] == ["negative_margin", "positive_margin"]
+  elif "negative_margin" in names:
+    assert names[0] == "negative_margin"
 
 
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
