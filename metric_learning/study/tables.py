@@ -407,11 +407,13 @@ def _latex(
   heads: Sequence[str], lines: Sequence[Sequence[str]], note: str
 ) -> str:
   def escape(text):
-    for a, b in (("_", r"\_"), ("%", r"\%"), ("d̄", r"$\bar d$")):
+    # First what LaTeX itself reads, of which the symbols below are made.
+    text = re.sub(r"[_%&#$]", r"\\\g<0>", text).replace("^", r"\^{}")
+    for a, b in (("d̄", r"$\bar d$"), ("²", r"$^2$"), ("±", r"$\pm$")):
       text = text.replace(a, b)
-    for a, b in (("±", r"$\pm$"), ("×", r"$\times$"), ("≤", r"$\le$")):
+    for a, b in (("×", r"$\times$"), ("≤", r"$\le$"), ("–", "--")):
       text = text.replace(a, b)
-    return text.replace("–", "--")
+    return text
 
   return "\n".join(
     [
@@ -422,7 +424,9 @@ def _latex(
       *(" & ".join(map(escape, line)) + r" \\" for line in lines),
       r"\bottomrule",
       r"\end{tabular}",
-      "% " + escape(note),
+      "",
+      r"\smallskip",
+      r"{\footnotesize " + escape(note) + "}",
       "",
     ]
   )

@@ -541,12 +541,12 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   of = lambda state: [t for t in trials if t.state == state]
   failed = of(TrialState.FAIL)
   chosen: dict[str, Any] = {}
-  score = None
+  score = number = None
   if whole := of(TrialState.COMPLETE):
     lower = lower_is_better(search.cell.config.eval.select)
     values = np.array([t.value for t in whole], float)
     best = whole[int((np.argmin if lower else np.argmax)(values))]
-    score = best.value
+    score, number = best.value, best.number
     chosen = {
       field: rounded(found, best.params[field])
       for field, found in search.ranges.items()
@@ -560,6 +560,7 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   return {
     "cell": search.cell.overrides,
     "chosen": chosen,
+    "trial": number,
     "folder": f"{TRIALS}/{search.cell.name}",
     "trials": len(trials),
     "failed": len(failed),

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import shutil
 import time
 
@@ -389,8 +390,13 @@ def test_an_unfinished_study_says_so(study):
   assert "UNFINISHED: 1 runs" in tables.to_markdown(read_study(study))
 
 
-def test_latex_is_escaped(finished):
-  text = tables.to_latex(read_study(finished))
+def test_latex_is_escaped(study):
+  results_of(study)[0].unlink()
+  text = tables.to_latex(read_study(study))
+  # What a reader of the table must know is printed under it.
+  (note,) = [line for line in text.splitlines() if "UNFINISHED: 1 runs" in line]
+  assert note.startswith(r"{\footnotesize ")
+  assert not re.search(r"(?<!\\)[%#^]|[^\\]_|[^ -~\n]", text)
   table = text[: text.index(r"\end{tabular}")]
   assert r"$\pm$" in table
   assert "±" not in table
