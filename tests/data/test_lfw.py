@@ -74,6 +74,7 @@ def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
     data__images_per_class=2,
     metric="l1",
     eval__select="own/eer",
+    eval__columns=("own/accuracy",),
     train__steps=1,
     train__eval_every=1,
     train__save_every=1,
