@@ -71,11 +71,13 @@ def put_together(splits: Splits) -> Dataset:
       " train_on='train', and config.tune.folds=1 to tune."
     )
   images: np.ndarray | ImageFiles
-  if isinstance(first.images, ImageFiles):
-    paths = [part.images.paths for part in (first, second)]  # type: ignore
-    images = dataclasses.replace(first.images, paths=np.concatenate(paths))
+  if isinstance(first.images, ImageFiles) and isinstance(
+    second.images, ImageFiles
+  ):
+    paths = np.concatenate([first.images.paths, second.images.paths])
+    images = dataclasses.replace(first.images, paths=paths)
   else:
-    images = np.concatenate([first.images, np.asarray(second.images)])
+    images = np.concatenate([np.asarray(d.images) for d in (first, second)])
   if splits.protocol == "closed-set":
     labels = np.concatenate([first.labels, second.labels])
     return dataclasses.replace(first, images=images, labels=labels)

@@ -113,7 +113,12 @@ verification or clustering, such as own/map_at_r.
 
 
 def why_absent(
-  name: str, num_points: int, *, explicit_pairs: bool, gallery: bool
+  name: str,
+  num_points: int,
+  *,
+  explicit_pairs: bool,
+  gallery: bool,
+  folds: bool = False,
 ) -> str | None:
   """Why a set does not give this score; None if it does.
 
@@ -126,7 +131,12 @@ def why_absent(
     num_points: of the set.
     explicit_pairs: whether these are scored, by `evaluate_pairs`.
     gallery: whether points are queries that look there.
+    folds: whether the explicit pairs have some.
   """
+  if name == "own/accuracy_standard_error" and not folds:
+    return "it is over folds of pairs, and there are none"
+  if name == "own/threshold" and folds:
+    return "each fold of the pairs has one of its own"
   of_pairs = name in VERIFICATION | AT_THRESHOLD
   if explicit_pairs:
     of_points = name.startswith("geometry/") and name != "geometry/alignment"

@@ -140,7 +140,7 @@ def _record(
   scores = scores_of(
     points, test, "l2", asked=["own/eer", *columns], **references
   )
-  if "own/accuracy" in columns and "own/eer" in scores:
+  if not evaluation.AT_THRESHOLD.isdisjoint(columns):
     known = splits.validation
     arrays = arrays_of("validation", known, embed(known.images))
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")

@@ -37,7 +37,7 @@ from metric_learning.study.sweeps import (
 )
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
-from metric_learning.training.recorder import check_scores
+from metric_learning.training.recorder import check_parts
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -155,7 +155,7 @@ def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
     try:
       splits = load_once(fields)
       make_batches(splits.train, fields.data, 0)
-      check_scores(fields, splits)
+      check_parts(fields, splits)
     except InputError as error:
       errors.append(f"{rows_named([row.name for row in some])}: {error}")
   return errors

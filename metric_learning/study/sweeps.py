@@ -66,7 +66,7 @@ def make_rows(
       wrong.setdefault(problem, []).append(name)
   if not rows and not wrong:
     raise InputError("the sweep has no rows.")
-  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
+  refuse_rows(wrong)
   return list(rows.values())
 
 
@@ -105,6 +105,11 @@ def rows_named(names: Sequence[str]) -> str:
   """
   more = f" and {len(names) - 1} more" if len(names) > 1 else ""
   return f"row {names[0]}{more}"
+
+
+def refuse_rows(wrong: Mapping[str, Sequence[str]]) -> None:
+  """Raises one `InputError` of what is wrong with which rows, if anything."""
+  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
 
 
 def refuse(errors: Sequence[str]) -> None:

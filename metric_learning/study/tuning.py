@@ -59,8 +59,7 @@ from metric_learning.study.sweeps import (
   REPLICATES,
   StudyRow,
   make_rows,
-  refuse,
-  rows_named,
+  refuse_rows,
   tuned_of,
 )
 from metric_learning.training import NotFiniteError, records, train
@@ -70,7 +69,7 @@ from metric_learning.training.config import (
   of_study,
   override,
 )
-from metric_learning.training.recorder import check_scores, lower_is_better
+from metric_learning.training.recorder import check_parts, lower_is_better
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
@@ -130,7 +129,7 @@ def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
   for cell in cells:
     for problem in _errors(cell):
       wrong.setdefault(problem, []).append(cell.name)
-  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
+  refuse_rows(wrong)
 
 
 def _errors(cell: StudyRow) -> Iterator[str]:
@@ -164,7 +163,7 @@ def _check_folds(config: ConfigDict) -> None:
   for run in (*folds, final):
     splits = load_once(run)
     make_batches(splits.train, run.data, 0)
-    check_scores(run, splits)
+    check_parts(run, splits)
 
 
 def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:

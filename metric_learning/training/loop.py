@@ -18,7 +18,7 @@ from metric_learning.data.sampler import Batches, make_batches
 from metric_learning.data.stream import read_ahead
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, validate
-from metric_learning.training.recorder import Recorder, check_scores
+from metric_learning.training.recorder import Recorder, check_parts
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
   validate(config)
   splits = data.load(config.data) if splits is None else splits
   # Refused before anything is written.
-  check_scores(config, splits)
+  check_parts(config, splits)
   batches = make_batches(splits.train, config.data, config.seed)
   records.claim(workdir, as_dict(config))
   if (workdir / records.RESULT).exists():

@@ -29,7 +29,7 @@ from metric_learning.training.programs import Program
 from metric_learning.training.recorder import (
   NotFiniteError,
   Recorder,
-  check_scores,
+  check_parts,
 )
 
 _MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
@@ -67,7 +67,7 @@ def train_population(
   """
   for config in configs:
     validate(config)
-    check_scores(config, splits)
+    check_parts(config, splits)
   if len({common_of(config) for config in configs}) != 1:
     raise InputError(
       "members of a population may differ in traced numbers and seeds alone."

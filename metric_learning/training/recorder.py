@@ -260,7 +260,7 @@ def score(
   )
 
 
-def check_scores(config: ConfigDict, splits: data.Splits) -> None:
+def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
   Raises:
@@ -276,6 +276,7 @@ def check_scores(config: ConfigDict, splits: data.Splits) -> None:
       len(part.labels),
       explicit_pairs=part.pairs is not None,
       gallery=gallery,
+      folds=part.pairs is not None and part.pairs.folds is not None,
     )
     if reason:
       raise InputError(

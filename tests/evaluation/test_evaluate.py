@@ -72,8 +72,14 @@ def test_what_a_set_does_not_give_is_known_before(kind):
     given
   )
   # The accuracy at a learned threshold is of the same pairs.
-  for name in names.AT_THRESHOLD:
-    assert why_absent(name, 30, **known) == why_absent("own/eer", 30, **known)
+  verified = why_absent("own/eer", 30, **known)
+  assert why_absent("own/accuracy", 30, **known) == verified
+  assert why_absent("own/threshold", 30, **known) == verified
+  assert "folds" in why_absent("own/accuracy_standard_error", 30, **known)
+  if kind == "explicit pairs":
+    known["folds"] = True
+    assert why_absent("own/accuracy_standard_error", 30, **known) is None
+    assert "of its own" in why_absent("own/threshold", 30, **known)
   # 3,163 * 3,162 / 2 = 5,000,703 pairs are more than are kept.
   few, many = (why_absent("own/eer", n, **known) for n in (3162, 3163))
   assert (few == many) == (kind != "classes")

@@ -494,8 +494,7 @@ def test_pruned_trials_are_spent(tmp_path):
   assert cell["pruned"] == len(pruned) > 0
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_an_easy_first_fold_does_not_save_a_trial(tmp_path, killed):
+def test_an_easy_first_fold_does_not_save_a_trial(tmp_path):
   fields = {"tune.prune": True, "tune.folds": 3, "tune.trials": 3}
   config = override(CONFIG, fields)
   # Running means .9 and .5, and of the last trial .91 and .3.
@@ -504,23 +503,33 @@ def test_an_easy_first_fold_does_not_save_a_trial(tmp_path, killed):
 
   def train(config, workdir, **_):
     number, fold = int(workdir.name[:3]), config.data.validation_fold
-    if killed and (number, fold) == (2, 1) and workdir.name not in seen:
-      seen.append(workdir.name)
-      raise KeyboardInterrupt
     seen.append(workdir.name)
     workdir.mkdir(exist_ok=True)
     score = {"own/map_at_r": scores[number][fold]}
     return {"seconds": 1.0, "validation_selected": score}
 
-  folder = tmp_path / "study"
-  if killed:
-    with pytest.raises(KeyboardInterrupt):
-      search(folder, config=config, train=train)
-  (cell,) = search(folder, config=config, train=train)
+  (cell,) = search(tmp_path / "study", config=config, train=train)
   assert cell["pruned"] == 1
   assert "001-fold2" in seen
   assert "002-fold1" in seen
   assert "002-fold2" not in seen
+
+
+def test_a_trial_that_passed_a_fold_is_not_pruned_there_after_a_kill(
+  tmp_path, monkeypatch
+):
+  config = override(CONFIG, {"tune.prune": True, "tune.trials": 1})
+
+  def die(workdir):
+    if workdir.name == "000-fold1":
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    search(tmp_path / "study", config=config, train=fake_train(near, die))
+  # Others were better in the meantime.
+  monkeypatch.setattr(tuning, "_is_worse", lambda *_: True)
+  (cell,) = search(tmp_path / "study", config=config)
+  assert cell["pruned"] == 0
 
 
 # --- Refusals ---------------------------------------------------------------
