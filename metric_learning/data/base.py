@@ -1,12 +1,14 @@
 """What a data set is, and how it is cut into training, validation and test."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 
+from metric_learning.data.identity import digest
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 
@@ -57,6 +59,38 @@ class Dataset:
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
 
+  @functools.cached_property
+  def identity(self) -> str:
+    """Counts, sizes, and digests of all that is in it, in one line.
+
+    Of images on disk, the digest is that of their names and `file_stamp`s.
+
+    >>> images = np.zeros((4, 8, 8, 1), np.uint8)
+    >>> labels = np.int32([0, 0, 1, 1])
+    >>> Dataset("two", images, labels, ("a", "b")).identity
+    '2 classes, 4 images of 8×8×1: names ef08e098c786, ...'
+    """
+    digests = {
+      "names": digest(self.class_names),
+      "labels": digest([self.labels]),
+    }
+    if isinstance(self.images, ImageFiles):
+      digests["files"] = self.images.identity
+    else:
+      digests["pixels"] = digest([np.asarray(self.images)])
+    if self.superclasses is not None:
+      digests["superclasses"] = digest(self.superclasses)
+    if self.pairs is not None:
+      # Their images are those of the data set.
+      arrays = [array for array in self.pairs[1:] if array is not None]
+      digests["pairs"] = digest(arrays)
+    size = "×".join(map(str, self.images.shape[1:]))
+    shown = ", ".join(f"{name} {value}" for name, value in digests.items())
+    return (
+      f"{len(self.class_names)} classes, {len(self.labels)} images of {size}:"
+      f" {shown}"
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -91,6 +125,15 @@ class Splits:
       raise ValueError("the parts of a closed-set split differ in classes")
     if self.gallery and self.gallery.class_names != self.test.class_names:
       raise ValueError("the gallery differs from the test part in classes")
+
+  @property
+  def identity(self) -> dict[str, str]:
+    """The `identity` of each part: what a run, beside its config, depends on.
+
+    It does not say where the data lies: a copy of a folder is the same data.
+    """
+    parts = (*PARTS, *(["gallery"] if self.gallery else []))
+    return {part: getattr(self, part).identity for part in parts}
 
 
 def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:

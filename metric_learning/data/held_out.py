@@ -74,8 +74,11 @@ def put_together(splits: Splits) -> Dataset:
   if isinstance(first.images, ImageFiles) and isinstance(
     second.images, ImageFiles
   ):
-    paths = np.concatenate([first.images.paths, second.images.paths])
-    images = dataclasses.replace(first.images, paths=paths)
+    paths, stamps = (
+      np.concatenate([getattr(d.images, name) for d in (first, second)])
+      for name in ("paths", "stamps")
+    )
+    images = dataclasses.replace(first.images, paths=paths, stamps=stamps)
   else:
     images = np.concatenate([np.asarray(d.images) for d in (first, second)])
   if splits.protocol == "closed-set":

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt64
 
-from metric_learning.data import files
+from metric_learning.data import files, identity
 from metric_learning.errors import InputError
 
 # Threads that read, beside the one that trains. Decoding leaves the
@@ -23,10 +23,12 @@ class ImageFiles:
   """Images on disk: indexing chooses files, `np.asarray` reads them.
 
   It has the `shape` of the array that it becomes. An index of one image reads
-  it at once, as an array would.
+  it at once, as an array would. `stamps` has the `identity.file_stamp` of
+  each file.
   """
 
   paths: np.ndarray
+  stamps: UInt64[np.ndarray, "n"]
   image_shape: tuple[int, int, int]
 
   @property
@@ -39,6 +41,12 @@ class ImageFiles:
     """4."""
     return 4
 
+  @property
+  def identity(self) -> str:
+    """A digest of names and stamps, not of the folders that they are in."""
+    names = [path.name for path in self.paths]
+    return identity.digest([*names, self.stamps])
+
   def __len__(self) -> int:
     """The number of images."""
     return len(self.paths)
@@ -48,7 +56,7 @@ class ImageFiles:
     chosen = self.paths[index]
     if not isinstance(chosen, np.ndarray):
       return np.asarray(self[[index]])[0]
-    return dataclasses.replace(self, paths=chosen)
+    return dataclasses.replace(self, paths=chosen, stamps=self.stamps[index])
 
   def __array__(
     self, dtype: Any = None, copy: bool | None = None
@@ -74,11 +82,11 @@ def image_files(
 
   paths = list(paths)
   shapes: dict[tuple[int, int, int], pathlib.Path] = {}
+  stamps = []
   for path in paths:
-    with (
-      files.reading(f"the image {path}"),
-      Image.open(path, formats=files.FORMATS) as image,
-    ):
+    with files.reading(f"the image {path}"), path.open("rb") as file:
+      stamps.append(identity.file_stamp(file))
+      image = Image.open(file, formats=files.FORMATS)
       channels = 1 if image.mode in ("1", "L", "LA") else 3
       shapes.setdefault((*image.size[::-1], channels), path)
   if len(shapes) > 1 and not size:
@@ -88,7 +96,9 @@ def image_files(
   channels = max(shape[2] for shape in shapes)
   found = np.empty(len(paths), object)
   found[:] = paths
-  return ImageFiles(found, (height, width, channels))
+  return ImageFiles(
+    found, np.array(stamps, np.uint64), (height, width, channels)
+  )
 
 
 def read_ahead(

@@ -70,6 +70,16 @@ def load_once(config: ConfigDict) -> data.Splits:
   return _SPLITS[key]
 
 
+def data_of(rows: Sequence[StudyRow]) -> dict[str, Any]:
+  """What rows load: the `identity` of each data set, by one of its rows."""
+  found: dict[str, Any] = {}
+  for row in sorted(rows, key=lambda row: row.name):
+    identity = load_once(row.config).identity
+    if identity not in found.values():
+      found[row.name] = identity
+  return found
+
+
 # --- Groups and claims ------------------------------------------------------
 
 

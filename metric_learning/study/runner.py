@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from metric_learning.study.baselines import write_baselines
 from metric_learning.study.launchers import (
   LAUNCHERS,
   RUNS,
+  data_of,
   groups_of,
   is_finished,
   load_once,
@@ -105,7 +106,7 @@ def run_study(
   refuse([*setting_errors(rows), *_data_errors(rows)])
   records.make_folder(folder)
   with only_here(folder):
-    claim_study(folder, config, rows, cells)
+    claim_study(folder, config, rows, cells, data_of(rows))
     write_baselines(
       folder, [(row.config, load_once(row.config)) for row in rows]
     )
@@ -180,8 +181,11 @@ def claim_study(
   config: ConfigDict,
   rows: Sequence[StudyRow],
   cells: Sequence[Name],
+  data: Mapping[str, Any],
 ) -> None:
   """Writes study.json, or finds that the folder is of this very study.
+
+  `data` is what `data_of` says of the rows.
 
   Raises:
     InputError: with what differs.
@@ -190,6 +194,7 @@ def claim_study(
     config=as_dict(config),
     study=of_study(config),
     cells=list(cells),
+    data=data,
     rows=[
       {
         "name": row.name,

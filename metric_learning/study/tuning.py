@@ -40,7 +40,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses.search import Grid
-from metric_learning.study.launchers import load_once
+from metric_learning.study.launchers import data_of, load_once
 from metric_learning.study.ranges import (
   Ranges,
   as_list,
@@ -311,6 +311,7 @@ def search(
     storage=storage and _shown(storage),
     config=_whole(config),
     study=of_study(config),
+    data=data_of(cells),
     rows={cell.name: as_dict(cell.config) for cell in cells},
   )
   where = storage or f"sqlite:///{folder / DATABASE}"

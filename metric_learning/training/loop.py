@@ -31,8 +31,9 @@ def train(
 ) -> dict[str, Any]:
   """Trains a run, or goes on where it was, and returns its result.
 
-  A finished run is returned as it is. Writes config.json, environment.json,
-  metrics.jsonl, train.log, checkpoints/, embeddings.npz and, last, result.json.
+  A finished run is returned as it is. Writes config.json, data.json (what the
+  data was), environment.json, metrics.jsonl, train.log, checkpoints/,
+  embeddings.npz and, last, result.json.
 
   Args:
     config: a whole config; see `base_config`.
@@ -44,7 +45,7 @@ def train(
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of
-      another config.
+      another config or of other data.
     NotFiniteError: if the loss stops being finite.
   """
   workdir = Path(workdir)
@@ -53,7 +54,7 @@ def train(
   # Refused before anything is written.
   check_parts(config, splits)
   batches = make_batches(splits.train, config.data, config.seed)
-  records.claim(workdir, as_dict(config))
+  records.claim(workdir, as_dict(config), splits.identity)
   if (workdir / records.RESULT).exists():
     return records.read_json(workdir / records.RESULT)
   recorder = Recorder(config, workdir, splits, embeddings=embeddings)

@@ -63,7 +63,8 @@ def train_population(
 
   Raises:
     InputError: for configs or data that cannot be used, members that differ in
-      more than numbers and seeds, or a workdir of another config.
+      more than numbers and seeds, or a workdir of another config or of other
+      data.
   """
   for config in configs:
     validate(config)
@@ -79,7 +80,7 @@ def train_population(
     )
   batches = [make_batches(splits.train, c.data, c.seed) for c in configs]
   for config, workdir in zip(configs, workdirs, strict=True):
-    records.claim(workdir, as_dict(config))
+    records.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
     runs = [
       opened.enter_context(contextlib.closing(Recorder(c, w, splits)))

@@ -1,4 +1,4 @@
-"""A run on disk: config, environment, metrics, embeddings, result."""
+"""A run on disk: config, data, environment, metrics, embeddings, result."""
 
 import functools
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np
 from metric_learning.errors import InputError
 
 CONFIG = "config.json"
+DATA = "data.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 EMBEDDINGS = "embeddings.npz"
@@ -172,6 +173,9 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
       rows = {row["name"]: row for row in rows}
     return {**some, "rows": rows, "commit": ""}
 
+  if "data" not in there:
+    # Of an earlier version, which is refused for its code.
+    here = {k: v for k, v in here.items() if k != "data"}
   shown = difference(fields(there), fields(here))
   if not shown:
     return
@@ -187,22 +191,39 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
   )
 
 
-def claim(folder: Path, config: Mapping[str, Any]) -> None:
-  """Makes a folder the run of this config, or finds that it is.
+def claim(
+  folder: Path, config: Mapping[str, Any], data: Mapping[str, Any]
+) -> None:
+  """Makes a folder the run of this config and data, or finds that it is.
+
+  `data` is the `identity` of its splits.
 
   Raises:
-    InputError: if it is the run of another config.
+    InputError: if it is the run of another config, or on other data.
   """
   make_folder(folder)
   path = folder / CONFIG
   if not path.exists():
-    write_json(path, config)
+    write_json(folder / DATA, data)
+    write_json(path, config)  # last: its presence says that both are there
     return
   shown = difference(read_json(path), config)
   if shown:
     raise InputError(
       f"{folder} holds a run of another config: {shown}. Choose another"
       " --workdir, or delete it."
+    )
+  if not (folder / DATA).exists():
+    raise InputError(
+      f"{folder} holds a run of an earlier version, without {DATA}, so that"
+      " nothing says whether it was made of this data. Its files can still be"
+      " read; to train, choose another --workdir, or delete it."
+    )
+  shown = difference(read_json(folder / DATA), data)
+  if shown:
+    raise InputError(
+      f"{folder} holds a run on other data: {shown}. Give it the data that it"
+      " began with, choose another --workdir, or delete it."
     )
 
 

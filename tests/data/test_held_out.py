@@ -100,7 +100,10 @@ def test_a_test_class_in_training_is_refused_all_the_same():
 def test_images_on_disk_stay_there():
   def on_disk(part):
     paths = np.array([pathlib.Path(str(x)) for x in part.images.ravel()])
-    return dataclasses.replace(part, images=ImageFiles(paths, (1, 1, 1)))
+    stamps = part.images.ravel().astype(np.uint64)
+    return dataclasses.replace(
+      part, images=ImageFiles(paths, stamps, (1, 1, 1))
+    )
 
   splits = open_set()
   cut = held_out.hold_out(

@@ -39,7 +39,7 @@ def write_study(tmp_path):
     folder = tmp_path / "study"
     rows = make_rows(config, [overrides for overrides, _ in scored])
     folder.mkdir()
-    claim_study(folder, config, rows, cells_of(rows))
+    claim_study(folder, config, rows, cells_of(rows), {})
     (folder / "baselines.json").write_text("[]")
     for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
       if index not in missing:

@@ -28,7 +28,7 @@ def write_study(folder, scored, diverged=(), missing=(), **fields):
   config = tiny_config(eval__columns=COLUMNS, **fields)
   rows = make_rows(config, [overrides for overrides, _ in scored])
   folder.mkdir()
-  claim_study(folder, config, rows, cells_of(rows))
+  claim_study(folder, config, rows, cells_of(rows), {})
   records.write_json(folder / "baselines.json", [])
   for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
     if index in missing:

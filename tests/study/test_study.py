@@ -17,6 +17,7 @@ from metric_learning.data.base import select
 from metric_learning.evaluation import names
 from metric_learning.study import (
   baselines,
+  launchers,
   make_rows,
   read_study,
   run_study,
@@ -227,6 +228,25 @@ def test_a_folder_of_another_study_is_refused(study, monkeypatch):
     run_study(CONFIG, make_rows(CONFIG, sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
     read_study(study / "runs")
+
+
+def test_a_study_on_other_data_is_refused(study, monkeypatch):
+  """Before the first run, though every run that is there is finished."""
+  load = data.load
+
+  def with_fewer_tested(config):
+    splits = load(config)
+    fewer = data.select(splits.test, np.arange(300))
+    return dataclasses.replace(splits, test=fewer)
+
+  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(data, "load", with_fewer_tested)
+  message = r"another study: data\..*\.test .*360 images .*there.*300 images"
+  with pytest.raises(InputError, match=message):
+    run_study(CONFIG, make_rows(CONFIG, sweep()), study)
+  # One record, though all twelve rows load it.
+  (parts,) = records.read_json(study / "study.json")["data"].values()
+  assert parts == load(CONFIG.data).identity
 
 
 def rewrite_validation(folder, score_of):

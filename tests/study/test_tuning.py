@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from metric_learning import LOSSES, InputError
+from metric_learning.data import base
 from metric_learning.evaluation import names
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
@@ -547,6 +548,10 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   named = override(CONFIG, {"study.delta": 0.5})
   with pytest.raises(InputError, match=r"study.delta \(0.01 there, 0.5 now"):
     search(folder, config=named)
+  monkeypatch.setattr(base.Splits, "identity", {"test": "other pixels"})
+  with pytest.raises(InputError, match=r"data\..*\.test .*'other pixels' now"):
+    search(folder)
+  monkeypatch.undo()
   monkeypatch.setattr(records, "commit", lambda: "abc")
   monkeypatch.setattr(records, "code", lambda: "def")
   with pytest.raises(InputError, match=r"code \(.*'def' now\).* this is abc"):

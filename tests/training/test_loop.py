@@ -1,5 +1,6 @@
 """The training loop: what it leaves, what it refuses, that it resumes."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -320,3 +321,31 @@ def test_a_line_cut_short_is_left_out(tmp_path):
   records.Metrics(tmp_path, 1).write(2, {"a": 2.0})
   lines = metrics_of(tmp_path).splitlines()
   assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_a_run_on_other_data_is_refused(splits, tmp_path):
+  """Resumed, or found finished: what was trained on may be tested on now."""
+  whole = tmp_path / "run"
+  train(tiny_config(), whole, splits=splits)
+  cut = tmp_path / "cut"
+  shutil.copytree(whole, cut)
+  (cut / records.RESULT).unlink()
+  other = dataclasses.replace(
+    splits, test=data.select(splits.test, np.arange(300))
+  )
+  message = "run on other data: test .*360 images of .* there, .*300 images of"
+  for folder in (whole, cut):
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=message) as error:
+      train(tiny_config(), folder, splits=other)
+    assert "train (" not in str(error.value)
+    after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert after == before
+  # The same data, from another array.
+  copied = dataclasses.replace(splits.test, images=splits.test.images.copy())
+  train(tiny_config(), cut, splits=dataclasses.replace(splits, test=copied))
+  (whole / records.DATA).unlink()
+  with pytest.raises(
+    InputError, match=r"of an earlier version, without data\."
+  ):
+    train(tiny_config(), whole, splits=splits)
