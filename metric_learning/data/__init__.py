@@ -11,12 +11,12 @@ from metric_learning.data import (
   cifar,
   digits,
   duplicates,
-  files,
   glyphs,
   half_split,
   held_out,
   idx,
   image_folder,
+  imaging,
   lfw,
   mnist,
   npz,
@@ -142,5 +142,5 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
   if not size or dataset.images.shape[1:3] == size:
     return dataset
-  images = files.resize(np.asarray(dataset.images), size)
+  images = imaging.resize(np.asarray(dataset.images), size)
   return dataclasses.replace(dataset, images=images)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files
+from metric_learning.data import base, files, imaging
 from metric_learning.errors import InputError
 
 SUBJECTS, IMAGES = 40, 10
@@ -50,7 +50,7 @@ def read(config: Any) -> base.Dataset:
       f"{', '.join(missing[:3])}; it must hold s1/1.pgm to s40/10.pgm."
     )
   labels = np.repeat(np.arange(SUBJECTS, dtype=np.int32), IMAGES)
-  images = files.read_images(root / name for name in names)
+  images = imaging.read_images(root / name for name in names)
   return base.Dataset("att_faces", images, labels, tuple(subjects))
 
 

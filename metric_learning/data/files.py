@@ -1,10 +1,8 @@
-"""Images on disk: folders, archives, IDX files, and what can be wrong there."""
+"""Files on disk: folders, archives, IDX files, and what can be wrong there."""
 
 import contextlib
-import functools
 import gzip
 import hashlib
-import io
 import math
 import os
 import pathlib
@@ -13,8 +11,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -41,17 +39,6 @@ FETCH_AGAIN = "compare its checksum with the source's, or fetch it again"
 # of a config, which says what a run computes.
 MAX_UNPACKED = 4 * 2**30
 NO_SIZE_LIMIT = "METRIC_LEARNING_NO_SIZE_LIMIT"
-
-# Pillow would start other programs for some formats.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-
-@runtime_checkable
-class Source(Protocol):
-  """What an image is read from: a path, or a place in an archive."""
-
-  def read_bytes(self) -> bytes:
-    """The encoded image."""
 
 
 def data_path(config: Any, holding: str) -> pathlib.Path:
@@ -122,8 +109,14 @@ def check_space(folder: pathlib.Path, size: int) -> None:
     )
 
 
+def check_regular(path: pathlib.Path) -> None:
+  """Raises `InputError` for a pipe or a device, whose reading may never end."""
+  if path.exists() and not path.is_file() and not path.is_dir():
+    raise InputError(f"{path} is a pipe or a device, not a file of data.")
+
+
 @contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str, advice: str = FETCH_AGAIN) -> Iterator[None]:
   """Makes of what a damaged file raises an `InputError` that names it."""
   try:
     yield
@@ -131,7 +124,7 @@ def reading(what: str) -> Iterator[None]:
     raise
   except DAMAGE as error:
     reason = str(error).partition("\n")[0].rstrip(":")
-    raise InputError(f"cannot read {what}: {reason}; {FETCH_AGAIN}.") from error
+    raise InputError(f"cannot read {what}: {reason}; {advice}.") from error
 
 
 def open_zip(path: pathlib.Path) -> zipfile.Path:
@@ -165,129 +158,13 @@ def read_tar(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
         yield member.name, file.read()
 
 
-def read_images(
-  paths: Iterable[Source], size: tuple[int, ...] = ()
-) -> UInt8[np.ndarray, "n h w c"]:
-  """Reads images of one size, or resizes them to `size` (height, width).
-
-  One channel if all are gray, else three. Transparency is dropped. Raises
-  `InputError` if a file is damaged or too large, if it has more than 8 bits a
-  channel, or if they differ in size or channels and `size` is ().
-  """
-  paths = list(paths)
-  images = [_read_image(path, size) for path in paths]
-  for path, image in zip(paths, images, strict=True):
-    if image.shape != images[0].shape and not size:
-      raise images_differ(paths[0], images[0].shape, path, image.shape)
-  channels = max(image.shape[2] for image in images)
-  shape = (*images[0].shape[:2], channels)
-  return np.stack([np.broadcast_to(image, shape) for image in images])
-
-
-def images_differ(
-  first: Source,
-  first_shape: tuple[int, ...],
-  other: Source,
-  other_shape: tuple[int, ...],
-) -> InputError:
-  """What is said of two images of one set that differ in size or channels."""
-  return InputError(
-    f"images differ: {first} is {_format(first_shape)}, {other} is "
-    f"{_format(other_shape)}; set image_size=(height, width) to resize all, "
-    "and to give gray ones among colored ones three channels."
-  )
-
-
-def _format(shape: tuple[int, ...]) -> str:
-  height, width, channels = shape
-  return f"{height}×{width} {'gray' if channels == 1 else 'color'}"
-
-
-def _read_image(
-  path: Source, size: tuple[int, ...]
-) -> UInt8[np.ndarray, "h w c"]:
-  from PIL import Image
-
-  if os.environ.get(NO_SIZE_LIMIT):
-    Image.MAX_IMAGE_PIXELS = None
-  limit = Image.MAX_IMAGE_PIXELS
-  with reading(f"the image {path}"):
-    try:
-      image = Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
-      # Pillow only warns over its limit, and refuses over twice; to make an
-      # error of a warning is nothing for threads, which share the filters.
-      if limit and math.prod(image.size) > limit:
-        raise Image.DecompressionBombError
-      image.load()
-    except (
-      Image.DecompressionBombWarning,
-      Image.DecompressionBombError,
-    ) as error:
-      raise InputError(
-        f"the image {path} has over {limit} pixels, which may "
-        f"be an attack on your memory; if you trust it, set {NO_SIZE_LIMIT}=1."
-      ) from error
-  if image.mode.startswith(("I", "F")):
-    raise InputError(
-      f"the image {path} has more than 8 bits a channel; convert it to 8 bits."
-    )
-  mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-  pixels = np.atleast_3d(np.asarray(image.convert(mode)))
-  return resize(pixels[None], size)[0] if size else pixels
-
-
-def resize(
-  images: UInt8[np.ndarray, "n h w c"], size: tuple[int, ...]
-) -> UInt8[np.ndarray, "n height width c"]:
-  """Resizes to (height, width) by area averaging.
-
-  An output pixel is the mean of the area that it covers, in which an input
-  pixel that it covers in part counts in part.
-
-  >>> row = np.uint8([10, 40, 70]).reshape(1, 1, 3, 1)
-  >>> resize(row, (1, 2)).ravel()  # (10 + 40/2) / 1.5, (40/2 + 70) / 1.5
-  array([20, 60], dtype=uint8)
-  """
-  rows, columns = (
-    _overlaps(old, new)
-    for old, new in zip(images.shape[1:3], size, strict=True)
-  )
-  return np.stack([_average(image, rows, columns) for image in images])
-
-
-def _average(
-  image: UInt8[np.ndarray, "h w c"], rows: Any, columns: Any
-) -> UInt8[np.ndarray, "height width c"]:
-  height, (_, width, channels) = rows.shape[0], image.shape
-  tall = rows @ image.reshape(len(image), -1).astype(np.float32)
-  tall = tall.reshape(height, width, channels).swapaxes(0, 1)
-  small = columns @ tall.reshape(width, -1)
-  small = small.reshape(-1, height, channels).swapaxes(0, 1)
-  return np.rint(small).astype(np.uint8)
-
-
-@functools.lru_cache(maxsize=64)
-def _overlaps(old: int, new: int) -> Any:
-  """The share of each old pixel in each new one; every row sums to 1.
-
-  Sparse, since it is zero but near its diagonal: a dense product took most of
-  the time of reading an image, and on all cores (measured).
-  """
-  from scipy.sparse import csr_array
-
-  ends = np.linspace(0, old, new + 1)
-  low, high = ends[:-1, None], ends[1:, None]
-  left = np.arange(old)
-  shared = np.minimum(high, left + 1) - np.maximum(low, left)
-  return csr_array((np.maximum(shared, 0) * (new / old)).astype(np.float32))
-
-
 def read_idx(path: pathlib.Path) -> UInt8[np.ndarray, "..."]:
   """Reads a file of unsigned bytes in the IDX format of MNIST, gzipped or not.
 
   Two zeros, the type (8), the number of axes, each axis' length as a big-endian
   32-bit integer, then the values. Raises `InputError` if the file is damaged.
   """
+  check_regular(path)
   with reading(str(path)), path.open("rb") as raw:
     zipped = raw.peek(2)[:2] == b"\x1f\x8b"
     with gzip.open(raw) if zipped else raw as file:

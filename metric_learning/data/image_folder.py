@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files, stream
+from metric_learning.data import base, files, imaging, stream
 from metric_learning.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
@@ -43,9 +43,11 @@ def read(config: Any) -> base.Dataset:
   base.check_class_sizes(
     str(root), labels, names, least=2, purpose="form a pair"
   )
-  read = stream.image_files if config.stream else files.read_images
+  read = stream.image_files if config.stream else imaging.read_images
   images = read(
-    itertools.chain.from_iterable(members), tuple(config.image_size)
+    itertools.chain.from_iterable(members),
+    tuple(config.image_size),
+    config.background,
   )
   return base.Dataset("image_folder", images, labels, names)
 

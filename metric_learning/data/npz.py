@@ -70,6 +70,7 @@ def read(
 def _read_arrays(path: pathlib.Path) -> Arrays:
   if path.is_dir():
     raise InputError(f"data_dir {str(path)!r} is a folder, not an npz file.")
+  files.check_regular(path)
   with files.reading(str(path)):
     with zipfile.ZipFile(path) as archive:
       size = sum(member.file_size for member in archive.infolist())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from metric_learning.data import archives, base, files, prepared
+from metric_learning.data import archives, base, files, imaging, prepared
 from metric_learning.errors import InputError
 
 SPLITS = {"standard": 1, "koch": 1, "matching": 1}
@@ -217,7 +217,7 @@ def _read_arrays(folder: pathlib.Path, size: tuple[int, ...]) -> Drawings:
     names += naming(folder, paper)
     ink = np.uint8(255) * ~paper
     ink = ink.reshape(-1, *paper.shape[2:], 1)
-    images.append(files.resize(ink, size) if size else ink)
+    images.append(imaging.resize(ink, size) if size else ink)
     drawers = paper.shape[1]
   total = np.concatenate(images)
   labels = np.repeat(np.arange(len(names), dtype=np.int32), drawers)
@@ -252,7 +252,7 @@ def _small(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
       match = re.search(place, name)
       if match:
         example = archives.Example(name, "", read_image)
-        pixels = files.read_images([example])[0, ..., 0] > 0
+        pixels = imaging.read_images([example])[0, ..., 0] > 0
         known[_key(pixels)] = "/".join(match.groups())
   return [
     known.get(_key(character[0]), f"{UNNAMED}/{i:04d}")

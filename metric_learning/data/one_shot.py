@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from metric_learning.data import files
+from metric_learning.data import files, imaging
 from metric_learning.errors import InputError
 
 ADDRESS = (
@@ -67,8 +67,10 @@ def read(path: pathlib.Path, size: tuple[int, ...] = ()) -> Runs:
         f" fetch {ADDRESS} again."
       )
     answers.append([classes.index(answer[item]) for item in items])
-    training.append(255 - files.read_images([root / n for n in classes], size))
-    test.append(255 - files.read_images([root / n for n in items], size))
+    training.append(
+      255 - imaging.read_images([root / n for n in classes], size)
+    )
+    test.append(255 - imaging.read_images([root / n for n in items], size))
   return Runs(np.stack(training), np.stack(test), np.array(answers))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files
+from metric_learning.data import base, files, imaging
 from metric_learning.errors import InputError
 
 FILES = ("train.csv", "validation.csv", "test.csv")
@@ -25,7 +25,8 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   base.check_split(config, {"files": 1})
   root = files.data_path(config, f"a folder of {', '.join(FILES)}")
   parts = {
-    name: read_pairs(root / name, tuple(config.image_size)) for name in FILES
+    name: read_pairs(root / name, tuple(config.image_size), config.background)
+    for name in FILES
   }
   shapes = {name: pairs.images.shape[1:] for name, pairs in parts.items()}
   if len(set(shapes.values())) > 1:
@@ -45,7 +46,7 @@ def _dataset(name: str, pairs: base.Pairs) -> base.Dataset:
 
 
 def read_pairs(
-  path: str | pathlib.Path, size: tuple[int, ...] = ()
+  path: str | pathlib.Path, size: tuple[int, ...] = (), background: int = 255
 ) -> base.Pairs:
   """Reads a CSV file with the columns `first`, `second` and a target.
 
@@ -60,6 +61,7 @@ def read_pairs(
   Args:
     path: the CSV file, in UTF-8. `InputError` names the line that is wrong.
     size: (height, width) to which the images are resized; () if they agree.
+    background: the gray level, 0 to 255, of what is transparent.
   """
   path = pathlib.Path(path).expanduser()
   target, rows = _read_rows(path)
@@ -75,7 +77,7 @@ def read_pairs(
     values.append(_TARGETS[target](row[target], where))
   first, second = np.array(pairs, np.int32).T
   return base.Pairs(
-    files.read_images(indices, size),
+    imaging.read_images(indices, size, background),
     first,
     second,
     np.array(values, bool) if target == "same" else None,
@@ -85,6 +87,7 @@ def read_pairs(
 
 def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
   """The name of the target, and (line, row) of each pair."""
+  files.check_regular(path)
   try:
     # Spreadsheets write a mark of the byte order before the first column.
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from metric_learning.data import archives, base, cache, files
+from metric_learning.data import archives, base, cache, files, imaging
 from metric_learning.errors import InputError, check_choice
 
 # Images in memory may take as many GB as this variable says, or 8.
@@ -206,11 +206,11 @@ def read(config: Any, *parts: str) -> Images:
   number = {name: i for i, name in enumerate(class_names)}
   labels = [number[some.class_name] for _, some in found]
   sources, size = [some for _, some in found], tuple(config.image_size)
-  first = files.read_images(sources[:1], size)
+  first = imaging.read_images(sources[:1], size, config.background)
   check_memory(config.name, len(sources) * first.size)
   dataset = base.Dataset(
     config.name,
-    files.read_images(sources, size),
+    imaging.read_images(sources, size, config.background),
     np.array(labels, np.int32),
     tuple(class_names),
   )

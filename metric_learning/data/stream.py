@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from metric_learning.data import files, identity
+from metric_learning.data import files, identity, imaging
 from metric_learning.errors import InputError
 
 # Threads that read, beside the one that trains. Decoding leaves the
@@ -30,6 +30,7 @@ class ImageFiles:
   paths: np.ndarray
   stamps: UInt64[np.ndarray, "n"]
   image_shape: tuple[int, int, int]
+  background: int = 255
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
@@ -65,40 +66,45 @@ class ImageFiles:
     if not len(self):
       return np.zeros(self.shape, np.uint8)
     height, width, _ = self.image_shape
-    images = files.read_images(self.paths, (height, width))
+    size = height, width
+    images = imaging.read_images(self.paths, size, self.background)
     # Of some images all may be gray, where the set has three channels.
     return np.broadcast_to(images, self.shape)
 
 
 def image_files(
-  paths: Iterable[pathlib.Path], size: tuple[int, ...] = ()
+  paths: Iterable[pathlib.Path],
+  size: tuple[int, ...] = (),
+  background: int = 255,
 ) -> ImageFiles:
-  """The images that `files.read_images` would read, of which it opens headers.
+  """The images that `imaging.read_images` would read; it reads their headers.
 
-  Raises `InputError` if a file is no image, or if sizes differ and `size` is
-  ().
+  Raises `InputError` that lists the files which are no images, and if sizes
+  differ and `size` is ().
   """
-  from PIL import Image
-
   paths = list(paths)
+  imaging.check_background(background)
   shapes: dict[tuple[int, int, int], pathlib.Path] = {}
-  stamps = []
+  stamps, errors = [], []
   for path in paths:
-    with files.reading(f"the image {path}"), path.open("rb") as file:
-      stamps.append(identity.file_stamp(file))
-      image = Image.open(file, formats=files.FORMATS)
-      channels = 1 if image.mode in ("1", "L", "LA") else 3
-      shapes.setdefault((*image.size[::-1], channels), path)
+    try:
+      files.check_regular(path)
+      reading = files.reading(f"the image {path}", imaging.REPLACE)
+      with reading, path.open("rb") as file:
+        stamps.append(identity.file_stamp(file))
+        shapes.setdefault(imaging.read_shape(file, path, size), path)
+    except InputError as error:
+      errors.append(error)
+  imaging.refuse(errors, len(paths))
   if len(shapes) > 1 and not size:
     (one, first), (other, second) = list(shapes.items())[:2]
-    raise files.images_differ(first, one, second, other)
-  height, width = size or next(iter(shapes))[:2]
+    raise imaging.images_differ(first, one, second, other)
+  height, width = next(iter(shapes))[:2]
   channels = max(shape[2] for shape in shapes)
   found = np.empty(len(paths), object)
   found[:] = paths
-  return ImageFiles(
-    found, np.array(stamps, np.uint64), (height, width, channels)
-  )
+  shape = height, width, channels
+  return ImageFiles(found, np.array(stamps, np.uint64), shape, background)
 
 
 def read_ahead(

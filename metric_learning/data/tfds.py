@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from metric_learning.data import base, files
+from metric_learning.data import base, files, imaging
 from metric_learning.errors import InputError
 
 
@@ -57,12 +57,13 @@ def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
   if labels.min() < 0:
     part = items[int(labels.argmin())][0]
     raise InputError(f"{config.name} has images without a label in {part!r}.")
-  images = files.read_images(
+  images = imaging.read_images(
     [
       Record(f"{config.name}, {part} image {i}", item["image"])
       for i, (part, item) in enumerate(items)
     ],
     tuple(config.image_size),
+    config.background,
   )
   names = tuple(builder.info.features["label"].names)
   dataset = base.Dataset(config.name, images, labels, names)

@@ -40,6 +40,7 @@ def base_config() -> ConfigDict:
       validates instead of the part that the split says.
     train_on: "train", or "train+validation", where nothing is left to choose
       by: the last checkpoint is the selected one.
+    background: the gray level, 0 to 255, that transparent pixels show.
     stream: images stay on the host, or on disk where they are files, and are
       read ahead of the steps; for sets that do not fit on the device.
     sampler: who is in a batch of `classes_per_batch` × `images_per_class`:
@@ -103,6 +104,7 @@ def base_config() -> ConfigDict:
       "validation_fold": 0,
       "train_on": "train",
       "image_size": (),
+      "background": 255,
       "protocol": "open-set",
       "stream": False,
       "sampler": "classes",

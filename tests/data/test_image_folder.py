@@ -114,5 +114,5 @@ def test_truncated_image_is_named(config, tmp_path):
   write(tmp_path, 8, 2)
   path = tmp_path / "kind 05" / "01.PNG"
   path.write_bytes(path.read_bytes()[:-30])
-  with pytest.raises(InputError, match=r"kind 05/01\.PNG.*fetch it again"):
+  with pytest.raises(InputError, match=r"kind 05/01\.PNG.*replace the file"):
     data.load(config())

@@ -121,7 +121,7 @@ def arrays(tmp_path, monkeypatch):
     for name, read in omniglot.archives.members(source / f"images_{part}.zip"):
       image = omniglot.archives.Example(name, "", read)
       # The True of the official arrays is 255, as Pillow makes it.
-      pixels = omniglot.files.read_images([image])[0, ..., 0]
+      pixels = omniglot.imaging.read_images([image])[0, ..., 0]
       paper.append(pixels.view(bool))
     np.savez(
       folder / f"images_{part}.npz",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from metric_learning import data
-from metric_learning.data import files, image_folder, stream
+from metric_learning.data import image_folder, imaging, stream
 from metric_learning.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,10 @@ def paths(tmp_path):
 
 @pytest.mark.parametrize("size", [(6, 4), (3, 2)])
 def test_files_are_the_array_that_they_become(paths, size):
-  lazy, whole = stream.image_files(paths, size), files.read_images(paths, size)
+  lazy, whole = (
+    stream.image_files(paths, size),
+    imaging.read_images(paths, size),
+  )
   assert (lazy.shape, lazy.ndim, len(lazy)) == (whole.shape, 4, 5)
   np.testing.assert_array_equal(np.asarray(lazy), whole)
   # Gray ones alone have three channels too.
@@ -36,7 +39,7 @@ def test_files_are_the_array_that_they_become(paths, size):
 
 
 def test_nothing_is_decoded_before_it_is_needed(paths, monkeypatch):
-  monkeypatch.setattr(files, "read_images", None)
+  monkeypatch.setattr(imaging, "read_images", None)
   assert stream.image_files(paths, (3, 2))[2:].shape == (3, 3, 2, 3)
 
 
@@ -47,7 +50,7 @@ def test_headers_are_checked_before_training(paths, tmp_path):
   with pytest.raises(InputError, match=r"0\.png is 6×4 gray.*6×4 color"):
     stream.image_files(paths)
   (tmp_path / "x.png").write_bytes(b"no image")
-  with pytest.raises(InputError, match=r"x\.png.*fetch it again"):
+  with pytest.raises(InputError, match=r"x\.png.*replace the file"):
     stream.image_files([*paths, tmp_path / "x.png"], (3, 2))
 
 

@@ -1,0 +1,276 @@
+"""Images: decoded as people see them, and resized."""
+
+import functools
+import io
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from metric_learning.data import files
+from metric_learning.errors import InputError
+
+# Pillow would start other programs for some formats.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+REPLACE = "replace the file, or remove it"
+# Errors of so many images are shown.
+_SHOWN = 10
+
+_GRAY = ("1", "L", "LA", "La")
+_ORIENTATION = 0x0112
+# What undoes each EXIF orientation; 1 lies as it should.
+_TURNS = {
+  2: "FLIP_LEFT_RIGHT",
+  3: "ROTATE_180",
+  4: "FLIP_TOP_BOTTOM",
+  5: "TRANSPOSE",
+  6: "ROTATE_270",
+  7: "TRANSVERSE",
+  8: "ROTATE_90",
+}
+
+
+@runtime_checkable
+class Source(Protocol):
+  """What an image is read from: a path, or a place in an archive."""
+
+  def read_bytes(self) -> bytes:
+    """The encoded image."""
+
+
+def read_images(
+  paths: Iterable[Source], size: tuple[int, ...] = (), background: int = 255
+) -> UInt8[np.ndarray, "n h w c"]:
+  """Reads images of one size, or resizes them to `size` (height, width).
+
+  As viewers show them: turned as their EXIF orientation says; the first frame
+  of an animation; what is transparent shows `background`, a gray level from 0
+  to 255. One channel if all are gray, else three.
+
+  Raises `InputError` that lists the files which are damaged or too large, or
+  have more than 8 bits a channel; and if images differ in size or channels and
+  `size` is ().
+  """
+  paths = list(paths)
+  check_background(background)
+  images, errors = [], []
+  for path in paths:
+    try:
+      images.append(_read_image(path, size, background))
+    except InputError as error:
+      errors.append(error)
+  refuse(errors, len(paths))
+  for path, image in zip(paths, images, strict=True):
+    if image.shape != images[0].shape and not size:
+      raise images_differ(paths[0], images[0].shape, path, image.shape)
+  channels = max(image.shape[2] for image in images)
+  shape = (*images[0].shape[:2], channels)
+  return np.stack([np.broadcast_to(image, shape) for image in images])
+
+
+def check_background(background: int) -> None:
+  """Raises `InputError` unless it is a gray level."""
+  if background not in range(256):
+    raise InputError(
+      f"background={background} must be a gray level, from 0 (black) to 255 "
+      "(white)."
+    )
+
+
+def refuse(errors: Sequence[InputError], count: int) -> None:
+  """Raises one error for all of `count` images that cannot be used, if any."""
+  if len(errors) == 1:
+    raise errors[0]
+  if errors:
+    lines = [f"  {error}" for error in errors[:_SHOWN]]
+    if len(errors) > _SHOWN:
+      lines.append(f"  and {len(errors) - _SHOWN} more")
+    raise InputError(
+      "\n".join([f"{len(errors)} of {count} images cannot be used:", *lines])
+    )
+
+
+def images_differ(
+  first: Source,
+  first_shape: tuple[int, ...],
+  other: Source,
+  other_shape: tuple[int, ...],
+) -> InputError:
+  """What is said of two images of one set that differ in size or channels."""
+  return InputError(
+    f"images differ: {first} is {_format(first_shape)}, {other} is "
+    f"{_format(other_shape)}; set image_size=(height, width) to resize all, "
+    "and to give gray ones among colored ones three channels."
+  )
+
+
+def _format(shape: tuple[int, ...]) -> str:
+  height, width, channels = shape
+  return f"{height}×{width} {'gray' if channels == 1 else 'color'}"
+
+
+def _advice(path: Source) -> str:
+  """What helps against damage: who has a file of their own cannot fetch it."""
+  return REPLACE if isinstance(path, pathlib.Path) else files.FETCH_AGAIN
+
+
+def _read_image(
+  path: Source, size: tuple[int, ...], background: int
+) -> UInt8[np.ndarray, "h w c"]:
+  if isinstance(path, pathlib.Path):
+    files.check_regular(path)
+  with files.reading(f"the image {path}", _advice(path)):
+    image = _open(io.BytesIO(path.read_bytes()), path)
+    image.load()
+  image = _on_paper(_upright(image), background)
+  pixels = np.atleast_3d(np.asarray(image))
+  return resize(pixels[None], size)[0] if size else pixels
+
+
+def read_shape(
+  file: Any, path: Source, size: tuple[int, ...] = ()
+) -> tuple[int, int, int]:
+  """Height, width and channels that `read_images` would give, of an open file.
+
+  From its header alone, where that says how the image lies. Raises what
+  `files.reading` explains, as far as the header tells what is wrong.
+  """
+  image = _open(file, path)
+  channels = 1 if image.mode in _GRAY else 3
+  if size:
+    height, width = size
+    return height, width, channels
+  if image.format in ("PNG", "TIFF") and image.width != image.height:
+    image.load()  # only then Pillow knows their orientation
+  height, width = image.size if _orientation(image) >= 5 else image.size[::-1]
+  return height, width, channels
+
+
+def _open(file: Any, path: Source) -> Any:
+  """An image of a format, a size and a depth that are read; not decoded yet."""
+  from PIL import Image, UnidentifiedImageError
+
+  if os.environ.get(files.NO_SIZE_LIMIT):
+    Image.MAX_IMAGE_PIXELS = None
+  limit = Image.MAX_IMAGE_PIXELS
+  try:
+    image = Image.open(file, formats=FORMATS)
+    # Pillow only warns over its limit, and refuses over twice; to make an
+    # error of a warning is nothing for threads, which share the filters.
+    if limit and math.prod(image.size) > limit:
+      raise Image.DecompressionBombError
+  except (
+    Image.DecompressionBombWarning,
+    Image.DecompressionBombError,
+  ) as error:
+    raise InputError(
+      f"the image {path} has over {limit} pixels, which may be an attack on "
+      f"your memory; if you trust it, set {files.NO_SIZE_LIMIT}=1."
+    ) from error
+  except UnidentifiedImageError as error:
+    raise InputError(
+      f"cannot read the image {path}: it is empty, no image, or of a format "
+      f"that is none of {', '.join(FORMATS)}; {_advice(path)}."
+    ) from error
+  if _is_deep(image):
+    raise InputError(
+      f"the image {path} has more than 8 bits a channel; convert it to 8 bits."
+    )
+  return image
+
+
+def _is_deep(image: Any) -> bool:
+  """Whether it has more than 8 bits a channel, which Pillow may cut off."""
+  if image.mode.startswith(("I", "F")):
+    return True
+  for tile in image.tile:
+    # How the pixels are stored: "RGB;16B"; of PPM, with the largest value.
+    stored = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    if ";16" in str(stored[0]):
+      return True
+    if tile[0].startswith("ppm") and stored[1] > 255:
+      return True
+  return False
+
+
+def _orientation(image: Any) -> int:
+  """The EXIF orientation, 1 to 8; 1 where none is said, or nonsense."""
+  try:
+    found = image.getexif().get(_ORIENTATION, 1)
+  except Exception:  # as viewers do: a damaged block says nothing
+    return 1
+  return found if found in _TURNS else 1
+
+
+def _upright(image: Any) -> Any:
+  from PIL import Image
+
+  orientation = _orientation(image)
+  if orientation == 1:
+    return image
+  return image.transpose(Image.Transpose[_TURNS[orientation]])
+
+
+def _on_paper(image: Any, background: int) -> Any:
+  """Gray or RGB; what is transparent shows the background."""
+  from PIL import Image
+
+  gray = image.mode in _GRAY
+  mode = "L" if gray else "RGB"
+  if not image.has_transparency_data:
+    return image.convert(mode)
+  image = image.convert("LA" if gray else "RGBA")
+  color = background if gray else (background,) * 3
+  paper = Image.new(mode, image.size, color)
+  paper.paste(image.convert(mode), mask=image.getchannel("A"))
+  return paper
+
+
+def resize(
+  images: UInt8[np.ndarray, "n h w c"], size: tuple[int, ...]
+) -> UInt8[np.ndarray, "n height width c"]:
+  """Resizes to (height, width) by area averaging.
+
+  An output pixel is the mean of the area that it covers, in which an input
+  pixel that it covers in part counts in part.
+
+  >>> row = np.uint8([10, 40, 70]).reshape(1, 1, 3, 1)
+  >>> resize(row, (1, 2)).ravel()  # (10 + 40/2) / 1.5, (40/2 + 70) / 1.5
+  array([20, 60], dtype=uint8)
+  """
+  rows, columns = (
+    _overlaps(old, new)
+    for old, new in zip(images.shape[1:3], size, strict=True)
+  )
+  return np.stack([_average(image, rows, columns) for image in images])
+
+
+def _average(
+  image: UInt8[np.ndarray, "h w c"], rows: Any, columns: Any
+) -> UInt8[np.ndarray, "height width c"]:
+  height, (_, width, channels) = rows.shape[0], image.shape
+  tall = rows @ image.reshape(len(image), -1).astype(np.float32)
+  tall = tall.reshape(height, width, channels).swapaxes(0, 1)
+  small = columns @ tall.reshape(width, -1)
+  small = small.reshape(-1, height, channels).swapaxes(0, 1)
+  return np.rint(small).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=64)
+def _overlaps(old: int, new: int) -> Any:
+  """The share of each old pixel in each new one; every row sums to 1.
+
+  Sparse, since it is zero but near its diagonal: a dense product took most of
+  the time of reading an image, and on all cores (measured).
+  """
+  from scipy.sparse import csr_array
+
+  ends = np.linspace(0, old, new + 1)
+  low, high = ends[:-1, None], ends[1:, None]
+  left = np.arange(old)
+  shared = np.minimum(high, left + 1) - np.maximum(low, left)
+  return csr_array((np.maximum(shared, 0) * (new / old)).astype(np.float32))
