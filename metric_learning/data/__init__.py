@@ -26,8 +26,10 @@ from metric_learning.data import (
 )
 from metric_learning.data.base import (
   PROTOCOLS,
+  SMALL_CLASSES,
   Dataset,
   Splits,
+  check_scorable,
   select,
   subset,
 )
@@ -75,16 +77,18 @@ def load(config: Any, seed: int = 0) -> Splits:
   `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
   and `fold`, which with the split fix who is in which part; `image_size`,
   (height, width), or () for the native size; `protocol`, "open-set" or
-  "closed-set", which the split must obey; `validation_folds`,
-  `validation_fold` and `train_on`, for which see `held_out`; `stream`, whether
-  images of a folder stay on disk until they are needed. Warns of images that
-  are in training and in test.
+  "closed-set", which the split must obey; `small_classes`, "refuse", or
+  "repeat" or "drop" to load classes with too few images too; `background`, the
+  gray level of what is transparent; `validation_folds`, `validation_fold` and
+  `train_on`, for which see `held_out`; `stream`, whether images of a folder
+  stay on disk until they are needed. Warns of images that are in training and
+  in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
   ...   name="digits", data_dir="", split="images", split_seed=0, fold=0,
   ...   image_size=(4, 4), protocol="closed-set", validation_folds=1,
-  ...   validation_fold=0, train_on="train",
+  ...   validation_fold=0, train_on="train", small_classes="refuse",
   ... ))
   >>> [part.images.shape for part in (splits.train, splits.test)]
   [(1078, 4, 4, 1), (360, 4, 4, 1)]
@@ -96,6 +100,7 @@ def load(config: Any, seed: int = 0) -> Splits:
   """
   name = set_of(config.name)
   check_choice("protocol", config.protocol, PROTOCOLS)
+  check_choice("small_classes", config.small_classes, SMALL_CLASSES)
   size = _checked_size(config.image_size)
   splits = DATASETS[name](config, seed)
   if splits.protocol != config.protocol:
@@ -111,7 +116,9 @@ def load(config: Any, seed: int = 0) -> Splits:
     test=_resized(splits.test, size),
     gallery=splits.gallery and _resized(splits.gallery, size),
   )
-  return held_out.hold_out(resized, config)
+  found = held_out.hold_out(resized, config)
+  check_scorable(found)
+  return found
 
 
 def set_of(name: str) -> str:

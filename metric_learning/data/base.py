@@ -20,6 +20,8 @@ CUTS = {"classes": 1, "half": 1, "folds": FOLDS, "images": 1}
 # all classes are in all three, the images are disjoint.
 PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
+# What happens to classes with fewer images than is taken of them.
+SMALL_CLASSES = ("refuse", "repeat", "drop")
 
 
 class Pairs(NamedTuple):
@@ -243,8 +245,8 @@ def split_official(
 
   A fifth of the training classes, drawn by `seed`, is for validation.
   """
-  order = np.random.default_rng(seed).permutation(len(training.class_names))
-  validation, train = np.split(order, [round(0.2 * len(order))])
+  classes = np.arange(len(training.class_names))
+  train, validation = hold_out_fifth(classes, seed, training.name)
   return Splits(
     subset(training, np.sort(train)),
     subset(training, np.sort(validation)),
@@ -283,12 +285,26 @@ def split_parts(
   )
 
 
-def closed_parts(training: Dataset, test: Dataset, seed: int) -> Splits:
+def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
   """Closed-set splits of a data set that has its own training and test images.
 
-  A tenth of the training images of each class, drawn by `seed`, validates.
+  A tenth of the training images of each class, and at least two of them, drawn
+  by `config.split_seed`, validates.
+
+  Raises `InputError` if a class has fewer than 4 training images, unless
+  `config.small_classes` lets it: then none of it validates.
   """
-  validation, train = share_of_each_class(training.labels, [0.1], seed)
+  check_class_sizes(
+    f"{training.name}, part 'train'",
+    training.labels,
+    training.class_names,
+    least=4,
+    purpose="train on two, and draw two for validation",
+    small_classes=config.small_classes,
+  )
+  validation, train = share_of_each_class(
+    training.labels, [0.1], config.split_seed, least=2
+  )
   return Splits(
     select(training, np.sort(train)),
     select(training, np.sort(validation)),
@@ -308,7 +324,9 @@ def cut(dataset: Dataset, config: Any) -> Splits:
   cuts = {
     "classes": random_classes,
     "half": half_classes,
-    "images": random_images,
+    "images": functools.partial(
+      random_images, small_classes=config.small_classes
+    ),
   }
   return cuts[config.split](dataset, seed)
 
@@ -354,13 +372,21 @@ def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
 
 
 def hold_out_fifth(
-  classes: Int[np.ndarray, "n"], seed: Any
+  classes: Int[np.ndarray, "n"], seed: Any, name: str = "the data set"
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
   """Draws a fifth of the classes, and at least two; the rest come first.
+
+  Raises `InputError` with fewer than 4 classes.
 
   >>> [len(part) for part in hold_out_fifth(np.arange(20), seed=0)]
   [16, 4]
   """
+  if len(classes) < 4:
+    raise InputError(
+      f"{name} has {len(classes)} training classes; to draw a fifth of them "
+      "for validation it takes 4, two to validate and two to train. Add "
+      "training classes, or give a validation part of its own."
+    )
   drawn = np.random.default_rng(seed).permutation(classes)
   held_out, rest = np.split(drawn, [max(2, round(0.2 * len(classes)))])
   return rest, held_out
@@ -388,12 +414,12 @@ def split_as_given(
     )
     if len(validation.labels):
       return Splits(training, validation, test, "closed-set")
-    return closed_parts(training, test, config.split_seed)
+    return closed_parts(training, test, config)
   train, held_out, tested = (
     np.unique(dataset.labels[members[part]]) for part in PARTS
   )
   if not len(held_out):
-    train, held_out = hold_out_fifth(train, config.split_seed)
+    train, held_out = hold_out_fifth(train, config.split_seed, dataset.name)
   return split_by_class(dataset, (train, held_out, tested))
 
 
@@ -433,11 +459,14 @@ def _check_count(dataset: Dataset, least: int) -> None:
     )
 
 
-def random_images(dataset: Dataset, seed: int) -> Splits:
+def random_images(
+  dataset: Dataset, seed: int, small_classes: str = "refuse"
+) -> Splits:
   """Closed-set splits: 60, 20 and 20 % of each class, drawn by `seed`.
 
   Raises `InputError` if a class has fewer than 9 images: a part would have
-  fewer than two of them, and no pair.
+  fewer than two of them, and no pair. Unless `small_classes` lets it: then of
+  such a class a part has fewer, or none.
   """
   check_class_sizes(
     dataset.name,
@@ -445,6 +474,7 @@ def random_images(dataset: Dataset, seed: int) -> Splits:
     dataset.class_names,
     least=9,
     purpose="split by images, two in each part",
+    small_classes=small_classes,
   )
   return split_by_image(
     dataset, share_of_each_class(dataset.labels, (0.6, 0.2), seed)
@@ -452,9 +482,15 @@ def random_images(dataset: Dataset, seed: int) -> Splits:
 
 
 def share_of_each_class(
-  labels: Int[np.ndarray, "n"], shares: Sequence[float], seed: int
+  labels: Int[np.ndarray, "n"],
+  shares: Sequence[float],
+  seed: int,
+  least: int = 0,
 ) -> tuple[np.ndarray, ...]:
   """Cuts the indices of each class at random: `shares` of it, and the rest.
+
+  A share is of at least `least` images where the class has as many for each
+  part.
 
   >>> first, rest = share_of_each_class(np.array([0, 1, 0, 1]), [0.5], seed=0)
   >>> [sorted((part % 2).tolist()) for part in (first, rest)]  # their classes
@@ -464,7 +500,9 @@ def share_of_each_class(
   parts = []
   for label in np.unique(labels):
     members = rng.permutation(np.flatnonzero(labels == label))
-    ends = np.cumsum([round(share * len(members)) for share in shares])
+    enough = least * (len(shares) + 1) <= len(members)
+    counts = [round(share * len(members)) for share in shares]
+    ends = np.cumsum(np.maximum(counts, least if enough else 0))
     parts.append(np.split(members, ends))
   return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
@@ -474,10 +512,17 @@ def check_class_sizes(
   labels: Int[np.ndarray, "n"],
   class_names: Sequence[str],
   *,
-  least: int,
-  purpose: str,
+  least: int = 2,
+  purpose: str = "form a pair",
+  small_classes: str = "refuse",
 ) -> None:
-  """Raises `InputError` that names classes of fewer than `least` images."""
+  """Raises `InputError` that names classes of fewer than `least` images.
+
+  Unless `small_classes` is not "refuse": then of those without any.
+  """
+  allowed = small_classes != "refuse"
+  if allowed:
+    least, purpose = 1, "be a class"
   sizes = np.bincount(labels, minlength=len(class_names))
   small = [
     f"{name!r} ({size})"
@@ -485,11 +530,59 @@ def check_class_sizes(
     if size < least
   ]
   if small:
-    more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+    way = "." if allowed else ", or set data.small_classes='drop' or 'repeat'."
     raise InputError(
-      f"{where}: too few images in class {', '.join(small[:3])}{more}; "
-      f"it takes {least} to {purpose}. Add images, or remove the class."
+      f"{where}: too few images in class {first_of(small)}; it takes {least} "
+      f"to {purpose}. Add images, or remove the class{way}"
     )
+
+
+def first_of(names: Sequence[str], count: int = 3) -> str:
+  """The first few of some names, for a message, and how many more there are.
+
+  >>> first_of(["a", "b", "c", "d", "e"])
+  'a, b, c and 2 more'
+  """
+  more = f" and {len(names) - count} more" if len(names) > count else ""
+  return ", ".join(names[:count]) + more
+
+
+def check_scorable(splits: Splits) -> None:
+  """Raises `InputError` if the validation or the test part cannot be scored.
+
+  A part without explicit pairs takes two classes, and another image of the
+  class of at least one image; these are in the gallery if there is one.
+  """
+  for part in ("validation", "test"):
+    dataset = getattr(splits, part)
+    references = dataset
+    if part == "test" and splits.gallery:
+      references = splits.gallery
+    reason = None if dataset.pairs else _not_scorable(dataset, references)
+    if reason:
+      raise InputError(
+        f"{dataset.name}: the part {part!r} cannot be scored: {reason}. Give "
+        "it two classes, one of them with two images, or cut the parts "
+        "otherwise: data.split, data.validation_folds."
+      )
+
+
+def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
+  """Why images of a part have no right and no wrong answer, or None."""
+  if not len(dataset.labels):
+    return "it has no image"
+  sizes = np.bincount(references.labels, minlength=len(dataset.class_names))
+  classes = np.flatnonzero(sizes)
+  if len(classes) < 2:
+    names = [repr(dataset.class_names[label]) for label in classes]
+    return f"all images are of one class, {first_of(names) or 'of none'}"
+  least = 2 if references is dataset else 1
+  labels = np.unique(dataset.labels)
+  if (sizes[labels] < least).all():
+    names = [repr(dataset.class_names[label]) for label in labels]
+    have = "no image in the gallery" if least == 1 else "one image each"
+    return f"its classes, {first_of(names)}, have {have}"
+  return None
 
 
 def check_split(config: Any, folds: Mapping[str, int]) -> None:

@@ -64,7 +64,7 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   base.check_split(config, {"closed": 1, "half": 1})
   training, test = read(config)
   if config.split == "closed":
-    return base.closed_parts(training, test, config.split_seed)
+    return base.closed_parts(training, test, config)
   seen, unseen = np.split(np.arange(len(test.class_names)), 2)
   train, validation = base.hold_out_fifth(seen, config.split_seed)
   return base.split_parts(training, test, (train, validation, unseen))

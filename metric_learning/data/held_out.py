@@ -54,7 +54,7 @@ def hold_out(splits: Splits, config: Any) -> Splits:
   both = put_together(splits)
   if splits.protocol == "open-set":
     return _class_fold(splits, both, folds, fold, config.split_seed)
-  return _image_fold(splits, both, folds, fold, config.split_seed)
+  return _image_fold(splits, both, config)
 
 
 def put_together(splits: Splits) -> Dataset:
@@ -112,15 +112,17 @@ def _class_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
   )
 
 
-def _image_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
+def _image_fold(splits, both: Dataset, config) -> Splits:
+  folds, fold = config.validation_folds, config.validation_fold
   check_class_sizes(
     both.name,
     both.labels,
     both.class_names,
     least=2 * folds,
     purpose=f"cut into {folds} folds, two in each",
+    small_classes=config.small_classes,
   )
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(config.split_seed)
   held = []
   for label in range(len(both.class_names)):
     members = rng.permutation(np.flatnonzero(both.labels == label))

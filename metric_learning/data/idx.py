@@ -31,7 +31,7 @@ def read(config: Any) -> base.Dataset:
   )
   labels, names = base.number_classes(values)
   base.check_class_sizes(
-    str(root), labels, names, least=2, purpose="form a pair"
+    str(root), labels, names, small_classes=config.small_classes
   )
   return base.Dataset("idx", images, labels, names)
 

@@ -41,7 +41,7 @@ def read(config: Any) -> base.Dataset:
   names = tuple(folder.name for folder in folders)
   labels = np.repeat(np.arange(len(names), dtype=np.int32), sizes)
   base.check_class_sizes(
-    str(root), labels, names, least=2, purpose="form a pair"
+    str(root), labels, names, small_classes=config.small_classes
   )
   read = stream.image_files if config.stream else imaging.read_images
   images = read(

@@ -54,7 +54,7 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   base.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
   training, test = read(config)
   if config.split == "closed":
-    return base.closed_parts(training, test, config.split_seed)
+    return base.closed_parts(training, test, config)
   half, reverse = divmod(config.fold, 2)
   rest = np.setdiff1d(np.arange(10), HALVES[half])
   seen, unseen = (HALVES[half], rest) if reverse else (rest, HALVES[half])

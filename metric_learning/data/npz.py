@@ -62,7 +62,7 @@ def read(
       )
   labels, names = _classes(path, arrays)
   base.check_class_sizes(
-    str(path), labels, names, least=2, purpose="form a pair"
+    str(path), labels, names, small_classes=config.small_classes
   )
   return base.Dataset("npz", images, labels, names), arrays.get("split")
 

@@ -5,13 +5,19 @@ that it would have drawn.
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from metric_learning.data.base import Dataset, draw_pairs
+from metric_learning.data.base import (
+  SMALL_CLASSES,
+  Dataset,
+  draw_pairs,
+  first_of,
+)
 from metric_learning.errors import InputError, check_choice
 
 
@@ -34,7 +40,8 @@ def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
 
   P is `config.classes_per_batch`, K is `config.images_per_class`.
 
-    classes       K images of each of P classes
+    classes       K images of each of P classes; `config.small_classes` says
+                  what happens to classes of fewer than K
     hierarchical  the same, P/S classes of each of S super-classes, where S is
                   `config.superclasses_per_batch`
     uniform       any P × K images, whatever their classes
@@ -81,6 +88,9 @@ def make_sampler(
   classes_per_batch: int,
   images_per_class: int,
   seed: int,
+  *,
+  class_names: Sequence[str] | None = None,
+  small_classes: str = "refuse",
 ) -> Callable[[int], Int32[np.ndarray, "batch"]]:
   """Returns step → indices of P = classes_per_batch × K = images_per_class.
 
@@ -92,17 +102,23 @@ def make_sampler(
   - the images of a class come in shuffled cycles, each once a cycle, and no
     image is twice in a batch.
 
+  Classes of fewer than K images are refused, by their `class_names` where these
+  are given; or, with `small_classes`, "drop" leaves them out, and "repeat" lets
+  their images be in a batch several times, each as often as the others or once
+  more. Two copies of one image are a positive pair without a distance, unless
+  augmentation tells them apart.
+
   Raises `InputError` if there are fewer than P classes or if a class has fewer
-  than K images.
+  than K images and must not.
 
   >>> sample = make_sampler(np.array([0, 0, 1, 1, 2, 2]), 2, 1, seed=0)
   >>> batches = [sample(step) for step in range(3)]  # 6 draws, 6 images
   >>> sorted(np.concatenate(batches).tolist())
   [0, 1, 2, 3, 4, 5]
   """
-  names, members = _members(labels)
-  _check_sizes(names, members, classes_per_batch, images_per_class)
-  return _draw(members, (classes_per_batch, images_per_class), seed)
+  takes = classes_per_batch, images_per_class
+  _, members = _members(labels, *takes, class_names, small_classes)
+  return _draw(members, takes, seed)
 
 
 def make_hierarchical_sampler(
@@ -112,11 +128,15 @@ def make_hierarchical_sampler(
   classes_per_batch: int,
   images_per_class: int,
   seed: int,
+  *,
+  class_names: Sequence[str] | None = None,
+  small_classes: str = "refuse",
 ) -> Callable[[int], Int32[np.ndarray, "batch"]]:
   """Returns step → indices of S super-classes × P/S classes × K images.
 
   `superclasses[label]` names the super-class of a class. Super-classes come in
-  shuffled cycles, and so do the classes of each, and the images of each.
+  shuffled cycles, and so do the classes of each, and the images of each. Small
+  classes are as in `make_sampler`.
 
   Raises `InputError` if S does not divide P, or if there are fewer than S
   super-classes, P/S classes in one of them, or K images in a class.
@@ -128,8 +148,9 @@ def make_hierarchical_sampler(
 
   Source: Cakir et al., CVPR 2019 (FastAP): batches of two super-classes.
   """
-  names, members = _members(labels)
-  _check_sizes(names, members, classes_per_batch, images_per_class)
+  names, members = _members(
+    labels, classes_per_batch, images_per_class, class_names, small_classes
+  )
   groups: dict[str, list[np.ndarray]] = {}
   for name, images in zip(names.tolist(), members, strict=True):
     groups.setdefault(superclasses[name], []).append(images)
@@ -159,7 +180,12 @@ def make_hierarchical_sampler(
 
 def _by_class(dataset, config, seed):
   sample = make_sampler(
-    dataset.labels, config.classes_per_batch, config.images_per_class, seed
+    dataset.labels,
+    config.classes_per_batch,
+    config.images_per_class,
+    seed,
+    class_names=dataset.class_names,
+    small_classes=config.small_classes,
   )
   return lambda step: Batch(sample(step))
 
@@ -177,6 +203,8 @@ def _hierarchical(dataset, config, seed):
     config.classes_per_batch,
     config.images_per_class,
     seed,
+    class_names=dataset.class_names,
+    small_classes=config.small_classes,
   )
   return lambda step: Batch(sample(step))
 
@@ -300,11 +328,55 @@ def _draw(
 
 def _members(
   labels: Int[np.ndarray, "n"],
+  classes: int,
+  images: int,
+  class_names: Sequence[str] | None,
+  small_classes: str,
 ) -> tuple[np.ndarray, list[Int32[np.ndarray, "_"]]]:
-  """The labels that occur, and the indices of each."""
+  """The labels to draw from, and the indices of each.
+
+  Raises `InputError` if they do not fill a batch of `classes` × `images`.
+  """
+  check_choice("small_classes", small_classes, SMALL_CLASSES)
+  if classes < 1 or images < 1:
+    raise InputError(
+      f"classes_per_batch={classes} and images_per_class={images} must both be "
+      "at least 1."
+    )
   names, sizes = np.unique(labels, return_counts=True)
+  small = np.flatnonzero(sizes < images)
+  small = small[np.argsort(sizes[small], kind="stable")]
+  called = [
+    f"{class_names[names[i]]!r} ({sizes[i]})"
+    if class_names
+    else f"label {names[i]} ({sizes[i]})"
+    for i in small
+  ]
+  shown = first_of(called)
+  if called and small_classes == "refuse":
+    raise InputError(
+      f"images_per_class={images}, but there are classes with fewer images to "
+      f"train on: {shown}; lower it to at most {sizes.min()}, or let "
+      "data.small_classes 'drop' them, or 'repeat' their images."
+    )
   order = np.argsort(labels, kind="stable").astype(np.int32)
-  return names, np.split(order, np.cumsum(sizes)[:-1])
+  members = np.split(order, np.cumsum(sizes)[:-1])
+  left_out = ""
+  if called and small_classes == "drop":
+    left_out = f" without {len(small)} of fewer than {images} images"
+    warnings.warn(
+      f"{len(small)} of {len(names)} classes to train on have fewer than "
+      f"images_per_class={images} images, and are in no batch: {shown}.",
+      stacklevel=3,
+    )
+    large = np.flatnonzero(sizes >= images)
+    names, members = names[large], [members[i] for i in large]
+  if classes > len(names):
+    raise InputError(
+      f"classes_per_batch={classes}, but there are {len(names)} classes to "
+      f"train on{left_out}; lower it to at most {len(names)}."
+    )
+  return names, members
 
 
 def _round(
@@ -315,7 +387,14 @@ def _round(
   A cycle is a permutation of 0 … `size` − 1, a window is `take` items that
   follow each other and differ. A round is `take` cycles, or `size` windows: it
   ends where a cycle and a window end together.
+
+  If `take` is more than `size`, a window has all items as often as they fit,
+  and then some that differ.
   """
+  if take > size:
+    times, rest = divmod(take, size)
+    whole = np.tile(np.arange(size, dtype=np.int32), (size, times))
+    return np.concatenate([whole, _round(size, rest, key)], axis=1)
   rng = np.random.default_rng(key)
   items = np.broadcast_to(np.arange(size, dtype=np.int32), (take, size))
   cycles = rng.permuted(items, axis=1)
@@ -338,33 +417,13 @@ def _free_first(
   return np.concatenate([order[front], order[~front]])
 
 
-def _check_sizes(
-  names: np.ndarray, members: Sequence[np.ndarray], classes: int, images: int
-) -> None:
-  sizes = np.array([len(some) for some in members])
-  if classes < 1 or images < 1:
-    raise InputError(
-      f"classes_per_batch={classes} and images_per_class={images} must both be "
-      "at least 1."
-    )
-  if classes > len(names):
-    raise InputError(
-      f"classes_per_batch={classes}, but there are {len(names)} classes to "
-      f"train on; lower it to at most {len(names)}."
-    )
-  if images > sizes.min():
-    raise InputError(
-      f"images_per_class={images}, but the smallest class (label "
-      f"{names[sizes.argmin()]}) has {sizes.min()} images; lower it to at most "
-      f"{sizes.min()}, or leave such classes out."
-    )
-
-
 def _check_enough(what: str, there: int, images: int, taken: int) -> None:
   """Raises `InputError` unless a batch takes 1 to `there` of something.
 
   Each stands for `images` images of the batch.
   """
+  if not there:
+    raise InputError(f"there are no {what}.")
   if not 1 <= taken <= there:
     raise InputError(
       f"a batch of classes_per_batch × images_per_class images takes {taken} "

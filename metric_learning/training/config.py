@@ -41,6 +41,9 @@ def base_config() -> ConfigDict:
     train_on: "train", or "train+validation", where nothing is left to choose
       by: the last checkpoint is the selected one.
     background: the gray level, 0 to 255, that transparent pixels show.
+    small_classes: "refuse"; or, for classes with fewer than `images_per_class`
+      images: "repeat", they fill their places more than once; "drop", they are
+      in no batch. Both load classes of a single image, which no other answers.
     stream: images stay on the host, or on disk where they are files, and are
       read ahead of the steps; for sets that do not fit on the device.
     sampler: who is in a batch of `classes_per_batch` × `images_per_class`:
@@ -106,6 +109,7 @@ def base_config() -> ConfigDict:
       "image_size": (),
       "background": 255,
       "protocol": "open-set",
+      "small_classes": "refuse",
       "stream": False,
       "sampler": "classes",
       "classes_per_batch": 32,

@@ -97,7 +97,7 @@ def test_closed_split_keeps_the_official_parts(config, name):
     (c, i) for c in range(CLASSES[name]) for i in range(10)
   }
   assert not train & validation
-  assert np.bincount(splits.validation.labels).tolist() == [1] * CLASSES[name]
+  assert np.bincount(splits.validation.labels).tolist() == [2] * CLASSES[name]
   assert shown(splits.test) == {
     (c, i) for c in range(CLASSES[name]) for i in (100, 101)
   }

@@ -125,7 +125,9 @@ def test_cut_goes_by_name():
   dataset = numbered([9] * 12)
 
   def names_in_test(split, fold=0):
-    config = types.SimpleNamespace(split=split, split_seed=3, fold=fold)
+    config = types.SimpleNamespace(
+      split=split, split_seed=3, fold=fold, small_classes="refuse"
+    )
     return truth(base.cut(dataset, config).test)
 
   assert names_in_test("classes") == truth(base.random_classes(dataset, 3).test)
@@ -167,7 +169,9 @@ def test_validation_that_is_not_given_is_drawn():
     labels.astype(np.int32),
     tuple("abcde"),
   )
-  config = types.SimpleNamespace(protocol="closed-set", split_seed=0)
+  config = types.SimpleNamespace(
+    protocol="closed-set", split_seed=0, small_classes="refuse"
+  )
   parts = np.where(np.arange(125) % 25 < 20, "train", "test")
   splits = base.split_as_given(dataset, parts, config)
   assert np.bincount(splits.validation.labels).tolist() == [2] * 5
@@ -195,6 +199,88 @@ def test_validation_that_is_not_given_is_drawn():
 def test_given_parts_that_break_the_protocol(parts, protocol, message):
   with pytest.raises(InputError, match=message):
     given(parts, protocol)
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 14, 15, 24, 25, 60])
+def test_a_tenth_that_validates_is_at_least_two_images(size):
+  training, test = numbered([size] * 3), numbered([2] * 3)
+  config = types.SimpleNamespace(split_seed=0, small_classes="refuse")
+  splits = base.closed_parts(training, test, config)
+  count = max(2, round(size / 10))
+  assert np.bincount(splits.validation.labels).tolist() == [count] * 3
+  assert truth(splits.train) | truth(splits.validation) == truth(training)
+  assert not truth(splits.train).keys() & truth(splits.validation).keys()
+  base.check_scorable(splits)
+
+
+def test_a_class_too_small_to_validate_is_refused_or_trains():
+  training, test = numbered([8, 3, 8]), numbered([2] * 3)
+  config = types.SimpleNamespace(split_seed=0, small_classes="refuse")
+  message = (
+    r"'train': too few images in class 'class 1' \(3\); it takes 4 to train"
+  )
+  with pytest.raises(InputError, match=message):
+    base.closed_parts(training, test, config)
+  config.small_classes = "repeat"
+  splits = base.closed_parts(training, test, config)
+  assert np.bincount(splits.validation.labels, minlength=3).tolist() == [
+    2,
+    0,
+    2,
+  ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_classes_to_hold_some_out_are_refused(count):
+  message = f"x has {count} training classes.* takes 4, two to validate and two"
+  with pytest.raises(InputError, match=message):
+    base.hold_out_fifth(np.arange(count), 0, "x")
+  parts = [len(part) for part in base.hold_out_fifth(np.arange(4), 0)]
+  assert parts == [2, 2]
+
+
+def of_sizes(part, sizes):
+  """A part; its classes have its letter and a number."""
+  dataset = numbered(sizes)
+  names = tuple(f"{part[0]}{i}" for i in range(len(sizes)))
+  return dataclasses.replace(dataset, class_names=names)
+
+
+@pytest.mark.parametrize(
+  ("sizes", "reason"),
+  [
+    ([0, 0], "it has no image"),
+    ([0, 3], "all images are of one class, '.1'"),
+    ([1] * 5, "its classes, '.0', '.1', '.2' and 2 more, have one image each"),
+    ([2, 1], None),
+  ],
+)
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_without_right_and_wrong_answers_is_refused(part, sizes, reason):
+  parts = {name: of_sizes(name, [2, 1]) for name in base.PARTS}
+  # "train" and "test" begin with one letter.
+  parts["train"] = of_sizes("x", [2, 1])
+  parts[part] = of_sizes(part, sizes)
+  splits = base.Splits(**parts, protocol="open-set")
+  if reason is None:
+    base.check_scorable(splits)
+    return
+  with pytest.raises(InputError, match=f"{part}' cannot be scored: {reason}"):
+    base.check_scorable(splits)
+
+
+def test_queries_are_answered_by_the_gallery():
+  train, test = of_sizes("x", [2, 2]), of_sizes("test", [1, 1, 0, 0])
+  make = lambda sizes: base.Splits(
+    train,
+    of_sizes("validation", [2, 2]),
+    test,
+    "open-set",
+    gallery=of_sizes("test", sizes),
+  )
+  base.check_scorable(make([0, 1, 1, 0]))
+  with pytest.raises(InputError, match="'t0', 't1', have no image in the gal"):
+    base.check_scorable(make([0, 0, 1, 1]))
 
 
 def test_super_classes_follow_their_classes():

@@ -42,6 +42,7 @@ def config(folds=1, fold=0, train_on="train"):
     validation_fold=fold,
     train_on=train_on,
     split_seed=4,
+    small_classes="refuse",
   )
 
 

@@ -76,7 +76,7 @@ def test_official_split_without_validation(config):
   config.save(**stored, split=part)
   splits = data.load(config("official", "closed-set"))
   assert sorted(splits.test.images[:, 0, 1, 0].tolist()) == 10 * [8] + 10 * [9]
-  assert np.bincount(splits.validation.labels).tolist() == [1] * 10
+  assert np.bincount(splits.validation.labels).tolist() == [2] * 10
 
 
 def test_objects_are_refused_and_not_run(config, tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_pairs_of_classes_meet_equally_often():
   ("classes", "images", "message"),
   [
     (21, 4, "classes_per_batch=21, but there are 20 classes.*at most 20"),
-    (4, 14, r"images_per_class=14.*\(label 7\) has 12 images.*at most 12"),
+    (4, 14, r"images_per_class=14.*: label 7 \(12\), .*at most 12"),
     (0, 4, "classes_per_batch=0 and images_per_class=4 must both be"),
     (4, 0, "must both be at least 1"),
   ],
@@ -194,6 +195,7 @@ def config_of(sampler, classes=4, images=2, **more):
     "superclasses_per_batch": 2,
     "num_triplets": 50,
     "num_pairs": 50,
+    "small_classes": "refuse",
   } | more
   return SimpleNamespace(
     sampler=sampler,
@@ -335,7 +337,71 @@ def test_sets_that_do_not_fit_a_sampler():
     make_batches(plain, config_of("hierarchical"), 0)
   with pytest.raises(InputError, match="no classes: set sampler='pairs'"):
     make_batches(pairs, config_of("classes", 2, 1), 0)
-  with pytest.raises(InputError, match=r"pairs of the same.*there are 0"):
+  with pytest.raises(
+    InputError, match=r"there are no pairs of the same to train"
+  ):
     make_batches(pairs_of(np.zeros(9, bool)), config_of("pairs"), 0)
   with pytest.raises(InputError, match="there are 4 classes, the largest of 1"):
     make_batches(dataset_of(range(4)), config_of("triplets"), 0)
+
+
+# --- Small classes ----------------------------------------------------------
+
+# Classes of 1, 2, 3, 7 and 4 images.
+tail = np.random.default_rng(0).permutation(
+  np.repeat(np.arange(5), [1, 2, 3, 7, 4])
+)
+
+
+def test_images_of_small_classes_are_repeated_evenly(steps=60):
+  sample = make_sampler(tail, 3, 4, seed=2, small_classes="repeat")
+  stream = {label: [] for label in range(5)}
+  for step in range(steps):
+    for group in sample(step).reshape(3, 4):
+      (label,) = set(tail[group].tolist())
+      members = np.flatnonzero(tail == label)
+      counts = [group.tolist().count(i) for i in members]
+      assert max(counts) - min(counts) <= 1
+      stream[label] += group.tolist()
+  # The classes as often as each other, and so the images of each.
+  assert {len(drawn) for drawn in stream.values()} == {4 * 3 * steps // 5}
+  for label, drawn in stream.items():
+    counts = np.bincount(drawn, minlength=17)[tail == label]
+    assert max(counts) - min(counts) <= 1
+  again = make_sampler(tail, 3, 4, seed=2, small_classes="repeat")
+  np.testing.assert_array_equal(again(57), sample(57))
+
+
+def test_small_classes_are_dropped_and_counted():
+  names = ("one", "two", "three", "seven", "four")
+  drop = {"class_names": names, "small_classes": "drop"}
+  message = r"3 of 5 classes .* in no batch: 'one' \(1\), 'two' \(2\), 'three' "
+  with pytest.warns(UserWarning, match=message):
+    sample = make_sampler(tail, 2, 4, 0, **drop)
+  drawn = np.concatenate([sample(step) for step in range(14)])
+  wanted = np.flatnonzero(tail >= 3)
+  assert set(drawn.tolist()) == set(wanted.tolist())
+  with (
+    pytest.warns(UserWarning, match="in no batch"),
+    pytest.raises(InputError, match="are 2 classes to train on without 3 of"),
+  ):
+    make_sampler(tail, 3, 4, 0, **drop)
+  make_sampler(tail, 2, 1, 0, **drop)  # none is small: no warning
+
+
+@pytest.mark.parametrize("sampler", ["classes", "hierarchical"])
+def test_small_classes_are_refused_by_name(sampler):
+  dataset = dataset_of(tail, superclasses=tuple("aabbb"))
+  names = ("one", "two", "three", "seven", "four")
+  dataset = dataclasses.replace(dataset, class_names=names)
+  config = config_of(sampler, 2, 4)
+  message = (
+    r"images_per_class=4.*: 'one' \(1\), 'two' \(2\), 'three' \(3\); low"
+  )
+  with pytest.raises(InputError, match=message):
+    make_batches(dataset, config, 0)
+  config.small_classes = "repeat"
+  assert len(make_batches(dataset, config, 0)(0).indices) == 8
+  config.small_classes = "keep"
+  with pytest.raises(InputError, match="unknown small_classes 'keep'"):
+    make_batches(dataset, config, 0)
