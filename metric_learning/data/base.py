@@ -20,6 +20,8 @@ CUTS = {"classes": 1, "half": 1, "folds": FOLDS, "images": 1}
 # all classes are in all three, the images are disjoint.
 PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
+# Test images that look in a gallery are queries.
+GIVEN_PARTS = (*PARTS, "query", "gallery")
 # What happens to classes with fewer images than is taken of them.
 SMALL_CLASSES = ("refuse", "repeat", "drop")
 
@@ -397,17 +399,38 @@ def split_as_given(
 ) -> Splits:
   """The parts that a data set comes with, by `config.protocol`.
 
-  `parts` names the part of each image: "train", "validation" or "test". Without
-  "validation", a tenth of the training images of each class (closed-set) or a
-  fifth of the training classes (open-set) is drawn for it by `split_seed`.
+  `parts` names the part of each image: "train", "validation" or "test"; or, in
+  place of "test", "query" and "gallery". Without "validation", a tenth of the
+  training images of each class (closed-set) or a fifth of the training classes
+  (open-set) is drawn for it by `split_seed`.
 
   Raises `InputError` for another part, for a class that is in two parts of an
   open-set split, and for one that a part of a closed-set split lacks.
   """
   for part in np.unique(parts).tolist():
-    check_choice(f"part of {dataset.name}", part, PARTS)
-  members = {part: np.flatnonzero(parts == part) for part in PARTS}
+    check_choice(f"part of {dataset.name}", part, GIVEN_PARTS)
+  members = {part: np.flatnonzero(parts == part) for part in GIVEN_PARTS}
+  queries, in_gallery = members.pop("query"), members.pop("gallery")
+  if len(queries) or len(in_gallery):
+    _check_gallery(dataset, queries, in_gallery, members["test"])
+    members["test"] = np.sort(np.concatenate([queries, in_gallery]))
   _check_given(dataset, members, config.protocol)
+  splits = _split_members(dataset, members, config)
+  if not len(in_gallery):
+    return splits
+  classes = np.arange(len(dataset.class_names))
+  if config.protocol == "open-set":
+    classes = np.unique(dataset.labels[members["test"]])
+  test, gallery = (
+    subset(select(dataset, some), classes) for some in (queries, in_gallery)
+  )
+  return dataclasses.replace(splits, test=test, gallery=gallery)
+
+
+def _split_members(
+  dataset: Dataset, members: Mapping[str, np.ndarray], config: Any
+) -> Splits:
+  """Splits of the images of each part; validation is drawn if it has none."""
   if config.protocol == "closed-set":
     training, validation, test = (
       select(dataset, members[part]) for part in PARTS
@@ -421,6 +444,22 @@ def split_as_given(
   if not len(held_out):
     train, held_out = hold_out_fifth(train, config.split_seed, dataset.name)
   return split_by_class(dataset, (train, held_out, tested))
+
+
+def _check_gallery(
+  dataset: Dataset, queries: np.ndarray, gallery: np.ndarray, test: np.ndarray
+) -> None:
+  if len(test):
+    raise InputError(
+      f"{dataset.name} has the parts 'test' and 'query' or 'gallery': queries "
+      "are what is tested; name the test images 'query', or leave these out."
+    )
+  for part, some in (("query", queries), ("gallery", gallery)):
+    if not len(some):
+      raise InputError(
+        f"{dataset.name} has no image in the part {part!r}: queries look in a "
+        "gallery, so give both, or 'test' in their place."
+      )
 
 
 def _check_given(

@@ -1,64 +1,193 @@
 """`image_folder`: your own images, one folder a class."""
 
-import itertools
+import collections
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from metric_learning.data import base, files, imaging, stream
 from metric_learning.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm")
+SUFFIXES = (
+  *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp"),
+  *(".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"),
+)
+# Folders that may hold the class folders of a part.
+PART_FOLDERS = {part: part for part in base.GIVEN_PARTS} | {"val": "validation"}
+# What systems leave in a folder of images.
+_LITTER = ("thumbs.db", "desktop.ini")
 
 
 def load(config: Any, seed: int = 0) -> base.Splits:
-  """Loads `data_dir/<class>/<image>`.
+  """Loads `data_dir/<class>/<image>`, or `data_dir/<part>/<class>/<image>`.
 
-  By split "classes", "half", "folds" or "images".
+  The first by split "classes", "half", "folds" or "images"; the second by split
+  "official": the parts are the folders train, validation (or val; without it,
+  validation is drawn from train) and test, or in its place query and gallery.
   """
   del seed  # nothing is drawn
-  base.check_split(config, base.CUTS)
+  base.check_split(config, base.CUTS | {"official": 1})
+  if config.split == "official":
+    return base.split_as_given(*read_parts(config), config)
   return base.cut(read(config), config)
 
 
 def read(config: Any) -> base.Dataset:
-  """Reads the PNG, JPEG and PGM images; classes and images sorted by name.
+  """Reads the images; classes and images sorted by name.
 
-  Other files, and what starts with a dot, are passed over. With `stream` the
-  images stay on disk.
+  Those with one of `SUFFIXES`, as `imaging.read_images` says. Warns of other
+  files and of subfolders, which are passed over; what starts with a dot is
+  passed over in silence. With `stream` the images stay on disk.
   """
+  root = _root(config)
+  folders = _folders(root)
+  parts = [path.name for path in folders if path.name in PART_FOLDERS]
+  if parts and all(_holds_folders(root / part) for part in parts):
+    raise InputError(
+      f"{root} holds {', '.join(parts)}, and class folders in these: set "
+      "data.split='official' to take these parts, or set data_dir to one of "
+      "them."
+    )
+  return _read(config, _PassedOver(root), [("", root)])[0]
+
+
+def read_parts(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
+  """Reads the images of the part folders, and the part of each image.
+
+  A class of the same name is the same class in all parts.
+  """
+  root = _root(config)
+  folders = _folders(root)
+  found = [
+    (PART_FOLDERS[path.name], path)
+    for path in folders
+    if path.name in PART_FOLDERS
+  ]
+  if not found:
+    names = base.first_of([path.name for path in folders]) or "none"
+    raise InputError(
+      f"{root} has no part folders for split='official', which takes train, "
+      f"validation and test, or train, query and gallery; it has {names}. For "
+      "<class>/<image> without parts set data.split='classes'."
+    )
+  if len({part for part, _ in found}) < len(found):
+    raise InputError(f"{root} has both val and validation; keep one of them.")
+  passed_over = _PassedOver(root)
+  taken = [path for _, path in found]
+  passed_over.add("folders of no part", [p for p in folders if p not in taken])
+  return _read(config, passed_over, found)
+
+
+def _root(config: Any) -> pathlib.Path:
   root = files.data_path(config, "a folder of class folders of images")
   if not root.is_dir():
     raise InputError(f"data_dir {str(root)!r} is a file, not a folder.")
-  folders = sorted(path for path in root.iterdir() if _is_class(path))
-  if not folders:
-    raise InputError(
-      f"{root} has no class folders: images must be at <class>/<image> in it."
-    )
-  members = [_image_paths(folder) for folder in folders]
-  sizes = [len(paths) for paths in members]
-  names = tuple(folder.name for folder in folders)
-  labels = np.repeat(np.arange(len(names), dtype=np.int32), sizes)
+  return root
+
+
+def _read(
+  config: Any,
+  passed_over: "_PassedOver",
+  parts: list[tuple[str, pathlib.Path]],
+) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
+  """The images in the class folders of each part, and the part of each."""
+  paths, classes, part_of = [], [], []
+  for part, top in parts:
+    folders = _folders(top)
+    if not folders:
+      raise InputError(
+        f"{top} has no class folders: images must be at <class>/<image> in it."
+      )
+    passed_over.look_beside(top)
+    for folder in folders:
+      images = passed_over.images_in(folder)
+      paths += images
+      classes += len(images) * [folder.name]
+      part_of += len(images) * [part]
+  passed_over.warn()
+  names = sorted({path.name for _, top in parts for path in _folders(top)})
+  number = {name: label for label, name in enumerate(names)}
+  labels = np.array([number[name] for name in classes], np.int32)
   base.check_class_sizes(
-    str(root), labels, names, small_classes=config.small_classes
+    str(passed_over.root), labels, names, small_classes=config.small_classes
   )
   read = stream.image_files if config.stream else imaging.read_images
-  images = read(
-    itertools.chain.from_iterable(members),
-    tuple(config.image_size),
-    config.background,
+  images = read(paths, tuple(config.image_size), config.background)
+  dataset = base.Dataset("image_folder", images, labels, tuple(names))
+  return dataset, np.array(part_of)
+
+
+class _PassedOver:
+  """What is in the folders and is not read: counted, with an example."""
+
+  def __init__(self, root: pathlib.Path) -> None:
+    self.root = root
+    self._found: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+
+  def add(self, kind: str, paths: list[pathlib.Path]) -> None:
+    """Counts some of one kind."""
+    if paths:
+      self._found[kind] += paths
+
+  def images_in(self, folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images of a class, sorted by name."""
+    images = []
+    for path in sorted(folder.iterdir()):
+      suffix = path.suffix.lower()
+      if _is_hidden(path):
+        continue
+      if path.is_dir():
+        self._found["subfolders of classes"].append(path)
+      elif suffix not in SUFFIXES:
+        self._found[f"files {suffix or 'without a suffix'}"].append(path)
+      elif path.exists() and not path.is_file():
+        self._found["pipes or devices"].append(path)
+      else:
+        images.append(path)
+    return images
+
+  def look_beside(self, folder: pathlib.Path) -> None:
+    """Counts images beside the class folders."""
+    self.add("images in no class folder", _images_beside(folder))
+
+  def warn(self) -> None:
+    """Says all in one warning."""
+    if self._found:
+      shown = ", ".join(
+        f"{len(paths)} {kind} ({paths[0].relative_to(self.root)})"
+        for kind, paths in self._found.items()
+      )
+      warnings.warn(
+        f"{self.root}: not read are {shown}. Images must be at <class>/<image>"
+        f" and have one of the suffixes {' '.join(SUFFIXES)}.",
+        stacklevel=5,
+      )
+
+
+def _is_hidden(path: pathlib.Path) -> bool:
+  return path.name.startswith(".") or path.name.lower() in _LITTER
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(
+    path for path in root.iterdir() if path.is_dir() and not _is_hidden(path)
   )
-  return base.Dataset("image_folder", images, labels, names)
 
 
-def _is_class(path: pathlib.Path) -> bool:
-  return path.is_dir() and not path.name.startswith(".")
-
-
-def _image_paths(folder: pathlib.Path) -> list[pathlib.Path]:
+def _images_beside(root: pathlib.Path) -> list[pathlib.Path]:
+  """What is named as an image, and lies beside the folders."""
   return sorted(
     path
-    for path in folder.iterdir()
-    if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    for path in root.iterdir()
+    if path.suffix.lower() in SUFFIXES
+    and not path.is_dir()
+    and not _is_hidden(path)
   )
+
+
+def _holds_folders(folder: pathlib.Path) -> bool:
+  """Whether it holds folders, and no image beside them."""
+  return bool(_folders(folder)) and not _images_beside(folder)

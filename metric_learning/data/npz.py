@@ -39,7 +39,8 @@ def read(
   - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
   - `labels`: [n], integers or strings
   - `class_names` (optional): what the labels 0, 1, … are called
-  - `split` (optional): [n], "train", "validation" or "test"
+  - `split` (optional): [n], "train", "validation" or "test"; or, in place of
+    "test", "query" and "gallery"
 
   No object is unpickled.
   """
