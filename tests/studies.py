@@ -39,6 +39,8 @@ COLUMNS = (
 )
 # Half of its terms can become 0, or none: where "active" has a meaning.
 HINGE, SOFTMAX = "contrastive", "supcon"
+# What a run leaves whose loss did not stay finite; see test_study.py.
+DIVERGED = {"diverged": "at step 3"}
 CONFIG = tiny_config(
   margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS
 )
@@ -122,7 +124,7 @@ class RealStudy:
     folder.mkdir(parents=True)
     records.write_json(folder / records.CONFIG, as_dict(config))
     if diverged:
-      records.write_json(folder / records.RESULT, {"diverged": "at step 3"})
+      records.write_json(folder / records.RESULT, DIVERGED)
       return folder
     arrays = {}
     for number, part in enumerate(("validation", "test")):

@@ -33,7 +33,7 @@ from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.forks import FORKS
-from tests.studies import CONFIG, HINGE, real_sweep
+from tests.studies import CONFIG, DIVERGED, HINGE, real_sweep
 from tests.tiny import tiny_config
 
 BY_QUERY = ("own/recall_at_1", "own/map_at_r")
@@ -371,6 +371,9 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   (cell,) = read_study(folder).cells
   assert cell.diverged == 1
   assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
+  left = [records.read_json(path) for path in results_of(folder)]
+  (lost,) = [result for result in left if "train" not in result]
+  assert lost.keys() == DIVERGED.keys()
 
 
 def test_an_unfinished_study_says_so(study):
