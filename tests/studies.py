@@ -47,11 +47,14 @@ CONFIG = tiny_config(
 
 
 def real_sweep():
-  """A hinge loss with three margins and a softmax loss, with two seeds."""
-  settings = [(HINGE, "loss.margin", margin) for margin in (0.5, 1.0, 2.0)]
-  settings.append((SOFTMAX, "loss.temperature", 0.1))
-  for metric in ("l1", "l2"):
-    for loss, field, value in settings:
+  """A hinge and a softmax loss; three margins under L1; two seeds."""
+  for loss, metric, field, values in (
+    (HINGE, "l1", "loss.margin", (0.5, 1.0, 2.0)),
+    (HINGE, "l2", "loss.margin", (1.0,)),
+    (SOFTMAX, "l1", "loss.temperature", (0.1,)),
+    (SOFTMAX, "l2", "loss.temperature", (0.1,)),
+  ):
+    for value in values:
       for seed in (0, 1):
         yield {"loss.name": loss, "metric": metric, field: value, "seed": seed}
 

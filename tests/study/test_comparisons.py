@@ -529,16 +529,33 @@ def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
   assert lines_of(folder)["fastap"]["chosen"] == "num_bins 10"
 
 
-def test_a_table_says_what_its_own_metric_and_active_terms_are(
-  real_study, write_study
-):
+def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
   folder = write_study(cells(l2=[0.5]))
-  text = tables.to_markdown(read_study(folder))
-  assert "at the last step" in text and "of the baselines" not in text
+  assert "of the baselines" not in tables.to_markdown(read_study(folder))
   pixels = real_study.baseline("raw pixels", 0.1)
   records.write_json(folder / "baselines.json", [pixels])
   text = tables.to_markdown(read_study(folder))
   assert "the own metric of the baselines is L2" in text
+
+
+def test_a_setting_that_was_chosen_over_folds_is_not_nested(write_study):
+  """Whoever validates in a fold may be tested in another."""
+  margins = [
+    (
+      {"loss.name": "contrastive", "loss.margin": margin, "data.fold": fold},
+      0.5,
+    )
+    for margin in (0.5, 1.0)
+    for fold in (0, 1)
+  ]
+  told = "NOT NESTED: one setting was chosen for all folds"
+  study = read_study(write_study(margins))
+  assert told in tables.to_markdown(study)
+  assert told in tables.to_latex(study)
+  # With one fold, or with one setting, each run has a validation of its own.
+  for name, kept in (("fold", margins[::2]), ("setting", margins[:2])):
+    study = read_study(write_study(kept, name))
+    assert "NESTED" not in tables.to_markdown(study)
 
 
 # --- Test classes -----------------------------------------------------------

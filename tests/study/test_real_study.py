@@ -61,6 +61,14 @@ def test_every_column_is_filled_wherever_it_means_something(real_study):
     assert empty == {"p", "p (Holm)"}  # Two seeds test nothing.
 
 
+def test_what_no_heading_says_stands_under_the_tables(real_study):
+  text = (real_study.reported / "table.md").read_text()
+  under_main, under_compared = text.split("\n\n")[1::2]
+  for column in ("active:", "trials:", "searched:"):
+    assert f"; {column} " in under_main
+  assert "n is the number of pairs" in under_compared
+
+
 def test_the_table_of_the_readme_has_the_columns_that_are_printed(real_study):
   printed = tables_of((real_study.reported / "table.md").read_text())
   heads = {

@@ -223,10 +223,10 @@ def rewrite_validation(folder, score_of):
     path.write_text(json.dumps(result))
 
 
-def hinge_cells(folder):
-  """The two cells with three margins."""
-  cells = read_study(folder).cells
-  return [cell for cell in cells if cell.name["loss.name"] == HINGE]
+def tuned_cell(folder):
+  """The cell that has three margins."""
+  (cell,) = [c for c in read_study(folder).cells if len(c.settings) == 3]
+  return cell
 
 
 def test_the_best_mean_on_validation_is_chosen(study):
@@ -240,19 +240,19 @@ def test_the_best_mean_on_validation_is_chosen(study):
     (2.0, 1): 0.0,
   }
   rewrite_validation(study, lambda c: scores[c["loss"]["margin"], c["seed"]])
-  for cell in hinge_cells(study):
-    assert cell.chosen.tuned == {"loss.margin": 1.0}
-    assert cell.chosen.validation.mean == 0.5
-    assert cell.on_edge == []
+  cell = tuned_cell(study)
+  assert cell.chosen.tuned == {"loss.margin": 1.0}
+  assert cell.chosen.validation.mean == 0.5
+  assert cell.on_edge == []
 
 
 def test_an_optimum_on_a_bound_is_flagged(study):
   rewrite_validation(study, lambda c: c["loss"]["margin"])
-  assert [cell.on_edge for cell in hinge_cells(study)] == [["loss.margin"]] * 2
+  assert tuned_cell(study).on_edge == ["loss.margin"]
   text = tables.to_markdown(read_study(study))
   assert "margin 2 d̄" in text
-  # The other loss had one temperature, which is no edge.
-  assert text.count("(edge)") == 2
+  # The other cells had one value each, which is no edge.
+  assert text.count("(edge)") == 1
 
 
 def test_lower_is_better_for_error_rates(study):
@@ -271,8 +271,7 @@ def test_lower_is_better_for_error_rates(study):
     result["digest"] = digest(from_dict(config))
     path.write_text(json.dumps(result))
     (path.parent / "config.json").write_text(json.dumps(config))
-  for cell in hinge_cells(study):
-    assert cell.chosen.tuned == {"loss.margin": 0.5}
+  assert tuned_cell(study).chosen.tuned == {"loss.margin": 0.5}
 
 
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):

@@ -616,12 +616,12 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
 
 def test_the_margin_of_other_classes_is_searched_before_that_of_the_same():
   searched = [list(loss.search) for loss in LOSSES.values()]
-  two = [names for names in searched if "negative_margin" in names]
+  two = [fields for fields in searched if "negative_margin" in fields]
   assert len(two) > 3
-  for names in two:
-    assert names[0] == "negative_margin"
-    if "positive_margin" in names:
-      assert names[1] == "positive_margin"
+  for fields in two:
+    assert fields[0] == "negative_margin"
+    if "positive_margin" in fields:
+      assert fields[1] == "positive_margin"
 
 
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
