@@ -29,3 +29,35 @@ def pytest_collection_modifyitems(items):
     shared = getattr(item, "callspec", None)
     loss = shared.params.get("loss") if shared else None
     item.add_marker(pytest.mark.xdist_group(loss or item.path.name))
+
+
+@pytest.fixture(scope="session")
+def real_study(tmp_path_factory):
+  """The one study that is trained for all tests; see `tests.studies`."""
+  import filelock
+
+  from tests.studies import RealStudy
+
+  root = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    root = root.parent  # That of all workers, of which one trains it.
+  study, made = RealStudy(root / "real_study"), root / "real_study.made"
+  with filelock.FileLock(root / "real_study.lock"):
+    if not made.exists():
+      study.make()
+      made.touch()
+  return study
+
+
+@pytest.fixture
+def write_run(real_study):
+  """A function that writes a run derived from the trained one."""
+  return real_study.write_run
+
+
+@pytest.fixture
+def write_study(real_study, tmp_path):
+  """A function that writes a study derived from the trained one."""
+  return lambda scored, name="study", **options: real_study.write_study(
+    tmp_path / name, scored, **options
+  )

@@ -200,11 +200,12 @@ def chosen_numbers(cell: Cell) -> list[str]:
 
 
 def _active_fraction(runs: Sequence[Run]) -> float:
-  """That of all terms at the last step; NaN for softmax losses.
+  """The share of terms that are not 0 at the last step.
 
-  Of several objectives, that of the first.
+  Of several objectives, that of the first. NaN where no term can be 0, as in a
+  softmax loss.
   """
-  for name in ("active_fraction", "0/active_fraction"):
+  for name in ("train/active_fraction", "train/0/active_fraction"):
     if name in runs[0].result["train"]:
       return mean_of(run.result["train"][name] for run in runs)
   return float("nan")

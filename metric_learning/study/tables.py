@@ -186,11 +186,20 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
     _how_chosen(study),
     "d̄ is the mean distance at initialisation",
-    "active: the share of terms that are not 0, at the last step",
+    "active: the share of the loss's terms that are not 0 at the last step,"
+    " – where none can be 0, as in a softmax",
+    "trials: the settings that validation chose from",
+    "searched: how many values of the loss each trial of tuning drew, and the"
+    " learning rate if that too; – without tuning",
     *["the own metric of the baselines is L2"] * bool(study.baselines),
     "the runs of each line: trace.json",
     f"commit {', '.join(commits)}",
   ]
+  if not _is_nested(study):
+    noted.append(
+      "NOT NESTED: one setting was chosen for all folds by its mean over them,"
+      " and a class that validates in one fold may be tested in another"
+    )
   searched = {line.get("searched", "–") for line in lines} - {"–"}
   if len(searched) > 1:
     noted.append(
@@ -221,6 +230,16 @@ def _how_chosen(study: Study) -> str:
     f"chosen by {select} on validation; test classes were scored after that, at"
     " the selected checkpoint, and where it says so at the last"
   )
+
+
+def _is_nested(study: Study) -> bool:
+  """Whether no test class of a fold took part in choosing its setting."""
+  for cell in study.cells:
+    runs = [run for setting in cell.settings for run in setting.runs]
+    folds = {run.row.config.data.fold for run in runs}
+    if len(cell.settings) > 1 and len(folds) > 1:
+      return False
+  return True
 
 
 def _unit(study: Study) -> str:
@@ -261,9 +280,9 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
   """How the verdicts came about, and what too few seeds leave open."""
   unit = _unit(study)
   text = (
-    f"Differences are paired by {unit}, n of them, with a 95 % t-interval, and"
-    " beside it a 95 % bootstrap interval over test classes; d is their mean"
-    " over their standard deviation."
+    f"Differences are paired by {unit}, with a 95 % t-interval, and beside it a"
+    " 95 % bootstrap interval over test classes, given the gallery; n is the"
+    " number of pairs, and d their mean difference over its standard deviation."
   )
   tested = [one.judged for one in compared if one.judged.is_tested]
   text += _how_tested(study, tested, len(compared)) if tested else ""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.study.synthetic_studies import change, write_study
+from tests.studies import change
 
 
 def assert_refused(done, *said):
@@ -149,9 +149,9 @@ def test_studies(run, tmp_path):
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
 
-def test_a_strict_report_names_the_runs_that_are_stale(run, tmp_path):
+def test_a_strict_report_names_the_runs_that_are_stale(write_study, run):
   rows = [({"seed": seed}, 0.5) for seed in (0, 1)]
-  folder = write_study(tmp_path / "study", rows)
+  folder = write_study(rows)
   change(folder / "runs" / "seed=1" / "config.json", seed=7)
   done = run(f"--study={folder}", "--strict", script="report")
   assert_refused(done, "1 runs", "seed=1", "Delete their folders")

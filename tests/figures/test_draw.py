@@ -8,7 +8,6 @@ from metric_learning import InputError, figures
 from metric_learning.figures import draw_run, draw_study, read_space
 from metric_learning.study import read_study
 from metric_learning.training import records
-from tests.figures.synthetic import write_run
 from tests.tiny import tiny_config
 
 TEMPERATURE = "loss.temperature"
@@ -24,6 +23,10 @@ def drawn(monkeypatch):
     return {}
 
   monkeypatch.setattr(figures, "_draw_spaces", draw)
+  # Other pictures, and the files of all, are not looked at: they take seconds.
+  monkeypatch.setattr(figures, "pair_laws", lambda: None)
+  monkeypatch.setattr(figures, "tuning_curves", lambda study: None)
+  monkeypatch.setattr(figures, "_save_all", lambda folder, drawings: [])
   return seen
 
 
@@ -60,7 +63,7 @@ def test_the_threshold_is_the_best_on_validation_pairs(run_folder):
 
 
 def test_the_margin_of_a_triplet_is_a_gap_and_a_temperature_is_no_margin(
-  tmp_path,
+  write_run, tmp_path
 ):
   config = tiny_config(loss__name="triplet", loss__margin=0.25)
   space = read_space(write_run(tmp_path / "triplet", config))
@@ -77,13 +80,12 @@ def test_the_selected_checkpoint_is_shown(run_folder):
   )
 
 
-def test_names_of_classes_are_read_where_they_are_kept(run_folder):
-  names = {"test_class_names": np.array(["x", "y", "z"])}
-  records.write_arrays(
-    run_folder / records.EMBEDDINGS, arrays_of(run_folder) | names
-  )
-  assert read_space(run_folder, "test").name_of(1) == "y"
-  assert read_space(run_folder).name_of(1) == "class 1"
+def test_names_of_classes_are_read_where_they_are_kept(
+  write_run, run_folder, tmp_path
+):
+  named = write_run(tmp_path / "x", tiny_config(), class_names=("x", "y", "z"))
+  assert read_space(named, "test").name_of(1) == "y"
+  assert read_space(run_folder, "test").name_of(1) == "class 1"
 
 
 def test_a_run_is_drawn_into_its_folder(run_folder):
@@ -119,7 +121,7 @@ def test_an_unknown_part_is_refused(run_folder):
     draw_run(run_folder, "tets")
 
 
-def test_finished_runs_are_found_in_order(tmp_path):
+def test_finished_runs_are_found_in_order(write_run, tmp_path):
   with pytest.raises(InputError, match="make compare"):
     figures.finished_runs(tmp_path)
   for name in ("b", "a", "unfinished"):
@@ -191,12 +193,11 @@ def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
 
 
 def test_the_best_of_an_error_rate_is_the_lowest(write_study, drawn):
-  config = tiny_config(eval__select="own/eer")
   scored = [({"data.shift": i / 10}, i / 10) for i in range(1, 11)]
-  draw_study(read_study(write_study(scored, config)))
+  draw_study(read_study(write_study(scored, eval__select="own/eer")))
   assert [t for t, *_ in drawn] == [f"shift {i / 10}" for i in range(1, 9)]
 
 
 def test_a_study_of_one_cell_is_named_by_loss_and_metric(write_study, drawn):
   draw_study(read_study(write_study([({"seed": 0}, 0.5)])))
-  assert [title for title, *_ in drawn] == ["infonce_per_pair, l2"]
+  assert [title for title, *_ in drawn] == ["infonce_per_pair, cosine"]

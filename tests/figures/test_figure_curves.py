@@ -1,14 +1,11 @@
 """Tuning curves: interval means over what was tuned, the chosen one marked."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from metric_learning.figures import tuning_curves
 from metric_learning.study import read_study
-from tests.tiny import tiny_config
 
 TEMPERATURE = "loss.temperature"
 
@@ -65,14 +62,11 @@ def test_metrics_are_told_apart_as_they_were_asked_for(write_study):
     for name, score in zip(names, (0.1, 0.2, 0.3), strict=True)
     for margin in (0.1, 0.2)
   ]
-  folder = write_study(rows)
-  # In which a run of a learned metric, or of one with options, compares.
-  for result in folder.glob("runs/*/result.json"):
-    kept = json.loads(result.read_text())
-    space = {"mahalanobis": "l2", "lp:p=3": ["lp", {"p": 3}]}
-    kept["metric"] = space.get(kept["metric"], "l2")
-    result.write_text(json.dumps(kept))
-  figure = tuning_curves(read_study(folder))
+  study = read_study(write_study(rows))
+  # A run of a learned metric, or of one with options, compares in another.
+  spaces = [cell.chosen.runs[0].result["metric"] for cell in study.cells]
+  assert spaces == ["l2", "l2", ["lp", {"p": 3}]]
+  figure = tuning_curves(study)
   named = [text.get_text() for text in figure.legends[0].get_texts()]
   assert named == [*names, "chosen"]
   heights = [line.get_ydata()[0] for line, *_ in curves_of(figure.axes[0])]
@@ -121,14 +115,15 @@ def test_a_geometric_grid_has_a_log_axis(write_study, margins, scale):
 
 
 def test_a_scaled_margin_says_its_unit(write_study):
-  config = tiny_config(margin_unit="initial_mean")
   rows = [
     ({"loss.name": "triplet", "loss.margin": m, rate: r}, m + r)
     for rate in ["optimizer.learning_rate"]
     for m in (0.1, 0.2)
     for r in (0.01, 0.02)
   ]
-  first, second = tuning_curves(read_study(write_study(rows, config))).axes
+  first, second = tuning_curves(
+    read_study(write_study(rows, margin_unit="initial_mean"))
+  ).axes
   assert first.get_xlabel() == "margin / d̄"
   assert second.get_xlabel() == "learning rate"
 

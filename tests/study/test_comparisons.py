@@ -15,7 +15,7 @@ from metric_learning.study.references import pairs_with_reference
 from metric_learning.study.results import QUERIES, queries_on_test
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
-from tests.study.synthetic_studies import COLUMNS, change, scores, write_study
+from tests.studies import COLUMNS, change
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)
@@ -99,8 +99,8 @@ def test_what_is_compared_is_no_part_of_a_run():
   assert as_dict(other) == as_dict(config)
 
 
-def test_what_was_named_before_the_runs_stays(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.5], l1=[0.4]))
+def test_what_was_named_before_the_runs_stays(write_study):
+  folder = write_study(cells(l2=[0.5], l1=[0.4]))
   config = tiny_config(eval__columns=COLUMNS, study__delta=0.05)
   rows = make_rows(config, [o for o, _ in cells(l2=[0.5], l1=[0.4])])
   with pytest.raises(InputError, match=r"study.delta \(0.01 there"):
@@ -110,16 +110,16 @@ def test_what_was_named_before_the_runs_stays(tmp_path):
 # --- Differences ------------------------------------------------------------
 
 
-def test_differences_are_paired_by_seed(tmp_path):
+def test_differences_are_paired_by_seed(write_study):
   scored = cells(l2=[0.1, 0.5, 0.3], l1=[0.2, 0.7, 0.9])
-  folder = write_study(tmp_path / "study", scored, missing=[2])
+  folder = write_study(scored, missing=[2])
   difference = judged(folder)["l1"].difference
   # Seed 2 of l2 is missing: .1 and .2 are left.
   assert difference.n == 2
   assert difference.mean == pytest.approx(0.15)
 
 
-def test_seeds_of_one_fold_count_once(tmp_path):
+def test_seeds_of_one_fold_count_once(write_study):
   values = {0: (0.1, 0.3), 1: (0.5, 0.7), 2: (0.2, 0.2)}
   scored = [
     (
@@ -130,7 +130,7 @@ def test_seeds_of_one_fold_count_once(tmp_path):
     for fold, seeds in values.items()
     for seed, value in enumerate(seeds)
   ]
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   difference = judged(folder)["l1"].difference
   # By fold .1, .2, .3: s = .1, t(.975, 2) = 4.302653.
   assert difference.n == 3
@@ -139,10 +139,9 @@ def test_seeds_of_one_fold_count_once(tmp_path):
   assert "paired by fold" in tables.to_markdown(read_study(folder))
 
 
-def test_verdicts_reach_the_tables(tmp_path):
+def test_verdicts_reach_the_tables(write_study):
   same = 0.5 + NOISE
   folder = write_study(
-    tmp_path / "study",
     cells(
       l2=same,
       l1=same + 0.1 + 0.1 * NOISE,
@@ -176,9 +175,9 @@ def test_verdicts_reach_the_tables(tmp_path):
   assert "inside ±0.01" in text
 
 
-def test_of_an_error_rate_less_is_better(tmp_path):
+def test_of_an_error_rate_less_is_better(write_study):
   scored = cells(l2=0.5 + NOISE, l1=0.6 + 1.1 * NOISE)
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   assert judged(folder)["l1"].verdict == "better"
   change(
     folder / "study.json",
@@ -187,9 +186,9 @@ def test_of_an_error_rate_less_is_better(tmp_path):
   assert judged(folder)["l1"].verdict == "worse"
 
 
-def test_seeds_that_are_too_few_get_intervals_and_no_verdict(tmp_path):
+def test_seeds_that_are_too_few_get_intervals_and_no_verdict(write_study):
   scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.6], cosine=[0.4, 0.5, 0.6])
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   text = tables.to_markdown(read_study(folder))
   assert text.count("| +0.300 ± 0.000 |") == 2
   assert text.count("| – | – | not tested |") == 2
@@ -200,7 +199,7 @@ def test_seeds_that_are_too_few_get_intervals_and_no_verdict(tmp_path):
 
 
 def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
-  tmp_path,
+  write_study,
 ):
   # By positive and negative margin; the seeds add the same to each.
   means = {(0.0, 1.0): 0.2, (0.0, 2.0): 0.3, (0.5, 1.0): 0.6, (0.5, 2.0): 0.1}
@@ -218,7 +217,7 @@ def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
     for seed, noise in enumerate(NOISE)
   ]
   reference = "loss.positive_margin=0.0"
-  folder = write_study(tmp_path / "study", scored, study__reference=reference)
+  folder = write_study(scored, study__reference=reference)
   (one,) = compare_cells(read_study(folder))
   assert one.name["loss.positive_margin"] == 0.5
   assert one.reference["loss.positive_margin"] == 0.0
@@ -234,10 +233,10 @@ def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
 # --- Cells that cannot be used ----------------------------------------------
 
 
-def test_a_cell_whose_every_run_failed_says_so_and_counts(tmp_path):
+def test_a_cell_whose_every_run_failed_says_so_and_counts(write_study):
   same = 0.5 + NOISE
   scored = cells(l2=same, l1=same + 0.1, cosine=same)
-  folder = write_study(tmp_path / "study", scored, diverged=range(20, 30))
+  folder = write_study(scored, diverged=range(20, 30))
   line = lines_of(folder)["contrastive, cosine"]
   assert line["chosen"] == "every run diverged"
   assert line["n"] == "0" and line["own/map_at_r"] == ""
@@ -248,9 +247,9 @@ def test_a_cell_whose_every_run_failed_says_so_and_counts(tmp_path):
   assert "every run diverged | failed | failed" in text
 
 
-def test_a_run_that_diverged_is_counted(tmp_path):
+def test_a_run_that_diverged_is_counted(write_study):
   scored = cells(l2=0.5 + NOISE, l1=0.5 + NOISE)
-  folder = write_study(tmp_path / "study", scored, diverged=[13])
+  folder = write_study(scored, diverged=[13])
   text = tables.to_markdown(read_study(folder))
   assert "| contrastive, l1 (1 diverged) |" in text
   assert judged(folder)["l1"].difference.n == 9
@@ -279,22 +278,21 @@ WORSE_CASES = {
 
 
 @pytest.mark.parametrize("case", WORSE_CASES)
-def test_runs_that_diverged_count_against_their_cell(case, tmp_path):
+def test_runs_that_diverged_count_against_their_cell(write_study, case):
   theirs, own, difference, verdict = WORSE_CASES[case]
   l1 = 0.5 + NOISE + difference + 0.001 * NOISE
   diverged = [*theirs, *(10 + seed for seed in own)]
   scored = cells(l2=0.5 + NOISE, l1=l1)
-  folder = write_study(tmp_path / "study", scored, diverged=diverged)
+  folder = write_study(scored, diverged=diverged)
   found = judged(folder)["l1"]
   assert found.verdict == verdict
   text = tables.to_markdown(read_study(folder))
   assert ("not called better" in text) == verdict.startswith("unresolved")
 
 
-def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(tmp_path):
+def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(write_study):
   same = 0.5 + NOISE
   folder = write_study(
-    tmp_path / "study",
     cells(l2=same, l1=same + 0.1, cosine=same + 0.1),
     missing=[20],
   )
@@ -309,11 +307,10 @@ def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(tmp_path):
 
 
 def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
-  tmp_path,
+  write_study,
 ):
   same = 0.5 + NOISE
   folder = write_study(
-    tmp_path / "study",
     cells(l2=same, l1=same + 0.1 + 0.1 * NOISE, cosine=same),
     missing=range(23, 30),
   )
@@ -326,8 +323,8 @@ def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
   assert table_of(text, 1)["contrastive, cosine"]["n"] == "3 of 10 seeds"
 
 
-def test_what_is_not_tested_has_no_p_in_any_file(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.1] * 3, l1=[0.4] * 3))
+def test_what_is_not_tested_has_no_p_in_any_file(write_study):
+  folder = write_study(cells(l2=[0.1] * 3, l1=[0.4] * 3))
   tables.write_tables(read_study(folder))
   with (folder / "comparisons.csv").open() as file:
     (line,) = csv.DictReader(file)
@@ -336,19 +333,17 @@ def test_what_is_not_tested_has_no_p_in_any_file(tmp_path):
   assert line["n"] == "3"
 
 
-def test_a_setting_that_lost_a_seed_has_no_validation_score(tmp_path):
+def test_a_setting_that_lost_a_seed_has_no_validation_score(write_study):
   scored = cells(l2=[0.5, 0.6], l1=[0.5, 0.6])
-  folder = write_study(tmp_path / "study", scored, diverged=[3])
+  folder = write_study(scored, diverged=[3])
   lines = lines_of(folder)
   assert float(lines["contrastive, l2"]["validation"]) == pytest.approx(0.55)
   for end in ("", " low", " high"):
     assert lines["contrastive, l1"][f"validation{end}"] == ""
 
 
-def test_a_score_that_is_missing_is_the_reason(tmp_path):
-  folder = write_study(
-    tmp_path / "study", cells(l2=0.5 + NOISE, l1=[float("nan")] * 10)
-  )
+def test_a_score_that_is_missing_is_the_reason(write_study):
+  folder = write_study(cells(l2=0.5 + NOISE, l1=[float("nan")] * 10))
   text = tables.to_markdown(read_study(folder))
   line = table_of(text, 1)["contrastive, l1"]
   assert line["verdict"] == "not tested: a score is missing"
@@ -372,9 +367,9 @@ def stale_row(run):
 
 
 @pytest.mark.parametrize("spoil", [stale_config, stale_result, stale_row])
-def test_runs_that_no_longer_match_are_named_and_left_out(spoil, tmp_path):
+def test_runs_that_no_longer_match_are_named_and_left_out(write_study, spoil):
   scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.9])
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   name = "loss.name=contrastive,metric=l1,seed=2"
   assert read_study(folder).stale == []
   spoil(folder / "runs" / name)
@@ -390,8 +385,8 @@ def test_runs_that_no_longer_match_are_named_and_left_out(spoil, tmp_path):
   assert traced["loss.name=contrastive,metric=l1"]["stale"] == [name]
 
 
-def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.1], l1=[0.4]))
+def test_a_cell_of_stale_runs_does_not_end_the_report(write_study):
+  folder = write_study(cells(l2=[0.1], l1=[0.4]))
   for path in folder.glob("runs/*/config.json"):
     path.unlink()
   assert lines_of(folder)["contrastive, l1"]["chosen"] == "no usable run"
@@ -403,8 +398,8 @@ def test_a_cell_of_stale_runs_does_not_end_the_report(tmp_path):
 # --- What a table says beside -----------------------------------------------
 
 
-def test_every_line_can_be_traced(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.1, 0.2], l1=[0.3, 0.4]))
+def test_every_line_can_be_traced(write_study):
+  folder = write_study(cells(l2=[0.1, 0.2], l1=[0.3, 0.4]))
   line = lines_of(folder)["contrastive, l1"]
   cell = "loss.name=contrastive,metric=l1"
   traced = json.loads((folder / "trace.json").read_text())[cell]
@@ -420,10 +415,10 @@ def test_every_line_can_be_traced(tmp_path):
     assert found["commit"] == line["commits"] == "0123456789ab"
 
 
-def test_cells_that_are_the_same_in_words_are_traced_apart(tmp_path):
+def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
   scored = [({"metric": "l2", "seed": 0}, 0.5)]
   scored += [({"metric": "l2", "margin_unit": "initial_mean"}, 0.5)]
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   tables.write_tables(read_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
   assert [cell["name"] for cell in traced.values()] == ["l2", "l2"]
@@ -431,18 +426,19 @@ def test_cells_that_are_the_same_in_words_are_traced_apart(tmp_path):
   assert len(folders) == 2
 
 
-def test_baselines_and_trials_can_be_traced(tmp_path):
+def test_baselines_and_trials_can_be_traced(real_study, write_study):
   scored = [({"metric": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
-  folder = write_study(tmp_path / "study", scored)
-  told = {"trials": 2, "on_edge": [], "ranges": {}}
-  kept = {"cell": {"metric": "l2", "loss.name": "triplet"}, "failed": 0}
-  kept |= {"folder": "trials/kept", "chosen": {"loss.margin": 0.5}}
-  lost = {"cell": {"metric": "l2", "data.image_size": [4, 4]}, "failed": 2}
-  lost |= {"folder": "trials/lost", "chosen": {}}
-  records.write_json(folder / "tuning.json", [kept | told, lost | told])
-  test = scores(0.1)["selected"]
-  pixels = {"name": "raw pixels", "fold": 0, "seed": None, "test": test}
-  pixels["commit"] = "fedcba987654"
+  folder = write_study(scored)
+  kept = real_study.tuned(
+    cell={"metric": "l2", "loss.name": "triplet"}, folder="trials/kept"
+  )
+  lost = real_study.tuned(
+    cell={"metric": "l2", "data.image_size": [4, 4]},
+    folder="trials/lost",
+    chosen={},
+  )
+  records.write_json(folder / "tuning.json", [kept, lost])
+  pixels = real_study.baseline("raw pixels", 0.1, commit="fedcba987654")
   records.write_json(folder / "baselines.json", [pixels])
   tables.write_tables(read_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
@@ -453,10 +449,12 @@ def test_baselines_and_trials_can_be_traced(tmp_path):
   assert found == {"triplet, l2": "trials/kept", "l2, 4×4": "trials/lost"}
 
 
-def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.5]))
+def test_the_last_checkpoint_stands_beside_the_selected_one(
+  real_study, write_study
+):
+  folder = write_study(cells(l2=[0.5]))
   (run,) = folder.glob("runs/*")
-  records.write_json(run / "test.json", scores(0.5, last=0.25))
+  records.write_json(run / "test.json", real_study.scores(0.5, last=0.25))
   head, _, line = tables.to_markdown(read_study(folder)).splitlines()[:3]
   values = dict(zip(head.split("|"), line.split("|"), strict=True))
   assert values[" MAP@R own "] == " 0.500 "
@@ -467,11 +465,12 @@ def test_the_last_checkpoint_stands_beside_the_selected_one(tmp_path):
   assert values[" s/run "] == " 1.5 "
 
 
-def test_a_table_says_what_was_trained_on_validation_classes(tmp_path):
+def test_a_table_says_what_was_trained_on_validation_classes(write_study):
   told = "trained on the validation classes too: the last checkpoint is the"
   for train_on in ("train", "train+validation"):
-    folder = tmp_path / train_on
-    write_study(folder, cells(l2=[0.5, 0.6]), data__train_on=train_on)
+    folder = write_study(
+      cells(l2=[0.5, 0.6]), train_on, data__train_on=train_on
+    )
     tables.write_tables(read_study(folder))
     seen = train_on != "train"
     assert (told in (folder / "table.md").read_text()) == seen
@@ -480,31 +479,27 @@ def test_a_table_says_what_was_trained_on_validation_classes(tmp_path):
     assert any("validation" in k and v for k, v in line.items()) != seen
 
 
-def test_trials_and_edges_come_from_the_tuning(tmp_path):
+def test_trials_and_edges_come_from_the_tuning(real_study, write_study):
   scored = [
     ({**overrides, "loss.margin": 2.0}, score)
     for overrides, score in cells(l2=[0.5, 0.6], l1=[0.5, 0.6])
   ]
-  folder = write_study(tmp_path / "study", scored)
-  searched = {"chosen": {"loss.margin": 2.0}, "trials": 12, "failed": 1}
-  rate, beta = {RATE: [1e-4, 1e-2, True]}, {"loss.beta": [0.0, 1.0, False]}
-  searched["ranges"] = {"loss.margin": [0.0, 2.0, False], **rate}
+  folder = write_study(scored)
+  ranges = {"loss.margin": [0.0, 2.0, False], RATE: [1e-4, 1e-2, True]}
   tuning = [
-    {
-      "cell": {"loss.name": "contrastive", "metric": "l1"},
-      "folder": "trials/contrastive",
-      "on_edge": ["loss.margin"],
-      **searched,
-    },
-    {
-      "cell": {"loss.name": "triplet", "metric": "l1"},
-      "folder": "trials/triplet",
-      "on_edge": [],
-      **searched,
-      "chosen": {},
-      "failed": 12,
-      "ranges": {**searched["ranges"], **beta},
-    },
+    real_study.tuned(
+      cell={"loss.name": "contrastive", "metric": "l1"},
+      trials=12,
+      on_edge=["loss.margin"],
+      ranges=ranges,
+    ),
+    real_study.tuned(
+      cell={"loss.name": "triplet", "metric": "l1"},
+      trials=12,
+      chosen={},
+      failed=12,
+      ranges={**ranges, "loss.beta": [0.0, 1.0, False]},
+    ),
   ]
   (folder / "tuning.json").write_text(json.dumps(tuning))
   lines = lines_of(folder)
@@ -525,35 +520,48 @@ def test_trials_and_edges_come_from_the_tuning(tmp_path):
   assert "not equal" not in tables.to_markdown(read_study(folder))
 
 
-def test_a_searched_value_that_selects_code_is_in_the_table(tmp_path):
+def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
   scored = [
     ({"loss.name": "fastap", "loss.num_bins": 10, "seed": seed}, 0.5)
     for seed in (0, 1)
   ]
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   assert lines_of(folder)["fastap"]["chosen"] == "num_bins 10"
 
 
-def test_a_table_says_what_its_own_metric_and_active_terms_are(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.5]))
-  text = tables.to_markdown(read_study(folder))
-  assert "at the last step" in text and "of the baselines" not in text
-  test = scores(0.1)["selected"]
-  pixels = {"name": "raw pixels", "fold": 0, "seed": None, "test": test}
+def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
+  folder = write_study(cells(l2=[0.5]))
+  assert "of the baselines" not in tables.to_markdown(read_study(folder))
+  pixels = real_study.baseline("raw pixels", 0.1)
   records.write_json(folder / "baselines.json", [pixels])
   text = tables.to_markdown(read_study(folder))
   assert "the own metric of the baselines is L2" in text
 
 
+def test_a_setting_that_was_chosen_over_folds_is_not_nested(write_study):
+  """Whoever validates in a fold may be tested in another."""
+  margins = [
+    (
+      {"loss.name": "contrastive", "loss.margin": margin, "data.fold": fold},
+      0.5,
+    )
+    for margin in (0.5, 1.0)
+    for fold in (0, 1)
+  ]
+  told = "NOT NESTED: one setting was chosen for all folds"
+  study = read_study(write_study(margins))
+  assert told in tables.to_markdown(study)
+  assert told in tables.to_latex(study)
+  # With one fold, or with one setting, each run has a validation of its own.
+  for name, kept in (("fold", margins[::2]), ("setting", margins[:2])):
+    study = read_study(write_study(kept, name))
+    assert "NESTED" not in tables.to_markdown(study)
+
+
 # --- Test classes -----------------------------------------------------------
 
 
-def name_classes(folder):
-  """Gives the classes of all runs names, as those of trained runs have."""
-  for path in folder.glob("runs/*/embeddings.npz"):
-    arrays = dict(np.load(path))
-    names = np.array(["a", "b", "c"])
-    np.savez(path, **arrays, test_class_names=names)
+ABC = ("a", "b", "c")
 
 
 def hits(run):
@@ -564,14 +572,13 @@ def hits(run):
   return labels[near.kneighbors(points)[1][:, 1]] == labels, labels
 
 
-def test_classes_are_resampled_for_all_runs_at_once(tmp_path):
+def test_classes_are_resampled_for_all_runs_at_once(write_study):
   rows = [
     ({"loss.name": loss, "metric": "l1", "seed": seed}, 0.5)
     for loss in ("contrastive", "triplet")
     for seed in (0, 1)
   ]
-  folder = write_study(tmp_path / "study", rows)
-  name_classes(folder)
+  folder = write_study(rows, class_names=ABC)
   change(
     folder / "study.json",
     study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
@@ -593,15 +600,14 @@ def test_classes_are_resampled_for_all_runs_at_once(tmp_path):
   assert f"[{low:.3f}, {high:.3f}]" in tables.to_markdown(study)
 
 
-def test_classes_of_all_folds_are_resampled(tmp_path):
+def test_classes_of_all_folds_are_resampled(write_study):
   rows = [
     ({"metric": "l1", "loss.name": loss, "data.fold": fold, "seed": seed}, 0.5)
     for loss in ("contrastive", "triplet")
     for fold in (0, 1)
     for seed in (0, 1)
   ]
-  folder = write_study(tmp_path / "study", rows)
-  name_classes(folder)
+  folder = write_study(rows, class_names=ABC)
   for path in folder.glob("runs/*fold=1*/embeddings.npz"):
     arrays = dict(np.load(path))
     arrays["test_class_names"] = np.array(["a", "longer", "e"])
@@ -632,10 +638,9 @@ def test_classes_of_all_folds_are_resampled(tmp_path):
 
 
 def test_runs_of_a_fold_that_differ_in_queries_have_no_common_interval(
-  tmp_path,
+  write_study,
 ):
-  folder = write_study(tmp_path / "study", cells(l2=[0.5, 0.5]))
-  name_classes(folder)
+  folder = write_study(cells(l2=[0.5, 0.5]), class_names=ABC)
   path = next(folder.glob("runs/*seed=1/embeddings.npz"))
   arrays = dict(np.load(path))
   arrays["test_class_names"] = np.array(["d", "e", "f"])
@@ -649,16 +654,15 @@ def test_runs_of_a_fold_that_differ_in_queries_have_no_common_interval(
 # --- The checkpoint and the metric ------------------------------------------
 
 
-def test_cells_are_compared_at_the_selected_checkpoint(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l2=[0.5] * 3, l1=[0.6] * 3))
+def test_cells_are_compared_at_the_selected_checkpoint(real_study, write_study):
+  folder = write_study(cells(l2=[0.5] * 3, l1=[0.6] * 3))
   for path in folder.glob("runs/*metric=l1*/test.json"):
-    records.write_json(path, scores(0.6, last=0.9))
+    records.write_json(path, real_study.scores(0.6, last=0.9))
   assert judged(folder)["l1"].difference.mean == pytest.approx(0.1)
 
 
-def test_queries_are_those_of_the_selected_checkpoint(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l1=[0.5]))
-  name_classes(folder)
+def test_queries_are_those_of_the_selected_checkpoint(write_study):
+  folder = write_study(cells(l1=[0.5]), class_names=ABC)
   (run,) = read_study(folder).cells[0].chosen.runs
   arrays = dict(np.load(run.folder / "embeddings.npz"))
   # At the selected checkpoint every point is on the mark of its class.
@@ -669,9 +673,8 @@ def test_queries_are_those_of_the_selected_checkpoint(tmp_path):
   assert np.mean(hits(run.folder)[0]) < 1
 
 
-def test_queries_have_a_score_under_cosine_too(tmp_path):
-  folder = write_study(tmp_path / "study", cells(l1=[0.5]))
-  name_classes(folder)
+def test_queries_have_a_score_under_cosine_too(write_study):
+  folder = write_study(cells(l1=[0.5]), class_names=ABC)
   (run,) = read_study(folder).cells[0].chosen.runs
   arrays = np.load(run.folder / "embeddings.npz")
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
@@ -690,21 +693,16 @@ def test_queries_have_a_score_under_cosine_too(tmp_path):
 # --- Folds ------------------------------------------------------------------
 
 
-def test_folds_have_a_table_of_their_own(tmp_path):
+def test_folds_have_a_table_of_their_own(real_study, write_study):
   values = {(0, 0): 0.1, (0, 1): 0.3, (1, 0): 0.4, (2, 0): 0.6}
   scored = [
     ({"metric": "l2", "data.fold": fold, "seed": seed}, value)
     for (fold, seed), value in values.items()
   ]
   scored.append(({"metric": "l1", "data.fold": 1, "seed": 0}, 0.25))
-  folder = write_study(tmp_path / "study", scored)
+  folder = write_study(scored)
   baselines = [
-    {
-      "name": "untrained mlp",
-      "fold": fold,
-      "seed": seed,
-      "test": scores(value / 2)["selected"],
-    }
+    real_study.baseline("untrained mlp", value / 2, fold=fold, seed=seed)
     for (fold, seed), value in values.items()
   ]
   records.write_json(folder / "baselines.json", baselines)

@@ -34,38 +34,22 @@ from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.forks import FORKS
+from tests.studies import CONFIG, DIVERGED, HINGE, real_sweep
 from tests.tiny import tiny_config
 
-
-def sweep():
-  for metric in ("l1", "l2"):
-    for margin in (0.5, 1.0, 2.0):
-      for seed in (0, 1):
-        yield {
-          "loss.name": "contrastive",
-          "metric": metric,
-          "loss.margin": margin,
-          "seed": seed,
-        }
-
-
-COLUMNS = ("own/recall_at_1", "own/map_at_r", "clustering/ami")
-CONFIG = tiny_config(
-  margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS
-)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("study")
-  run_study(CONFIG, make_rows(CONFIG, sweep()), folder)
-  return folder
+BY_QUERY = ("own/recall_at_1", "own/map_at_r")
 
 
 @pytest.fixture
-def study(finished, tmp_path):
-  """A copy that a test may change."""
-  return shutil.copytree(finished, tmp_path / "study")
+def study(real_study, tmp_path):
+  """A copy of the trained and reported study that a test may change."""
+  return shutil.copytree(real_study.reported, tmp_path / "study")
+
+
+@pytest.fixture
+def finished(real_study):
+  """The trained study as it was reported; no test may change it."""
+  return real_study.reported
 
 
 def results_of(folder):
@@ -73,7 +57,7 @@ def results_of(folder):
 
 
 def test_cells_and_tuned_fields_follow_from_the_overrides():
-  row = make_rows(CONFIG, sweep())[0]
+  row = make_rows(CONFIG, real_sweep())[0]
   assert cell_of(row) == {"loss.name": "contrastive", "metric": "l1"}
   assert tuned_of(row) == {"loss.margin": 0.5}
 
@@ -127,8 +111,9 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     {"data.name": "digit", "seed": 1},
     {"eval.columns": ("own/map_at_r", "own/eer")},
   ]
+  config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
-    run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
+    run_study(config, make_rows(config, rows), tmp_path / "study")
   assert_listed(
     error,
     "row data.classes_per_batch=11: ",
@@ -164,7 +149,7 @@ def test_only_what_is_missing_is_done(study):
   lost = results_of(study)[3]
   lost.unlink()
   before = {p: p.stat().st_mtime_ns for p in results_of(study)}
-  run_study(CONFIG, make_rows(CONFIG, sweep()), study)
+  run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
   after = {p: p.stat().st_mtime_ns for p in results_of(study)}
   assert after.pop(lost)
   assert after == before
@@ -225,7 +210,7 @@ def test_a_folder_of_another_study_is_refused(study, monkeypatch):
     run_study(CONFIG, rows, study)
   monkeypatch.setattr(records, "code", lambda: "abc")
   with pytest.raises(InputError, match=r"code \(.*'abc' now\).* of commit"):
-    run_study(CONFIG, make_rows(CONFIG, sweep()), study)
+    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
     read_study(study / "runs")
 
@@ -250,12 +235,18 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
 
 
 def rewrite_validation(folder, score_of):
-  """Gives every run a validation score of our own."""
-  for path in results_of(folder):
+  """Gives every run of the hinge loss a validation score of our own."""
+  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
     result = json.loads(path.read_text())
     config = json.loads((path.parent / "config.json").read_text())
     result["validation_selected"]["own/map_at_r"] = score_of(config)
     path.write_text(json.dumps(result))
+
+
+def tuned_cell(folder):
+  """The cell that has three margins."""
+  (cell,) = [c for c in read_study(folder).cells if len(c.settings) == 3]
+  return cell
 
 
 def test_the_best_mean_on_validation_is_chosen(study):
@@ -269,18 +260,19 @@ def test_the_best_mean_on_validation_is_chosen(study):
     (2.0, 1): 0.0,
   }
   rewrite_validation(study, lambda c: scores[c["loss"]["margin"], c["seed"]])
-  for cell in read_study(study).cells:
-    assert cell.chosen.tuned == {"loss.margin": 1.0}
-    assert cell.chosen.validation.mean == 0.5
-    assert cell.on_edge == []
+  cell = tuned_cell(study)
+  assert cell.chosen.tuned == {"loss.margin": 1.0}
+  assert cell.chosen.validation.mean == 0.5
+  assert cell.on_edge == []
 
 
 def test_an_optimum_on_a_bound_is_flagged(study):
   rewrite_validation(study, lambda c: c["loss"]["margin"])
-  found = read_study(study)
-  assert all(cell.on_edge == ["loss.margin"] for cell in found.cells)
-  assert "margin 2 d̄" in tables.to_markdown(found)
-  assert "(edge)" in tables.to_markdown(found)
+  assert tuned_cell(study).on_edge == ["loss.margin"]
+  text = tables.to_markdown(read_study(study))
+  assert "margin 2 d̄" in text
+  # The other cells had one value each, which is no edge.
+  assert text.count("(edge)") == 1
 
 
 def test_lower_is_better_for_error_rates(study):
@@ -295,15 +287,15 @@ def test_lower_is_better_for_error_rates(study):
     rows = json.loads((study / "study.json").read_text())["rows"]
     name = path.parent.name
     config = next(r["config"] for r in rows if r["name"] == name)
-    result["validation_selected"]["own/eer"] = config["loss"]["margin"]
+    result["validation_selected"]["own/eer"] = config["loss"].get("margin", 0.0)
     result["digest"] = digest(from_dict(config))
     path.write_text(json.dumps(result))
     (path.parent / "config.json").write_text(json.dumps(config))
-  for cell in read_study(study).cells:
-    assert cell.chosen.tuned == {"loss.margin": 0.5}
+  assert tuned_cell(study).chosen.tuned == {"loss.margin": 0.5}
 
 
-def test_only_chosen_runs_are_scored_on_test(study):
+def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
+  study = shutil.copytree(real_study.folder, tmp_path / "study")
   assert not list(study.glob(f"runs/*/{TEST}"))
   tables.to_csv(read_study(study))
   scored = {p.parent.name for p in study.glob(f"runs/*/{TEST}")}
@@ -311,7 +303,7 @@ def test_only_chosen_runs_are_scored_on_test(study):
     run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
   }
   assert scored == chosen
-  assert len(chosen) == 4
+  assert len(chosen) == 4 * 2  # cells, seeds
 
 
 def test_the_table_holds_what_the_embeddings_score(study):
@@ -333,25 +325,18 @@ def test_the_table_holds_what_the_embeddings_score(study):
 
 
 def test_a_column_may_ask_for_a_slow_score(study):
-  found = read_study(study)
-  line = tables.table_lines(found)[0]
-  test = data.load(CONFIG.data).test
-  pixels = test.images.reshape(len(test.images), -1).astype(np.float32) / 255
-  expected = evaluation.clustering(pixels, test.labels)["ami"]
-  assert line["clustering/ami"].mean == pytest.approx(expected)
-  # It is no mean over queries, so that test classes cannot be resampled.
-  assert "nan" not in tables.to_markdown(found)
-  run = found.cells[0].chosen.runs[0]
-  assert not any("clustering" in name for name in run.result["validation"])
-  name = "own/few_shot_5_way_1_shot"
-  config = override(run.row.config, {"eval.columns": (name,)})
+  run = read_study(study).cells[0].chosen.runs[0]
+  columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
+  config = override(run.row.config, {"eval.columns": columns})
   asking = run._replace(row=run.row._replace(config=config))
-  (run.folder / TEST).unlink()
+  (run.folder / TEST).unlink()  # It was scored for other columns.
+  scores = scores_on_test(asking)["last"]
   arrays = np.load(run.folder / records.EMBEDDINGS)
-  expected = evaluation.few_shot(
-    arrays["test_embeddings"], arrays["test_labels"], metric="l1"
-  )
-  assert scores_on_test(asking)["last"][name] == expected["accuracy"]
+  points, labels = arrays["test_embeddings"], arrays["test_labels"]
+  found = evaluation.few_shot(points, labels, metric="l1")
+  assert scores["own/few_shot_5_way_1_shot"] == found["accuracy"]
+  found = evaluation.clustering(points, labels)
+  assert scores["clustering/ami"] == pytest.approx(found["ami"])
 
 
 def test_the_accuracy_threshold_is_learned_on_validation(study):
@@ -378,6 +363,8 @@ def test_baselines_are_in_every_table_without_asking(finished):
   text = tables.to_markdown(found)
   assert "bootstrap interval over test classes" in text
   assert "closed-set" in text
+  # Not each score is a mean over queries, so that classes can be resampled.
+  assert "nan" not in text
 
 
 def test_raw_pixels_score_what_scikit_learn_finds(finished):
@@ -403,6 +390,9 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   (cell,) = read_study(folder).cells
   assert cell.diverged == 1
   assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
+  left = [records.read_json(path) for path in results_of(folder)]
+  (lost,) = [result for result in left if "train" not in result]
+  assert lost.keys() == DIVERGED.keys()
 
 
 def test_an_unfinished_study_says_so(study):
@@ -420,7 +410,7 @@ def test_latex_is_escaped(study):
   table = text[: text.index(r"\end{tabular}")]
   assert r"$\pm$" in table
   assert "±" not in table
-  assert table.count(r"\\") == 1 + 3 + 2
+  assert table.count(r"\\") == 1 + 3 + 4
 
 
 def test_folds_count_once_each(tmp_path):
@@ -492,6 +482,7 @@ def test_baselines_are_named_by_what_differs_in_their_images(tmp_path):
 
 def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
   columns = ("own/recall_at_4", "cosine/recall_at_1", "own/mrr", "own/eer")
+  columns += ("clustering/ami",)
   config = override(CONFIG, {"eval.columns": columns})
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(baselines, "_untrained", lambda *_: baselines._flat)
@@ -500,6 +491,8 @@ def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
   assert sorted(pixels["class_interval"]) == sorted(columns[:3])
   test = data.load(CONFIG.data).test
   points = test.images.reshape(len(test.images), -1).astype(float)
+  found = evaluation.clustering(points.astype(np.float32) / 255, test.labels)
+  assert pixels["test"]["clustering/ami"] == pytest.approx(found["ami"])
   near = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(points)[1]
   hits = (test.labels[near[:, 1:]] == test.labels[:, None]).any(axis=1)
   assert pixels["class_interval"]["own/recall_at_4"] == pytest.approx(
@@ -523,7 +516,7 @@ def with_gallery():
 
 def test_queries_are_scored_against_the_gallery(tmp_path):
   # As in the study, so that its program is compiled already.
-  fields = {"loss.name": "contrastive", "metric": "l2"}
+  fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}
   (row,), splits = make_rows(CONFIG, [fields]), with_gallery()
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
   scores = scores_on_test(Run(row, tmp_path / "run", result))["selected"]

@@ -1,0 +1,217 @@
+"""Studies for tests: one that is trained, and others derived from its files.
+
+No test writes a record by hand. A derived record is a real one with other
+values, so that its keys are those which the code writes.
+"""
+
+import functools
+import json
+import shutil
+
+import numpy as np
+
+from metric_learning.study import (
+  make_rows,
+  read_study,
+  run_study,
+  tables,
+  tuning,
+)
+from metric_learning.study.baselines import BASELINES
+from metric_learning.study.references import cells_of
+from metric_learning.study.results import TEST
+from metric_learning.study.runner import claim_study
+from metric_learning.training import records
+from metric_learning.training.config import (
+  as_dict,
+  digest,
+  hyper_parameters,
+  objective_of,
+  override,
+  traced_numbers,
+)
+from tests.tiny import tiny_config
+
+COLUMNS = (
+  *("own/recall_at_1", "own/map_at_r"),
+  *("cosine/recall_at_1", "cosine/map_at_r"),
+  "own/eer",
+)
+# Half of its terms can become 0, or none: where "active" has a meaning.
+HINGE, SOFTMAX = "contrastive", "supcon"
+# What a run leaves whose loss did not stay finite; see test_study.py.
+DIVERGED = {"diverged": "at step 3"}
+CONFIG = tiny_config(
+  margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS
+)
+
+
+def real_sweep():
+  """A hinge and a softmax loss; three margins under L1; two seeds."""
+  for loss, metric, field, values in (
+    (HINGE, "l1", "loss.margin", (0.5, 1.0, 2.0)),
+    (HINGE, "l2", "loss.margin", (1.0,)),
+    (SOFTMAX, "l1", "loss.temperature", (0.1,)),
+    (SOFTMAX, "l2", "loss.temperature", (0.1,)),
+  ):
+    for value in values:
+      for seed in (0, 1):
+        yield {"loss.name": loss, "metric": metric, field: value, "seed": seed}
+
+
+class RealStudy:
+  """The trained study: its folder, and the same with all that a report adds.
+
+  None of its files may be changed: tests share them, and copy what they change.
+  """
+
+  def __init__(self, root):
+    """Of the folder that holds both, and a search of one trial."""
+    self.folder, self.reported = root / "trained", root / "reported"
+    self._searched = root / "searched"
+
+  def make(self):
+    """Trains it, reports a copy, and searches."""
+    run_study(CONFIG, make_rows(CONFIG, real_sweep()), self.folder)
+    shutil.copytree(self.folder, self.reported)
+    tables.write_tables(read_study(self.reported))
+    few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
+    config = override(CONFIG, few)
+    cells = make_rows(config, [{"metric": "l2"}])
+    tuning.search(config, cells, self._searched, f"{self._searched}.journal")
+
+  @functools.cached_property
+  def run(self):
+    """The folder of a reported run of the hinge loss."""
+    return next(self.reported.glob(f"runs/*{HINGE}*/{TEST}")).parent
+
+  def read(self, name):
+    """A record of that run."""
+    return records.read_json(self.run / name)
+
+  def tuned(self, **values):
+    """What tuning.json says of a cell, with other values."""
+    (real,) = records.read_json(self._searched / tuning.TUNING)
+    return changed(real, values)
+
+  def baseline(self, name, score, **values):
+    """A record of baselines.json with another score."""
+    found = records.read_json(self.reported / BASELINES)
+    (real,) = [b for b in found if b["name"] == name and not b["seed"]]
+    test = changed(real["test"], dict.fromkeys(COLUMNS, score))
+    return changed(real, {"test": test, **values})
+
+  def scores(self, value, last=None):
+    """What test.json holds of a run with this score."""
+    kinds = {"selected": value, "last": value if last is None else last}
+    geometry = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
+    return {
+      kind: changed(scores, dict.fromkeys(COLUMNS, kinds[kind]) | geometry)
+      for kind, scores in self.read(TEST).items()
+    }
+
+  def write_run(
+    self,
+    folder,
+    config,
+    score=0.5,
+    seed=0,
+    diverged=False,
+    dim=2,
+    class_names=None,
+  ):
+    """A finished run of a config; `score` is what validation gave it.
+
+    Its numbers are twice those of the config.
+    """
+    folder.mkdir(parents=True)
+    records.write_json(folder / records.CONFIG, as_dict(config))
+    if diverged:
+      records.write_json(folder / records.RESULT, DIVERGED)
+      return folder
+    arrays = {}
+    for number, part in enumerate(("validation", "test")):
+      points, labels = clusters(100 * number + seed, dim=dim, spread=2.0)
+      arrays |= {f"{part}_embeddings": points, f"{part}_labels": labels}
+    real = records.read_arrays(self.run / records.EMBEDDINGS)
+    arrays = changed(real, arrays)
+    for part in ("validation", "test"):
+      if class_names is None:
+        del arrays[f"{part}_class_names"]  # Older runs have none.
+      else:
+        arrays[f"{part}_class_names"] = np.array(class_names)
+    records.write_arrays(folder / records.EMBEDDINGS, arrays)
+    result = self.read(records.RESULT)
+    validation = changed(
+      result["validation_selected"], {config.eval.select: score}
+    )
+    numbers = traced_numbers(config).items()
+    result = changed(
+      result,
+      {
+        "digest": digest(config),
+        "commit": "0123456789ab",
+        "metric": objective_of(config, hyper_parameters(config)).space,
+        "normalize": "none",
+        "numbers": {
+          k: 2 * v if k.startswith("loss.") else v for k, v in numbers
+        },
+        "seconds": 1.5,
+        "train": changed(result["train"], {"train/active_fraction": 0.25}),
+        "validation_selected": validation,
+      },
+    )
+    records.write_json(folder / records.RESULT, result)
+    return folder
+
+  def write_study(
+    self,
+    folder,
+    scored,
+    diverged=(),
+    missing=(),
+    class_names=None,
+    **fields,
+  ):
+    """A study of (overrides, score), whose test scores are those too."""
+    config = tiny_config(eval__columns=COLUMNS, **fields)
+    rows = make_rows(config, [overrides for overrides, _ in scored])
+    folder.mkdir()
+    claim_study(folder, config, rows, cells_of(rows))
+    records.write_json(folder / BASELINES, [])
+    for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
+      if index in missing:
+        continue
+      where = folder / "runs" / row.name
+      self.write_run(
+        where,
+        row.config,
+        score,
+        index,
+        index in diverged,
+        class_names=class_names,
+      )
+      if index not in diverged:
+        records.write_json(where / TEST, self.scores(score))
+    return folder
+
+
+def changed(record, values):
+  """A copy of a record with other values, of keys that it has."""
+  unknown = values.keys() - record.keys()
+  assert not unknown, f"the code writes no {sorted(unknown)}"
+  return {**record, **values}
+
+
+def change(path, **values):
+  """Changes values in a JSON file."""
+  path.write_text(json.dumps(changed(json.loads(path.read_text()), values)))
+
+
+def clusters(seed, classes=3, images=8, dim=2, spread=0.3):
+  """Gaussian clusters around well-separated centers."""
+  rng = np.random.default_rng(seed)
+  labels = np.repeat(np.arange(classes), images).astype(np.int32)
+  centers = 4 * rng.normal(size=(classes, dim))
+  points = centers[labels] + spread * rng.normal(size=(len(labels), dim))
+  return points.astype(np.float32), labels
