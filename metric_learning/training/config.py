@@ -24,9 +24,8 @@ from metric_learning.memory import with_memory
 from metric_learning.models import check_options, options_of
 from metric_learning.objective import Objective, make_objective
 from metric_learning.signatures import Named, parse_named
+from metric_learning.training.optimizers import OPTIMIZERS, SCHEDULES
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
-SCHEDULES = ("cosine", "constant")
 MARGIN_UNITS = ("absolute", "initial_mean")
 
 
