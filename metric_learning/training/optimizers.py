@@ -12,20 +12,18 @@ from jaxtyping import Array, Float, Int
 
 from metric_learning.signatures import call_with
 
-Direction = optax.GradientTransformation
 
-
-def adam() -> Direction:
+def adam() -> optax.GradientTransformation:
   """Kingma and Ba 2015: the mean gradient over its root mean square."""
   return optax.scale_by_adam()
 
 
-def rmsprop() -> Direction:
+def rmsprop() -> optax.GradientTransformation:
   """The gradient over its root mean square."""
   return optax.scale_by_rms()
 
 
-def sgd(*, momentum: float) -> Direction:
+def sgd(*, momentum: float) -> optax.GradientTransformation:
   """The gradient, plus `momentum` times the direction of the last step."""
   return optax.trace(decay=momentum)
 
@@ -47,7 +45,7 @@ def constant(
 
 
 # Each gives a direction for each gradient; the step multiplies it by the rate.
-OPTIMIZERS: dict[str, Callable[..., Direction]] = {
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
   "adam": adam,
   "sgd": sgd,
   "rmsprop": rmsprop,
@@ -61,7 +59,7 @@ SCHEDULES: dict[str, Callable[..., Float[Array, ""] | float]] = {
 
 def make_optimizer(
   name: str, *, weight_decay: float, **options: Any
-) -> Direction:
+) -> optax.GradientTransformation:
   """The optimizer of this name with those of the options that it takes.
 
   Decay is added after the direction: it is decoupled from the adaptive scale,

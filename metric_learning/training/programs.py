@@ -35,6 +35,7 @@ _OBJECTIVE = (
   "miner",
   "also",
   "regularizer",
+  "block_size",
 )
 
 # Images that are embedded at a time in evaluation.
