@@ -10,7 +10,7 @@ units of the distance.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -139,8 +139,8 @@ def easy_hard(
   *,
   positive: str = "easy",
   negative: str = "semihard",
-  positive_range: tuple[float, float] | None = None,
-  negative_range: tuple[float, float] | None = None,
+  positive_range: tuple[Number, Number] | None = None,
+  negative_range: tuple[Number, Number] | None = None,
 ) -> Row:
   """One positive and one negative an anchor: easy, semihard, hard, or all.
 
@@ -557,12 +557,16 @@ class Miner:
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
     Context`, before the rows are mined.
   metrics: those whose distances it reads; empty for any.
+  scaled: options that are distances, or pairs of them, and the power of the
+    distance in their unit, as `Loss.scaled`. Those of a law that holds for one
+    metric alone are numbers of that law, and none of these.
   check: of its options, raises an InputError for what a call would refuse.
   """
 
   mine: Callable[..., Row]
   context: Callable[..., Context] | None = None
   metrics: tuple[str, ...] = ()
+  scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
   check: Callable[..., None] | None = None
 
   @property
@@ -574,10 +578,18 @@ class Miner:
 MINERS: dict[str, Miner] = {
   "all": Miner(all_pairs),
   "batch_hard": Miner(batch_hard),
-  "easy_hard": Miner(easy_hard, check=_check_sides),
-  "triplet_margin": Miner(triplet_margin, check=_check_type),
-  "multi_similarity": Miner(multi_similarity),
-  "pair_margin": Miner(pair_margin),
+  "easy_hard": Miner(
+    easy_hard,
+    scaled={"positive_range": 1, "negative_range": 1},
+    check=_check_sides,
+  ),
+  "triplet_margin": Miner(
+    triplet_margin, scaled={"margin": 1}, check=_check_type
+  ),
+  "multi_similarity": Miner(multi_similarity, scaled={"epsilon": 1}),
+  "pair_margin": Miner(
+    pair_margin, scaled={"positive_margin": 1, "negative_margin": 1}
+  ),
   "distance_weighted": Miner(distance_weighted, context=_keys),
   "hdc": Miner(hdc, context=_hardest_pairs, check=_check_fraction),
   "uniform_histogram": Miner(

@@ -3,8 +3,10 @@
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from metric_learning.errors import InputError, check_choice
 
@@ -26,6 +28,52 @@ def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY
   }
+
+
+class Kind(NamedTuple):
+  """The types that a parameter takes, and the type in a tuple of it."""
+
+  types: tuple[type, ...]
+  item: type | None = None
+
+
+def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
+  """What the keyword-only parameters of a function take, by their annotations.
+
+  Only what a config can hold counts: None, truth values, numbers, texts, and
+  tuples of one of these. A parameter that is not annotated is not in it.
+
+  >>> def loss(row, *, margin: float | None = None, hidden: tuple[int, int]): 0
+  >>> kinds(loss)["margin"].types
+  (<class 'float'>, <class 'NoneType'>)
+  >>> kinds(loss)["hidden"]
+  Kind(types=(<class 'tuple'>,), item=<class 'int'>)
+  """
+  if function is None:
+    return {}
+  return {
+    name: _kind(parameter.annotation)
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+    and parameter.annotation is not parameter.empty
+  }
+
+
+_PLAIN = (types.NoneType, bool, int, float, str)
+
+
+def _kind(annotation: Any) -> Kind:
+  origin = typing.get_origin(annotation)
+  if origin in (typing.Union, types.UnionType):
+    members = [_kind(member) for member in typing.get_args(annotation)]
+    return Kind(
+      tuple(kind for member in members for kind in member.types),
+      next((member.item for member in members if member.item), None),
+    )
+  if origin in (tuple, list, Sequence):
+    items = _kind(typing.get_args(annotation)[0]).types
+    return Kind((tuple,), items[0] if items else None)
+  return Kind((annotation,) if annotation in _PLAIN else ())
 
 
 def call_with(

@@ -305,6 +305,60 @@ def test_a_choice_is_the_same_without_jit():
     np.testing.assert_array_equal(a, b)
 
 
+# Options that are no distances, of whatever kind.
+PURE = {
+  "easy_hard": {"positive", "negative"},
+  "triplet_margin": {"triplets"},
+  "hdc": {"fraction"},
+  "uniform_histogram": {"num_bins", "positives_per_bin", "negatives_per_bin"},
+  # Of laws that hold under L2 alone.
+  "distance_weighted": {"cutoff", "upper"},
+  "angular": {"angle"},
+}
+
+
+@pytest.mark.parametrize("miner", MINERS)
+def test_every_option_is_a_distance_or_none(miner):
+  entry = MINERS[miner]
+  pure = PURE.get(miner, set())
+  assert set(entry.options) == pure | set(entry.scaled)
+  assert not pure & set(entry.scaled)
+
+
+def test_in_twice_the_unit_a_miner_chooses_the_same():
+  x, labels = points("random"), jnp.array(LABELS["unbalanced"])
+  given = {
+    "easy_hard": dict([NEAR, FAR]),
+    "triplet_margin": {"margin": 0.3},
+    "multi_similarity": {"epsilon": 0.2},
+    "pair_margin": {"positive_margin": 0.4, "negative_margin": 0.8},
+  }
+  assert set(given) == {name for name, one in MINERS.items() if one.scaled}
+
+  @quick_jit
+  def run(unit):
+    found = {}
+    for name, options in given.items():
+      units = {k: unit**power for k, power in MINERS[name].scaled.items()}
+      inside = {
+        k: tuple(end * units[k] for end in v)
+        if isinstance(v, tuple)
+        else v * units[k]
+        for k, v in options.items()
+      }
+      found[name] = choose(
+        name, inside, "l1", None, unit * x, labels, np.ones(N, bool), None, None
+      )
+    return found
+
+  once, twice = run(1.0), run(2.0)
+  jax.tree.map(np.testing.assert_array_equal, once, twice)
+  everyone = weights_of(LABELS["unbalanced"], np.ones(N, bool), None)
+  for P, N_, _ in once.values():  # The numbers matter: some pairs are left out.
+    kept = np.sum(np.asarray(P) > 0) + np.sum(np.asarray(N_) > 0)
+    assert 0 < kept < np.sum(everyone)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_tie_is_hard_and_not_semihard(dtype):
   """g = 0 exactly, also in float32, where the next number is denormal."""

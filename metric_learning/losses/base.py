@@ -6,7 +6,7 @@ from typing import Any
 
 from metric_learning.losses.search import Grid, Range
 from metric_learning.rows import Context, Points
-from metric_learning.signatures import call_with, keywords
+from metric_learning.signatures import Kind, call_with, keywords, kinds
 
 __all__ = ["DISTANCES", "SIMILARITIES", "Context", "Loss", "batch", "keywords"]
 
@@ -103,9 +103,9 @@ class Loss:
   init: Callable[..., Any] | None = None
 
   @property
-  def hyper(self) -> dict[str, Any]:
-    """Every hyper-parameter with its default."""
-    functions = (
+  def _functions(self) -> tuple[Callable[..., Any] | None, ...]:
+    """Those whose keyword-only parameters are the hyper-parameters."""
+    return (
       self.terms,
       self.arrange,
       self.project,
@@ -113,10 +113,23 @@ class Loss:
       self.state,
       self.init,
     )
+
+  @property
+  def hyper(self) -> dict[str, Any]:
+    """Every hyper-parameter with its default."""
     return {
       name: value
-      for function in functions
+      for function in self._functions
       for name, value in keywords(function).items()
+    }
+
+  @property
+  def kinds(self) -> dict[str, Kind]:
+    """What the hyper-parameters take, as far as they are annotated."""
+    return {
+      name: kind
+      for function in self._functions
+      for name, kind in kinds(function).items()
     }
 
   @property

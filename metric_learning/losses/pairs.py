@@ -477,7 +477,7 @@ def _weigh(params, embeddings, *, weighted=None):
   return embeddings * jnp.exp(params["log_weights"])
 
 
-def _pair_bce_terms(row, *, scale=1.0, bias=0.0, weighted=None):
+def _pair_bce_terms(row, *, scale=1.0, bias=0.0, weighted: bool | None = None):
   attract, repel = pair_bce_law(
     row.distances, scale=1.0 if weighted else scale, bias=bias
   )

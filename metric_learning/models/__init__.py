@@ -6,7 +6,6 @@ population: parameters stacked along a new axis) apply as to anything else.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,8 +18,9 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.models.chopra2005 import Chopra2005
 from metric_learning.models.conv import Conv3, Conv4
 from metric_learning.models.mlp import MLP
+from metric_learning.signatures import Kind, keywords, kinds
 
-__all__ = ["MODELS", "Model", "create", "options_of"]
+__all__ = ["MODELS", "Model", "create", "kinds_of", "options_of"]
 
 MODELS: dict[str, type[nnx.Module]] = {
   "chopra2005": Chopra2005,
@@ -117,12 +117,18 @@ def options_of(name: str) -> dict[str, Any]:
     InputError: for an unknown name.
   """
   check_choice("model", name, MODELS)
-  parameters = inspect.signature(MODELS[name].__init__).parameters.values()
-  return {
-    p.name: p.default
-    for p in parameters
-    if p.kind is p.KEYWORD_ONLY and p.name != "rngs"
-  }
+  options = keywords(MODELS[name].__init__)
+  del options["rngs"]
+  return options
+
+
+def kinds_of(name: str) -> dict[str, Kind]:
+  """What the options of a model take.
+
+  >>> kinds_of("mlp")["hidden"].item
+  <class 'int'>
+  """
+  return kinds(MODELS[name].__init__)
 
 
 @functools.cache

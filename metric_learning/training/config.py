@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import sys
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,12 +22,11 @@ from metric_learning.evaluation import AT_THRESHOLD, check_ranks, check_score
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
-from metric_learning.models import check_options, options_of
+from metric_learning.models import MODELS, check_options, kinds_of, options_of
 from metric_learning.objective import Objective, make_objective
-from metric_learning.signatures import Named, parse_named
+from metric_learning.signatures import Kind, Named, parse_named
+from metric_learning.training.optimizers import OPTIMIZERS, SCHEDULES
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
-SCHEDULES = ("cosine", "constant")
 MARGIN_UNITS = ("absolute", "initial_mean")
 
 
@@ -64,6 +64,8 @@ def base_config() -> ConfigDict:
     multiply a distance are divided by it.
   metric, normalize, reduction: None takes the loss's own default. A metric,
     reduction or miner with options is a text: "lp:p=3", "hdc:fraction=0.25".
+  block_size: how many rows of the distance matrix exist at a time: "auto", None
+    for all of them, or a whole number (memory linear in the batch, same value).
   also: further losses, each "weight*loss:option=value,…" with the keywords of
     `make_objective`, such as "0.5*tcm:miner=pair_margin".
   regularizer: "weight*name:option=value,…", or "".
@@ -132,7 +134,8 @@ def base_config() -> ConfigDict:
     }
   )
   for name in ("metric", "normalize", "reduction"):
-    config[name] = config_dict.placeholder(_OPTIONAL[name])
+    config[name] = _reference(_KINDS[name], None)
+  config.block_size = _reference(_KINDS["block_size"], "auto")
   config.miner = "all"
   config.also = ()
   config.regularizer = ""
@@ -190,7 +193,7 @@ def with_loss(config: ConfigDict, name: str) -> ConfigDict:
   ['half', 'margin', 'name']
   """
   check_choice("loss", name, LOSSES)
-  config.loss = _fields(name, LOSSES[name].hyper)
+  config.loss = _fields(name, LOSSES[name].hyper, LOSSES[name].kinds)
   return config
 
 
@@ -199,31 +202,22 @@ def with_model(
 ) -> ConfigDict:
   """Puts in a network with its default options."""
   options = {"embedding_dim": embedding_dim, **options_of(name)}
-  config.model = _fields(name, options)
+  config.model = _fields(name, options, kinds_of(name))
   return config
 
 
-# Fields that may be None: the loss's own default, or a number, a switch or a
-# name that the loss derives from the metric.
-_OPTIONAL = {
-  "metric": str,
-  "normalize": str,
-  "reduction": str,
-  "loss.upper_bound": float,
-  "loss.boundary": float,
-  "loss.value_range": tuple,
-  "loss.weighted": bool,
-  "loss.similarity": str,
-}
-# What is in a tuple.
-_ITEMS = {
-  "also": str,
-  "data.image_size": int,
-  "eval.columns": str,
-  "loss.value_range": float,
-  "model.hidden": int,
-  "study.columns": str,
-  "tune.ranges": str,
+# Fields of the top that take other types than that of their value, as losses
+# and networks say by their annotations.
+_KINDS = {
+  "metric": Kind((str, types.NoneType)),
+  "normalize": Kind((str, types.NoneType)),
+  "reduction": Kind((str, types.NoneType)),
+  "block_size": Kind((int, str, types.NoneType)),
+  "also": Kind((tuple,), str),
+  "data.image_size": Kind((tuple,), int),
+  "eval.columns": Kind((tuple,), str),
+  "study.columns": Kind((tuple,), str),
+  "tune.ranges": Kind((tuple,), str),
 }
 _MANY = {int: "whole numbers from 1", float: "numbers", str: "texts"}
 _WORDS = {
@@ -232,6 +226,7 @@ _WORDS = {
   float: "a number",
   str: "a text",
   tuple: "a tuple",
+  types.NoneType: "None",
 }
 _SEEDS = ("seed", "data.split_seed")
 # A key of jax.random drops what is above it.
@@ -256,15 +251,39 @@ AUGMENTATIONS = (
 _TWO_VIEWS = ("infonce", "ntxent", "instance", "vicreg", "barlow")
 
 
-def _fields(name: str, defaults: Mapping[str, Any]) -> ConfigDict:
+def _fields(
+  name: str, defaults: Mapping[str, Any], kinds: Mapping[str, Kind]
+) -> ConfigDict:
+  """A section of a name and its options, None where the default is None."""
   fields = ConfigDict({"name": name})
   for key, value in defaults.items():
-    fields[key] = (
-      config_dict.placeholder(_OPTIONAL[f"loss.{key}"])
-      if value is None
-      else value
-    )
+    fields[key] = _reference(kinds.get(key), value, f"{key} of {name}")
   return fields
+
+
+def _reference(kind: Kind | None, value: Any, what: str = "") -> Any:
+  """A value as a field that takes all types of its kind, also as a flag."""
+  if value is not None and (kind is None or len(kind.types) < 2):
+    return value
+  if kind is None:
+    raise TypeError(
+      f"{what}: a default of None needs an annotation, such as float | None."
+    )
+  some = [one for one in kind.types if one is not types.NoneType]
+  # Flags of the type `object` are Python literals, or else texts.
+  return config_dict.FieldReference(
+    value, field_type=some[0] if len(some) == 1 else object
+  )
+
+
+def _kind_of(config: ConfigDict, field: str) -> Kind | None:
+  """What a field takes, where it says more than the type of its value."""
+  section, _, name = field.rpartition(".")
+  if section == "loss" and config.loss.name in LOSSES:
+    return LOSSES[config.loss.name].kinds.get(name)
+  if section == "model" and config.model.name in MODELS:
+    return kinds_of(config.model.name).get(name)
+  return _KINDS.get(field)
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -315,13 +334,24 @@ def _set(config: ConfigDict, field: Any, value: Any) -> None:
       f"config.{field} is a section: set a field of it, such as"
       f" {field}.{min(inside[name])}."
     )
-  kind = _OPTIONAL.get(field, inside.get_type(name))
-  if value is None and field in _OPTIONAL:
-    inside[name] = None
-  elif _is_of(kind, value):
-    inside[name] = kind(value)
-  else:
-    raise InputError(f"config.{field}={value!r} must be {_WORDS[kind]}.")
+  kinds = _types_of(_kind_of(config, field), inside.get_type(name))
+  fitting = [kind for kind in kinds if _is_of(kind, value)]
+  if not fitting:
+    words = " or ".join(_WORDS[kind] for kind in kinds)
+    raise InputError(f"config.{field}={value!r} must be {words}.")
+  with inside.ignore_type():  # A copy keeps the type of the value alone.
+    inside[name] = None if value is None else fitting[0](value)
+
+
+def _types_of(kind: Kind | None, default: type) -> tuple[type, ...]:
+  """The types that a field takes; that of its value if it says no others.
+
+  >>> _types_of(Kind((float, types.NoneType)), float)
+  (<class 'float'>, <class 'NoneType'>)
+  >>> _types_of(Kind((float,)), int)
+  (<class 'int'>,)
+  """
+  return (default,) if kind is None or len(kind.types) < 2 else kind.types
 
 
 def _place(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
@@ -419,6 +449,7 @@ def main_objective_of(
     config.normalize,
     _named(config.reduction),
     parse_named(config.miner),
+    config.block_size,
     **hyper,
   )
 
@@ -446,6 +477,7 @@ def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Any:
     others = []
     for text in config.also:
       weight, name, options = _weighted("also", text)
+      options = {"block_size": config.block_size, **options}
       others.append((weight, make_objective(name, **options)))
     objective = combine([(1.0, objective), *others])
   if config.regularizer:
@@ -539,10 +571,10 @@ def _wrong_values(config: ConfigDict) -> Iterator[str]:
     items = value if isinstance(value, tuple | list) else (value,)
     if not all(math.isfinite(x) for x in items if isinstance(x, float)):
       yield f"config.{field}={value!r} must be finite."
-    if field in _ITEMS and value is not None:
-      kind = _ITEMS[field]
-      if not all(_is_item(kind, item) for item in items):
-        yield f"config.{field}={value!r} must be a tuple of {_MANY[kind]}."
+    kind = _kind_of(config, field)
+    item = None if kind is None or value is None else kind.item
+    if item is not None and not all(_is_item(item, one) for one in items):
+      yield f"config.{field}={value!r} must be a tuple of {_MANY[item]}."
     if field in _SEEDS and not 0 <= value <= _LARGEST_SEED:
       yield (
         f"config.{field}={value} must be a whole number from 0 to"

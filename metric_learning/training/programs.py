@@ -26,6 +26,7 @@ from metric_learning.training.config import (
   objective_of,
   traced_numbers,
 )
+from metric_learning.training.optimizers import make_optimizer, rate_at
 
 _OBJECTIVE = (
   "metric",
@@ -34,6 +35,7 @@ _OBJECTIVE = (
   "miner",
   "also",
   "regularizer",
+  "block_size",
 )
 
 # Images that are embedded at a time in evaluation.
@@ -93,7 +95,7 @@ def _make_program(
   )
   # A network's function is the same for every seed.
   apply = create(seed=0).apply
-  optimizer = _optimizer(config)
+  optimizer = make_optimizer(**config.optimizer)
   fixed = dict(config.optimizer)
 
   def objective_with(numbers):
@@ -123,14 +125,6 @@ def _make_program(
       "stats": model.stats,
       "optimizer": optimizer.init(params),
     }
-
-  def rate(step: Array) -> Array:
-    """The schedule, between 0 and 1."""
-    warm = max(1.0, fixed["warmup"] * steps)
-    rise = jnp.minimum(1.0, (step + 1) / warm)
-    if fixed["schedule"] == "constant":
-      return rise
-    return rise * 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state, number, images, labels, indices, key, numbers, affinity=None):
@@ -166,7 +160,8 @@ def _make_program(
     updates, moments = optimizer.update(
       gradient, state["optimizer"], state["params"]
     )
-    speed = -rate(number) * numbers["optimizer.learning_rate"]
+    rate = rate_at(number, steps, fixed["schedule"], fixed["warmup"])
+    speed = -rate * numbers["optimizer.learning_rate"]
     speeds = {"model": speed, "objective": speed * fixed["loss_factor"]}
     updates = {
       part: jax.tree.map(lambda u, s=s: s * u, updates[part])
@@ -192,19 +187,6 @@ def _make_program(
     return objective.embed(state["params"]["objective"], embeddings)
 
   return Program(init, step, embed)
-
-
-def _optimizer(config: ConfigDict) -> optax.GradientTransformation:
-  """A direction for each gradient; the step multiplies it by the rate."""
-  fixed = config.optimizer
-  if fixed.name == "adam":
-    direction = optax.scale_by_adam()
-  elif fixed.name == "rmsprop":
-    direction = optax.scale_by_rms()
-  else:
-    direction = optax.trace(decay=fixed.momentum)
-  # Decay after the direction: decoupled from the adaptive scale, as AdamW.
-  return optax.chain(direction, optax.add_decayed_weights(fixed.weight_decay))
 
 
 def embed_images(

@@ -1,10 +1,11 @@
 """Configs: overrides, checks, digests."""
 
+import dataclasses
 import math
 
 import pytest
 
-from metric_learning import LOSSES, InputError
+from metric_learning import LOSSES, InputError, models
 from metric_learning.training import base_config, config, override, validate
 from tests.tiny import tiny_config
 
@@ -77,6 +78,10 @@ def test_every_loss_has_a_valid_default_config(loss):
     ),
     ({"metric": 3}, r"config.metric=3 must be a text"),
     ({"miner": None}, r"config.miner=None must be a text"),
+    ({"block_size": 2.5}, r"block_size=2.5 must be a whole number or a text"),
+    ({"block_size": 0}, r"None, 'auto' or a positive int, got 0"),
+    ({"block_size": "all"}, r"None, 'auto' or a positive int, got 'all'"),
+    ({"loss.name": "pair_bce", "loss.weighted": 1}, r"True or False or None"),
     ({"train.steps": None}, r"config.train.steps=None must be a whole number"),
     ({"train.steps": True}, r"config.train.steps=True must be a whole number"),
     ({"loss.temperature": None}, r"temperature=None must be a number"),
@@ -177,16 +182,36 @@ def test_override_leaves_the_original_alone():
   assert config.digest(base) == before
 
 
-def test_digest_changes_with_every_field():
+# Sections that say how many runs are made and compared.
+OF_STUDY = ("study", "tune")
+
+
+def other_value(field, value):
+  """A value of the same kind that is not this one."""
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, int | float):
+    return value + 1
+  if isinstance(value, tuple):
+    return (*value, *(value[:1] or ("more",)))
+  return {"loss.name": "triplet", "model.name": "conv3"}.get(field, "other")
+
+
+def test_digest_changes_with_every_field_of_a_run():
   base = tiny_config()
-  others = [
-    {"seed": 1},
-    {"loss.temperature": 0.5},
-    {"data.image_size": (4, 4)},
-    {"metric": "l1"},
-  ]
-  digests = {config.digest(override(base, o)) for o in others}
-  assert len(digests | {config.digest(base)}) == 5
+  fields = dict(config._leaves(base))
+  assert len(fields) > 60
+  digests = {"": config.digest(base)}
+  for field, value in fields.items():
+    other = override(base, {field: other_value(field, value)})
+    digests[field] = config.digest(other)
+  of_run = {
+    f: d for f, d in digests.items() if f.partition(".")[0] not in OF_STUDY
+  }
+  assert len(set(of_run.values())) == len(of_run)
+  # What makes and compares many runs changes none of them.
+  of_study = {d for f, d in digests.items() if f.partition(".")[0] in OF_STUDY}
+  assert of_study == {digests[""]}
 
 
 def test_traced_numbers_leave_out_what_selects_code():
@@ -203,3 +228,57 @@ def test_an_option_of_another_network_is_refused():
     config.model.normalization = "group"
   with pytest.raises(InputError, match=r"no option.*remove|Known:"):
     validate(config)
+
+
+@pytest.mark.parametrize("size", ["auto", None, 8])
+def test_a_config_says_how_many_rows_exist_at_a_time(size):
+  also = ("0.5*triplet", "1.0*triplet:block_size=4")
+  whole = override(tiny_config(), {"block_size": size, "also": also})
+  # Of what is copied, and of a field that had a value of another type.
+  for fields in (
+    whole,
+    override(override(whole, {"block_size": 3}), {"block_size": size}),
+  ):
+    validate(fields)
+    assert config.from_dict(config.as_dict(fields)).block_size == size
+    objective = config.objective_of(fields, config.hyper_parameters(fields))
+    sizes = [one.block_size for _, one in objective.terms]
+    assert sizes == [size, size, 4]
+
+
+def test_an_option_that_may_be_none_is_declared_by_its_annotation(monkeypatch):
+  def terms(row, *, slack: float | None = None, ends: tuple[int, ...] = (1, 2)):
+    raise NotImplementedError
+
+  def bare(row, *, slack=None):
+    raise NotImplementedError
+
+  class Network:
+    def __init__(self, shape, dim, *, width: int | None = None, rngs):
+      raise NotImplementedError
+
+  plain = LOSSES["contrastive"]
+  for name, function in (("slacked", terms), ("bare", bare)):
+    entry = dataclasses.replace(plain, terms=function, scaled={}, search={})
+    monkeypatch.setitem(LOSSES, name, entry)
+  monkeypatch.setitem(models.MODELS, "network", Network)
+  whole = override(
+    tiny_config(), {"loss.name": "slacked", "model.name": "network"}
+  )
+  validate(whole)
+  assert (whole.loss.slack, whole.model.width) == (None, None)
+  given = {"loss.slack": 1, "model.width": 3}
+  other = override(whole, given)
+  assert (other.loss.slack, other.model.width) == (1.0, 3)
+  assert override(other, dict.fromkeys(given)).loss.slack is None
+  said = refused(override, whole, {"loss.slack": "a", "model.width": 0.5})
+  assert said == [
+    "config.loss.slack='a' must be a number or None.",
+    "config.model.width=0.5 must be a whole number or None.",
+  ]
+  (line,) = refused(validate, override(whole, {"loss.ends": (1, 2.5)}))
+  assert line == (
+    "config.loss.ends=(1, 2.5) must be a tuple of whole numbers from 1."
+  )
+  with pytest.raises(TypeError, match=r"slack of bare: .* needs an annotation"):
+    override(whole, {"loss.name": "bare"})
