@@ -177,7 +177,7 @@ class RealStudy:
     config = tiny_config(eval__columns=COLUMNS, **fields)
     rows = make_rows(config, [overrides for overrides, _ in scored])
     folder.mkdir()
-    claim_study(folder, config, rows, cells_of(rows))
+    claim_study(folder, config, rows, cells_of(rows), {})
     records.write_json(folder / BASELINES, [])
     for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
       if index in missing:
