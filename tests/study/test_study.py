@@ -228,8 +228,8 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
   monkeypatch.setattr(data, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):
-    run_study(CONFIG, make_rows(CONFIG, sweep()), study)
-  # One record, though all twelve rows load it.
+    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+  # One record, though all rows load it.
   (parts,) = records.read_json(study / "study.json")["data"].values()
   assert parts == load(CONFIG.data).identity
 
