@@ -47,8 +47,8 @@ def get_config(loss: str = "contrastive_2005"):
 def l1_vs_l2():
   """The loss of 2005 under L1 and that of 2006 under L2, on two networks.
 
-  Q and margin are in units of the mean distance at initialisation; trials on
-  validation subjects of some folds chose them.
+  Q and margin are in units of the mean distance at initialization; trials on
+  validation subjects of some folds chose them, whom other folds test.
   """
   laws = (
     ("contrastive_2005", "l1", {"loss.upper_bound": 2.0}),
