@@ -132,7 +132,12 @@ def test_the_log_axis_starts_where_ten_impostors_are(space):
 def test_a_space_without_one_kind_of_pair_has_no_curve(labels):
   space = Space("one kind", np.eye(4, dtype=np.float32), labels)
   assert len(roc_curves([space]).axes[0].lines) == 1  # FAR = FRR
-  distance_histograms([space])
+  # Of the kind that is missing, no bin has a share.
+  shares = [
+    patch.get_data().values.sum()
+    for patch in distance_histograms([space]).axes[0].patches
+  ]
+  assert sorted(shares) == pytest.approx([0, 1])
 
 
 def test_pairs_of_too_many_images_are_those_of_some_whole_classes(
