@@ -185,7 +185,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
     _how_chosen(study),
-    "d̄ is the mean distance at initialisation",
+    "d̄ is the mean distance at initialization",
     "active: the share of the loss's terms that are not 0 at the last step,"
     " – where none can be 0, as in a softmax",
     "trials: the settings that validation chose from",
