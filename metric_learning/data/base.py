@@ -1,5 +1,6 @@
 """What a data set is, and how it is cut into training, validation and test."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,8 @@ class Dataset:
   superclasses: the name of the super-class of each class, where there are some.
   pairs: explicit pairs of the images, which verification scores instead of
     all pairs. Where classes are not known, labels number the images.
+
+  Raises `InputError` if two classes have one name.
   """
 
   name: str
@@ -62,6 +65,16 @@ class Dataset:
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
+
+  def __post_init__(self) -> None:
+    """Checks that a name tells a class from the others."""
+    if len(set(self.class_names)) < len(self.class_names):
+      counts = collections.Counter(self.class_names)
+      twice = [repr(name) for name, count in counts.items() if count > 1]
+      raise InputError(
+        f"{self.name}: several classes have the name {first_of(twice)}; give "
+        "each a name of its own, or their images one label."
+      )
 
   @functools.cached_property
   def identity(self) -> str:

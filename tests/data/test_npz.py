@@ -156,3 +156,22 @@ def test_bomb_is_refused_before_it_is_read(config, monkeypatch):
     data.load(config())
   monkeypatch.setenv("METRIC_LEARNING_NO_SIZE_LIMIT", "1")
   assert len(data.load(config()).test.class_names) == 2
+
+
+def test_two_classes_of_one_name_are_refused(config):
+  stored = arrays(8, 3)
+  config.save(**stored, class_names=np.array(list("abcbdefa")))
+  message = "npz: several classes have the name 'a', 'b'; give each a name"
+  with pytest.raises(InputError, match=message):
+    data.load(config())
+
+
+def test_queries_and_a_gallery_may_be_given(config):
+  stored = arrays(8, 3)
+  labels = np.unique(stored["labels"], return_inverse=True)[1]
+  number = np.arange(len(labels)) % 3
+  tested = np.where(number < 1, "query", "gallery")
+  config.save(**stored, split=np.where(labels < 5, "train", tested))
+  splits = data.load(config("official"))
+  assert len(splits.test.labels) == 3 and len(splits.gallery.labels) == 6
+  assert splits.test.class_names == splits.gallery.class_names
