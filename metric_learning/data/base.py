@@ -343,13 +343,9 @@ def cut(dataset: Dataset, config: Any) -> Splits:
   seed = config.split_seed
   if config.split == "folds":
     return class_fold(dataset, seed, config.fold)
-  cuts = {
-    "classes": random_classes,
-    "half": half_classes,
-    "images": functools.partial(
-      random_images, small_classes=config.small_classes
-    ),
-  }
+  if config.split == "images":
+    return random_images(dataset, seed, config.small_classes)
+  cuts = {"classes": random_classes, "half": half_classes}
   return cuts[config.split](dataset, seed)
 
 

@@ -13,12 +13,11 @@ from metric_learning.errors import InputError
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the arrays by "classes", "half", "folds", "images" or "official".
 
   "official" takes the parts that the array `split` names.
   """
-  del seed  # nothing is drawn
   base.check_split(config, base.CUTS | {"official": 1})
   dataset, parts = read(config)
   if config.split != "official":

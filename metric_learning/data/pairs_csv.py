@@ -23,9 +23,8 @@ SAME = {"1": True, "1.0": True, "true": True} | dict.fromkeys(
 _DELIMITERS = ",;\t"
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads `data_dir/train.csv`, `validation.csv` and `test.csv`."""
-  del seed  # nothing is drawn
   base.check_split(config, {"files": 1})
   root = files.data_path(config, f"a folder of {', '.join(FILES)}")
   parts = {
