@@ -3,10 +3,16 @@
 python -m experiments.train --config=configs/image_folder.py \
   --config.data.data_dir=FOLDER --workdir=runs/mine
 
-PNG, JPEG and PGM; half of the classes train, a fifth validates, the rest test.
-Other splits, by --config.data.split: `half`, the first half of the classes to
-the second; `folds`, five of them (--config.data.fold); `images`, all classes
-in all parts, with --config.data.protocol=closed-set.
+PNG, JPEG, WebP, GIF, BMP, TIFF and PPM; half of the classes train, a fifth
+validates, the rest test. Other splits, by --config.data.split: `half`, the
+first half of the classes to the second; `folds`, five of them
+(--config.data.fold); `images`, all classes in all parts, with
+--config.data.protocol=closed-set; `official`, where the class folders lie in
+train/, validation/ (if there is one) and test/, or query/ and gallery/.
+
+Images are turned as their EXIF orientation says, transparency shows
+--config.data.background, and of an animation the first frame is taken.
+--config.data.small_classes=repeat or drop takes classes with few images too.
 """
 
 from metric_learning.study import grids

@@ -9,7 +9,9 @@ validates, the rest test. Other splits, by --config.data.split: `half`, the
 first half of the classes to the second; `folds`, five of them
 (--config.data.fold); `images`, all classes in all parts, with
 --config.data.protocol=closed-set; `official`, what an array `split` says:
-"train", "validation" or "test" for each image.
+"train", "validation" or "test" for each image, or "query" and "gallery" in
+place of "test". An array `groups` names the sequence or camera of each image:
+of one class, images of one group do not answer each other.
 """
 
 from metric_learning.study import grids

@@ -46,7 +46,7 @@ __all__ = [
   "subset",
 ]
 
-DATASETS: dict[str, Callable[[Any, int], Splits]] = {
+DATASETS: dict[str, Callable[[Any], Splits]] = {
   "att_faces": att_faces.load,
   "cars196": half_split.load,
   "cifar10": cifar.load,
@@ -69,7 +69,7 @@ DATASETS: dict[str, Callable[[Any, int], Splits]] = {
 }
 
 
-def load(config: Any, seed: int = 0) -> Splits:
+def load(config: Any) -> Splits:
   """Loads the data set that `config` describes, cut into its three parts.
 
   `config` has these attributes: `name`, a key of `DATASETS`, and for
@@ -93,16 +93,14 @@ def load(config: Any, seed: int = 0) -> Splits:
   >>> [part.images.shape for part in (splits.train, splits.test)]
   [(1078, 4, 4, 1), (360, 4, 4, 1)]
 
-  Args:
-    config: what to load; `InputError` says what in it cannot be used.
-    seed: of images that a computer draws (`glyphs`); the published set has
-      0. Real images do not depend on it. It is not the seed of a run.
+  Raises:
+    InputError: that says what in the config, or in the data, cannot be used.
   """
   name = set_of(config.name)
   check_choice("protocol", config.protocol, PROTOCOLS)
   check_choice("small_classes", config.small_classes, SMALL_CLASSES)
   size = _checked_size(config.image_size)
-  splits = DATASETS[name](config, seed)
+  splits = DATASETS[name](config)
   if splits.protocol != config.protocol:
     raise InputError(
       f"split {config.split!r} of {config.name} is {splits.protocol}, but the "

@@ -17,14 +17,13 @@ SUBJECTS, IMAGES = 40, 10
 SPLITS = {"folds": 8, "chopra2005": 1}
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the faces by split "folds" (eight) or "chopra2005".
 
   Fold k tests subjects 5k + 1 to 5k + 5; five of the other 35, drawn by
   (`split_seed`, fold), are for validation. The last fold is the SET1/SET2
   division of Chopra, Hadsell and LeCun (2005): split "chopra2005".
   """
-  del seed  # nothing is drawn
   base.check_split(config, SPLITS)
   fold = 7 if config.split == "chopra2005" else config.fold
   test = np.arange(5 * fold, 5 * fold + 5)

@@ -1,5 +1,6 @@
 """What a data set is, and how it is cut into training, validation and test."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,11 @@ class Dataset:
   superclasses: the name of the super-class of each class, where there are some.
   pairs: explicit pairs of the images, which verification scores instead of
     all pairs. Where classes are not known, labels number the images.
+  groups: the sequence, camera or sitting of each image, where they are known.
+    Of one class, images of one group are no answers to each other: they are
+    too much alike.
+
+  Raises `InputError` if two classes have one name.
   """
 
   name: str
@@ -62,6 +68,17 @@ class Dataset:
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
+  groups: Int32[np.ndarray, "n"] | None = None
+
+  def __post_init__(self) -> None:
+    """Checks that a name tells a class from the others."""
+    if len(set(self.class_names)) < len(self.class_names):
+      counts = collections.Counter(self.class_names)
+      twice = [repr(name) for name, count in counts.items() if count > 1]
+      raise InputError(
+        f"{self.name}: several classes have the name {first_of(twice)}; give "
+        "each a name of its own, or their images one label."
+      )
 
   @functools.cached_property
   def identity(self) -> str:
@@ -88,6 +105,8 @@ class Dataset:
       # Their images are those of the data set.
       arrays = [array for array in self.pairs[1:] if array is not None]
       digests["pairs"] = digest(arrays)
+    if self.groups is not None:
+      digests["groups"] = digest([self.groups])
     size = "×".join(map(str, self.images.shape[1:]))
     shown = ", ".join(f"{name} {value}" for name, value in digests.items())
     return (
@@ -147,6 +166,7 @@ def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
     images=dataset.images[indices],
     labels=dataset.labels[indices],
     pairs=None,  # these are of other indices
+    groups=None if dataset.groups is None else dataset.groups[indices],
   )
 
 
@@ -323,13 +343,9 @@ def cut(dataset: Dataset, config: Any) -> Splits:
   seed = config.split_seed
   if config.split == "folds":
     return class_fold(dataset, seed, config.fold)
-  cuts = {
-    "classes": random_classes,
-    "half": half_classes,
-    "images": functools.partial(
-      random_images, small_classes=config.small_classes
-    ),
-  }
+  if config.split == "images":
+    return random_images(dataset, seed, config.small_classes)
+  cuts = {"classes": random_classes, "half": half_classes}
   return cuts[config.split](dataset, seed)
 
 
@@ -589,8 +605,9 @@ def first_of(names: Sequence[str], count: int = 3) -> str:
 def check_scorable(splits: Splits) -> None:
   """Raises `InputError` if the validation or the test part cannot be scored.
 
-  A part without explicit pairs takes two classes, and another image of the
-  class of at least one image; these are in the gallery if there is one.
+  A part without explicit pairs takes two classes, and, for at least one image,
+  another of its class, and of another group where there are groups. If there is
+  a gallery, these are there.
   """
   for part in ("validation", "test"):
     dataset = getattr(splits, part)
@@ -607,7 +624,7 @@ def check_scorable(splits: Splits) -> None:
 
 
 def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
-  """Why images of a part have no right and no wrong answer, or None."""
+  """Why images of a part have no right or no wrong answer, or None."""
   if not len(dataset.labels):
     return "it has no image"
   sizes = np.bincount(references.labels, minlength=len(dataset.class_names))
@@ -615,11 +632,18 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
   if len(classes) < 2:
     names = [repr(dataset.class_names[label]) for label in classes]
     return f"all images are of one class, {first_of(names) or 'of none'}"
-  least = 2 if references is dataset else 1
-  labels = np.unique(dataset.labels)
-  if (sizes[labels] < least).all():
-    names = [repr(dataset.class_names[label]) for label in labels]
-    have = "no image in the gallery" if least == 1 else "one image each"
+  # Of the class of each image: how many are no answer to it.
+  own: Any = 1 if references is dataset else 0
+  if dataset.groups is not None and references.groups is not None:
+    pair = lambda part: zip(
+      part.labels.tolist(), part.groups.tolist(), strict=True
+    )
+    counts = collections.Counter(pair(references))
+    own = [counts[kind] for kind in pair(dataset)]
+  if (sizes[dataset.labels] <= own).all():
+    names = [repr(dataset.class_names[i]) for i in np.unique(dataset.labels)]
+    have = "one image each" if references is dataset else "none in the gallery"
+    have = "images of one group each" if dataset.groups is not None else have
     return f"its classes, {first_of(names)}, have {have}"
   return None
 

@@ -51,7 +51,7 @@ LAYOUTS = {
 }
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the set `config.name` by split "closed" or "half".
 
   "closed": the official training and test images; a tenth of the training
@@ -60,7 +60,6 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   half, two classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, are
   for validation, and the rest for training.
   """
-  del seed  # nothing is drawn
   base.check_split(config, {"closed": 1, "half": 1})
   training, test = read(config)
   if config.split == "closed":

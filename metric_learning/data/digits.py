@@ -11,9 +11,8 @@ import numpy as np
 from metric_learning.data import base
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the digits by split "images": 60, 20 and 20 % of each class."""
-  del seed  # nothing is drawn
   from sklearn.datasets import load_digits
 
   base.check_split(config, {"images": 1})

@@ -11,7 +11,7 @@ import numpy as np
 from metric_learning.data import base, prepared
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads one of the four sets by its split "official".
 
   CUB and Cars: the first half of the classes, in their numbered order, is for
@@ -19,7 +19,6 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   images of In-shop are queries that look in a gallery. A fifth of the training
   classes, drawn by `split_seed`, is for validation.
   """
-  del seed  # nothing is drawn
   base.check_split(config, {"official": 1})
   if config.name == "sop":
     training, test = (

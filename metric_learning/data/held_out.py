@@ -81,13 +81,19 @@ def put_together(splits: Splits) -> Dataset:
     images = dataclasses.replace(first.images, paths=paths, stamps=stamps)
   else:
     images = np.concatenate([np.asarray(d.images) for d in (first, second)])
+  groups = None
+  if first.groups is not None and second.groups is not None:
+    groups = np.concatenate([first.groups, second.groups])
   if splits.protocol == "closed-set":
     labels = np.concatenate([first.labels, second.labels])
-    return dataclasses.replace(first, images=images, labels=labels)
+    return dataclasses.replace(
+      first, images=images, labels=labels, groups=groups
+    )
   shifted = second.labels + np.int32(len(first.class_names))
   return dataclasses.replace(
     first,
     images=images,
+    groups=groups,
     labels=np.concatenate([first.labels, shifted]),
     class_names=first.class_names + second.class_names,
     superclasses=first.superclasses

@@ -10,9 +10,8 @@ from metric_learning.data import base, files
 from metric_learning.errors import InputError
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads images and labels by split "classes", "half", "folds" or "images"."""
-  del seed  # nothing is drawn
   base.check_split(config, base.CUTS)
   return base.cut(read(config), config)
 

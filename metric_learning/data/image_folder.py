@@ -21,14 +21,13 @@ PART_FOLDERS = {part: part for part in base.GIVEN_PARTS} | {"val": "validation"}
 _LITTER = ("thumbs.db", "desktop.ini")
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads `data_dir/<class>/<image>`, or `data_dir/<part>/<class>/<image>`.
 
   The first by split "classes", "half", "folds" or "images"; the second by split
   "official": the parts are the folders train, validation (or val; without it,
   validation is drawn from train) and test, or in its place query and gallery.
   """
-  del seed  # nothing is drawn
   base.check_split(config, base.CUTS | {"official": 1})
   if config.split == "official":
     return base.split_as_given(*read_parts(config), config)
@@ -103,10 +102,10 @@ def _read(
       )
     passed_over.look_beside(top)
     for folder in folders:
-      images = passed_over.images_in(folder)
-      paths += images
-      classes += len(images) * [folder.name]
-      part_of += len(images) * [part]
+      members = passed_over.images_in(folder)
+      paths += members
+      classes += len(members) * [folder.name]
+      part_of += len(members) * [part]
   passed_over.warn()
   names = sorted({path.name for _, top in parts for path in _folders(top)})
   number = {name: label for label, name in enumerate(names)}

@@ -17,6 +17,9 @@ from metric_learning.errors import InputError
 # Pillow would start other programs for some formats.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 REPLACE = "replace the file, or remove it"
+# Images in memory may take as many GB as this variable says, or 8, or half of
+# what the machine has.
+MEMORY_LIMIT = "METRIC_LEARNING_MEMORY_GB"
 # Errors of so many images are shown.
 _SHOWN = 10
 
@@ -52,8 +55,8 @@ def read_images(
   to 255. One channel if all are gray, else three.
 
   Raises `InputError` that lists the files which are damaged or too large, or
-  have more than 8 bits a channel; and if images differ in size or channels and
-  `size` is ().
+  have more than 8 bits a channel; if images differ in size or channels and
+  `size` is (); and, after the first of them, if all will not fit in memory.
   """
   paths = list(paths)
   check_background(background)
@@ -63,13 +66,40 @@ def read_images(
       images.append(_read_image(path, size, background))
     except InputError as error:
       errors.append(error)
+    if len(images) == 1:
+      check_memory(len(paths), images[0].shape)
   refuse(errors, len(paths))
   for path, image in zip(paths, images, strict=True):
     if image.shape != images[0].shape and not size:
       raise images_differ(paths[0], images[0].shape, path, image.shape)
   channels = max(image.shape[2] for image in images)
-  shape = (*images[0].shape[:2], channels)
-  return np.stack([np.broadcast_to(image, shape) for image in images])
+  whole = np.empty((len(images), *images[0].shape[:2], channels), np.uint8)
+  for i in range(len(images)):
+    whole[i] = images[i]
+    images[i] = whole[i]  # lets go of the first copy
+  return whole
+
+
+def check_memory(count: int, shape: tuple[int, ...]) -> None:
+  """Raises `InputError` if images would take more memory than they may."""
+  size = count * math.prod(shape)
+  chosen = os.environ.get(MEMORY_LIMIT)
+  limit = 1e9 * float(chosen) if chosen else min(8e9, _memory() / 2)
+  if size > limit:
+    raise InputError(
+      f"{count} images of {_format(shape)} take {size / 1e9:.1f} GB of memory, "
+      f"more than the limit of {limit / 1e9:.3g} GB: lower image_size, leave "
+      "files on disk with data.stream=True, or raise the limit with "
+      f"{MEMORY_LIMIT}={size / 1e9 + 1:.0f} in the environment."
+    )
+
+
+def _memory() -> float:
+  """The bytes of memory of this machine; infinite where it is not told."""
+  try:
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+  except (AttributeError, ValueError, OSError):  # Windows
+    return math.inf
 
 
 def check_background(background: int) -> None:

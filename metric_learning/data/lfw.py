@@ -31,7 +31,7 @@ class Pairs(NamedTuple):
   same: Bool[np.ndarray, "p"]
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the faces by split "view1", "view2" (ten folds) or "view2_all".
 
   "view1", to choose a model: the people in pairsDevTest.txt are tested; of
@@ -51,7 +51,6 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   with a single image do not train, since they have no pair. The training
   condition is "unrestricted": names are used.
   """
-  del seed  # nothing is drawn
   base.check_split(config, SPLITS)
   faces = read(config)
   if config.split == "view1":

@@ -41,7 +41,7 @@ HALVES = (
 )
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the set `config.name` by split "closed" or "halves" (ten folds).
 
   "closed": the official training and test images; a tenth of the training
@@ -50,7 +50,6 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   (`split_seed`, fold), are for validation and three for training. Fold 2i
   tests the i-th half of the classes, fold 2i + 1 the rest.
   """
-  del seed  # nothing is drawn
   base.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
   training, test = read(config)
   if config.split == "closed":

@@ -13,12 +13,11 @@ from metric_learning.errors import InputError
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the arrays by "classes", "half", "folds", "images" or "official".
 
   "official" takes the parts that the array `split` names.
   """
-  del seed  # nothing is drawn
   base.check_split(config, base.CUTS | {"official": 1})
   dataset, parts = read(config)
   if config.split != "official":
@@ -41,6 +40,8 @@ def read(
   - `class_names` (optional): what the labels 0, 1, … are called
   - `split` (optional): [n], "train", "validation" or "test"; or, in place of
     "test", "query" and "gallery"
+  - `groups` (optional): [n], integers or strings: the sequence or camera of
+    each image; of one class, images of one group do not answer each other
 
   No object is unpickled.
   """
@@ -54,7 +55,7 @@ def read(
   images = arrays["images"]
   _check_images(path, images)
   images = images.reshape(*images.shape[:3], -1)
-  for name in ("labels", "split"):
+  for name in ("labels", "split", "groups"):
     shape = arrays[name].shape if name in arrays else images.shape[:1]
     if shape != images.shape[:1]:
       raise InputError(
@@ -65,7 +66,12 @@ def read(
   base.check_class_sizes(
     str(path), labels, names, small_classes=config.small_classes
   )
-  return base.Dataset("npz", images, labels, names), arrays.get("split")
+  groups = None
+  if "groups" in arrays:
+    _check_kind(path, "groups", arrays["groups"])
+    groups, _ = base.number_classes(arrays["groups"])
+  dataset = base.Dataset("npz", images, labels, names, groups=groups)
+  return dataset, arrays.get("split")
 
 
 def _read_arrays(path: pathlib.Path) -> Arrays:
@@ -111,14 +117,20 @@ def _check_images(
     )
 
 
+def _check_kind(
+  path: pathlib.Path, name: str, array: Shaped[np.ndarray, "n"]
+) -> None:
+  if array.dtype.kind not in "iuU":
+    raise InputError(
+      f"{path}: `{name}` is {array.dtype}; it takes integers or strings."
+    )
+
+
 def _classes(
   path: pathlib.Path, arrays: Arrays
 ) -> tuple[Shaped[np.ndarray, "n"], tuple[str, ...]]:
   labels = arrays["labels"]
-  if labels.dtype.kind not in "iuU":
-    raise InputError(
-      f"{path}: `labels` is {labels.dtype}; it takes integers or strings."
-    )
+  _check_kind(path, "labels", labels)
   if "class_names" not in arrays:
     return base.number_classes(labels)
   names = tuple(map(str, arrays["class_names"].ravel().tolist()))

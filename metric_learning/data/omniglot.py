@@ -36,7 +36,7 @@ class Drawings(NamedTuple):
   background: Bool[np.ndarray, "c"]
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the drawings by split "standard", "koch" or "matching".
 
   "standard": the 30 background alphabets are for training and validation, the
@@ -56,7 +56,6 @@ def load(config: Any, seed: int = 0) -> base.Splits:
   validation; the others and their rotations by 90, 180 and 270 degrees, each a
   class of its own, are for training.
   """
-  del seed  # nothing is drawn
   base.check_split(config, SPLITS)
   drawings = read(config)
   make = {"standard": standard, "koch": koch, "matching": matching}

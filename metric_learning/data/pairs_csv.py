@@ -16,12 +16,15 @@ from metric_learning.data import base, files, imaging
 from metric_learning.errors import InputError
 
 FILES = ("train.csv", "validation.csv", "test.csv")
-SAME = {"1": True, "true": True, "0": False, "false": False}
+# A table that had a gap before writes 1.0.
+SAME = {"1": True, "1.0": True, "true": True} | dict.fromkeys(
+  ("0", "0.0", "false"), False
+)
+_DELIMITERS = ",;\t"
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads `data_dir/train.csv`, `validation.csv` and `test.csv`."""
-  del seed  # nothing is drawn
   base.check_split(config, {"files": 1})
   root = files.data_path(config, f"a folder of {', '.join(FILES)}")
   parts = {
@@ -29,14 +32,22 @@ def load(config: Any, seed: int = 0) -> base.Splits:
     for name in FILES
   }
   shapes = {name: pairs.images.shape[1:] for name, pairs in parts.items()}
-  if len(set(shapes.values())) > 1:
+  if len(set(shapes.values())) > 1 and not config.image_size:
     raise InputError(
       f"{root}: height, width and channels differ between the files: {shapes}; "
-      "set image_size=(height, width), and give each file a color image, or "
-      "none."
+      "set image_size=(height, width) to resize all, and to give gray ones "
+      "three channels."
     )
+  channels = max(shape[2] for shape in shapes.values())
+  parts = {name: _with(channels, pairs) for name, pairs in parts.items()}
   train, validation, test = itertools.starmap(_dataset, parts.items())
   return base.Splits(train, validation, test, "open-set")
+
+
+def _with(channels: int, pairs: base.Pairs) -> base.Pairs:
+  """Gray images with as many channels as the colored ones of other files."""
+  shape = (*pairs.images.shape[:3], channels)
+  return pairs._replace(images=np.broadcast_to(pairs.images, shape))
 
 
 def _dataset(name: str, pairs: base.Pairs) -> base.Dataset:
@@ -53,6 +64,8 @@ def read_pairs(
   `first` and `second` are image files, relative to the folder of the CSV file;
   an image of several pairs is read once. The target is `same` (1 or 0, true or
   false) or `similarity` (a number from 0 to 1). Other columns are passed over.
+  Commas, semicolons or tabs separate; capitals and spaces around values do not
+  matter.
 
       first,second,same
       ann/1.png,ann/2.png,1
@@ -91,16 +104,27 @@ def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
   try:
     # Spreadsheets write a mark of the byte order before the first column.
     with path.open(encoding="utf-8-sig", newline="") as file:
-      reader = csv.DictReader(file, strict=True)
-      columns = reader.fieldnames or []
+      header = file.readline()
+      file.seek(0)
+      reader = csv.DictReader(
+        file,
+        strict=True,
+        delimiter=max(_DELIMITERS, key=header.count),
+        skipinitialspace=True,
+      )
+      columns = [name.strip().lower() for name in reader.fieldnames or []]
+      reader.fieldnames = columns
       rows = [(reader.line_num, row) for row in reader]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise InputError(f"cannot read the pairs {path}: {error}.") from error
   targets = [name for name in _TARGETS if name in columns]
+  twice = [name for name in columns if columns.count(name) > 1]
+  if twice and {*twice} & {"first", "second", *targets}:
+    raise InputError(f"{path} has the column {twice[0]} twice; keep one.")
   if not {"first", "second"} <= {*columns} or len(targets) != 1:
     raise InputError(
       f"{path} has the columns {', '.join(columns) or '(none)'}; it takes "
-      "first, second, and one of same and similarity."
+      "first, second, and one of same and similarity, in its first line."
     )
   if not rows:
     raise InputError(f"{path} holds no pairs.")

@@ -10,7 +10,6 @@ import http.client
 import importlib.util
 import io
 import logging
-import os
 import pathlib
 import shutil
 import urllib.request
@@ -23,8 +22,6 @@ from tqdm import tqdm
 from metric_learning.data import archives, base, cache, files, imaging
 from metric_learning.errors import InputError, check_choice
 
-# Images in memory may take as many GB as this variable says, or 8.
-MEMORY_LIMIT = "METRIC_LEARNING_MEMORY_GB"
 # Records of a prepared set that are read at a time.
 _CHUNK = 1024
 
@@ -206,8 +203,6 @@ def read(config: Any, *parts: str) -> Images:
   number = {name: i for i, name in enumerate(class_names)}
   labels = [number[some.class_name] for _, some in found]
   sources, size = [some for _, some in found], tuple(config.image_size)
-  first = imaging.read_images(sources[:1], size, config.background)
-  check_memory(config.name, len(sources) * first.size)
   dataset = base.Dataset(
     config.name,
     imaging.read_images(sources, size, config.background),
@@ -276,14 +271,3 @@ def beside(config: Any, name: str) -> pathlib.Path:
   raise InputError(
     f"{_root(config.data_dir)} lacks {archives.missing(absent)}."
   )
-
-
-def check_memory(name: str, size: int) -> None:
-  """Raises `InputError` if images of `size` bytes are above the limit."""
-  limit = float(os.environ.get(MEMORY_LIMIT) or 8)
-  if size > limit * 1e9:
-    raise InputError(
-      f"the images of {name} take {size / 1e9:.1f} GB of memory, more than the "
-      f"limit of {limit:g} GB: lower image_size, or raise the limit with "
-      f"{MEMORY_LIMIT}={size / 1e9 + 1:.0f} in the environment."
-    )

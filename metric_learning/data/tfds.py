@@ -31,13 +31,12 @@ class Record(NamedTuple):
     return self.place
 
 
-def load(config: Any, seed: int = 0) -> base.Splits:
+def load(config: Any) -> base.Splits:
   """Loads the set by "classes", "half", "folds", "images" or "official".
 
   "official" takes the set's own parts train, validation (if it has one) and
   test; the others cut all of these together.
   """
-  del seed  # nothing is drawn
   base.check_split(config, base.CUTS | {"official": 1})
   dataset, parts = read(config)
   if config.split == "official":

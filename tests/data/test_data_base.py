@@ -279,7 +279,7 @@ def test_queries_are_answered_by_the_gallery():
     gallery=of_sizes("test", sizes),
   )
   base.check_scorable(make([0, 1, 1, 0]))
-  with pytest.raises(InputError, match="'t0', 't1', have no image in the gal"):
+  with pytest.raises(InputError, match="'t0', 't1', have none in the gallery"):
     base.check_scorable(make([0, 0, 1, 1]))
 
 

@@ -39,6 +39,7 @@ OTHERS = {
     PLAIN, images=IMAGES.reshape(6, 2, 3, 1)
   ),
   "superclasses": dataclasses.replace(PLAIN, superclasses=("s", "s", "t")),
+  "groups": dataclasses.replace(PLAIN, groups=np.int32([0, 1] * 3)),
   "pairs": dataclasses.replace(PLAIN, pairs=pairs([True, False])),
   "other pairs": dataclasses.replace(PLAIN, pairs=pairs([True, True])),
 }

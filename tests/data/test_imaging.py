@@ -212,3 +212,22 @@ def test_advice_is_for_who_has_the_file(tmp_path):
 
   with pytest.raises(InputError, match=r"a\.png of b\.zip.*fetch it again"):
     imaging.read_images([Member()])
+
+
+def test_images_that_fill_the_memory_are_refused_after_the_first(
+  tmp_path, monkeypatch
+):
+  """From 40 PNGs of 9400 × 9400 pixels, 3.5 GB: of one, the size is known."""
+  paths = [tmp_path / f"{i}.png" for i in range(40)]
+  for path in paths[:2]:
+    Image.new("L", (30, 20)).save(path)
+  message = r"40 images of 20×30 gray take .* GB of memory.*image_size.*stream"
+  for machine in (2 * 40 * 600 - 2, 2 * 40 * 600):
+    monkeypatch.setattr(imaging, "_memory", lambda size=machine: float(size))
+    expected = message if machine < 2 * 40 * 600 else "38 of 40 images cannot"
+    with pytest.raises(InputError, match=expected):
+      imaging.read_images(paths)
+  monkeypatch.setenv(imaging.MEMORY_LIMIT, "1e-6")
+  assert imaging.read_images(paths[:1]).shape == (1, 20, 30, 1)
+  with pytest.raises(InputError, match="more than the limit of 1e-06 GB"):
+    imaging.read_images(paths[:2])

@@ -156,3 +156,58 @@ def test_bomb_is_refused_before_it_is_read(config, monkeypatch):
     data.load(config())
   monkeypatch.setenv("METRIC_LEARNING_NO_SIZE_LIMIT", "1")
   assert len(data.load(config()).test.class_names) == 2
+
+
+def test_two_classes_of_one_name_are_refused(config):
+  stored = arrays(8, 3)
+  config.save(**stored, class_names=np.array(list("abcbdefa")))
+  message = "npz: several classes have the name 'a', 'b'; give each a name"
+  with pytest.raises(InputError, match=message):
+    data.load(config())
+
+
+def test_queries_and_a_gallery_may_be_given(config):
+  stored = arrays(8, 3)
+  labels = np.unique(stored["labels"], return_inverse=True)[1]
+  number = np.arange(len(labels)) % 3
+  tested = np.where(number < 1, "query", "gallery")
+  config.save(**stored, split=np.where(labels < 5, "train", tested))
+  splits = data.load(config("official"))
+  assert len(splits.test.labels) == 3 and len(splits.gallery.labels) == 6
+  assert splits.test.class_names == splits.gallery.class_names
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_groups_follow_their_images(config, kind):
+  """Through every cut and fold: the group of an image is told by its pixels."""
+  stored = arrays(12, 9)
+  group = 100 - 7 * stored["images"][:, 0, 0] - stored["images"][:, 0, 1] % 3
+  config.save(**stored, groups=group.astype(kind))
+  number = {value: i for i, value in enumerate(np.unique(group.astype(kind)))}
+  for splits in (
+    data.load(config()),
+    data.load(config("folds", validation_folds=3, validation_fold=1)),
+    data.load(config("images", "closed-set", validation_folds=2)),
+    data.load(config(train_on="train+validation")),
+  ):
+    for part in (splits.train, splits.validation, splits.test):
+      first, second = part.images[:, 0, 0, 0], part.images[:, 0, 1, 0]
+      wanted = (100 - 7 * first - second % 3).astype(kind)
+      assert part.groups.tolist() == [number[value] for value in wanted]
+  config.save(**stored)
+  assert data.load(config()).test.groups is None
+
+
+def test_groups_that_cannot_be_used(config):
+  stored = arrays(8, 3)
+  config.save(**stored, groups=np.zeros(24))
+  with pytest.raises(InputError, match="`groups` is float64; it takes integ"):
+    data.load(config())
+  config.save(**stored, groups=np.zeros(23, int))
+  with pytest.raises(
+    InputError, match=r"24 images, but `groups` has .*\(23,\)"
+  ):
+    data.load(config())
+  config.save(**stored, groups=stored["labels"])
+  with pytest.raises(InputError, match="have images of one group each"):
+    data.load(config())

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metric_learning import data
 from metric_learning.data.pairs_csv import read_pairs
 from metric_learning.errors import InputError
 
@@ -47,6 +48,42 @@ def test_similarity_and_columns_in_any_order(folder):
   assert pairs.same is None
 
 
+@pytest.mark.parametrize(
+  "lines",
+  [
+    ("first, second, same", "a.png, b.png, 1", "b.png, far/c.png, 0"),
+    ("First,SECOND,Same", "a.png,b.png,TRUE", "b.png,far/c.png,False"),
+    ("first;second;same", "a.png;b.png;1", "b.png;far/c.png;0"),
+    ("first\tsecond\tsame", "a.png\tb.png\t1.0", "b.png\tfar/c.png\t0.0"),
+    ("note,first,second,same", "x;y;z;w,a.png,b.png,1", ",b.png,far/c.png,0"),
+    ("first , second,same ", '"a.png",b.png ,1 ', 'b.png, "far/c.png",0'),
+  ],
+)
+def test_what_spreadsheets_and_tables_write_is_read(folder, lines):
+  pairs = read_pairs(write(folder, *lines))
+  assert shown(pairs) == [(1, 2), (2, 3)]
+  assert pairs.same.tolist() == [True, False]
+
+
+def test_gray_files_beside_colored_ones(folder, data_config):
+  """As gray images among colored ones: three channels, if resizing is asked."""
+  Image.new("RGB", (4, 3), (9, 8, 7)).save(folder / "d.png")
+  for part, other in (("train", "b"), ("validation", "b"), ("test", "d")):
+    lines = ["first,second,same", f"a.png,{other}.png,1"]
+    (folder / f"{part}.csv").write_text("\n".join(lines))
+  with_gray = {"data_dir": str(folder), "image_size": (3, 4)}
+  config = data_config("pairs_csv", "files", "open-set", **with_gray)
+  with pytest.warns(UserWarning, match="also in"):  # a.png is in all
+    splits = data.load(config)
+  assert splits.train.images.shape == (2, 3, 4, 3)
+  assert splits.train.pairs.images is splits.train.images
+  assert splits.train.images[1].max() == 2 == splits.train.images[1].min()
+  (folder / "test.csv").write_text("first,second,same\nd.png,d.png,1\n")
+  config = data_config("pairs_csv", "files", "open-set", data_dir=str(folder))
+  with pytest.raises(InputError, match="three channels"):
+    data.load(config)
+
+
 def test_sizes_that_differ_need_a_size(folder):
   Image.new("L", (8, 8), 9).save(folder / "b.png")
   path = write(folder, "first,second,same", "a.png,b.png,1")
@@ -84,6 +121,8 @@ def test_sizes_that_differ_need_a_size(folder):
     (["first,second,same", "a.png,,1"], "line 2: it takes one value in each"),
     (["first,second,same", "a.png,b.png,1,0"], "line 2: it takes one value"),
     (["first,second,same"], "holds no pairs"),
+    (["First,first,second,same", "a,a,b,1"], "the column first twice"),
+    (["first|second|same", "a.png|b.png|1"], "columns first|second|same; it"),
     ([], r"columns \(none\)"),
     (["first,second,same", '"a.png,b.png,1'], "cannot read the pairs"),
   ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import archives, base, files, prepared
+from metric_learning.data import archives, base, files, imaging, prepared
 from metric_learning.errors import InputError
 from tests.data import stand_ins
 
@@ -275,10 +275,12 @@ def test_full_disk_is_told_in_advance(tmp_path, birds, monkeypatch):
 
 def test_images_that_do_not_fit_in_memory(tmp_path, birds, config, monkeypatch):
   folder = unpack(birds, tmp_path)
-  monkeypatch.setenv(prepared.MEMORY_LIMIT, "1e-6")  # 1000 bytes
-  with pytest.raises(InputError, match=r"cub200 take .*MEMORY_GB=1 in the env"):
+  monkeypatch.setenv(imaging.MEMORY_LIMIT, "1e-6")  # 1000 bytes
+  with pytest.raises(
+    InputError, match=r"30 images .* take .*MEMORY_GB=1 in the env"
+  ):
     data.load(config("cub200", folder))
-  monkeypatch.setenv(prepared.MEMORY_LIMIT, "1e-5")
+  monkeypatch.setenv(imaging.MEMORY_LIMIT, "1e-5")
   assert data.load(config("cub200", folder))
 
 
