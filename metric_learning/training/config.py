@@ -26,6 +26,7 @@ from metric_learning.models import MODELS, check_options, kinds_of, options_of
 from metric_learning.objective import Objective, make_objective
 from metric_learning.signatures import Kind, Named, parse_named
 from metric_learning.training.optimizers import OPTIMIZERS, SCHEDULES
+from metric_learning.training.units import check_units, with_distances
 
 MARGIN_UNITS = ("absolute", "initial_mean")
 
@@ -59,9 +60,10 @@ def base_config() -> ConfigDict:
       the area that is cut away; `brightness`, `contrast`, `saturation`, the
       largest change of a factor from 1.
   loss, model: names with their keyword arguments.
-  margin_unit: "absolute", or "initial_mean": hyper-parameters that are
-    distances are multiplied by the mean distance at initialisation, those that
-    multiply a distance are divided by it.
+  margin_unit: "absolute", or "initial_mean": numbers that are distances are
+    multiplied by the mean distance at initialization, those that multiply a
+    distance are divided by it: of the loss, of each of `also` (under its own
+    metric), and of their miners.
   metric, normalize, reduction: None takes the loss's own default. A metric,
     reduction or miner with options is a text: "lp:p=3", "hdc:fraction=0.25".
   block_size: how many rows of the distance matrix exist at a time: "auto", None
@@ -468,22 +470,64 @@ def _weighted(field: str, text: str) -> tuple[float, str, dict[str, Any]]:
   return number, *parse_named(rest)
 
 
-def objective_of(config: ConfigDict, hyper: Mapping[str, Any]) -> Any:
-  """All that a config minimises, with these hyper-parameters of its loss."""
+def objective_of(
+  config: ConfigDict,
+  hyper: Mapping[str, Any],
+  numbers: Mapping[str, Any] | None = None,
+) -> Any:
+  """All that a config minimises, with these hyper-parameters of its loss.
+
+  `numbers`, by their names in `numbers_of`, replace those of the loss, and the
+  distances of miners and of further losses.
+  """
+  numbers = numbers or {}
+  hyper = {**hyper, **_without("loss.", numbers)}
   objective: Any = main_objective_of(config, hyper)
+  objective = with_distances(objective, numbers)
   if config.memory.size:
     objective = with_memory(objective, **config.memory)
   if config.also:
-    others = []
-    for text in config.also:
-      weight, name, options = _weighted("also", text)
-      options = {"block_size": config.block_size, **options}
-      others.append((weight, make_objective(name, **options)))
+    others = [
+      (weight, with_distances(other, _without(prefix, numbers)))
+      for prefix, (weight, other) in _also_of(config).items()
+    ]
     objective = combine([(1.0, objective), *others])
   if config.regularizer:
     weight, name, options = _weighted("regularizer", config.regularizer)
     objective = regularize(objective, (name, options), weight)
   return objective
+
+
+def objectives_of(config: ConfigDict) -> dict[str, Objective]:
+  """Each objective of a config, by what the names of its numbers begin with.
+
+  >>> config = base_config()
+  >>> config.also = ("0.5*triplet",)
+  >>> list(objectives_of(config))
+  ['', 'also.0.']
+  """
+  main = main_objective_of(config, hyper_parameters(config))
+  others = {prefix: other for prefix, (_, other) in _also_of(config).items()}
+  return {"": main, **others}
+
+
+def _also_of(config: ConfigDict) -> dict[str, tuple[float, Objective]]:
+  """The further losses and their weights."""
+  found = {}
+  for place, text in enumerate(config.also):
+    weight, name, options = _weighted("also", text)
+    options = {"block_size": config.block_size, **options}
+    found[f"also.{place}."] = weight, make_objective(name, **options)
+  return found
+
+
+def _without(prefix: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+  """The numbers whose names have the prefix, without it."""
+  return {
+    name.removeprefix(prefix): value
+    for name, value in numbers.items()
+    if name.startswith(prefix)
+  }
 
 
 def traced_numbers(config: ConfigDict) -> dict[str, Any]:
@@ -593,13 +637,15 @@ def _leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
 
 def _validate_objective(config: ConfigDict) -> None:
   check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)
-  objective_of(config, hyper_parameters(config))
-  objective = main_objective_of(config, hyper_parameters(config))
-  if config.margin_unit == "initial_mean" and objective.space == "dot":
-    raise InputError(
-      "margin_unit='initial_mean' needs a distance, and a dot product has no"
-      " unit: use margin_unit='absolute'."
-    )
+  objective = objective_of(config, hyper_parameters(config))
+  if config.margin_unit == "initial_mean":
+    if objective.space == "dot":
+      raise InputError(
+        "margin_unit='initial_mean' needs a distance, and a dot product has no"
+        " unit: use margin_unit='absolute'."
+      )
+    for each in objectives_of(config).values():
+      check_units(each)
 
 
 def _validate_model(config: ConfigDict) -> None:

@@ -13,10 +13,9 @@ import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from metric_learning import data, evaluation, models
+from metric_learning import data, models
 from metric_learning.data.augment import augment
 from metric_learning.data.stream import read_ahead
-from metric_learning.losses import LOSSES
 from metric_learning.training import records
 from metric_learning.training.config import (
   AUGMENTATIONS,
@@ -24,25 +23,22 @@ from metric_learning.training.config import (
   hyper_parameters,
   main_objective_of,
   objective_of,
+  objectives_of,
   traced_numbers,
 )
 from metric_learning.training.optimizers import make_optimizer, rate_at
-
-_OBJECTIVE = (
-  "metric",
-  "normalize",
-  "reduction",
-  "miner",
-  "also",
-  "regularizer",
-  "block_size",
+from metric_learning.training.units import (
+  distances_in,
+  mean_distance,
+  unit_images,
 )
+
+# Sections that nothing compiled depends on, but for these fields of them.
+_NOT_COMPILED = ("seed", "margin_unit", "data", "train", "eval")
+_COMPILED = ("train.steps", *(f"data.{name}" for name in AUGMENTATIONS))
 
 # Images that are embedded at a time in evaluation.
 _EMBED_BATCH = 512
-# Images, and seeds, that the mean distance at initialisation is taken over.
-_UNIT_IMAGES = 512
-_UNIT_SEEDS = 5
 
 
 class Program(NamedTuple):
@@ -61,11 +57,7 @@ def program_of(config: ConfigDict, splits: data.Splits) -> Program:
     name: value
     for name, value in records.flatten(as_dict(config)).items()
     if name not in numbers
-    and (
-      name in ("train.steps", *_OBJECTIVE)
-      or name.startswith(("loss.", "model.", "optimizer.", "memory."))
-      or name in (f"data.{field}" for field in AUGMENTATIONS)
-    )
+    and (name in _COMPILED or name.split(".")[0] not in _NOT_COMPILED)
   }
   shape = _image_shape(splits.train)
   key = json.dumps([static, shape], sort_keys=True)
@@ -99,12 +91,7 @@ def _make_program(
   fixed = dict(config.optimizer)
 
   def objective_with(numbers):
-    hyper = {
-      k.removeprefix("loss."): v
-      for k, v in numbers.items()
-      if k.startswith("loss.")
-    }
-    return objective_of(config, {**hyper_parameters(config), **hyper})
+    return objective_of(config, hyper_parameters(config), numbers)
 
   steps = config.train.steps
   jitter = {name: config.data[name] for name in AUGMENTATIONS}
@@ -213,44 +200,25 @@ def num_classes(config: ConfigDict, train: data.Dataset) -> int:
 
 
 def initial_mean_distance(config: ConfigDict, splits: data.Splits) -> float:
-  """Mean distance between training images under the untrained network.
-
-  Over seeds 0 to 4, whatever the seed of the run, so that one margin means one
-  number for all seeds. Cached for the process.
-  """
-  whole = as_dict(config)
+  """d̄ of a config: see `mean_distance`, under the metric of its loss."""
   objective = main_objective_of(config, hyper_parameters(config))
-  key = json.dumps(
-    [whole["data"], whole["model"], objective.metric, objective.normalize],
-    sort_keys=True,
-  )
-  if key not in _UNITS:
-    program = program_of(config, splits)
-    numbers = traced_numbers(config)
-    classes = num_classes(config, splits.train)
-    chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
-    images = splits.train.images[chosen[:_UNIT_IMAGES]]
-    means = []
-    for seed in range(_UNIT_SEEDS):
-      state = program.init(seed, classes, numbers)
-      points = embed_images(program, state, images)
-      distances, _ = evaluation.pairs_of(
-        points, np.zeros(len(points), int), objective.space
-      )
-      means.append(float(np.mean(distances)))
-    _UNITS[key] = float(np.mean(means))
-  return _UNITS[key]
-
-
-_UNITS: dict[str, float] = {}
+  images = unit_images(splits.train.images)
+  return mean_distance(dict(config.model), images, objective)
 
 
 def numbers_of(config: ConfigDict, splits: data.Splits) -> dict[str, float]:
-  """The traced numbers of a run, distances in absolute units."""
+  """The traced numbers of a run, distances in absolute units.
+
+  Beside the fields that are traced, those of miners and further losses that
+  are distances; each in units of the d̄ of its own metric.
+  """
   numbers = traced_numbers(config)
-  if config.margin_unit == "initial_mean":
-    unit = initial_mean_distance(config, splits)
-    for name, power in LOSSES[config.loss.name].scaled.items():
-      if f"loss.{name}" in numbers:
-        numbers[f"loss.{name}"] *= unit**power
+  for prefix, objective in objectives_of(config).items():
+    found = distances_in(objective)
+    unit = 1.0
+    if found and config.margin_unit == "initial_mean":
+      images = unit_images(splits.train.images)
+      unit = mean_distance(dict(config.model), images, objective)
+    for name, (value, power) in found.items():
+      numbers[prefix + name] = value * unit**power
   return {name: float(value) for name, value in numbers.items()}

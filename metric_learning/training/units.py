@@ -1,0 +1,191 @@
+"""Numbers that are distances, and the mean distance that they are units of.
+
+Losses and miners declare which of their numbers are distances (`scaled`). In
+one flat dict these are `loss.margin` and `miner.epsilon`; of a pair of numbers,
+`miner.negative_range.0` and `.1`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from metric_learning import evaluation, models
+from metric_learning.distances import NORMALIZATIONS, widen
+from metric_learning.errors import InputError
+from metric_learning.mining import MINERS
+from metric_learning.objective import Objective
+
+# Images, and seeds, that the mean distance at initialization is taken over.
+_IMAGES = 512
+_SEEDS = 5
+
+
+# --- Which numbers are distances --------------------------------------------
+
+
+def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
+  """The numbers of an objective that are distances, and the powers they are.
+
+  >>> from metric_learning.objective import make_objective
+  >>> miner = ("easy_hard", {"negative_range": (0.2, 1.0)})
+  >>> distances_in(make_objective("triplet", miner=miner))
+  {'loss.margin': (0.2, 1),
+   'miner.negative_range.0': (0.2, 1), 'miner.negative_range.1': (1.0, 1)}
+  """
+  return {
+    name: (value, power)
+    for owner, options, scaled in _owners(objective)
+    for option, power in scaled.items()
+    for name, value in _flat(f"{owner}.{option}", options[option])
+  }
+
+
+def with_distances(
+  objective: Objective, numbers: Mapping[str, Any]
+) -> Objective:
+  """The objective with other values of those of its distances that are named.
+
+  >>> from metric_learning.objective import make_objective
+  >>> objective = make_objective("triplet", miner="multi_similarity")
+  >>> other = with_distances(objective, {"miner.epsilon": 0.5})
+  >>> distances_in(other)
+  {'loss.margin': (0.2, 1), 'miner.epsilon': (0.5, 1)}
+  """
+  hyper, mining = (
+    {
+      **options,
+      **{
+        option: _filled(f"{owner}.{option}", options[option], numbers)
+        for option in scaled
+      },
+    }
+    for owner, options, scaled in _owners(objective)
+  )
+  return dataclasses.replace(objective, hyper=hyper, miner_options=mining)
+
+
+def _owners(objective: Objective):
+  """The loss and the miner: a name, all options, and those that are scaled."""
+  miner = MINERS[objective.miner]
+  mining = {**miner.options, **objective.miner_options}
+  return (
+    ("loss", objective.hyper, objective.entry.scaled),
+    ("miner", mining, miner.scaled),
+  )
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+  """A number by its name, those of a pair by their places, None not at all."""
+  if isinstance(value, tuple | list):
+    return [(f"{name}.{place}", each) for place, each in enumerate(value)]
+  return [] if value is None else [(name, value)]
+
+
+def _filled(name: str, value: Any, numbers: Mapping[str, Any]) -> Any:
+  """What `_flat` took apart, with the numbers that are given."""
+  parts = [numbers.get(key, each) for key, each in _flat(name, value)]
+  if isinstance(value, tuple | list):
+    return tuple(parts)
+  return parts[0] if parts else None
+
+
+def check_units(objective: Objective) -> None:
+  """Checks that all numbers of an objective can be in units of its distance.
+
+  Raises:
+    InputError: for a number that cannot be, with the reason.
+  """
+  for name in ("low", "high"):
+    limit = objective.reduction_options.get(name, 0)
+    if limit != 0 and math.isfinite(limit):
+      raise InputError(
+        f"{name}={limit:g} of the reduction is a value of {objective.loss},"
+        " whose unit is not that of a distance: margin_unit='initial_mean'"
+        f" cannot scale it. Leave {name} out, set it to 0, or use"
+        " margin_unit='absolute'."
+      )
+  seen = objective.entry.geometry or objective.space
+  distances = distances_in(objective)
+  if seen == "dot" and distances:
+    raise InputError(
+      f"margin_unit='initial_mean' needs a distance, and {objective.loss} sees"
+      f" dot products, which have no unit: use margin_unit='absolute' for"
+      f" {', '.join(distances)}."
+    )
+
+
+# --- The mean distance at initialization ------------------------------------
+
+
+def mean_distance(
+  model: Mapping[str, Any], images: np.ndarray, objective: Objective
+) -> float:
+  """d̄, the mean distance between training images under untrained networks.
+
+  Over seeds 0 to 4, whatever the seed of the run, so that one margin means one
+  number for all seeds. It is between points as training sees them: with the
+  statistics of these images in batch normalization, normalized, and before a
+  loss projects them by what it learns. (What a metric learns is the identity at
+  first.)
+
+  Args:
+    model: `config.model` as a dict.
+    images: of the training part; see `unit_images`.
+    objective: says by its metric and its normalization which distance it is.
+  """
+  key = json.dumps([model, objective.normalize, objective.space, images.shape])
+  key += hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+  if key not in _MEANS:
+    options = dict(model)
+    create = functools.partial(
+      models.create, options.pop("name"), image_shape=images.shape[1:]
+    )
+    means = []
+    for seed in range(_SEEDS):
+      network = create(seed=seed, **options)
+      points = _points(
+        network.apply,
+        objective.normalize,
+        network.params,
+        network.stats,
+        images,
+      )
+      distances, _ = evaluation.pairs_of(
+        np.asarray(points), np.zeros(len(points), int), objective.space
+      )
+      means.append(float(np.mean(distances)))
+    _MEANS[key] = float(np.mean(means))
+  return _MEANS[key]
+
+
+# By all that they depend on, the bytes of the images too.
+_MEANS: dict[str, float] = {}
+
+
+def unit_images(images: Any) -> np.ndarray:
+  """Those of the training images that the mean distance is taken over."""
+  chosen = np.random.default_rng(0).permutation(len(images))
+  return np.asarray(images[chosen[:_IMAGES]])
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "normalize"))
+def _points(
+  apply: Callable[..., Any],
+  normalize: str,
+  params: Any,
+  stats: Any,
+  images: Array,
+) -> Float[Array, "n d"]:
+  """Normalized embeddings of uint8 images, all of them one batch."""
+  images = jax.lax.optimization_barrier(images.astype(jnp.float32) / 255)
+  embeddings, _ = apply(params, stats, images, train=True)
+  return NORMALIZATIONS[normalize](widen(embeddings))

@@ -1,0 +1,312 @@
+"""Numbers that are distances: units of a mean distance, wherever they stand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.spatial.distance import pdist, squareform
+
+from metric_learning import InputError, data, models
+from metric_learning.data.sampler import make_batches
+from metric_learning.mining import MINERS
+from metric_learning.training import programs, train, validate
+from metric_learning.training.config import hyper_parameters, objective_of
+from metric_learning.training.units import distances_in, unit_images
+from tests.tiny import tiny_config
+
+LABELS = np.repeat(np.arange(6), 4).astype(np.int32)
+
+
+def splits_of(images):
+  """One part three times."""
+  names = tuple("abcdef")
+  part = data.Dataset("toy", images.astype(np.uint8), LABELS, names)
+  return data.Splits(part, part, part, "closed-set")
+
+
+def toy(seed=0):
+  """Small images of few gray levels, so that they can be doubled."""
+  rng = np.random.default_rng(seed)
+  centers = rng.integers(0, 100, (6, 5, 5, 1))
+  return centers[LABELS] + rng.integers(0, 28, (24, 5, 5, 1))
+
+
+SPLITS, TWICE = splits_of(toy()), splits_of(2 * toy())
+# Without biases before the first step, so that twice as bright images have
+# embeddings of twice the length.
+RAW = {"normalize": "none", "margin_unit": "initial_mean"}
+
+
+@functools.cache
+def network_of(name, options, seed):
+  return models.create(
+    name, seed=seed, image_shape=(5, 5, 1), embedding_dim=4, **dict(options)
+  )
+
+
+def points_of(config, images, seed=0, train=False):
+  """Embeddings of an untrained network, in float64."""
+  options = dict(config.model)
+  name, _ = options.pop("name"), options.pop("embedding_dim")
+  network = network_of(name, tuple(options.items()), seed)
+  pixels = jnp.asarray(images, jnp.float32) / 255
+  points, _ = network.apply(network.params, network.stats, pixels, train=train)
+  points = np.asarray(points, np.float64)
+  if config.normalize == "l2":
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+  return points
+
+
+def mean_of(config, images, *metric, **options):
+  """The mean distance over seeds 0 to 4, by SciPy."""
+  some = unit_images(images)
+  means = [
+    pdist(points_of(config, some, seed), *metric, **options).mean()
+    for seed in range(5)
+  ]
+  return np.mean(means)
+
+
+# --- The mean distance ------------------------------------------------------
+
+
+def test_each_option_of_a_metric_has_its_own_mean_distance():
+  config = lambda p: tiny_config(normalize="l2", metric=f"lp:p={p}")
+  for p in (1.5, 3, 1.5):
+    found = programs.initial_mean_distance(config(p), SPLITS)
+    expected = mean_of(config(p), SPLITS.train.images, "minkowski", p=p)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_mean_distance_follows_the_images_the_network_and_the_metric():
+  for overrides, metric, splits in (
+    ({}, "euclidean", SPLITS),
+    ({}, "euclidean", splits_of(toy(1))),
+    ({"metric": "l1"}, "cityblock", SPLITS),
+    ({"metric": "squared_l2"}, "sqeuclidean", SPLITS),
+    ({"model__hidden": (8,)}, "euclidean", SPLITS),
+    ({"normalize": "l2"}, "euclidean", SPLITS),
+  ):
+    config = tiny_config(**{"metric": "l2", **RAW, **overrides})
+    found = programs.initial_mean_distance(config, splits)
+    expected = mean_of(config, splits.train.images, metric)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_what_a_loss_projects_by_is_not_in_the_mean_distance():
+  plain = tiny_config(loss__name="contrastive", metric="l1", normalize="l2")
+  mean = mean_of(plain, SPLITS.train.images, "cityblock")
+  for scale in (1.0, 3.0):
+    config = tiny_config(
+      loss__name="pair_bce",
+      loss__scale=scale,
+      metric="l1",
+      normalize="l2",
+      margin_unit="initial_mean",
+    )
+    numbers = programs.numbers_of(config, SPLITS)
+    np.testing.assert_allclose(numbers["loss.scale"], scale / mean, rtol=1e-5)
+    found = programs.initial_mean_distance(plain, SPLITS)
+    np.testing.assert_allclose(found, mean, rtol=1e-5)
+
+
+class Normed(nnx.Module):
+  """A dense layer and batch normalization."""
+
+  def __init__(self, image_shape, embedding_dim, *, rngs: nnx.Rngs):
+    self.dense = nnx.Linear(25, embedding_dim, rngs=rngs)
+    self.norm = nnx.BatchNorm(embedding_dim, rngs=rngs)
+
+  def __call__(self, images, *, train):
+    x = self.dense(images.reshape(len(images), -1))
+    return self.norm(x, use_running_average=not train)
+
+
+def test_the_mean_distance_is_as_training_sees_it(monkeypatch):
+  monkeypatch.setitem(models.MODELS, "normed", Normed)
+  config = tiny_config(model__name="normed", metric="l2", **RAW)
+  images = unit_images(SPLITS.train.images)
+  means = []
+  for seed in range(5):
+    points = points_of(config, images, seed, train=True)
+    # Each dimension has the mean 0 and the deviation 1 over these images.
+    np.testing.assert_allclose(points.std(axis=0), 1, rtol=0.01)
+    means.append(pdist(points).mean())
+  found = programs.initial_mean_distance(config, SPLITS)
+  np.testing.assert_allclose(found, np.mean(means), rtol=1e-5)
+
+
+# --- What is in units of it -------------------------------------------------
+
+# Of each miner with a distance among its numbers, numbers that keep some pairs
+# and drop others, in units of the mean distance.
+MINED = {
+  "easy_hard": "easy_hard:positive=hard,negative=easy,"
+  "positive_range=(0.0,0.6),negative_range=(0.5,1.1)",
+  "multi_similarity": "multi_similarity:epsilon=0.3",
+  "pair_margin": "pair_margin:positive_margin=0.3,negative_margin=0.9",
+  "triplet_margin": "triplet_margin:margin=0.5,triplets=semihard",
+}
+
+
+def value_of(config):
+  """Numbers and splits to the value of each item before the first step."""
+  hyper = hyper_parameters(config)
+
+  @jax.jit
+  def value(numbers, points):
+    objective = objective_of(config, hyper, numbers)
+    return objective({}, points, jnp.asarray(LABELS))[0]
+
+  def of_splits(numbers, splits):
+    points = points_of(config, splits.train.images)
+    return np.asarray(value(numbers, jnp.asarray(points, jnp.float32)))
+
+  return of_splits
+
+
+def test_every_miner_with_a_distance_is_tried():
+  assert set(MINED) == {name for name, entry in MINERS.items() if entry.scaled}
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+@pytest.mark.parametrize("miner", sorted(MINED))
+def test_a_miner_keeps_the_same_at_any_scale_of_the_distances(miner, metric):
+  # The value of a triplet is a distance: at twice the scale it is twice as
+  # large, if the same triplets are kept.
+  config = tiny_config(
+    loss__name="triplet",
+    loss__margin=2.0,
+    reduction="none",
+    metric=metric,
+    miner=MINED[miner],
+    **RAW,
+  )
+  validate(config)
+  value = value_of(config)
+  small, large = (
+    programs.numbers_of(config, splits) for splits in (SPLITS, TWICE)
+  )
+  once, twice = value(small, SPLITS), value(large, TWICE)
+  assert once.max() > 0
+  np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
+  # With the miner's numbers as they were, others are kept.
+  mining = {k: v for k, v in small.items() if k.startswith("miner.")}
+  assert not np.allclose(value(large | mining, TWICE), twice, rtol=0.01)
+
+
+def test_further_losses_are_in_units_of_their_own_metric():
+  config = tiny_config(
+    loss__name="contrastive",
+    metric="l2",
+    also=(
+      "1.0*triplet:metric=l1,margin=0.25",
+      "0.5*triplet:metric=l2,normalize=l2,miner=('pair_margin',"
+      "{'positive_margin': 0.5})",
+    ),
+    **RAW,
+  )
+  validate(config)
+  images = SPLITS.train.images
+  normalized = tiny_config(normalize="l2")
+  # The default of the loss: squared L2 distances of normalized points.
+  l1 = mean_of(tiny_config(normalize="l2"), images, "cityblock")
+  l2, on_sphere = (
+    mean_of(c, images, "euclidean") for c in (config, normalized)
+  )
+  expected = {
+    "loss.margin": 1.0 * l2,
+    "also.0.loss.margin": 0.25 * l1,
+    "also.1.loss.margin": 0.2 * on_sphere,
+    "also.1.miner.positive_margin": 0.5 * on_sphere,
+    "also.1.miner.negative_margin": 0.8 * on_sphere,
+    "optimizer.learning_rate": config.optimizer.learning_rate,
+  }
+  numbers = programs.numbers_of(config, SPLITS)
+  assert numbers == pytest.approx(expected, rel=1e-5)
+  objective = objective_of(config, hyper_parameters(config), numbers)
+  for place, (_, one) in enumerate(objective.terms):
+    prefix = f"also.{place - 1}." if place else ""
+    for name, (value, _) in distances_in(one).items():
+      assert value == numbers[prefix + name]
+
+
+def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
+  # A pair of each kind counts between .2 and .8 of the mean distance.
+  config = tiny_config(
+    loss__name="contrastive",
+    loss__margin=2.0,
+    metric="l1",
+    reduction="mean",
+    miner="pair_margin",
+    train__steps=1,
+    train__eval_every=1,
+    train__save_every=1,
+    **RAW,
+  )
+  used = set()
+  for place, images in enumerate((toy(), 2 * toy(1))):
+    splits = splits_of(images)
+    used.add(programs.program_of(config, splits))
+    result = train(config, tmp_path / str(place), splits=splits)
+    unit = mean_of(config, images, "cityblock")
+    assert result["numbers"] == pytest.approx(
+      {
+        "loss.margin": 2 * unit,
+        "miner.positive_margin": 0.2 * unit,
+        "miner.negative_margin": 0.8 * unit,
+        "optimizer.learning_rate": 3e-3,
+      },
+      rel=1e-5,
+    )
+    batch = make_batches(splits.train, config.data, 0)(0).indices
+    distances = squareform(pdist(points_of(config, images)[batch], "cityblock"))
+    same = LABELS[batch][:, None] == LABELS[batch]
+    pulled = np.triu(same & (distances > 0.2 * unit), 1)
+    pushed = np.triu(~same & (distances < 0.8 * unit), 1)
+    terms = np.where(same, distances, np.maximum(2 * unit - distances, 0)) ** 2
+    loss = 0.5 * np.mean(terms[pulled | pushed])
+    np.testing.assert_allclose(result["train"]["train/loss"], loss, rtol=1e-4)
+  # The numbers are no constants of what is compiled.
+  assert len(used) == 1
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (
+      {"reduction": "mean:low=0.5"},
+      r"low=0.5 of the reduction is a value of contrastive.*'absolute'",
+    ),
+    (
+      {"also": ("0.1*triplet:reduction=('mean',{'high': 2.0})",)},
+      r"high=2 of the reduction is a value of triplet",
+    ),
+    (
+      {"also": ("0.1*supcon:metric=dot",)},
+      r"supcon sees dot products.*'absolute' for loss.temperature",
+    ),
+    (
+      {"loss__name": "cross_entropy", "miner": "multi_similarity"},
+      r"cross_entropy sees dot products.*for miner.epsilon",
+    ),
+  ],
+)
+def test_numbers_that_cannot_follow_are_refused(overrides, message):
+  config = {"loss__name": "contrastive", **overrides}
+  validate(tiny_config(**config))
+  with pytest.raises(InputError, match=message):
+    validate(tiny_config(**config, margin_unit="initial_mean"))
+
+
+def test_zero_is_zero_in_every_unit():
+  validate(
+    tiny_config(
+      loss__name="contrastive",
+      reduction="mean:low=0",
+      margin_unit="initial_mean",
+    )
+  )
