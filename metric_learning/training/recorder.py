@@ -256,7 +256,7 @@ def score(
     space,
     # A table asks for slow scores of the test classes alone.
     asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
-    normalize=main_objective_of(config, hyper_parameters(config)).normalize,
+    normalized=main_objective_of(config, hyper_parameters(config)).normalize,
   )
 
 
