@@ -187,6 +187,8 @@ def why_no_choice(
     groups: as `retrieval` takes them.
     same: of explicit pairs, which are scored instead of all pairs.
   """
+  if not len(labels):
+    return "there are no images"
   if name in VERIFICATION:
     return _why_no_rates(name, labels, same)
   if match := FEW_SHOT.fullmatch(name):
