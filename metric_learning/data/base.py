@@ -54,6 +54,9 @@ class Dataset:
   superclasses: the name of the super-class of each class, where there are some.
   pairs: explicit pairs of the images, which verification scores instead of
     all pairs. Where classes are not known, labels number the images.
+  groups: the sequence, camera or sitting of each image, where they are known.
+    Of one class, images of one group are no answers to each other: they are
+    too much alike.
   """
 
   name: str
@@ -62,6 +65,7 @@ class Dataset:
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
+  groups: Int32[np.ndarray, "n"] | None = None
 
   @functools.cached_property
   def identity(self) -> str:
@@ -147,6 +151,7 @@ def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
     images=dataset.images[indices],
     labels=dataset.labels[indices],
     pairs=None,  # these are of other indices
+    groups=None if dataset.groups is None else dataset.groups[indices],
   )
 
 
