@@ -24,7 +24,6 @@ import functools
 import gc
 import importlib.metadata
 import importlib.util
-import json
 import math
 import multiprocessing
 import os
@@ -699,7 +698,7 @@ def _kept() -> dict[str, Any]:
   path = Path(_JSON.value)
   if not path.exists():
     return found
-  before = json.loads(path.read_text())
+  before = records.read_json(path)
   if before["machine"] != found["machine"]:
     raise InputError(
       f"{path} was measured elsewhere or otherwise: {before['machine']}; here"
@@ -715,7 +714,7 @@ def _key(line: dict[str, Any]) -> str:
 def _write(found: dict[str, Any]) -> None:
   for name, text in (
     (_OUTPUT.value, page(found)),
-    (_JSON.value, json.dumps(found, indent=1) + "\n"),
+    (_JSON.value, records.to_json(found, indent=1) + "\n"),
   ):
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)

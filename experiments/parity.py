@@ -12,7 +12,6 @@ which the tests hold ours without torch. Needs the extra: pip install -e
 
 import importlib.metadata
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import metric_learning as ml
 from experiments import cli, rivals
 from experiments.rivals import Batch, Choice, Pair
 from metric_learning.errors import InputError
+from metric_learning.training.records import to_json
 
 _OUTPUT = flags.DEFINE_string("output", "results/parity.md", "The page.")
 _GOLDEN = flags.DEFINE_string("golden", None, "A JSON file of their values.")
@@ -638,12 +638,12 @@ def _compact(tree: dict[str, Any]) -> str:
   for key, value in tree.items():
     if isinstance(value, dict):
       lines = ",\n".join(
-        f"    {json.dumps(k, ensure_ascii=False)}: {json.dumps(v)}"
+        f"    {to_json(k, ensure_ascii=False)}: {to_json(v)}"
         for k, v in value.items()
       )
-      parts.append(f"  {json.dumps(key)}: {{\n{lines}\n  }}")
+      parts.append(f"  {to_json(key)}: {{\n{lines}\n  }}")
     else:
-      parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+      parts.append(f"  {to_json(key)}: {to_json(value)}")
   return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

@@ -6,10 +6,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
 from metric_learning.evaluation.bootstrap import class_bootstrap
 from metric_learning.evaluation.clustering import agreement, clustering
 from metric_learning.evaluation.few_shot import TooFewImagesError, few_shot
 from metric_learning.evaluation.geometry import (
+  check_normalized,
   collapsed,
   effective_rank,
   geometry,
@@ -25,9 +27,11 @@ from metric_learning.evaluation.names import (
   check_score,
   is_slow,
   why_absent,
+  why_no_choice,
 )
 from metric_learning.evaluation.neighbours import neighbours
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
+from metric_learning.evaluation.tiles import check_embeddings
 from metric_learning.evaluation.verification import (
   Roc,
   best_threshold,
@@ -66,6 +70,7 @@ __all__ = [
   "roc",
   "verification",
   "why_absent",
+  "why_no_choice",
 ]
 
 
@@ -75,11 +80,14 @@ def evaluate(
   metric: MetricName,
   *,
   asked: Collection[str] | None = None,
-  normalize: str = "none",
+  normalized: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = MAX_PAIRS,
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
+  groups: Int[np.ndarray | Array, " n"] | None = None,
+  reference_groups: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
@@ -108,14 +116,25 @@ def evaluate(
     labels: their classes.
     metric: the one that was trained.
     asked: names of scores; None for all that are not slow.
-    normalize: how the embeddings are normalised, for `intra_inter_ratio`.
+    normalized: how the embeddings are normalized already. Nothing is normalized
+      here but the class means of `intra_inter_ratio`.
     ks: the K of Recall@K.
     max_pairs: the most that verification may keep.
+    references: the gallery.
+    reference_labels: their classes.
+    exclude_self: as `retrieval` takes it, for references that hold queries.
+    groups: as `retrieval` takes them; other scores do not see them.
+    reference_groups: those of the references.
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or labels
-      that do not fit them.
+    InputError: for an unknown metric or score, embeddings that are not finite
+      or not normalized as is said, or labels that do not fit them.
   """
+  if isinstance(asked, str):
+    raise InputError(f"asked={asked!r}: give a list of names, [{asked!r}].")
+  for name in asked or ():
+    check_score("score in asked", name, AT_THRESHOLD)
+  check_normalized(check_embeddings("embeddings", embeddings), normalized)
   of_pairs = VERIFICATION | AT_THRESHOLD
   verify = asked is None or not of_pairs.isdisjoint(asked)
   asked = asked or ()
@@ -130,13 +149,16 @@ def evaluate(
       ks=ks,
       references=references,
       reference_labels=reference_labels,
+      exclude_self=exclude_self,
+      groups=groups,
+      reference_groups=reference_groups,
     )
     if references is not None:
       return found
     if verify and len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
       found |= verification(*pairs_of(embeddings, labels, name))
     found["intra_inter_ratio"] = intra_inter_ratio(
-      embeddings, labels, metric=name, normalize=normalize
+      embeddings, labels, metric=name, normalized=normalized
     )
     return found
 
@@ -189,9 +211,19 @@ def evaluate_pairs(
   0.0
 
   Raises:
-    InputError: for an unknown metric, or embeddings that are not finite.
+    InputError: for an unknown metric, embeddings that are not finite, or pairs
+      that are not pairs of their rows.
   """
-  embeddings = np.asarray(embeddings)
+  embeddings = check_embeddings("embeddings", embeddings)
+  first, second = (
+    _checked_rows(name, rows, len(embeddings))
+    for name, rows in (("first", first), ("second", second))
+  )
+  if not len(first) == len(second) == np.size(same):
+    raise InputError(
+      f"first, second and same: {len(first)}, {len(second)} and"
+      f" {np.size(same)} entries; give one of each for every pair."
+    )
   families = {
     family: verification(
       pair_distances(embeddings[first], embeddings[second], name), same
@@ -204,3 +236,20 @@ def evaluate_pairs(
     for family, found in families.items()
     for name, value in found.items()
   }
+
+
+def _checked_rows(name, rows, count) -> Int[np.ndarray, " p"]:
+  """Indices of rows, at least one and none that is not there."""
+  rows = np.asarray(rows)
+  if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
+    raise InputError(
+      f"{name}: shape {rows.shape} of {rows.dtype}; give the row of an"
+      " embedding for each pair, as integers of shape (p,), for at least one"
+      " pair."
+    )
+  if rows.min() < 0 or rows.max() >= count:
+    raise InputError(
+      f"{name}: rows from {rows.min()} to {rows.max()}; there are {count}"
+      f" embeddings, with rows 0 to {count - 1}."
+    )
+  return rows

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metric_learning.evaluation.tiles import check_labels
+
 
 def class_bootstrap(
   per_query_values: Float[np.ndarray | Array, " n"],
@@ -33,7 +35,8 @@ def class_bootstrap(
     seed: fixes the draws.
     confidence: share of the means inside the interval.
   """
-  values, labels = np.asarray(per_query_values, np.float64), np.asarray(labels)
+  values = np.asarray(per_query_values, np.float64)
+  labels = check_labels("labels", labels, len(np.atleast_1d(values)))
   known = ~np.isnan(values)
   classes, index = np.unique(labels[known], return_inverse=True)
   if len(classes) < 2:

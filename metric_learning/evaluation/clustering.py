@@ -5,8 +5,11 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.errors import InputError
-from metric_learning.evaluation.tiles import check_embeddings, check_labels
+from metric_learning.evaluation.tiles import (
+  as_float32,
+  check_embeddings,
+  check_labels,
+)
 
 
 def clustering(
@@ -39,10 +42,8 @@ def clustering(
   from sklearn.cluster import KMeans
   from sklearn.exceptions import ConvergenceWarning
 
-  embeddings = check_embeddings("embeddings", embeddings)
+  (embeddings,) = as_float32("l2", check_embeddings("embeddings", embeddings))
   labels = check_labels("labels", labels, len(embeddings))
-  if not len(labels):
-    raise InputError("embeddings: there are none to cluster.")
   means = KMeans(len(np.unique(labels)), n_init=restarts, random_state=seed)
   with warnings.catch_warnings():
     # It warns of fewer distinct points than clusters. Embeddings that have
@@ -81,7 +82,8 @@ def agreement(
   )
   from sklearn.metrics.cluster import pair_confusion_matrix
 
-  labels, clusters = np.asarray(labels), np.asarray(clusters)
+  labels = check_labels("labels", labels, len(np.atleast_1d(clusters)))
+  clusters = check_labels("clusters", clusters, len(labels))
   # From the contingency table; the pairs themselves are never listed.
   (_, wrong), (missed, right) = pair_confusion_matrix(labels, clusters)
   pairs = 2 * right + wrong + missed

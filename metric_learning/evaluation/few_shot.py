@@ -11,12 +11,16 @@ from jaxtyping import Array, Float, Int
 from metric_learning.distances import MetricName, pairwise, split_metric
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation.tiles import (
+  as_float32,
   check_embeddings,
   check_labels,
-  check_metric,
+  check_whole,
 )
 
 RULES = ("prototype", "nearest")
+
+# Images of each class that an episode classifies.
+QUERIES = 5
 
 # Episodes that are scored at a time.
 _EPISODES = 10
@@ -32,7 +36,7 @@ def few_shot(
   *,
   ways: int = 5,
   shots: int = 1,
-  queries: int = 5,
+  queries: int = QUERIES,
   episodes: int = 1000,
   metric: MetricName = "l2",
   rule: str = "prototype",
@@ -74,11 +78,12 @@ def few_shot(
   Source: prototypes as class means of embeddings, Snell et al., Prototypical
   Networks, NeurIPS 2017.
   """
-  check_metric(metric)
   check_choice("rule", rule, RULES)
-  embeddings = check_embeddings("embeddings", embeddings)
+  (embeddings,) = as_float32(metric, check_embeddings("embeddings", embeddings))
   labels = check_labels("labels", labels, len(embeddings))
-  members = _members(labels, ways, shots, queries, episodes)
+  check_whole("episodes", episodes, 2)
+  check_images(labels, ways, shots, queries)
+  members = _members(labels)
   rng = np.random.default_rng(seed)
   drawn = np.empty((episodes, ways, shots + queries), int)
   for episode in drawn:
@@ -102,22 +107,21 @@ def few_shot(
   }
 
 
-def _members(
-  labels: Int[np.ndarray, " n"],
-  ways: int,
-  shots: int,
-  queries: int,
-  episodes: int,
-) -> list[Int[np.ndarray, " _"]]:
-  """The rows of each class, if episodes can be drawn from them."""
+def check_images(
+  labels: Int[np.ndarray, " n"], ways: int, shots: int, queries: int = QUERIES
+) -> None:
+  """Checks that episodes can be drawn from images of these classes.
+
+  Raises:
+    TooFewImagesError: if there are too few classes, or images of one.
+    InputError: if a number is too small for an episode.
+  """
   for name, value, least in (
     ("ways", ways, 2),
     ("shots", shots, 1),
     ("queries", queries, 1),
-    ("episodes", episodes, 2),
   ):
-    if value < least:
-      raise InputError(f"{name}={value}: choose {least} or more.")
+    check_whole(name, value, least)
   classes, counts = np.unique(labels, return_counts=True)
   if len(classes) < ways:
     raise TooFewImagesError(
@@ -131,6 +135,11 @@ def _members(
       f" classes have fewer (class {classes[counts.argmin()]} has"
       f" {counts.min()}). Choose fewer, or leave these classes out."
     )
+
+
+def _members(labels: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+  """The rows of each class."""
+  _, counts = np.unique(labels, return_counts=True)
   return np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
 
 

@@ -6,14 +6,18 @@ from jaxtyping import Array, Float, Int
 from threadpoolctl import threadpool_limits
 
 from metric_learning.distances import NORMALIZATIONS, MetricName, split_metric
-from metric_learning.errors import check_choice
+from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation.tiles import (
   Codes,
+  as_float32,
   check_embeddings,
   check_labels,
   decode,
   for_each_block,
 )
+
+# How far from 1 the norm of a normalized row may be: bfloat16 rounds it.
+_OFF = 0.01
 
 # Rows whose products are formed at a time.
 _BLOCK = 512
@@ -58,6 +62,7 @@ def geometry(
   Revisiting Training Strategies, ICML 2020.
   """
   embeddings = check_embeddings("embeddings", embeddings)
+  # In float64 from here on, also what came as that.
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
   unit = embeddings / np.where(norms > 0, norms, 1)[:, None]
   scores = {
@@ -81,7 +86,9 @@ def effective_rank(embeddings: Float[np.ndarray | Array, "n d"]) -> float:
   >>> effective_rank(np.array([[0.0, 1.0], [0.0, 1.0]]))  # one point
   1.0
   """
-  singular = _singular_values(_centred(embeddings))
+  singular = _singular_values(
+    _centred(check_embeddings("embeddings", embeddings))
+  )
   total = singular.sum()
   if not total > 0:
     return 1.0
@@ -94,7 +101,7 @@ def intra_inter_ratio(
   labels: Int[np.ndarray | Array, " n"],
   *,
   metric: MetricName = "l2",
-  normalize: str = "none",
+  normalized: str = "none",
 ) -> float:
   """How large classes are, relative to how far they are apart.
 
@@ -111,17 +118,24 @@ def intra_inter_ratio(
     embeddings: as the distance sees them.
     labels: their classes.
     metric: a name in `METRICS`, or `(name, {options})`.
-    normalize: how the embeddings are normalised; class means are too.
+    normalized: how the embeddings are normalized already; class means are then
+      normalized too.
 
   Raises:
-    InputError: for an unknown metric or normalisation, embeddings that are not
-      finite, or labels that do not fit them.
+    InputError: for an unknown metric or normalization, embeddings that are not
+      finite or not so normalized, or labels that do not fit them.
 
   Source: Roth et al., ICML 2020, where it is under cosine.
   """
-  check_choice("normalization", normalize, NORMALIZATIONS)
   name, _ = split_metric(metric)
   embeddings = check_embeddings("embeddings", embeddings)
+  check_normalized(embeddings, normalized)
+  # Class means that are normalized depend on the origin.
+  (embeddings,) = (
+    as_float32(metric, embeddings)
+    if normalized == "none"
+    else [embeddings.astype(np.float32)]
+  )
   labels = check_labels("labels", labels, len(embeddings))
   _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
   if name == "dot" or len(counts) < 2 or counts.max() < 2:
@@ -131,7 +145,8 @@ def intra_inter_ratio(
   ends = np.cumsum(counts)
   starts = ends - counts
   means = np.add.reduceat(points, starts, dtype=np.float64) / counts[:, None]
-  means = np.asarray(NORMALIZATIONS[normalize](jnp.asarray(means, jnp.float32)))
+  unit = NORMALIZATIONS[normalized]
+  means = np.asarray(unit(jnp.asarray(means, jnp.float32)))
   within = _within(metric, points, starts[index], ends[index])
   more = counts > 1
   pairs = counts * (counts - 1)
@@ -139,6 +154,32 @@ def intra_inter_ratio(
   between = _within(metric, means, np.zeros(len(means), int), len(means))
   apart = between.sum() / (len(means) * (len(means) - 1))
   return float(sizes.mean() / apart) if apart > 0 else float("nan")
+
+
+def check_normalized(
+  embeddings: Float[np.ndarray, "n d"], normalized: str
+) -> None:
+  """Checks that embeddings are normalized as they are said to be.
+
+  A row of zeros is, whatever the norm.
+
+  Raises:
+    InputError: for an unknown normalization, or rows of another norm than 1.
+  """
+  check_choice("normalization", normalized, NORMALIZATIONS)
+  if normalized == "none":
+    return
+  norms = np.linalg.norm(
+    embeddings.astype(np.float64), {"l1": 1, "l2": 2}[normalized], axis=1
+  )
+  other = (np.abs(norms - 1) > _OFF) & (norms > 0)
+  if other.any():
+    raise InputError(
+      f"normalized={normalized!r} says how the embeddings are normalized, and"
+      f" {np.count_nonzero(other)} of {len(norms)} are not (row"
+      f" {np.argmax(other)} has norm {norms[np.argmax(other)]:.4g}): score"
+      f" {normalized}_normalize(embeddings), or leave it out."
+    )
 
 
 def _within(
@@ -182,7 +223,8 @@ def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
   >>> collapsed(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))
   False
   """
-  size = np.linalg.norm(np.asarray(embeddings, np.float64))
+  embeddings = check_embeddings("embeddings", embeddings)
+  size = np.linalg.norm(embeddings.astype(np.float64))
   spread = np.linalg.norm(_centred(embeddings))
   one_point = bool(spread <= 1e-3 * size)
   return one_point or (

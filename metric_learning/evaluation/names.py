@@ -3,13 +3,23 @@
 import re
 from collections.abc import Iterable
 
+import numpy as np
+from jaxtyping import Bool, Int
+
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation.verification import FRR_AT_FAR, TAR_AT_FAR
+from metric_learning.evaluation.few_shot import TooFewImagesError, check_images
+from metric_learning.evaluation.retrieval import answers
+from metric_learning.evaluation.verification import (
+  FRR_AT_FAR,
+  TAR_AT_FAR,
+  refusal,
+)
 
 # More unordered pairs than this are not kept for verification.
 MAX_PAIRS = 5_000_000
 
 _NUMBER = r"([1-9]\d*)"
+_FAR = re.compile(r"(?:own|cosine)/(?:frr|tar)_at_far_(.*)")
 # Two classes at least: one would be named rightly by anything.
 _WAYS = rf"(?!1_){_NUMBER}"
 RECALL = re.compile(rf"(?:own|cosine)/(?:macro_)?recall_at_{_NUMBER}")
@@ -132,7 +142,11 @@ def why_absent(
     explicit_pairs: whether these are scored, by `evaluate_pairs`.
     gallery: whether points are queries that look there.
     folds: whether the explicit pairs have some.
+
+  Raises:
+    InputError: for a score that there is not.
   """
+  check_score("score", name, AT_THRESHOLD)
   if name == "own/accuracy_standard_error" and not folds:
     return "it is over folds of pairs, and there are none"
   if name == "own/threshold" and folds:
@@ -147,4 +161,93 @@ def why_absent(
   pairs = num_points * (num_points - 1) // 2
   if of_pairs and pairs > MAX_PAIRS:
     return f"{pairs:,} pairs are more than the {MAX_PAIRS:,} that are kept"
+  return None
+
+
+def why_no_choice(
+  name: str,
+  labels: Int[np.ndarray, " n"],
+  *,
+  groups: Int[np.ndarray, " n"] | None = None,
+  same: Bool[np.ndarray, " p"] | None = None,
+) -> str | None:
+  """Why a score of these points cannot choose between embeddings of them.
+
+  It is NaN, or the same number, for all embeddings. None if it can choose.
+
+  >>> why_no_choice("own/map_at_r", np.array([0, 0, 1, 1]))
+  >>> why_no_choice("own/map_at_r", np.array([0, 1, 2]))
+  'no class has two images, so that no query has an answer'
+  >>> why_no_choice("own/map_at_r", np.array([0, 0, 0]))
+  'every image is of the class of every query: all neighbors are right'
+
+  Args:
+    name: a score that `check_ranks` takes.
+    labels: the classes of the points.
+    groups: as `retrieval` takes them.
+    same: of explicit pairs, which are scored instead of all pairs.
+  """
+  if not len(labels):
+    return "there are no images"
+  if name in VERIFICATION:
+    return _why_no_rates(name, labels, same)
+  if match := FEW_SHOT.fullmatch(name):
+    try:
+      check_images(labels, int(match[2]), int(match[3]))
+    except TooFewImagesError as error:
+      return str(error)
+    return None
+  if name.startswith("clustering/"):
+    return _why_no_clusters(labels)
+  return _why_no_ranks(name, labels, groups)
+
+
+def _why_no_rates(
+  name: str,
+  labels: Int[np.ndarray, " n"],
+  same: Bool[np.ndarray, " p"] | None,
+) -> str | None:
+  if same is None:
+    _, counts = np.unique(labels, return_counts=True)
+    genuine = int(np.sum(counts * (counts - 1) // 2))
+    impostors = len(labels) * (len(labels) - 1) // 2 - genuine
+  else:
+    genuine = int(np.count_nonzero(same))
+    impostors = len(same) - genuine
+  if not genuine:
+    return "no pair is genuine, of one class"
+  if not impostors:
+    return "no pair is an impostor, of two classes"
+  match = _FAR.fullmatch(name)
+  return refusal(float(match[1]), impostors) if match else None
+
+
+def _why_no_clusters(labels: Int[np.ndarray, " n"]) -> str | None:
+  classes = len(np.unique(labels))
+  if classes < 2:
+    return "there are not two classes to tell apart"
+  if classes == len(labels):
+    return "each image is a class, and so each is a cluster"
+  return None
+
+
+def _why_no_ranks(
+  name: str,
+  labels: Int[np.ndarray, " n"],
+  groups: Int[np.ndarray, " n"] | None,
+) -> str | None:
+  relevant, strangers = answers(labels, groups=groups)
+  if not relevant.any():
+    if groups is not None:
+      return "no query has an answer: an image of its class in another group"
+    return "no class has two images, so that no query has an answer"
+  most = int(strangers[relevant > 0].max())
+  if not most:
+    return "every image is of the class of every query: all neighbors are right"
+  match = RECALL.fullmatch(name)
+  if match and int(match[1]) > most:
+    return (
+      f"it is 1 whatever the embeddings are: no query has more than {most}"
+      " images of other classes that could be nearer"
+    )
   return None

@@ -22,7 +22,10 @@ from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
   HIDDEN,
   Codes,
+  Keys,
+  as_float32,
   check_embeddings,
+  check_whole,
   decode,
   for_each_block,
   in_threads,
@@ -74,13 +77,16 @@ def for_each_nearest(
   references: Float[np.ndarray, "m d"],
   k: int,
   own: Int[np.ndarray, " n"] | None = None,
+  keys: Keys | None = None,
 ) -> None:
   """Calls use(queries, positions, codes) for the k nearest of each query.
 
-  In any order, and some at a time; see `for_each_block`.
+  In any order, and some at a time; see `for_each_block`. What a query does not
+  see comes last, with the code HIDDEN.
   """
   left = np.arange(len(queries))
-  if k <= _SHARE * len(references) and jax.default_backend() == "cpu":
+  pays = k <= _SHARE * len(references) and keys is None
+  if pays and jax.default_backend() == "cpu":
     left = _by_candidates(use, metric, queries, references, k, own)
   if not len(left):
     return
@@ -89,7 +95,9 @@ def for_each_nearest(
     use(left[rows], *nearest(codes, k))
 
   own = None if own is None else own[left]
-  for_each_block(from_block, metric, queries[left], references, own)
+  if keys is not None:
+    keys = keys._replace(queries=keys.queries[left])
+  for_each_block(from_block, metric, queries[left], references, own, keys)
 
 
 def nearest(
@@ -172,7 +180,8 @@ def _by_candidates(
     np.matmul(left_side[rows], right_side.T, out=memory.view(np.float32))
     numbers = np.arange(rows.start, rows.stop)
     if own is not None:
-      memory[numbers - rows.start, own[rows]] = HIDDEN
+      there = np.flatnonzero(own[rows] >= 0)
+      memory[there, own[rows][there]] = HIDDEN
     found = []
     for start in range(0, len(memory), _ROWS):
       some = slice(start, start + _ROWS)
@@ -249,40 +258,46 @@ def neighbours(
   k: int,
   *,
   metric: MetricName = "l2",
-  exclude_self: bool = False,
+  exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
   """The k nearest references of each query, nearest first.
 
   Equal distances are ordered by one fixed shuffle of the references. With
-  `exclude_self`, query i *is* reference i and is left out by its index, not
-  because its distance is zero.
+  `exclude_self`, a query that *is* a reference does not find it; it is left out
+  by its index, not because its distance is zero.
 
   >>> points = np.array([[0.0], [1.0], [3.0]])
   >>> neighbours(points, points, 1, exclude_self=True)
   (array([[1], [0], [1]]), array([[1.], [1.], [2.]], dtype=float32))
 
+  Args:
+    queries: one point a row.
+    references: where to look.
+    k: how many each query finds.
+    metric: a name in `METRICS`, or `(name, {options})`.
+    exclude_self: True if query i is reference i; or the index of each query
+      among the references, -1 for one that is not there.
+
   Returns:
     indices of the references, and distances.
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or k
-      outside 1 to the number of references that a query can find.
+    InputError: for an unknown metric, embeddings that are not finite, an index
+      outside the references, or k outside 1 to the number of references that a
+      query can find.
   """
   queries = check_embeddings("queries", queries)
   references = check_embeddings("references", references)
-  if exclude_self and len(queries) != len(references):
-    raise InputError(
-      f"exclude_self: query i must be reference i, but there are "
-      f"{len(queries)} queries and {len(references)} references."
-    )
-  available = len(references) - exclude_self
+  queries, references = as_float32(metric, queries, references)
+  order = shuffled(len(references))
+  own = places(exclude_self, len(queries), order)
+  available = len(references) - bool(own is not None and own.max() >= 0)
   if not 1 <= k <= available:
     raise InputError(
       f"k={k}: each query can find {available} references; choose k from 1 "
       f"to {available}."
     )
-  order = shuffled(len(references))
-  own = np.argsort(order) if exclude_self else None
+  check_whole("k", k, 1)
   indices = np.empty((len(queries), k), np.int64)
   distances = np.empty((len(queries), k), np.float32)
 
@@ -292,3 +307,43 @@ def neighbours(
 
   for_each_nearest(use, metric, queries, references[order], k, own)
   return indices, distances
+
+
+def places(
+  exclude_self: bool | Int[np.ndarray | Array, " n"],
+  num_queries: int,
+  order: Int[np.ndarray, " m"],
+) -> Int[np.ndarray, " n"] | None:
+  """Where each query stands in an order of the references; None if nowhere.
+
+  >>> places(np.array([0, -1]), 2, np.array([2, 0, 1]))
+  array([ 1, -1])
+
+  Raises:
+    InputError: for an index that there is not, or not one for each query.
+  """
+  if exclude_self is False:
+    return None
+  num_references = len(order)
+  if exclude_self is True:
+    if num_queries != num_references:
+      raise InputError(
+        f"exclude_self: query i must be reference i, but there are "
+        f"{num_queries} queries and {num_references} references; give the index"
+        " of each query among the references, or -1."
+      )
+    return np.argsort(order)
+  own = np.asarray(exclude_self)
+  if own.shape != (num_queries,) or own.dtype.kind not in "iu":
+    raise InputError(
+      f"exclude_self: shape {own.shape} of {own.dtype}; give True, False, or"
+      f" one integer for each of {num_queries} queries."
+    )
+  own = own.astype(np.int64)
+  if own.min() < -1 or own.max() >= num_references:
+    raise InputError(
+      f"exclude_self: indices from {own.min()} to {own.max()}; there are"
+      f" {num_references} references: give 0 to {num_references - 1}, and -1"
+      " for a query that is none of them."
+    )
+  return np.where(own >= 0, np.argsort(order)[own], -1)

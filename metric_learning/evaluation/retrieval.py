@@ -1,18 +1,26 @@
 """Ranking metrics: is the query's class among its nearest references?"""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import for_each_nearest, shuffled
+from metric_learning.evaluation.neighbours import (
+  for_each_nearest,
+  places,
+  shuffled,
+)
 from metric_learning.evaluation.tiles import (
+  HIDDEN,
   Codes,
+  Keys,
+  as_float32,
   check_embeddings,
   check_labels,
-  check_metric,
+  check_whole,
   for_each_block,
 )
 
@@ -25,6 +33,9 @@ def retrieval(
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
+  groups: Int[np.ndarray | Array, " n"] | None = None,
+  reference_groups: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
   """Recall@K, R-Precision, MAP@R and MRR of every row as a query.
 
@@ -45,7 +56,14 @@ def retrieval(
   queries whose nearest two references are equally far: where it is not near
   0, the embeddings have collapsed. Without a scored query every mean is NaN.
 
-  Ranks are exact: see `neighbours` for the rule of ties.
+  Ranks are exact: see `neighbours` for the rule of ties. Distances are float32
+  differences. float64 embeddings far from the origin are centered first, in
+  float64; cosine, angular and dot depend on the origin, and see them rounded.
+
+  With `groups`, such as cameras or sequences, a query does not see the
+  references of its class *and* its group: they are too easy, and neither right
+  nor wrong. References of other classes in its group stay, as do those of its
+  class in other groups, which are its R. This is the rule of Market-1501.
 
   >>> embeddings = np.array([[0.0], [1.0], [2.5], [3.0]])
   >>> scores = retrieval(embeddings, np.array([0, 0, 1, 0]), ks=(1, 2))
@@ -63,14 +81,20 @@ def retrieval(
     ks: the K of Recall@K.
     references: where to look. None: among the embeddings, without the query.
     reference_labels: their classes.
+    exclude_self: for references that hold queries: True if query i is reference
+      i; or the index of each query among the references, -1 for one that is not
+      there. A query does not see itself.
+    groups: the group of each query.
+    reference_groups: the group of each reference.
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, labels
-      that do not fit them, a K below 1, or one of references and
+    InputError: for an unknown metric, embeddings that are not finite, labels or
+      groups that do not fit them, a K below 1, or one of references and
       reference_labels without the other.
 
-  Source: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
-  Reality Check, ECCV 2020.
+  Sources: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
+  Reality Check, ECCV 2020; groups, Zheng et al., Scalable Person
+  Re-identification, ICCV 2015.
   """
   values = retrieval_per_query(
     embeddings,
@@ -79,6 +103,9 @@ def retrieval(
     ks=ks,
     references=references,
     reference_labels=reference_labels,
+    exclude_self=exclude_self,
+    groups=groups,
+    reference_groups=reference_groups,
   )
   scored = np.isfinite(values["mrr"])
   classes = np.asarray(labels)[scored]
@@ -99,6 +126,9 @@ def retrieval_per_query(
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
   reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
+  groups: Int[np.ndarray | Array, " n"] | None = None,
+  reference_groups: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, Float[np.ndarray, " n"]]:
   """What each query adds to the means of `retrieval`; NaN for lone queries.
 
@@ -110,57 +140,63 @@ def retrieval_per_query(
   Raises:
     InputError: as `retrieval`.
   """
-  check_metric(metric)
+  ks = _checked_ks(ks)
+  queries = check_embeddings("embeddings", embeddings)
+  query_labels = check_labels("labels", labels, len(queries))
   if (references is None) != (reference_labels is None):
     raise InputError(
       "references and reference_labels: give both or neither; without them "
       "each row is looked for among the other rows."
     )
-  if not ks or min(ks) < 1:
-    raise InputError(f"ks={tuple(ks)}: Recall@K needs K of 1 or more.")
-  queries = check_embeddings("embeddings", embeddings)
-  query_labels = check_labels("labels", labels, len(queries))
   if references is None or reference_labels is None:
+    if exclude_self is not False:
+      raise InputError(
+        "exclude_self: is about references, and there are none; a query that"
+        " is looked for among the other rows never sees itself."
+      )
+    (queries,) = as_float32(metric, queries)
     gallery, gallery_labels = queries, query_labels
   else:
     gallery = check_embeddings("references", references)
     gallery_labels = check_labels(
       "reference_labels", reference_labels, len(gallery)
     )
-  order = shuffled(len(gallery))
-  gallery, gallery_labels = gallery[order], gallery_labels[order]
-  members = _members(gallery_labels)
-  relevant_count = np.array(
-    [len(members.get(label, ())) for label in query_labels.tolist()], int
+    queries, gallery = as_float32(metric, queries, gallery)
+  seen = _seen(
+    query_labels,
+    None if references is None else gallery_labels,
+    exclude_self=exclude_self,
+    groups=groups,
+    reference_groups=reference_groups,
   )
-  available, own = len(gallery), None
-  if references is None:
-    relevant_count, available = relevant_count - 1, available - 1
-    own = np.argsort(order)
-  lone = relevant_count < 1
-
+  lone = seen.relevant == 0
   names = [*(f"recall_at_{k}" for k in ks), "precision_at_1", "r_precision"]
   names += ["map_at_r", "mrr", "tied_fraction"]
   values = {name: np.full(len(queries), np.nan) for name in names}
   if lone.all():
     return values
 
-  depth = min(max(int(relevant_count.max()), *ks, 2), available)
+  gallery, gallery_labels = gallery[seen.order], gallery_labels[seen.order]
+  depth = min(max(int(seen.relevant.max()), *ks, 2), len(gallery))
 
   def use(rows, positions, codes) -> None:
     hits = gallery_labels[positions] == query_labels[rows, None]
-    block = _scores(hits, relevant_count[rows], ks)
+    hits &= codes != HIDDEN
+    block = _scores(hits, seen.relevant[rows], ks)
     block["tied_fraction"] = (
       codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))
     )
     for name, value in block.items():
       values[name][rows] = np.where(lone[rows], np.nan, value)
 
-  for_each_nearest(use, metric, queries, gallery, depth, own)
+  for_each_nearest(use, metric, queries, gallery, depth, seen.own, seen.keys)
 
-  # Few queries have no hit among their first neighbours: they are looked at
+  # Few queries have no hit among their first neighbors: they are looked at
   # again, for the rank of their first one.
   missed = np.flatnonzero(np.isinf(values["mrr"]))
+  if not len(missed):
+    return values
+  members = _members(gallery_labels)
 
   def rank(rows: slice, codes: Codes) -> None:
     some = missed[rows]
@@ -168,10 +204,147 @@ def retrieval_per_query(
       np.asarray(codes), [members[x] for x in query_labels[some].tolist()]
     )
 
-  if len(missed):
-    own = None if own is None else own[missed]
-    for_each_block(rank, metric, queries[missed], gallery, own)
+  own = None if seen.own is None else seen.own[missed]
+  keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
+  for_each_block(rank, metric, queries[missed], gallery, own, keys)
   return values
+
+
+def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
+  """The K of Recall@K."""
+  if np.ndim(ks) != 1 or not len(ks):
+    raise InputError(
+      f"ks={ks!r}: Recall@K needs a K of 1 or more, or several: ks=(1, 5)."
+    )
+  for k in ks:
+    check_whole("ks: K", k, 1)
+  return tuple(ks)
+
+
+class _Seen(NamedTuple):
+  """Which references the queries see, in the order that decides ties.
+
+  order: the references in that order; positions are places in it.
+  own: the position of each query, -1 if it is no reference.
+  keys: of class and group, with references in that order.
+  relevant: how many references of its class each query sees.
+  strangers: how many of other classes there are.
+  """
+
+  order: Int[np.ndarray, " m"]
+  own: Int[np.ndarray, " n"] | None
+  keys: Keys | None
+  relevant: Int[np.ndarray, " n"]
+  strangers: Int[np.ndarray, " n"]
+
+
+def _seen(
+  labels: Int[np.ndarray, " n"],
+  reference_labels: Int[np.ndarray, " m"] | None,
+  *,
+  exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
+  groups: Int[np.ndarray | Array, " n"] | None,
+  reference_groups: Int[np.ndarray | Array, " m"] | None,
+) -> _Seen:
+  if reference_labels is None:
+    reference_labels, exclude_self = labels, True
+    if reference_groups is not None:
+      raise InputError(
+        "reference_groups: are of references, and there are none."
+      )
+    reference_groups = groups
+  elif (groups is None) != (reference_groups is None):
+    raise InputError(
+      "groups and reference_groups: with references, give both or neither."
+    )
+  _check_kinds("labels", labels, reference_labels)
+  order = shuffled(len(reference_labels))
+  own = places(exclude_self, len(labels), order)
+  of_class = _as_numbers(labels, reference_labels[order])
+  hidden = np.zeros(len(labels), int)
+  keys = None
+  if groups is not None and reference_groups is not None:
+    groups = check_labels("groups", groups, len(labels))
+    reference_groups = check_labels(
+      "reference_groups", reference_groups, len(order)
+    )
+    _check_kinds("groups", groups, reference_groups)
+    of_group = _as_numbers(groups, reference_groups[order])
+    keys = Keys(
+      *_as_numbers(
+        *(
+          one * (len(labels) + len(order)) + other
+          for one, other in zip(of_class, of_group, strict=True)
+        )
+      )
+    )
+    hidden += _counts(*keys)
+  if own is not None:
+    there = own >= 0
+    _check_same(labels, of_class, own, there)
+    if keys is not None:
+      # What is hidden by its key already does not count again.
+      there = there & (keys.references[own] != keys.queries)
+    hidden += there
+  in_class = _counts(*of_class)
+  return _Seen(order, own, keys, in_class - hidden, len(order) - in_class)
+
+
+def answers(
+  labels: Int[np.ndarray, " n"],
+  *,
+  groups: Int[np.ndarray, " n"] | None = None,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+  """How many others of its class, and of other classes, each image can find.
+
+  >>> answers(np.array([0, 0, 1]))
+  (array([1, 1, 0]), array([1, 1, 2]))
+  >>> answers(np.array([0, 0, 0]), groups=np.array([5, 5, 7]))
+  (array([1, 1, 2]), array([0, 0, 0]))
+  """
+  seen = _seen(labels, None, groups=groups, reference_groups=None)
+  return seen.relevant, seen.strangers
+
+
+def _as_numbers(
+  of_queries: np.ndarray, of_references: np.ndarray
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+  """Values as integers from 0, equal where the values are."""
+  both = np.concatenate([of_queries, of_references])
+  _, numbers = np.unique(both, return_inverse=True)
+  return numbers[: len(of_queries)], numbers[len(of_queries) :]
+
+
+def _counts(
+  of_queries: Int[np.ndarray, " n"], of_references: Int[np.ndarray, " m"]
+) -> Int[np.ndarray, " n"]:
+  """How many references have the integer of each query."""
+  return np.bincount(of_references, minlength=of_queries.max() + 1)[of_queries]
+
+
+def _check_kinds(
+  name: str, of_queries: np.ndarray, of_references: np.ndarray
+) -> None:
+  texts = [some.dtype.kind in "US" for some in (of_queries, of_references)]
+  kinds = [some.dtype.kind for some in (of_queries, of_references)]
+  if any(texts) and kinds[0] != kinds[1]:
+    raise InputError(
+      f"{name} and reference_{name}: dtypes {of_queries.dtype} and"
+      f" {of_references.dtype} are never equal; give both as integers, or both"
+      " as texts."
+    )
+
+
+def _check_same(labels, of_class, own, there) -> None:
+  """Checks that queries are of the classes of the references they are."""
+  differ = there & (of_class[1][own] != of_class[0])
+  if differ.any():
+    raise InputError(
+      f"exclude_self: {np.count_nonzero(differ)} of {len(labels)} queries are"
+      f" of another class than the reference that they are (the first is query"
+      f" {np.argmax(differ)}, of class {labels[np.argmax(differ)]}): give the"
+      " index of each query among the references."
+    )
 
 
 def _members(labels: Int[np.ndarray, " m"]) -> dict[int, Int[np.ndarray, " _"]]:

@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +34,24 @@ _ACCELERATOR_TILE = 2048
 # Blocks at a time: each takes memory.
 _MAX_THREADS = 8
 
+# Metrics that see differences alone, so that all points may be moved.
+_MOVES = ("l1", "l2", "squared_l2", "lp", "linf")
+
+# Up to this, no sum of squares of differences leaves float32.
+_SQUARES = 1e15
+
 # The code of a reference that must not be found: later than infinity.
 HIDDEN = np.int32(2**31 - 1)
 
 # A NumPy array on a CPU, a JAX array on an accelerator.
 Codes = Int[np.ndarray | Array, "b m"]
+
+
+class Keys(NamedTuple):
+  """An integer for each query and reference; equal ones do not meet."""
+
+  queries: Int[np.ndarray, " n"]
+  references: Int[np.ndarray, " m"]
 
 
 def check_metric(metric: MetricName) -> None:
@@ -55,13 +68,23 @@ def check_metric(metric: MetricName) -> None:
 def check_embeddings(
   name: str, embeddings: Float[np.ndarray | Array, "n d"]
 ) -> Float[np.ndarray, "n d"]:
-  """Returns the embeddings as a float32 NumPy array.
+  """Returns the embeddings as a NumPy array of float32, or float64 if wider.
 
   Raises:
-    InputError: if a number is not finite: such a row has no neighbours.
+    InputError: if they are not one point a row, there are none, or a number is
+      not finite: such a row has no neighbors.
   """
-  embeddings = np.asarray(embeddings, np.float32)
-  finite = np.isfinite(embeddings).all(axis=1)
+  array = np.asarray(embeddings)
+  if array.dtype.kind in "OUSc":
+    raise InputError(f"{name}: give real numbers, not dtype {array.dtype}.")
+  if array.ndim != 2 or 0 in array.shape:
+    empty = "there are none, " if array.ndim == 2 and not len(array) else ""
+    raise InputError(
+      f"{name}: {empty}shape {array.shape}; give one embedding a row, shape"
+      " (n, d) with at least one row and one number in each."
+    )
+  array = array.astype(np.float32 if _fits(array) else np.float64, copy=False)
+  finite = np.isfinite(array).all(axis=1)
   if not finite.all():
     raise InputError(
       f"{name}: {np.count_nonzero(~finite)} of {len(finite)} rows hold NaN or "
@@ -69,7 +92,72 @@ def check_embeddings(
       "made them diverged: lower the learning rate, or score a checkpoint "
       "from before."
     )
-  return embeddings
+  return array
+
+
+def _fits(array: np.ndarray) -> bool:
+  """Whether the cast to float32 loses nothing, or loses it to NaN alone."""
+  if array.dtype.kind not in "fiu" or np.can_cast(array.dtype, np.float32):
+    return True
+  with np.errstate(over="ignore"):
+    return np.array_equal(array.astype(np.float32), array, equal_nan=True)
+
+
+def as_float32(
+  metric: MetricName, *sets: Float[np.ndarray, "_ d"]
+) -> tuple[Float[np.ndarray, "_ d"], ...]:
+  """Sets of checked embeddings in float32, as the metric compares them.
+
+  What the cast would lose far from the origin is kept where the metric does
+  not see the origin: the sets are centered first, in float64.
+
+  >>> (moved,) = as_float32("l1", np.array([[1e8], [1e8 + 1]]))
+  >>> moved[1] - moved[0]
+  array([1.], dtype=float32)
+
+  Raises:
+    InputError: for an unknown metric, unlike dimensions, or if a distance is
+      beyond float32.
+  """
+  check_metric(metric)
+  name, _ = split_metric(metric)
+  if len(dims := {points.shape[1] for points in sets}) > 1:
+    raise InputError(
+      f"embeddings of {' and '.join(map(str, sorted(dims)))} dimensions have no"
+      " distance: compare embeddings of one network."
+    )
+  if any(points.dtype == np.float64 for points in sets):
+    sets = _centered(name, sets)
+  with np.errstate(over="ignore"):
+    sets = tuple(points.astype(np.float32, copy=False) for points in sets)
+  largest = max(float(np.abs(points).max()) for points in sets)
+  if largest > _SQUARES and not _is_finite(metric, largest, sets[0].shape[1]):
+    raise InputError(
+      f"embeddings hold numbers as large as {largest:.1g}, and distances under"
+      f" {name!r} would be beyond float32 (3e38): divide all embeddings by one"
+      " large number."
+    )
+  return sets
+
+
+def _centered(
+  name: str, sets: tuple[Float[np.ndarray, "_ d"], ...]
+) -> tuple[Float[np.ndarray, "_ d"], ...]:
+  if name in _MOVES:
+    low = np.min([points.min(axis=0) for points in sets], axis=0)
+    high = np.max([points.max(axis=0) for points in sets], axis=0)
+    center = low / 2 + high / 2
+    return tuple(points - center for points in sets)
+  if name == "snr":
+    # It sees variances over the coordinates of a row.
+    return tuple(p - p.mean(axis=1, keepdims=True, dtype=float) for p in sets)
+  return sets
+
+
+def _is_finite(metric: MetricName, largest: float, dim: int) -> bool:
+  """Whether the distance of the farthest two such points is."""
+  corner = jnp.where(jnp.arange(dim) % 2 == 0, largest, -largest)[None]
+  return bool(jnp.isfinite(pairwise(metric, corner, -corner, exact=True)).all())
 
 
 def check_labels(
@@ -78,15 +166,38 @@ def check_labels(
   """Returns the labels as a NumPy array.
 
   Raises:
-    InputError: if there is not one for each of `count` embeddings.
+    InputError: if there is not one for each of `count` embeddings, or they are
+      not of one kind.
   """
-  labels = np.asarray(labels)
-  if labels.shape != (count,):
+  array = np.asarray(labels)
+  if not hasattr(labels, "dtype") or array.dtype == object:
+    # NumPy would make texts of the numbers beside a text.
+    items = np.ravel(np.array(labels, object)).tolist()
+    if not any(
+      all(isinstance(item, kind) for item in items)
+      for kind in (str, int | np.integer)
+    ):
+      found = sorted({type(item).__name__ for item in items})
+      raise InputError(
+        f"{name}: holds {', '.join(found)}; give integers, or texts, and not"
+        " both."
+      )
+    array = np.array(array.tolist())
+  if array.shape != (count,):
     raise InputError(
-      f"{name}: shape {labels.shape} does not fit {count} embeddings; give "
+      f"{name}: shape {array.shape} does not fit {count} embeddings; give "
       f"one integer for each, shape ({count},)."
     )
-  return labels
+  if array.dtype.kind not in "biuUS":
+    raise InputError(f"{name}: dtype {array.dtype}; give integers, or texts.")
+  return array
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+  """Raises `InputError` unless the value is an integer of at least `least`."""
+  whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not whole or value < least:
+    raise InputError(f"{name}={value!r}: choose {least} or more, an integer.")
 
 
 @functools.partial(jax.jit, static_argnames=("name", "options"))
@@ -96,12 +207,15 @@ def _tile_codes(
   queries: Float[Array, "n d"],
   references: Float[Array, "m d"],
   hidden: Int[Array, " n"],
+  query_keys: Int[Array, " n"],
+  reference_keys: Int[Array, " m"],
   start: Int[Array, ""],
   count: Int[Array, ""],
 ) -> Int[Array, "n m"]:
   """The codes of one tile, whose first column is `start` of `count`.
 
-  Hides column `hidden[i]` of row i, and the padding from `count` on.
+  Hides column `hidden[i]` of row i, the columns of its key, and the padding
+  from `count` on.
   """
   metric = (name, dict(options))
   distances = pairwise(metric, queries, references, exact=True)
@@ -111,6 +225,7 @@ def _tile_codes(
   codes = jnp.where(bits < 0, bits ^ HIDDEN, bits)
   column = start + jnp.arange(codes.shape[1])
   hide = (column == hidden[:, None]) | (column >= count)
+  hide |= query_keys[:, None] == reference_keys
   return jnp.where(hide, HIDDEN, codes)
 
 
@@ -130,6 +245,7 @@ def for_each_block(
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
   own: Int[np.ndarray, " n"] | None = None,
+  keys: Keys | None = None,
 ) -> None:
   """Calls use(rows, codes) for blocks of queries, with all their distances.
 
@@ -141,7 +257,9 @@ def for_each_block(
     metric: a name in `METRICS`, or `(name, {options})`.
     queries: rows that look for neighbours.
     references: rows among which they look.
-    own: position of each query among the references; that column is hidden.
+    own: position of each query among the references, -1 if it is not there;
+      that column is hidden.
+    keys: of queries and of references; a query does not see those of its key.
 
   Raises:
     InputError: for an unknown metric.
@@ -151,22 +269,32 @@ def for_each_block(
   tile = tile_size()
   if own is None:
     own = np.full(len(queries), -1)
+  if keys is None:
+    keys = Keys(np.full(len(queries), -1), np.zeros(len(references), int))
   # Arrays are made once: making them anew for each tile is a tenth of the time.
   count = jnp.int32(len(references))
   pieces = [
-    (start, jnp.int32(start), jnp.asarray(_pad(references[start:], tile)))
+    (
+      start,
+      jnp.asarray(_pad(references[start:], tile)),
+      jnp.asarray(_pad(keys.references[start:], tile), jnp.int32),
+      jnp.int32(start),
+    )
     for start in range(0, len(references), tile)
   ]
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
     block = jnp.asarray(_pad(queries[rows], tile))
-    hidden = jnp.asarray(_pad(own[rows], tile), jnp.int32)
+    hidden, of_queries = (
+      jnp.asarray(_pad(some[rows], tile), jnp.int32)
+      for some in (own, keys.queries)
+    )
     found = (
       _tile_codes(
         *(name, tuple(sorted(options.items()))),
-        *(block, piece, hidden, first, count),
+        *(block, piece, hidden, of_queries, of_piece, first, count),
       )
-      for _, first, piece in pieces
+      for _, piece, of_piece, first in pieces
     )
     if jax.default_backend() == "cpu":
       for (start, *_), codes in zip(pieces, found, strict=True):

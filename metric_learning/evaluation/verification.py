@@ -16,9 +16,9 @@ from metric_learning.distances import MetricName, pairwise
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
   Codes,
+  as_float32,
   check_embeddings,
   check_labels,
-  check_metric,
   decode,
   for_each_block,
 )
@@ -56,7 +56,7 @@ def pairs_of(
     InputError: for an unknown metric, embeddings that are not finite, or
       labels that do not fit them.
   """
-  embeddings = check_embeddings("embeddings", embeddings)
+  (embeddings,) = as_float32(metric, check_embeddings("embeddings", embeddings))
   labels = check_labels("labels", labels, len(embeddings))
   n = len(labels)
   columns = np.arange(n)
@@ -91,7 +91,6 @@ def pair_distances(
     InputError: for an unknown metric, embeddings that are not finite, or
       different numbers of rows.
   """
-  check_metric(metric)
   first = check_embeddings("first", first)
   second = check_embeddings("second", second)
   if len(first) != len(second):
@@ -99,6 +98,7 @@ def pair_distances(
       f"first and second: {len(first)} and {len(second)} rows; give one of each"
       " for every pair."
     )
+  first, second = as_float32(metric, first, second)
 
   def distance(x, y):
     return pairwise(metric, x[None], y[None], exact=True)[0, 0]
@@ -116,7 +116,8 @@ def roc(
   array([1. , 0.5, 0. ])
 
   Raises:
-    InputError: if `same` is not boolean, or a distance is NaN.
+    InputError: if `same` is not boolean, a distance is NaN, or the two do not
+      fit.
   """
   thresholds, genuine, impostor = _accepted(distances, same)
   num_genuine, num_impostor = int(genuine[-1]), int(impostor[-1])
@@ -162,7 +163,8 @@ def verification(
       `best_threshold`.
 
   Raises:
-    InputError: if `same` is not boolean, or a distance is NaN.
+    InputError: if `same` is not boolean, a distance is NaN, or the two do not
+      fit.
   """
   far, frr, _ = roc(distances, same)
   distances, same = np.asarray(distances, np.float64), np.asarray(same)
@@ -298,6 +300,11 @@ def _accepted(
   They are -infinity and the distinct distances.
   """
   distances, same = np.asarray(distances, np.float64), np.asarray(same)
+  if distances.ndim != 1 or distances.shape != same.shape:
+    raise InputError(
+      f"distances and same: shapes {distances.shape} and {same.shape}; give one"
+      " of each for every pair, both of shape (p,)."
+    )
   if same.dtype != bool:
     raise InputError(
       f"same has dtype {same.dtype}: papers write 0 and 1 both ways round, so "

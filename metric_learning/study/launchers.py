@@ -288,7 +288,7 @@ def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
     records.write_atomically(
       workdir / name, lambda file, name=name: file.write(files[name])
     )
-  return json.loads(files[records.RESULT])
+  return records.from_json(files[records.RESULT])
 
 
 LAUNCHERS: dict[str, Callable[..., None]] = {"local": local, "ray": on_ray}

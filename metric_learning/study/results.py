@@ -335,7 +335,7 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
       labels,
       metric,
       asked=["own/eer", *run.row.config.eval.columns],
-      normalize=run.result["normalize"],
+      normalized=run.result["normalize"],
       references=arrays.get("gallery_embeddings"),
       reference_labels=arrays.get("gallery_labels"),
     )

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -496,7 +495,7 @@ def write_tables(study: Study) -> list[Path]:
     ("table.csv", _csv(lines)),
     ("comparisons.csv", _csv(_comparison_lines(compared))),
     ("table.tex", _to_latex(study, lines, compared)),
-    ("trace.json", json.dumps(trace(study), indent=2) + "\n"),
+    ("trace.json", records.to_json(trace(study), indent=2) + "\n"),
   ):
     path = study.folder / name
     records.write_atomically(path, lambda f, t=text: f.write(t.encode()))

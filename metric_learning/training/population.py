@@ -23,6 +23,7 @@ from metric_learning.data.sampler import Batches, make_batches
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
 from metric_learning.training import records
+from metric_learning.training.checkpoints import DamagedError
 from metric_learning.training.config import as_dict, traced_numbers, validate
 from metric_learning.training.loop import feed, is_evaluated, is_logged
 from metric_learning.training.programs import Program
@@ -188,18 +189,28 @@ def step_of(program: Program, products: bool = True) -> Callable[..., Any]:
 
 
 def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
-  """The newest step of which all members have a whole checkpoint."""
+  """The newest step of which all members have a whole checkpoint.
+
+  Raises:
+    InputError: if all have checkpoints, and no step is whole in all of them; or
+      if one cannot be read. Nothing is deleted then.
+  """
   states = [run.first_state() for run in runs]
-  first = 0
-  common = set.intersection(*(set(r.checkpoints.steps()) for r in runs))
-  for step in sorted(common, reverse=True):
-    with contextlib.suppress(InputError):
+  saved = [set(run.checkpoints.steps()) for run in runs]
+  first, said = 0, []
+  for step in sorted(set.intersection(*saved), reverse=True):
+    try:
       states = [
         run.checkpoints.restore_step(step, state)
         for run, state in zip(runs, states, strict=True)
       ]
-      first = step
-      break
+    except DamagedError as error:
+      said.append(str(error))
+      continue
+    first = step
+    break
+  if not first and all(saved):
+    raise runs[0].checkpoints.none_whole(said or ["no step is that of all."])
   for run in runs:
     run.checkpoints.delete_after(first)
   return first, states

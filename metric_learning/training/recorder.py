@@ -2,8 +2,8 @@
 
 import json
 import logging
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.training import records
-from metric_learning.training.checkpoints import Checkpoints
+from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import (
   digest,
   hyper_parameters,
@@ -159,26 +159,17 @@ class Recorder:
       InputError: if the checkpoint that is to be chosen is damaged.
     """
     seconds = self.seconds()
-    config, checkpoints = self.config, self.checkpoints
+    config = self.config
     last = config.train.steps
-    better = min if lower_is_better(config.eval.select) else max
-    # Of equal scores, the latest step. What was trained on validation classes
-    # is not chosen by them.
-    selected = last
-    if not self.splits.validation_seen:
-      selected = better(
-        sorted(checkpoints.steps(), reverse=True),
-        key=lambda step: self._read(checkpoints.record, step)["score"],
-      )
+    written = records.read_metrics(self.workdir)
+    selected = self._selected(written)
     if self._keeps_embeddings:
       self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
-      if selected != last:
-        chosen = self._read(
-          lambda step: checkpoints.restore_step(step, state), selected
-        )
+      if selected not in (None, last):
+        chosen = self._restore_selected(selected, state)
         self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
     objective = main_objective_of(config, hyper_parameters(config))
-    written = records.read_metrics(self.workdir)
+    of_last = _validation(written, last)
     result = {
       "digest": digest(config),
       "commit": records.environment()["commit"],
@@ -190,8 +181,10 @@ class Recorder:
       "seconds": seconds,
       "selected_step": selected,
       "train": [r for r in written if "train/loss" in r][-1],
-      "validation": _validation(written, last),
-      "validation_selected": _validation(written, selected),
+      "validation": of_last,
+      "validation_selected": dict.fromkeys(of_last, math.nan)
+      if selected is None
+      else _validation(written, selected),
     }
     if self._members > 1:
       result["members"] = self._members
@@ -199,15 +192,38 @@ class Recorder:
       result["initial_mean_distance"] = initial_mean_distance(
         config, self.splits
       )
-    records.write_json(self.workdir / records.RESULT, result)
+    path = self.workdir / records.RESULT
+    records.write_json(path, result)
     self._log.info("finished")
-    return result
+    return records.read_json(path)
 
-  def _read(self, read: Callable[[int], Any], step: int) -> Any:
-    """What is read of a checkpoint; a damaged one is to be trained again."""
+  def _selected(self, written: list[dict[str, Any]]) -> int | None:
+    """The step of the best checkpoint on the validation classes.
+
+    Of equal scores, the latest step. What was trained on validation classes is
+    not chosen by them: the last step is selected. NaN chooses nothing: None.
+    """
+    config = self.config
+    if self.splits.validation_seen:
+      return config.train.steps
+    name = f"validation/{config.eval.select}"
+    saved = set(self.checkpoints.steps())
+    scores = {
+      record["step"]: record[name]
+      for record in reversed(written)
+      if record["step"] in saved and name in record
+    }
+    if not scores or not np.isfinite(list(scores.values())).all():
+      self._log.warning("nothing is selected: %s is not a number", name)
+      return None
+    better = min if lower_is_better(config.eval.select) else max
+    return better(scores, key=lambda step: scores[step])
+
+  def _restore_selected(self, step: int, like: Any) -> Any:
+    """The state of a checkpoint; a damaged one is to be trained again."""
     try:
-      return read(step)
-    except InputError as error:
+      return self.checkpoints.restore_step(step, like)
+    except DamagedError as error:
       self.checkpoints.delete_after(step - 1)
       raise InputError(
         f"{self.workdir}: {error} It is deleted, with those after it: give the"
@@ -256,7 +272,8 @@ def score(
     space,
     # A table asks for slow scores of the test classes alone.
     asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
-    normalize=main_objective_of(config, hyper_parameters(config)).normalize,
+    groups=part.groups,
+    normalized=main_objective_of(config, hyper_parameters(config)).normalize,
   )
 
 
@@ -264,7 +281,8 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
   Raises:
-    InputError: with the score that a part does not give, and why.
+    InputError: with the score that a part does not give, or that cannot choose
+      there, and why.
   """
   wanted = [("select", config.eval.select, splits.validation, False)]
   has_gallery = splits.gallery is not None
@@ -283,6 +301,25 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
         f"{part.name} has no {name}, which config.eval.{field} asks for:"
         f" {reason}."
       )
+  # What is trained on as well chooses nothing.
+  if not splits.validation_seen:
+    _check_choice(config.eval.select, splits.validation)
+
+
+def _check_choice(select: str, part: data.Dataset) -> None:
+  reason = evaluation.why_no_choice(
+    select,
+    part.labels,
+    groups=part.groups,
+    same=None if part.pairs is None else part.pairs.is_same,
+  )
+  if reason:
+    raise InputError(
+      f"{part.name}: {select}, which config.eval.select names, cannot choose a"
+      f" checkpoint on the validation part ({len(part.labels)} images of"
+      f" {len(np.unique(part.labels))} classes): {reason.rstrip('.')}. Give the"
+      " part more, choose another config.data.split, or another score."
+    )
 
 
 def scores_of(
@@ -309,6 +346,8 @@ def arrays_of(
     "labels": part.labels,
     "class_names": np.array(part.class_names),
   }
+  if part.groups is not None:
+    found["groups"] = part.groups
   if part.pairs is not None:
     found["first"] = part.pairs.first
     found["second"] = part.pairs.second

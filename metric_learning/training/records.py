@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -69,9 +70,56 @@ def write_atomically(path: Path, write) -> None:
   os.replace(file.name, path)
 
 
+def to_json(value: Any, **options: Any) -> str:
+  """Strict JSON, which has no NaN and no infinity: they are null.
+
+  All JSON of this package is written here, and read by `from_json`.
+
+  >>> to_json({"own/eer": float("nan"), "step": 3})
+  '{"own/eer": null, "step": 3}'
+  """
+  return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {name: _finite(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def from_json(text: str | bytes) -> Any:
+  """Reads JSON: under a score's name, which has a slash, null is NaN.
+
+  >>> from_json('{"own/eer": null, "geometry/alignment": 2.0, "trial": null}')
+  {'own/eer': nan, 'geometry/alignment': 2.0, 'trial': None}
+
+  Raises:
+    ValueError: if it is not JSON.
+  """
+  return json.loads(text, object_hook=_with_nan)
+
+
+def _with_nan(fields: dict[str, Any]) -> dict[str, Any]:
+  """Fields with NaN for null where a score's name promises numbers."""
+  return {
+    name: _numbers(value) if "/" in name else value
+    for name, value in fields.items()
+  }
+
+
+def _numbers(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_numbers(item) for item in value]
+  return math.nan if value is None else value
+
+
 def write_json(path: Path, value: Any) -> None:
-  """Writes JSON, whole or not at all."""
-  text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+  """Writes `to_json`, whole or not at all."""
+  text = to_json(value, indent=2, sort_keys=True) + "\n"
   write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -83,13 +131,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_json(path: Path) -> Any:
-  """Reads JSON.
+  """Reads `from_json`.
 
   Raises:
     InputError: naming the file, if it is not there or not whole.
   """
   try:
-    return json.loads(path.read_text())
+    return from_json(path.read_text())
   except (OSError, ValueError) as error:
     raise InputError(f"{path} cannot be read: {error}") from None
 
@@ -185,7 +233,7 @@ def reads_runs(name: Path) -> bool:
 def identity(**parts: Any) -> dict[str, Any]:
   """What a study is, as it is read back from JSON: its parts, and its code."""
   whole = {"code": code(), "commit": commit(), **parts}
-  return json.loads(json.dumps(whole))
+  return from_json(to_json(whole))
 
 
 def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
@@ -296,14 +344,14 @@ class Metrics:
     """Opens the file and drops what was written after `last_step`."""
     self._path = folder / METRICS
     kept = [r for r in read_metrics(folder) if r["step"] <= last_step]
-    lines = "".join(json.dumps(record) + "\n" for record in kept)
+    lines = "".join(to_json(record) + "\n" for record in kept)
     write_atomically(self._path, lambda file: file.write(lines.encode()))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one record; every value becomes a float."""
     record = {"step": step} | {k: float(v) for k, v in values.items()}
     with self._path.open("a") as file:
-      file.write(json.dumps(record) + "\n")
+      file.write(to_json(record) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -314,7 +362,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
   records = []
   for line in path.read_text().splitlines():
     try:
-      records.append(json.loads(line))
+      records.append(from_json(line))
     except ValueError:
       break
   return records

@@ -68,7 +68,7 @@ def test_intra_inter_ratio_equals_loops_over_classes(metric, normalize):
   inside = [pdist(c, SCIPY[metric]).mean() for c in classes if len(c) > 1]
   apart = cdist(means, means, SCIPY[metric])[np.triu_indices(5, 1)].mean()
   assert intra_inter_ratio(
-    points, labels, metric=metric, normalize=normalize
+    points, labels, metric=metric, normalized=normalize
   ) == pytest.approx(np.mean(inside) / apart, rel=1e-5)
 
 
