@@ -18,6 +18,7 @@ from metric_learning.distances import (
   NORMALIZATIONS,
   MetricName,
   pairwise,
+  project,
   split_metric,
   widen,
 )
@@ -436,8 +437,7 @@ class Objective:
     if entry.project is not None:
       x = entry.call(entry.project, hyper, params.get("loss", {}), x)
     if self.metric in LEARNED:
-      factor = params["metric"]["factor"]
-      x = jnp.matmul(x, factor.T, precision=jax.lax.Precision.HIGHEST)
+      x = project(x, params["metric"]["factor"])
     return x
 
   def _resolved(self, dim: int) -> dict[str, Any]:

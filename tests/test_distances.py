@@ -161,6 +161,30 @@ def test_nan_is_not_swallowed(metric, exact):
   assert np.isnan(quick_jit(one)(x[1], x[0]))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_other_dimensions_are_refused(metric):
+  """Also those that padding makes alike: 3 and 2 features fill one group."""
+  # Enforced types refuse it before, as a user does not meet them.
+  user = lambda function: getattr(function, "__wrapped__", function)
+  named = (metric, {"p": 3}) if metric == "lp" else metric
+  for first, second in ((3, 2), (8, 5), (3, 20), (1, 3)):
+    x, y = np.ones((4, first)), np.ones((5, second))
+    factor = options(metric, 8, np.float32)
+    for exact in (False, True):
+      given = {} if metric == "lp" else factor
+      with pytest.raises(ml.InputError, match=r"\(4, .*\(5, .*same d"):
+        user(ml.pairwise)(named, x, y, exact=exact, **given)
+    with pytest.raises(ml.InputError, match="same d"):
+      user(ml.METRICS[metric].pointwise)(x[0], y[0], **factor)
+
+
+def test_a_factor_of_another_dimension_is_refused():
+  project = getattr(distances.project, "__wrapped__", distances.project)
+  for factor in (np.eye(2), np.ones(3), None):
+    with pytest.raises(ml.InputError, match="factor"):
+      project(jnp.ones((4, 3)), factor)
+
+
 def test_exact_form_keeps_the_digits_of_small_distances():
   x = points(50, 128)
   x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -174,6 +198,62 @@ def test_exact_form_keeps_the_digits_of_small_distances():
   assert np.max(np.abs(gram - true) / true) > 0.1  # why the exact form exists
   same = np.diag(pairwise("l2", x, x, exact=True))
   assert (same == 0).all()
+
+
+@pytest.mark.parametrize("d", [2, 64, 512])
+@pytest.mark.parametrize("metric", ["l2", "squared_l2", "cosine", "angular"])
+def test_product_form_of_duplicates_is_zero(metric, d):
+  """Before the cut, more than half of them come out at 3e-4 under L2."""
+  x = points(64, d).astype(np.float32)
+  x[1::2] = x[::2]
+  x[1] += 0.1  # a pair that is near, and apart
+  value, pull = quick_jit(jax.vjp, static_argnums=0)(
+    lambda x: ml.pairwise(metric, x, x), x
+  )
+  same = (np.arange(64) // 2)[:, None] == (np.arange(64) // 2)[None]
+  same[:2, :2] = np.eye(2)
+  np.testing.assert_array_equal(np.asarray(value) == 0, same)
+  (gradient,) = pull(jnp.asarray(same, jnp.float32))
+  np.testing.assert_array_equal(gradient, 0)
+  true = scipy_distances(metric, x[:1], x[1:2], None)
+  np.testing.assert_allclose(value[0, 1], true[0, 0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 10_000.0])
+def test_an_offset_costs_the_product_form_no_digits(offset):
+  """Also with rows of zeros, which pad, and blocks that see few rows."""
+  b = points(24, 16) * 0.5
+  x = (b + offset).astype(np.float32)
+  x = np.concatenate([x, np.zeros((24, 16), np.float32)])
+
+  @quick_jit
+  def value_and_gradient(x):
+    real = x[:24]
+    total = lambda rows, x: jnp.sum(ml.pairwise("l2", rows, x)[:, :24])
+    pulls = jax.grad(total, (0, 1))(real, x)
+    parts = [ml.pairwise("l2", real[i : i + 8], x) for i in (0, 8, 16)]
+    return ml.pairwise("l2", real, x), jnp.concatenate(parts), pulls
+
+  value, blocks, (left, right) = value_and_gradient(x)
+  wide = x.astype(np.float64)
+  np.testing.assert_allclose(
+    value[:, :24], cdist(wide[:24], wide[:24]), rtol=1e-5, atol=1e-6
+  )
+  np.testing.assert_allclose(value, blocks, rtol=1e-6)
+  apart = wide[:24, None] - wide[None, :24]
+  size = np.sqrt((apart**2).sum(-1)) + np.eye(24)
+  expected = (apart / size[..., None]).sum(1)
+  np.testing.assert_allclose(left, expected, atol=1e-4)
+  np.testing.assert_allclose(right[:24], expected, atol=1e-4)
+  np.testing.assert_array_equal(right[24:], 0)
+
+
+def test_the_center_ignores_what_is_not_finite():
+  x = points(6, 4).astype(np.float32) + 100
+  sick = np.concatenate([x, np.full((2, 4), np.inf), np.full((1, 4), np.nan)])
+  value = pairwise("l2", x, sick)
+  np.testing.assert_allclose(value[:, :6], cdist(x, x), rtol=1e-5, atol=1e-5)
+  assert not np.isfinite(value[:, 6:]).any()
 
 
 @pytest.mark.parametrize("metric", ["l2", "squared_l2", "mahalanobis"])
