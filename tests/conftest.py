@@ -3,10 +3,12 @@
 import gc
 import os
 
+from tests.quick import QUICK_FLAGS
+
 # Compiling is most of what they do: optimise little, and each program in one
 # piece, here and in the processes that they start. Read when jax is imported.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_parallel_codegen_split_count=1")
+os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
 
 import jax
 import pytest
