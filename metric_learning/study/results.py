@@ -43,7 +43,7 @@ class Run(NamedTuple):
 class Setting(NamedTuple):
   """The runs of a cell that share their tuned numbers.
 
-  validation: their score; NaN if it is not to be chosen by, since a run was lost.
+  validation: their score; NaN if a run was lost, so that it chooses nothing.
   diverged: how many others there are, whose loss did not stay finite, or whose
     score that selects is NaN.
   """
