@@ -7,6 +7,7 @@ neighbours.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from metric_learning.figures.curves import tuning_curves
@@ -102,7 +103,12 @@ def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
     if runs:
       found.append((cell, min(runs, key=_replicate)))
   sign = 1 if lower_is_better(study.config["eval"]["select"]) else -1
-  best = sorted(found, key=lambda pair: sign * pair[0].chosen.validation.mean)
+
+  def rank(pair: tuple[Cell, Run]) -> tuple[bool, float]:
+    mean = pair[0].chosen.validation.mean
+    return not np.isfinite(mean), sign * mean  # NaN last
+
+  best = sorted(found, key=rank)
   return [pair for pair in found if pair in best[:MOST_PANELS]]
 
 

@@ -133,8 +133,9 @@ def _record(
   """The scores of one baseline; without a seed, with class intervals."""
   test, gallery = splits.test, splits.gallery
   points = embed(test.images)
-  references: dict[str, Any] = {}
+  references: dict[str, Any] = {"groups": test.groups}
   if gallery is not None:
+    references["reference_groups"] = gallery.groups
     references["references"] = embed(gallery.images)
     references["reference_labels"] = gallery.labels
   scores = scores_of(

@@ -98,13 +98,13 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     "diverged": cell.diverged,
     "stale": len(cell.stale),
   }
-  # That of a setting which lost a seed is no score: it only ranks last. Nor is
-  # that of classes which were trained on.
+  # NaN of a setting that lost a seed. That of classes which were trained on is
+  # no score either.
   unseen = all(run.row.config.data.train_on == "train" for run in runs)
   if unseen and np.isfinite(cell.chosen.validation.mean):
     line["validation"] = cell.chosen.validation
   if not runs:
-    line["chosen"] = "no usable run" if cell.stale else "every run diverged"
+    line["chosen"] = _why_none(cell)
     return line
   tests = {id(run): scores_on_test(run) for run in runs}
 
@@ -129,6 +129,17 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   line["digests"] = " ".join(run.result["digest"] for run in runs)
   line["commits"] = " ".join(sorted({run.result["commit"] for run in runs}))
   return line
+
+
+def _why_none(cell: Cell) -> str:
+  """Why no setting of a cell is chosen."""
+  if cell.stale:
+    return "no usable run"
+  if cell.unscored:
+    return f"not chosen: the validation score of {cell.unscored} runs is NaN"
+  if any(setting.runs for setting in cell.settings):
+    return "not chosen: every setting lost a run"
+  return "every run diverged"
 
 
 def _given_up_line(entry: Mapping[str, Any]) -> Line:

@@ -1,6 +1,7 @@
 """Reads a study from disk: its cells, chosen on validation, scored on test."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,9 @@ class Run(NamedTuple):
 class Setting(NamedTuple):
   """The runs of a cell that share their tuned numbers.
 
-  diverged: how many others there are, whose loss did not stay finite.
+  validation: their score; NaN if a run was lost, so that it chooses nothing.
+  diverged: how many others there are, whose loss did not stay finite, or whose
+    score that selects is NaN.
   """
 
   tuned: dict[str, Any]
@@ -54,12 +57,14 @@ class Setting(NamedTuple):
 class Cell(NamedTuple):
   """A line of the table: every setting that was tried, and the chosen one.
 
+  Of several settings without a score none is chosen: `chosen` has no runs.
   Settings hold the runs that can be used.
 
   on_edge: tuned fields whose chosen value is the first or last that was tried.
   diverged: runs whose loss did not stay finite, over all settings.
   trials: how many settings were tried.
   stale: the runs that no longer match their configs, by name.
+  unscored: runs whose score that selects is NaN.
   searched: the fields that tuning searched; None without tuning.
   folder: of its trials, in that of the study; None without tuning.
   """
@@ -71,6 +76,7 @@ class Cell(NamedTuple):
   diverged: int
   trials: int
   stale: list[str]
+  unscored: int = 0
   searched: list[str] | None = None
   folder: str | None = None
 
@@ -200,20 +206,8 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   grouped: dict[str, list[Run]] = {}
   for run in runs:
     grouped.setdefault(_key(tuned_of(run.row)), []).append(run)
-  settings = []
-  for some in grouped.values():
-    fresh = [run for run in some if not run.is_stale]
-    finite = [run for run in fresh if "diverged" not in run.result]
-    lost = len(fresh) - len(finite)
-    worst = -better * float("inf")
-    interval = over_replicates(
-      finite, lambda run: run.result["validation_selected"][select]
-    )
-    # A setting that diverged for one seed is not one to choose.
-    if lost or not np.isfinite(interval.mean):
-      interval = interval._replace(mean=worst)
-    settings.append(Setting(tuned_of(some[0].row), finite, interval, lost))
-  chosen = max(settings, key=lambda s: better * s.validation.mean)
+  settings = [_setting(some, select) for some in grouped.values()]
+  chosen = _choose(settings, better)
   on_edge = []
   for field, value in chosen.tuned.items():
     tried = sorted({s.tuned[field] for s in settings})
@@ -221,7 +215,45 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
       on_edge.append(field)
   diverged = sum("diverged" in run.result for run in runs)
   stale = [run.row.name for run in runs if run.is_stale]
-  return Cell(name, settings, chosen, on_edge, diverged, len(settings), stale)
+  unscored = sum(_is_unscored(run) for run in runs)
+  return Cell(
+    *(name, settings, chosen, on_edge),
+    *(diverged, len(settings), stale, unscored),
+  )
+
+
+def _is_unscored(run: Run) -> bool:
+  """Whether a run selected no checkpoint: the score that selects is NaN."""
+  return "diverged" not in run.result and run.result["selected_step"] is None
+
+
+def _setting(runs: Sequence[Run], select: str) -> Setting:
+  """The runs of one setting, and their mean validation score."""
+  fresh = [run for run in runs if not run.is_stale]
+  usable = [
+    run for run in fresh if not ("diverged" in run.result or _is_unscored(run))
+  ]
+  interval = over_replicates(
+    usable, lambda run: run.result["validation_selected"][select]
+  )
+  lost = len(fresh) - len(usable)
+  # A setting that lost a seed has no score by which it could be chosen.
+  if lost or not np.isfinite(interval.mean):
+    interval = t_interval([])
+  return Setting(tuned_of(runs[0].row), usable, interval, lost)
+
+
+def _choose(settings: Sequence[Setting], better: int) -> Setting:
+  """The setting of the best score; one alone needs none.
+
+  NaN chooses nothing: where no setting has a score, the result has no runs.
+  """
+  if len(settings) == 1:
+    return settings[0]
+  scored = [s for s in settings if np.isfinite(s.validation.mean)]
+  if not scored:
+    return Setting({}, [], t_interval([]), sum(s.diverged for s in settings))
+  return max(scored, key=lambda s: better * s.validation.mean)
 
 
 def replicate_of(run: Run) -> tuple[int, int]:
@@ -269,20 +301,20 @@ def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
   """Test scores of a chosen run, under "selected" and "last" checkpoint.
 
   Scored when a report asks for them, from the embeddings on disk, and kept in
-  test.json. Verification adds `accuracy_scores`.
+  test.json. Verification adds `accuracy_scores`. Where no checkpoint was
+  selected, its scores are NaN.
   """
   path = run.folder / TEST
   if path.exists():
     return records.read_json(path)
-  scores = {"last": _score_file(run, records.EMBEDDINGS)}
-  selected = run.folder / records.SELECTED_EMBEDDINGS
-  scores["selected"] = (
-    _score_file(run, records.SELECTED_EMBEDDINGS)
-    if selected.exists()
-    else scores["last"]
-  )
-  records.write_json(path, scores)
-  return scores
+  last = _score_file(run, records.EMBEDDINGS)
+  selected = last
+  if run.result["selected_step"] is None:
+    selected = dict.fromkeys(last, math.nan)
+  elif (run.folder / records.SELECTED_EMBEDDINGS).exists():
+    selected = _score_file(run, records.SELECTED_EMBEDDINGS)
+  records.write_json(path, {"last": last, "selected": selected})
+  return records.read_json(path)
 
 
 def queries_on_test(
@@ -308,8 +340,7 @@ def queries_on_test(
       arrays["test_embeddings"],
       labels,
       run.result["metric"],
-      references=arrays.get("gallery_embeddings"),
-      reference_labels=arrays.get("gallery_labels"),
+      **_whereabouts(arrays),
     )
     records.write_arrays(path, kept)
   return kept[column], kept["classes"]
@@ -319,6 +350,16 @@ def _selected_embeddings(run: Run) -> dict[str, np.ndarray]:
   selected = run.folder / records.SELECTED_EMBEDDINGS
   last = run.folder / records.EMBEDDINGS
   return records.read_arrays(selected if selected.exists() else last)
+
+
+def _whereabouts(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Where test queries look, and what they may not see: of `retrieval`."""
+  return {
+    "references": arrays.get("gallery_embeddings"),
+    "reference_labels": arrays.get("gallery_labels"),
+    "groups": arrays.get("test_groups"),
+    "reference_groups": arrays.get("gallery_groups"),
+  }
 
 
 def _score_file(run: Run, name: str) -> dict[str, float]:
@@ -336,8 +377,7 @@ def _score_file(run: Run, name: str) -> dict[str, float]:
       metric,
       asked=["own/eer", *run.row.config.eval.columns],
       normalized=run.result["normalize"],
-      references=arrays.get("gallery_embeddings"),
-      reference_labels=arrays.get("gallery_labels"),
+      **_whereabouts(arrays),
     )
   if "own/eer" in scores:
     scores |= accuracy_scores(arrays, metric)

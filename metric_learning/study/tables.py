@@ -119,6 +119,8 @@ def _texts(line: Line, study: Study) -> list[str]:
   nothing = "–"
   if line["n"] == 0:
     nothing = "stale" if line.get("stale") else "failed"
+    if line["chosen"].startswith("not chosen"):
+      nothing = "not chosen"
 
   def score(column):
     if column not in line:

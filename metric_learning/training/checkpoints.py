@@ -1,8 +1,10 @@
 """Checkpoints that are kept, verified, and fallen back from."""
 
 import hashlib
+import json
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,20 @@ def digest_of(tree: Any) -> str:
 def _digest_of_file(path: Path) -> str:
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed(folder: Path) -> dict[str, str]:
+  """The digests of its files that a step was saved with, if they are there."""
+  path = folder / _FILES
+  if _FILES not in os.listdir(folder):
+    return {}
+  try:
+    return records.from_json(path.read_bytes())
+  except (json.JSONDecodeError, UnicodeDecodeError):
+    # It was written whole or not at all.
+    raise DamagedError(
+      f"checkpoint {folder.name} is damaged: {_FILES} differs."
+    ) from None
 
 
 class Checkpoints:
@@ -181,26 +197,31 @@ class Checkpoints:
       InputError: if they cannot be read.
     """
     folder = self._folder / str(step)
-    listed = [folder / name for name in _ALWAYS]
-    digests = {}
     try:
-      if (folder / _FILES).exists():
-        digests = records.read_json(folder / _FILES)
-      for path in (*listed, *(folder / name for name in digests)):
-        if not path.exists():
-          raise DamagedError(
-            f"checkpoint {step} is damaged: {path.relative_to(folder)} is"
-            " missing."
-          )
-      for name, digest in digests.items():
-        if _digest_of_file(folder / name) != digest:
-          raise DamagedError(f"checkpoint {step} is damaged: {name} differs.")
+      digests = _listed(folder)
+      for name in (*_ALWAYS, *digests):
+        # `Path.exists` would say that what may not be looked at is missing.
+        (folder / name).stat()
+      differing = [
+        name
+        for name, digest in digests.items()
+        if _digest_of_file(folder / name) != digest
+      ]
+    except (FileNotFoundError, NotADirectoryError) as error:
+      missing = Path(error.filename).relative_to(folder)
+      raise DamagedError(
+        f"checkpoint {step} is damaged: {missing} is missing."
+      ) from None
     except OSError as error:
       raise InputError(
         f"checkpoint {step} in {self._folder} cannot be read: {error}. It is"
         " kept: mend the disk or its permissions, and give the same command"
         " again."
       ) from error
+    if differing:
+      raise DamagedError(
+        f"checkpoint {step} is damaged: {differing[0]} differs."
+      )
     return bool(digests)
 
   def restore(self, like: Any) -> tuple[int, Any] | None:
