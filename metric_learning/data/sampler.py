@@ -223,7 +223,7 @@ def _explicit_pairs(dataset, config, seed):
   kinds = [np.flatnonzero(same), np.flatnonzero(~same)]
   half = config.classes_per_batch * config.images_per_class // 4
   for name, kind in zip(("the same", "different"), kinds, strict=True):
-    _check_enough(f"pairs of {name} to train on", len(kind), 4, half)
+    _check_enough(f"pairs that are {name} to train on", len(kind), 4, half)
   sample = _draw(kinds, (2, half), seed)
   similarity = same if pairs.similarity is None else pairs.similarity
 

@@ -319,7 +319,7 @@ def test_triplets_are_fixed_and_alone_in_the_affinity():
     (config_of("uniform", 41, 1), "takes 41 images.*there are 40.*1 to 40"),
     (
       config_of("pairs", num_pairs=3),
-      "takes 2 pairs of the same.* there are 1",
+      "takes 2 pairs that are the same.* there are 1",
     ),
     (config_of("triplets", num_triplets=0), "num_triplets=0 must be at least"),
     (config_of("triplets", 2, 1), "takes 0 triplets.*from 3 to 152"),
@@ -338,7 +338,7 @@ def test_sets_that_do_not_fit_a_sampler():
   with pytest.raises(InputError, match="no classes: set sampler='pairs'"):
     make_batches(pairs, config_of("classes", 2, 1), 0)
   with pytest.raises(
-    InputError, match=r"there are no pairs of the same to train"
+    InputError, match=r"there are no pairs that are the same to train"
   ):
     make_batches(pairs_of(np.zeros(9, bool)), config_of("pairs"), 0)
   with pytest.raises(InputError, match="there are 4 classes, the largest of 1"):
