@@ -49,8 +49,8 @@ SUITES = (*_AGAINST_RIVALS, "loop", "population")
 _SUITE = flags.DEFINE_list(
   "suite", list(_AGAINST_RIVALS), "Which: " + ", ".join(SUITES)
 )
-_OUTPUT = flags.DEFINE_string("output", "results/benchmarks.md", "The tables.")
-_JSON = flags.DEFINE_string(
+_OUTPUT = cli.define_path("output", "results/benchmarks.md", "The tables.")
+_JSON = cli.define_path(
   "json", "results/benchmarks.json", "The numbers, as JSON."
 )
 _N = flags.DEFINE_integer("n", 2048, "Items in a batch.", 16)

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,21 +16,67 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from metric_learning.data import cache
-from metric_learning.errors import InputError, check_choice
-from metric_learning.training import NotFiniteError, override
+from metric_learning.errors import InputError
+from metric_learning.training import (
+  NotFiniteError,
+  override,
+  with_loss,
+  with_model,
+)
+from metric_learning.training.config import place_of
 
 # Flags that are defined here for a script are the script's, in its --help too.
 flags.disclaim_key_flags()
 
 
+class _PathParser(flags.ArgumentParser[str]):
+  """A path with ~ expanded, which shells leave as it is behind an =."""
+
+  def parse(self, argument: str) -> str:
+    return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, usage: str) -> Any:
+  """Defines a flag whose value is the path of a file or folder."""
+  return flags.DEFINE(_PathParser(), name, default, usage)
+
+
+class _ConfigParser(flags.ArgumentParser[ConfigDict]):
+  """Loads a config file, with the loss and the network that flags name.
+
+  So their fields are flags too, as they are fields of a row of a sweep.
+  """
+
+  def __init__(self, load: flags.ArgumentParser[ConfigDict]):
+    self._load = load
+
+  def parse(self, argument: str) -> ConfigDict:
+    config = self._load.parse(os.path.expanduser(argument))
+    # A file that cannot be loaded is another object; see `config_value`.
+    return _with_names(config) if isinstance(config, ConfigDict) else config
+
+
+def _with_names(config: ConfigDict) -> ConfigDict:
+  """The config, its loss and network those that flags name, if they do."""
+  with config.unlocked():
+    if name := _argument("config.loss.name"):
+      with_loss(config, name)
+    if name := _argument("config.model.name"):
+      with_model(config, name, config.model.embedding_dim)
+  return config
+
+
 def define_config() -> Any:
   """Defines --config=FILE[:LOSS] and an override for each of its fields."""
-  return config_flags.DEFINE_config_file(
+  holder = config_flags.DEFINE_config_file(
     "config",
     None,
     "A file in configs/, and after a colon the loss: configs/glyphs.py:supcon."
     " Each field is a flag: --config.loss.temperature=0.05.",
   )
+  flag = flags.FLAGS[holder.name]
+  flag.parser = _ConfigParser(flag.parser)
+  return holder
 
 
 def config_value(flag: Any) -> ConfigDict:
@@ -44,16 +91,14 @@ def config_value(flag: Any) -> ConfigDict:
     raise InputError("which config? --config=configs/glyphs.py, for example.")
   if not isinstance(flag.value, ConfigDict):
     raise InputError(
-      f"--config={_config_argument()}: no such file, or it cannot be loaded."
+      f"--config={_argument('config')}: no such file, or it cannot be loaded."
     )
-  given = config_flags.get_override_values(flags.FLAGS[flag.name])
-  named = "loss.name" in given or "model.name" in given
-  return override(flag.value, given) if named else flag.value
+  return flag.value
 
 
 def config_module() -> ModuleType:
   """The module of --config, where its SWEEPS are."""
-  path = _config_argument().split(":")[0]
+  path = os.path.expanduser(_argument("config").split(":")[0])
   spec = importlib.util.spec_from_file_location(Path(path).stem, path)
   if spec is None or spec.loader is None:
     raise InputError(f"--config={path}: no such file.")
@@ -62,13 +107,14 @@ def config_module() -> ModuleType:
   return module
 
 
-def _config_argument() -> str:
-  """What stands behind --config= on the command line."""
+def _argument(flag: str) -> str:
+  """What the command line says last of a flag; "" if it says nothing."""
+  found = ""
   for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
     name, equals, value = argument.partition("=")
-    if name.lstrip("-") == "config":
-      return value if equals else following
-  return ""
+    if name in (f"-{flag}", f"--{flag}"):
+      found = value if equals else following
+  return found
 
 
 def with_reference(config: ConfigDict, sweep: str | None) -> ConfigDict:
@@ -217,13 +263,12 @@ def _stop(message: str, status: int = 2) -> NoReturn:
 def _explain(error: Exception) -> str:
   """Why the flags do not fit; for a missing field, those that there are."""
   try:
-    config = config_module().get_config(*_config_argument().split(":")[1:])
+    config = config_module().get_config(*_argument("config").split(":")[1:])
+    _with_names(config)
     for argument in sys.argv[1:]:
       flag = argument.lstrip("-").partition("=")[0]
-      inside, path = config, "--config"
-      for part in flag.split(".")[1:] if flag.startswith("config.") else ():
-        check_choice(f"field in {path}:", part, inside.keys())
-        inside, path = inside[part], f"{path}.{part}"
+      if flag.startswith("config."):
+        place_of(config, flag.removeprefix("config."))
   except InputError as better:
     return str(better)
   except (AttributeError, OSError):

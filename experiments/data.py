@@ -29,8 +29,8 @@ from metric_learning.training import override, records
 _SETS = flags.DEFINE_list("sets", [], "name, or name=data_dir, each.")
 _STEPS = flags.DEFINE_integer("steps", 200, "Training steps of each run.", 1)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each set.", 1)
-_RUNS = flags.DEFINE_string("runs", "runs/data", "The folder of the runs.")
-_OUTPUT = flags.DEFINE_string("output", "results/data.md", "The page.")
+_RUNS = cli.define_path("runs", "runs/data", "The folder of the runs.")
+_OUTPUT = cli.define_path("output", "results/data.md", "The page.")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MARKS = (

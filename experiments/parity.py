@@ -28,8 +28,8 @@ from experiments.rivals import Batch, Choice, Pair
 from metric_learning.errors import InputError
 from metric_learning.training.records import to_json
 
-_OUTPUT = flags.DEFINE_string("output", "results/parity.md", "The page.")
-_GOLDEN = flags.DEFINE_string("golden", None, "A JSON file of their values.")
+_OUTPUT = cli.define_path("output", "results/parity.md", "The page.")
+_GOLDEN = cli.define_path("golden", None, "A JSON file of their values.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Batches of each kind.", 1)
 
 # torch.cdist takes differences up to 25 points, and loses digits beyond.

@@ -17,10 +17,10 @@ from metric_learning.errors import InputError
 _DATASET = flags.DEFINE_string(
   "dataset", None, f"One of {', '.join(sorted(ARCHIVES))}."
 )
-_DATA_DIR = flags.DEFINE_string(
+_DATA_DIR = cli.define_path(
   "data_dir", "", "Where prepared sets are; the folder of the cache if empty."
 )
-_MANUAL_DIR = flags.DEFINE_string(
+_MANUAL_DIR = cli.define_path(
   "manual_dir", "", "A folder with the archives; fetched if empty."
 )
 

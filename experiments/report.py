@@ -13,7 +13,7 @@ from absl import flags
 from experiments import cli
 from metric_learning.errors import InputError
 
-_STUDY = flags.DEFINE_string("study", None, "The folder of the study.")
+_STUDY = cli.define_path("study", None, "The folder of the study.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if any run is stale.")
 
 

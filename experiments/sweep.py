@@ -21,7 +21,7 @@ from metric_learning.study import make_rows, run_study
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
-_STUDY = flags.DEFINE_string(
+_STUDY = cli.define_path(
   "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
 )
 _LAUNCHER = cli.define_launcher()

@@ -18,7 +18,7 @@ from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import train
 
 _CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_WORKDIR = cli.define_path("workdir", None, "The folder of the run.")
 _TEST = flags.DEFINE_bool("test", False, "Score the test classes at the end.")
 
 

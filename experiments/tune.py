@@ -25,10 +25,10 @@ _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string(
   "sweep", None, "A name in SWEEPS of the config; its own loss if not given."
 )
-_STUDY = flags.DEFINE_string(
+_STUDY = cli.define_path(
   "study", None, "The folder; runs/<config>_<sweep>_tuned if not given."
 )
-_STORAGE = flags.DEFINE_string(
+_STORAGE = cli.define_path(
   "storage",
   None,
   "Where Optuna keeps the trials: a database's URL, or a journal file; a SQLite"

@@ -330,7 +330,7 @@ def _set(config: ConfigDict, field: Any, value: Any) -> None:
   if field == "model.name":
     with_model(config, value, config.model.embedding_dim)
     return
-  inside, name = _place(config, field)
+  inside, name = place_of(config, field)
   if isinstance(inside[name], ConfigDict):
     raise InputError(
       f"config.{field} is a section: set a field of it, such as"
@@ -356,8 +356,12 @@ def _types_of(kind: Kind | None, default: type) -> tuple[type, ...]:
   return (default,) if kind is None or len(kind.types) < 2 else kind.types
 
 
-def _place(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
-  """The section that has a field, and the field's name there."""
+def place_of(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
+  """The section that has a field, and the field's name there.
+
+  Raises:
+    InputError: if there is no such field, with those that there are.
+  """
   if not isinstance(field, str):
     raise InputError(
       f"unknown config field {field!r}: names are texts, such as 'train.steps'."
@@ -370,7 +374,15 @@ def _place(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
     if not isinstance(inside, ConfigDict):
       raise InputError(f"unknown config field {field!r}: {part} has no fields.")
   where = f"field of config.{section}" if section else "config field"
-  check_choice(where, name, inside.keys())
+  try:
+    check_choice(where, name, inside.keys())
+  except InputError as error:
+    if f"{section}.name" not in _NAMES:
+      raise
+    raise InputError(
+      f"{error} These are the fields of {inside.name}; config.{section}.name"
+      f" brings those of another {section}."
+    ) from None
   return inside, name
 
 

@@ -1,6 +1,11 @@
 """Bad input: one clear message, exit status 2, nothing written or lost."""
 
+import functools
+import os
+import re
+import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +70,22 @@ SMALL = (
     (("--config=configs/digit.py",), ("configs/digit.py",)),
     ((DIGITS, "--workdri=x"), ("workdri", "workdir")),
     ((FOLDER,), ("data_dir",)),
+    (
+      (FOLDER, "--config.loss.margin=1"),
+      ("'margin'", "fields of supcon", "config.loss.name brings"),
+    ),
+    # Flags of what is named are known, before the name and after it.
+    (
+      (
+        *(FOLDER, "--config.loss.margin=1", "--config.loss.name=contrastive"),
+        *("--config.model.name", "mlp", "--config.model.hidden=(8,)"),
+      ),
+      ("data_dir",),
+    ),
+    (
+      (FOLDER, "--config.loss.name=contrastive", "--config.loss.temperature=1"),
+      ("'temperature'", "fields of contrastive"),
+    ),
     ((FOLDER, "--config.data.data_dir=/no/such/folder"), ("/no/such/folder",)),
   ],
 )
@@ -137,6 +158,29 @@ def test_workdirs(run, tmp_path):
   (tmp_path / "file").write_text("in the way")
   blocked = run(*quick, f"--workdir={tmp_path / 'file' / 'run'}")
   assert_refused(blocked, "cannot be written", "file/run")
+
+
+def set_home(folder):
+  os.environ["HOME"] = folder
+
+
+def test_a_home_is_found_behind_an_equals_sign(run, tmp_path):
+  home = functools.partial(set_home, str(tmp_path))
+  (tmp_path / "file").write_text("in the way")
+  shutil.copy("configs/digits.py", tmp_path / "mine.py")
+  blocked = run("--config=~/mine.py", "--workdir=~/file/run", prepare=home)
+  assert_refused(blocked, "cannot be written", f"{tmp_path}/file/run")
+  missing = run("--study=~/study", script="report", prepare=home)
+  assert_refused(missing, f"{tmp_path}/study")
+
+
+def test_every_flag_that_is_a_path_is_defined_as_one():
+  texts = {
+    name
+    for path in Path("experiments").rglob("*.py")
+    for name in re.findall(r'DEFINE_string\(\s*"(\w+)"', path.read_text())
+  }
+  assert texts == {"dataset", "launcher", "population", "sweep"}
 
 
 def test_studies(run, tmp_path):
