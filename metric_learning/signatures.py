@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -132,8 +131,7 @@ def parse_named(text: str) -> tuple[str, dict[str, Any]]:
   """
   name, _, rest = text.partition(":")
   options = {}
-  # Commas inside brackets belong to a value.
-  for part in re.split(r",(?![^(\[]*[)\]])", rest) if rest else []:
+  for part in _parts(rest) if rest else []:
     key, equals, value = part.partition("=")
     if not (equals and key.strip().isidentifier()):
       raise InputError(
@@ -144,3 +142,19 @@ def parse_named(text: str) -> tuple[str, dict[str, Any]]:
     except (ValueError, SyntaxError):
       options[key.strip()] = value.strip()
   return name.strip(), options
+
+
+def _parts(text: str) -> list[str]:
+  """Splits at the commas that are in no bracket.
+
+  >>> _parts("a=(1,),b=('c', {'d': [2, 3]})")
+  ['a=(1,)', "b=('c', {'d': [2, 3]})"]
+  """
+  parts, depth = [""], 0
+  for letter in text:
+    depth += (letter in "([{") - (letter in ")]}")
+    if letter == "," and depth <= 0:
+      parts.append("")
+    else:
+      parts[-1] += letter
+  return parts

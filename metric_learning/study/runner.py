@@ -149,7 +149,8 @@ def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
   together: dict[str, list[StudyRow]] = {}
   for row in rows:
     sections = as_dict(row.config)
-    key = json.dumps([sections["data"], sections["eval"]], sort_keys=True)
+    read = [sections[name] for name in ("data", "eval", "reduction", "also")]
+    key = json.dumps(read, sort_keys=True)
     together.setdefault(key, []).append(row)
   for some in together.values():
     fields = some[0].config

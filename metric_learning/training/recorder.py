@@ -22,6 +22,7 @@ from metric_learning.training.config import (
   hyper_parameters,
   main_objective_of,
   objective_of,
+  objectives_of,
 )
 from metric_learning.training.programs import (
   embed_images,
@@ -280,10 +281,13 @@ def score(
 def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
+  And that classes with weights are those of the training part.
+
   Raises:
     InputError: with the score that a part does not give, or that cannot choose
-      there, and why.
+      there, and why; or for class weights of another number of classes.
   """
+  _check_class_weights(config, splits.train)
   wanted = [("select", config.eval.select, splits.validation, False)]
   has_gallery = splits.gallery is not None
   for column in config.eval.columns:
@@ -304,6 +308,18 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   # What is trained on as well chooses nothing.
   if not splits.validation_seen:
     _check_choice(config.eval.select, splits.validation)
+
+
+def _check_class_weights(config: ConfigDict, train: data.Dataset) -> None:
+  classes = num_classes(config, train)
+  for objective in objectives_of(config).values():
+    weights = objective.reduction_options.get("class_weights")
+    if weights is not None and len(weights) != classes:
+      raise InputError(
+        f"{train.name}: class_weights of {objective.loss} has {len(weights)}"
+        f" weights, and the training part has {classes} classes: give one"
+        " weight for each class, in the order of the labels."
+      )
 
 
 def _check_choice(select: str, part: data.Dataset) -> None:

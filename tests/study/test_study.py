@@ -110,6 +110,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     {"data.name": "digit"},
     {"data.name": "digit", "seed": 1},
     {"eval.columns": ("own/map_at_r", "own/eer")},
+    {"reduction": "mean:class_weights=(1.0,2.0)"},
   ]
   config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
@@ -119,7 +120,9 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     "row data.classes_per_batch=11: ",
     "row data.name=digit and 1 more: unknown data",
     "row eval.columns=",
+    "row reduction=mean_class_weights=_1.0,2.0_",
   )
+  assert "class_weights of" in str(error.value)
   assert "digits has no own/eer, which config.eval.col" in str(error.value)
   assert not (tmp_path / "study").exists()
 

@@ -124,6 +124,40 @@ def test_a_batch_that_the_data_cannot_fill_writes_nothing(splits, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  ("options", "said"),
+  [
+    ({"reduction": "mean:class_weights=(1.0,2.0)"}, "contrastive has 2 .* 10"),
+    (
+      {"also": ("1.0*triplet:reduction=('mean',{'class_weights':(1.0,)})",)},
+      "triplet has 1 weights, and the training part has 10 classes",
+    ),
+    # Each image is a class of its own.
+    (
+      {
+        "reduction": f"mean:class_weights={(1.0,) * 10}",
+        "data__views": 2,
+        "data__flip": True,
+      },
+      r"contrastive has 10 weights.* has \d{3,} classes",
+    ),
+  ],
+)
+def test_weights_of_another_number_of_classes_are_refused(
+  options, said, splits
+):
+  config = tiny_config(loss__name="contrastive", **options)
+  with pytest.raises(InputError, match=said):
+    recorder.check_parts(config, splits)
+
+
+def test_one_weight_for_each_class_is_right(splits):
+  weights = (1.0,) * 10
+  reduction = f"mean:class_weights={weights}"
+  config = tiny_config(loss__name="contrastive", reduction=reduction)
+  recorder.check_parts(config, splits)
+
+
 def test_a_workdir_that_cannot_be_written_is_refused(splits, tmp_path):
   (tmp_path / "file").write_text("in the way")
   with pytest.raises(InputError, match="cannot be written"):
