@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import metric_learning as ml
-from metric_learning.objective import points_of
+from metric_learning.inputs import points_of
 from metric_learning.rows import Context, Row, over_rows
 from metric_learning.signatures import call_with
 

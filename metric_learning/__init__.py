@@ -1,7 +1,11 @@
 """Metric-learning losses in JAX: one row, every loss.
 
-Importing this package needs jax, numpy and jaxtyping only.
+Importing this package needs jax, numpy and jaxtyping only. The subpackages
+that need more (`ml.data`, `ml.evaluation`, …) are imported at their first use.
 """
+
+import importlib
+from types import ModuleType
 
 from metric_learning.combination import combine, regularize
 from metric_learning.distances import METRICS, NORMALIZATIONS, pairwise
@@ -33,3 +37,16 @@ __all__ = [
   "regularize",
   "with_memory",
 ]
+
+# Imported when they are asked for: Flax, SciPy, Pillow and others are theirs.
+_LAZY = ("data", "evaluation", "figures", "models", "study", "training")
+
+
+def __getattr__(name: str) -> ModuleType:
+  if name in _LAZY:
+    return importlib.import_module(f"{__name__}.{name}")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_LAZY})

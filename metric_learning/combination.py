@@ -141,15 +141,25 @@ class Regularized:
     if "where" in keywords(function):
       extra = function(embeddings, where=where, **self.options)
     else:
-      weights = params.get("loss", {}).get("weights")
-      if weights is None:
+      tables = _class_weights(params)
+      if not tables:
         raise InputError(
           f"the regulariser {self.name} is of class weights, and the objective"
           " learns none."
         )
-      extra = function(weights, **self.options)
+      each = [function(table, **self.options) for table in tables]
+      extra = functools.reduce(jnp.add, each)
     diagnostics = {**aux.diagnostics, self.name: extra}
     return value + self.weight * extra, Aux(diagnostics, aux.state)
+
+
+def _class_weights(params: Mapping[str, Any]) -> list[Array]:
+  """The class weights that an objective learns, or each part of a sum."""
+  parts = [own for place, own in params.items() if place.isdecimal()]
+  if parts:
+    return [table for own in parts for table in _class_weights(own)]
+  loss = params.get("loss", {})
+  return [loss["weights"]] if "weights" in loss else []
 
 
 def _options(name: str) -> dict[str, Any]:
@@ -164,7 +174,8 @@ def regularize(
   """An objective plus `weight` times a regulariser of REGULARIZERS.
 
   `lp` and `zero_mean` are of the embeddings, before normalisation; the others
-  are of the class weights that the objective learns.
+  are of the class weights that the objective learns; of a sum, added over its
+  objectives.
 
   Raises:
     InputError: for an unknown name or option.

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metric_learning.distances import widen
+from metric_learning.distances import comparable, widen
 from metric_learning.errors import InputError
-from metric_learning.objective import Aux, Objective, points_of
+from metric_learning.inputs import as_labels, as_weights, points_of
+from metric_learning.objective import Aux, Objective
 from metric_learning.rows import Points
 
 
@@ -35,7 +36,7 @@ def empty_memory(size: int, embedding_dim: int) -> Memory:
   """
   return Memory(
     embeddings=jnp.zeros((size, embedding_dim)),
-    labels=jnp.zeros(size, jnp.int32),
+    labels=jnp.zeros(size, int),
     valid=jnp.zeros(size, bool),
     pointer=jnp.zeros((), jnp.int32),
     step=jnp.zeros((), jnp.int32),
@@ -59,10 +60,17 @@ def enqueue(
 
   `keep` chooses items of the batch; the others leave no trace.
 
+  Raises:
+    InputError: for a batch that is larger than the memory or of another
+      dimension, and outside jit for labels beyond 32 bits: they must mean the
+      same class in all batches, so that they cannot be numbered here.
+
   >>> memory = enqueue(empty_memory(3, 1), jnp.ones((2, 1)), jnp.array([5, 6]))
   >>> memory.labels, memory.pointer
   (Array([5, 6, 0], dtype=int32), Array(2, dtype=int32))
   """
+  labels = as_labels(labels)
+  comparable(embeddings, memory.embeddings, rank=2)
   n, size = labels.shape[0], memory.labels.shape[0]
   if n > size:
     raise InputError(
@@ -124,8 +132,9 @@ class WithMemory:
     labels: Int[Array, " n"],
     *,
     where: Bool[Array, " n"] | None = None,
+    weights: Float[Array, " n"] | None = None,
     keys: Bool[Array, " n"] | None = None,
-    state: dict[str, Any],
+    state: dict[str, Any] | None = None,
     key: Array | None = None,
   ) -> tuple[Float[Array, "*n"], Aux]:
     """The value of the batch against the memory, and the memory after it.
@@ -135,20 +144,33 @@ class WithMemory:
       embeddings: of the batch.
       labels: their classes.
       where: False for items that only pad: no anchors, not remembered.
+      weights: of each item as an anchor; its slot weighs 1.
       keys: the items that are remembered and are no anchors, as in MoCo; the
         others are anchors and are not remembered.
       state: from `init_state`, or `aux.state` of the step before.
       key: for miners that draw.
+
+    Raises:
+      InputError: without a state, or if shapes or labels do not fit.
     """
+    if not state:
+      raise InputError(
+        "a memory is state: begin with state = objective.init_state("
+        "embedding_dim=…), call with state=state, and take aux.state for the"
+        " next batch."
+      )
     state = jax.tree.map(jnp.asarray, state)  # restored ones may be NumPy's
     memory = state["memory"]
     anchors = points_of(embeddings, labels, where, "labels")
+    labels, n = anchors.labels, anchors.labels.shape[0]
+    if weights is not None:
+      weights = as_weights("weights", weights, n)
     kept = anchors.weight > 0
     if keys is not None:
       kept &= keys
       anchors = anchors._replace(weight=jnp.where(keys, 0, anchors.weight))
-    filled = enqueue(memory, embeddings, labels, kept)
-    n, size = labels.shape[0], self.size
+    filled = enqueue(memory, jnp.asarray(embeddings), labels, kept)
+    size = self.size
     # A slot is of the group of the item that was just written into it, so that
     # no item meets its own copy; the others are below 0, of nobody's group.
     group = -1 - jnp.arange(size)
@@ -160,11 +182,11 @@ class WithMemory:
     )
     own = state["objective"]
     value, aux = self.objective.on_points(
-      params, anchors, candidates, state=own, key=key
+      params, anchors, candidates, weights=weights, state=own, key=key
     )
     if self.warmup:
       alone = self.objective.on_points(
-        params, anchors, None, state=own, key=key
+        params, anchors, None, weights=weights, state=own, key=key
       )
       early = memory.step < self.warmup
       value, aux = jax.tree.map(

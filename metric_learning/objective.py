@@ -4,13 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import (
@@ -23,7 +21,16 @@ from metric_learning.distances import (
   widen,
 )
 from metric_learning.errors import InputError, check_choice
+from metric_learning.inputs import (
+  as_affinity,
+  as_weights,
+  labels_outside,
+  points_of,
+  references_of,
+  warn_if_alone,
+)
 from metric_learning.losses import LOSSES, Loss
+from metric_learning.losses.base import batch
 from metric_learning.mining import MINERS
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import (
@@ -122,6 +129,12 @@ class Objective:
     params: dict[str, Any] = {}
     entry = self.entry
     hyper = self._resolved(embedding_dim or 1)
+    weights = self.reduction_options.get("class_weights")
+    if None not in (weights, num_classes) and len(weights) != num_classes:
+      raise InputError(
+        f"class_weights are {len(weights)}, and there are {num_classes}"
+        " classes: give one for each."
+      )
     learned = {}
     if entry.init is not None:
       learned = entry.call(entry.init, hyper, key, num_classes, embedding_dim)
@@ -130,9 +143,9 @@ class Objective:
         continue
       # A scale for each dimension takes the place of the one scale.
       if kind == "positive" and "log_weights" not in learned:
-        learned[f"log_{name}"] = jnp.log(jnp.asarray(hyper[name], jnp.float32))
+        learned[f"log_{name}"] = jnp.log(jnp.asarray(hyper[name], float))
       elif kind == "real":
-        learned[name] = jnp.asarray(hyper[name], jnp.float32)
+        learned[name] = jnp.asarray(hyper[name], float)
     if learned:
       params["loss"] = learned
     if self.metric in LEARNED:
@@ -175,8 +188,10 @@ class Objective:
     *,
     references: Float[Array, "m d"] | None = None,
     reference_labels: Int[Array, "m *k"] | None = None,
+    self_index: Int[Array, " n"] | None = None,
     affinity: Float[Array, "n m"] | None = None,
-    where: Bool[Array, "n"] | None = None,
+    where: Bool[Array, " n"] | None = None,
+    weights: Float[Array, " n"] | None = None,
     state: dict[str, Any] | None = None,
     key: Array | None = None,
   ) -> tuple[Float[Array, "*n"], Aux]:
@@ -185,14 +200,23 @@ class Objective:
     Args:
       params: from `init`.
       embeddings: as the network gives them; normalised here.
-      labels: classes, equal for similar items. With a class table 0..C-1:
-        another is an error, and under jit makes the value NaN.
+      labels: classes, equal for similar items. What has a number for each
+        class (a table, class weights) needs 0..C-1: another label is an error,
+        and under jit makes the value NaN. Labels beyond 32 bits are an error
+        outside jit; inside, JAX has cut them before they arrive.
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
+      self_index: which reference is the item itself, -1 where none is: it is
+        no candidate of the item. Needed where the references hold the batch,
+        as those gathered from several devices do.
       affinity: similarity of each anchor and candidate in [0, 1], in place of
         equal labels; NaN where they are no pair. Labels then only choose class
         weights and boundaries: zeros do where there are none.
       where: False for items that only pad; they change nothing.
+      weights: of each item as an anchor, at least 0: its terms count so many
+        times. As a candidate of others an item counts once, whatever its
+        weight, and what a loss first computes of the whole batch is not
+        weighted. With the reduction "none" only a weight of 0 changes a value.
       state: from `init_state`, or `aux.state` of the batch before.
       key: for miners that draw.
 
@@ -202,18 +226,34 @@ class Objective:
     points = points_of(embeddings, labels, where, "labels", self.relation)
     others = None
     if references is not None:
-      if reference_labels is None:
-        raise InputError("references need reference_labels, one for each.")
-      others = points_of(
-        references, reference_labels, None, "reference_labels", self.relation
+      points, others = references_of(
+        references, reference_labels, self_index, points, self.relation
       )
-      # Groups below 0: a reference is never the anchor itself.
-      others = others._replace(group=-1 - others.group)
     elif affinity is None and self.entry.needs_positives:
-      _warn_if_alone(self.loss, points.labels)
-    affinity = _check_affinity(affinity, points, others)
+      warn_if_alone(self.loss, points.labels)
+    if self_index is not None and (
+      others is None or self.entry.arrange is not batch
+    ):
+      raise InputError(
+        "self_index says which reference is the item itself: it needs"
+        " references=, and a loss whose candidates they are (not"
+        f" {self.loss} with a second view)."
+        if others is not None
+        else "self_index says which reference is the item itself: give"
+        " references= too."
+      )
+    if affinity is not None:
+      affinity = as_affinity(affinity, points, others)
+    if weights is not None:
+      weights = as_weights("weights", weights, points.labels.shape[0])
     return self.on_points(
-      params, points, others, affinity=affinity, state=state, key=key
+      params,
+      points,
+      others,
+      affinity=affinity,
+      weights=weights,
+      state=state,
+      key=key,
     )
 
   def on_points(
@@ -223,6 +263,7 @@ class Objective:
     references: Points | None,
     *,
     affinity: Float[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
     state: dict[str, Any] | None = None,
     key: Array | None = None,
   ) -> tuple[Float[Array, "*n"], Aux]:
@@ -244,23 +285,30 @@ class Objective:
     if n == 0 or (references and references.labels.shape[0] == 0):
       # One item that only pads: nothing to say is 0, with gradient 0.
       points, affinity = _padded(points), None
+      weights = None if weights is None else jnp.pad(weights, (0, 1))
       references = None if references is None else _padded(references)
 
     hyper, learned = self._numbers(params, points.embeddings.shape[1])
     met = self._sides(
       params, hyper, {**learned, **(state or {})}, points, references
     )
+    self._check_weights(weights, points, met.anchors)
+    outside = self._outside_tables(hyper, met.anchors)
     rows = self._rows_of(met, affinity)
     parts, seen, kept = self._terms(hyper, met, rows, state, key)
 
-    value, reduced = self._reduce(parts, met.anchors)
+    value, reduced = self._reduce(parts, met.anchors, weights)
     if self.reduction == "none" and not entry.class_anchors:
       value = value[:n]
     # Masks and counts would swallow a NaN: poison the value explicitly. One
     # may also arise on the way from an embedding to its point.
     given = _not_finite(points, references)
     sick = given + _not_finite(met.anchors, met.candidates)
-    value = jnp.where(sick > 0, jnp.nan, value)
+    sick += outside
+    if weights is not None:
+      sick += jnp.sum(jnp.isnan(weights))
+    # A product and no select, so that the gradient is NaN too.
+    value = value * jnp.where(sick > 0, jnp.nan, 1)
     return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
   def _numbers(self, params, dim):
@@ -399,14 +447,57 @@ class Objective:
       options.get("low", -math.inf), options.get("high", math.inf)
     )
 
-  def _reduce(self, parts: Parts, anchors: Points):
-    """The value, and each part of it."""
+  def _check_weights(self, weights, points: Points, anchors: Points) -> None:
+    """Refuses weights of items where the anchors are others."""
+    if weights is not None and (
+      self.entry.class_anchors or anchors.labels.shape != points.labels.shape
+    ):
+      raise InputError(
+        f"{self.loss} takes no weights here: its anchors are classes, or the"
+        " items of both views."
+      )
+
+  def _outside_tables(self, hyper, anchors: Points) -> Int[Array, ""]:
+    """How many anchors have a label without a number of its own.
+
+    Where there is one for each class: class weights, or a learned number.
+
+    Raises:
+      InputError: outside jit, if there is one; for several labels an item.
+    """
+    tables = {
+      name: hyper[name]
+      for name in self.entry.learned
+      if jnp.ndim(hyper[name]) == 1
+    }
     weights = self.reduction_options.get("class_weights")
+    if weights is not None:
+      tables["class_weights"] = weights
+    count = jnp.zeros((), int)
+    for name, table in tables.items():
+      if anchors.labels.ndim > 1:
+        raise InputError(
+          f"{name} has one number for each class: it needs one label for each"
+          f" item, not {self.relation} labels."
+        )
+      outside = labels_outside(
+        anchors,
+        len(table),
+        f"{name} has {len(table)} numbers, one for each class. Number the"
+        " classes from 0, and give one for each.",
+      )
+      count += jnp.sum(outside)
+    return count
+
+  def _reduce(self, parts: Parts, anchors: Points, weights):
+    """The value, and each part of it."""
+    of_classes = self.reduction_options.get("class_weights")
 
     def prepared(terms: Terms) -> Terms:
-      if weights is not None:
+      if of_classes is not None:
         # It multiplies totals, not counts.
-        factor = jnp.asarray(weights, terms.total.dtype)[anchors.labels]
+        factor = as_weights("class_weights", of_classes)[anchors.labels]
+        factor = factor.astype(terms.total.dtype)
         terms = dataclasses.replace(
           terms,
           total=factor * terms.total,
@@ -419,7 +510,7 @@ class Objective:
       return terms
 
     reduced = {
-      name: reduce_terms(prepared(terms), self.reduction)
+      name: reduce_terms(prepared(terms), self.reduction, weights)
       for name, terms in parts.items()
     }
     return functools.reduce(jnp.add, reduced.values()), reduced
@@ -516,79 +607,9 @@ def block_rows(
   return -(-n // blocks)
 
 
-def points_of(
-  embeddings: Float[Array, "n d"],
-  labels: Int[Array, "n *k"],
-  where: Bool[Array, " n"] | None = None,
-  name: str = "labels",
-  relation: str = "same_label",
-) -> Points:
-  """A batch as points, checked.
-
-  Raises:
-    InputError: for shapes or types that do not fit.
-  """
-  if labels is None:
-    raise InputError(f"{name} are missing; beside an affinity, zeros do.")
-  embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
-  wanted = "[n]" if relation == "same_label" else "[n, k]"
-  if (
-    embeddings.ndim != 2
-    or labels.ndim != wanted.count(",") + 1
-    or labels.shape[0] != embeddings.shape[0]
-  ):
-    raise InputError(
-      f"{name} must be {wanted} and embeddings [n, d]; got {labels.shape} and"
-      f" {embeddings.shape}."
-    )
-  if not jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != bool:
-    raise InputError(
-      f"{name} must be integers, got {labels.dtype}: they name classes."
-    )
-  x = widen(embeddings)
-  n = labels.shape[0]
-  weight = jnp.ones(n, x.dtype)
-  if where is not None:
-    where = jnp.asarray(where)
-    if where.shape != (n,) or where.dtype != bool:
-      raise InputError(
-        f"where must be boolean, one for each of {n} items; got {where.dtype}"
-        f" {where.shape}."
-      )
-    weight = where.astype(x.dtype)
-    # Whatever stands in the padding, a NaN even, must not reach a gradient.
-    x = jnp.where(where[:, None], x, 0)
-  return Points(x, labels, weight, jnp.arange(n))
-
-
 def _padded(points: Points) -> Points:
   """The points and one more, of weight 0."""
   return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))
-
-
-def _warn_if_alone(loss: str, labels: Array) -> None:
-  """Outside a trace, warns of a batch in which no label stands twice."""
-  if isinstance(labels, jax.core.Tracer) or labels.ndim > 1:
-    return
-  if len(labels) > 1 and len(np.unique(np.asarray(labels))) == len(labels):
-    warnings.warn(
-      f"{loss} needs positives, and every label stands once in this batch: the"
-      " value is 0. Draw two or more items of a class.",
-      stacklevel=3,
-    )
-
-
-def _check_affinity(affinity, points, references):
-  if affinity is None:
-    return None
-  candidates = points if references is None else references
-  shape = (points.labels.shape[0], candidates.labels.shape[0])
-  affinity = jnp.asarray(affinity)
-  if affinity.shape != shape:
-    raise InputError(
-      f"affinity must be {shape}, anchors by candidates; got {affinity.shape}."
-    )
-  return affinity
 
 
 def _check_number(loss: str, name: str, value: Any) -> None:
@@ -667,10 +688,12 @@ def make_objective(
   relation, relation_options = split_named(
     "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
   )
-  if "class_weights" in reduction_options and relation != "same_label":
-    raise InputError(
-      f"class_weights need one label for each item, not {relation} labels."
-    )
+  if reduction_options.get("class_weights") is not None:
+    if relation != "same_label":
+      raise InputError(
+        f"class_weights need one label for each item, not {relation} labels."
+      )
+    as_weights("class_weights", reduction_options["class_weights"])
   if metric not in (entry.metrics or (entry.metric,)):
     allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
     raise InputError(

@@ -202,28 +202,29 @@ def ratio(
   return jnp.where(some, total / jnp.where(some, count, 1), 0)
 
 
-def _mean(t: Terms) -> Array:
-  return ratio(jnp.sum(t.total), jnp.sum(t.count))
+def _mean(t: Terms, w: Array | float) -> Array:
+  return ratio(jnp.sum(w * t.total), jnp.sum(w * t.count))
 
 
-def _mean_active(t: Terms) -> Array:
-  return ratio(jnp.sum(t.active_total), jnp.sum(t.active))
+def _mean_active(t: Terms, w: Array | float) -> Array:
+  return ratio(jnp.sum(w * t.active_total), jnp.sum(w * t.active))
 
 
-def _per_anchor_mean(t: Terms) -> Array:
-  anchors = jnp.sum((t.count > 0).astype(t.total.dtype))
-  return ratio(jnp.sum(ratio(t.total, t.count)), anchors)
+def _per_anchor_mean(t: Terms, w: Array | float) -> Array:
+  anchors = jnp.sum(w * (t.count > 0).astype(t.total.dtype))
+  return ratio(jnp.sum(w * ratio(t.total, t.count)), anchors)
 
 
-def _sum(t: Terms) -> Array:
-  return jnp.sum(t.total)
+def _sum(t: Terms, w: Array | float) -> Array:
+  return jnp.sum(w * t.total)
 
 
-def _none(t: Terms) -> Array:
-  return ratio(t.total, t.count)
+def _none(t: Terms, w: Array | float) -> Array:
+  return ratio(w * t.total, w * t.count)
 
 
-REDUCTIONS: dict[str, Callable[[Terms], Array]] = {
+# Of the terms and the weight of each anchor.
+REDUCTIONS: dict[str, Callable[[Terms, Array | float], Array]] = {
   "mean": _mean,
   "mean_active": _mean_active,
   "per_anchor_mean": _per_anchor_mean,
@@ -232,19 +233,26 @@ REDUCTIONS: dict[str, Callable[[Terms], Array]] = {
 }
 
 
-def reduce_terms(terms: Terms, reduction: str) -> Float[Array, "*n"]:
+def reduce_terms(
+  terms: Terms,
+  reduction: str,
+  weights: Float[Array, " anchors"] | None = None,
+) -> Float[Array, "*n"]:
   """Reduces the Terms of n anchors; empty is 0 with gradient 0.
 
   mean: total / count. mean_active: over strictly positive terms only.
   per_anchor_mean: each anchor's mean, then the mean over anchors that have a
-  term. sum: the total. none: one mean for each anchor, `[n]`.
+  term. sum: the total. none: one mean for each anchor, `[n]`. An anchor of
+  weight w counts w times, with all its terms.
 
   >>> two = Terms(*jnp.array([[6.0, 0.0], [2.0, 1.0], [6.0, 0.0], [1.0, 0.0]]))
   >>> [float(reduce_terms(two, name)) for name in ("mean", "mean_active")]
   [2.0, 6.0]
+  >>> float(reduce_terms(two, "mean", jnp.array([1.0, 4.0])))  # 6 / (2 + 4)
+  1.0
   """
   check_choice("reduction", reduction, REDUCTIONS)
-  return REDUCTIONS[reduction](terms)
+  return REDUCTIONS[reduction](terms, 1.0 if weights is None else weights)
 
 
 # --- From points to rows ----------------------------------------------------

@@ -185,3 +185,27 @@ def test_memory_and_regulariser_of_a_sum():
   expected = contrast + 0.5 * np.mean(np.linalg.norm(X, axis=1))
   np.testing.assert_allclose(value, expected, rtol=1e-5)
   assert np.asarray(aux.state["0"]["memory"].valid).all()
+
+
+def test_a_regulariser_of_class_weights_of_a_sum():
+  """Of each objective that has a table, wherever it stands in the sum."""
+  tables = ml.make_objective("cosface"), ml.make_objective("norm_softmax")
+  plain = ml.make_objective("contrastive")
+  inner = combine([(2.0, tables[1])])
+  whole = regularize(
+    combine([(1.0, plain), (0.5, tables[0]), (1.0, inner)]), "regular_face", 0.3
+  )
+  params = whole.init(jax.random.key(0), **SIZES)
+  function = REGULARIZERS["regular_face"]
+  value, alone, extra = quick_jit(
+    lambda params: (
+      whole(params, jnp.asarray(X), LABELS_)[0],
+      whole.objective(params, jnp.asarray(X), LABELS_)[0],
+      [
+        function(params["1"]["loss"]["weights"]),
+        function(params["2"]["0"]["loss"]["weights"]),
+      ],
+    )
+  )(params)
+  assert min(extra) > 0
+  np.testing.assert_allclose(value, alone + 0.3 * sum(extra), rtol=1e-5)

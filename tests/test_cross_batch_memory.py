@@ -97,6 +97,39 @@ def test_a_memory_needs_the_dimension():
     with_memory(pairs()).init_state()
 
 
+def test_a_memory_says_how_it_is_called():
+  x, labels = batch(0)
+  with pytest.raises(ml.InputError, match=r"init_state\(.*aux\.state"):
+    with_memory(pairs())({}, x, labels)
+
+
+def test_weights_are_of_the_anchors_and_not_of_the_slots():
+  x, labels = batch(0)
+  weights = np.array([2.0, 0.0, 1.0, 0.5])
+  objective = with_memory(pairs(reduction="mean"), 8)
+  each = with_memory(pairs(reduction="none"), 8)
+  state = objective.init_state(embedding_dim=DIM)
+  call = lambda o, **more: o({}, x, labels, state=state, **more)
+  (got, aux), (own, _), (_, plain) = quick_jit(
+    lambda w: (call(objective, weights=w), call(each), call(objective))
+  )(jnp.asarray(weights, jnp.float32))
+  # Each part is a mean over pairs: weigh each anchor's mean by its pairs.
+  same = np.asarray(labels)[:, None] == np.asarray(labels)[None]
+  D = loss_oracles.distances("l2", x, x)
+  expected = 0.0
+  for kind, value in (
+    (same & ~np.eye(N, dtype=bool), D - HYPER["positive_margin"]),
+    (~same, HYPER["negative_margin"] - D),
+  ):
+    weighed = weights[:, None] * kind
+    if weighed.sum():
+      expected += (weighed * np.maximum(value, 0)).sum() / weighed.sum()
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  assert own.shape == (N,)
+  for a, b in zip(aux.state["memory"], plain.state["memory"], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
 # --- the value ---------------------------------------------------------------
 
 

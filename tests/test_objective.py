@@ -14,7 +14,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import metric_learning as ml
-from metric_learning.objective import block_rows, points_of
+from metric_learning.inputs import points_of
+from metric_learning.objective import block_rows
 from tests.quick import quick_jit
 
 X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
@@ -383,6 +384,28 @@ def test_importing_needs_only_jax_numpy_and_jaxtyping():
   """)
   heavy = {"flax", "optax", "orbax", "scipy", "sklearn", "PIL", "matplotlib"}
   assert not heavy & set(loaded)
+
+
+def test_a_subpackage_is_imported_at_its_first_use():
+  heavy, score, names, message = script("""
+    import json
+    import sys
+    import numpy as np
+    import metric_learning as ml
+    heavy = sorted({"flax", "scipy", "sklearn", "PIL"} & set(sys.modules))
+    x, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
+    score = ml.evaluation.retrieval(x, labels)["recall_at_1"]
+    names = [getattr(ml, name).__name__ for name in ("data", "training")]
+    try:
+      ml.evaluations
+    except AttributeError as error:
+      message = str(error)
+    assert {"evaluation", "make_objective"} <= set(dir(ml))
+    print(json.dumps([heavy, score, names, message]))
+  """)
+  assert heavy == [] and 0 <= score <= 1
+  assert names == ["metric_learning.data", "metric_learning.training"]
+  assert message == "module 'metric_learning' has no attribute 'evaluations'"
 
 
 # --- what comes back ---------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metric_learning.errors import InputError
+from metric_learning.inputs import labels_outside
 from metric_learning.rows import Points
 
 
@@ -124,19 +125,14 @@ def check_labels(points: Points, classes: int) -> Points:
   becomes NaN, and so the value of the batch, where without a positive it would
   silently count nothing.
   """
-  outside = (points.labels < 0) | (points.labels >= jnp.asarray(classes))
-  outside &= points.weight > 0
-  if isinstance(outside, jax.core.Tracer):
-    poisoned = jnp.where(outside[:, None], jnp.nan, points.embeddings)
-    return points._replace(embeddings=poisoned)
-  if np.any(outside):
-    worst = np.asarray(points.labels)[np.asarray(outside)][0]
-    raise InputError(
-      f"label {worst} is outside 0..{classes - 1}: this loss learned weights"
-      f" for {classes} classes. Number the classes from 0, or call"
-      " init(key, num_classes=…) with all of them."
-    )
-  return points
+  outside = labels_outside(
+    points,
+    classes,
+    f"this loss learned weights for {classes} classes. Number the classes from"
+    " 0, or call init(key, num_classes=…) with all of them.",
+  )
+  poisoned = jnp.where(outside[:, None], jnp.nan, points.embeddings)
+  return points._replace(embeddings=poisoned)
 
 
 def class_table(

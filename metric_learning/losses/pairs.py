@@ -305,7 +305,7 @@ def _init_boundaries(
       "margin with per_class=True learns a boundary for each class: call"
       " init(key, num_classes=…)."
     )
-  return {"beta": jnp.full(num_classes, beta, jnp.float32)}
+  return {"beta": jnp.full(num_classes, beta, float)}
 
 
 def _check_over(hyper, metric, normalize, dim):
@@ -474,7 +474,14 @@ def _weigh(params, embeddings, *, weighted=None):
   """Σ α_j|x_j - y_j| is the L1 distance of α∘x and α∘y, α = exp(…) > 0."""
   if not weighted:
     return embeddings
-  return embeddings * jnp.exp(params["log_weights"])
+  weights = jnp.exp(params["log_weights"])
+  if weights.shape != embeddings.shape[-1:]:
+    raise InputError(
+      f"pair_bce learned {weights.shape[0]} weights, one for each dimension,"
+      f" and the embeddings have {embeddings.shape[-1]}: call init with their"
+      " embedding_dim."
+    )
+  return embeddings * weights
 
 
 def _pair_bce_terms(row, *, scale=1.0, bias=0.0, weighted: bool | None = None):

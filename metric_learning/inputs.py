@@ -1,0 +1,246 @@
+"""What a caller gives becomes arrays that fit, or an error that says why not.
+
+Shapes and types are known under jit too; numbers are looked at outside of it.
+"""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from metric_learning.distances import comparable, widen
+from metric_learning.errors import InputError
+from metric_learning.rows import Points
+
+# How to turn labels of any kind into those that an objective takes.
+_RENUMBER = (
+  "Number the classes once for all sides: np.unique(labels,"
+  " return_inverse=True)[1]."
+)
+
+
+def is_traced(*arrays: Any) -> bool:
+  """Whether the numbers of any array are unknown, as under jit."""
+  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
+
+
+def _array(name: str, values: Any) -> np.ndarray | Array:
+  """An array, of NumPy as long as JAX has not cut its numbers to 32 bits."""
+  if isinstance(values, jax.Array):
+    return values
+  try:
+    # A list may hold traced numbers, which NumPy cannot.
+    return jnp.asarray(values) if is_traced(values) else np.asarray(values)
+  except (TypeError, ValueError) as error:
+    raise InputError(f"{name} must be an array of numbers: {error}") from error
+
+
+def _real(name: str, values: Any, shape: str) -> np.ndarray | Array:
+  """An array of real numbers and of the rank of `shape`."""
+  array = _array(name, values)
+  if not (
+    jnp.issubdtype(array.dtype, jnp.floating)
+    or jnp.issubdtype(array.dtype, jnp.integer)
+    or array.dtype == bool
+  ):
+    raise InputError(f"{name} must be real numbers, got {array.dtype}.")
+  if array.ndim != shape.count(",") + 1:
+    raise InputError(f"{name} must be {shape}, got shape {array.shape}.")
+  return array
+
+
+def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, "n *k"]:
+  """Labels as integers of JAX, none of them cut.
+
+  Raises:
+    InputError: for other types than integers, and outside jit for numbers
+      beyond 32 bits (64 in x64 mode). Inside jit JAX has cut them before.
+
+  >>> as_labels([3, -1])
+  Array([ 3, -1], dtype=int32)
+  """
+  if labels is None:
+    raise InputError(f"{name} are missing; beside an affinity, zeros do.")
+  array = _array(name, labels)
+  if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
+    raise InputError(
+      f"{name} must be integers, got {array.dtype}: they name classes."
+      f" {_RENUMBER}"
+    )
+  held = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+  if not is_traced(array) and not np.can_cast(array.dtype, held.dtype):
+    numbers = np.asarray(array)
+    outside = (numbers < held.min) | (numbers > held.max)
+    if outside.any():
+      raise InputError(
+        f"{name} hold {numbers[outside][0]}, which does not fit {held.bits}"
+        f" bits: different classes would become one. {_RENUMBER}"
+      )
+  return jnp.asarray(array)
+
+
+def points_of(
+  embeddings: Float[Array, "n d"],
+  labels: Int[Array, "n *k"],
+  where: Bool[Array, " n"] | None = None,
+  name: str = "labels",
+  relation: str = "same_label",
+) -> Points:
+  """A batch as points, checked.
+
+  Raises:
+    InputError: for shapes, types or labels that do not fit.
+  """
+  labels = as_labels(labels, name)
+  embeddings = jnp.asarray(_real("embeddings", embeddings, "[n, d]"))
+  wanted = "[n]" if relation == "same_label" else "[n, k]"
+  n = embeddings.shape[0]
+  if labels.ndim != wanted.count(",") + 1 or labels.shape[0] != n:
+    raise InputError(
+      f"{name} must be {wanted} and embeddings [n, d]; got {labels.shape} and"
+      f" {embeddings.shape}."
+    )
+  if embeddings.shape[1] == 0:
+    raise InputError(
+      f"embeddings of shape {embeddings.shape} have no features: all distances"
+      " would be 0."
+    )
+  x = widen(embeddings)
+  weight = jnp.ones(n, x.dtype)
+  if where is not None:
+    where = jnp.asarray(_array("where", where))
+    if where.shape != (n,) or where.dtype != bool:
+      raise InputError(
+        f"where must be boolean, one for each of {n} items; got {where.dtype}"
+        f" {where.shape}. Numbers that weigh items are weights=."
+      )
+    weight = where.astype(x.dtype)
+    # Whatever stands in the padding, a NaN even, must not reach a gradient.
+    x = jnp.where(where[:, None], x, 0)
+  return Points(x, labels, weight, jnp.arange(n))
+
+
+def references_of(
+  references: Any,
+  labels: Any,
+  self_index: Any,
+  points: Points,
+  relation: str,
+) -> tuple[Points, Points]:
+  """The points and the references, which know which of them are one item.
+
+  Raises:
+    InputError: for shapes, types, labels or indices that do not fit.
+  """
+  if labels is None:
+    raise InputError("references need reference_labels, one for each.")
+  others = points_of(references, labels, None, "reference_labels", relation)
+  comparable(points.embeddings, others.embeddings, rank=2)
+  # Groups below 0: no reference is an anchor itself, unless it is said.
+  others = others._replace(group=-1 - others.group)
+  if self_index is None:
+    return points, others
+  n, m = points.labels.shape[0], others.labels.shape[0]
+  index = as_labels(self_index, "self_index")
+  if index.shape != (n,):
+    raise InputError(
+      f"self_index must be one integer for each of {n} items, got shape"
+      f" {index.shape}."
+    )
+  outside = ((index < -1) | (index >= m)) & (points.weight > 0)
+  if not is_traced(outside) and np.any(outside):
+    raise InputError(
+      f"self_index holds {np.asarray(index)[np.asarray(outside)][0]}, and the"
+      f" references are 0..{m - 1}, or -1 for none."
+    )
+  # A traced index that no reference has makes its item, and the value, NaN.
+  return points._replace(
+    embeddings=jnp.where(outside[:, None], jnp.nan, points.embeddings),
+    group=jnp.where(index < 0, points.group, -1 - index),
+  ), others
+
+
+def labels_outside(
+  points: Points, classes: int, advice: str
+) -> Bool[Array, " n"]:
+  """Which points have a label that is not 0..C-1; padding may have any.
+
+  Raises:
+    InputError: outside jit, if there is one; it ends in the advice.
+  """
+  labels = points.labels
+  outside = (labels < 0) | (labels >= jnp.asarray(classes))
+  outside &= points.weight > 0
+  if not is_traced(outside) and np.any(outside):
+    worst = np.asarray(labels)[np.asarray(outside)][0]
+    raise InputError(f"label {worst} is outside 0..{classes - 1}: {advice}")
+  return outside
+
+
+def as_weights(
+  name: str, weights: Any, count: int | None = None
+) -> Float[Array, " n"]:
+  """Weights, at least 0; traced ones that are not become NaN.
+
+  Raises:
+    InputError: for another shape or type, a NaN or a negative weight.
+
+  >>> as_weights("weights", [1, 2.5])
+  Array([1. , 2.5], dtype=float32)
+  """
+  array = _real(name, weights, "[n]")
+  if count is None and len(array) == 0:
+    raise InputError(f"{name} are empty: give one for each class.")
+  if count is not None and len(array) != count:
+    raise InputError(f"{name} must be {count} numbers, got {len(array)}.")
+  if not is_traced(array):
+    bad = ~(np.isfinite(np.asarray(array, float)) & (np.asarray(array) >= 0))
+    if bad.any():
+      raise InputError(
+        f"{name} must be at least 0 and finite; number {np.argmax(bad)} is"
+        f" {np.asarray(array)[bad][0]}."
+      )
+  array = jnp.asarray(array)
+  array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+  return jnp.where(jnp.isfinite(array) & (array >= 0), array, jnp.nan)
+
+
+def as_affinity(
+  affinity: Any, points: Points, references: Points | None
+) -> Float[Array, "n m"]:
+  """The affinity of anchors and candidates, in [0, 1] or NaN.
+
+  Raises:
+    InputError: for another shape, type or, outside jit, range.
+  """
+  candidates = points if references is None else references
+  shape = (points.labels.shape[0], candidates.labels.shape[0])
+  affinity = jnp.asarray(_real("affinity", affinity, "[n, m]"))
+  if affinity.shape != shape:
+    raise InputError(
+      f"affinity must be {shape}, anchors by candidates; got {affinity.shape}."
+    )
+  if not is_traced(affinity):
+    numbers = np.asarray(affinity, float)
+    outside = (numbers < 0) | (numbers > 1)
+    if outside.any():
+      raise InputError(
+        f"affinity must be in [0, 1], or NaN for no pair; it holds"
+        f" {numbers[outside][0]}."
+      )
+  return affinity
+
+
+def warn_if_alone(loss: str, labels: Array) -> None:
+  """Outside a trace, warns of a batch in which no label stands twice."""
+  if is_traced(labels) or labels.ndim > 1:
+    return
+  if len(labels) > 1 and len(np.unique(np.asarray(labels))) == len(labels):
+    warnings.warn(
+      f"{loss} needs positives, and every label stands once in this batch: the"
+      " value is 0. Draw two or more items of a class.",
+      stacklevel=3,
+    )
