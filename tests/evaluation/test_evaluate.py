@@ -21,6 +21,7 @@ from metric_learning.evaluation import (
   retrieval,
   verification,
   why_absent,
+  why_no_choice,
 )
 
 
@@ -175,3 +176,145 @@ def test_other_names_are_no_scores(name):
   with pytest.raises(InputError, match=rf"unknown score '{name}'"):
     check_score("score", name)
   check_score("score", name, [name])
+
+
+@pytest.mark.parametrize(
+  ("asked", "message"),
+  [
+    (["own/recal_at_1"], "'own/recal_at_1'; did you mean 'own/recall_at_1'"),
+    (["own/eer", "nmi"], "unknown score in asked 'nmi'"),
+    ("own/eer", r"give a list of names, \['own/eer'\]"),
+  ],
+)
+def test_a_misspelt_score_is_refused(asked, message):
+  with pytest.raises(InputError, match=message):
+    evaluate(*data(), "l2", asked=asked)
+
+
+@pytest.mark.parametrize("normalized", ["l1", "l2"])
+def test_normalized_says_what_embeddings_are(normalized):
+  points, labels = data()
+  order = {"l1": 1, "l2": 2}[normalized]
+  unit = points / np.linalg.norm(points, order, axis=1, keepdims=True)
+  unit[3] = 0  # which stays zero
+  scores = evaluate(unit, labels, "l1", normalized=normalized)
+  expected = intra_inter_ratio(unit, labels, metric="l1", normalized=normalized)
+  assert scores["own/intra_inter_ratio"] == expected
+  assert scores["own/intra_inter_ratio"] != pytest.approx(
+    evaluate(unit, labels, "l1")["own/intra_inter_ratio"], rel=1e-3
+  )
+  unit[7] *= 1.5
+  for references in ({}, {"references": unit, "reference_labels": labels}):
+    with pytest.raises(
+      InputError, match=r"1 of 30 are not .row 7 has norm 1.5"
+    ):
+      evaluate(unit, labels, "l1", normalized=normalized, **references)
+
+
+def test_groups_and_the_query_itself_reach_retrieval_alone():
+  points, labels = data()
+  groups = np.arange(30) % 4
+  scores = evaluate(points, labels, "l1", groups=groups)
+  expected = evaluate(points, labels, "l1")
+  for family, metric in (("own", "l1"), ("cosine", "cosine")):
+    found = retrieval(points, labels, metric=metric, groups=groups)
+    expected |= {f"{family}/{name}": value for name, value in found.items()}
+  np.testing.assert_equal(scores, expected)
+  gallery = {"references": points, "reference_labels": labels}
+  held = evaluate(points, labels, "l1", exclude_self=True, **gallery)
+  assert (
+    held["own/map_at_r"] == retrieval(points, labels, metric="l1")["map_at_r"]
+  )
+  seen = evaluate(
+    points, labels, "l1", groups=groups, reference_groups=groups, **gallery
+  )
+  # Each is of its own class and group.
+  assert seen["own/map_at_r"] == scores["own/map_at_r"]
+
+
+@pytest.mark.parametrize(
+  ("pairs", "message"),
+  [
+    (
+      ([0, 99], [1, 2], [True, False]),
+      "first: rows from 0 to 99; there are 30",
+    ),
+    (([0, 1], [1, -1], [True, False]), "second: rows from -1 to 1"),
+    (([0, 1], [1, 2], [True]), "2, 2 and 1 entries"),
+    (([0.0, 1.0], [1, 2], [True, False]), "first: shape .* float64"),
+    (([], [], []), r"first: shape \(0,\)"),
+    (([0, 1], [1, 2], [1, 0]), "must be boolean"),
+  ],
+)
+def test_pairs_that_are_none_are_refused(untyped, pairs, message):
+  with pytest.raises(InputError, match=message):
+    evaluate_pairs(data()[0], *map(np.array, pairs), "l1")
+
+
+def test_nothing_to_score_is_refused():
+  nothing, labels = np.zeros((0, 3)), np.zeros(0, int)
+  for score in (
+    lambda: evaluate(nothing, labels, "l2"),
+    lambda: evaluate_pairs(nothing, labels, labels, labels == 0, "l2"),
+    lambda: geometry(nothing),
+    lambda: intra_inter_ratio(nothing, labels),
+    lambda: pairs_of(nothing, labels),
+    lambda: clustering(nothing, labels),
+    lambda: few_shot(nothing, labels),
+  ):
+    with pytest.raises(InputError, match="embeddings: there are none"):
+      score()
+
+
+A, LONE, ONE = np.repeat(np.arange(6), 6), np.arange(9), np.zeros(9, int)
+EER, FAR, SHOT = "own/eer", "own/tar_at_far_0.01", "own/few_shot_5_way_1_shot"
+
+
+@pytest.mark.parametrize(
+  ("name", "labels", "options", "reason"),
+  [
+    ("own/map_at_r", A, {}, None),
+    ("cosine/recall_at_30", A, {}, None),
+    ("own/recall_at_31", A, {}, "no query has more than 30 images of other"),
+    ("own/map_at_r", LONE, {}, "no class has two images"),
+    ("own/macro_recall_at_1", ONE, {}, "all neighbors are right"),
+    ("own/mrr", A[:0], {}, "there are no images"),
+    ("own/mrr", A, {"groups": A}, "an image of its class in another group"),
+    ("own/mrr", A, {"groups": np.arange(36)}, None),
+    ("own/mrr", ONE, {"groups": LONE}, "all neighbors are right"),
+    (EER, A, {}, None),
+    (EER, LONE, {}, "no pair is genuine"),
+    (EER, ONE, {}, "no pair is an impostor"),
+    (EER, LONE, {"same": LONE < 3}, None),
+    (EER, LONE, {"same": LONE < 9}, "no pair is an impostor"),
+    (EER, LONE, {"same": LONE > 9}, "no pair is genuine"),
+    # 36 · 35 / 2 - 6 · 15 = 540 impostors.
+    (FAR, A, {}, "FAR 0.01 needs 1000 impostor pairs .* there are 540"),
+    ("own/frr_at_far_0.1", A, {}, None),
+    ("own/frr_at_far_0.1", LONE, {"same": LONE < 3}, "needs 100"),
+    (SHOT, A, {}, None),
+    (SHOT, A[:24], {}, "only 4 classes"),
+    (SHOT, A[1:], {}, "1 of 6 classes have fewer"),
+    ("clustering/ami", A, {}, None),
+    ("clustering/ami", LONE, {}, "each is a cluster"),
+    ("clustering/nmi", ONE, {}, "not two classes"),
+  ],
+)
+def test_what_cannot_choose_is_known_before(name, labels, options, reason):
+  found = why_no_choice(name, labels, **options)
+  if reason is None:
+    assert found is None
+    return
+  assert re.search(reason, found)
+  if not len(labels):
+    return
+  # It is so: two embeddings of these points have one score, or NaN.
+  points = np.random.default_rng(0).normal(size=(2, len(labels), 3))
+  scores = []
+  for some in points:
+    if "same" in options:
+      pairs = LONE, (LONE + 1) % 9, options["same"]
+      scores.append(evaluate_pairs(some, *pairs, "l1")[name])
+    else:
+      scores.append(evaluate(some, labels, "l1", asked=[name], **options)[name])
+  np.testing.assert_equal(scores[0], scores[1])

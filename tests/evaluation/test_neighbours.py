@@ -236,3 +236,11 @@ def test_self_needs_as_many_references_as_queries():
 def test_labels_that_do_not_fit_are_refused():
   with pytest.raises(InputError, match=r"shape \(2,\) does not fit 3"):
     tiles.check_labels("labels", np.arange(2), 3)
+
+
+def test_indices_of_queries_among_the_references():
+  points = np.array([[0.0], [1.0], [3.0]])
+  queries = points[[2, 0, 1]]
+  found = neighbours(queries, points, 1, exclude_self=np.array([2, -1, 1]))
+  np.testing.assert_array_equal(found[0], [[1], [0], [0]])
+  np.testing.assert_array_equal(found[1], [[2.0], [0.0], [1.0]])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from metric_learning.distances import LEARNED, METRICS, pairwise
 from metric_learning.errors import InputError
 from metric_learning.evaluation import retrieval, retrieval_per_query, tiles
 
@@ -33,8 +34,11 @@ def query_scores(relevant, ks):
   return scores
 
 
-def oracle(distances, labels, reference_labels, exclude_self, ks=KS):
-  """Sorts every row; ties go by the place in the fixed shuffle."""
+def oracle(distances, labels, reference_labels, exclude_self, ks=KS, seen=None):
+  """Sorts every row; ties go by the place in the fixed shuffle.
+
+  `seen` [n, m] says which references a query sees.
+  """
   place = np.argsort(
     np.random.default_rng(0).permutation(len(reference_labels))
   )
@@ -42,11 +46,13 @@ def oracle(distances, labels, reference_labels, exclude_self, ks=KS):
   for i, label in enumerate(labels):
     order = np.lexsort((place, distances[i]))
     order = [j for j in order if not (exclude_self and i == j)]
+    order = [j for j in order if seen is None or seen[i, j]]
     relevant = [bool(reference_labels[j] == label) for j in order]
     if any(relevant):
       scored.append(query_scores(relevant, ks))
       classes.append(label)
-      tied.append(distances[i, order[0]] == distances[i, order[1]])
+      nearest = [distances[i, j] for j in order[:2]]
+      tied.append(len(nearest) > 1 and nearest[0] == nearest[1])
   scores = {"tied_fraction": np.mean(tied)}
   for name in scored[0]:
     values = np.array([score[name] for score in scored])
@@ -273,3 +279,165 @@ def test_jax_arrays_are_accepted():
 def test_input_that_cannot_be_scored_is_refused(options, message):
   with pytest.raises(InputError, match=message):
     retrieval(np.zeros((4, 3)), np.zeros(4, int), **options)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_queries_that_are_in_the_gallery_do_not_find_themselves(metric):
+  # 600 references and few neighbors: L2 goes by candidates.
+  rng = np.random.default_rng(11)
+  labels = rng.integers(0, 150, 600)
+  points = rng.normal(size=(150, 8))[labels] + rng.normal(size=(600, 8))
+  points = points.astype(np.float32)
+  # Of these queries every third is no reference: the last reference is the
+  # one that an index of -1 would hide.
+  index = rng.permutation(600)[:90]
+  index[::3] = -1
+  queries, classes = points[index], labels[index]
+  queries[::3] = points[-1] + 1e-3 * rng.normal(size=(30, 8))
+  classes[::3] = labels[-1]
+  seen = np.arange(600) != index[:, None]
+  distances = cdist(queries.astype(float), points.astype(float), SCIPY[metric])
+  expected = oracle(distances, classes, labels, False, seen=seen)
+  gallery = {"references": points, "reference_labels": labels}
+  found = retrieval(
+    queries, classes, metric=metric, exclude_self=index, **gallery
+  )
+  assert_scores(found, expected)
+  whole = retrieval(points, labels, metric=metric)
+  again = retrieval(points, labels, metric=metric, exclude_self=True, **gallery)
+  assert_scores(again, whole)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+@pytest.mark.parametrize("with_gallery", [False, True])
+def test_a_query_does_not_see_its_class_in_its_group(metric, with_gallery):
+  # Of Market-1501: what has the class and the camera of the query is junk.
+  rng = np.random.default_rng(12)
+  labels = rng.integers(0, 40, 300)
+  cameras = rng.integers(0, 3, 300)
+  # Images of one camera are alike.
+  of_class, of_camera = rng.normal(size=(40, 4)), rng.normal(size=(3, 4))
+  points = of_class[labels] + 2 * of_camera[cameras]
+  points = (points + rng.normal(size=(300, 4))).astype(np.float32)
+  near, far = (
+    (slice(0, 60), slice(60, None)) if with_gallery else 2 * [slice(None)]
+  )
+  junk = labels[near, None] == labels[far]
+  junk &= cameras[near, None] == cameras[far]
+  distances = cdist(
+    points[near].astype(float), points[far].astype(float), SCIPY[metric]
+  )
+  # Without a gallery, a query is of its own class and group.
+  expected = oracle(distances, labels[near], labels[far], False, seen=~junk)
+  options = {"metric": metric, "groups": cameras[near]}
+  if with_gallery:
+    options |= {
+      "references": points[far],
+      "reference_labels": labels[far],
+      "reference_groups": cameras[far],
+    }
+  found = retrieval(points[near], labels[near], **options)
+  assert_scores(found, expected)
+  del options["groups"], options["metric"]
+  options.pop("reference_groups", None)
+  without = retrieval(points[near], labels[near], metric=metric, **options)
+  assert without["map_at_r"] != found["map_at_r"]
+  assert without["num_queries"] > found["num_queries"] > 0
+
+
+def test_a_group_for_each_image_changes_nothing():
+  points, labels = clustered(seed=6)
+  whole = retrieval(points, labels)
+  assert_scores(retrieval(points, labels, groups=np.arange(45)), whole)
+  alone = retrieval(points, labels, groups=np.zeros(45, int))
+  assert alone["lone_queries"] == 45
+
+
+@pytest.mark.parametrize("shift", [1e6, 1e8])
+@pytest.mark.parametrize(
+  "metric", ["l1", "l2", "linf", ("lp", {"p": 3}), "snr"]
+)
+def test_embeddings_far_from_the_origin_keep_their_differences(metric, shift):
+  rng = np.random.default_rng(13)
+  labels = np.repeat(np.arange(6), 5)
+  points = rng.normal(size=(6, 3))[labels] + rng.normal(size=(30, 3))
+  # In float64, 1e8 leaves eight digits of a difference of 1.
+  moved = retrieval(points + shift, labels, metric=metric)
+  assert_scores(moved, retrieval(points, labels, metric=metric))
+  halves = retrieval(
+    *(points[::2] + shift, labels[::2]),
+    metric=metric,
+    references=points[1::2] + shift,
+    reference_labels=labels[1::2],
+  )
+  assert halves["tied_fraction"] == 0
+
+
+def test_only_metrics_that_see_differences_alone_are_moved():
+  rng = np.random.default_rng(14)
+  points = jnp.asarray(rng.normal(size=(5, 3)))
+  shift = jnp.array([1.0, -2.0, 0.5])
+  for name in METRICS.keys() - LEARNED.keys():
+    metric = (name, {"p": 3}) if name == "lp" else name
+    here = pairwise(metric, points, points, exact=True)
+    there = pairwise(metric, points + shift, points + shift, exact=True)
+    same = np.allclose(here, there, atol=1e-5)
+    assert same == (name in tiles._MOVES), name
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "dot"])
+def test_distances_beyond_float32_are_refused(metric):
+  size = 3e38 if metric == "l1" else 1e30
+  points = size * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+  with pytest.raises(InputError, match="beyond float32"):
+    retrieval(points, np.array([0, 0, 1]), metric=metric)
+
+
+X, Y = np.eye(4)[:, :3], np.array([0, 0, 1, 1])
+GALLERY = {"references": X, "reference_labels": Y}
+
+
+@pytest.mark.parametrize(
+  ("arguments", "options", "message"),
+  [
+    ((np.zeros((0, 3)), []), {}, r"embeddings: there are none, shape \(0, 3\)"),
+    ((X[:, 0], Y), {}, r"embeddings: shape \(4,\)"),
+    ((X[None], Y), {}, r"embeddings: shape \(1, 4, 3\)"),
+    ((X[:, :0], Y), {}, r"embeddings: shape \(4, 0\)"),
+    ((X.astype(str), Y), {}, "embeddings: give real numbers"),
+    ((X, None), {}, "labels: holds NoneType"),
+    ((X, [0, 0, "a", "a"]), {}, "labels: holds int, str"),
+    ((X, Y / 2), {}, "labels: dtype float64"),
+    ((X, Y[:3]), {}, r"labels: shape \(3,\) does not fit 4"),
+    ((X, Y), {"ks": 5}, r"ks=5: .* ks=\(1, 5\)"),
+    ((X, Y), {"ks": (1.0,)}, "ks: K=1.0"),
+    ((X, Y), GALLERY | {"references": X[:0]}, "references: there are none"),
+    ((X, Y), GALLERY | {"references": X[:, :2]}, "of 2 and 3 dimensions"),
+    ((X, Y), GALLERY | {"reference_labels": list("aabb")}, "are never equal"),
+    ((X, Y), {"exclude_self": True}, "exclude_self: is about references"),
+    ((X[:3], Y[:3]), GALLERY | {"exclude_self": True}, "3 queries and 4"),
+    ((X, Y), GALLERY | {"exclude_self": Y[:3]}, r"exclude_self: shape \(3,\)"),
+    (
+      (X, Y),
+      GALLERY | {"exclude_self": [0, 1, 2, 4]},
+      "from 0 to 4; there are 4",
+    ),
+    ((X, Y), GALLERY | {"exclude_self": [0, 1, -2, 3]}, "from -2 to 3"),
+    (
+      (X, Y),
+      GALLERY | {"exclude_self": [0, 2, 2, 3]},
+      "is query 1, of class 0",
+    ),
+    ((X, Y), {"groups": Y[:3]}, r"groups: shape \(3,\)"),
+    ((X, Y), {"reference_groups": Y}, "and there are none"),
+    ((X, Y), GALLERY | {"groups": Y}, "groups and reference_groups"),
+    (
+      (X, Y),
+      GALLERY | {"groups": Y, "reference_groups": list("aabb")},
+      "groups and reference_groups: dtypes",
+    ),
+  ],
+)
+def test_what_does_not_fit_is_refused(untyped, arguments, options, message):
+  with pytest.raises(InputError, match=message):
+    retrieval(*arguments, **options)

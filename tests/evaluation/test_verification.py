@@ -256,3 +256,11 @@ def test_numbers_for_same_are_refused(function, same):
 def test_nan_distances_are_refused():
   with pytest.raises(InputError, match="1 of 2 are NaN"):
     verification(np.array([1.0, np.nan]), np.array([True, False]))
+
+
+@pytest.mark.parametrize("score", [roc, verification, best_threshold])
+def test_distances_that_do_not_fit_their_pairs_are_refused(untyped, score):
+  same = np.array([True, False])
+  for distances in (np.zeros(3), np.zeros((2, 1)), np.float64(0)):
+    with pytest.raises(InputError, match=r"shapes .* and \(2,\)"):
+      score(distances, same)

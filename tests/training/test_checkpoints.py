@@ -1,11 +1,21 @@
 """Checkpoints: exact, verified, and fallen back from."""
 
+import errno
+import json
+import shutil
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metric_learning import InputError
-from metric_learning.training.checkpoints import Checkpoints, digest_of
+from metric_learning.training import checkpoints as module
+from metric_learning.training.checkpoints import (
+  Checkpoints,
+  DamagedError,
+  digest_of,
+)
 
 
 def state_of(value):
@@ -69,10 +79,141 @@ def test_falls_back_from_a_damaged_checkpoint(tmp_path, damage):
   checkpoints.close()
   damage(largest_file(tmp_path / "1" / "state"))
   again = Checkpoints(tmp_path, lower_is_better=False)
-  with pytest.raises(InputError, match="checkpoint 1"):
+  with pytest.raises(DamagedError, match="checkpoint 1"):
     again.restore_step(1, states[0])
   step, state = again.restore(states[0])
   assert step == 0
   np.testing.assert_array_equal(state["w"], states[0]["w"])
   assert again.steps() == [0]
   again.close()
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+  """A folder with the checkpoints 1 and 2."""
+  folder = tmp_path_factory.mktemp("two")
+  checkpoints = Checkpoints(folder, lower_is_better=False)
+  for step in (1, 2):
+    checkpoints.save(step, state_of(step), 0.5)
+  checkpoints.close()
+  return folder
+
+
+@pytest.fixture
+def opened(two_steps, tmp_path):
+  """Those checkpoints, to do harm to."""
+  shutil.copytree(two_steps, tmp_path / "here")
+  checkpoints = Checkpoints(tmp_path / "here", lower_is_better=False)
+  yield checkpoints, tmp_path / "here"
+  checkpoints.close()
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    OSError(errno.EIO, "Input/output error"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    OSError(errno.EMFILE, "Too many open files"),
+    MemoryError("no memory"),
+    RuntimeError("Event loop is closed"),
+    KeyError("another version of Orbax"),
+  ],
+  ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_read_is_kept(opened, monkeypatch, error):
+  checkpoints, _ = opened
+
+  def restore(*_, **__):
+    raise error
+
+  monkeypatch.setattr(checkpoints._manager, "restore", restore)
+  with pytest.raises(InputError, match="not known to be damaged, and is kept"):
+    checkpoints.restore(state_of(0))
+  assert checkpoints.steps() == [2, 1]
+
+
+def test_a_disk_that_fails_while_files_are_compared_is_no_damage(
+  opened, monkeypatch
+):
+  checkpoints, folder = opened
+  flip_bytes(largest_file(folder / "2" / "state"))
+
+  def fail(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  monkeypatch.setattr(module, "_digest_of_file", fail)
+  with pytest.raises(InputError, match=r"cannot be read: .* It is kept"):
+    checkpoints.restore(state_of(0))
+  assert checkpoints.steps() == [2, 1]
+
+
+def test_a_state_of_another_shape_is_no_damage(opened):
+  checkpoints, _ = opened
+  more_classes = {"params": {"w": jnp.zeros((65, 64))}, "count": jnp.int32(0)}
+  with pytest.raises(InputError, match=r"\(65, 64\) is not compatible"):
+    checkpoints.restore(more_classes)
+  # Orbax casts to another type in silence.
+  other_type = {"params": {"w": jnp.zeros((64, 64))}, "count": jnp.float32(0)}
+  with pytest.raises(InputError, match="whole, and is of another kind"):
+    checkpoints.restore(other_type)
+  assert checkpoints.steps() == [2, 1]
+
+
+@pytest.mark.parametrize("lost", ["state", "record", "record/metadata"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_checkpoint_that_lacks_a_part_is_damaged(opened, lost, listed):
+  checkpoints, folder = opened
+  path = folder / "2" / lost
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  if not listed:
+    (folder / "2" / "files.json").unlink()
+  step, state = checkpoints.restore(state_of(0))
+  assert step == 1
+  assert digest_of(state) == digest_of(state_of(1))
+  assert checkpoints.steps() == [1]
+
+
+def test_without_a_whole_checkpoint_nothing_is_deleted(opened):
+  checkpoints, folder = opened
+  for step in (1, 2):
+    flip_bytes(largest_file(folder / str(step) / "state"))
+  with pytest.raises(
+    InputError, match=r"2 is damaged: .* 1 is damaged: .* dele"
+  ):
+    checkpoints.restore(state_of(0))
+  assert checkpoints.steps() == [2, 1]
+
+
+def test_nan_is_never_the_best_score(tmp_path):
+  for lower_is_better in (False, True):
+    folder = tmp_path / str(lower_is_better)
+    checkpoints = Checkpoints(folder, lower_is_better=lower_is_better)
+    for step, score in enumerate((0.5, *3 * [float("nan")]), start=1):
+      checkpoints.save(step, {"count": jnp.int32(step)}, score)
+    assert checkpoints.steps() == [4, 3, 1]
+    assert checkpoints.record(4)["score"] is None
+    checkpoints.close()
+    text = (folder / "4" / "record" / "metadata").read_text()
+    json.loads(text, parse_constant=pytest.fail)
+
+
+def test_typed_keys_are_saved(tmp_path):
+  state = {
+    "key": jax.random.key(3),
+    "keys": jax.random.split(jax.random.key(1)),
+  }
+  other = state | {"key": jax.random.key(4)}
+  raw = state | {"key": jax.random.key_data(state["key"])}
+  assert len({digest_of(s) for s in (state, other, raw)}) == 3
+  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints.save(1, state, 0.5)
+  assert digest_of(checkpoints.restore_step(1, other)) == digest_of(state)
+  checkpoints.close()
+
+
+def test_an_array_that_other_processes_hold_is_refused(monkeypatch):
+  array = jnp.zeros(3)
+  spread = property(lambda _: False)
+  monkeypatch.setattr(type(array), "is_fully_addressable", spread)
+  with pytest.raises(InputError, match=r"\['w'\] is spread over processes"):
+    digest_of({"w": array})

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data, evaluation
+from metric_learning.data.base import Pairs
+from metric_learning.study.results import Run, scores_on_test
+from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
   NotFiniteError,
   programs,
   recorder,
   records,
   train,
+  train_population,
 )
 from tests.forks import FORKS
 from tests.tiny import tiny_config
@@ -263,6 +267,108 @@ def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
     train(config, tmp_path / "run", splits=splits)
   again = train(config, tmp_path / "run", splits=splits)
   assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+def test_nan_selects_no_checkpoint(splits, monkeypatch, tmp_path):
+  # Of one evaluation of two.
+  scores = iter(
+    ({"own/map_at_r": 0.9, "own/mrr": 0.8}, {"own/map_at_r": np.nan})
+  )
+  monkeypatch.setattr(recorder, "score", lambda *_: next(scores))
+  folder = tmp_path / "run"
+  result = train(tiny_config(), folder, splits=splits)
+  assert result["selected_step"] is None
+  assert np.isnan(result["validation_selected"]["own/map_at_r"])
+  assert not (folder / records.SELECTED_EMBEDDINGS).exists()
+  assert "nothing is selected" in (folder / "train.log").read_text()
+  run = Run(StudyRow("run", {}, tiny_config()), folder, result)
+  tested = scores_on_test(run)
+  assert np.isfinite(tested["last"]["own/map_at_r"])
+  assert np.isnan(list(tested["selected"].values())).all()
+  assert tested["selected"].keys() == tested["last"].keys()
+
+
+def test_an_older_checkpoint_that_is_half_removed_stops_nothing(
+  finished, splits, tmp_path
+):
+  folder, result = finished
+  shutil.copytree(folder, tmp_path / "run")
+  (tmp_path / "run" / records.RESULT).unlink()
+  assert result["selected_step"] == 6
+  shutil.rmtree(tmp_path / "run" / "checkpoints" / "3" / "record")
+  again = train(tiny_config(), tmp_path / "run", splits=splits)
+  assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+def part_of(splits, labels, **fields):
+  """Splits whose validation part has these labels."""
+  labels = np.asarray(labels, np.int32)
+  images = splits.validation.images[: len(labels)]
+  part = dataclasses.replace(
+    splits.validation, images=images, labels=labels, **fields
+  )
+  return dataclasses.replace(splits, validation=part)
+
+
+@pytest.mark.parametrize(
+  ("select", "labels", "fields", "reason"),
+  [
+    (
+      "own/map_at_r",
+      range(10),
+      {},
+      "10 images of 10 classes.: no class has two",
+    ),
+    ("own/map_at_r", [3] * 10, {}, "10 images of 1 classes.: every image"),
+    ("own/map_at_r", [], {}, "0 images of 0 classes.: there are no images"),
+    ("own/tar_at_far_0.01", [0, 0, 1, 1], {}, "needs 1000 impostor pairs"),
+    ("own/few_shot_5_way_1_shot", [0, 1] * 9, {}, "only 2 classes"),
+    (
+      "own/map_at_r",
+      [0, 0, 1, 1],
+      {"groups": np.int32([5, 5, 6, 6])},
+      "in another group",
+    ),
+  ],
+)
+def test_a_part_that_cannot_choose_is_refused_before_training(
+  splits, tmp_path, select, labels, fields, reason
+):
+  config = tiny_config(eval__select=select)
+  poor = part_of(splits, labels, **fields)
+  message = rf"{select}, which config.eval.select names, cannot .*{reason}"
+  with pytest.raises(InputError, match=message):
+    train(config, tmp_path / "run", splits=poor)
+  with pytest.raises(InputError, match=message):
+    train_population([config], [tmp_path / "run"], poor)
+  assert not (tmp_path / "run").exists()
+  # What is trained on as well chooses nothing.
+  recorder.check_parts(config, dataclasses.replace(poor, validation_seen=True))
+
+
+def test_pairs_of_one_kind_cannot_choose(splits):
+  images = splits.validation.images[:4]
+  index = np.arange(2, dtype=np.int32)
+  for same in (True, False):
+    pairs = Pairs(images, index, index + 2, np.array([same] * 2), None)
+    poor = part_of(splits, range(4), pairs=pairs)
+    config = tiny_config(eval__select="own/eer", eval__columns=())
+    with pytest.raises(InputError, match="no pair is"):
+      recorder.check_parts(config, poor)
+
+
+def test_groups_reach_the_scores_and_the_files(splits):
+  count = len(splits.validation.labels)
+  groups = np.arange(count, dtype=np.int32) % 3
+  part = dataclasses.replace(splits.validation, groups=groups)
+  points = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+  points /= np.linalg.norm(points, axis=1, keepdims=True)
+  found = recorder.score(points, part, tiny_config())
+  expected = evaluation.retrieval(points, part.labels, groups=groups)
+  assert found["own/map_at_r"] == expected["map_at_r"]
+  assert found != recorder.score(points, splits.validation, tiny_config())
+  arrays = recorder.arrays_of("validation", part, points)
+  np.testing.assert_array_equal(arrays["validation_groups"], groups)
 
 
 def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
