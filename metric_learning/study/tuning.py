@@ -29,6 +29,7 @@ import filelock
 import numpy as np
 import optuna
 import sqlalchemy.exc
+import sqlalchemy.pool
 from ml_collections import ConfigDict
 from optuna.storages.journal import (
   JournalFileBackend,
@@ -188,6 +189,9 @@ def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   options: dict[str, Any] = {"pool_pre_ping": True}
   if where.startswith("sqlite"):
     options["connect_args"] = {"timeout": _PATIENCE}
+    # Closes each connection after its use. A pool would keep one open where
+    # RDBStorage raises, which then returns no engine to dispose of.
+    options["poolclass"] = sqlalchemy.pool.NullPool
   if "://" not in where:
     yield _open_journal(where)
     return
