@@ -111,7 +111,7 @@ def members_of(network: Network):
   names = tuple(map(str, range(200)))
   train = data.Dataset("random", images, labels, names)
   program = programs.program_of(
-    config, data.Splits(train, *[train] * 2, "closed-set")
+    config, data.Splits(train, train, train, "closed-set")
   )
   batches = make_batches(train, config.data, 0)
   numbers = {

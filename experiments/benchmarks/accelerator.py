@@ -23,7 +23,8 @@ nothing: --tiny --out=/tmp/rehearsal.
 
 What it needs: Python 3.11 or later with jax, flax, optax, orbax-checkpoint,
 numpy, absl-py, ml_collections, jaxtyping, tqdm, filelock and threadpoolctl.
-Without torch or pytorch-metric-learning the columns of rivals say so.
+Without torch or pytorch-metric-learning (which takes scikit-learn and tqdm)
+the columns of rivals say so.
 PyTorch and JAX share the GPU: JAX does not take its memory beforehand.
 
 On a machine without a network, which has JAX and PyTorch: fetch what is

@@ -122,7 +122,7 @@ _LOSSES = (
 _SIZES = (1024, 16384, 131072, 4096, 65536)
 _PER_CLASS = 8
 # A line that would take longer than this, by a smaller one, is left out.
-_LONGEST = 12.0
+_LONGEST, _LATENCY = 6.0, 1e-3
 
 
 def _pairs() -> Iterator[tuple[str, rivals.Pair]]:
@@ -147,10 +147,12 @@ def losses(clock: Clock) -> Iterator[Line]:
   for n in (32,) if clock.tiny else _SIZES:
     batch = _batch(n)
     for family, pair in _pairs():
+      if clock.left() < 0:
+        return
       sides: dict[str, Line] = {}
       for side, measure in (("ours", _our_loss), ("theirs", _their_loss)):
         lines = before.setdefault((pair.loss, family, side), [])
-        why = _too_large(n, lines, clock)
+        why = _too_large(n, lines, clock.left())
         sides[side] = (
           {"failed": why}
           if why
@@ -162,23 +164,23 @@ def losses(clock: Clock) -> Iterator[Line]:
       yield {"name": pair.loss, "metric": metric, "n": n, **sides, **flops}
 
 
-def _too_large(n: int, lines: list[tuple[int, Line]], clock: Clock) -> str:
-  """Why a batch of n is not tried, or nothing."""
-  if clock.left() < 0:
-    return "no time left"
-  for size, line in lines:
-    if size > n:
+def _too_large(n: int, lines: list[tuple[int, Line]], left: float) -> str:
+  """Why a batch of n is not tried, by those up to n; "" if it is."""
+  limit = min(_LONGEST, left)
+  # The largest first: it says most about n.
+  for size, line in sorted(lines, key=lambda x: -x[0]):
+    failed = line.get("failed", "")
+    if size > n or failed.startswith("about"):
       continue
-    if line.get("failed") == "out of memory":
+    if failed == "out of memory":
       return f"out of memory at n = {size:,}"
-    if "seconds" in line:
-      seconds = line["seconds"] * (n / size) ** 2
-      # A small line is mostly latency, and says little of a large one.
-      if line["seconds"] > 1e-3 and seconds > min(_LONGEST, clock.left()):
-        return f"about {seconds:,.0f} s, by n = {size:,}"
-    elif not line.get("failed", "").startswith("about"):
+    if failed:
       # What cannot be done at all cannot be done at a larger size.
-      return line["failed"]
+      return failed
+    # A short call is mostly latency, and says little of a large one.
+    seconds = line["seconds"] * (n / size) ** 2
+    too_long = line["seconds"] > _LATENCY and seconds > limit
+    return f"about {seconds:,.0f} s, by n = {size:,}" if too_long else ""
   return ""
 
 
@@ -297,7 +299,7 @@ def retrieval(clock: Clock) -> Iterator[Line]:
       side: attempt(functools.partial(measure, clock, x, metric, indices))
       for side, measure in (("ours", _our_nearest), ("theirs", _their_nearest))
     }
-    line = {"name": f"{_NEIGHBOURS} neighbours", "metric": metric, "n": n}
+    line: Line = {"name": f"{_NEIGHBOURS} neighbours", "metric": metric, "n": n}
     if len(indices) == 2:
       first, second = (np.sort(found, axis=1) for found in indices.values())
       line["equal"] = float(np.mean(first == second))

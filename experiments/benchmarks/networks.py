@@ -62,10 +62,8 @@ def population(clock: Clock) -> Iterator[Line]:
   for name, network, n, form in cases:
     if clock.left() < 0:
       return
-    build = _FORMS[form]
-    line = attempt(
-      lambda b=build, w=network, n=n: call_line(clock, lambda: b(w, n))
-    )
+    build = functools.partial(_FORMS[form], network, n)
+    line = attempt(functools.partial(call_line, clock, build))
     line |= {"name": name, "form": form, "n": n, "steps": network.steps}
     if "seconds" in line:
       per_step = line["seconds"] / network.steps
@@ -192,8 +190,8 @@ def _apart(torch: Any, net: Any, shape: tuple[int, int, int], where: str):
   )
   with torch.no_grad():
     theirs = net(torch.tensor(images.transpose(0, 3, 1, 2).copy()).to(where))
-  ours, theirs = np.asarray(ours), theirs.cpu().numpy()
-  return float(np.linalg.norm(ours - theirs) / np.linalg.norm(ours))
+  difference = np.asarray(ours) - theirs.cpu().numpy()
+  return float(np.linalg.norm(difference) / np.linalg.norm(ours))
 
 
 def _per_pair(torch: Any, embeddings: Any, labels: Any) -> Any:
@@ -222,7 +220,7 @@ def repeat(clock: Clock) -> Iterator[Line]:
   for flags in _FLAGS[:1] if clock.tiny else _FLAGS:
     if clock.left() < 0:
       return
-    line = attempt(lambda f=flags: _repeated(clock, f))
+    line = attempt(functools.partial(_repeated, clock, flags))
     yield {"name": flags or "no flags", **line}
 
 
@@ -238,7 +236,7 @@ def _repeated(clock: Clock, flags: str) -> Line:
         | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()},
         capture_output=True,
         text=True,
-        timeout=max(clock.left(), 0) + 60,
+        timeout=max(clock.left(), 0) + 30,
         check=False,
       )
       if done.returncode:

@@ -5,7 +5,7 @@ by the part `device`, allow for the arithmetic and the bytes, over the time that
 was measured.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.benchmarks.clock import Line
@@ -82,7 +82,7 @@ def _share(line: Line, side: str, ceilings: dict[str, float]) -> str:
   return f"{100 * floor / line[side]['seconds']:.1f} %"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
   line = lambda cells: "| " + " | ".join(cells) + " |"
   return [line(head), line(("---",) * len(head)), *map(line, rows)]
 

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ FIRST, SECOND, KILLED = "first", "second", "killed"
 
 def _config(tiny: bool):
   steps = 4 if tiny else 200
-  fields = {
+  fields: dict[str, Any] = {
     "model.name": "mlp" if tiny else "conv4",
     "train.steps": steps,
     "train.log_every": 1,
