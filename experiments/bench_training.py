@@ -8,13 +8,27 @@ accelerator also with grouped convolutions ("grouped").
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 # Steps of each member in one call.
 STEPS = 10
+
+
+class Network(NamedTuple):
+  """What is trained on random images, and how.
+
+  overrides: fields of the config beside the name of the network.
+  steps: of each member in one call.
+  """
+
+  name: str
+  image_shape: tuple[int, int, int] = (28, 28, 1)
+  overrides: Mapping[str, Any] = {}
+  steps: int = STEPS
 
 
 @functools.cache
@@ -73,23 +87,31 @@ def bare_steps(case) -> Callable[[], float]:
   return call
 
 
-def _members(case):
+def members_of(network: Network):
   """The program, and what its step takes, of members on random images."""
   import jax
   import jax.numpy as jnp
 
   from metric_learning import data
   from metric_learning.data.sampler import make_batches
-  from metric_learning.training import base_config, programs, with_model
+  from metric_learning.training import (
+    base_config,
+    override,
+    programs,
+    with_model,
+  )
 
-  config = with_model(base_config(), case.name)
+  config = override(
+    with_model(base_config(), network.name), dict(network.overrides)
+  )
   labels = np.repeat(np.arange(200, dtype=np.int32), 20)
   random = np.random.default_rng(0)
-  images = random.integers(0, 256, (len(labels), 28, 28, 1), dtype=np.uint8)
+  shape = len(labels), *network.image_shape
+  images = random.integers(0, 256, shape, dtype=np.uint8)
   names = tuple(map(str, range(200)))
   train = data.Dataset("random", images, labels, names)
   program = programs.program_of(
-    config, data.Splits(train, *[train] * 2, "closed-set")
+    config, data.Splits(train, train, train, "closed-set")
   )
   batches = make_batches(train, config.data, 0)
   numbers = {
@@ -101,39 +123,43 @@ def _members(case):
   return program, state, whole, batches, jax.random.key(0), numbers
 
 
-def population(case, products: bool = True) -> Callable[[], float]:
+def population(
+  network: Network, n: int, products: bool = True
+) -> Callable[[], float]:
   """`n` members as one program."""
   import jax
   import jax.numpy as jnp
 
-  from metric_learning.training.population import step_of
+  from metric_learning.training.population import on_devices, step_of
 
-  program, one, whole, batches, key, numbers = _members(case)
+  program, one, whole, batches, key, numbers = members_of(network)
   step = step_of(program, products)
-  repeat = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * case.n), tree)
+  repeat = lambda tree: on_devices(
+    jax.tree.map(lambda x: jnp.stack([x] * n), tree)
+  )
   keys, numbers = repeat(key), repeat(numbers)
   state = repeat(one)
 
   def call() -> float:
     nonlocal state
-    for number in range(STEPS):
-      indices = np.stack([batches(number).indices] * case.n)
+    for number in range(network.steps):
+      indices = np.stack([batches(number).indices] * n)
       state, values = step(state, number, *whole, indices, keys, numbers, None)
     return float(jax.block_until_ready(values["loss"])[0])
 
   return call
 
 
-def in_turn(case) -> Callable[[], float]:
+def in_turn(network: Network, n: int) -> Callable[[], float]:
   """The steps of `n` runs, one run after another."""
   import jax
 
-  program, state, whole, batches, key, numbers = _members(case)
+  program, state, whole, batches, key, numbers = members_of(network)
 
   def call() -> float:
     nonlocal state
-    for _ in range(case.n):
-      for number in range(STEPS):
+    for _ in range(n):
+      for number in range(network.steps):
         indices = batches(number).indices
         state, values = program.step(
           state, number, *whole, indices, key, numbers, None
@@ -146,7 +172,9 @@ def in_turn(case) -> Callable[[], float]:
 BUILDERS: dict[str, Callable[..., Callable[[], float]]] = {
   "whole run": whole_run,
   "bare steps": bare_steps,
-  "population": population,
-  "grouped": functools.partial(population, products=False),
-  "in turn": in_turn,
+  "population": lambda case: population(Network(case.name), case.n),
+  "grouped": lambda case: population(
+    Network(case.name), case.n, products=False
+  ),
+  "in turn": lambda case: in_turn(Network(case.name), case.n),
 }

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.initializers import lecun_normal
-from metric_learning.models.layers import Conv, max_pool
+from metric_learning.models.layers import Conv, WideConv, max_pool
 
 
 class Conv3(nnx.Module):
@@ -51,7 +51,7 @@ class _Block(nnx.Module):
   """3x3 convolution to 64 channels, normalisation, ReLU, 2x2 max pool."""
 
   def __init__(self, channels: int, normalization: str, *, rngs: nnx.Rngs):
-    self.conv = nnx.Conv(
+    self.conv = WideConv(
       channels, 64, (3, 3), kernel_init=lecun_normal, rngs=rngs
     )
     self.norm = NORMALIZATIONS[normalization](rngs)

@@ -36,9 +36,12 @@ def as_products() -> Iterator[None]:
 class Conv(nnx.Conv):
   """A convolution; on a CPU, a matrix product with patches of the image."""
 
+  products_on_cpu = True
+
   def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
     """Convolves `[n, h, w, c]`."""
-    if jax.default_backend() != "cpu" and not _products.get():
+    as_default = self.products_on_cpu and jax.default_backend() == "cpu"
+    if not (as_default or _products.get()):
       return super().__call__(inputs, out_sharding)
     kernel = self.kernel[...]
     height, width = kernel.shape[:2]
@@ -63,6 +66,15 @@ class Conv(nnx.Conv):
     out = flat @ kernel.reshape(flat.shape[1], -1)
     out = out.reshape(n, rows, columns, -1)
     return out if self.bias is None else out + self.bias[...]
+
+
+class WideConv(Conv):
+  """A convolution that is a matrix product only within `as_products`.
+
+  For many channels at stride 1, where patches gain nothing on a CPU.
+  """
+
+  products_on_cpu = False
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

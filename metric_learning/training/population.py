@@ -95,15 +95,15 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
   # The last members are there twice if the devices would not be full.
   devices = jax.device_count()
   seats = np.arange(-(-len(runs) // devices) * devices) % len(runs)
-  mesh = _mesh()
 
   def stack(trees):
-    stacked = jax.tree.map(
-      lambda *leaves: jnp.stack(leaves), *(trees[i] for i in seats)
+    return on_devices(
+      jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(trees[i] for i in seats)
+      )
     )
-    return jax.device_put(stacked, NamedSharding(mesh, _MEMBERS))
 
-  put = lambda array: jax.device_put(array, NamedSharding(mesh, _SHARED))
+  put = lambda array: jax.device_put(array, NamedSharding(_mesh(), _SHARED))
   step = step_of(runs[0].program)
   first, states = _restore(runs)
   state = stack(states)
@@ -158,6 +158,14 @@ def _mesh() -> jax.sharding.Mesh:
   return jax.make_mesh(
     (jax.device_count(),), ("members",), axis_types=(AxisType.Auto,)
   )
+
+
+def on_devices(stacked: Any) -> Any:
+  """Members stacked along the first axis, each on the device that trains it.
+
+  Where a step finds its arguments elsewhere, its second call compiles again.
+  """
+  return jax.device_put(stacked, NamedSharding(_mesh(), _MEMBERS))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from metric_learning import models
 from metric_learning.models.layers import Conv, as_products, max_pool
 from tests.quick import quick_jit
 
@@ -56,6 +57,25 @@ def test_on_an_accelerator_a_population_convolves_by_products(monkeypatch):
   assert "conv_general_dilated" in of(alone)
   assert "conv_general_dilated" not in of(member)
   assert "conv_general_dilated" in of(alone)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_each_network_convolves_by_products_where_asked(
+  name, backend, monkeypatch
+):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  size = 56 if name == "chopra2005" else 16
+  model = models.create(
+    name, seed=0, image_shape=(size, size, 1), embedding_dim=4
+  )
+  images = jnp.ones((1, size, size, 1))
+
+  def embed(params):
+    with as_products():
+      return model.apply(params, model.stats, images, train=True)[0]
+
+  assert "conv_general_dilated" not in str(jax.make_jaxpr(embed)(model.params))
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 5, 7, 2)])

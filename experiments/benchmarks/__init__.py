@@ -1,0 +1,1 @@
+"""Measurements of a machine: `python -m experiments.benchmarks.accelerator`."""

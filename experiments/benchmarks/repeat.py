@@ -1,0 +1,101 @@
+"""Does a run repeat itself? `python -m experiments.benchmarks.repeat FOLDER
+twice|resume [tiny]`, for the part `repeat` of the accelerator run.
+
+`twice` trains one config in two folders, in one process, and makes a third
+folder as a kill after half the steps leaves it. `resume`, in another process
+with the same XLA flags, resumes the third and writes FOLDER/line.json.
+"""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import bench_training
+from experiments.benchmarks.clock import Clock, timed
+from metric_learning.training import base_config, override, records, train
+from metric_learning.training.recorder import Checkpoints, lower_is_better
+
+FIRST, SECOND, KILLED = "first", "second", "killed"
+
+
+def _config(tiny: bool):
+  steps = 4 if tiny else 200
+  fields: dict[str, Any] = {
+    "model.name": "mlp" if tiny else "conv4",
+    "train.steps": steps,
+    "train.log_every": 1,
+    "train.eval_every": steps // 2,
+    "train.save_every": steps // 2,
+  }
+  if tiny:
+    fields |= {"model.hidden": (8,), "data.classes_per_batch": 4}
+  return override(base_config(), fields)
+
+
+def twice(folder: Path, tiny: bool) -> None:
+  """Trains twice, and measures a step under the flags of this process."""
+  config = _config(tiny)
+  seconds = []
+  for name in (FIRST, SECOND):
+    start = time.perf_counter()
+    train(config, folder / name, progress=False)
+    seconds.append(time.perf_counter() - start)
+  shutil.copytree(folder / FIRST, folder / KILLED)
+  (folder / KILLED / records.RESULT).unlink()
+  checkpoints = _checkpoints(folder / KILLED, config)
+  checkpoints.delete_after(config.train.steps // 2)
+  checkpoints.close()
+  network = (
+    bench_training.Network("mlp", steps=1)
+    if tiny
+    else bench_training.Network("conv4", steps=50)
+  )
+  call = bench_training.in_turn(network, 1)
+  step = timed(Clock(0, tiny), call)["seconds"] / network.steps
+  line = {"first_run": seconds[0], "second_run": seconds[1], "step": step}
+  (folder / "times.json").write_text(json.dumps(line))
+
+
+def resume(folder: Path, tiny: bool) -> None:
+  """Resumes the run that was killed, and compares all three."""
+  config = _config(tiny)
+  train(config, folder / KILLED, progress=False)
+  line = records.read_json(folder / "times.json")
+  for name in (SECOND, KILLED):
+    line[name] = _compare(folder / FIRST, folder / name, config)
+  records.write_json(folder / "line.json", line)
+
+
+def _checkpoints(run: Path, config) -> Checkpoints:
+  return Checkpoints(
+    run / "checkpoints", lower_is_better=lower_is_better(config.eval.select)
+  )
+
+
+def _compare(one: Path, other: Path, config) -> dict:
+  """Whether last states are equal bit for bit, and how far embeddings are."""
+  digests = []
+  for run in (one, other):
+    checkpoints = _checkpoints(run, config)
+    digests.append(checkpoints.record(config.train.steps)["digest"])
+    checkpoints.close()
+  first, second = (
+    records.read_arrays(r / records.EMBEDDINGS) for r in (one, other)
+  )
+  apart = max(
+    float(np.max(np.abs(first[name] - second[name])))
+    for name in first
+    if first[name].dtype.kind == "f"
+  )
+  return {"equal": digests[0] == digests[1], "embeddings_apart": apart}
+
+
+if __name__ == "__main__":
+  {"twice": twice, "resume": resume}[sys.argv[2]](
+    Path(sys.argv[1]), "tiny" in sys.argv[3:]
+  )

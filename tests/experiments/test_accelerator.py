@@ -1,0 +1,169 @@
+"""The accelerator run, rehearsed on a CPU: each part, its page, a resume."""
+
+import json
+
+import pytest
+
+from experiments.benchmarks import matrices, networks
+from experiments.benchmarks.clock import Unavailable, attempt
+from tests.experiments.test_bad_input import assert_refused
+
+PARTS = (
+  "device",
+  "losses",
+  "l1",
+  "population",
+  "conv4",
+  "retrieval",
+  "repeat",
+)
+
+
+def interrupt():
+  """Ctrl-C during the second part."""
+
+  def measure(clock):
+    yield {"name": "cut off", "n": 1, "metric": "l2", "ours": {}, "theirs": {}}
+    raise KeyboardInterrupt
+
+  matrices.losses = measure
+
+
+def break_a_part():
+  """A part that fails as a whole, and one line of another that does."""
+
+  def measure(clock):
+    raise RuntimeError("no such kernel")
+    yield {}
+
+  matrices.losses = measure
+
+
+def numbers(path):
+  return json.loads((path / "accelerator.json").read_text())
+
+
+def test_an_interrupted_rehearsal_resumes_and_measures_all(run, tmp_path):
+  command = "--tiny", "--budget_s=3600", f"--out={tmp_path}"
+  script = "benchmarks.accelerator"
+  cut = run(*command, script=script, prepare=interrupt)
+  assert cut.returncode == 130, cut.stderr
+  before = numbers(tmp_path)["parts"]
+  assert list(before) == ["device"]
+  done = run(*command, script=script)
+  assert done.returncode == 0, done.stderr
+  assert "device: measured before" in done.stdout
+  after = numbers(tmp_path)["parts"]
+  assert after["device"] == before["device"]
+  assert set(after) == set(PARTS)
+  for name, part in after.items():
+    assert part["commit"] and "--tiny" in part["command"]
+    assert not part["cut"]
+    # A line has times of its own, or of our side.
+    timed = [
+      "seconds" in x or "seconds" in x.get("ours", x) for x in part["lines"]
+    ]
+    if name == "repeat":
+      timed = [
+        x["second"]["equal"] and x["killed"]["equal"] for x in part["lines"]
+      ]
+    # multi_similarity has no L1 distance.
+    assert timed.count(False) == (name == "losses"), (name, part["lines"])
+  page = (tmp_path / "accelerator.md").read_text()
+  assert "Not measured" not in page
+  for words in (
+    "its numbers mean nothing",
+    "| contrastive_linear | l1 | 32 |",
+    "| forward and backward | 64 |",
+    "| conv4 at 28×28 | 1 | grouped |",
+    "| conv4 | 16×16×3 | 4 |",
+    "| 10 neighbours | l1 | 600 |",
+    "| `no flags` | equal, bit for bit | equal, bit for bit |",
+  ):
+    assert words in page
+
+
+def test_what_does_not_fit_or_fails_is_named(run, tmp_path):
+  command = "--tiny", "--parts=device,losses", f"--out={tmp_path}"
+  script = "benchmarks.accelerator"
+  done = run(*command, script=script, prepare=break_a_part)
+  assert done.returncode == 2
+  assert "error: these parts failed, see above: losses." in done.stderr
+  assert list(numbers(tmp_path)["parts"]) == ["device"]
+  page = (tmp_path / "accelerator.md").read_text()
+  assert "Not measured: RuntimeError: no such kernel." in page
+  assert "Not measured: not asked." in page
+
+
+def test_arguments_that_cannot_be(run, tmp_path):
+  script = "benchmarks.accelerator"
+  out = f"--out={tmp_path}"
+  done = run("--tiny", "--parts=l2", out, script=script)
+  assert_refused(done, "'l2'", "device")
+  assert_refused(run(out, script=script), "only a CPU", "--tiny")
+  (tmp_path / "accelerator.json").write_text(
+    '{"machine": {"device": "another"}, "tiny": true}'
+  )
+  assert_refused(run("--tiny", out, script=script), "another", "--out")
+
+
+def test_help_says_how_long_and_how_to_go_on(run):
+  text = run("--help", script="benchmarks.accelerator").stdout
+  for words in (*PARTS, "8 minutes", "--budget_s", "resumes", "--no-index"):
+    assert words in text
+
+
+@pytest.mark.parametrize(
+  ("lines", "n", "why"),
+  [
+    ([], 16384, ""),
+    ([(1024, {"seconds": 0.01})], 16384, ""),
+    # (131,072 / 16,384)² = 64 times 0.5 s.
+    ([(16384, {"seconds": 0.5})], 131072, "about 32 s, by n = 16,384"),
+    ([(131072, {"seconds": 50.0})], 4096, ""),
+    (
+      [(4096, {"failed": "out of memory"})],
+      16384,
+      "out of memory at n = 4,096",
+    ),
+    ([(4096, {"failed": "out of memory"})], 1024, ""),
+    ([(1024, {"failed": "torch is not installed"})], 16384, "torch is not"),
+    # The nearest size decides: latency at 1,024 says nothing.
+    ([(1024, {"seconds": 2e-3}), (16384, {"seconds": 0.02})], 131072, ""),
+    # What was not tried says nothing of a size between.
+    ([(4096, {"failed": "about 40 s, by n = 1,024"})], 16384, ""),
+    # Latency.
+    ([(1024, {"seconds": 9e-4})], 131072, ""),
+  ],
+)
+def test_batches_that_are_not_tried(lines, n, why):
+  said = matrices._too_large(n, lines, left=100)
+  assert said.startswith(why) and bool(said) == bool(why)
+
+
+def test_a_batch_is_not_tried_where_less_time_is_left():
+  lines = [(1024, {"seconds": 0.01})]
+  assert matrices._too_large(16384, lines, left=2) == "about 3 s, by n = 1,024"
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while"), "out of memory"),
+    (MemoryError(), "out of memory"),
+    (Unavailable("torch is not installed"), "torch is not installed"),
+    (ValueError("of\n two lines"), "ValueError: of two lines"),
+  ],
+)
+def test_a_line_that_fails_is_its_result(error, said):
+  def measure():
+    raise error
+
+  assert attempt(measure) == {"failed": said}
+
+
+def test_the_network_in_torch_is_conv4():
+  torch = pytest.importorskip("torch")
+  shape = (32, 20, 3)
+  net = networks._torch_conv4(torch, shape, "cpu")
+  assert networks._apart(torch, net, shape, "cpu") < 1e-5
