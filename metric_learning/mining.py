@@ -11,17 +11,27 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.errors import InputError, check_choice
+from metric_learning.intervals import (
+  Interval,
+  Natural,
+  NotNegative,
+  Number,
+  Positive,
+  RightAngle,
+  check_options,
+  check_rising,
+)
 from metric_learning.rows import Context, Row, each_positive
-from metric_learning.signatures import keywords
+from metric_learning.signatures import Kind, call_with, keywords, kinds
 
-Number = float | Array
+Range = tuple[Number, Number]
 
 
 # --- Triplets that are no product -------------------------------------------
@@ -124,7 +134,13 @@ def batch_hard(row: Row) -> Row:
 _SIDES = ("easy", "semihard", "hard", "all")
 
 
-def _check_sides(*, positive: str = "easy", negative: str = "semihard") -> None:
+def _check_sides(
+  *,
+  positive: str = "easy",
+  negative: str = "semihard",
+  positive_range: Any = None,
+  negative_range: Any = None,
+) -> None:
   for name, choice in (("positive", positive), ("negative", negative)):
     check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
   if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
@@ -132,6 +148,8 @@ def _check_sides(*, positive: str = "easy", negative: str = "semihard") -> None:
       f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
       " nothing to compare with: a semihard side needs easy or hard opposite."
     )
+  check_rising("easy_hard: positive_range", positive_range)
+  check_rising("easy_hard: negative_range", negative_range)
 
 
 def easy_hard(
@@ -139,8 +157,8 @@ def easy_hard(
   *,
   positive: str = "easy",
   negative: str = "semihard",
-  positive_range: tuple[Number, Number] | None = None,
-  negative_range: tuple[Number, Number] | None = None,
+  positive_range: Range | None = None,
+  negative_range: Range | None = None,
 ) -> Row:
   """One positive and one negative an anchor: easy, semihard, hard, or all.
 
@@ -157,7 +175,12 @@ def easy_hard(
 
   Source: Xuan, Stylianou, Pless, WACV 2020 (easy positive), arXiv 1904.04370.
   """
-  _check_sides(positive=positive, negative=negative)
+  _check_sides(
+    positive=positive,
+    negative=negative,
+    positive_range=positive_range,
+    negative_range=negative_range,
+  )
   distances = row.distances
 
   def allowed(weights, limits):
@@ -208,7 +231,7 @@ def easy_hard(
   return row._replace(positives=kept[0], negatives=kept[1])
 
 
-def multi_similarity(row: Row, *, epsilon: Number = 0.1) -> Row:
+def multi_similarity(row: Row, *, epsilon: NotNegative = 0.1) -> Row:
   """Pairs that are not yet ordered by ε: s_p - ε < max s_n, s_n + ε > min s_p.
 
   With s = -D under any metric: keep p if D_p + ε > min_n D_n, and n if D_n - ε
@@ -226,7 +249,10 @@ def multi_similarity(row: Row, *, epsilon: Number = 0.1) -> Row:
 
 
 def pair_margin(
-  row: Row, *, positive_margin: Number = 0.2, negative_margin: Number = 0.8
+  row: Row,
+  *,
+  positive_margin: NotNegative = 0.2,
+  negative_margin: NotNegative = 0.8,
 ) -> Row:
   """Positives beyond one distance, negatives within another, strictly."""
   far = row.distances > positive_margin
@@ -247,7 +273,7 @@ def _check_type(*, triplets: str = "all") -> None:
 
 
 def triplet_margin(
-  row: Row, *, margin: Number = 0.2, triplets: str = "all"
+  row: Row, *, margin: NotNegative = 0.2, triplets: str = "all"
 ) -> Row:
   """Triplets by g = D_an - D_ap against a margin m.
 
@@ -292,14 +318,15 @@ def distance_weighted(
   row: Row,
   context: Context,
   *,
-  cutoff: Number = 0.5,
-  upper: Number = 1.4,
+  cutoff: Positive = 0.5,
+  upper: Positive = 1.4,
 ) -> Row:
   """One negative for each positive, drawn by 1/q(D), q the density on a sphere.
 
   log w = (2 - d)·log D' - (d - 3)/2·log(1 - D'²/4) with D' = max(D, cutoff),
   and w = 0 if D >= upper. The largest log w of each row is subtracted, so that
-  no anchor underflows. It is meant for L2 distances on the unit sphere.
+  no anchor underflows. The density is that of L2 distances on the unit sphere,
+  which alone are taken; the cutoffs are numbers of that law.
 
   Source: Wu, Manmatha, Smola, Krähenbühl, ICCV 2017, arXiv 1706.07567,
   equation 6.
@@ -338,12 +365,13 @@ def _between(
 _ANGLE = math.radians(20)
 
 
-def angular(row: Row, context: Context, *, angle: Number = _ANGLE) -> Row:
+def angular(row: Row, context: Context, *, angle: RightAngle = _ANGLE) -> Row:
   """Triplets with atan(D_ap / 2|x_n - (x_a + x_p)/2|) > angle, in radians.
 
   By Apollonius |x_n - mid|² = D_an²/2 + D_pn²/2 - D_ap²/4, with L2 distances.
-  It keeps the distances between all candidates; with losses that see several
-  rows at once (`triplet_swap`) once for each row of a block.
+  It keeps the distances between all m candidates: O(m²) memory, whatever the
+  block size; with losses that see several rows at once (`triplet_swap`) once
+  for each row of a block.
 
   Source: the constraint of Wang et al., ICCV 2017, arXiv 1708.01682, equation
   5, as a miner.
@@ -356,9 +384,7 @@ def angular(row: Row, context: Context, *, angle: Number = _ANGLE) -> Row:
 # --- Over the whole batch ---------------------------------------------------
 
 
-def _check_fraction(*, fraction: Number = 0.5) -> None:
-  if isinstance(fraction, int | float) and not 0 < fraction <= 1:
-    raise InputError(f"hdc: fraction must be in (0, 1], got {fraction}.")
+Fraction = Annotated[Number, Interval(0.0, 1.0, open_low=True)]
 
 
 def _ordered(values: Float[Array, "*n"]) -> Array:
@@ -383,7 +409,7 @@ def _hardest_pairs(
   candidates,
   key,
   *,
-  fraction: Number = 0.5,
+  fraction: Fraction = 0.5,
 ) -> Context:
   """The least hardness that is kept, of each side, and how ties are shared.
 
@@ -424,7 +450,7 @@ def _hardest_pairs(
   return Context(own=before, shared=(least, wanted - harder))
 
 
-def hdc(row: Row, context: Context, *, fraction: Number = 0.5) -> Row:
+def hdc(row: Row, context: Context, *, fraction: Fraction = 0.5) -> Row:
   """The hardest share of all positive and of all negative pairs in the batch.
 
   ceil(fraction · number) of each side: positives by falling distance,
@@ -444,19 +470,6 @@ def hdc(row: Row, context: Context, *, fraction: Number = 0.5) -> Row:
   return row._replace(positives=kept[0], negatives=kept[1])
 
 
-def _check_bins(
-  *,
-  num_bins: Any = 100,
-  positives_per_bin: Any = 10,
-  negatives_per_bin: Any = 10,
-) -> None:
-  for name, number in locals().items():
-    if not isinstance(number, int) or number < 1:
-      raise InputError(
-        f"uniform_histogram: {name} must be a positive integer, got {number!r}."
-      )
-
-
 def _bins(distances, limits, num_bins):
   """The bin of each distance, of equal widths between the two limits."""
   low, high = limits
@@ -472,9 +485,9 @@ def _draw_from_bins(
   candidates,
   key,
   *,
-  num_bins: int = 100,
-  positives_per_bin: int = 10,
-  negatives_per_bin: int = 10,
+  num_bins: Natural = 100,
+  positives_per_bin: Natural = 10,
+  negatives_per_bin: Natural = 10,
 ) -> Context:
   """Limits, and the places in each bin that are drawn, of each side."""
   if key is None:
@@ -515,9 +528,9 @@ def uniform_histogram(
   row: Row,
   context: Context,
   *,
-  num_bins: int = 100,
-  positives_per_bin: int = 10,
-  negatives_per_bin: int = 10,
+  num_bins: Natural = 100,
+  positives_per_bin: Natural = 10,
+  negatives_per_bin: Natural = 10,
 ) -> Row:
   """As many pairs of each distance: a fixed number drawn from every bin.
 
@@ -557,15 +570,18 @@ class Miner:
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
     Context`, before the rows are mined.
   metrics: those whose distances it reads; empty for any.
+  normalize: the normalization that its law needs; None for any.
   scaled: options that are distances, or pairs of them, and the power of the
     distance in their unit, as `Loss.scaled`. Those of a law that holds for one
     metric alone are numbers of that law, and none of these.
-  check: of its options, raises an InputError for what a call would refuse.
+  check: of its options, beyond what their annotations say; raises an InputError
+    for what a call would refuse.
   """
 
   mine: Callable[..., Row]
   context: Callable[..., Context] | None = None
   metrics: tuple[str, ...] = ()
+  normalize: str | None = None
   scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
   check: Callable[..., None] | None = None
 
@@ -573,6 +589,31 @@ class Miner:
   def options(self) -> dict[str, Any]:
     """Every option with its default."""
     return keywords(self.mine)
+
+  @property
+  def kinds(self) -> dict[str, Kind]:
+    """What the options take."""
+    return kinds(self.mine)
+
+  def check_options(self, name: str, options: Mapping[str, Any]) -> None:
+    """Raises an InputError for options that a call would refuse."""
+    check_options(name, self.kinds, options)
+    if self.check is not None:
+      call_with(options, self.check)
+
+  def check_space(self, name: str, metric: str, normalize: str) -> None:
+    """Raises an InputError for distances that its law is not about."""
+    metrics = self.metrics or (metric,)
+    wanted = f"metric={metrics[0]!r}"
+    if self.normalize is not None:
+      wanted += f" and normalize={self.normalize!r}"
+    if metric not in metrics or normalize != (self.normalize or normalize):
+      raise InputError(
+        f"the miner {name} reads {' or '.join(metrics)} distances"
+        f"{' on the unit sphere' if self.normalize == 'l2' else ''}, where its"
+        f" law holds: give {wanted}; got metric={metric!r} and"
+        f" normalize={normalize!r}."
+      )
 
 
 MINERS: dict[str, Miner] = {
@@ -590,11 +631,11 @@ MINERS: dict[str, Miner] = {
   "pair_margin": Miner(
     pair_margin, scaled={"positive_margin": 1, "negative_margin": 1}
   ),
-  "distance_weighted": Miner(distance_weighted, context=_keys),
-  "hdc": Miner(hdc, context=_hardest_pairs, check=_check_fraction),
-  "uniform_histogram": Miner(
-    uniform_histogram, context=_draw_from_bins, check=_check_bins
+  "distance_weighted": Miner(
+    distance_weighted, context=_keys, metrics=("l2",), normalize="l2"
   ),
+  "hdc": Miner(hdc, context=_hardest_pairs),
+  "uniform_histogram": Miner(uniform_histogram, context=_draw_from_bins),
   "angular": Miner(angular, context=_between, metrics=("l2",)),
   "packaged": Miner(packaged, context=_positions),
 }

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ from metric_learning.inputs import (
   references_of,
   warn_if_alone,
 )
+from metric_learning.intervals import check_options, check_rising
 from metric_learning.losses import LOSSES, Loss
 from metric_learning.losses.base import batch
 from metric_learning.mining import MINERS
@@ -46,20 +47,16 @@ from metric_learning.rows import (
   ratio,
   reduce_terms,
 )
-from metric_learning.signatures import Named, call_with, keywords, split_named
+from metric_learning.signatures import (
+  Kind,
+  Named,
+  call_with,
+  keywords,
+  split_named,
+)
 
 _REDUCTION_OPTIONS = ("low", "high", "class_weights", "count_empty")
-
-# The sign that a hyper-parameter of this name must have, in every loss.
-_POSITIVE = ("temperature", "scale", "gamma", "upper_bound", "floor")
-_NOT_NEGATIVE = (
-  "margin",
-  "positive_margin",
-  "negative_margin",
-  "regularization",
-  "annealing",
-  "concentration",
-)
+_REDUCTION_KINDS = {"count_empty": Kind((bool,))}
 
 # Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
 # would compute it twice, and by an accelerator.
@@ -180,6 +177,36 @@ class Objective:
     x = NORMALIZATIONS[self.normalize](widen(jnp.asarray(embeddings)))
     return self._project(params, x, self._resolved(x.shape[1]))
 
+  def logits(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n c"]:
+    """The score of each class of the class table, without margins.
+
+    The class is that of the largest. A softmax of them is what the loss would
+    have an item's probabilities be; those of `p2sgrad` are cosines.
+
+    Raises:
+      InputError: if the loss is no classification of a class table.
+
+    >>> objective = make_objective("cosface", scale=2.0)
+    >>> params = {"loss": {"weights": jnp.array([[1.0, 0.0], [0.0, 1.0]])}}
+    >>> objective.logits(params, jnp.array([[3.0, 4.0]]))  # 2 · .6, 2 · .8
+    Array([[1.2, 1.6]], dtype=float32)
+    """
+    entry = self.entry
+    if entry.logits is None:
+      known = ", ".join(name for name in LOSSES if LOSSES[name].logits)
+      raise InputError(
+        f"{self.loss} has no logits: it does not classify by a class table."
+        f" Losses that do: {known}."
+      )
+    x = jnp.asarray(embeddings)
+    points = points_of(x, jnp.zeros(x.shape[:1], int))
+    hyper, learned = self._numbers(params, x.shape[1])
+    met = self._sides(params, hyper, learned, points, None)
+    rows = self._rows_of(hyper, met, None)
+    return rows.anchors(functools.partial(entry.call, entry.logits, hyper))
+
   def __call__(
     self,
     params: dict[str, Any],
@@ -294,7 +321,7 @@ class Objective:
     )
     self._check_weights(weights, points, met.anchors)
     outside = self._outside_tables(hyper, met.anchors)
-    rows = self._rows_of(met, affinity)
+    rows = self._rows_of(hyper, met, affinity)
     parts, seen, kept = self._terms(hyper, met, rows, state, key)
 
     value, reduced = self._reduce(parts, met.anchors, weights)
@@ -341,32 +368,38 @@ class Objective:
     candidates = anchors if same else self._projected(params, candidates, hyper)
     return _Sides(anchors, candidates, plain)
 
-  def _rows_of(self, met: "_Sides", affinity):
+  def _rows_of(self, hyper, met: "_Sides", affinity) -> "_Maps":
     """Maps over the rows of the anchors, and over those of the candidates."""
-    distance = functools.partial(pairwise, self.entry.geometry or self.space)
-    relation = functools.partial(
-      RELATIONS[self.relation], **self.relation_options
-    )
-    anchors, candidates = met.anchors, met.candidates
-    blocks = block_rows(
-      self.block_size,
-      anchors.labels.shape[0],
-      candidates.labels.shape[0],
-      two_passes=self.entry.two_passes,
-    )
-    over_anchors = over_rows(
-      anchors, candidates, distance, affinity, blocks, relation
-    )
-    if candidates is anchors:
-      return over_anchors, over_anchors
-    return over_anchors, over_rows(
-      candidates, candidates, distance, None, blocks, relation
-    )
+    entry, relation = self.entry, RELATIONS[self.relation]
+    distance = functools.partial(pairwise, entry.geometry or self.space)
+    relation = functools.partial(relation, **self.relation_options)
 
-  def _terms(self, hyper, met: "_Sides", rows, state, key):
+    def over(side, other, affinity):
+      blocks = block_rows(
+        self.block_size,
+        side.labels.shape[0],
+        other.labels.shape[0],
+        two_passes=entry.two_passes,
+      )
+      return over_rows(side, other, distance, affinity, blocks, relation)
+
+    anchors, candidates = met.anchors, met.candidates
+    rows = over(anchors, candidates, affinity)
+    if candidates is anchors:
+      return _Maps(rows, rows, rows)
+    if entry.join is not None:
+      rows = _joined(rows, functools.partial(entry.call, entry.join, hyper))
+    # Made where they are used: few losses and miners do.
+    later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
+    among = later(candidates, candidates, None)
+    turned = None if affinity is None else affinity.T
+    back = later(candidates, anchors, turned) if entry.mirrored else among
+    return _Maps(rows, among, back)
+
+  def _terms(self, hyper, met: "_Sides", rows: "_Maps", state, key):
     """The terms of every anchor, its mean distances, and the next state."""
     entry, miner = self.entry, MINERS[self.miner]
-    over_anchors, over_candidates = rows
+    over_anchors = rows.anchors
     distance = functools.partial(pairwise, entry.geometry or self.space)
     of_miner = Context()
     still = lambda row: row._replace(
@@ -377,7 +410,8 @@ class Objective:
         self.miner_options,
         miner.context,
         *(
-          lambda f, over=over: over(lambda row: f(still(row))) for over in rows
+          lambda f, over=over: over(lambda row: f(still(row)))
+          for over in (over_anchors, rows.candidates)
         ),
         *jax.lax.stop_gradient(met.plain),
         key,
@@ -395,8 +429,8 @@ class Objective:
     context = Context()
     if entry.context is not None:
       # A miner with a context knows the anchors: other rows are not mined.
-      mines_both = miner.context is None or over_candidates is over_anchors
-      theirs = over_mined(over_candidates) if mines_both else over_candidates
+      mines_both = miner.context is None or rows.back is over_anchors
+      theirs = over_mined(rows.back) if mines_both else rows.back
       before = () if entry.state is None else (state,)
       context = entry.call(
         entry.context,
@@ -556,6 +590,30 @@ class _Sides(NamedTuple):
   plain: tuple[Points, Points]
 
 
+class _Maps(NamedTuple):
+  """Maps of row functions over rows: of the anchors, and of the candidates.
+
+  anchors: against the candidates. candidates: against each other. back: those
+  that the context of the loss asks for, either these or against the anchors.
+  """
+
+  anchors: Callable[..., Any]
+  candidates: Callable[..., Any]
+  back: Callable[..., Any]
+
+
+def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
+  """The map over rows of which each is joined first."""
+
+  def mapped(f, *own, together=False):
+    first = jax.vmap(join) if together else join
+    return over(
+      lambda row, *mine: f(first(row), *mine), *own, together=together
+    )
+
+  return mapped
+
+
 # Parts of a loss that are never done with a pair, or are of none.
 _ALWAYS_ACTIVE = ("softmax", "regularization")
 
@@ -612,16 +670,6 @@ def _padded(points: Points) -> Points:
   return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))
 
 
-def _check_number(loss: str, name: str, value: Any) -> None:
-  """Checks the sign of a Python number; a traced value passes."""
-  if not isinstance(value, int | float) or isinstance(value, bool):
-    return
-  if name in _POSITIVE and not value > 0:
-    raise InputError(f"{loss}: {name} must be positive, got {value}.")
-  if name in _NOT_NEGATIVE and not value >= 0:
-    raise InputError(f"{loss}: {name} must be at least 0, got {value}.")
-
-
 def make_objective(
   loss: str,
   metric: MetricName | None = None,
@@ -652,8 +700,8 @@ def make_objective(
 
   Raises:
     InputError: for an unknown name (with the choices), for a metric that the
-      loss does not allow, for a number of the wrong sign. Traced values are
-      not checked.
+      loss does not allow, for a number outside of its interval or of another
+      type. Traced values are not checked.
 
   >>> objective = make_objective("contrastive", margin=4.0)
   >>> x = jnp.array([[0.0], [1.0], [3.0], [5.0]])
@@ -682,9 +730,15 @@ def make_objective(
       f"{loss} adds its terms without meeting them one by one: it takes no"
       " low or high."
     )
-  check = MINERS[miner].check
-  if check is not None:
-    call_with(miner_options, check)
+  check_options(f"reduction {reduction}", _REDUCTION_KINDS, reduction_options)
+  check_rising(
+    "low and high of the reduction",
+    (
+      reduction_options.get("low", -math.inf),
+      reduction_options.get("high", math.inf),
+    ),
+  )
+  MINERS[miner].check_options(miner, miner_options)
   relation, relation_options = split_named(
     "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
   )
@@ -699,11 +753,7 @@ def make_objective(
     raise InputError(
       f"{loss} does not allow the metric {metric!r}; it allows: {allowed}."
     )
-  if metric not in (MINERS[miner].metrics or (metric,)):
-    raise InputError(
-      f"the miner {miner} reads {', '.join(MINERS[miner].metrics)} distances,"
-      f" and the metric is {metric!r}."
-    )
+  MINERS[miner].check_space(miner, metric, normalize)
   if block_size not in (None, "auto") and (
     not isinstance(block_size, int) or block_size < 1
   ):
@@ -711,9 +761,9 @@ def make_objective(
       f"block_size must be None, 'auto' or a positive int, got {block_size!r}."
     )
   defaults = entry.hyper
-  for name, value in hyper.items():
+  for name in hyper:
     check_choice(f"hyper-parameter of {loss}", name, defaults)
-    _check_number(loss, name, value)
+  check_options(loss, entry.kinds, hyper)
   objective = Objective(
     loss=loss,
     metric=metric,

@@ -30,10 +30,14 @@ def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
 
 
 class Kind(NamedTuple):
-  """The types that a parameter takes, and the type in a tuple of it."""
+  """The types that a parameter takes, and the type in a tuple of it.
+
+  interval: what an `Annotated` number says of its values, as `intervals` does.
+  """
 
   types: tuple[type, ...]
   item: type | None = None
+  interval: Any = None
 
 
 def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
@@ -46,7 +50,7 @@ def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
   >>> kinds(loss)["margin"].types
   (<class 'float'>, <class 'NoneType'>)
   >>> kinds(loss)["hidden"]
-  Kind(types=(<class 'tuple'>,), item=<class 'int'>)
+  Kind(types=(<class 'tuple'>,), item=<class 'int'>, interval=None)
   """
   if function is None:
     return {}
@@ -63,11 +67,15 @@ _PLAIN = (types.NoneType, bool, int, float, str)
 
 def _kind(annotation: Any) -> Kind:
   origin = typing.get_origin(annotation)
+  if origin is typing.Annotated:
+    plain, interval, *_ = typing.get_args(annotation)
+    return _kind(plain)._replace(interval=interval)
   if origin in (typing.Union, types.UnionType):
     members = [_kind(member) for member in typing.get_args(annotation)]
     return Kind(
       tuple(kind for member in members for kind in member.types),
       next((member.item for member in members if member.item), None),
+      next((member.interval for member in members if member.interval), None),
     )
   if origin in (tuple, list, Sequence):
     items = _kind(typing.get_args(annotation)[0]).types

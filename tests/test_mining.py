@@ -402,9 +402,10 @@ HYPER = {
 }
 
 
-def of_choice(loss, x, chosen):
+def of_choice(loss, normalize, x, chosen):
   """The mean of a loss over chosen pairs or triplets, by loops."""
   P, N_, T = chosen
+  x = loss_oracles.normalized(normalize, x)
   D = loss_oracles.distances("l2", x, x)
   if loss.startswith("triplet"):
     total = 0.0
@@ -426,10 +427,11 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
   """Pair losses see counts, triplet losses the triplets; both as constants."""
   turn = blocked + [name for name, _ in MINED].index(miner)
   loss, block_size = list(HYPER)[turn % len(HYPER)], 4 if blocked else N
-  key = jax.random.key(5)
+  normalize, key = MINERS[miner].normalize or "none", jax.random.key(5)
   x, labels = points("random"), np.array(LABELS["unbalanced"])
+  seen = loss_oracles.normalized(normalize, x)
   chosen = program(miner, options, "l2", None)(
-    x, labels, np.ones(N, bool), None, key
+    seen, labels, np.ones(N, bool), None, key
   )
   chosen = [np.asarray(one) for one in chosen]
 
@@ -438,7 +440,7 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
     objective = ml.make_objective(
       loss,
       "l2",
-      "none",
+      normalize,
       "mean",
       (miner, dict(options)),
       block_size,
@@ -448,11 +450,12 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
 
   generator = np.random.default_rng(1)
   value, slopes = run(x, labels)
-  np.testing.assert_allclose(value, of_choice(loss, x, chosen), rtol=1e-9)
+  expected = of_choice(loss, normalize, x, chosen)
+  np.testing.assert_allclose(value, expected, rtol=1e-9)
   for _ in range(2):
     direction = generator.normal(size=x.shape)
     slope = loss_oracles.numeric_slope(
-      lambda moved: of_choice(loss, moved, chosen), [x], [direction]
+      lambda moved: of_choice(loss, normalize, moved, chosen), [x], [direction]
     )
     got = np.sum(direction * np.asarray(slopes))
     np.testing.assert_allclose(got, slope, rtol=1e-5, atol=1e-7)
@@ -660,6 +663,21 @@ def test_a_wrong_miner(miner, message):
 def test_a_miner_of_one_metric():
   with pytest.raises(ml.InputError, match=r"angular reads l2 distances.*'l1'"):
     ml.make_objective("triplet", "l1", miner="angular")
+
+
+@pytest.mark.parametrize("metric", ml.METRICS)
+@pytest.mark.parametrize("normalize", ml.NORMALIZATIONS)
+def test_the_law_of_distance_weighted_is_of_l2_on_the_sphere(metric, normalize):
+  named = ("lp", {"p": 2}) if metric == "lp" else metric
+  make = lambda: ml.make_objective(
+    "contrastive_linear", named, normalize, miner="distance_weighted"
+  )
+  if (metric, normalize) == ("l2", "l2"):
+    make()
+  elif metric != "dot":  # which the loss refuses
+    law = "unit sphere.*give metric='l2' and normalize='l2'"
+    with pytest.raises(ml.InputError, match=f"{law}; got metric='{metric}'"):
+      make()
 
 
 @pytest.mark.parametrize(

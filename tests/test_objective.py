@@ -156,6 +156,29 @@ def test_squared_mahalanobis_learns_a_factor():
   )
 
 
+@pytest.mark.parametrize("loss", ["lifted", "lifted_hard", "histogram"])
+def test_an_affinity_needs_no_labels(loss):
+  """Of a batch and a gallery: labels or their affinity, one value."""
+  labels, others = jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 1, 2, 2, 0])
+  gallery = jnp.arange(12.0).reshape(6, 2) % 5
+  same = (labels[:, None] == others[None]) * 1.0
+  zeros = jnp.zeros_like
+  objective = ml.make_objective(loss, normalize="l2")
+
+  @quick_jit
+  def values():
+    call = lambda labels, others, **more: objective(
+      {}, X, labels, references=gallery, reference_labels=others, **more
+    )[0]
+    return call(labels, others), call(
+      zeros(labels), zeros(others), affinity=same
+    )
+
+  by_labels, by_affinity = values()
+  assert by_labels > 0
+  np.testing.assert_allclose(by_labels, by_affinity, rtol=1e-6)
+
+
 def test_what_goes_by_classes_takes_no_affinity():
   for loss in ("quadruplet", "npair"):
     with pytest.raises(ml.InputError, match=f"{loss} goes by classes"):
@@ -209,8 +232,41 @@ def test_several_positives_are_refused_outside_jit(loss, labels):
   where = jnp.array([True, True, False, True])  # padding does not count
   known = lambda x: objective({}, x, jnp.array(labels), where=where)[0]
   assert np.isfinite(quick_jit(known)(X))
-  traced = lambda x, labels: objective({}, x, labels)[0]
-  assert np.isfinite(quick_jit(traced)(X, jnp.array(labels)))
+
+
+@pytest.mark.parametrize(
+  ("loss", "options"),
+  [
+    ("infonce", {}),
+    ("infonce", {"symmetric": True}),
+    ("ntxent", {}),
+    ("instance", {}),
+    ("vicreg", {}),
+    ("barlow", {}),
+  ],
+)
+def test_traced_labels_that_give_several_positives_give_nan(loss, options):
+  """What is an error outside of jit: one number would not say what it is."""
+  objective = ml.make_objective(loss, **options)
+  x = jnp.concatenate([X, -X])
+
+  @quick_jit
+  def value(labels, where, others):
+    alone = objective({}, x, labels, where=where)[0]
+    apart = objective({}, x, labels, references=-x, reference_labels=others)[0]
+    return alone, apart
+
+  every, once = jnp.ones(8, bool), jnp.arange(8)
+  twice, thrice = once // 2, jnp.array([0, 0, 0, 1, 1, 2, 2, 3])
+  assert np.isfinite(value(twice, every, once)[0])
+  assert np.isnan(value(thrice, every, once)[0])
+  # Padding may have any label.
+  assert np.isfinite(value(thrice, every.at[1].set(False), once)[0])
+  assert np.isfinite(value(once, every, once)[1])
+  assert np.isnan(value(twice, every, once)[1])
+  assert np.isnan(value(once, every, twice)[1])
+  with pytest.raises(ml.InputError, match="3 times"):
+    objective({}, x, thrice)
 
 
 def test_each_class_once_on_each_side():

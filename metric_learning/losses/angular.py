@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from metric_learning.intervals import AcuteAngle
 from metric_learning.losses.base import Loss
 from metric_learning.losses.over_positives import over_positive_rows
 from metric_learning.losses.search import Range
@@ -32,7 +33,7 @@ def angular_loss(
   embeddings: Array,
   distance: Callable[[Array, Array], Array],
   *,
-  angle: float | Array = FORTY_DEGREES,
+  angle: AcuteAngle = FORTY_DEGREES,
 ) -> Parts:
   """Angular: log(1 + Σ_n exp(4t(x_a + x_p)·x_n - 2(1 + t)x_a·x_p)), t = tan²α.
 

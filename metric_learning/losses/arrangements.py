@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.errors import InputError
 from metric_learning.inputs import labels_outside
@@ -40,10 +40,16 @@ def join(a: Points, b: Points) -> Points:
   return Points(*(jnp.concatenate(pair) for pair in zip(a, b, strict=True)))
 
 
-def _check_one_positive(labels, weight, limit, where):
-  """Outside a trace, refuses labels that give a row several positives."""
+def _check_one_positive(points: Points, limit: int, where: str) -> Points:
+  """Points of which no label stands more often than the limit.
+
+  Outside a trace more are an error. Traced ones cannot be: those beyond the
+  limit become NaN, and so the value of the batch.
+  """
+  labels, weight = points.labels, points.weight
   if isinstance(labels, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
-    return
+    beyond = (weight > 0) & (rank_in_class(labels, weight) >= limit)
+    return _poisoned(points, beyond)
   kept = np.asarray(labels)[np.asarray(weight) > 0]
   values, counts = np.unique(kept, return_counts=True)
   if counts.size and counts.max() > limit:
@@ -53,6 +59,13 @@ def _check_one_positive(labels, weight, limit, where):
       f" loss has one positive in a row (at most {limit}): give each pair a"
       " label of its own, or use infonce_per_pair, infonce_all or supcon."
     )
+  return points
+
+
+def _poisoned(points: Points, which: Bool[Array, " n"]) -> Points:
+  """The points with NaN in place of some: what cannot be said of a trace."""
+  poisoned = jnp.where(which[:, None], jnp.nan, points.embeddings)
+  return points._replace(embeddings=poisoned)
 
 
 def two_views(
@@ -64,12 +77,12 @@ def two_views(
   item of each class in the batch.
   """
   if references is None:
-    _check_one_positive(points.labels, points.weight, 2, "in the batch")
+    points = _check_one_positive(points, 2, "in the batch")
     view = rank_in_class(points.labels, points.weight)
     both = points._replace(group=view)
   else:
-    for side, name in ((points, "batch"), (references, "references")):
-      _check_one_positive(side.labels, side.weight, 1, f"in the {name}")
+    points = _check_one_positive(points, 1, "in the batch")
+    references = _check_one_positive(references, 1, "in the references")
     both = join(
       points._replace(group=jnp.zeros_like(points.group)),
       references._replace(group=jnp.ones_like(references.group)),
@@ -98,7 +111,7 @@ def _seconds(points: Points) -> Points:
 def joined_views(params, points: Points, references: Points | None):
   """Both views in one batch: each item meets all others."""
   both = points if references is None else join(points, references)
-  _check_one_positive(both.labels, both.weight, 2, "in the two views")
+  both = _check_one_positive(both, 2, "in the two views")
   return both, both
 
 
@@ -131,8 +144,7 @@ def check_labels(points: Points, classes: int) -> Points:
     f"this loss learned weights for {classes} classes. Number the classes from"
     " 0, or call init(key, num_classes=…) with all of them.",
   )
-  poisoned = jnp.where(outside[:, None], jnp.nan, points.embeddings)
-  return points._replace(embeddings=poisoned)
+  return _poisoned(points, outside)
 
 
 def class_table(

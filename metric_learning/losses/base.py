@@ -57,6 +57,10 @@ class Loss:
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
     depend on the space.
   arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
+  join: `(row, *, …) -> row` makes one candidate of several, such as a class of
+    its centers. A miner and the terms see what it gives.
+  logits: `(row, *, …) -> [C]`, the scores of the classes of a table, without
+    margins; the row is joined. Its keywords are hyper-parameters of the others.
   class_anchors: the anchors are the classes and not the items, so that the
     reduction "none" gives one value for each class.
   geometry: the metric of the rows where it is not the user's choice.
@@ -65,6 +69,8 @@ class Loss:
     Context`, before the terms; the first two map a row function over the rows
     of either side, the last two are points before projection. Where the loss
     has a state, `(…, candidates, state, *, …)`, and the Context holds the next.
+  mirrored: with references, the rows of the candidates that the context maps
+    over are those against the anchors, and not against each other.
   two_passes: the context goes over all distances as the terms do; in blocks
     each distance is then computed twice.
   state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch
@@ -90,10 +96,13 @@ class Loss:
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   resolve: Callable[..., Any] | None = None
   arrange: Callable[..., Any] = batch
+  join: Callable[..., Any] | None = None
+  logits: Callable[..., Any] | None = None
   class_anchors: bool = False
   geometry: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None
+  mirrored: bool = False
   two_passes: bool = False
   state: Callable[..., Any] | None = None
   together: bool = False
@@ -108,6 +117,7 @@ class Loss:
     return (
       self.terms,
       self.arrange,
+      self.join,
       self.project,
       self.context,
       self.state,

@@ -7,13 +7,22 @@ classes. Angular margins are in radians (of `arcface`), in cosine (of
 
 import functools
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metric_learning.distances import l2_normalize, safe_sqrt
-from metric_learning.errors import InputError
+from metric_learning.intervals import (
+  CosineMargin,
+  Interval,
+  Natural,
+  NotNegative,
+  Number,
+  Positive,
+  ShareBelowOne,
+)
 from metric_learning.losses.arrangements import (
   class_table,
   init_table,
@@ -28,7 +37,6 @@ from metric_learning.losses.search import (
   TEMPERATURE,
   Grid,
 )
-from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import (
   Parts,
   Points,
@@ -36,9 +44,8 @@ from metric_learning.rows import (
   add_terms,
   make_terms,
   ratio,
+  weighted_logsumexp,
 )
-
-Number = float | Array
 
 
 def _init_table_and_biases(key, num_classes, embedding_dim):
@@ -61,10 +68,59 @@ def _meet_classes_with_biases(params, points, references: Points | None):
   return class_table(table, points._replace(embeddings=extended))
 
 
-def cross_entropy_loss(row: Row) -> Parts:
+def class_softmax(
+  row: Row, logits: Float[Array, " c"], label_smoothing: Number
+) -> Parts:
+  """Cross-entropy of the classes of a row, whose target is smoothed.
+
+  With ε the target of class c is q_c = (1 - ε)·1[c = y] + ε/C, and the value
+  -Σ_c q_c log p_c = LSE(z) - z_y + ε(z_y - mean z).
+
+  >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
+  ...           jnp.array(1.0), jnp.array(0))
+  >>> z = jnp.log(jnp.array([3.0, 1.0]))  # p = ¾, ¼
+  >>> terms = class_softmax(row, z, 0.5)["softmax"]
+  >>> round(float(terms.total), 4)  # -¾ log ¾ - ¼ log ¼
+  0.5623
+  """
+  weights = row.positives + row.negatives
+  everyone = weighted_logsumexp(logits, weights)
+  mean = ratio(
+    jnp.sum(jnp.where(weights > 0, weights * logits, 0)), jnp.sum(weights)
+  )
+  values = everyone - logits + label_smoothing * (logits - mean)
+  return {"softmax": make_terms(values, row.positives)}
+
+
+def product_logits(row: Row) -> Float[Array, " c"]:
+  """The products of the item and the classes, with their biases."""
+  return -row.distances
+
+
+def temperature_logits(
+  row: Row, *, temperature: Positive = 1.0
+) -> Float[Array, " c"]:
+  """-D_c / τ"""
+  return -row.distances / temperature
+
+
+def scaled_logits(row: Row, *, scale: Positive = 1.0) -> Float[Array, " c"]:
+  """S times the cosine, or times the product."""
+  return -scale * row.distances
+
+
+def cosine_logits(row: Row, *, scale: Positive = 1.0) -> Float[Array, " c"]:
+  """S·cos_c"""
+  return scale * (1 - row.distances)
+
+
+def cross_entropy_loss(
+  row: Row, *, label_smoothing: ShareBelowOne = 0.0
+) -> Parts:
   """Softmax cross-entropy: LSE_c(w_c·x + b_c) - (w_y·x + b_y).
 
-  The features before this head are the embedding.
+  The features before this head are the embedding. Targets can be smoothed: see
+  `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -73,14 +129,19 @@ def cross_entropy_loss(row: Row) -> Parts:
 
   Source: the baseline of Boudiaf et al. 2020 (arXiv 2003.08983).
   """
-  terms = softmax_terms(-row.distances, row.positives, row.negatives)
-  return {"softmax": terms}
+  return class_softmax(row, product_logits(row), label_smoothing)
 
 
-def norm_softmax_loss(row: Row, *, temperature: Number = 0.05) -> Parts:
+def norm_softmax_loss(
+  row: Row,
+  *,
+  temperature: Positive = 0.05,
+  label_smoothing: ShareBelowOne = 0.0,
+) -> Parts:
   """Normalised softmax: cross-entropy of cos_c / τ (of -D_c / τ in general).
 
-  Class weights are normalised as the embeddings are.
+  Class weights are normalised as the embeddings are. Targets can be smoothed:
+  see `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -89,20 +150,28 @@ def norm_softmax_loss(row: Row, *, temperature: Number = 0.05) -> Parts:
 
   Source: Zhai and Wu 2018 (arXiv 1811.12649), equation 2.
   """
-  logits = -row.distances / temperature
-  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+  logits = temperature_logits(row, temperature=temperature)
+  return class_softmax(row, logits, label_smoothing)
 
 
-def margin_softmax(row: Row, others: Array, own: Array) -> Parts:
+def margin_softmax(
+  row: Row, others: Array, own: Array, label_smoothing: Number
+) -> Parts:
   """Cross-entropy in which the own class has a logit of its own."""
   logits = jnp.where(row.positives > 0, own, others)
-  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+  return class_softmax(row, logits, label_smoothing)
 
 
 def cosface_loss(
-  row: Row, *, margin: Number = 0.35, scale: Number = 64.0
+  row: Row,
+  *,
+  margin: CosineMargin = 0.35,
+  scale: Positive = 64.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """CosFace: cross-entropy of S(cos_c - m·1[c = y]); m is in cosine.
+
+  Targets can be smoothed: see `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -113,15 +182,28 @@ def cosface_loss(
   Source: Wang et al., CVPR 2018 (arXiv 1801.09414), equation 4.
   """
   cos = 1 - row.distances
-  return margin_softmax(row, scale * cos, scale * (cos - margin))
+  own = scale * (cos - margin)
+  return margin_softmax(row, scale * cos, own, label_smoothing)
+
+
+# cos m + m sin m = 1. Of a larger margin the tail of ArcFace begins above the
+# -1 at which cos(θ + m) ends: an item far from its class would gain by it.
+_LARGEST_ARC = 2.3311
+ArcMargin = Annotated[Number, Interval(0.0, _LARGEST_ARC, radians=True)]
 
 
 def arcface_loss(
-  row: Row, *, margin: Number = 0.5, scale: Number = 64.0
+  row: Row,
+  *,
+  margin: ArcMargin = 0.5,
+  scale: Positive = 64.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """ArcFace: own logit S·cos(θ + m), others S·cos_c; m is in radians.
 
-  Past θ = π - m, where cos(θ + m) would rise again, it is S(cosθ - m sin m).
+  Past θ = π - m, where cos(θ + m) would rise again, it is S(cosθ - m sin m),
+  which falls all the way if m <= 2.331. Targets can be smoothed: see
+  `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -138,49 +220,70 @@ def arcface_loss(
   turned = cos * jnp.cos(margin) - sin * jnp.sin(margin)
   tail = cos - margin * jnp.sin(margin)
   own = jnp.where(cos >= -jnp.cos(margin), turned, tail)
-  return margin_softmax(row, scale * cos, scale * own)
+  return margin_softmax(row, scale * cos, scale * own, label_smoothing)
 
 
-def nearest_centers(row: Row, num_centers: int) -> Row:
-  """A row of classes from one of K centres each: a class is its nearest.
+def of_classes(
+  row: Row, distances: Float[Array, " c"], num_centers: int
+) -> Row:
+  """A row of centers, K of each class, as a row of classes at these distances.
 
   >>> row = Row(jnp.array([3.0, 2.0]), jnp.ones(2), jnp.zeros(2),
   ...           jnp.array(1.0), jnp.array(0))
-  >>> nearest_centers(row, 2).distances
+  >>> of_classes(row, jnp.array([2.0]), 2).positives
+  Array([1.], dtype=float32)
+  """
+  # What an item is to one center of a class, it is to all of them.
+  first = lambda weights: weights.reshape(num_centers, -1)[0]
+  return row._replace(
+    distances=distances,
+    positives=first(row.positives),
+    negatives=first(row.negatives),
+  )
+
+
+def nearest_centers(row: Row, *, num_centers: Natural = 3) -> Row:
+  """A row of classes from one of K centers each: a class is its nearest.
+
+  Ties take the first center.
+
+  >>> row = Row(jnp.array([3.0, 2.0]), jnp.ones(2), jnp.zeros(2),
+  ...           jnp.array(1.0), jnp.array(0))
+  >>> nearest_centers(row, num_centers=2).distances
   Array([2.], dtype=float32)
   """
-  distances, positives, negatives = (
-    x.reshape(num_centers, -1) for x in row[:3]
-  )
   # Selected: the gradient of a minimum would be shared among equal centres,
   # which could then never part.
-  nearest = functools.reduce(lambda a, b: jnp.where(b < a, b, a), distances)
-  return row._replace(
-    distances=nearest, positives=positives[0], negatives=negatives[0]
+  nearest = functools.reduce(
+    lambda a, b: jnp.where(b < a, b, a), row.distances.reshape(num_centers, -1)
   )
+  return of_classes(row, nearest, num_centers)
 
 
 def arcface_subcenter_loss(
   row: Row,
   *,
-  margin: Number = 0.5,
-  scale: Number = 64.0,
-  num_centers: int = 3,
+  margin: ArcMargin = 0.5,
+  scale: Positive = 64.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """Sub-centre ArcFace: ArcFace of max_k cos_ck, K centres of each class.
 
-  The margin is in radians, as in `arcface`; ties take the first centre.
+  The row is one of classes: see `nearest_centers`. The margin is in radians,
+  and targets can be smoothed, as in `arcface`.
 
   >>> row = Row(jnp.array([0.0, 2.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0, 0]),
   ...           jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> terms = arcface_subcenter_loss(row, margin=0.0, num_centers=2)["softmax"]
-  >>> round(float(terms.total), 4)  # both classes at cos 1: log 2
+  >>> classes = nearest_centers(row, num_centers=2)  # both at cos 1
+  >>> terms = arcface_subcenter_loss(classes, margin=0.0)["softmax"]
+  >>> round(float(terms.total), 4)  # log 2
   0.6931
 
   Source: Deng et al., ECCV 2020, "Sub-center ArcFace", section 3.2.
   """
-  classes = nearest_centers(row, num_centers)
-  return arcface_loss(classes, margin=margin, scale=scale)
+  return arcface_loss(
+    row, margin=margin, scale=scale, label_smoothing=label_smoothing
+  )
 
 
 def _init_subcenters(key, num_classes, embedding_dim, *, num_centers=3):
@@ -226,14 +329,16 @@ def sphereface_loss(
   row: Row,
   context: Context,
   *,
-  margin: int = 4,
-  scale: Number = 1.0,
-  annealing: Number = 0.0,
+  margin: Natural = 4,
+  scale: Positive = 1.0,
+  annealing: NotNegative = 0.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """SphereFace: logits |x|·cos_c, own |x|·ψ(θ), with unit class weights.
 
   ψ(θ) = (-1)^k cos(mθ) - 2k, m an integer (static). With `annealing` λ the own
-  logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ).
+  logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ). Targets can be smoothed: see
+  `class_softmax`.
 
   >>> row = Row(jnp.array([-2.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -245,21 +350,22 @@ def sphereface_loss(
   of Liu et al. 2016 (arXiv 1612.02295), section 5.1.
   """
   norms = jnp.broadcast_to(context.own, row.distances.shape)
-  return _angle_softmax(row, norms, margin, scale, annealing)
+  return _angle_softmax(row, norms, margin, scale, annealing, label_smoothing)
 
 
 def l_softmax_loss(
   row: Row,
   context: Context,
   *,
-  margin: int = 4,
-  scale: Number = 1.0,
-  annealing: Number = 0.0,
+  margin: Natural = 4,
+  scale: Positive = 1.0,
+  annealing: NotNegative = 0.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """L-Softmax: logits x·w_c, own |x||w_y|·ψ(θ), nothing normalised.
 
-  ψ, the integer margin and the annealing are those of `sphereface`, which this
-  is when class weights have norm 1.
+  ψ, the integer margin, the annealing and the smoothing are those of
+  `sphereface`, which this is when class weights have norm 1.
 
   >>> row = Row(jnp.array([-6.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -271,34 +377,23 @@ def l_softmax_loss(
   Source: Liu et al., ICML 2016 (arXiv 1612.02295), equations 4 and 6.
   """
   norms = context.own * context.shared
-  return _angle_softmax(row, norms, margin, scale, annealing)
+  return _angle_softmax(row, norms, margin, scale, annealing, label_smoothing)
 
 
-def _angle_softmax(row: Row, norms, margin, scale, annealing) -> Parts:
+def _angle_softmax(
+  row: Row, norms, margin, scale, annealing, label_smoothing
+) -> Parts:
   """Cross-entropy of products, the own one |x||w|·ψ(θ), annealed."""
   cos = ratio(-row.distances, norms)
   angle = sphereface_angle(cos, margin)
   own = norms * (annealing * cos + angle) / (1 + annealing)
-  return margin_softmax(row, -scale * row.distances, scale * own)
+  others = scaled_logits(row, scale=scale)
+  return margin_softmax(row, others, scale * own, label_smoothing)
 
 
 def _norms(over_anchors, over_candidates, anchors, candidates) -> Context:
   norm = lambda side: safe_sqrt(jnp.sum(side.embeddings**2, axis=1))
   return Context(own=norm(anchors), shared=norm(candidates))
-
-
-def check_integer(loss: str, name: str):
-  """A `resolve` that refuses all but an integer of at least 1."""
-
-  def check(hyper, metric, normalize, dim):
-    value = hyper[name]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-      raise InputError(
-        f"{loss}: {name} must be an integer of at least 1, got {value!r}."
-      )
-    return hyper
-
-  return check
 
 
 CLASSIFIER_LOSSES: dict[str, Loss] = {
@@ -310,6 +405,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=(),
     geometry="dot",
     arrange=_meet_classes_with_biases,
+    logits=product_logits,
     init=_init_table_and_biases,
     needs_positives=False,
     source="the baseline of Boudiaf et al. 2020, arXiv 2003.08983",
@@ -322,6 +418,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     scaled={"temperature": 1},
     arrange=meet_classes,
+    logits=temperature_logits,
     init=init_table,
     needs_positives=False,
     search={"temperature": TEMPERATURE},
@@ -334,6 +431,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     arrange=meet_classes,
+    logits=cosine_logits,
     init=init_table,
     needs_positives=False,
     search={"margin": COSINE, "scale": CLASSIFIER_SCALE},
@@ -346,6 +444,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     arrange=meet_classes,
+    logits=cosine_logits,
     init=init_table,
     needs_positives=False,
     search={"margin": ANGLE, "scale": CLASSIFIER_SCALE},
@@ -359,8 +458,9 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     static=("num_centers",),
     arrange=meet_classes,
+    join=nearest_centers,
+    logits=cosine_logits,
     init=_init_subcenters,
-    resolve=check_integer("arcface_subcenter", "num_centers"),
     needs_positives=False,
     search={"margin": ANGLE, "scale": CLASSIFIER_SCALE},
     source="Deng et al., ECCV 2020, section 3.2",
@@ -372,6 +472,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     arrange=meet_classes,
+    logits=cosine_logits,
     init=init_table,
     needs_positives=False,
     source="Zhang et al., CVPR 2019, arXiv 1905.02479",
@@ -386,8 +487,8 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     static=("margin",),
     arrange=meet_classes,
     context=_norms,
+    logits=scaled_logits,
     init=init_table,
-    resolve=check_integer("l_softmax", "margin"),
     needs_positives=False,
     search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
     source="Liu et al., ICML 2016, arXiv 1612.02295, equations 4 and 6",
@@ -402,8 +503,8 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     static=("margin",),
     arrange=_meet_unit_classes,
     context=_norms,
+    logits=scaled_logits,
     init=init_table,
-    resolve=check_integer("sphereface", "margin"),
     needs_positives=False,
     search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
     source="Liu et al., CVPR 2017, arXiv 1704.08063, equation 6",

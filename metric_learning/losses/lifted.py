@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metric_learning.intervals import NotNegative, Number
 from metric_learning.losses.base import DISTANCES, Context, Loss
 from metric_learning.losses.search import MARGIN
 from metric_learning.rows import (
@@ -16,8 +17,6 @@ from metric_learning.rows import (
   make_terms,
   weighted_logsumexp,
 )
-
-Number = float | Array
 
 
 def _hardest(row: Row, margin: Number) -> Float[Array, ""]:
@@ -33,13 +32,23 @@ def _all_negatives(row: Row, margin: Number) -> Float[Array, ""]:
 
 
 def _hardest_of_candidates(
-  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
+  over_anchors,
+  over_candidates,
+  anchors,
+  candidates,
+  *,
+  margin: NotNegative = 1.0,
 ) -> Context:
   return Context(shared=over_candidates(lambda row: _hardest(row, margin)))
 
 
 def _all_of_candidates(
-  over_anchors, over_candidates, anchors, candidates, *, margin: Number = 1.0
+  over_anchors,
+  over_candidates,
+  anchors,
+  candidates,
+  *,
+  margin: NotNegative = 1.0,
 ) -> Context:
   return Context(
     shared=over_candidates(lambda row: _all_negatives(row, margin))
@@ -58,13 +67,14 @@ def lifted_hard_loss(
   row: Row,
   context: Context,
   *,
-  margin: Number = 1.0,
-  positive_margin: Number = 0.0,
+  margin: NotNegative = 1.0,
+  positive_margin: NotNegative = 0.0,
 ) -> Parts:
   """Lifted structure: ½[D_ij + max(ε - D_ik, ε - D_jl)]+² over k, l.
 
   k ranges over N(i), l over N(j); one term for each ordered positive pair, so
-  that a mean is the one over unordered pairs and a sum is twice it.
+  that a mean is the one over unordered pairs and a sum is twice it. With
+  references l ranges over the anchors that are negatives of the reference j.
 
   >>> row = Row(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -83,8 +93,8 @@ def lifted_loss(
   row: Row,
   context: Context,
   *,
-  margin: Number = 1.0,
-  positive_margin: Number = 0.0,
+  margin: NotNegative = 1.0,
+  positive_margin: NotNegative = 0.0,
 ) -> Parts:
   """Smooth lifted structure: ½[D_ij + log(Σ_k e^{ε-D_ik} + Σ_l e^{ε-D_jl})]+².
 
@@ -113,8 +123,8 @@ def lifted_loss(
 def lifted_generalized_loss(
   row: Row,
   *,
-  positive_margin: Number = 0.0,
-  negative_margin: Number = 1.0,
+  positive_margin: NotNegative = 0.0,
+  negative_margin: NotNegative = 1.0,
 ) -> Parts:
   """Generalised lifted structure: [LSE_P(D - m_pos) + LSE_N(m_neg - D)]+.
 
@@ -144,6 +154,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled={"margin": 1, "positive_margin": 1},
     context=_hardest_of_candidates,
+    mirrored=True,
     two_passes=True,
     search={"margin": MARGIN},
     source="Oh Song et al., CVPR 2016, equation 3",
@@ -156,6 +167,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled={"margin": 1, "positive_margin": 1},
     context=_all_of_candidates,
+    mirrored=True,
     two_passes=True,
     search={"margin": MARGIN},
     source="Oh Song et al., CVPR 2016, equation 4",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError
+from metric_learning.intervals import Cosine, NotNegative, Positive, Real, Share
 from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss
 from metric_learning.losses.lifted import LIFTED_LOSSES
 from metric_learning.losses.search import (
@@ -29,18 +30,15 @@ from metric_learning.rows import (
   weighted_logsumexp,
 )
 
-Number = float | Array
-
-
 # --- Weighted sums over positives and negatives ------------------------------
 
 
 def multi_similarity_loss(
   row: Row,
   *,
-  alpha: Number = 2.0,
-  beta: Number = 50.0,
-  base: Number = 0.5,
+  alpha: Positive = 2.0,
+  beta: Positive = 50.0,
+  base: Cosine = 0.5,
 ) -> Parts:
   """Multi-similarity: log(1 + Σ_P e^{-α(s-λ)})/α + log(1 + Σ_N e^{β(s-λ)})/β.
 
@@ -62,7 +60,7 @@ def multi_similarity_loss(
 
 
 def circle_loss(
-  row: Row, *, margin: Number = 0.4, gamma: Number = 80.0
+  row: Row, *, margin: Share = 0.4, gamma: Positive = 80.0
 ) -> Parts:
   """Circle: log(1 + Σ_N e^{γ a_n (s - m)} · Σ_P e^{-γ a_p (s - 1 + m)}).
 
@@ -103,18 +101,19 @@ def _mean_violation(violations, weights, temperature) -> Float[Array, ""]:
 def ranked_list_loss(
   row: Row,
   *,
-  margin: Number = 0.4,
-  boundary: Number | None = None,
-  positive_temperature: Number = 0.0,
-  negative_temperature: Number = 10.0,
-  balance: Number = 0.5,
+  margin: NotNegative = 0.4,
+  center: NotNegative = 1.0,
+  positive_temperature: NotNegative = 0.0,
+  negative_temperature: NotNegative = 10.0,
+  balance: Share = 0.5,
 ) -> Parts:
   """Ranked list: (1 - λ)·mean of [D_ap - (α - m)]+ + λ·mean of [α - D_an]+.
 
-  The means are over violations v > 0, weighted by e^{T v}, which is a constant
-  in the gradient; an empty side is 0. One term for each anchor. The margin m
-  and the boundary α (1 + m/2 unless given) are in units of the distance, the
-  temperatures T in those of 1/D; λ is `balance`.
+  The boundaries are α = c + m/2 for negatives and α - m = c - m/2 for
+  positives, at the same distance from the `center` c. The means are over
+  violations v > 0, weighted by e^{T v}, which is a constant in the gradient; an
+  empty side is 0. One term for each anchor. The margin m and the center are in
+  units of the distance, the temperatures T in those of 1/D; λ is `balance`.
 
   >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -122,17 +121,15 @@ def ranked_list_loss(
   >>> terms.total  # ½(1 - .75) + ½(1.25 - 1)
   Array(0.25, dtype=float32)
 
-  Source: Wang et al., CVPR 2019 (arXiv 1903.03238). A negative at
+  Source: Wang et al., CVPR 2019 (arXiv 1903.03238), with c = 1. A negative at
   distance 0 counts, and the weights have no gradient: both unlike
   pytorch-metric-learning.
   """
-  if boundary is None:
-    boundary = 1 + margin / 2
   pull = _mean_violation(
-    row.distances - (boundary - margin), row.positives, positive_temperature
+    row.distances - (center - margin / 2), row.positives, positive_temperature
   )
   push = _mean_violation(
-    boundary - row.distances, row.negatives, negative_temperature
+    center + margin / 2 - row.distances, row.negatives, negative_temperature
   )
   value = (1 - balance) * pull + balance * push
   return {"anchor": make_terms(value, exists(row.weight))}
@@ -144,8 +141,8 @@ def ranked_list_loss(
 def siglip_loss(
   row: Row,
   *,
-  scale: Number = 10.0,
-  bias: Number = -10.0,
+  scale: Positive = 10.0,
+  bias: Real = -10.0,
   similarity: str | None = None,
 ) -> Parts:
   """Sigmoid loss: Σ_j -log σ(z_j (t·s_j + b)), z = 1 for positives, else -1.
@@ -203,7 +200,8 @@ def nce_from_logits(
   >>> nce_from_logits(jnp.zeros(3), jnp.zeros((3, 1)))  # p = q, k = 1: 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: Gutmann and Hyvärinen, AISTATS 2010, equations 3 and 4, negated.
+  Source: Gutmann and Hyvärinen, JMLR 2012, where k is ν, the ratio of noise to
+  data, negated; AISTATS 2010 has as much noise as data.
   """
   terms = nce_terms(
     data, noise.ravel(), jnp.ones_like(data), jnp.ones_like(noise.ravel())
@@ -212,7 +210,7 @@ def nce_from_logits(
 
 
 def nce_loss(
-  row: Row, *, temperature: Number = 1.0, log_partition: Number = 0.0
+  row: Row, *, temperature: Positive = 1.0, log_partition: Real = 0.0
 ) -> Parts:
   """Noise-contrastive estimation of which candidates belong to an anchor.
 
@@ -225,8 +223,8 @@ def nce_loss(
   >>> nce_loss(row, log_partition=0.6931472)["nce"].total  # p = q: 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: Gutmann and Hyvärinen, AISTATS 2010, equation 4, with labels for data
-  and noise: a choice made here. The estimator itself is `nce_from_logits`.
+  Source: Gutmann and Hyvärinen, JMLR 2012, with labels for data and noise: a
+  choice made here. The estimator itself is `nce_from_logits`.
   """
   number = lambda weights: jnp.sum(weights)
   positives, negatives = number(row.positives), number(row.negatives)
@@ -271,7 +269,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     scaled={
       "margin": 1,
-      "boundary": 1,
+      "center": 1,
       "positive_temperature": -1,
       "negative_temperature": -1,
     },
@@ -300,7 +298,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     learned={"log_partition": "real"},
     scaled={"temperature": 1},
     search={"temperature": TEMPERATURE},
-    source="Gutmann and Hyvärinen, AISTATS 2010, equation 4",
+    source="Gutmann and Hyvärinen, JMLR 2012",
   ),
 }
 

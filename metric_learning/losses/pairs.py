@@ -15,6 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from metric_learning.distances import largest_distance
 from metric_learning.errors import InputError, check_choice
+from metric_learning.intervals import (
+  Cosine,
+  NotNegative,
+  Positive,
+  Real,
+  check_options,
+)
 from metric_learning.losses.base import (
   DISTANCES,
   SIMILARITIES,
@@ -31,13 +38,13 @@ from metric_learning.rows import (
   make_terms,
   reduce_terms,
 )
+from metric_learning.signatures import kinds
 
 Distances = Float[Array, "*m"]
-Number = float | Array
 
 
 def contrastive_law(
-  d: Distances, *, margin: float | Array = 1.0, half: bool = True
+  d: Distances, *, margin: NotNegative = 1.0, half: bool = True
 ) -> tuple[Distances, Distances]:
   """Contrastive loss of 2006: attract ½D², repel ½[m - D]+².
 
@@ -55,7 +62,7 @@ def contrastive_law(
 
 
 def contrastive_2005_law(
-  d: Distances, *, upper_bound: float | Array | None = None
+  d: Distances, *, upper_bound: Positive | None = None
 ) -> tuple[Distances, Distances]:
   """Contrastive loss of 2005: attract (2/Q)·E², repel 2Q·exp(-2.77·E/Q).
 
@@ -78,8 +85,8 @@ def contrastive_2005_law(
 def contrastive_linear_law(
   d: Distances,
   *,
-  positive_margin: float | Array = 0.0,
-  negative_margin: float | Array = 1.0,
+  positive_margin: NotNegative = 0.0,
+  negative_margin: NotNegative = 1.0,
 ) -> tuple[Distances, Distances]:
   """Linear hinges: attract [D - m_pos]+, repel [m_neg - D]+.
 
@@ -95,8 +102,8 @@ def contrastive_linear_law(
 def contrastive_double_margin_law(
   d: Distances,
   *,
-  positive_margin: float | Array = 0.0,
-  negative_margin: float | Array = 1.0,
+  positive_margin: NotNegative = 0.0,
+  negative_margin: NotNegative = 1.0,
 ) -> tuple[Distances, Distances]:
   """Two margins, squared hinges: attract [D - m1]+², repel [m2 - D]+².
 
@@ -115,8 +122,8 @@ def contrastive_double_margin_law(
 def snr_contrastive_law(
   d: Distances,
   *,
-  positive_margin: float | Array = 0.0,
-  negative_margin: float | Array = 1.0,
+  positive_margin: NotNegative = 0.0,
+  negative_margin: NotNegative = 1.0,
 ) -> tuple[Distances, Distances]:
   """Linear hinges of SNR: attract [D - m_pos]+, repel [m_neg - D]+.
 
@@ -135,7 +142,7 @@ def snr_contrastive_law(
 
 
 def contrastive_sq_margin_law(
-  d: Distances, *, margin: float | Array = 1.0, half: bool = False
+  d: Distances, *, margin: NotNegative = 1.0, half: bool = False
 ) -> tuple[Distances, Distances]:
   """Squared margin: attract D², repel [m² - D²]+.
 
@@ -151,7 +158,7 @@ def contrastive_sq_margin_law(
 
 
 def contrastive_caffe_legacy_law(
-  d: Distances, *, margin: float | Array = 1.0, half: bool = True
+  d: Distances, *, margin: NotNegative = 1.0, half: bool = True
 ) -> tuple[Distances, Distances]:
   """Legacy mode of Caffe: attract ½D², repel ½[m - D²]+, m not squared.
 
@@ -168,7 +175,7 @@ def contrastive_caffe_legacy_law(
 
 
 def contrastive_inverse_law(
-  d: Distances, *, floor: float | Array = 1e-3, half: bool = True
+  d: Distances, *, floor: Positive = 1e-3, half: bool = True
 ) -> tuple[Distances, Distances]:
   """Inverse repulsion: attract ½D², repel 1 / max(D, δ).
 
@@ -179,14 +186,14 @@ def contrastive_inverse_law(
   >>> [float(x) for x in contrastive_inverse_law(jnp.array(0.5))]
   [0.125, 2.0]
 
-  Source: the repulsion that the spring analogy of Hadsell et al. 2006, section
-  2.2, argues against.
+  Source: no paper that we know. Texts on the contrastive loss name 1/D as what
+  its margin avoids.
   """
   return (0.5 if half else 1.0) * d**2, 1 / jnp.maximum(d, floor)
 
 
 def pair_bce_law(
-  d: Distances, *, scale: float | Array = 1.0, bias: float | Array = 0.0
+  d: Distances, *, scale: Positive = 1.0, bias: Real = 0.0
 ) -> tuple[Distances, Distances]:
   """Binary cross-entropy of logit b - a·D: attract and repel.
 
@@ -255,9 +262,9 @@ def _named(terms, law):
 def margin_loss(
   row: Row,
   *,
-  alpha: Number = 0.2,
-  beta: Number = 1.2,
-  nu: Number = 0.0,
+  alpha: NotNegative = 0.2,
+  beta: NotNegative = 1.2,
+  nu: NotNegative = 0.0,
   learn_beta: bool = True,
   per_class: bool = False,
   over: str = "pairs",
@@ -320,8 +327,8 @@ def intra_pair_variance_loss(
   row: Row,
   context: Context,
   *,
-  positive_epsilon: Number = 0.01,
-  negative_epsilon: Number = 0.01,
+  positive_epsilon: NotNegative = 0.01,
+  negative_epsilon: NotNegative = 0.01,
 ) -> Parts:
   """Intra-pair variance: [(1 - ε_p)·s̄_p - s_ip]+², [s_in - (1 + ε_n)·s̄_n]+².
 
@@ -360,10 +367,10 @@ def _mean_cosines(over_anchors, over_candidates, anchors, candidates):
 def tcm_loss(
   row: Row,
   *,
-  positive_weight: Number = 1.0,
-  negative_weight: Number = 1.0,
-  positive_margin: Number = 0.9,
-  negative_margin: Number = 0.5,
+  positive_weight: NotNegative = 1.0,
+  negative_weight: NotNegative = 1.0,
+  positive_margin: Cosine = 0.9,
+  negative_margin: Cosine = 0.5,
 ) -> Parts:
   """Threshold-consistent margin: mean of m+ - s_p over s_p <= m+, and so on.
 
@@ -484,7 +491,9 @@ def _weigh(params, embeddings, *, weighted=None):
   return embeddings * weights
 
 
-def _pair_bce_terms(row, *, scale=1.0, bias=0.0, weighted: bool | None = None):
+def _pair_bce_terms(
+  row, *, scale: Positive = 1.0, bias: Real = 0.0, weighted: bool | None = None
+):
   attract, repel = pair_bce_law(
     row.distances, scale=1.0 if weighted else scale, bias=bias
   )
@@ -539,6 +548,7 @@ def pair_loss(
     )
   for name in hyper:
     check_choice(f"hyper-parameter of {law}", name, keywords(entry))
+  check_options(law, kinds(entry), hyper)
   # Each pair is the one candidate of an anchor of its own.
   rows = Row(
     distances[:, None],
@@ -644,7 +654,7 @@ PAIR_LOSSES: dict[str, Loss] = {
     scaled={"floor": 1},
     needs_positives=False,
     search={"floor": Range(1e-4, 1.0, log=True)},
-    source="Hadsell, Chopra, LeCun, CVPR 2006, section 2.2, refuted there",
+    source="no paper that we know: 1/D in place of a margin",
   ),
   "margin": Loss(
     margin_loss,

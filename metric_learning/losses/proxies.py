@@ -9,6 +9,16 @@ from jaxtyping import Array, Float
 
 from metric_learning.distances import pairwise
 from metric_learning.errors import InputError
+from metric_learning.intervals import (
+  CosineMargin,
+  Natural,
+  NotNegative,
+  Number,
+  OpenShare,
+  Positive,
+  Share,
+  ShareBelowOne,
+)
 from metric_learning.losses.arrangements import (
   class_table,
   init_table,
@@ -16,7 +26,14 @@ from metric_learning.losses.arrangements import (
   refuse_references,
 )
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
-from metric_learning.losses.classifiers import check_integer, cosface_loss
+from metric_learning.losses.classifiers import (
+  class_softmax,
+  cosface_loss,
+  cosine_logits,
+  of_classes,
+  scaled_logits,
+  temperature_logits,
+)
 from metric_learning.losses.regularizers import sparse_centers
 from metric_learning.losses.search import (
   COSINE,
@@ -34,11 +51,9 @@ from metric_learning.rows import (
   weighted_logsumexp,
 )
 
-Number = float | Array
-
 
 def proxy_nca_loss(
-  row: Row, *, scale: Number = 1.0, include_positive: bool = False
+  row: Row, *, scale: Positive = 1.0, include_positive: bool = False
 ) -> Parts:
   """Proxy-NCA: D(x, w_y) + log Σ_{c≠y} e^{-D(x, w_c)}, D = scale · distance.
 
@@ -65,10 +80,16 @@ def proxy_nca_loss(
   return {"softmax": make_terms(values, positives)}
 
 
-def proxy_nca_pp_loss(row: Row, *, temperature: Number = 1 / 9) -> Parts:
+def proxy_nca_pp_loss(
+  row: Row,
+  *,
+  temperature: Positive = 1 / 9,
+  label_smoothing: ShareBelowOne = 0.0,
+) -> Parts:
   """ProxyNCA++: cross-entropy of -D(x, w_c) / T over all proxies.
 
-  The default distance is squared L2.
+  The default distance is squared L2. Targets can be smoothed: see
+  `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -78,8 +99,8 @@ def proxy_nca_pp_loss(row: Row, *, temperature: Number = 1 / 9) -> Parts:
   Source: Teh, DeVries, Taylor, ECCV 2020 (arXiv 2004.01113). Its pooling, its
   sampling and its faster rate of proxies are no part of the loss.
   """
-  logits = -row.distances / temperature
-  return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
+  logits = temperature_logits(row, temperature=temperature)
+  return class_softmax(row, logits, label_smoothing)
 
 
 def _log_one_plus_sum(
@@ -92,7 +113,7 @@ def _log_one_plus_sum(
 
 
 def proxy_anchor_loss(
-  row: Row, *, alpha: Number = 32.0, margin: Number = 0.1
+  row: Row, *, alpha: Positive = 32.0, margin: Share = 0.1
 ) -> Parts:
   """Proxy-Anchor: the anchor is a proxy, the candidates are the batch.
 
@@ -125,43 +146,53 @@ def _classes_meet_batch(params, points: Points, references: Points | None):
   return classes, items
 
 
+def soft_centers(
+  row: Row, *, gamma: Positive = 0.1, num_centers: Natural = 10
+) -> Row:
+  """A row of classes from one of K centers each, at the distance 1 - S_c.
+
+  S_c = Σ_k softmax_k(s_ck / γ) s_ck: the nearer a center, the more it counts.
+
+  >>> row = Row(jnp.array([1.0, 3.0]), jnp.ones(2), jnp.zeros(2),
+  ...           jnp.array(1.0), jnp.array(0))
+  >>> soft_centers(row, gamma=1e9, num_centers=2).distances
+  Array([2.], dtype=float32)
+  """
+  distances = row.distances.reshape(num_centers, -1)
+  share = jax.nn.softmax(-distances / gamma, axis=0)
+  return of_classes(row, jnp.sum(share * distances, axis=0), num_centers)
+
+
 def soft_triple_loss(
   row: Row,
   context: Context,
   *,
-  scale: Number = 20.0,
-  gamma: Number = 0.1,
-  margin: Number = 0.01,
-  regularization: Number = 0.0,
-  num_centers: int = 10,
+  scale: Positive = 20.0,
+  margin: CosineMargin = 0.01,
+  regularization: NotNegative = 0.0,
+  label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
   """SoftTriple: cross-entropy of λ(S_c - δ·1[c = y]), K centres of a class.
 
-  S_c = Σ_k softmax_k(s_ck / γ) s_ck; δ is in cosine. A part of its own is
+  The row is one of classes, at 1 - S_c: see `soft_centers`. δ is in cosine, and
+  targets can be smoothed: see `class_softmax`. A part of its own is
   `regularization` times `sparse_centers`, which lets centres merge.
 
-  >>> row = Row(jnp.ones(4), jnp.array([1.0, 0.0, 1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
+  >>> row = Row(jnp.ones(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
+  ...           jnp.array(1.0), jnp.array(0))
   >>> parts = soft_triple_loss(row, Context(shared=jnp.array(0.5)), margin=0.0,
-  ...                          regularization=4.0, num_centers=2)
+  ...                          regularization=4.0)
   >>> [round(float(part.total), 4) for part in parts.values()]  # log 2, 4 · ½
   [0.6931, 2.0]
 
   Source: Qian et al., ICCV 2019 (arXiv 1909.05235), section 3. The regulariser
   is off by default, as in pytorch-metric-learning.
   """
-  distances, positives, negatives = (
-    x.reshape(num_centers, -1) for x in row[:3]
-  )
-  share = jax.nn.softmax(-distances / gamma, axis=0)
-  classes = row._replace(
-    distances=jnp.sum(share * distances, axis=0),  # 1 - S_c
-    positives=positives[0],
-    negatives=negatives[0],
-  )
-  exists = jnp.any(row.positives > 0).astype(distances.dtype)
+  exists = jnp.any(row.positives > 0).astype(row.distances.dtype)
   return {
-    **cosface_loss(classes, margin=margin, scale=scale),
+    **cosface_loss(
+      row, margin=margin, scale=scale, label_smoothing=label_smoothing
+    ),
     "regularization": make_terms(regularization * context.shared, exists),
   }
 
@@ -202,7 +233,7 @@ def _follow_classes(
   candidates,
   state,
   *,
-  rate: Number = 0.5,
+  rate: Share = 0.5,
 ) -> Context:
   """Moves each centre towards the items of its class."""
   centers = state["centers"]
@@ -217,7 +248,9 @@ def _follow_classes(
   return Context(state={"centers": moved})
 
 
-def center_loss(row: Row, context: Context, *, weight: Number = 0.003) -> Parts:
+def center_loss(
+  row: Row, context: Context, *, weight: NotNegative = 0.003
+) -> Parts:
   """Center loss: ½λ·|x - μ_y|², to be added to a classification loss.
 
   Centres are state, not parameters: after each batch μ_c moves by `rate` times
@@ -245,7 +278,7 @@ def _meet_meta_classes(params, points: Points, references: Points | None):
 
 
 def _diffused_similarity(
-  over_anchors, over_candidates, anchors, candidates, *, alpha=0.8
+  over_anchors, over_candidates, anchors, candidates, *, alpha: OpenShare = 0.8
 ) -> Context:
   """What a random walk brings from each item to each proxy, and how alike."""
   items = anchors.labels.shape[0]
@@ -278,8 +311,8 @@ def manifold_loss(
   row: Row,
   context: Context,
   *,
-  margin: Number = 5e-4,
-  context_weight: Number = 1.0,
+  margin: NotNegative = 5e-4,
+  context_weight: NotNegative = 1.0,
 ) -> Parts:
   """Manifold similarity to K proxies: log(1 + Σ_n e^{F_n - F_own + m}).
 
@@ -287,7 +320,7 @@ def manifold_loss(
   diagonal and S̄ = D^-½ S D^-½. Only violations F_n - F_own + m >= 0 count: the
   value jumps where one starts. The part "context" is `context_weight` times the
   same of the cosines of the rows of F. The proxy of an item is its label mod K.
-  Inverts a matrix of n + K rows, whatever the `block_size`.
+  Inverts a matrix of n + K rows: O((n + K)²) memory, whatever the `block_size`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -310,16 +343,10 @@ def manifold_loss(
   }
 
 
-def _init_proxies(key, num_classes, embedding_dim, *, num_proxies=50):
+def _init_proxies(
+  key, num_classes, embedding_dim, *, num_proxies: Natural = 50
+):
   return init_table(key, num_proxies, embedding_dim)
-
-
-def _check_manifold(hyper, metric, normalize, dim):
-  alpha = hyper["alpha"]
-  if isinstance(alpha, int | float) and not 0 < alpha < 1:
-    raise InputError(f"manifold: alpha must be in (0, 1), got {alpha}.")
-  check = check_integer("manifold", "num_proxies")
-  return check(hyper, metric, normalize, dim)
 
 
 PROXY_LOSSES: dict[str, Loss] = {
@@ -332,6 +359,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     static=("include_positive",),
     scaled={"scale": -1},
     arrange=meet_classes,
+    logits=scaled_logits,
     init=init_table,
     needs_positives=False,
     search={"scale": SCALE},
@@ -345,6 +373,7 @@ PROXY_LOSSES: dict[str, Loss] = {
     metrics=SIMILARITIES,
     scaled={"temperature": 1},
     arrange=meet_classes,
+    logits=temperature_logits,
     init=init_table,
     needs_positives=False,
     search={"temperature": TEMPERATURE},
@@ -371,9 +400,10 @@ PROXY_LOSSES: dict[str, Loss] = {
     metrics=("cosine",),
     static=("num_centers",),
     arrange=meet_classes,
+    join=soft_centers,
+    logits=cosine_logits,
     context=_spread_of_centers,
     init=_init_centers,
-    resolve=check_integer("soft_triple", "num_centers"),
     needs_positives=False,
     search={"scale": SCALE, "margin": COSINE},
     source="Qian et al., ICCV 2019, arXiv 1909.05235, section 3",
@@ -401,7 +431,6 @@ PROXY_LOSSES: dict[str, Loss] = {
     arrange=_meet_meta_classes,
     context=_diffused_similarity,
     init=_init_proxies,
-    resolve=_check_manifold,
     needs_positives=False,
     search={"margin": WEIGHT, "context_weight": Range(0.0, 2.0)},
     source="Aziere and Todorovic, CVPR 2019",

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from metric_learning.intervals import NotNegative
 from metric_learning.losses.base import DISTANCES, Context, Loss
 from metric_learning.losses.search import MARGIN
 from metric_learning.losses.triplets import triplet_loss
 from metric_learning.rows import Parts, Row, Terms
-
-Number = float | Array
 
 
 class Ladder(NamedTuple):
@@ -88,8 +87,8 @@ def quadruplet_loss(
   row: Row,
   context: Context,
   *,
-  margin: Number = 1.0,
-  second_margin: Number = 0.5,
+  margin: NotNegative = 1.0,
+  second_margin: NotNegative = 0.5,
 ) -> Parts:
   """Quadruplet: [D_ap - D_an + α1]+ and [D_ap - D_nn' + α2]+, reduced apart.
 

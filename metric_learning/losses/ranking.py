@@ -10,6 +10,12 @@ from jaxtyping import Array, Float
 
 from metric_learning.distances import largest_distance
 from metric_learning.errors import InputError, check_choice
+from metric_learning.intervals import (
+  Natural,
+  Number,
+  Positive,
+  check_rising,
+)
 from metric_learning.losses.base import SIMILARITIES, Context, Loss
 from metric_learning.losses.histograms import Range, soft_histogram
 from metric_learning.losses.over_positives import over_positives
@@ -22,9 +28,6 @@ from metric_learning.rows import (
   on_the_way,
   ratio,
 )
-
-Number = float | Array
-
 
 # --- Soft histograms --------------------------------------------------------
 
@@ -60,7 +63,7 @@ def _histogram_of_batch(
   anchors,
   candidates,
   *,
-  num_bins: int = 100,
+  num_bins: Natural = 100,
   value_range: Range | None = None,
 ) -> Context:
   def of_row(row):
@@ -79,7 +82,7 @@ def _histogram_of_batch(
 
 
 def fastap_loss(
-  row: Row, *, num_bins: int = 10, value_range: Range | None = None
+  row: Row, *, num_bins: Natural = 10, value_range: Range | None = None
 ) -> Parts:
   """FastAP: 1 - (1/#P) Σ_b h⁺_b H⁺_b / H_b, average precision by histogram.
 
@@ -107,8 +110,6 @@ def fastap_loss(
 
 def _range_of_distance(hyper, metric, normalize, dim):
   """The range of the distance from the space, where the space is bounded."""
-  if hyper["num_bins"] < 1:
-    raise InputError(f"num_bins must be at least 1, got {hyper['num_bins']}.")
   value_range = hyper["value_range"]
   if value_range is None:
     bound = largest_distance(metric, normalize, dim)
@@ -118,8 +119,7 @@ def _range_of_distance(hyper, metric, normalize, dim):
         f" with normalize={normalize!r} has no bound of its own."
       )
     value_range = (0.0, bound)
-  if len(value_range) != 2 or not value_range[0] < value_range[1]:
-    raise InputError(f"value_range=(low, high) must rise, got {value_range}.")
+  check_rising("value_range", value_range)
   return {**hyper, "value_range": tuple(value_range)}
 
 
@@ -146,7 +146,7 @@ def _with_self(row: Row) -> Row:
 
 
 def smooth_ap_loss(
-  row: Row, *, temperature: Number = 0.01, include_self: bool = False
+  row: Row, *, temperature: Positive = 0.01, include_self: bool = False
 ) -> Parts:
   """Smooth-AP: 1 - (1/#P) Σ_p R_P(p)/R(p), average precision by soft ranks.
 
@@ -209,10 +209,10 @@ _PENALTIES = {variant: _penalties(variant) for variant in VARIANTS}
 def pnp_loss(
   row: Row,
   *,
-  temperature: Number = 0.01,
+  temperature: Positive = 0.01,
   variant: str = "O",
-  alpha: Number = 1.0,
-  b: Number = 2.0,
+  alpha: Positive = 1.0,
+  b: Positive = 2.0,
   include_self: bool = False,
 ) -> Parts:
   """Penalised negatives before a positive: mean over p of f(R_p).
@@ -261,6 +261,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     static=("num_bins", "value_range"),
+    scaled={"value_range": 1},
     context=_histogram_of_batch,
     resolve=_range_of_distance,
     search={"num_bins": BINS},
@@ -273,6 +274,7 @@ RANKING_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     static=("num_bins", "value_range"),
+    scaled={"value_range": 1},
     resolve=_range_of_distance,
     search={"num_bins": BINS},
     source="Cakir et al., CVPR 2019",

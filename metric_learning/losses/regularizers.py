@@ -17,10 +17,9 @@ from metric_learning.distances import (
   safe_sqrt,
   widen,
 )
-from metric_learning.errors import InputError
+from metric_learning.intervals import AtLeastOne, Positive, check_options
 from metric_learning.rows import ratio
-
-Number = float | Array
+from metric_learning.signatures import kinds
 
 
 def _kept(x, where):
@@ -35,8 +34,8 @@ def lp(
   x: Float[Array, "n d"],
   *,
   where: Bool[Array, " n"] | None = None,
-  p: Number = 2.0,
-  power: Number = 1.0,
+  p: AtLeastOne = 2.0,
+  power: Positive = 1.0,
 ) -> Float[Array, ""]:
   """Mean over rows of norm_p(x)^power, p >= 1.
 
@@ -48,8 +47,7 @@ def lp(
 
   Source: weight decay of the embeddings; with power 2, Sohn, NIPS 2016.
   """
-  if isinstance(p, int | float) and not p >= 1:
-    raise InputError(f"lp: p must be at least 1, got {p}.")
+  check_options("lp", kinds(lp), {"p": p, "power": power})
   x, weight = _kept(x, where)
   # Divided by the largest coordinate, which cancels and so has no gradient.
   scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, initial=0))

@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metric_learning.distances import largest_distance, safe_sqrt
-from metric_learning.errors import InputError
+from metric_learning.intervals import (
+  NotNegative,
+  Positive,
+  RightAngle,
+  ShareBelowOne,
+)
 from metric_learning.losses.arrangements import (
   first_pairs,
   joined_views,
@@ -36,8 +41,6 @@ from metric_learning.rows import (
   ratio,
   weighted_logsumexp,
 )
-
-Number = float | Array
 
 DEGREES_5_73 = math.radians(5.73)
 
@@ -72,12 +75,12 @@ def pair_terms(
   return make_terms(jax.nn.softplus(against - logits), positives)
 
 
-def infonce_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+def infonce_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE: -log( e^{s_ii'/τ} / Σ_j e^{s_ij'/τ} ), candidates = other view.
 
   One positive in a row. The views are batch and references, or the first and
   second item of each class; `symmetric` averages both directions. A batch in
-  which a row would have more positives is an error outside jit.
+  which a row would have more positives is an error, and NaN under jit.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -90,11 +93,11 @@ def infonce_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
   return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
 
 
-def ntxent_loss(row: Row, *, temperature: Number = 0.5) -> Parts:
+def ntxent_loss(row: Row, *, temperature: Positive = 0.5) -> Parts:
   """NT-Xent: InfoNCE over both views joined, 2N - 1 candidates.
 
   Each label stands twice, or once in the batch and once in the references. A
-  batch in which a row would have more positives is an error outside jit.
+  batch in which a row would have more positives is an error, and NaN under jit.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -106,7 +109,7 @@ def ntxent_loss(row: Row, *, temperature: Number = 0.5) -> Parts:
   return infonce_loss(row, temperature=temperature)
 
 
-def infonce_per_pair_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+def infonce_per_pair_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE per pair: log(1 + Σ_{n in N(a)} e^{(s_an - s_ap)/τ}).
 
   Other positives of the anchor are not in the denominator. Without negatives
@@ -124,7 +127,7 @@ def infonce_per_pair_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
   return {"softmax": pair_terms(logits, against, row.positives)}
 
 
-def infonce_all_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
+def infonce_all_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE over all: LSE_{k≠a}(s_ak/τ) - s_ap/τ for each positive p.
 
   All other candidates are in the denominator, positives too. Pairs weigh
@@ -142,7 +145,7 @@ def infonce_all_loss(row: Row, *, temperature: Number = 0.07) -> Parts:
   return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
 
 
-def supcon_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
+def supcon_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
   """Supervised contrastive: mean over P(i) of LSE_{k≠i}(s/τ) - s_ip/τ.
 
   One term for each anchor that has a positive; other positives stay in the
@@ -163,7 +166,7 @@ def supcon_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
   return {"softmax": make_terms(value, exists(row.positives))}
 
 
-def dcl_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
+def dcl_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
   """Decoupled contrastive: -s_ap/τ + LSE_{N(a)}(s/τ) for each positive p.
 
   The positive is not in the denominator, so that a term may be negative.
@@ -186,9 +189,9 @@ def dcl_loss(row: Row, *, temperature: Number = 0.1) -> Parts:
 def debiased_loss(
   row: Row,
   *,
-  temperature: Number = 0.5,
-  positive_prior: Number = 0.1,
-  upper_bound: Number | None = None,
+  temperature: Positive = 0.5,
+  positive_prior: ShareBelowOne = 0.1,
+  upper_bound: Positive | None = None,
 ) -> Parts:
   """Debiased contrastive: -log( e^{s_p/τ} / (e^{s_p/τ} + n g) ), n = #N.
 
@@ -219,10 +222,10 @@ def debiased_loss(
 def hard_negative_loss(
   row: Row,
   *,
-  temperature: Number = 0.5,
-  positive_prior: Number = 0.1,
-  concentration: Number = 1.0,
-  upper_bound: Number | None = None,
+  temperature: Positive = 0.5,
+  positive_prior: ShareBelowOne = 0.1,
+  concentration: NotNegative = 1.0,
+  upper_bound: Positive | None = None,
 ) -> Parts:
   """Debiased contrastive whose mean over N weighs e^{s/τ} by e^{β s/τ}.
 
@@ -261,16 +264,13 @@ def hard_negative_loss(
 
 def _floor_of_similarity(hyper, metric, normalize, dim):
   """The largest distance from the space, where the space is bounded."""
-  prior = hyper["positive_prior"]
-  if isinstance(prior, int | float) and not 0 <= prior < 1:
-    raise InputError(f"positive_prior must be in [0, 1), got {prior}.")
   if hyper["upper_bound"] is not None:
     return hyper
   return {**hyper, "upper_bound": largest_distance(metric, normalize, dim)}
 
 
 def tuplet_margin_loss(
-  row: Row, *, margin: Number = DEGREES_5_73, scale: Number = 64.0
+  row: Row, *, margin: RightAngle = DEGREES_5_73, scale: Positive = 64.0
 ) -> Parts:
   """Tuplet margin: log(1 + Σ_{n in N(a)} e^{S(cosθ_an - cos(θ_ap - β))}).
 
@@ -293,7 +293,9 @@ def tuplet_margin_loss(
   return {"softmax": pair_terms(scale * relaxed, against, row.positives)}
 
 
-def nca_loss(row: Row, *, scale: Number = 1.0, expected: bool = False) -> Parts:
+def nca_loss(
+  row: Row, *, scale: Positive = 1.0, expected: bool = False
+) -> Parts:
   """Neighbourhood components: -log Σ_{j in P(i)} p_ij, p = softmax of -scale·D.
 
   One term for each anchor that has a positive. D is squared L2 by default, and
@@ -318,7 +320,7 @@ def nca_loss(row: Row, *, scale: Number = 1.0, expected: bool = False) -> Parts:
   return {"softmax": make_terms(value, some)}
 
 
-def soft_nn_loss(row: Row, *, temperature: Number = 1.0) -> Parts:
+def soft_nn_loss(row: Row, *, temperature: Positive = 1.0) -> Parts:
   """Soft nearest neighbours: -log( Σ_P e^{-D/τ} / Σ_{k≠i} e^{-D/τ} ).
 
   `nca` with scale 1/τ. D is squared L2 by default; τ, in its units, is fixed.
@@ -335,7 +337,7 @@ def soft_nn_loss(row: Row, *, temperature: Number = 1.0) -> Parts:
 
 
 def npair_loss(
-  row: Row, context: Context, *, regularization: Number = 0.002
+  row: Row, context: Context, *, regularization: NotNegative = 0.002
 ) -> Parts:
   """N-pair: log(1 + Σ_{j≠i} e^{x_i·x_j' - x_i·x_i'}), one pair of each class.
 

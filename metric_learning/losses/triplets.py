@@ -9,6 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from metric_learning.intervals import (
+  Natural,
+  NotNegative,
+  Real,
+  Share,
+  check_rising,
+)
 from metric_learning.losses.base import DISTANCES, Context, Loss
 from metric_learning.losses.histograms import soft_histogram
 from metric_learning.losses.over_positives import (
@@ -18,7 +25,6 @@ from metric_learning.losses.over_positives import (
 from metric_learning.losses.search import MARGIN
 from metric_learning.rows import Row, Terms, each_positive, make_terms, ratio
 
-Number = float | Array
 Distance = Callable[[Array, Array], Array]
 
 
@@ -30,7 +36,7 @@ def _hinge(own, row, margin, low, high):
   return make_terms(jax.nn.relu(margin - gap), chosen)
 
 
-def triplet_loss(row: Row, *, margin: Number = 0.2) -> dict[str, Terms]:
+def triplet_loss(row: Row, *, margin: NotNegative = 0.2) -> dict[str, Terms]:
   """Triplet loss over all triplets ("batch all"): [D_ap - D_an + α]+.
 
   Every p in P(a) meets every n in N(a); neither value nor gradient stores
@@ -49,7 +55,7 @@ def triplet_loss(row: Row, *, margin: Number = 0.2) -> dict[str, Terms]:
 
 
 def triplet_semihard_loss(
-  row: Row, *, margin: Number = 0.2
+  row: Row, *, margin: NotNegative = 0.2
 ) -> dict[str, Terms]:
   """Triplet loss over semi-hard triplets: D_ap < D_an < D_ap + α, strictly.
 
@@ -67,7 +73,7 @@ def triplet_semihard_loss(
 
 
 def triplet_batch_hard_loss(
-  row: Row, *, margin: Number = 0.2
+  row: Row, *, margin: NotNegative = 0.2
 ) -> dict[str, Terms]:
   """Triplet loss of the hardest: [α + max_p D_ap - min_n D_an]+ per anchor.
 
@@ -97,7 +103,9 @@ def _soft(own, row, margin):
   )
 
 
-def triplet_soft_loss(row: Row, *, margin: Number = 0.0) -> dict[str, Terms]:
+def triplet_soft_loss(
+  row: Row, *, margin: NotNegative = 0.0
+) -> dict[str, Terms]:
   """Soft-margin triplet loss, over all triplets: log(1 + e^{D_ap - D_an + α}).
 
   It never goes inactive. Reverse mode only.
@@ -142,7 +150,11 @@ def _swapped(own, row, theirs, margin):
 
 
 def triplet_swap_loss(
-  rows: Row, embeddings: Array, distance: Distance, *, margin: Number = 0.05
+  rows: Row,
+  embeddings: Array,
+  distance: Distance,
+  *,
+  margin: NotNegative = 0.05,
 ) -> dict[str, Terms]:
   """Triplet loss with swap: [D_ap - min(D_an, D_pn) + α]+.
 
@@ -166,7 +178,7 @@ def triplet_swap_loss(
 # --- A margin that follows the batch ----------------------------------------
 
 
-def _start_histogram(num_classes, embedding_dim, *, num_bins: int = 10):
+def _start_histogram(num_classes, embedding_dim, *, num_bins: Natural = 10):
   return {"histogram": jnp.zeros(num_bins + 1)}
 
 
@@ -177,10 +189,10 @@ def _follow_histogram(
   candidates,
   state,
   *,
-  low: Number = -2.0,
-  high: Number = 2.0,
-  momentum: Number = 0.01,
-  num_bins: int = 10,
+  low: Real = -2.0,
+  high: Real = 2.0,
+  momentum: Share = 0.01,
+  num_bins: Natural = 10,
 ) -> Context:
   """Moves the histogram of D_ap - D_an towards that of the batch."""
   low, high = jax.lax.stop_gradient((low, high))
@@ -226,7 +238,7 @@ _dynamic = over_positives(_weighted_by_rank, signed=True)
 
 
 def triplet_dynamic_soft_loss(
-  row: Row, context: Context, *, low: Number = -2.0, high: Number = 2.0
+  row: Row, context: Context, *, low: Real = -2.0, high: Real = 2.0
 ) -> dict[str, Terms]:
   """Dynamic soft margin: F(v)·v with v = D_ap - D_an, over all triplets.
 
@@ -246,6 +258,13 @@ def triplet_dynamic_soft_loss(
   return {"triplet": _dynamic(row, low, high, context.shared)}
 
 
+def _check_range(hyper, metric, normalize, dim):
+  check_rising(
+    "triplet_dynamic_soft: low and high", (hyper["low"], hyper["high"])
+  )
+  return hyper
+
+
 TRIPLET_LOSSES: dict[str, Loss] = {
   "triplet_dynamic_soft": Loss(
     triplet_dynamic_soft_loss,
@@ -257,6 +276,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     scaled={"low": 1, "high": 1},
     context=_follow_histogram,
     state=_start_histogram,
+    resolve=_check_range,
     source="Zhang and Rusinkiewicz, ICCV 2019",
   ),
   "triplet": Loss(

@@ -1,8 +1,8 @@
 """Losses of two views: the batch and the references, or two items of a class.
 
 A label names the pair: it stands once in either view, or twice in the batch. A
-label that stands more often is an error outside jit; inside, its first item in
-each view counts. Items without a partner are no part of the loss.
+label that stands more often is an error, and under jit makes the value NaN.
+Items without a partner are no part of the loss.
 """
 
 from typing import NamedTuple
@@ -12,20 +12,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import safe_sqrt
+from metric_learning.intervals import NotNegative, Positive
 from metric_learning.losses.arrangements import two_views
 from metric_learning.losses.base import Context, Loss
 from metric_learning.losses.search import CLASSIFIER_SCALE, SCALE, WEIGHT
 from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import Parts, Points, Row, make_terms
 
-Number = float | Array
-
 
 def _first_meets_second(params, points: Points, references: Points | None):
   return two_views(params, points, references)
 
 
-def instance_loss(row: Row, *, gamma: Number = 64.0) -> Parts:
+def instance_loss(row: Row, *, gamma: Positive = 64.0) -> Parts:
   """Instance loss: cross-entropy of γ·s_ij, the class is the other view of i.
 
   Candidates are the other view only: `infonce` with γ = 1/τ.
@@ -123,9 +122,9 @@ def vicreg_loss(
   row: Row,
   context: Context,
   *,
-  invariance: Number = 25.0,
-  variance: Number = 25.0,
-  covariance: Number = 1.0,
+  invariance: NotNegative = 25.0,
+  variance: NotNegative = 25.0,
+  covariance: NotNegative = 1.0,
 ) -> Parts:
   """VICReg: λ·mean (z - z')² + μ·½(v(z) + v(z')) + ν·(c(z) + c(z')).
 
@@ -173,7 +172,7 @@ def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
 
 
 def barlow_loss(
-  row: Row, context: Context, *, off_diagonal: Number = 0.005
+  row: Row, context: Context, *, off_diagonal: NotNegative = 0.005
 ) -> Parts:
   """Barlow Twins: Σ_j (1 - C_jj)² + λ Σ_{j≠k} C_jk².
 

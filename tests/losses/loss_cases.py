@@ -122,14 +122,14 @@ SETTINGS = {
   "ranked_list": [
     {
       "margin": 0.4,
-      "boundary": 1.2,
+      "center": 1.0,
       "positive_temperature": 0.0,
       "negative_temperature": 10.0,
       "balance": 0.5,
     },
     {
       "margin": 0.7,
-      "boundary": 1.5,
+      "center": 1.15,
       "positive_temperature": 2.0,
       "negative_temperature": 3.0,
       "balance": 0.3,
@@ -143,17 +143,35 @@ SETTINGS = {
     {"temperature": 0.01, "alpha": 1.0, "b": 2.0},
     {"temperature": 0.3, "alpha": 0.5, "b": 3.0},
   ],
-  "cross_entropy": [{}],
-  "norm_softmax": [{"temperature": 0.05}, {"temperature": 0.5}],
+  "cross_entropy": [{"label_smoothing": 0.0}, {"label_smoothing": 0.2}],
+  "norm_softmax": [
+    {"temperature": 0.05, "label_smoothing": 0.0},
+    {"temperature": 0.5, "label_smoothing": 0.2},
+  ],
   "proxy_nca": [{"scale": 1.0}, {"scale": 3.0}],
-  "proxy_nca_pp": [{"temperature": 1 / 9}, {"temperature": 0.7}],
+  "proxy_nca_pp": [
+    {"temperature": 1 / 9, "label_smoothing": 0.0},
+    {"temperature": 0.7, "label_smoothing": 0.2},
+  ],
   "proxy_anchor": [
     {"alpha": 32.0, "margin": 0.1},
     {"alpha": 4.0, "margin": 0.3},
   ],
   "soft_triple": [
-    {"scale": 20.0, "gamma": 0.1, "margin": 0.01, "regularization": 0.0},
-    {"scale": 5.0, "gamma": 0.4, "margin": 0.2, "regularization": 0.6},
+    {
+      "scale": 20.0,
+      "gamma": 0.1,
+      "margin": 0.01,
+      "regularization": 0.0,
+      "label_smoothing": 0.0,
+    },
+    {
+      "scale": 5.0,
+      "gamma": 0.4,
+      "margin": 0.2,
+      "regularization": 0.6,
+      "label_smoothing": 0.2,
+    },
   ],
   "center": [{"weight": 0.003, "rate": 0.5}, {"weight": 2.0, "rate": 0.1}],
   "manifold": [
@@ -161,18 +179,24 @@ SETTINGS = {
     {"alpha": 0.5, "margin": 0.02, "context_weight": 2.5},
   ],
   "l_softmax": [
-    {"scale": 1.0, "annealing": 0.0},
-    {"scale": 3.0, "annealing": 5.0},
+    {"scale": 1.0, "annealing": 0.0, "label_smoothing": 0.0},
+    {"scale": 3.0, "annealing": 5.0, "label_smoothing": 0.2},
   ],
   "sphereface": [
-    {"scale": 1.0, "annealing": 0.0},
-    {"scale": 3.0, "annealing": 5.0},
+    {"scale": 1.0, "annealing": 0.0, "label_smoothing": 0.0},
+    {"scale": 3.0, "annealing": 5.0, "label_smoothing": 0.2},
   ],
-  "cosface": [{"margin": 0.35, "scale": 64.0}, {"margin": 0.1, "scale": 5.0}],
-  "arcface": [{"margin": 0.5, "scale": 64.0}, {"margin": 1.2, "scale": 5.0}],
+  "cosface": [
+    {"margin": 0.35, "scale": 64.0, "label_smoothing": 0.0},
+    {"margin": 0.1, "scale": 5.0, "label_smoothing": 0.2},
+  ],
+  "arcface": [
+    {"margin": 0.5, "scale": 64.0, "label_smoothing": 0.0},
+    {"margin": 1.2, "scale": 5.0, "label_smoothing": 0.2},
+  ],
   "arcface_subcenter": [
-    {"margin": 0.5, "scale": 64.0},
-    {"margin": 1.2, "scale": 5.0},
+    {"margin": 0.5, "scale": 64.0, "label_smoothing": 0.0},
+    {"margin": 1.2, "scale": 5.0, "label_smoothing": 0.2},
   ],
   "p2sgrad": [{}],
   "instance": [{"gamma": 64.0}, {"gamma": 2.0}],

@@ -96,14 +96,15 @@ class Batch:
         else:
           self.N[i, j] = 1
 
-  def of_candidates(self):
-    """The candidates as a batch of their own."""
+  def mirrored(self):
+    """The candidates as anchors, the anchors as their candidates."""
     return dataclasses.replace(
       self,
       x=self.candidates,
       labels=self.candidate_labels,
-      itself=True,
-      affinity=None,
+      candidates=self.x,
+      candidate_labels=self.labels,
+      affinity=None if self.affinity is None else self.affinity.T,
     )
 
   def joined(self):
@@ -371,8 +372,8 @@ def angular(batch, angle):
 
 
 def lifted_terms(batch, margin, positive_margin, join):
-  """J_ij: the negatives of j are those candidates that are negatives of j."""
-  theirs = batch if batch.itself else batch.of_candidates()
+  """J_ij: the negatives of j are those anchors that are negatives of j."""
+  theirs = batch if batch.itself else batch.mirrored()
   for i, D, positives, _ in batch.rows():
     for j in positives:
       repelled = [
@@ -611,19 +612,19 @@ def circle(batch, margin, gamma):
 def ranked_list(
   batch,
   margin,
-  boundary,
+  center,
   positive_temperature,
   negative_temperature,
   balance,
 ):
   still, numbers = batch.constant
 
-  def edges(margin, boundary):
-    boundary = 1 + margin / 2 if boundary is None else boundary
-    return boundary - margin, boundary
+  def edges(margin, center):
+    outer = center + margin / 2
+    return outer - margin, outer
 
-  inner, outer = edges(margin, boundary)
-  fixed_inner, fixed_outer = edges(numbers["margin"], numbers["boundary"])
+  inner, outer = edges(margin, center)
+  fixed_inner, fixed_outer = edges(numbers["margin"], numbers["center"])
   for i, D, positives, negatives in batch.rows():
     fixed = still.D[i]
 
@@ -762,14 +763,21 @@ def pnp(batch, temperature, alpha, b, variant="O", include_self=False):
 
 
 def classified(logits_of):
-  """Cross-entropy of the logits of each item, one per class."""
+  """Cross-entropy of the logits of each item, one per class, to a target."""
 
-  def terms(batch, **hyper):
+  def terms(batch, label_smoothing=0.0, **hyper):
     for i, c in enumerate(batch.labels):
       logits = np.asarray(logits_of(batch, i, c, **hyper))
-      yield "items", i, 1, logsumexp(logits) - logits[c]
+      yield "items", i, 1, smoothed(logits, c, label_smoothing)
 
   return terms
+
+
+def smoothed(logits, own, smoothing):
+  """-Σ q_c log p_c, with the target q = (1 - ε)·1[c = own] + ε/C."""
+  target = np.full(len(logits), smoothing / len(logits))
+  target[own] += 1 - smoothing
+  return -target @ (logits - logsumexp(logits))
 
 
 def cosines(x, table):
@@ -832,7 +840,13 @@ def proxy_anchor(batch, alpha, margin):
 
 
 def soft_triple(
-  batch, scale, gamma, margin, regularization=0.0, num_centers=10
+  batch,
+  scale,
+  gamma,
+  margin,
+  regularization=0.0,
+  num_centers=10,
+  label_smoothing=0.0,
 ):
   centers = batch.learned["weights"]
   assert centers.shape[1] == num_centers
@@ -851,7 +865,7 @@ def soft_triple(
       S.append(share @ s)
     S[c] -= margin
     logits = scale * np.array(S)
-    yield "items", i, 1, logsumexp(logits) - logits[c]
+    yield "items", i, 1, smoothed(logits, c, label_smoothing)
     value = regularization * spread / (2 * pairs) if pairs else 0.0
     yield "regularization", i, 1, value
 

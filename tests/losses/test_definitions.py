@@ -325,7 +325,7 @@ DEFAULTS = {
     "mean",
     {
       "margin": 0.4,
-      "boundary": None,
+      "center": 1,
       "positive_temperature": 0,
       "negative_temperature": 10,
       "balance": 0.5,
@@ -352,7 +352,7 @@ DEFAULTS = {
       "include_self": False,
     },
   ),
-  "cross_entropy": (None, "none", "mean", {}),
+  "cross_entropy": (None, "none", "mean", {"label_smoothing": 0}),
   "norm_softmax": ("cosine", "l2", "mean", {"temperature": 0.05}),
   "proxy_nca": (
     "squared_l2",
@@ -546,6 +546,7 @@ def test_range_of_a_histogram_is_asked_for_where_nothing_bounds(metric):
     ("smooth_ap", {"include_self": True, "metric": "dot"}, "include_self"),
     ("debiased", {"positive_prior": 1.0}, "positive_prior"),
     ("siglip", {"similarity": "dot"}, "similarity"),
+    ("triplet_dynamic_soft", {"low": 1.0, "high": 0.5}, "low and high"),
     ("circle", {"gamma": 0.0}, "gamma"),
   ],
 )
