@@ -13,8 +13,11 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
+
+from metric_learning.errors import InputError
 
 _products = contextvars.ContextVar("products", default=False)
 
@@ -34,12 +37,59 @@ def as_products() -> Iterator[None]:
 
 
 class Conv(nnx.Conv):
-  """A convolution; on a CPU, a matrix product with patches of the image."""
+  """A convolution; on a CPU, a matrix product with patches of the image.
+
+  It takes those arguments of `nnx.Conv` that both forms do alike: two axes,
+  strides, padding "SAME" or "VALID", a bias, initializers.
+
+  Raises:
+    InputError: for any other, on every device.
+  """
 
   products_on_cpu = True
 
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    kernel_size: tuple[int, int],
+    strides: int | tuple[int, int] = 1,
+    *,
+    padding: str = "SAME",
+    rngs: nnx.Rngs,
+    **more: Any,
+  ):
+    """As `nnx.Conv`."""
+    others = sorted(set(more) - {"use_bias", "kernel_init", "bias_init"})
+    if others:
+      raise InputError(
+        f"Conv does not take {', '.join(others)}: on a CPU it is a product with"
+        " patches, which would leave that out. Use nnx.Conv."
+      )
+    if padding not in ("SAME", "VALID"):
+      raise InputError(
+        f"Conv pads 'SAME' or 'VALID', not {padding!r}: use nnx.Conv, or pad"
+        " before it."
+      )
+    if np.shape(kernel_size) != (2,):
+      raise InputError(
+        f"Conv convolves images, with a kernel (height, width); got"
+        f" {kernel_size!r}: use nnx.Conv."
+      )
+    super().__init__(
+      in_features,
+      out_features,
+      kernel_size,
+      strides,
+      padding=padding,
+      rngs=rngs,
+      **more,
+    )
+
   def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
     """Convolves `[n, h, w, c]`."""
+    if inputs.ndim != 4:
+      raise InputError(f"Conv takes [n, h, w, c], got {inputs.shape}.")
     as_default = self.products_on_cpu and jax.default_backend() == "cpu"
     if not (as_default or _products.get()):
       return super().__call__(inputs, out_sharding)

@@ -1,5 +1,7 @@
 """The fast forms equal the plain ones, in value and gradient."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import nnx
 
 from metric_learning import models
+from metric_learning.errors import InputError
 from metric_learning.models.layers import Conv, as_products, max_pool
 from tests.quick import quick_jit
 
@@ -40,6 +43,46 @@ def test_conv_equals_the_one_of_flax(padding, strides):
   assert a[0].shape == b[0].shape
   for mine, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"kernel_dilation": 2}, "kernel_dilation.*nnx.Conv"),
+    ({"input_dilation": 2}, "input_dilation"),
+    ({"feature_group_count": 3}, "feature_group_count"),
+    ({"mask": jnp.zeros((3, 2, 3, 3))}, "mask"),
+    ({"dtype": jnp.bfloat16}, "dtype"),
+    ({"precision": "highest"}, "precision"),
+    ({"padding": "CIRCULAR"}, "'SAME' or 'VALID', not 'CIRCULAR'"),
+    ({"padding": 1}, "not 1"),
+    ({"padding": ((1, 1), (0, 2))}, "not .*2"),
+    ({"kernel_size": (3,)}, r"kernel \(height, width\)"),
+    ({"kernel_size": 3}, r"kernel \(height, width\)"),
+  ],
+)
+def test_conv_refuses_what_its_form_for_a_cpu_would_leave_out(
+  arguments, message
+):
+  # Types are looked at first in these tests, and not for a user.
+  make = inspect.unwrap(Conv.__init__)
+  given = {"kernel_size": (3, 2), **arguments}
+  with pytest.raises(InputError, match=message):
+    make(object.__new__(Conv), 3, 3, **given, rngs=nnx.Rngs(0))
+
+
+def test_conv_needs_a_batch_of_images():
+  with pytest.raises(InputError, match=r"\[n, h, w, c\], got \(7, 6, 3\)"):
+    Conv(3, 5, (3, 2), rngs=nnx.Rngs(0))(jnp.ones((7, 6, 3)))
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_conv_of_a_narrow_type_computes_in_the_type_of_its_kernel(use_bias):
+  make = lambda kind: kind(3, 4, (2, 2), use_bias=use_bias, rngs=nnx.Rngs(0))
+  x = jax.random.normal(jax.random.key(1), (1, 4, 4, 3)).astype(jnp.bfloat16)
+  ours, theirs = make(Conv)(x), make(nnx.Conv)(x)
+  assert ours.dtype == theirs.dtype
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_on_an_accelerator_a_population_convolves_by_products(monkeypatch):
