@@ -42,6 +42,12 @@ class Combined:
     """The points that the first objective's distance sees."""
     return self.terms[0][1].embed(params["0"], embeddings)
 
+  def logits(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n c"]:
+    """The scores of the classes by the first objective."""
+    return self.terms[0][1].logits(params["0"], embeddings)
+
   @property
   def space(self) -> Named:
     """The metric of the first objective."""
@@ -120,6 +126,12 @@ class Regularized:
   ) -> Float[Array, "n k"]:
     """The points that the distance sees."""
     return self.objective.embed(params, embeddings)
+
+  def logits(
+    self, params: dict[str, Any], embeddings: Float[Array, "n d"]
+  ) -> Float[Array, "n c"]:
+    """The scores of the classes by the objective."""
+    return self.objective.logits(params, embeddings)
 
   @property
   def space(self) -> Named:

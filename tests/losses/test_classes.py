@@ -7,8 +7,8 @@ import pytest
 from loss_oracles import cosines, normalized
 
 import metric_learning as ml
+from metric_learning.inputs import points_of
 from metric_learning.mining import MINERS
-from metric_learning.objective import points_of
 from metric_learning.rows import Row
 from metric_learning.signatures import call_with
 from tests.quick import quick_jit
@@ -101,6 +101,16 @@ def test_logits_are_those_of_the_formula(loss, x64):
   np.testing.assert_allclose(
     got, expected_logits(loss, params["loss"]), rtol=1e-9, atol=1e-12
   )
+
+
+def test_logits_of_a_sum_and_of_a_regularized_objective():
+  objective, params = table("cosface")
+  both = ml.combine([(1.0, objective), (0.5, ml.make_objective("triplet"))])
+  short = ml.regularize(objective, "lp")
+  x = jnp.float32(X)
+  expected = objective.logits(params, x)
+  np.testing.assert_array_equal(short.logits(params, x), expected)
+  np.testing.assert_array_equal(both.logits({"0": params}, x), expected)
 
 
 @pytest.mark.parametrize("loss", ["triplet", "proxy_anchor", "center"])
