@@ -127,8 +127,7 @@ class Objective:
     entry = self.entry
     hyper = self._resolved(embedding_dim or 1)
     weights = self.reduction_options.get("class_weights")
-    known = weights is not None and num_classes is not None
-    if known and len(weights) != num_classes:
+    if weights is not None and num_classes not in (None, len(weights)):
       raise InputError(
         f"class_weights are {len(weights)}, and there are {num_classes}"
         " classes: give one for each."

@@ -111,9 +111,9 @@ def test_dimensions_and_labels_as_a_user_meets_them():
         {}, x[::2], labels[::2], references=x[::2, :3],
         reference_labels=labels[::2],
       )
-    o = ml.make_objective("center")
-    calls["center", "state"] = lambda: o(
-      {}, x, labels, state=o.init_state(**sizes)
+    center = ml.make_objective("center")
+    calls["center", "state"] = lambda: center(
+      {}, x, labels, state=center.init_state(**sizes)
     )
     empty = empty_memory(8, 5)
     calls["memory", "l2"] = lambda: enqueue(empty, x[:, :1], labels)
