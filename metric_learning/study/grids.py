@@ -1,9 +1,9 @@
 """Sweeps that several configs offer: generators of flat overrides.
 
 A config puts them into its SWEEPS with `sweeps`, and what their cells are
-compared with into its REFERENCES with `references`. Margins, gaps, and
-temperatures are in units of the mean distance at initialisation, d̄, where the
-config or the row says margin_unit="initial_mean".
+compared with into its REFERENCES with `references`. Margins, gaps,
+temperatures, and distances of miners are in units of the mean distance at
+initialization, d̄, where the config or the row says margin_unit="initial_mean".
 """
 
 import functools

@@ -213,12 +213,17 @@ def numbers_of(config: ConfigDict, splits: data.Splits) -> dict[str, float]:
   are distances; each in units of the d̄ of its own metric.
   """
   numbers = traced_numbers(config)
-  for prefix, objective in objectives_of(config).items():
-    found = distances_in(objective)
+  found = {
+    prefix: (objective, distances_in(objective))
+    for prefix, objective in objectives_of(config).items()
+  }
+  images = None
+  if config.margin_unit == "initial_mean" and any(d for _, d in found.values()):
+    images = unit_images(splits.train.images)
+  for prefix, (objective, distances) in found.items():
     unit = 1.0
-    if found and config.margin_unit == "initial_mean":
-      images = unit_images(splits.train.images)
+    if images is not None and distances:
       unit = mean_distance(dict(config.model), images, objective)
-    for name, (value, power) in found.items():
+    for name, (value, power) in distances.items():
       numbers[prefix + name] = value * unit**power
   return {name: float(value) for name, value in numbers.items()}

@@ -105,7 +105,7 @@ def check_units(objective: Objective) -> None:
     InputError: for a number that cannot be, with the reason.
   """
   for name in ("low", "high"):
-    limit = objective.reduction_options.get(name, 0)
+    limit = objective.reduction_options.get(name) or 0
     if limit != 0 and math.isfinite(limit):
       raise InputError(
         f"{name}={limit:g} of the reduction is a value of {objective.loss},"
