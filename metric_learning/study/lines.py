@@ -97,6 +97,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     "searched": _said_searched(cell.searched),
     "diverged": cell.diverged,
     "stale": len(cell.stale),
+    "unscored": cell.unscored,
   }
   # NaN of a setting that lost a seed. That of classes which were trained on is
   # no score either.

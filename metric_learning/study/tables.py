@@ -114,6 +114,8 @@ def _texts(line: Line, study: Study) -> list[str]:
   name = line["name"]
   if line["n"] and line.get("diverged"):
     name += f" ({line['diverged']} diverged)"
+  if line["n"] and line.get("unscored"):
+    name += f" ({line['unscored']} without a score)"
   if line.get("stale"):
     name += f" (STALE: {line['stale']})"
   nothing = "–"

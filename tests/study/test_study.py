@@ -34,7 +34,7 @@ from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.forks import FORKS
-from tests.studies import CONFIG, DIVERGED, HINGE, real_sweep
+from tests.studies import CONFIG, DIVERGED, HINGE, changed, real_sweep
 from tests.tiny import tiny_config
 
 BY_QUERY = ("own/recall_at_1", "own/map_at_r")
@@ -201,9 +201,9 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
     begun = 2 if log.parent == cut else 1
     assert log.read_text().count("from step") == begun
     assert log.read_text().count(" finished\n") == 1
-  for path, changed in done.items():
+  for path, written in done.items():
     if path.parent == whole and path.is_file():
-      assert path.stat().st_mtime_ns == changed
+      assert path.stat().st_mtime_ns == written
   assert len(records.read_metrics(cut)) == len(records.read_metrics(whole))
 
 
@@ -267,6 +267,50 @@ def test_the_best_mean_on_validation_is_chosen(study):
   assert cell.chosen.tuned == {"loss.margin": 1.0}
   assert cell.chosen.validation.mean == 0.5
   assert cell.on_edge == []
+
+
+def select_nothing(folder, where):
+  """Takes the selected checkpoint from the runs of the hinge loss."""
+  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
+    if where(records.read_json(path.parent / records.CONFIG)):
+      result = records.read_json(path)
+      nothing = dict.fromkeys(result["validation_selected"], float("nan"))
+      found = {"selected_step": None, "validation_selected": nothing}
+      records.write_json(path, changed(result, found))
+
+
+def test_a_setting_that_lost_a_score_is_not_chosen(study):
+  rewrite_validation(study, lambda c: c["loss"]["margin"])
+  select_nothing(study, lambda c: (c["loss"]["margin"], c["seed"]) == (2.0, 0))
+  cell = tuned_cell(study)
+  assert cell.chosen.tuned == {"loss.margin": 1.0}
+  assert [setting.diverged for setting in cell.settings] == [0, 0, 1]
+  assert cell.unscored == 1
+
+
+def test_nan_chooses_nothing_and_the_table_says_so(study):
+  select_nothing(study, lambda config: True)
+  cell = tuned_cell(study)
+  assert cell.chosen.runs == []
+  assert cell.chosen.tuned == {}
+  lines = tables.to_markdown(read_study(study)).splitlines()
+  for metric, count in (("l1", 6), ("l2", 2)):
+    line = next(x for x in lines if x.startswith(f"| {HINGE}, {metric} |"))
+    texts = line.split(" | ")
+    assert texts[1] == (
+      f"not chosen: the validation score of {count} runs is NaN"
+    )
+    assert texts[2] == "not chosen"
+
+
+def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
+  select_nothing(study, lambda config: config["seed"] == 0)
+  cell = tuned_cell(study)
+  assert cell.chosen.runs == []
+  text = tables.to_markdown(read_study(study))
+  # One setting is not chosen among others: its other run is shown.
+  assert text.count("not chosen: ") == 1
+  assert f"| {HINGE}, l2 (1 without a score) |" in text
 
 
 def test_an_optimum_on_a_bound_is_flagged(study):
