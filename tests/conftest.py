@@ -21,16 +21,40 @@ jax.config.update("jax_disable_most_optimizations", True)
 collect_ignore_glob = ["*conftest.py"]
 
 
+# What `make quick` leaves out beside what is marked by hand: tests that start
+# processes, a server or a notebook, draw figures, take what was trained or drawn
+# for all, or repeat for each loss what four of them show.
+SLOW_PLACES = ("notebooks", "experiments", "figures", "test_memory.py")
+SLOW_FIXTURES = {"real_study", "drawn", "storage"}
+QUICK_LOSSES = {"contrastive", "triplet", "infonce", "arcface"}
+
+
+def is_slow(item):
+  """Whether a test is left out by `make quick`."""
+  shared = getattr(item, "callspec", None)
+  loss = shared.params.get("loss") if shared else None
+  return (
+    item.get_closest_marker("slow") is not None
+    or not SLOW_FIXTURES.isdisjoint(item.fixturenames)
+    or any(part in SLOW_PLACES for part in item.path.parts)
+    or ("losses" in item.path.parts and loss and loss not in QUICK_LOSSES)
+  )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Tests of one loss, or of one file, run in one process.
+  """Marks what is slow; tests of one loss, or of one file, run in one process.
 
-  It compiles the programs and makes the studies that they share only once.
+  It compiles the programs and makes the studies that they share only once. What
+  is slow begins first, so that no process is left with it at the end.
   """
   for item in items:
     shared = getattr(item, "callspec", None)
     loss = shared.params.get("loss") if shared else None
     item.add_marker(pytest.mark.xdist_group(loss or item.path.name))
+    if is_slow(item):
+      item.add_marker(pytest.mark.slow)
+  items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

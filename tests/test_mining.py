@@ -295,6 +295,7 @@ def test_choice_equals_the_definition(miner, options):
         )
 
 
+@pytest.mark.slow
 def test_a_choice_is_the_same_without_jit():
   x, labels = points("grid"), np.array(LABELS["unbalanced"])
   batch = (x, labels, np.ones(N, bool), None, None)
@@ -359,6 +360,7 @@ def test_in_twice_the_unit_a_miner_chooses_the_same():
     assert 0 < kept < np.sum(everyone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_tie_is_hard_and_not_semihard(dtype):
   """g = 0 exactly, also in float32, where the next number is denormal."""
@@ -421,6 +423,7 @@ def of_choice(loss, normalize, x, chosen):
   return sum(loss_oracles.reduced("mean", part, N) for part in parts.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize(("miner", "options"), MINED)
 def test_a_loss_of_what_was_chosen(miner, options, blocked):
@@ -486,6 +489,7 @@ def test_a_loss_with_context_or_state_is_mined_too(loss):
   np.testing.assert_allclose(value, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_miner_that_needs_context_keeps_to_references():
   """Anchors meet a gallery: nothing of the batch is chosen."""
   x, labels = points("random"), np.array(LABELS["balanced"])
@@ -504,6 +508,7 @@ def test_a_miner_that_needs_context_keeps_to_references():
   assert np.isfinite(values).all()
 
 
+@pytest.mark.slow
 def test_semihard_loss_and_miner_differ_at_the_margin():
   """g = margin belongs to the miner, with value 0, and not to the loss."""
   x = np.array([[0.0], [1.0], [1.5], [1.25]])  # anchor 0: g = .5 and .25
@@ -536,6 +541,7 @@ def many(miner, options, x, labels):
   return quick_jit(lambda keys: jax.lax.map(each, keys, batch_size=100))(keys)
 
 
+@pytest.mark.slow
 def test_distance_weighted_draws_by_the_density():
   x, labels = sphere(4), np.array(LABELS["unbalanced"])
   cutoff, upper, dim = 0.6, 1.5, 4
@@ -562,6 +568,7 @@ def test_distance_weighted_draws_by_the_density():
       assert (np.abs(frequency - share) <= wide + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_distance_weighted_does_not_underflow():
   """In 512 dimensions log w spans hundreds; far negatives are drawn too."""
   x, labels = sphere(512), np.array(LABELS["balanced"])
@@ -579,6 +586,7 @@ def test_distance_weighted_does_not_underflow():
   assert (np.asarray(value) > 0).all()
 
 
+@pytest.mark.slow
 def test_uniform_histogram_draws_as_many_from_each_bin():
   x, labels = points("random"), np.array(LABELS["unbalanced"])
   options = {"num_bins": 5, "positives_per_bin": 3, "negatives_per_bin": 4}
@@ -603,6 +611,7 @@ def test_uniform_histogram_draws_as_many_from_each_bin():
         assert (np.abs(times[:, inside].mean(0) - number * share) <= wide).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("miner", RANDOM)
 def test_a_key_fixes_the_draw(miner):
   x, labels = points("random"), np.array(LABELS["unbalanced"])

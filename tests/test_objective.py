@@ -308,6 +308,7 @@ def test_labels_outside_the_class_table_are_refused(loss, wrong):
     objective(params, X, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["proxy_nca", "proxy_anchor", "soft_triple"])
 def test_traced_labels_outside_the_class_table_give_nan(loss):
   """Whatever the reduction; padding may have any label."""
@@ -360,6 +361,7 @@ def test_pair_loss_errors():
       ml.pair_loss(law, distances, **keywords)
 
 
+@pytest.mark.slow
 def test_shapes_that_do_not_fit_as_a_user_meets_them():
   messages = script("""
     import json
@@ -510,6 +512,7 @@ def test_diagnostics_count_references_that_are_not_finite():
   assert np.isnan(value) and aux.diagnostics["not_finite_embeddings"] == 1
 
 
+@pytest.mark.slow
 def test_a_batch_in_which_every_label_stands_once_warns():
   labels = jnp.arange(4)
   with pytest.warns(UserWarning, match="triplet needs positives"):
@@ -600,6 +603,7 @@ def test_key_changes_initial_weights_only():
 # --- devices -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one():
   """The batch is one global array, sharded; all devices see all candidates."""
   differences = script(

@@ -102,8 +102,8 @@ def quadruplet_loss(
   >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)
   >>> x = jnp.array([[0.0], [1.0], [4.0], [6.0]])
   >>> value, _ = jax.jit(objective)({}, x, jnp.array([0, 0, 1, 2]))
-  >>> value  # D_ap = 1, D_nn' = 2: 1 - 2 + 1.5
-  Array(0.5, dtype=float32)
+  >>> round(float(value), 4)  # D_ap = 1, D_nn' = 2: 1 - 2 + 1.5
+  0.5
 
   Source: Chen, Chen, Zhang, Huang, CVPR 2017 (arXiv 1704.01719), equation 8,
   with fixed margins and the distance in place of its square.

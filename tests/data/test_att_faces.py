@@ -59,6 +59,7 @@ def names_of(splits):
   return [part.class_names for part in parts]
 
 
+@pytest.mark.slow
 def test_all_layouts_give_the_same_images(tmp_path, config, faces_zip):
   plain = write_folder(tmp_path / "plain", IMAGES)
   nested = write_zip(tmp_path / "nested.zip", IMAGES, prefix="orl_faces/")
@@ -71,6 +72,7 @@ def test_all_layouts_give_the_same_images(tmp_path, config, faces_zip):
     assert (numbers == np.arange(1, 11)).all()
 
 
+@pytest.mark.slow
 def test_folds_test_each_subject_once(config):
   tested = []
   for fold in range(8):
@@ -84,6 +86,7 @@ def test_folds_test_each_subject_once(config):
   assert tested == [f"s{i}" for i in range(1, 41)]
 
 
+@pytest.mark.slow
 def test_validation_subjects_depend_on_seed_and_fold(config):
   chosen = {
     names_of(data.load(config(fold=fold, split_seed=seed)))[1]

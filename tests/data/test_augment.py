@@ -47,6 +47,7 @@ def centres(images):
   return np.array([ndimage.center_of_mass(image) for image in images[..., 0]])
 
 
+@pytest.mark.slow
 def test_zeros_change_nothing():
   np.testing.assert_array_equal(run(RANDOM), RANDOM)
 
@@ -201,6 +202,7 @@ def windows(crop, shape=(31, 51)):
   return sides, (first + last) / 2
 
 
+@pytest.mark.slow
 def test_crops_keep_their_share_and_stay_inside():
   sides, centres = windows(0.6)
   area = sides.prod(axis=1)

@@ -44,6 +44,7 @@ def test_image_size_resizes_all_parts(data_config):
     assert (new.labels == old.labels).all()
 
 
+@pytest.mark.slow
 def test_import_is_light():
   program = (
     "import sys, metric_learning.data as d; "

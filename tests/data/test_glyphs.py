@@ -26,6 +26,7 @@ def drawn(cache_folder):
   return glyphs.stored(seed=0)
 
 
+@pytest.mark.slow
 def test_counts(drawn):
   assert drawn.images.shape == (5395, 24, 24, 1)
   assert len(drawn.class_names) == len(set(drawn.class_names)) == 382

@@ -66,6 +66,7 @@ def test_all_of_view_2_is_tested_without_its_people(config):
   assert not people(splits.train) & people(splits.validation)
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
   fields = {"data_dir": config().data_dir, "split": "view2_all"}
   fields |= {"name": "lfw", "protocol": "open-set", "classes_per_batch": 2}

@@ -36,6 +36,7 @@ def drawers(dataset):
   return set((dataset.images[:, 0, :, 0].argmax(axis=1) + 1).tolist())
 
 
+@pytest.mark.slow
 def test_ink_is_bright_and_stands_with_its_character(folder, config):
   drawings = omniglot.read(config(folder))
   dataset = drawings.dataset
@@ -50,6 +51,7 @@ def test_ink_is_bright_and_stands_with_its_character(folder, config):
   assert drawings.background.tolist() == known
 
 
+@pytest.mark.slow
 def test_standard_holds_background_alphabets_out(folder, config):
   seen = set()
   for seed in range(4):

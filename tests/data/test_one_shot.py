@@ -62,6 +62,7 @@ def test_runs_are_scored(tmp_path):
   assert constant["error"] == pytest.approx(0.95)  # chance
 
 
+@pytest.mark.slow
 def test_unpacked_folder_and_size(tmp_path):
   path, files = write_runs(tmp_path / "all_runs.zip")
   for name, content in files.items():

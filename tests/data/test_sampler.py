@@ -57,6 +57,7 @@ def test_classes_and_images_come_in_whole_cycles(problem, steps):
     assert_shuffled_cycles(stream, np.flatnonzero(labels == label).tolist())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(problem=problems(), steps=st.lists(st.integers(0, 10**6), max_size=8))
 def test_batch_depends_on_seed_and_step_alone(problem, steps):
@@ -91,6 +92,7 @@ def test_every_image_is_drawn_about_equally_often():
   assert np.bincount(drawn).tolist() == [4] * 260
 
 
+@pytest.mark.slow
 def test_pairs_of_classes_meet_equally_often():
   # P = 3 of 4: the window over two cycles must not favour a class. Each of the
   # 6 pairs is in half of the batches; a standard deviation is 0.009 there.

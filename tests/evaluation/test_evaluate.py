@@ -100,6 +100,7 @@ def test_verification_is_left_out_beyond_its_bound():
   assert "own/map_at_r" in without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", ["own/map_at_r", "geometry/alignment"])
 def test_verification_is_left_out_where_nobody_asks_for_it(select):
   points, labels = data()
@@ -112,6 +113,7 @@ def test_verification_is_left_out_where_nobody_asks_for_it(select):
     assert asked.keys() == everything.keys(), name
 
 
+@pytest.mark.slow
 def test_slow_scores_are_those_of_the_single_functions_and_come_if_named():
   points, labels = data()
   names = ["clustering/ami", "own/few_shot_3_way_2_shot"]

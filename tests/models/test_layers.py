@@ -121,6 +121,7 @@ def test_each_network_convolves_by_products_where_asked(
   assert "conv_general_dilated" not in str(jax.make_jaxpr(embed)(model.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 5, 7, 2)])
 def test_max_pool_equals_the_one_of_flax(shape):
   x = jax.random.normal(jax.random.key(0), shape)

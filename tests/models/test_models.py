@@ -191,6 +191,7 @@ def test_seeds_share_one_apply_and_so_one_compilation():
   assert as_list.apply is make("mlp").apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mlp", "conv3"])
 def test_jit_changes_nothing(case):
   model, images = make(case), images_of(case)
@@ -213,6 +214,7 @@ def test_population_of_two_equals_two_models(case):
   assert_close(together, alone)
 
 
+@pytest.mark.slow
 def test_population_can_be_initialised_together():
   keys = jax.random.split(jax.random.key(3), 2)
   init = lambda key: make("mlp_linear", key).params
@@ -222,6 +224,7 @@ def test_population_can_be_initialised_together():
     assert_close(member, init(keys[i]), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "case", ["mlp", "conv3", "conv4", "conv4_batch", "chopra2005"]
 )
@@ -239,6 +242,7 @@ def test_gradient_is_finite_and_reaches_every_layer(case):
 # --- Normalisation -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_in_training_and_not_in_evaluation():
   case = "conv4_batch"
   model, images = make(case), images_of(case, n=4)

@@ -139,6 +139,7 @@ def test_seeds_of_one_fold_count_once(write_study):
   assert "paired by fold" in tables.to_markdown(read_study(folder))
 
 
+@pytest.mark.slow
 def test_verdicts_reach_the_tables(write_study):
   same = 0.5 + NOISE
   folder = write_study(

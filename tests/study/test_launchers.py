@@ -77,6 +77,7 @@ class NoCheckpoints:
     self.scores[step] = score
 
 
+@pytest.mark.slow
 def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   tmp_path, monkeypatch
 ):
@@ -121,6 +122,7 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
   assert len(read) == 1
 
 
+@pytest.mark.slow
 def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
   rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
@@ -139,6 +141,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
   assert times_finished(tmp_path) == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
   """A lock is of an open file: two threads hold it as two processes do."""
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
@@ -224,6 +227,7 @@ assert set(used[:3]) == {{0, 1}} and used[3:] == [None], used
 """
 
 
+@pytest.mark.slow
 def test_several_devices(tmp_path):
   flags = "--xla_force_host_platform_device_count=2"
   done = subprocess.run(

@@ -196,6 +196,7 @@ def simulated(difference, studies=STUDIES):
   ]
 
 
+@pytest.mark.slow
 def test_without_a_difference_few_studies_claim_one():
   # Family-wise: a study counts if any of its 3 verdicts is false.
   false = [{"better", "worse"} & set(v) != set() for v in simulated(0.0)]

@@ -148,6 +148,7 @@ def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
   assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_done(study):
   lost = results_of(study)[3]
   lost.unlink()
@@ -313,6 +314,7 @@ def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
   assert f"| {HINGE}, l2 (1 without a score) |" in text
 
 
+@pytest.mark.slow
 def test_an_optimum_on_a_bound_is_flagged(study):
   rewrite_validation(study, lambda c: c["loss"]["margin"])
   assert tuned_cell(study).on_edge == ["loss.margin"]
@@ -341,6 +343,7 @@ def test_lower_is_better_for_error_rates(study):
   assert tuned_cell(study).chosen.tuned == {"loss.margin": 0.5}
 
 
+@pytest.mark.slow
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   study = shutil.copytree(real_study.folder, tmp_path / "study")
   assert not list(study.glob(f"runs/*/{TEST}"))
@@ -353,6 +356,7 @@ def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   assert len(chosen) == 4 * 2  # cells, seeds
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_embeddings_score(study):
   found = read_study(study)
   cell = found.cells[0]
@@ -371,6 +375,7 @@ def test_the_table_holds_what_the_embeddings_score(study):
   assert high == pytest.approx(np.mean(values) + half)
 
 
+@pytest.mark.slow
 def test_a_column_may_ask_for_a_slow_score(study):
   run = read_study(study).cells[0].chosen.runs[0]
   columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
@@ -403,6 +408,7 @@ def test_the_accuracy_threshold_is_learned_on_validation(study):
   assert scores["own/accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 def test_baselines_are_in_every_table_without_asking(finished):
   found = read_study(finished)
   names = [line["name"] for line in tables.table_lines(found)]
@@ -423,6 +429,7 @@ def test_raw_pixels_score_what_scikit_learn_finds(finished):
   assert line["own/recall_at_1"].mean == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   config = tiny_config(
     loss__name="contrastive_inverse", normalize="none", optimizer__name="sgd"
@@ -527,6 +534,7 @@ def test_baselines_are_named_by_what_differs_in_their_images(tmp_path):
   assert "untrained mlp, 4×6, split_seed 0" in names
 
 
+@pytest.mark.slow
 def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
   columns = ("own/recall_at_4", "cosine/recall_at_1", "own/mrr", "own/eer")
   columns += ("clustering/ami",)
@@ -561,6 +569,7 @@ def with_gallery():
   )
 
 
+@pytest.mark.slow
 def test_queries_are_scored_against_the_gallery(tmp_path):
   # As in the study, so that its program is compiled already.
   fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}

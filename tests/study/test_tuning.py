@@ -162,6 +162,7 @@ def processes(folder, storage, count, **options):
   return [process.exitcode for process in started]
 
 
+@pytest.mark.slow
 def test_every_trial_is_made_once_by_whoever_lives(storage, tmp_path):
   folder, trained = tmp_path / "study", tmp_path / "trained"
   (code,) = processes(folder, storage, 1, dies_at="002-fold1")
@@ -250,6 +251,7 @@ def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
 # --- A whole one, trained ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   # Earlier checkpoints look better, to see that nothing is chosen by them
   # where validation classes are trained on.
@@ -310,6 +312,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
 # --- What is searched -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_search_is_the_same_again_and_for_every_cell(tmp_path):
   for sampler in tuning.SAMPLERS:
     config = override(CONFIG, {"tune.sampler": sampler})
@@ -463,6 +466,7 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
     tuning.final_rows(CONFIG, [first])
 
 
+@pytest.mark.slow
 def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
   train = diverging(lambda config: config.metric == "l1")
   config = override(CONFIG, {"study.reference": "metric=l1"})
@@ -629,6 +633,7 @@ def test_the_margin_of_other_classes_is_searched_before_that_of_the_same():
       assert fields[1] == "positive_margin"
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
   monkeypatch.setattr(tuning, "_PATIENCE", 0.05)
   path = tmp_path / "trials.db"

@@ -69,6 +69,7 @@ def test_each_image_is_in_the_batch_as_often_as_it_has_views(digits):
   assert len(found) == 20 and (counts == 3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ntxent", "vicreg"])
 def test_views_train_without_labels(loss, digits, tmp_path):
   config = tiny_config(
@@ -102,6 +103,7 @@ def test_views_train_without_labels(loss, digits, tmp_path):
 # --- Explicit triplets ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loss_sees_the_fixed_triplets_and_no_others(digits, tmp_path):
   config = tiny_config(
     loss__name="triplet",
@@ -173,6 +175,7 @@ def first_pairs(config, splits):
   return *np.split(points.astype(float), 2), targets
 
 
+@pytest.mark.slow
 def test_pair_bce_of_explicit_pairs(folder, tmp_path):
   config = pairs_config(folder, "pair_bce", loss__bias=0.5, **ONE_STEP)
   splits = data.load(config.data)
@@ -197,6 +200,7 @@ def test_scores_that_pairs_do_not_give_are_refused(folder, tmp_path, field):
   assert not run.exists()
 
 
+@pytest.mark.slow
 def test_pair_regression_of_explicit_similarities(folder, tmp_path):
   config = pairs_config(folder, "pair_regression", "similarity", **ONE_STEP)
   splits = data.load(config.data)
@@ -221,6 +225,7 @@ def equal_error_rate(distances, same):
   return far[k] + share * (far[k + 1] - far[k])
 
 
+@pytest.mark.slow
 def test_pairs_are_scored_by_their_own_error_rate(folder, tmp_path):
   config = pairs_config(
     folder,
@@ -290,6 +295,7 @@ def folder_config(images, **more):
   )
 
 
+@pytest.mark.slow
 def test_streamed_and_in_memory_runs_are_equal(images, tmp_path):
   for stream in (False, True):
     config = folder_config(images, data__views=2, data__stream=stream)
@@ -304,6 +310,7 @@ def test_streamed_and_in_memory_runs_are_equal(images, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_streamed_run_resumes_at_its_batch(images, tmp_path):
   config = folder_config(images, data__views=2, data__stream=True)
   whole, cut = tmp_path / "whole", tmp_path / "cut"

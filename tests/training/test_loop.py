@@ -41,6 +41,7 @@ def metrics_of(folder):
   return (folder / records.METRICS).read_text()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(finished):
   folder, result = finished
   names = {path.name for path in folder.iterdir()}
@@ -76,6 +77,7 @@ def test_validation_leaves_out_what_nobody_asks_for(finished):
   assert not any("eer" in name for name in result["validation"])
 
 
+@pytest.mark.slow
 def test_training_moves_the_score(splits, tmp_path):
   config = tiny_config(
     train__steps=60,
@@ -107,6 +109,7 @@ def test_a_finished_run_is_left_as_it_is(finished, splits):
   assert after == before
 
 
+@pytest.mark.slow
 def test_the_seed_fixes_everything(finished, splits, tmp_path):
   folder, _ = finished
   train(tiny_config(), tmp_path / "again", splits=splits)
@@ -168,6 +171,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(splits, tmp_path):
     train(tiny_config(), tmp_path / "file" / "run", splits=splits)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(splits, tmp_path):
   config = tiny_config(
     loss__name="contrastive_inverse",
@@ -189,6 +193,7 @@ def test_embeddings_that_are_not_finite_stop_the_run(
     train(tiny_config(), tmp_path / "run", splits=splits)
 
 
+@pytest.mark.slow
 def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   overrides = dict(
     loss__name="contrastive", margin_unit="initial_mean", loss__margin=2.0
@@ -216,6 +221,7 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   assert programs.numbers_of(other, splits) == result["numbers"]
 
 
+@pytest.mark.slow
 def test_learned_parts_train_at_their_own_rate(splits):
   config = tiny_config(loss__name="norm_softmax", optimizer__loss_factor=0.0)
   program = programs.program_of(config, splits)
@@ -238,6 +244,7 @@ def test_learned_parts_train_at_their_own_rate(splits):
   assert not any(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
   # The rate is so large that the last checkpoint is no better than the first.
   config = tiny_config(
@@ -371,6 +378,7 @@ def test_groups_reach_the_scores_and_the_files(splits):
   np.testing.assert_array_equal(arrays["validation_groups"], groups)
 
 
+@pytest.mark.slow
 def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
   falling = iter((0.9, 0.1) * 2)
   scored = lambda *_: {"own/map_at_r": next(falling)}
@@ -381,6 +389,7 @@ def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
     assert result["selected_step"] == step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "options",
   [
@@ -426,6 +435,7 @@ def long_run(workdir):
   train(LONG, workdir, progress=False)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(tmp_path):
   killed, whole = tmp_path / "killed", tmp_path / "whole"
   process = FORKS.Process(target=long_run, args=(killed,))

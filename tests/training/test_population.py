@@ -63,6 +63,7 @@ def assert_same_run(one, other):
   assert results[0]["numbers"] == results[1]["numbers"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", KINDS)
 def test_a_member_is_the_single_run(shared, splits, tmp_path):
   configs = members_of(NUMBERS, **shared, train__steps=3)
@@ -75,6 +76,7 @@ def test_a_member_is_the_single_run(shared, splits, tmp_path):
     assert_same_run(tmp_path / f"alone{i}", together[i])
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
   configs = members_of(
     [{"optimizer__learning_rate": rate} for rate in (1e-3, 1e30, 2e-3)],
@@ -90,6 +92,7 @@ def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
   assert_same_run(tmp_path / "alone", workdirs[2])
 
 
+@pytest.mark.slow
 def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
   splits, tmp_path, monkeypatch
 ):
@@ -109,6 +112,7 @@ def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
   assert results[1]["members"] == 2
 
 
+@pytest.mark.slow
 def test_a_population_goes_on_from_the_last_step_that_all_have(
   splits, tmp_path
 ):
