@@ -51,7 +51,7 @@ import jax
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import matrices, networks, page
+from experiments.benchmarks import matrices, networks, page, retrieval
 from experiments.benchmarks.clock import Clock, Line
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import records
@@ -75,7 +75,7 @@ PARTS: dict[str, Part] = {
   "l1": Part("The matrix of L1 distances", matrices.l1, 25),
   "population": Part("Populations", networks.population, 100),
   "conv4": Part("One run of conv4", networks.conv4, 35),
-  "retrieval": Part("Retrieval", matrices.retrieval, 35),
+  "retrieval": Part("Retrieval", retrieval.retrieval, 35),
   "repeat": Part("Exact repetition", networks.repeat, 120),
 }
 
@@ -129,8 +129,12 @@ def main() -> None:
         traceback.print_exc()
         _skip(found, name, f"{type(error).__name__}: {error}"[:200])
         broken.append(name)
-    _write(folder, found)
-  _write(folder, found)
+    records.write_json(folder / _JSON, found)
+    try:
+      _write_page(folder, found)
+    except Exception:  # The page can be written later, from the numbers.
+      traceback.print_exc()
+  _write_page(folder, found)
   print(f"The page is {folder / _PAGE}.")
   if broken:
     raise InputError(
@@ -208,8 +212,7 @@ def _kept(folder: Path) -> dict[str, Any]:
   return before
 
 
-def _write(folder: Path, found: dict[str, Any]) -> None:
-  records.write_json(folder / _JSON, found)
+def _write_page(folder: Path, found: dict[str, Any]) -> None:
   titles = {name: part.title for name, part in PARTS.items()}
   text = page.page(found, titles)
   records.write_atomically(

@@ -1,7 +1,7 @@
-"""The parts of the accelerator run that have no network.
+"""The parts of the accelerator run that have neither network nor search.
 
 `device`: versions and ceilings. `losses`: value and gradient on large batches.
-`l1`: the matrix of L1 distances. `retrieval`: neighbours in a whole test set.
+`l1`: the matrix of L1 distances.
 """
 
 import dataclasses
@@ -23,14 +23,13 @@ from experiments.benchmarks.clock import (
   Unavailable,
   attempt,
   jax_line,
-  timed,
   torch_and_device,
   torch_line,
   unit_points,
 )
-from metric_learning import evaluation, pairwise
+from metric_learning import pairwise
 
-DIM = 128
+_DIM = 128
 _PACKAGES = (
   *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
   *("torch", "pytorch-metric-learning"),
@@ -189,20 +188,20 @@ def _loss_floor(family: str, n: int) -> Line:
 
   Each distance once, and each once again in the gradient; no matrix in memory.
   """
-  pairs = float(n) * n * DIM
+  pairs = float(n) * n * _DIM
   # A product has a multiply-add for each number, and its gradient (symmetric:
   # one product) another. |x - y| needs a subtraction and an addition; the
   # gradient needs a comparison, a sign and an addition, each one instruction.
   work = {"flops": 4 * pairs} if family == "l2" else {"instructions": 5 * pairs}
-  return {**work, "bytes": 8.0 * n * DIM}
+  return {**work, "bytes": 8.0 * n * _DIM}
 
 
 def _batch(n: int) -> rivals.Batch:
   random = np.random.default_rng(0)
-  x = random.standard_normal((n, DIM), np.float32)
+  x = random.standard_normal((n, _DIM), np.float32)
   labels = np.arange(n) // _PER_CLASS
   # None of these losses has a table of classes: only its shape is read.
-  table = np.broadcast_to(np.float32(0), (n // _PER_CLASS, 1, DIM))
+  table = np.broadcast_to(np.float32(0), (n // _PER_CLASS, 1, _DIM))
   return rivals.Batch(x, labels, table)
 
 
@@ -239,12 +238,12 @@ def _their_loss(clock: Clock, pair: rivals.Pair, batch: rivals.Batch) -> Line:
 def l1(clock: Clock) -> Iterator[Line]:
   """The matrix of L1 distances, and its gradient, against torch.cdist."""
   for n in (64,) if clock.tiny else (1024, 4096, 8192, 16384):
-    x, y = unit_points(n, DIM), unit_points(n, DIM, 1)
+    x, y = unit_points(n, _DIM), unit_points(n, _DIM, 1)
     weights = jax.random.uniform(jax.random.key(2), (n, n))
     matrix = lambda x, y: pairwise("l1", x, y)
     total = lambda x, y, weights: jnp.sum(weights * pairwise("l1", x, y))
     gradient = jax.value_and_grad(total, argnums=(0, 1))
-    pairs = float(n) * n * DIM
+    pairs = float(n) * n * _DIM
     for name, function, args, instructions in (
       ("forward", matrix, (x, y), 2 * pairs),
       # Two gradients, of x and of y: each adds once for each sign.
@@ -278,73 +277,3 @@ def _cdist(clock: Clock, args: tuple[jax.Array, ...]) -> Line:
 
   line = torch_line(clock, torch, call)
   return {**line, "value": float(last[0])} if last else line
-
-
-# --- retrieval --------------------------------------------------------------
-
-_NEIGHBOURS = 10
-
-
-def retrieval(clock: Clock) -> Iterator[Line]:
-  """The nearest neighbours of each point of a test set among the others."""
-  n, classes = (600, 110) if clock.tiny else (60_500, 11_316)
-  random = np.random.default_rng(0)
-  labels = np.arange(n) % classes
-  x = random.standard_normal((classes, DIM))[labels]
-  x = x + 1.3 * random.standard_normal((n, DIM))
-  x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-  for metric in ("l2", "l1"):
-    indices: dict[str, np.ndarray] = {}
-    sides = {
-      side: attempt(functools.partial(measure, clock, x, metric, indices))
-      for side, measure in (("ours", _our_nearest), ("theirs", _their_nearest))
-    }
-    line: Line = {"name": f"{_NEIGHBOURS} neighbours", "metric": metric, "n": n}
-    if len(indices) == 2:
-      first, second = (np.sort(found, axis=1) for found in indices.values())
-      line["equal"] = float(np.mean(first == second))
-    yield {**line, **sides}
-  scores = lambda: evaluation.retrieval(x, labels, metric="l2", ks=(1,))
-  yield {
-    "name": "Recall@1, R-precision and MAP@R",
-    "metric": "l2",
-    "n": n,
-    "ours": attempt(lambda: timed(clock, scores)),
-    "theirs": {"failed": "no counterpart"},
-  }
-
-
-def _our_nearest(
-  clock: Clock, x: np.ndarray, metric: str, indices: dict
-) -> Line:
-  def call() -> None:
-    indices["ours"], _ = evaluation.neighbours(
-      x, x, _NEIGHBOURS, metric=metric, exclude_self=True
-    )
-
-  return timed(clock, call)
-
-
-def _their_nearest(
-  clock: Clock, x: np.ndarray, metric: str, indices: dict
-) -> Line:
-  """As faiss does it: products, or L1 distances, and the best k, in blocks."""
-  torch, where = torch_and_device()
-  block = 4096
-
-  def call() -> None:
-    points = torch.tensor(x, device=where)
-    parts = []
-    for start in range(0, len(x), block):
-      some = points[start : start + block]
-      if metric == "l2":
-        # On points of norm 1 the nearest has the largest product.
-        near = some @ points.T
-      else:
-        near = -torch.cdist(some, points, p=1.0)
-      rows = torch.arange(len(some), device=where)
-      near[rows, start + rows] = -torch.inf
-      parts.append(near.topk(_NEIGHBOURS, dim=1).indices.cpu())
-    indices["theirs"] = torch.cat(parts).numpy()
-
-  return torch_line(clock, torch, call)

@@ -5,13 +5,20 @@ by the part `device`, allow for the arithmetic and the bytes, over the time that
 was measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from experiments.benchmarks.cells import (
+  DASH,
+  duration,
+  memory,
+  ratio,
+  table,
+  values_apart,
+)
 from experiments.benchmarks.clock import Line
 
 Table = Callable[[list[Line], dict[str, float]], list[str]]
-_DASH = "–"
 
 
 def page(found: dict[str, Any], titles: dict[str, str]) -> str:
@@ -78,48 +85,8 @@ def _floor(line: Line, ceilings: dict[str, float]) -> float | None:
 def _share(line: Line, side: str, ceilings: dict[str, float]) -> str:
   floor = _floor(line, ceilings)
   if floor is None or "seconds" not in line[side]:
-    return _DASH
+    return DASH
   return f"{100 * floor / line[side]['seconds']:.1f} %"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-  line = lambda cells: "| " + " | ".join(cells) + " |"
-  return [line(head), line(("---",) * len(head)), *map(line, rows)]
-
-
-def _time(side: Line, name: str = "seconds") -> str:
-  if name not in side:
-    return side.get("failed", _DASH) if name == "seconds" else _DASH
-  value = 1e3 * side[name]
-  digits = 0 if value >= 100 else 1 if value >= 1 else 3
-  return f"{value:,.{digits}f} ms"
-
-
-def _bytes(number: float | None) -> str:
-  if number is None:
-    return "not measured"
-  return f"{number / 1e9:.2f} GB" if number > 1e9 else f"{number / 1e6:.1f} MB"
-
-
-def _memory(side: Line) -> str:
-  """What was planned, if it is known, and what was measured."""
-  if "failed" in side:
-    return _DASH
-  if "planned" not in side:
-    return _bytes(side.get("peak"))
-  return f"{_bytes(side['planned'])} ({_bytes(side['peak'])})"
-
-
-def _ratio(line: Line) -> str:
-  ours, theirs = (line[side].get("seconds") for side in ("ours", "theirs"))
-  return f"{theirs / ours:.2f}" if ours and theirs else _DASH
-
-
-def _values_apart(line: Line) -> str:
-  ours, theirs = (line[side].get("value") for side in ("ours", "theirs"))
-  if ours is None or theirs is None:
-    return _DASH
-  return f"{abs(ours - theirs) / max(abs(theirs), 1e-30):.0e}"
 
 
 def _device(lines: list[Line], _: dict[str, float]) -> list[str]:
@@ -128,12 +95,13 @@ def _device(lines: list[Line], _: dict[str, float]) -> list[str]:
       return f"{line['flops_per_s'] / 1e12:,.2f} TFLOP/s"
     if line.get("bytes_per_s"):
       return f"{line['bytes_per_s'] / 1e9:,.1f} GB/s"
-    return _DASH
+    return DASH
 
   rows = [
-    (x["name"], "×".join(map(str, x["size"])), _time(x), rate(x)) for x in lines
+    (x["name"], "×".join(map(str, x["size"])), duration(x), rate(x))
+    for x in lines
   ]
-  return _table(("", "size", "time", "rate"), rows)
+  return table(("", "size", "time", "rate"), rows)
 
 
 def _losses(lines: list[Line], ceilings: dict[str, float]) -> list[str]:
@@ -145,9 +113,13 @@ def _losses(lines: list[Line], ceilings: dict[str, float]) -> list[str]:
   rows = [
     (
       *(x["name"], x["metric"], f"{x['n']:,}"),
-      *(_time(x["ours"]), _time(x["ours"], "compile"), _memory(x["ours"])),
-      *(_share(x, "ours", ceilings), _time(x["theirs"]), _memory(x["theirs"])),
-      *(_ratio(x), _values_apart(x)),
+      *(duration(x["ours"]), duration(x["ours"], "compile"), memory(x["ours"])),
+      *(
+        _share(x, "ours", ceilings),
+        duration(x["theirs"]),
+        memory(x["theirs"]),
+      ),
+      *(ratio(x), values_apart(x)),
     )
     for x in lines
   ]
@@ -157,7 +129,7 @@ def _losses(lines: list[Line], ceilings: dict[str, float]) -> list[str]:
     " and once more in the gradient, and keeps no matrix: for product metrics"
     " a multiply-add for each number both times, for L1 five instructions."
   )
-  return [note, "", *_table(head, rows)]
+  return [note, "", *table(head, rows)]
 
 
 def _l1(lines: list[Line], ceilings: dict[str, float]) -> list[str]:
@@ -167,13 +139,17 @@ def _l1(lines: list[Line], ceilings: dict[str, float]) -> list[str]:
   )
   rows = [
     (
-      *(x["name"], f"{x['n']:,}", _time(x["ours"]), _memory(x["ours"])),
-      *(_share(x, "ours", ceilings), _time(x["theirs"]), _memory(x["theirs"])),
-      *(_ratio(x), _values_apart(x)),
+      *(x["name"], f"{x['n']:,}", duration(x["ours"]), memory(x["ours"])),
+      *(
+        _share(x, "ours", ceilings),
+        duration(x["theirs"]),
+        memory(x["theirs"]),
+      ),
+      *(ratio(x), values_apart(x)),
     )
     for x in lines
   ]
-  return [*_table(head, rows), "", _of_pallas(lines, ceilings)]
+  return [*table(head, rows), "", _of_pallas(lines, ceilings)]
 
 
 def _of_pallas(lines: list[Line], ceilings: dict[str, float]) -> str:
@@ -209,18 +185,22 @@ def _population(lines: list[Line], _: dict[str, float]) -> list[str]:
   )
   rows = []
   for x in lines:
-    each = {**x}
-    if "seconds" in x:
-      each["seconds"] = x["seconds"] / x["steps"]
-    per_hour, times = _DASH, _DASH
+    each = x | {"seconds": x["seconds"] / x["steps"]} if "seconds" in x else x
+    per_hour, times = DASH, DASH
     if "runs_per_hour" in x:
       per_hour = f"{x['runs_per_hour']:,.0f}"
       if x["name"] in alone:
         times = f"{x['runs_per_hour'] / alone[x['name']]:.2f} ×"
     rows.append(
       (
-        *(x["name"], str(x["n"]), x["form"], _time(each), _time(x, "first")),
-        *(per_hour, times, _memory(x)),
+        *(
+          x["name"],
+          str(x["n"]),
+          x["form"],
+          duration(each),
+          duration(x, "first"),
+        ),
+        *(per_hour, times, memory(x)),
       )
     )
   steps = next((x["run_steps"] for x in lines if "run_steps" in x), 0)
@@ -230,7 +210,7 @@ def _population(lines: list[Line], _: dict[str, float]) -> list[str]:
     " convolution with a group for each member; `alone` is one run that is no"
     " population. The first call compiles."
   )
-  return [note, "", *_table(head, rows)]
+  return [note, "", *table(head, rows)]
 
 
 def _conv4(lines: list[Line], _: dict[str, float]) -> list[str]:
@@ -241,16 +221,16 @@ def _conv4(lines: list[Line], _: dict[str, float]) -> list[str]:
 
   def speed(side: Line) -> str:
     if "images_per_s" not in side:
-      return _time(side)
+      return duration(side)
     return f"{side['images_per_s']:,.0f} images/s"
 
   rows = [
     (
       *(x["name"], "×".join(map(str, x["shape"])), str(x["batch"])),
-      *(speed(x["ours"]), speed(x["theirs"]), _ratio(x)),
+      *(speed(x["ours"]), speed(x["theirs"]), ratio(x)),
       f"{x['theirs']['embeddings_apart']:.0e}"
       if "embeddings_apart" in x["theirs"]
-      else _DASH,
+      else DASH,
     )
     for x in lines
   ]
@@ -261,7 +241,7 @@ def _conv4(lines: list[Line], _: dict[str, float]) -> list[str]:
     " is one). Ours also computes the norm of the gradient and what is logged."
     " The ratio is of times."
   )
-  return [note, "", *_table(head, rows)]
+  return [note, "", *table(head, rows)]
 
 
 def _retrieval(lines: list[Line], _: dict[str, float]) -> list[str]:
@@ -269,8 +249,8 @@ def _retrieval(lines: list[Line], _: dict[str, float]) -> list[str]:
   rows = [
     (
       *(x["name"], x["metric"], f"{x['n']:,}"),
-      *(_time(x["ours"]), _time(x["theirs"]), _ratio(x)),
-      f"{100 * x['equal']:.3f} %" if "equal" in x else _DASH,
+      *(duration(x["ours"]), duration(x["theirs"]), ratio(x)),
+      f"{100 * x['equal']:.3f} %" if "equal" in x else DASH,
     )
     for x in lines
   ]
@@ -279,13 +259,13 @@ def _retrieval(lines: list[Line], _: dict[str, float]) -> list[str]:
     " float32 differences with one rule for ties; PyTorch ranks a product (L2)"
     " or torch.cdist (L1) with top-k, in blocks of queries, as faiss does."
   )
-  return [note, "", *_table(head, rows)]
+  return [note, "", *table(head, rows)]
 
 
 def _repeat(lines: list[Line], _: dict[str, float]) -> list[str]:
   def verdict(line: Line, name: str) -> str:
     if name not in line:
-      return line.get("failed", _DASH)
+      return line.get("failed", DASH)
     if line[name]["equal"]:
       return "equal, bit for bit"
     return f"differs; embeddings by {line[name]['embeddings_apart']:.1e}"
@@ -293,18 +273,18 @@ def _repeat(lines: list[Line], _: dict[str, float]) -> list[str]:
   base = next((x["step"] for x in lines if x["name"] == "no flags"), None)
   rows = []
   for x in lines:
-    cost = f"{x['step'] / base:.2f} ×" if base and "step" in x else _DASH
+    cost = f"{x['step'] / base:.2f} ×" if base and "step" in x else DASH
     rows.append(
       (
         *(f"`{x['name']}`", verdict(x, "second"), verdict(x, "killed")),
-        *(_time(x, "step"), cost, _time(x, "second_run")),
+        *(duration(x, "step"), cost, duration(x, "second_run")),
       )
     )
   head = (
     *("XLA flags", "twice in one process", "killed and resumed in another"),
     *("a step", "cost", "a whole run"),
   )
-  return _table(head, rows)
+  return table(head, rows)
 
 
 _TABLES: dict[str, Table] = {

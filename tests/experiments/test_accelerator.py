@@ -1,12 +1,12 @@
 """The accelerator run, rehearsed on a CPU: each part, its page, a resume."""
 
+import functools
 import json
 
 import pytest
 
 from experiments.benchmarks import matrices, networks
 from experiments.benchmarks.clock import Unavailable, attempt
-from tests.experiments.test_bad_input import assert_refused
 
 PARTS = (
   "device",
@@ -19,11 +19,26 @@ PARTS = (
 )
 
 
+LINE = {
+  "name": "one",
+  "n": 1,
+  "metric": "l2",
+  "ours": {"seconds": 1.0, "planned": None, "peak": None},
+  "theirs": {"failed": "none"},
+  "flops": 1.0,
+}
+
+
+def measure_a_line():
+  """A part that takes no time."""
+  matrices.losses = lambda clock: iter([LINE])
+
+
 def interrupt():
-  """Ctrl-C during the second part."""
+  """Ctrl-C after the first line of the second part."""
 
   def measure(clock):
-    yield {"name": "cut off", "n": 1, "metric": "l2", "ours": {}, "theirs": {}}
+    yield LINE
     raise KeyboardInterrupt
 
   matrices.losses = measure
@@ -39,36 +54,52 @@ def break_a_part():
   matrices.losses = measure
 
 
+def assert_refused(done, *words):
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.startswith("error: ")
+  for word in words:
+    assert word in done.stderr
+
+
 def numbers(path):
   return json.loads((path / "accelerator.json").read_text())
 
 
-def test_an_interrupted_rehearsal_resumes_and_measures_all(run, tmp_path):
-  command = "--tiny", "--budget_s=3600", f"--out={tmp_path}"
-  script = "benchmarks.accelerator"
-  cut = run(*command, script=script, prepare=interrupt)
+def test_an_interrupted_run_resumes_at_the_part(run, tmp_path):
+  command = "--tiny", "--parts=device,losses", f"--out={tmp_path}"
+  go = functools.partial(run, *command, script="benchmarks.accelerator")
+  cut = go(prepare=interrupt)
   assert cut.returncode == 130, cut.stderr
   before = numbers(tmp_path)["parts"]
   assert list(before) == ["device"]
-  done = run(*command, script=script)
+  done = go(prepare=measure_a_line)
   assert done.returncode == 0, done.stderr
   assert "device: measured before" in done.stdout
   after = numbers(tmp_path)["parts"]
+  # Its times are those of the first call.
   assert after["device"] == before["device"]
-  assert set(after) == set(PARTS)
-  for name, part in after.items():
+  assert after["losses"]["lines"] == [LINE]
+  third = go(prepare=interrupt)
+  assert third.returncode == 0 and "losses: measured before" in third.stdout
+
+
+def test_a_rehearsal_measures_each_part(run, tmp_path):
+  command = "--tiny", "--budget_s=3600", f"--out={tmp_path}"
+  done = run(*command, script="benchmarks.accelerator")
+  assert done.returncode == 0, done.stderr
+  parts = numbers(tmp_path)["parts"]
+  assert set(parts) == set(PARTS)
+  for name, part in parts.items():
     assert part["commit"] and "--tiny" in part["command"]
-    assert not part["cut"]
+    assert part["lines"] and not part["cut"]
     # A line has times of its own, or of our side.
-    timed = [
-      "seconds" in x or "seconds" in x.get("ours", x) for x in part["lines"]
-    ]
-    if name == "repeat":
-      timed = [
-        x["second"]["equal"] and x["killed"]["equal"] for x in part["lines"]
-      ]
+    sides = [line.get("ours", line) for line in part["lines"]]
+    key = "second_run" if name == "repeat" else "seconds"
+    failed = [side for side in sides if key not in side]
     # multi_similarity has no L1 distance.
-    assert timed.count(False) == (name == "losses"), (name, part["lines"])
+    assert len(failed) == (name == "losses"), failed
+  (line,) = parts["repeat"]["lines"]
+  assert line["second"]["equal"] and line["killed"]["equal"]
   page = (tmp_path / "accelerator.md").read_text()
   assert "Not measured" not in page
   for words in (
@@ -83,7 +114,16 @@ def test_an_interrupted_rehearsal_resumes_and_measures_all(run, tmp_path):
     assert words in page
 
 
-def test_what_does_not_fit_or_fails_is_named(run, tmp_path):
+def test_a_part_that_does_not_fit_is_left_out(run, tmp_path):
+  command = "--tiny", "--parts=device,losses", f"--out={tmp_path}"
+  done = run(*command, "--budget_s=1", script="benchmarks.accelerator")
+  assert done.returncode == 0, done.stderr
+  # The first part, compiled and measured, takes more than a second.
+  assert "losses: left out" in done.stdout
+  assert "it takes 150 s." in (tmp_path / "accelerator.md").read_text()
+
+
+def test_a_part_that_fails_is_named(run, tmp_path):
   command = "--tiny", "--parts=device,losses", f"--out={tmp_path}"
   script = "benchmarks.accelerator"
   done = run(*command, script=script, prepare=break_a_part)

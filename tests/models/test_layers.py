@@ -108,11 +108,9 @@ def test_each_network_convolves_by_products_where_asked(
   name, backend, monkeypatch
 ):
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
-  size = 56 if name == "chopra2005" else 16
-  model = models.create(
-    name, seed=0, image_shape=(size, size, 1), embedding_dim=4
-  )
-  images = jnp.ones((1, size, size, 1))
+  shape = (56, 46, 1) if name == "chopra2005" else (16, 16, 1)
+  model = models.create(name, seed=0, image_shape=shape, embedding_dim=4)
+  images = jnp.ones((1, *shape))
 
   def embed(params):
     with as_products():
