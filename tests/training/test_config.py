@@ -104,7 +104,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ),
     (
       {"loss.name": "fastap", "loss.value_range": (1.0,)},
-      r"value_range=\(low, high\) must rise, got \(1.0,\)",
+      r"value_range must be two numbers, low < high; got \(1.0,\)",
     ),
     ({"eval.select": "own/map_at_t"}, r"eval.select.*did you mean 'own/map_at"),
     ({"eval.select": "own/accuracy"}, r"score of config.eval.select"),
@@ -163,6 +163,7 @@ def test_naming_a_loss_brings_its_own_defaults():
     "name": "cosface",
     "margin": 0.35,
     "scale": 8.0,
+    "label_smoothing": 0.0,
   }
 
 
