@@ -654,3 +654,55 @@ def test_four_devices_equal_one():
   assert len(differences) == 5
   for case, difference in differences.items():
     assert difference < 1e-5, case
+
+
+def test_each_device_folds_its_own_anchors():
+  """`shard_map` outside, `lax.map` inside: only embeddings are gathered.
+
+  No device holds the matrix of the whole batch, and no item is its own
+  positive among the gathered ones.
+  """
+  result = script(
+    """
+    import json
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import AxisType, PartitionSpec
+    import metric_learning as ml
+    from tests.quick import quick_jit
+
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    data = PartitionSpec("data")
+    x = np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32)
+    labels = np.arange(24) % 6
+    o = ml.make_objective("supcon", "l1", reduction="none", block_size=2)
+
+    def shard(x, labels):
+      n = x.shape[0]
+      gather = lambda a: jax.lax.all_gather(a, "data", tiled=True)
+      return o(
+        {}, x, labels,
+        references=gather(x), reference_labels=gather(labels),
+        self_index=jax.lax.axis_index("data") * n + jnp.arange(n),
+      )[0]
+
+    sharded = jax.shard_map(
+      shard, mesh=mesh, in_specs=(data, data), out_specs=data, check_vma=False
+    )
+    program = lambda f: quick_jit(
+      jax.value_and_grad(lambda x: jnp.mean(jnp.sin(f(x, labels))))
+    )
+    four, one = program(sharded), program(lambda x, y: o({}, x, y)[0])
+    differences = [
+      float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
+      for a, b in zip(four(x), one(x))
+    ]
+    whole = ml.make_objective("supcon", "l1", reduction="none", block_size=None)
+    dense = program(lambda x, y: whole({}, x, y)[0])
+    texts = [p.lower(x).compile().as_text() for p in (four, dense)]
+    print(json.dumps([differences, ["f32[24,24]" in text for text in texts]]))
+    """,
+    devices=4,
+  )
+  (value, gradient), held = result
+  assert value < 1e-5 and gradient < 1e-5
+  assert held == [False, True]
