@@ -198,6 +198,20 @@ def test_a_miner_keeps_the_same_at_any_scale_of_the_distances(miner, metric):
   assert not np.allclose(value(large | mining, TWICE), twice, rtol=0.01)
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_boundaries_of_a_ranked_list_are_in_the_unit_of_the_distance(metric):
+  config = tiny_config(
+    loss__name="ranked_list", reduction="none", metric=metric, **RAW
+  )
+  value = value_of(config)
+  once, twice = (
+    value(programs.numbers_of(config, splits), splits)
+    for splits in (SPLITS, TWICE)
+  )
+  assert once.max() > 0
+  np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
+
+
 def test_further_losses_are_in_units_of_their_own_metric():
   config = tiny_config(
     loss__name="contrastive",
