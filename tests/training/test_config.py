@@ -158,13 +158,12 @@ def test_values_take_the_type_of_their_field():
 
 
 def test_naming_a_loss_brings_its_own_defaults():
-  whole = override(tiny_config(), {"loss.name": "cosface", "loss.scale": 8.0})
-  assert whole.loss.to_dict() == {
-    "name": "cosface",
-    "margin": 0.35,
-    "scale": 8.0,
-    "label_smoothing": 0.0,
-  }
+  given = {"loss.name": "triplet_semihard", "loss.margin": 0.5}
+  whole = override(tiny_config(), given)
+  defaults = LOSSES["triplet_semihard"].hyper
+  assert defaults["margin"] != 0.5
+  expected = {**defaults, "name": "triplet_semihard", "margin": 0.5}
+  assert whole.loss.to_dict() == expected
 
 
 @pytest.mark.parametrize("loss", ["ntxent", "vicreg", "barlow", "infonce"])

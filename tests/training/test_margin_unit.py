@@ -9,11 +9,16 @@ import pytest
 from flax import nnx
 from scipy.spatial.distance import pdist, squareform
 
+from configs import glyphs
 from metric_learning import InputError, data, models
 from metric_learning.data.sampler import make_batches
 from metric_learning.mining import MINERS
 from metric_learning.training import programs, train, validate
-from metric_learning.training.config import hyper_parameters, objective_of
+from metric_learning.training.config import (
+  hyper_parameters,
+  objective_of,
+  override,
+)
 from metric_learning.training.units import distances_in, unit_images
 from tests.tiny import tiny_config
 
@@ -139,6 +144,16 @@ def test_the_mean_distance_is_as_training_sees_it(monkeypatch):
   np.testing.assert_allclose(found, np.mean(means), rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_mean_distances_of_published_tables_are_kept():
+  config = glyphs.get_config("contrastive")
+  splits = data.load(config.data)
+  for metric, published in (("l2", "0.854"), ("l1", "5.47")):
+    of_metric = override(config, {"metric": metric})
+    mean = programs.initial_mean_distance(of_metric, splits)
+    assert f"{mean:.3g}" == published
+
+
 # --- What is in units of it -------------------------------------------------
 
 # Of each miner with a distance among its numbers, numbers that keep some pairs
@@ -198,6 +213,20 @@ def test_a_miner_keeps_the_same_at_any_scale_of_the_distances(miner, metric):
   assert not np.allclose(value(large | mining, TWICE), twice, rtol=0.01)
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_boundaries_of_a_ranked_list_are_in_the_unit_of_the_distance(metric):
+  config = tiny_config(
+    loss__name="ranked_list", reduction="none", metric=metric, **RAW
+  )
+  value = value_of(config)
+  once, twice = (
+    value(programs.numbers_of(config, splits), splits)
+    for splits in (SPLITS, TWICE)
+  )
+  assert once.max() > 0
+  np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
+
+
 def test_further_losses_are_in_units_of_their_own_metric():
   config = tiny_config(
     loss__name="contrastive",
@@ -234,6 +263,7 @@ def test_further_losses_are_in_units_of_their_own_metric():
       assert value == numbers[prefix + name]
 
 
+@pytest.mark.slow
 def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
   # A pair of each kind counts between .2 and .8 of the mean distance.
   config = tiny_config(
