@@ -22,8 +22,8 @@ collect_ignore_glob = ["*conftest.py"]
 
 
 # What `make quick` leaves out beside what is marked by hand: tests that start
-# processes, a server or a notebook, draw figures, take what was trained or drawn
-# for all, or repeat for each loss what four of them show.
+# processes, a server or a notebook, draw figures, take what was trained or
+# drawn for all, or repeat for each loss what four of them show.
 SLOW_PLACES = ("notebooks", "experiments", "figures", "test_memory.py")
 SLOW_FIXTURES = {"real_study", "drawn", "storage"}
 QUICK_LOSSES = ("contrastive", "triplet", "infonce", "arcface")

@@ -81,15 +81,13 @@ class NoCheckpoints:
 def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   tmp_path, monkeypatch
 ):
-  """Five margins × five learning rates × three seeds."""
+  """Two margins × two learning rates × two seeds."""
   monkeypatch.setattr(compiled, "_PROGRAMS", {})
   monkeypatch.setattr(recorder, "Checkpoints", NoCheckpoints)
   monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
-  margins, rates = np.linspace(0.2, 1.0, 5), np.geomspace(1e-4, 1e-2, 5)
-  rows = make_rows(CONFIG, sweep(margins.tolist(), rates.tolist(), range(3)))
-  assert len(rows) == 75
+  rows = make_rows(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
   run_study(CONFIG, rows, tmp_path)
-  assert len(results_of(tmp_path)) == 75
+  assert len(results_of(tmp_path)) == len(rows) == 8
   programs = {
     id(compiled.program_of(row.config, launchers.load_once(row.config)).step)
     for row in rows
