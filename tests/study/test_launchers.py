@@ -15,6 +15,7 @@ from metric_learning.study import launchers, make_rows, run_study, runner
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
 from metric_learning.training.config import override
+from tests.quick import QUICK_FLAGS
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +228,7 @@ assert set(used[:3]) == {{0, 1}} and used[3:] == [None], used
 
 @pytest.mark.slow
 def test_several_devices(tmp_path):
-  flags = "--xla_force_host_platform_device_count=2"
+  flags = f"{QUICK_FLAGS} --xla_force_host_platform_device_count=2"
   done = subprocess.run(
     [sys.executable, "-W", "error", "-c", TWO_DEVICES.format(folder=tmp_path)],
     cwd=ROOT,
