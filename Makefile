@@ -1,21 +1,44 @@
-# `make compare` and `make test` set themselves up: a virtual environment in
-# .venv, made once and brought up to date when pyproject.toml changes.
+# Each target sets itself up: a virtual environment in .venv, made once and
+# brought up to date when pyproject.toml changes.
+#
+#   make compare   the example of README
+#   make test      all that must hold: lint, types, doctests and tests
+#   make quick     the tests of a minute or so, without those that are slow
+#   make slow      the others, and the doctests
+#
+# Of another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: compare test format clean
+.PHONY: compare test lint types tests quick slow format clean
 
 compare: $(VENV)/compare-is-installed
 	$(BIN)/python -m experiments.sweep --config=configs/glyphs.py \
 	  --sweep=compare --study=runs/glyphs_compare
 
+# At once: the types are checked while the processes of the tests start and end.
 test: $(VENV)/test-is-installed
+	$(MAKE) --jobs=3 lint types tests
+
+lint: $(VENV)/test-is-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/test-is-installed
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+tests: $(VENV)/test-is-installed
+	$(PYTEST)
+
+quick: $(VENV)/test-is-installed
+	$(PYTEST) -m "not slow" tests
+
+slow: $(VENV)/test-is-installed
+	$(PYTEST) -m slow tests
+	$(PYTEST) metric_learning
 
 format: $(VENV)/test-is-installed
 	$(BIN)/ruff check --fix .

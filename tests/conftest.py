@@ -22,23 +22,29 @@ collect_ignore_glob = ["*conftest.py"]
 
 
 # What `make quick` leaves out beside what is marked by hand: tests that start
-# processes, a server or a notebook, draw figures, take what was trained or drawn
-# for all, or repeat for each loss what four of them show.
+# processes, a server or a notebook, draw figures, take what was trained or
+# drawn for all, or repeat for each loss what four of them show.
 SLOW_PLACES = ("notebooks", "experiments", "figures", "test_memory.py")
 SLOW_FIXTURES = {"real_study", "drawn", "storage"}
-QUICK_LOSSES = {"contrastive", "triplet", "infonce", "arcface"}
+QUICK_LOSSES = ("contrastive", "triplet", "infonce", "arcface")
 
 
 def is_slow(item):
   """Whether a test is left out by `make quick`."""
-  shared = getattr(item, "callspec", None)
-  loss = shared.params.get("loss") if shared else None
+  parts = item.path.relative_to(item.config.rootpath).parts
+  loss = loss_of(item)
   return (
     item.get_closest_marker("slow") is not None
     or not SLOW_FIXTURES.isdisjoint(item.fixturenames)
-    or any(part in SLOW_PLACES for part in item.path.parts)
-    or ("losses" in item.path.parts and loss and loss not in QUICK_LOSSES)
+    or any(part in SLOW_PLACES for part in parts)
+    or ("losses" in parts and loss not in (None, *QUICK_LOSSES))
   )
+
+
+def loss_of(item):
+  """The loss that a test is of, None for most."""
+  shared = getattr(item, "callspec", None)
+  return shared.params.get("loss") if shared else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,9 +55,7 @@ def pytest_collection_modifyitems(items):
   is slow begins first, so that no process is left with it at the end.
   """
   for item in items:
-    shared = getattr(item, "callspec", None)
-    loss = shared.params.get("loss") if shared else None
-    item.add_marker(pytest.mark.xdist_group(loss or item.path.name))
+    item.add_marker(pytest.mark.xdist_group(loss_of(item) or item.path.name))
     if is_slow(item):
       item.add_marker(pytest.mark.slow)
   items.sort(key=lambda item: item.get_closest_marker("slow") is None)

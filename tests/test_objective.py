@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 import metric_learning as ml
 from metric_learning.inputs import points_of
 from metric_learning.objective import block_rows
-from tests.quick import quick_jit
+from tests.quick import QUICK_FLAGS, quick_jit
 
 X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
 LABELS = jnp.array([0, 0, 1, 1])
@@ -50,7 +50,9 @@ def script(code, devices=1):
     env={
       **os.environ,
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+      "XLA_FLAGS": " ".join(
+        (QUICK_FLAGS, f"--xla_force_host_platform_device_count={devices}")
+      ),
     },
   )
   assert done.returncode == 0, done.stderr
