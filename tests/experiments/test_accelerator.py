@@ -204,6 +204,6 @@ def test_a_line_that_fails_is_its_result(error, said):
 
 def test_the_network_in_torch_is_conv4():
   torch = pytest.importorskip("torch")
-  shape = (32, 20, 3)
+  shape = (32, 48, 3)
   net = networks._torch_conv4(torch, shape, "cpu")
   assert networks._apart(torch, net, shape, "cpu") < 1e-5
