@@ -392,9 +392,10 @@ class Objective:
     # Made where they are used: few losses and miners do.
     later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
     among = later(candidates, candidates, None)
-    turned = None if affinity is None else affinity.T
-    back = later(candidates, anchors, turned) if entry.mirrored else among
-    return _Maps(rows, among, back)
+    if affinity is None or not entry.mirrored:
+      return _Maps(rows, among, among)
+    # An affinity says nothing of two references: only of anchor and reference.
+    return _Maps(rows, among, later(candidates, anchors, affinity.T))
 
   def _terms(self, hyper, met: "_Sides", rows: "_Maps", state, key):
     """The terms of every anchor, its mean distances, and the next state."""

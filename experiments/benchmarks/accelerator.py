@@ -86,7 +86,7 @@ _BUDGET = flags.DEFINE_float(
   "Seconds for the whole call; parts that do not fit wait.",
   1,
 )
-_OUT = flags.DEFINE_string("out", "results", "Where both files are written.")
+_OUT = cli.define_path("out", "results", "Where both files are written.")
 _PARTS = flags.DEFINE_list(
   "parts", list(PARTS), "Which parts: " + ", ".join(PARTS)
 )

@@ -69,8 +69,9 @@ class Loss:
     Context`, before the terms; the first two map a row function over the rows
     of either side, the last two are points before projection. Where the loss
     has a state, `(…, candidates, state, *, …)`, and the Context holds the next.
-  mirrored: with references, the rows of the candidates that the context maps
-    over are those against the anchors, and not against each other.
+  mirrored: with an affinity and references, the rows of the candidates that
+    the context maps over are those against the anchors: an affinity does not
+    say which references are similar to each other.
   two_passes: the context goes over all distances as the terms do; in blocks
     each distance is then computed twice.
   state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch

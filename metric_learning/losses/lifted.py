@@ -74,7 +74,8 @@ def lifted_hard_loss(
 
   k ranges over N(i), l over N(j); one term for each ordered positive pair, so
   that a mean is the one over unordered pairs and a sum is twice it. With
-  references l ranges over the anchors that are negatives of the reference j.
+  references l ranges over the references; where an affinity says what is
+  similar, over the anchors, since it does not compare references.
 
   >>> row = Row(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))

@@ -146,10 +146,11 @@ def test_queries_with_too_many_candidates_are_sorted(monkeypatch, metric):
 def test_candidates_hold_the_neighbours_that_the_product_form_misses(
   monkeypatch,
 ):
-  # At 30 from the origin the product form is wrong by about 1e-4, which is
-  # what squared distances between neighbours differ by.
+  # At 30 from the mean the product form is wrong by about 1e-4, which is what
+  # squared distances between neighbours differ by.
   rng = np.random.default_rng(8)
-  points = (30 + rng.uniform(0, 0.5, (640, 2))).astype(np.float32)
+  sides = rng.choice([-30, 30], (640, 1))
+  points = (sides + rng.uniform(0, 0.5, (640, 2))).astype(np.float32)
   product = pairwise("squared_l2", *map(jnp.asarray, (points, points)))
   expected = sorted_neighbours(points, points, 5, "l2", False)
   assert np.any(np.argsort(product, axis=1)[:, :5] != expected[0])

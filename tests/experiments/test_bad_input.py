@@ -180,7 +180,7 @@ def test_every_flag_that_is_a_path_is_defined_as_one():
     for path in Path("experiments").rglob("*.py")
     for name in re.findall(r'DEFINE_string\(\s*"(\w+)"', path.read_text())
   }
-  assert texts == {"dataset", "launcher", "population", "sweep"}
+  assert texts == {"commit", "dataset", "launcher", "population", "sweep"}
 
 
 def test_studies(run, tmp_path):

@@ -96,6 +96,12 @@ class Batch:
         else:
           self.N[i, j] = 1
 
+  def of_candidates(self):
+    """The candidates as a batch of their own."""
+    return dataclasses.replace(
+      self, x=self.candidates, labels=self.candidate_labels, itself=True
+    )
+
   def mirrored(self):
     """The candidates as anchors, the anchors as their candidates."""
     return dataclasses.replace(
@@ -372,8 +378,11 @@ def angular(batch, angle):
 
 
 def lifted_terms(batch, margin, positive_margin, join):
-  """J_ij: the negatives of j are those anchors that are negatives of j."""
-  theirs = batch if batch.itself else batch.mirrored()
+  """J_ij: the negatives of j are candidates; with an affinity, anchors."""
+  theirs = batch
+  if not batch.itself:
+    by_class = batch.affinity is None
+    theirs = batch.of_candidates() if by_class else batch.mirrored()
   for i, D, positives, _ in batch.rows():
     for j in positives:
       repelled = [
