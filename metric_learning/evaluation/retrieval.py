@@ -14,7 +14,6 @@ from metric_learning.evaluation.neighbours import (
   shuffled,
 )
 from metric_learning.evaluation.tiles import (
-  HIDDEN,
   Codes,
   Keys,
   as_float32,
@@ -180,8 +179,9 @@ def retrieval_per_query(
   depth = min(max(int(seen.relevant.max()), *ks, 2), len(gallery))
 
   def use(rows, positions, codes) -> None:
+    # What a query does not see comes behind all its answers: a hit there
+    # changes no score.
     hits = gallery_labels[positions] == query_labels[rows, None]
-    hits &= codes != HIDDEN
     block = _scores(hits, seen.relevant[rows], ks)
     block["tied_fraction"] = (
       codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))

@@ -283,19 +283,21 @@ def test_input_that_cannot_be_scored_is_refused(options, message):
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 def test_queries_that_are_in_the_gallery_do_not_find_themselves(metric):
-  # 600 references and few neighbors: L2 goes by candidates.
+  # 608 references and few neighbors: L2 goes by candidates, in 38 groups of 16
+  # columns without padding.
   rng = np.random.default_rng(11)
-  labels = rng.integers(0, 150, 600)
-  points = rng.normal(size=(150, 8))[labels] + rng.normal(size=(600, 8))
+  labels = rng.integers(0, 300, 608)
+  points = rng.normal(size=(300, 8))[labels] + rng.normal(size=(608, 8))
   points = points.astype(np.float32)
-  # Of these queries every third is no reference: the last reference is the
-  # one that an index of -1 would hide.
-  index = rng.permutation(600)[:90]
+  # Of these queries every third is no reference. An index of -1 would hide
+  # the reference that the shuffle puts last: they are near that one.
+  last = np.random.default_rng(0).permutation(608)[-1]
+  index = rng.permutation(608)[:90]
   index[::3] = -1
   queries, classes = points[index], labels[index]
-  queries[::3] = points[-1] + 1e-3 * rng.normal(size=(30, 8))
-  classes[::3] = labels[-1]
-  seen = np.arange(600) != index[:, None]
+  queries[::3] = points[last] + 1e-3 * rng.normal(size=(30, 8))
+  classes[::3] = labels[last]
+  seen = np.arange(608) != index[:, None]
   distances = cdist(queries.astype(float), points.astype(float), SCIPY[metric])
   expected = oracle(distances, classes, labels, False, seen=seen)
   gallery = {"references": points, "reference_labels": labels}
@@ -343,6 +345,26 @@ def test_a_query_does_not_see_its_class_in_its_group(metric, with_gallery):
   without = retrieval(points[near], labels[near], metric=metric, **options)
   assert without["map_at_r"] != found["map_at_r"]
   assert without["num_queries"] > found["num_queries"] > 0
+
+
+def test_few_references_that_are_hidden_are_no_hits():
+  # Fewer references than neighbors that are looked at: hidden ones come last.
+  references, labels = np.arange(1.0, 6.0)[:, None], np.array([0, 0, 1, 0, 1])
+  groups = np.array([7, 7, 7, 8, 8])
+  values = retrieval_per_query(
+    np.array([[0.0]]),
+    np.array([0]),
+    references=references,
+    reference_labels=labels,
+    groups=np.array([7]),
+    reference_groups=groups,
+  )
+  # It sees 3 of another class, 4 of its own, 5: R = 1, and rank 2.
+  expected = {"recall_at_1": 0, "recall_at_2": 1, "recall_at_8": 1, "mrr": 0.5}
+  expected |= {"r_precision": 0, "map_at_r": 0, "precision_at_1": 0}
+  for name, value in expected.items():
+    assert values[name][0] == value, name
+  assert values["tied_fraction"][0] == 0
 
 
 def test_a_group_for_each_image_changes_nothing():
