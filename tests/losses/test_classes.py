@@ -165,6 +165,7 @@ def chosen(D, x, labels, key):
   return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", SEVERAL)
 def test_a_miner_meets_classes_and_not_their_centers(loss, x64):
   """Every miner chooses as it would from the row of classes."""
