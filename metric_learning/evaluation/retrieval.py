@@ -140,27 +140,14 @@ def retrieval_per_query(
     InputError: as `retrieval`.
   """
   ks = _checked_ks(ks)
-  queries = check_embeddings("embeddings", embeddings)
-  query_labels = check_labels("labels", labels, len(queries))
-  if (references is None) != (reference_labels is None):
+  queries, gallery, query_labels, gallery_labels = _checked(
+    embeddings, labels, metric, references, reference_labels
+  )
+  if references is None and exclude_self is not False:
     raise InputError(
-      "references and reference_labels: give both or neither; without them "
-      "each row is looked for among the other rows."
+      "exclude_self: is about references, and there are none; a query that is"
+      " looked for among the other rows never sees itself."
     )
-  if references is None or reference_labels is None:
-    if exclude_self is not False:
-      raise InputError(
-        "exclude_self: is about references, and there are none; a query that"
-        " is looked for among the other rows never sees itself."
-      )
-    (queries,) = as_float32(metric, queries)
-    gallery, gallery_labels = queries, query_labels
-  else:
-    gallery = check_embeddings("references", references)
-    gallery_labels = check_labels(
-      "reference_labels", reference_labels, len(gallery)
-    )
-    queries, gallery = as_float32(metric, queries, gallery)
   seen = _seen(
     query_labels,
     None if references is None else gallery_labels,
@@ -208,6 +195,27 @@ def retrieval_per_query(
   keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
   for_each_block(rank, metric, queries[missed], gallery, own, keys)
   return values
+
+
+def _checked(
+  embeddings, labels, metric: MetricName, references, reference_labels
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Queries and gallery as the metric compares them, and labels of both."""
+  queries = check_embeddings("embeddings", embeddings)
+  labels = check_labels("labels", labels, len(queries))
+  if (references is None) != (reference_labels is None):
+    raise InputError(
+      "references and reference_labels: give both or neither; without them "
+      "each row is looked for among the other rows."
+    )
+  if references is None:
+    (queries,) = as_float32(metric, queries)
+    return queries, queries, labels, labels
+  gallery = check_embeddings("references", references)
+  reference_labels = check_labels(
+    "reference_labels", reference_labels, len(gallery)
+  )
+  return *as_float32(metric, queries, gallery), labels, reference_labels
 
 
 def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
