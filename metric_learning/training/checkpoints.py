@@ -111,7 +111,11 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policy, enable_async_checkpointing=False
       ),
-      item_names=("state", "record"),
+      # Named, since a folder that is opened again has no metadata else.
+      item_handlers={
+        "state": ocp.StandardCheckpointHandler(),
+        "record": ocp.JsonCheckpointHandler(),
+      },
     )
 
   def save(
@@ -163,6 +167,7 @@ class Checkpoints:
       DamagedError: if it is not what was saved.
       InputError: if it is of another shape than `like`, or cannot be read.
     """
+    self._refuse_other_shapes(step, like)
     args = ocp.args.Composite(
       state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
     )
@@ -175,6 +180,32 @@ class Checkpoints:
         " of state: use the config and the versions that it was saved with."
       )
     raise DamagedError(f"checkpoint {step} is damaged: its digest differs.")
+
+  def _refuse_other_shapes(self, step: int, like: Any) -> None:
+    """Raises if an array of a step has another shape than in `like`.
+
+    Orbax would raise too, but leave reads of other arrays that are begun and
+    never awaited, of which Python warns at any later time.
+    """
+    try:
+      saved = self._manager.item_metadata(step)["state"].tree
+    except Exception:  # Restoring says what is wrong with the files.
+      return
+    shapes = {
+      jax.tree_util.keystr(path): leaf.shape
+      for path, leaf in jax.tree_util.tree_leaves_with_path(saved)
+    }
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+      name = jax.tree_util.keystr(path)
+      if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+      shape = np.shape(leaf)
+      if shapes.get(name, shape) != shape:
+        raise InputError(
+          f"checkpoint {step} in {self._folder} is of another kind of state:"
+          f" {name} has the shape {shapes[name]} there, and {shape} now. Use"
+          " the config and the versions that it was saved with."
+        )
 
   def _restore(self, step: int, args: Any) -> Any:
     try:

@@ -56,6 +56,18 @@ def test_mean_and_interval_are_those_of_all_episodes(rule, metric, scipy_name):
   assert scores["interval"] == pytest.approx(interval, rel=0.1)
 
 
+def test_the_interval_of_two_episodes_by_hand():
+  """1.96 s / √2 of accuracies that differ by ½, s = ½ / √2."""
+  points = np.random.default_rng(0).normal(size=(8, 1))
+  labels = np.repeat([0, 1], 4)
+  counts = {"ways": 2, "shots": 1, "queries": 1, "episodes": 2}
+  found = [few_shot(points, labels, **counts, seed=seed) for seed in range(8)]
+  uneven = [one for one in found if one["accuracy"] in (0.25, 0.75)]
+  assert uneven
+  for one in uneven:
+    assert one["interval"] == pytest.approx(1.96 / 4)
+
+
 def test_the_rules_differ_by_hand():
   points = np.array([[-2.0], [-2.0], [0.0], [1.0], [6.0], [11.0]])
   labels = np.array([0, 0, 0, 1, 1, 1])

@@ -429,6 +429,17 @@ def test_raw_pixels_score_what_scikit_learn_finds(finished):
   assert line["own/recall_at_1"].mean == pytest.approx(expected)
 
 
+def test_pca_is_that_of_the_training_images():
+  splits = data.load(CONFIG.data)
+  flat = lambda part: part.images.reshape(len(part.images), -1) / 255
+  mean = flat(splits.train).mean(axis=0)
+  axes = np.linalg.svd(flat(splits.train) - mean, full_matrices=False)[2][:4]
+  expected = (flat(splits.test) - mean) @ axes.T
+  found = baselines._pca(4, CONFIG, splits)(splits.test.images)
+  # Up to the sign of each axis.
+  np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   config = tiny_config(

@@ -1,6 +1,7 @@
 """Tuning: every trial once, whatever happens; the same budget for all cells."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -11,11 +12,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from metric_learning import LOSSES, InputError
 from metric_learning.data import base
@@ -511,6 +513,26 @@ def test_pruned_trials_are_spent(tmp_path):
     assert (f"{n:03}-fold1" in seen) != (n in pruned)
   assert cell["trials"] == 6
   assert cell["pruned"] == len(pruned) > 0
+
+
+@pytest.mark.parametrize(
+  ("select", "worse", "better"),
+  [("own/map_at_r", 0.3, 0.7), ("own/eer", 0.7, 0.3)],
+)
+def test_pruned_is_what_is_on_the_worse_side_of_the_median(
+  select, worse, better, monkeypatch
+):
+  others = [
+    create_trial(state=TrialState.COMPLETE, value=x, intermediate_values={0: x})
+    for x in (0.4, 0.5, 0.6)
+  ]
+  monkeypatch.setattr(tuning, "_trials", lambda *_: others)
+  cell = mock.Mock(config=override(CONFIG, {"eval.select": select}))
+  search_of_it = mock.Mock(spec=tuning.Search, cell=cell)
+  is_worse = functools.partial(tuning._is_worse, search_of_it, None, 0)
+  assert is_worse(worse) and not is_worse(better)
+  monkeypatch.setattr(tuning, "_trials", lambda *_: others[:1])
+  assert not is_worse(worse)  # Too few to say.
 
 
 def test_an_easy_first_fold_does_not_save_a_trial(tmp_path):

@@ -153,7 +153,7 @@ def test_a_disk_that_fails_while_files_are_compared_is_no_damage(
 def test_a_state_of_another_shape_is_no_damage(opened):
   checkpoints, _ = opened
   more_classes = {"params": {"w": jnp.zeros((65, 64))}, "count": jnp.int32(0)}
-  with pytest.raises(InputError, match=r"\(65, 64\) is not compatible"):
+  with pytest.raises(InputError, match=r"'w'.*64\) there.*\(65, 64\) now"):
     checkpoints.restore(more_classes)
   # Orbax casts to another type in silence.
   other_type = {"params": {"w": jnp.zeros((64, 64))}, "count": jnp.float32(0)}

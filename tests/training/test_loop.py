@@ -16,12 +16,14 @@ from metric_learning.study.results import Run, scores_on_test
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
   NotFiniteError,
+  loop,
   programs,
   recorder,
   records,
   train,
   train_population,
 )
+from metric_learning.training.config import traced_numbers
 from tests.forks import FORKS
 from tests.tiny import tiny_config
 
@@ -57,6 +59,30 @@ def test_a_run_leaves_its_files(finished):
   assert records.read_json(folder / "result.json") == result
   environment = records.read_json(folder / "environment.json")
   assert environment["versions"]["jax"] == jax.__version__
+
+
+def test_the_last_step_is_scored_and_logged_too():
+  config = tiny_config(train__steps=7, train__eval_every=3, train__log_every=2)
+  steps = range(1, 8)
+  assert [n for n in steps if loop.is_evaluated(config, n)] == [3, 6, 7]
+  assert [n for n in steps if loop.is_logged(config, n)] == [2, 3, 4, 6, 7]
+
+
+@pytest.mark.slow
+def test_each_step_draws_its_own_augmentation(splits):
+  config = tiny_config(data__shift=0.3)
+  program = programs.program_of(config, splits)
+  numbers = traced_numbers(config)
+  images, labels = splits.train.images, splits.train.labels
+  indices, key = np.arange(20), jax.random.key(0)
+  losses = []
+  for number in (0, 0, 1):
+    state = program.init(0, 10, numbers)
+    _, values = program.step(
+      state, number, images, labels, indices, key, numbers
+    )
+    losses.append(float(values["loss"]))
+  assert losses[0] == losses[1] != losses[2]
 
 
 def test_scores_are_those_of_the_embeddings_on_disk(finished):

@@ -1,12 +1,15 @@
 """A population: each member is the run that it would be alone."""
 
 import shutil
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from metric_learning import InputError, data
 from metric_learning.training import (
+  population,
   recorder,
   records,
   train,
@@ -135,6 +138,21 @@ def test_a_population_goes_on_from_the_last_step_that_all_have(
       records.read_arrays(w / records.EMBEDDINGS) for w in (before, after)
     ]
     np.testing.assert_array_equal(*(a["test_embeddings"] for a in arrays))
+
+
+def test_of_steps_that_all_have_the_newest_is_gone_on_from():
+  def run(*steps):
+    checkpoints = types.SimpleNamespace(
+      steps=lambda: list(steps),
+      restore_step=lambda step, like: {"step": step},
+      delete_after=lambda step: None,
+    )
+    one = mock.Mock(spec=recorder.Recorder, checkpoints=checkpoints)
+    one.first_state = lambda: {"step": 0}
+    return one
+
+  found = population._restore([run(9, 6, 3), run(6, 3)])
+  assert found == (6, [{"step": 6}] * 2)
 
 
 def test_members_that_differ_in_more_are_refused(splits, tmp_path):
