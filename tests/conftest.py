@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import collections
 import gc
 import os
 
@@ -21,30 +22,30 @@ jax.config.update("jax_disable_most_optimizations", True)
 collect_ignore_glob = ["*conftest.py"]
 
 
-# What `make quick` leaves out beside what is marked by hand: tests that start
-# processes, a server or a notebook, draw figures, take what was trained or
-# drawn for all, or repeat for each loss what four of them show.
+# `make quick` leaves out what is marked slow. By hand that is what takes longer
+# than a second. Marked here are tests that start processes or a notebook, draw
+# figures, measure memory, or take what was trained or drawn for all; tests of
+# other losses than three; and of other tests what follows their first cases.
 SLOW_PLACES = ("notebooks", "experiments", "figures", "test_memory.py")
 SLOW_FIXTURES = {"real_study", "drawn", "storage"}
-QUICK_LOSSES = ("contrastive", "triplet", "infonce", "arcface")
-
-
-def is_slow(item):
-  """Whether a test is left out by `make quick`."""
-  parts = item.path.relative_to(item.config.rootpath).parts
-  loss = loss_of(item)
-  return (
-    item.get_closest_marker("slow") is not None
-    or not SLOW_FIXTURES.isdisjoint(item.fixturenames)
-    or any(part in SLOW_PLACES for part in parts)
-    or ("losses" in parts and loss not in (None, *QUICK_LOSSES))
-  )
+QUICK_LOSSES = ("contrastive", "triplet", "arcface")
+QUICK_CASES = 2
 
 
 def loss_of(item):
   """The loss that a test is of, None for most."""
   shared = getattr(item, "callspec", None)
   return shared.params.get("loss") if shared else None
+
+
+def is_slow(item, case):
+  """Whether `make quick` leaves out a test, or this case of it."""
+  parts, loss = item.path.relative_to(item.config.rootpath).parts, loss_of(item)
+  return (
+    not SLOW_FIXTURES.isdisjoint(item.fixturenames)
+    or any(part in SLOW_PLACES for part in parts)
+    or (case >= QUICK_CASES if loss is None else loss not in QUICK_LOSSES)
+  )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,10 +55,13 @@ def pytest_collection_modifyitems(items):
   It compiles the programs and makes the studies that they share only once. What
   is slow begins first, so that no process is left with it at the end.
   """
+  cases = collections.Counter()
   for item in items:
     item.add_marker(pytest.mark.xdist_group(loss_of(item) or item.path.name))
-    if is_slow(item):
+    test = item.nodeid.partition("[")[0]
+    if is_slow(item, cases[test]):
       item.add_marker(pytest.mark.slow)
+    cases[test] += 1
   items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

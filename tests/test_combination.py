@@ -27,6 +27,7 @@ def make_all():
   ]
 
 
+@pytest.mark.slow
 def test_a_sum_is_the_sum_of_its_parts():
   weights, parts = (2.0, 0.5, 1.0, 3.0), make_all()
   whole = combine(list(zip(weights, parts, strict=True)))
@@ -101,6 +102,7 @@ def test_a_sum_of_nothing():
     combine([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "options", "expected"),
   [
@@ -123,6 +125,7 @@ def test_a_regulariser_of_embeddings(name, options, expected):
   np.testing.assert_allclose(value, some, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("loss", "name"),
   [
@@ -148,6 +151,7 @@ def test_a_regulariser_of_class_weights(loss, name):
   np.testing.assert_allclose(value, alone + 0.3 * extra, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_regulariser_of_weights_that_are_not_there():
   whole = regularize(ml.make_objective("contrastive"), "regular_face")
   with pytest.raises(ml.InputError, match="regular_face is of class weights"):
@@ -187,6 +191,7 @@ def test_memory_and_regulariser_of_a_sum():
   assert np.asarray(aux.state["0"]["memory"].valid).all()
 
 
+@pytest.mark.slow
 def test_a_regulariser_of_class_weights_of_a_sum():
   """Of each objective that has a table, wherever it stands in the sum."""
   tables = ml.make_objective("cosface"), ml.make_objective("norm_softmax")

@@ -75,6 +75,7 @@ def test_every_config_offers_sweeps(path):
     assert (config.normalize, config.margin_unit) == ("l2", "initial_mean")
 
 
+@pytest.mark.slow
 def test_positive_margins_are_compared_with_none():
   config = override(
     base_config(),
@@ -140,6 +141,7 @@ def test_a_loss_is_picked_by_name(loss):
   assert config.loss.name == loss
 
 
+@pytest.mark.slow
 def test_compare_is_balanced():
   module = load(ROOT / "configs" / "glyphs.py")
   cells = {}

@@ -47,6 +47,7 @@ def by_hand(x, labels, others, other_labels, same=()):
 # --- the ring ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_oldest_slots_are_written_over():
   memory = empty_memory(5, 1)
   written = {}
@@ -103,6 +104,7 @@ def test_a_memory_says_how_it_is_called():
     with_memory(pairs())({}, x, labels)
 
 
+@pytest.mark.slow
 def test_weights_are_of_the_anchors_and_not_of_the_slots():
   x, labels = batch(0)
   weights = np.array([2.0, 0.0, 1.0, 0.5])
@@ -220,6 +222,7 @@ def test_padding_is_no_anchor_and_is_not_remembered():
   assert np.asarray(aux.state["memory"].valid).sum() == 3
 
 
+@pytest.mark.slow
 def test_warm_up_compares_the_batch_alone():
   warm, cold = with_memory(pairs(), 8, warmup=2), with_memory(pairs(), 8)
   state = warm.init_state(embedding_dim=DIM)
@@ -342,6 +345,7 @@ def test_a_miner_chooses_from_the_memory(miner):
     assert np.isfinite(value)
 
 
+@pytest.mark.slow
 def test_a_class_table_has_no_memory():
   whole = with_memory(ml.make_objective("cosface"))
   params = whole.init(jax.random.key(0), num_classes=3, embedding_dim=DIM)

@@ -342,6 +342,7 @@ def test_factor_gets_a_gradient(x64):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "metric",
   ["l1", "l2", "squared_l2", "mahalanobis", "lp", "linf", "angular"],
@@ -385,6 +386,7 @@ def test_gradient_is_finite_on_a_batch_with_itself(metric):
     assert np.isfinite(quick_jit(jax.grad(total))(x)).all()
 
 
+@pytest.mark.slow
 def test_l1_gradient_is_zero_at_a_tie_of_a_coordinate():
   x = jnp.array([[0.0, 1.0, 5.0]])
   y = jnp.array([[0.0, 3.0, 2.0]])
@@ -560,6 +562,7 @@ def test_every_power_equals_scipy_in_value_and_gradient(p, x64):
       np.testing.assert_allclose(slope[index], difference, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_triangle_fails_for_a_power_below_one(x64):
   # By way of a corner: 2² = 4 > 1 + 1.
   x, y, z = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
@@ -615,6 +618,7 @@ def test_signal_to_noise_by_hand(x64):
   np.testing.assert_allclose([there, back], [0.25, 1.0], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_angles_of_opposite_and_of_near_points():
   x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 1e-4]])
   value = ml.pairwise("angular", x, x, exact=True)

@@ -82,6 +82,7 @@ def test_an_affinity_outside_of_0_and_1_is_refused():
       objective({}, X, LABELS, affinity=affinity)
 
 
+@pytest.mark.slow
 def test_dimensions_and_labels_as_a_user_meets_them():
   """In galleries, tables, memories and learned metrics, in every metric.
 
@@ -187,6 +188,7 @@ def per_class(loss, **options):
   return objective, objective.init(jax.random.key(0), **sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["margin", "contrastive", "proxy_anchor"])
 def test_a_class_without_a_number_of_its_own(loss):
   """An error outside jit; inside, NaN whatever the reduction."""
@@ -235,6 +237,7 @@ def test_class_weights_of_another_number_of_classes():
 # --- weights of items --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["contrastive_linear", "triplet", "supcon"])
 def test_an_item_of_weight_2_counts_twice(loss):
   """Against its unweighted values: the terms of each anchor, by hand."""
@@ -312,6 +315,7 @@ def test_weights_are_of_items_that_are_anchors():
 # --- references that hold the item itself ------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "loss", ["supcon", "triplet", "lifted", "quadruplet", "fastap"]
 )

@@ -267,6 +267,7 @@ def test_every_miner_is_tried():
   assert {name for name, _ in CHOICES} | set(RANDOM) == set(MINERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("miner", "options"), CHOICES)
 def test_choice_equals_the_definition(miner, options):
   """Dense and in blocks; exactly, also where distances tie."""

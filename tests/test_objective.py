@@ -435,6 +435,7 @@ def test_labels_of_a_wrong_type_or_shape(labels, message):
     check(X, jnp.asarray(labels))
 
 
+@pytest.mark.slow
 def test_importing_needs_only_jax_numpy_and_jaxtyping():
   loaded = script("""
     import json
@@ -450,6 +451,7 @@ def test_importing_needs_only_jax_numpy_and_jaxtyping():
   assert not heavy & set(loaded)
 
 
+@pytest.mark.slow
 def test_a_subpackage_is_imported_at_its_first_use():
   heavy, score, names, message = script("""
     import json
@@ -662,6 +664,7 @@ def test_four_devices_equal_one():
     assert difference < 1e-5, case
 
 
+@pytest.mark.slow
 def test_each_device_folds_its_own_anchors():
   """`shard_map` outside, `lax.map` inside: only embeddings are gathered.
 

@@ -52,6 +52,7 @@ def test_zeros_change_nothing():
   np.testing.assert_array_equal(run(RANDOM), RANDOM)
 
 
+@pytest.mark.slow
 def test_flip_mirrors_about_half_of_the_images():
   flipped = np.concatenate([run(RANDOM, seed, flip=True) for seed in range(8)])
   many = np.tile(RANDOM, (8, 1, 1, 1))
@@ -61,6 +62,7 @@ def test_flip_mirrors_about_half_of_the_images():
   assert 0.4 < mirrored.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_shift_moves_within_its_range():
   moves = centres(run(disks((20, 20)), shift=0.2)) - 20
   assert np.abs(moves).max() < 0.2 * SIDE + 0.1
@@ -68,6 +70,7 @@ def test_shift_moves_within_its_range():
   assert (moves.max(axis=0) > 0.15 * SIDE).all()
 
 
+@pytest.mark.slow
 def test_shift_is_a_fraction_of_each_side():
   wide = np.zeros((64, 20, 80, 1), np.float32)
   wide[:, 10, 40] = 1
@@ -107,6 +110,7 @@ def test_beyond_the_edge_the_edge_repeats():
   np.testing.assert_allclose(changed, 0.7, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_image_depends_on_its_place_and_the_key_alone():
   numbers = {"shift": 0.1, "rotate": 0.3, "scale": 0.2}
   changed = run(RANDOM, **numbers)
@@ -118,6 +122,7 @@ def test_image_depends_on_its_place_and_the_key_alone():
   assert np.abs(copies[1:] - copies[0]).max(axis=(1, 2, 3)).min() > 0.01
 
 
+@pytest.mark.slow
 def test_settings_are_traced():
   traces = []
 
@@ -218,6 +223,7 @@ def test_crops_keep_their_share_and_stay_inside():
     assert (edge.min(axis=0) < 0.02).all() and (edge.max(axis=0) > 0.2).all()
 
 
+@pytest.mark.slow
 def test_a_crop_of_a_little_cuts_no_more():
   sides, _ = windows(0.05)
   assert sides.prod(axis=1).min() > 0.949

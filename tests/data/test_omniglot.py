@@ -66,6 +66,7 @@ def test_standard_holds_background_alphabets_out(folder, config):
   assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_koch_divides_alphabets_and_drawers(folder, config):
   splits = data.load(config(folder, "koch"))
   parts = (splits.train, splits.validation, splits.test)
@@ -89,6 +90,7 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
 
 
 # So small, the stand-ins of some characters are equal.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pixel for pixel")
 def test_matching_mixes_alphabets_and_rotates_training(folder, config):
   with pytest.raises(InputError, match=r"\(6, 20\): rotations .* squares"):
@@ -147,6 +149,7 @@ def arrays(tmp_path, monkeypatch):
   return folder
 
 
+@pytest.mark.slow
 def test_arrays_are_the_same_images(arrays, folder, config):
   one, two = omniglot.read(config(arrays)), omniglot.read(config(folder))
   np.testing.assert_array_equal(one.dataset.images, two.dataset.images)
@@ -170,6 +173,7 @@ def test_what_is_not_known_is_said(arrays, config, caplog, monkeypatch):
   assert set().union(*map(alphabets, parts)) == set("EFGHIJ")
 
 
+@pytest.mark.slow
 def test_arrays_that_cannot_be_used(arrays, config):
   path = arrays / "images_background.npz"
   content = path.read_bytes()

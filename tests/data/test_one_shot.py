@@ -46,6 +46,7 @@ def pixels(test, training):
   return cdist(*flat)
 
 
+@pytest.mark.slow
 def test_runs_are_scored(tmp_path):
   path, _ = write_runs(tmp_path / "all_runs.zip", wrong=3)
   runs = one_shot.read(path)

@@ -35,6 +35,7 @@ def assert_shuffled_cycles(stream, items):
     assert set(cycle) <= set(items)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(problem=problems(), steps=st.integers(1, 40))
 def test_classes_and_images_come_in_whole_cycles(problem, steps):

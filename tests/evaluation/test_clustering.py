@@ -76,6 +76,7 @@ def test_distant_classes_are_found_and_the_seed_fixes_the_starts():
   assert len({scores["ami"] for scores in starts}) > 1
 
 
+@pytest.mark.slow
 def test_noise_and_constant_embeddings_score_at_chance():
   rng = np.random.default_rng(1)
   labels = np.repeat(np.arange(30), 10)

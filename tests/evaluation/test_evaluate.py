@@ -40,6 +40,7 @@ def equal(scores, family, expected):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l1", "cosine"])
 def test_families_are_those_of_the_single_functions(metric):
   points, labels = data()

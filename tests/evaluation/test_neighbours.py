@@ -143,6 +143,7 @@ def test_queries_with_too_many_candidates_are_sorted(monkeypatch, metric):
   np.testing.assert_array_equal(found[0], whole[0])
 
 
+@pytest.mark.slow
 def test_candidates_hold_the_neighbours_that_the_product_form_misses(
   monkeypatch,
 ):

@@ -395,6 +395,7 @@ def test_embeddings_far_from_the_origin_keep_their_differences(metric, shift):
   assert halves["tied_fraction"] == 0
 
 
+@pytest.mark.slow
 def test_only_metrics_that_see_differences_alone_are_moved():
   rng = np.random.default_rng(14)
   points = jnp.asarray(rng.normal(size=(5, 3)))

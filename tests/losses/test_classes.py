@@ -103,6 +103,7 @@ def test_logits_are_those_of_the_formula(loss, x64):
   )
 
 
+@pytest.mark.slow
 def test_logits_of_a_sum_and_of_a_regularized_objective():
   objective, params = table("cosface")
   both = ml.combine([(1.0, objective), (0.5, ml.make_objective("triplet"))])

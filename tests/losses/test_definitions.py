@@ -576,6 +576,7 @@ def test_debiased_without_a_largest_distance_has_no_floor(metric, x64):
   assert np.isfinite(slopes).all()
 
 
+@pytest.mark.slow
 def test_initial_parameters():
   key = jax.random.key(0)
   init = lambda loss, metric=None, **hyper: ml.make_objective(

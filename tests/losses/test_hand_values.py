@@ -326,6 +326,7 @@ def test_circle_under_cosine(loss, options, expected):
   assert value == near(expected)
 
 
+@pytest.mark.slow
 def test_histogram_of_a_batch_is_one_value():
   """Whatever the reduction, and for each anchor."""
   for reduction in ("sum", "mean_active", "per_anchor_mean"):
@@ -341,6 +342,7 @@ def test_largest_distance_of_a_histogram_falls_into_the_last_bin():
   assert value == near(1.0)
 
 
+@pytest.mark.slow
 def test_hard_negatives_without_concentration_and_prior():
   x, labels = cases.batch("unbalanced", "hard_negative")
   plain = {"temperature": 0.5, "positive_prior": 0.0, "concentration": 0.0}
@@ -385,6 +387,7 @@ def test_triplet_ratio_by_hand():
   assert value == near(0.144659)
 
 
+@pytest.mark.slow
 def test_signal_to_noise_contrastive_by_hand():
   # d(a, b) = ¼ and d(b, a) = 1, similar: (¼ + 1)/2.
   x = np.array([[0.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
@@ -395,6 +398,7 @@ def test_signal_to_noise_contrastive_by_hand():
   assert float(value) == near((0.25 + 1) / 2)
 
 
+@pytest.mark.slow
 def test_quadruplet_by_hand():
   # Three classes on a line; second part of (0, 1): D_nn' = 2 between 4 and 6.
   x, labels = [[0.0], [1.0], [4.0], [6.0]], [0, 0, 1, 2]
@@ -533,6 +537,7 @@ def test_the_nearest_sub_centre_counts():
   assert value == near(log1p(exp(-2 * 0.8)))
 
 
+@pytest.mark.slow
 def test_equal_sub_centres_can_part():
   """The first of equal centres has the whole gradient, the second none."""
   params = {"loss": {"weights": jnp.eye(4)[jnp.array([[0, 0], [2, 3]])]}}

@@ -163,6 +163,7 @@ def test_vmap_over_numbers(loss):
 
 
 # Eager dispatch compiles each primitive: one loss is enough.
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["triplet"])
 def test_jit_changes_nothing(loss):
   x, labels = cases.batch("unbalanced", loss)

@@ -81,6 +81,7 @@ def test_terms_and_all_derivatives_equal_the_plain_sum(terms, x64):
       np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_numbers_may_be_traced_in_a_map_of_blocks(x64):
   rows = jax.tree.map(lambda *x: jnp.stack(x), *(example(i)[0] for i in (0, 1)))
   shifts = example(0)[2]

@@ -46,6 +46,7 @@ def test_loss_is_theirs(name, x64):
     )
 
 
+@pytest.mark.slow
 def test_miners_choose_as_many(x64):
   @quick_jit
   def counts(x, labels):

@@ -64,6 +64,7 @@ def oracle_terms(loss, params, x, labels):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", CHOICES)
 def test_options_of_every_reduction(loss, x64):
   params, hyper = cases.params(loss), cases.settings(loss)[-1]

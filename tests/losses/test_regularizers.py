@@ -163,6 +163,7 @@ def test_one_centre_has_no_spread():
   assert value == 0 and not gradient.any()
 
 
+@pytest.mark.slow
 def test_the_largest_cosine_has_a_gradient_and_its_choice_none(x64):
   # w_0 and w_1 are nearest to each other, w_2 to w_1: it moves w_1 too.
   weights = np.array([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.1]])

@@ -34,6 +34,7 @@ def run(objective, state, steps, check):
   assert step_of._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_a_histogram_follows_the_batches(x64):
   hyper = {"low": -1.3, "high": 1.9, "momentum": 0.3}
   objective = ml.make_objective(

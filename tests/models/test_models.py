@@ -341,6 +341,7 @@ def test_chopra2005_feature_maps_have_the_sizes_of_the_paper():
   }
 
 
+@pytest.mark.slow
 def test_chopra2005_is_bounded():
   model = make("chopra2005")
   params = jax.tree.map(lambda x: 10 * np.asarray(x), model.params)

@@ -575,6 +575,7 @@ def test_a_trial_that_passed_a_fold_is_not_pruned_there_after_a_kill(
 # --- Refusals ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   folder = tmp_path / "study"
   search(folder)
@@ -613,6 +614,7 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
     search(tmp_path / "swept")
 
 
+@pytest.mark.slow
 def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   rows = [
     {"loss.name": "margin", "metric": metric, "loss.beta": 1.0, **one}

@@ -150,6 +150,7 @@ def test_a_disk_that_fails_while_files_are_compared_is_no_damage(
   assert checkpoints.steps() == [2, 1]
 
 
+@pytest.mark.slow
 def test_a_state_of_another_shape_is_no_damage(opened):
   checkpoints, _ = opened
   more_classes = {"params": {"w": jnp.zeros((65, 64))}, "count": jnp.int32(0)}

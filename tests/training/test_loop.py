@@ -85,6 +85,7 @@ def test_each_step_draws_its_own_augmentation(splits):
   assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_embeddings_on_disk(finished):
   folder, result = finished
   arrays = records.read_arrays(folder / records.EMBEDDINGS)
@@ -439,6 +440,7 @@ def test_what_an_objective_keeps_is_saved_and_restored(
   assert metrics_of(cut) == metrics_of(whole)
 
 
+@pytest.mark.slow
 def test_seconds_before_a_kill_count(splits, tmp_path, monkeypatch):
   folder, clock = tmp_path / "run", iter(range(0, 100_000, 10))
   ticks = types.SimpleNamespace(perf_counter=lambda: next(clock))
@@ -499,6 +501,7 @@ def test_a_line_cut_short_is_left_out(tmp_path):
   assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_on_other_data_is_refused(splits, tmp_path):
   """Resumed, or found finished: what was trained on may be tested on now."""
   whole = tmp_path / "run"

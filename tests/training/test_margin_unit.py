@@ -78,6 +78,7 @@ def mean_of(config, images, *metric, **options):
 # --- The mean distance ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_option_of_a_metric_has_its_own_mean_distance():
   config = lambda p: tiny_config(normalize="l2", metric=f"lp:p={p}")
   for p in (1.5, 3, 1.5):
@@ -86,6 +87,7 @@ def test_each_option_of_a_metric_has_its_own_mean_distance():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_distance_follows_the_images_the_network_and_the_metric():
   for overrides, metric, splits in (
     ({}, "euclidean", SPLITS),
@@ -130,6 +132,7 @@ class Normed(nnx.Module):
     return self.norm(x, use_running_average=not train)
 
 
+@pytest.mark.slow
 def test_the_mean_distance_is_as_training_sees_it(monkeypatch):
   monkeypatch.setitem(models.MODELS, "normed", Normed)
   config = tiny_config(model__name="normed", metric="l2", **RAW)
