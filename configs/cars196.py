@@ -22,10 +22,10 @@ def get_config(loss: str = "supcon"):
   config.data.split = "official"
   config.data.protocol = "open-set"
   config.data.image_size = (64, 64)
-  config.data.classes_per_batch = 16
-  config.data.images_per_class = 4
-  config.data.flip = True
-  config.data.shift = 0.05
+  config.batch.classes_per_batch = 16
+  config.batch.images_per_class = 4
+  config.augment.flip = True
+  config.augment.shift = 0.05
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

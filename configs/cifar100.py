@@ -23,10 +23,10 @@ def get_config(loss: str = "supcon"):
   config.data.name = "cifar100"
   config.data.split = "half"
   config.data.protocol = "open-set"
-  config.data.classes_per_batch = 16
-  config.data.images_per_class = 8
-  config.data.flip = True
-  config.data.shift = 0.1
+  config.batch.classes_per_batch = 16
+  config.batch.images_per_class = 8
+  config.augment.flip = True
+  config.augment.shift = 0.1
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

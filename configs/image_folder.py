@@ -29,9 +29,9 @@ def get_config(loss: str = "supcon"):
   config.data.split = "classes"
   config.data.protocol = "open-set"
   config.data.image_size = (64, 64)
-  config.data.classes_per_batch = 8
-  config.data.images_per_class = 4
-  config.data.flip = True
+  config.batch.classes_per_batch = 8
+  config.batch.images_per_class = 4
+  config.augment.flip = True
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

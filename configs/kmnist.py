@@ -24,8 +24,8 @@ def get_config(loss: str = "supcon"):
   config.data.name = "kmnist"
   config.data.split = "halves"
   config.data.protocol = "open-set"
-  config.data.classes_per_batch = 3
-  config.data.images_per_class = 32
+  config.batch.classes_per_batch = 3
+  config.batch.images_per_class = 32
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

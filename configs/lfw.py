@@ -22,10 +22,10 @@ def get_config(loss: str = "supcon"):
   config.data.split = "view1"
   config.data.protocol = "open-set"
   config.data.image_size = (64, 64)
-  config.data.classes_per_batch = 32
-  config.data.images_per_class = 2
-  config.data.flip = True
-  config.data.shift = 0.05
+  config.batch.classes_per_batch = 32
+  config.batch.images_per_class = 2
+  config.augment.flip = True
+  config.augment.shift = 0.05
   with_model(config, "conv4")
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000

@@ -27,8 +27,8 @@ def get_config(loss: str = "supcon"):
   config.data.name = "npz"
   config.data.split = "classes"
   config.data.protocol = "open-set"
-  config.data.classes_per_batch = 8
-  config.data.images_per_class = 4
+  config.batch.classes_per_batch = 8
+  config.batch.images_per_class = 4
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

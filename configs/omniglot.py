@@ -23,11 +23,11 @@ def get_config(loss: str = "supcon"):
   config.data.split = "standard"
   config.data.protocol = "open-set"
   config.data.image_size = (28, 28)
-  config.data.classes_per_batch = 32
-  config.data.images_per_class = 4
-  config.data.shift = 0.05
-  config.data.rotate = 0.1
-  config.data.scale = 0.1
+  config.batch.classes_per_batch = 32
+  config.batch.images_per_class = 4
+  config.augment.shift = 0.05
+  config.augment.rotate = 0.1
+  config.augment.scale = 0.1
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

@@ -23,14 +23,14 @@ def get_config(loss: str = "pair_bce"):
   config.data.split = "koch"
   config.data.protocol = "open-set"
   config.data.image_size = (28, 28)
-  config.data.sampler = "pairs"
-  config.data.num_pairs = 30_000
+  config.batch.sampler = "pairs"
+  config.batch.num_pairs = 30_000
   # Theirs: each of the seven numbers is left out with probability ½.
-  config.data.rotate = math.radians(10)
-  config.data.shear = 0.3
-  config.data.stretch = 0.2
-  config.data.shift = 2 / 105
-  config.data.skip = 0.5
+  config.augment.rotate = math.radians(10)
+  config.augment.shear = 0.3
+  config.augment.stretch = 0.2
+  config.augment.shift = 2 / 105
+  config.augment.skip = 0.5
   with_model(config, "conv4")
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000

@@ -18,7 +18,7 @@ def get_config(loss: str = "supcon"):
   config = omniglot.get_config(loss)
   with config.unlocked():
     config.data.image_size = (24, 24)
-    config.data.shift = config.data.rotate = config.data.scale = 0.0
+    config.augment.shift = config.augment.rotate = config.augment.scale = 0.0
     with_model(config, "conv3")
     config.train.steps = 200
     config.train.eval_every = 200

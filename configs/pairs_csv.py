@@ -19,8 +19,8 @@ def get_config(loss: str = "pair_bce"):
   config.data.split = "files"
   config.data.protocol = "open-set"
   config.data.image_size = (64, 64)
-  config.data.sampler = "pairs"
-  config.data.flip = True
+  config.batch.sampler = "pairs"
+  config.augment.flip = True
   with_model(config, "conv4")
   config.optimizer.learning_rate = 1e-3
   config.train.steps = 1000

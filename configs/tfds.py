@@ -27,8 +27,8 @@ def get_config(loss: str = "supcon"):
   config.data.split = "classes"
   config.data.protocol = "open-set"
   config.data.image_size = (32, 32)
-  config.data.classes_per_batch = 4
-  config.data.images_per_class = 16
+  config.batch.classes_per_batch = 4
+  config.batch.images_per_class = 16
   with_model(config, "conv4")
   config.normalize = "l2"
   config.margin_unit = "initial_mean"

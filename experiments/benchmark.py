@@ -277,8 +277,8 @@ def _training(case: Case) -> Callable[[], float]:
       "data.split": "classes",
       "data.image_size": (96, 96),
       "data.stream": case.kind == "streamed",
-      "data.classes_per_batch": case.classes,
-      "data.images_per_class": case.n // case.classes,
+      "batch.classes_per_batch": case.classes,
+      "batch.images_per_class": case.n // case.classes,
       "train.steps": 10**6,
     },
   )

@@ -93,9 +93,9 @@ def _counts(config: ConfigDict, splits: data.Splits) -> Iterator[str]:
   for part in ("train", "validation", "test", "gallery"):
     dataset = getattr(splits, part)
     if dataset is not None:
-      height, width, channels = dataset.images.shape[1:]
+      height, width, channels = dataset.inputs.shape[1:]
       size = f"{height}×{width}" + f"×{channels}" * (channels > 1)
-      counts = f"{len(dataset.class_names):,} | {len(dataset.images):,}"
+      counts = f"{len(dataset.class_names):,} | {len(dataset.inputs):,}"
       split = f"{config.data.split}, {splits.protocol}"
       yield f"| {config.data.name} | {split} | {part} | {counts} | {size} |"
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any, NamedTuple
 
 import jax
@@ -55,8 +56,13 @@ from metric_learning.signatures import (
   split_named,
 )
 
-_REDUCTION_OPTIONS = ("low", "high", "class_weights", "count_empty")
-_REDUCTION_KINDS = {"count_empty": Kind((bool,))}
+# What every reduction takes, beside its name.
+REDUCTION_OPTIONS = {
+  "low": Kind((float, NoneType)),
+  "high": Kind((float, NoneType)),
+  "class_weights": Kind((tuple, NoneType), float),
+  "count_empty": Kind((bool, NoneType)),
+}
 
 # Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
 # would compute it twice, and by an accelerator.
@@ -721,7 +727,7 @@ def make_objective(
     "reduction",
     entry.reduction if reduction is None else reduction,
     REDUCTIONS,
-    lambda name: dict.fromkeys(_REDUCTION_OPTIONS),
+    lambda name: dict.fromkeys(REDUCTION_OPTIONS),
   )
   miner, miner_options = split_named(
     "miner", miner, MINERS, lambda name: MINERS[name].options
@@ -731,7 +737,11 @@ def make_objective(
       f"{loss} adds its terms without meeting them one by one: it takes no"
       " low or high."
     )
-  check_options(f"reduction {reduction}", _REDUCTION_KINDS, reduction_options)
+  check_options(
+    f"reduction {reduction}",
+    {"count_empty": REDUCTION_OPTIONS["count_empty"]},
+    reduction_options,
+  )
   check_rising(
     "low and high of the reduction",
     (

@@ -101,7 +101,7 @@ figures.roc_curves([space], "validation")
 
 # %%
 queries = np.linspace(0, len(space.labels) - 1, 6).astype(int)
-figures.neighbour_strip(space, splits.validation.images, queries)
+figures.neighbour_strip(space, splits.validation.inputs, queries)
 
 # %% [markdown]
 # ## The hardest classes

@@ -440,8 +440,8 @@ BREAKAGES = [
   ),
   Breakage(  # the baseline sees test images
     "study/baselines.py",
-    "PCA(dim, random_state=0).fit(_flat(splits.train.images))",
-    "PCA(dim, random_state=0).fit(_flat(splits.test.images))",
+    "PCA(dim, random_state=0).fit(_flat(splits.train.inputs))",
+    "PCA(dim, random_state=0).fit(_flat(splits.test.inputs))",
     "study/test_study.py baseline",
   ),
   Breakage(  # a whole interval for half of it

@@ -35,7 +35,7 @@ _ROOT = Path(__file__).parents[2]
 
 # A head on features of a frozen network: one dense layer on 1,280 numbers.
 _HEAD = Network("mlp", (1, 1, 1280), {"model.hidden": ()})
-_TINY_BATCH = {"data.classes_per_batch": 2, "data.images_per_class": 2}
+_TINY_BATCH = {"batch.classes_per_batch": 2, "batch.images_per_class": 2}
 
 
 def _tiny(network: Network, shape: tuple[int, int, int]) -> Network:
@@ -101,8 +101,8 @@ def conv4(clock: Clock) -> Iterator[Line]:
     if clock.tiny:
       network = _tiny(network, (16, 16, shape[-1]))
     overrides = dict(network.overrides)
-    batch = overrides.get("data.classes_per_batch", 32)
-    batch *= overrides.get("data.images_per_class", 4)
+    batch = overrides.get("batch.classes_per_batch", 32)
+    batch *= overrides.get("batch.images_per_class", 4)
     line: Line = {"name": "conv4", "shape": list(network.image_shape)}
     line |= {"batch": batch, "steps": network.steps}
     ours = functools.partial(bench_training.in_turn, network, 1)

@@ -33,7 +33,7 @@ def _config(tiny: bool):
     "train.save_every": steps // 2,
   }
   if tiny:
-    fields |= {"model.hidden": (8,), "data.classes_per_batch": 4}
+    fields |= {"model.hidden": (8,), "batch.classes_per_batch": 4}
   return override(base_config(), fields)
 
 

@@ -90,7 +90,7 @@ def load(config: Any) -> Splits:
   ...   image_size=(4, 4), protocol="closed-set", validation_folds=1,
   ...   validation_fold=0, train_on="train", small_classes="refuse",
   ... ))
-  >>> [part.images.shape for part in (splits.train, splits.test)]
+  >>> [part.inputs.shape for part in (splits.train, splits.test)]
   [(1078, 4, 4, 1), (360, 4, 4, 1)]
 
   Raises:
@@ -145,7 +145,7 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 
 
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
-  if not size or dataset.images.shape[1:3] == size:
+  if not size or dataset.inputs.shape[1:3] == size:
     return dataset
-  images = imaging.resize(np.asarray(dataset.images), size)
-  return dataclasses.replace(dataset, images=images)
+  images = imaging.resize(np.asarray(dataset.inputs), size)
+  return dataclasses.replace(dataset, inputs=images)

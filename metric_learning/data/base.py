@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 from metric_learning.data.identity import digest
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
+from metric_learning.specs import InputSpec, spec_of
 
 # How a data set without parts of its own can be cut: name → number of folds.
 FOLDS = 5
@@ -28,12 +29,11 @@ SMALL_CLASSES = ("refuse", "repeat", "drop")
 
 
 class Pairs(NamedTuple):
-  """Pairs of images by their indices, with one of two kinds of target.
+  """Pairs of items by their indices, with one of two kinds of target.
 
   folds: the fold of each pair, where a protocol scores them fold by fold.
   """
 
-  images: UInt8[np.ndarray, "n h w c"]
   first: Int32[np.ndarray, "p"]
   second: Int32[np.ndarray, "p"]
   same: Bool[np.ndarray, "p"] | None
@@ -50,20 +50,21 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Images and their labels; `class_names[label]` names what one shows.
+  """Items and their labels; `class_names[label]` names the class of one.
 
+  inputs: images, in memory or on disk, or vectors of features.
   superclasses: the name of the super-class of each class, where there are some.
-  pairs: explicit pairs of the images, which verification scores instead of
-    all pairs. Where classes are not known, labels number the images.
-  groups: the sequence, camera or sitting of each image, where they are known.
-    Of one class, images of one group are no answers to each other: they are
+  pairs: explicit pairs of the items, which verification scores instead of
+    all pairs. Where classes are not known, labels number the items.
+  groups: the sequence, camera or sitting of each item, where they are known.
+    Of one class, items of one group are no answers to each other: they are
     too much alike.
 
   Raises `InputError` if two classes have one name.
   """
 
   name: str
-  images: UInt8[np.ndarray, "n h w c"] | ImageFiles
+  inputs: UInt8[np.ndarray, "n h w c"] | Float32[np.ndarray, "n d"] | ImageFiles
   labels: Int32[np.ndarray, "n"]
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
@@ -80,6 +81,11 @@ class Dataset:
         "each a name of its own, or their images one label."
       )
 
+  @property
+  def input_spec(self) -> InputSpec:
+    """What one item is."""
+    return spec_of(self.inputs)
+
   @functools.cached_property
   def identity(self) -> str:
     """Counts, sizes, and digests of all that is in it, in one line.
@@ -95,22 +101,21 @@ class Dataset:
       "names": digest(self.class_names),
       "labels": digest([self.labels]),
     }
-    if isinstance(self.images, ImageFiles):
-      digests["files"] = self.images.identity
+    if isinstance(self.inputs, ImageFiles):
+      digests["files"] = self.inputs.identity
     else:
-      digests["pixels"] = digest([np.asarray(self.images)])
+      kind = "pixels" if self.input_spec.kind == "image" else "features"
+      digests[kind] = digest([np.asarray(self.inputs)])
     if self.superclasses is not None:
       digests["superclasses"] = digest(self.superclasses)
     if self.pairs is not None:
-      # Their images are those of the data set.
-      arrays = [array for array in self.pairs[1:] if array is not None]
+      arrays = [array for array in self.pairs if array is not None]
       digests["pairs"] = digest(arrays)
     if self.groups is not None:
       digests["groups"] = digest([self.groups])
-    size = "×".join(map(str, self.images.shape[1:]))
     shown = ", ".join(f"{name} {value}" for name, value in digests.items())
     return (
-      f"{len(self.class_names)} classes, {len(self.labels)} images of {size}:"
+      f"{len(self.class_names)} classes, {len(self.labels)} {self.input_spec}:"
       f" {shown}"
     )
 
@@ -163,7 +168,7 @@ def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
   """Returns the images at `indices`, in that order, with labels unchanged."""
   return dataclasses.replace(
     dataset,
-    images=dataset.images[indices],
+    inputs=dataset.inputs[indices],
     labels=dataset.labels[indices],
     pairs=None,  # these are of other indices
     groups=None if dataset.groups is None else dataset.groups[indices],
@@ -233,7 +238,6 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
   )
   starts = np.cumsum(sizes) - sizes
   pairs = Pairs(
-    np.asarray(dataset.images),
     order[starts[first] + place],
     order[starts[second] + place_in_second],
     same,

@@ -14,7 +14,7 @@ def warn_of_duplicates(splits: Splits) -> None:
   Images that stay on disk are not compared.
   """
   parts = (splits.train, splits.validation, splits.test)
-  if not all(isinstance(part.images, np.ndarray) for part in parts):
+  if not all(isinstance(part.inputs, np.ndarray) for part in parts):
     return
   seen = {}
   for kind, part in (("validation", parts[1]), ("training", parts[0])):
@@ -35,7 +35,7 @@ def warn_of_duplicates(splits: Splits) -> None:
 def _digests(part: Dataset) -> list[bytes]:
   return [
     hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-    for image in np.asarray(part.images)
+    for image in np.asarray(part.inputs)
   ]
 
 

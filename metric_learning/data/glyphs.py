@@ -212,7 +212,7 @@ def stored(seed: int) -> base.Dataset:
 
   def build() -> cache.Arrays:
     dataset = draw(seed)
-    return {"images": np.asarray(dataset.images), "labels": dataset.labels}
+    return {"images": np.asarray(dataset.inputs), "labels": dataset.labels}
 
   arrays = cache.cached(f"glyphs-{seed}-{recipe}", build)
   images, labels = arrays["images"], arrays["labels"]

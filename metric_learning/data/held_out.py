@@ -71,16 +71,16 @@ def put_together(splits: Splits) -> Dataset:
       " train_on='train', and config.tune.folds=1 to tune."
     )
   images: np.ndarray | ImageFiles
-  if isinstance(first.images, ImageFiles) and isinstance(
-    second.images, ImageFiles
+  if isinstance(first.inputs, ImageFiles) and isinstance(
+    second.inputs, ImageFiles
   ):
     paths, stamps = (
-      np.concatenate([getattr(d.images, name) for d in (first, second)])
+      np.concatenate([getattr(d.inputs, name) for d in (first, second)])
       for name in ("paths", "stamps")
     )
-    images = dataclasses.replace(first.images, paths=paths, stamps=stamps)
+    images = dataclasses.replace(first.inputs, paths=paths, stamps=stamps)
   else:
-    images = np.concatenate([np.asarray(d.images) for d in (first, second)])
+    images = np.concatenate([np.asarray(d.inputs) for d in (first, second)])
   groups = None
   if first.groups is not None and second.groups is not None:
     groups = np.concatenate([first.groups, second.groups])

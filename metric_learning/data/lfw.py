@@ -95,7 +95,6 @@ def _with_pairs(
   first, second = np.concatenate([locate(f, names) for f in folds], axis=1)
   number = np.repeat(np.arange(len(folds)), [len(f.same) for f in folds])
   pairs = base.Pairs(
-    np.asarray(part.images),
     first.astype(np.int32),
     second.astype(np.int32),
     np.concatenate([fold.same for fold in folds]),

@@ -119,7 +119,7 @@ def koch(drawings: Drawings, seed: int) -> base.Splits:
 
 def matching(drawings: Drawings, seed: int) -> base.Splits:
   """Characters of all alphabets, those for training in four rotations."""
-  height, width = drawings.dataset.images.shape[1:3]
+  height, width = drawings.dataset.inputs.shape[1:3]
   if height != width:
     raise InputError(
       f"image_size=({height}, {width}): rotations by 90 degrees need squares."
@@ -143,11 +143,11 @@ def rotated(dataset: base.Dataset) -> base.Dataset:
   >>> four = rotated(base.Dataset("one", corner, np.int32([0]), ("a",)))
   >>> four.class_names, four.labels.tolist()
   (('a', 'a 90', 'a 180', 'a 270'), [0, 1, 2, 3])
-  >>> four.images[1, ..., 0].tolist()  # against the clock
+  >>> four.inputs[1, ..., 0].tolist()  # against the clock
   [[0, 0], [1, 0]]
   """
   classes = len(dataset.class_names)
-  turns = [np.rot90(dataset.images, turn, axes=(1, 2)) for turn in range(4)]
+  turns = [np.rot90(dataset.inputs, turn, axes=(1, 2)) for turn in range(4)]
   labels = [dataset.labels + turn * classes for turn in range(4)]
   names = [
     name + angle
@@ -181,7 +181,7 @@ def read(config: Any) -> Drawings:
   background[dataset.labels[parts == "background"]] = True
   inverted = base.Dataset(
     dataset.name,
-    255 - np.asarray(dataset.images),
+    255 - np.asarray(dataset.inputs),
     dataset.labels,
     dataset.class_names,
   )

@@ -5,7 +5,7 @@ pair losses. Scores are those of verification.
 """
 
 import csv
-import itertools
+import dataclasses
 import math
 import pathlib
 from typing import Any
@@ -31,7 +31,7 @@ def load(config: Any) -> base.Splits:
     name: read_pairs(root / name, tuple(config.image_size), config.background)
     for name in FILES
   }
-  shapes = {name: pairs.images.shape[1:] for name, pairs in parts.items()}
+  shapes = {name: part.input_spec.shape for name, part in parts.items()}
   if len(set(shapes.values())) > 1 and not config.image_size:
     raise InputError(
       f"{root}: height, width and channels differ between the files: {shapes}; "
@@ -39,26 +39,19 @@ def load(config: Any) -> base.Splits:
       "three channels."
     )
   channels = max(shape[2] for shape in shapes.values())
-  parts = {name: _with(channels, pairs) for name, pairs in parts.items()}
-  train, validation, test = itertools.starmap(_dataset, parts.items())
+  train, validation, test = (_with(channels, parts[name]) for name in FILES)
   return base.Splits(train, validation, test, "open-set")
 
 
-def _with(channels: int, pairs: base.Pairs) -> base.Pairs:
+def _with(channels: int, part: base.Dataset) -> base.Dataset:
   """Gray images with as many channels as the colored ones of other files."""
-  shape = (*pairs.images.shape[:3], channels)
-  return pairs._replace(images=np.broadcast_to(pairs.images, shape))
-
-
-def _dataset(name: str, pairs: base.Pairs) -> base.Dataset:
-  labels = np.arange(len(pairs.images), dtype=np.int32)
-  names = tuple(f"{name}: image {label}" for label in labels)
-  return base.Dataset("pairs_csv", pairs.images, labels, names, pairs=pairs)
+  shape = (*part.inputs.shape[:3], channels)
+  return dataclasses.replace(part, inputs=np.broadcast_to(part.inputs, shape))
 
 
 def read_pairs(
   path: str | pathlib.Path, size: tuple[int, ...] = (), background: int = 255
-) -> base.Pairs:
+) -> base.Dataset:
   """Reads a CSV file with the columns `first`, `second` and a target.
 
   `first` and `second` are image files, relative to the folder of the CSV file;
@@ -89,12 +82,18 @@ def read_pairs(
     pairs.append(pair)
     values.append(_TARGETS[target](row[target], where))
   first, second = np.array(pairs, np.int32).T
-  return base.Pairs(
-    imaging.read_images(indices, size, background),
-    first,
-    second,
-    np.array(values, bool) if target == "same" else None,
-    np.array(values, np.float32) if target == "similarity" else None,
+  images = imaging.read_images(indices, size, background)
+  return base.Dataset(
+    "pairs_csv",
+    images,
+    np.arange(len(images), dtype=np.int32),
+    tuple(f"{path.name}: image {number}" for number in range(len(images))),
+    pairs=base.Pairs(
+      first,
+      second,
+      np.array(values, bool) if target == "same" else None,
+      np.array(values, np.float32) if target == "similarity" else None,
+    ),
   )
 
 

@@ -21,7 +21,7 @@ from metric_learning.data.base import (
 from metric_learning.errors import InputError, check_choice
 
 
-class Batch(NamedTuple):
+class Draw(NamedTuple):
   """The images of a step.
 
   affinity: how similar each two of them are, where labels do not say it; NaN
@@ -32,15 +32,17 @@ class Batch(NamedTuple):
   affinity: Float32[np.ndarray, "b b"] | None = None
 
 
-Batches = Callable[[int], Batch]
+Draws = Callable[[int], Draw]
 
 
-def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
+def make_batches(
+  dataset: Dataset, config: Any, seed: int, small_classes: str = "refuse"
+) -> Draws:
   """Returns step → batch, of P × K images, by `config.sampler`.
 
   P is `config.classes_per_batch`, K is `config.images_per_class`.
 
-    classes       K images of each of P classes; `config.small_classes` says
+    classes       K images of each of P classes; `small_classes` says
                   what happens to classes of fewer than K
     hierarchical  the same, P/S classes of each of S super-classes, where S is
                   `config.superclasses_per_batch`
@@ -80,7 +82,7 @@ def make_batches(dataset: Dataset, config: Any, seed: int) -> Batches:
       f"{dataset.name} has pairs and no classes: set sampler='pairs', or "
       "'uniform' for views."
     )
-  return SAMPLERS[config.sampler](dataset, config, seed)
+  return SAMPLERS[config.sampler](dataset, config, seed, small_classes)
 
 
 def make_sampler(
@@ -178,19 +180,19 @@ def make_hierarchical_sampler(
 # --- Samplers by name -------------------------------------------------------
 
 
-def _by_class(dataset, config, seed):
+def _by_class(dataset, config, seed, small_classes):
   sample = make_sampler(
     dataset.labels,
     config.classes_per_batch,
     config.images_per_class,
     seed,
     class_names=dataset.class_names,
-    small_classes=config.small_classes,
+    small_classes=small_classes,
   )
-  return lambda step: Batch(sample(step))
+  return lambda step: Draw(sample(step))
 
 
-def _hierarchical(dataset, config, seed):
+def _hierarchical(dataset, config, seed, small_classes):
   if dataset.superclasses is None:
     raise InputError(
       f"{dataset.name} has no super-classes, which sampler='hierarchical' "
@@ -204,19 +206,19 @@ def _hierarchical(dataset, config, seed):
     config.images_per_class,
     seed,
     class_names=dataset.class_names,
-    small_classes=config.small_classes,
+    small_classes=small_classes,
   )
-  return lambda step: Batch(sample(step))
+  return lambda step: Draw(sample(step))
 
 
-def _uniform(dataset, config, seed):
+def _uniform(dataset, config, seed, small_classes):
   size = config.classes_per_batch * config.images_per_class
   _check_enough("images to train on", len(dataset.labels), 1, size)
   sample = _draw(np.arange(len(dataset.labels), dtype=np.int32), (size,), seed)
-  return lambda step: Batch(sample(step))
+  return lambda step: Draw(sample(step))
 
 
-def _explicit_pairs(dataset, config, seed):
+def _explicit_pairs(dataset, config, seed, small_classes):
   if dataset.pairs is None:
     dataset = draw_pairs(dataset, config.num_pairs, [seed, 1])
   pairs, same = dataset.pairs, dataset.pairs.is_same
@@ -233,12 +235,12 @@ def _explicit_pairs(dataset, config, seed):
     affinity = np.full((len(indices), len(indices)), np.nan, np.float32)
     one, other = np.split(np.arange(len(indices)), 2)
     affinity[one, other] = affinity[other, one] = similarity[chosen]
-    return Batch(indices, affinity)
+    return Draw(indices, affinity)
 
   return batch
 
 
-def _fixed_triplets(dataset, config, seed):
+def _fixed_triplets(dataset, config, seed, small_classes):
   triplets = _draw_triplets(dataset.labels, config.num_triplets, seed)
   size = config.classes_per_batch * config.images_per_class // 3
   _check_enough("triplets (num_triplets)", len(triplets), 3, size)
@@ -246,10 +248,10 @@ def _fixed_triplets(dataset, config, seed):
   anchor, positive, negative = np.split(np.arange(3 * size), 3)
   affinity = np.full((3 * size, 3 * size), np.nan, np.float32)
   affinity[anchor, positive], affinity[anchor, negative] = 1, 0
-  return lambda step: Batch(triplets[sample(step)].T.ravel(), affinity)
+  return lambda step: Draw(triplets[sample(step)].T.ravel(), affinity)
 
 
-SAMPLERS: dict[str, Callable[[Dataset, Any, int], Batches]] = {
+SAMPLERS: dict[str, Callable[[Dataset, Any, int, str], Draws]] = {
   "classes": _by_class,
   "hierarchical": _hierarchical,
   "uniform": _uniform,

@@ -43,6 +43,11 @@ class ImageFiles:
     return 4
 
   @property
+  def dtype(self) -> np.dtype:
+    """That of a stored image."""
+    return np.dtype(np.uint8)
+
+  @property
   def identity(self) -> str:
     """A digest of names and stamps, not of the folders that they are in."""
     names = [path.name for path in self.paths]

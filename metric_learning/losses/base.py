@@ -57,6 +57,8 @@ class Loss:
   resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
     depend on the space.
   arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
+  two_views: it compares two views of each item: the batch and the references,
+    or a batch in which each label stands twice.
   join: `(row, *, …) -> row` makes one candidate of several, such as a class of
     its centers. A miner and the terms see what it gives.
   logits: `(row, *, …) -> [C]`, the scores of the classes of a table, without
@@ -97,6 +99,7 @@ class Loss:
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   resolve: Callable[..., Any] | None = None
   arrange: Callable[..., Any] = batch
+  two_views: bool = False
   join: Callable[..., Any] | None = None
   logits: Callable[..., Any] | None = None
   class_anchors: bool = False

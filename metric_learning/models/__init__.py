@@ -1,6 +1,6 @@
-"""Networks behind one boundary: `create` gives pure functions and pytrees.
+"""Networks behind one boundary: `create` gives pure functions of pytrees.
 
-Flax modules stay inside this package. Outside, a model is `apply` and two
+Flax modules stay inside this package. Outside, a model is functions of two
 nested dicts of arrays, to which `jax.jit`, `jax.grad` and `jax.vmap` (a
 population: parameters stacked along a new axis) apply as to anything else.
 """
@@ -10,86 +10,100 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.chopra2005 import Chopra2005
 from metric_learning.models.conv import Conv3, Conv4
-from metric_learning.models.mlp import MLP
+from metric_learning.models.dense import MLP, Linear
 from metric_learning.signatures import Kind, keywords, kinds
+from metric_learning.specs import InputSpec, spec_of
 
 __all__ = ["MODELS", "Model", "create", "kinds_of", "options_of"]
 
+# Each is made of the shape of an item and the dimension of an embedding, with
+# its options as keywords. `sees`, an attribute, are the kinds of its items; its
+# last layer is `head`; `preprocess`, where it has one, brings numbers of items
+# to its own scale.
 MODELS: dict[str, type[nnx.Module]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
   "conv4": Conv4,
+  "linear": Linear,
   "mlp": MLP,
 }
 
 
 class Model(NamedTuple):
-  """A network as a function and what it has learned.
+  """A network as functions of what it has learned.
 
-  apply: (params, stats, images [n, h, w, c], train=) to embeddings
-    [n, embedding_dim] and new stats. Images are float32 in [0, 1].
-  params: what a gradient moves; a nested dict.
-  stats: what training carries along, such as batch statistics; {} for most.
+  init: key to (params, stats), two nested dicts: what a gradient moves, and
+    what training carries along, such as batch statistics.
+  apply: (params, stats, inputs, train=, key=) to (embeddings
+    [n, embedding_dim], new stats). `key` is for networks that draw.
+  preprocess: numbers of stored items, images in [0, 1] and features as they
+    are (`specs.as_numbers`, and augmentation between), to the inputs of
+    `apply`: mean and deviation are the network's own.
+  input_spec: of the items.
   """
 
-  apply: Callable[..., tuple[Array, dict]]
-  params: dict[str, Any]
-  stats: dict[str, Any]
+  init: Callable[[Array], tuple[dict[str, Any], dict[str, Any]]]
+  apply: Callable[..., tuple[Array, dict[str, Any]]]
+  preprocess: Callable[[Array], Array]
+  input_spec: InputSpec
 
 
 def create(
   name: str,
   *,
-  seed: int | Key[Array, ""],
-  image_shape: tuple[int, int, int],
+  input_spec: InputSpec,
   embedding_dim: int,
   **options: Any,
 ) -> Model:
-  """Initialises a network.
+  """The network of this name and these options for items of this spec.
 
-  Calls that differ in the seed alone share one `apply`, so that a function
-  compiled around it is compiled once.
+  Equal arguments give the very same functions, so that what is compiled around
+  them is compiled once.
 
-  >>> model = create("conv3", seed=0, image_shape=(24, 24, 1), embedding_dim=64)
-  >>> sum(x.size for x in jax.tree.leaves(model.params))
+  >>> model = create(
+  ...   "conv3", input_spec=InputSpec((24, 24, 1), "image"), embedding_dim=64
+  ... )
+  >>> params, stats = model.init(jax.random.key(0))
+  >>> sum(x.size for x in jax.tree.leaves(params))
   60224
-  >>> images = jax.numpy.zeros((2, 24, 24, 1))
-  >>> model.apply(model.params, model.stats, images, train=False)[0].shape
+  >>> inputs = model.preprocess(jax.numpy.zeros((2, 24, 24, 1)))
+  >>> model.apply(params, stats, inputs, train=False)[0].shape
   (2, 64)
 
   Args:
     name: a name in `MODELS`.
-    seed: an integer or a key of jax.random; fixes the parameters.
-    image_shape: height, width and channels.
+    input_spec: what one item is.
     embedding_dim: length of an embedding.
     options: keywords of the network, such as `hidden` of the MLP.
 
   Raises:
-    InputError: for an unknown name or option, or a shape that the network
-      cannot see.
+    InputError: for an unknown name or option, or items that the network cannot
+      see.
   """
   check_options(name, **options)
-  if len(image_shape) != 3 or min(*image_shape, embedding_dim) < 1:
+  if min(*input_spec.shape, embedding_dim) < 1:
     raise InputError(
-      f"image_shape={image_shape}, embedding_dim={embedding_dim}: give height, "
-      "width and channels, and a dimension, each 1 or more."
+      f"input_spec={input_spec}, embedding_dim={embedding_dim}: give sizes of 1"
+      " or more."
+    )
+  if input_spec.kind not in MODELS[name].sees:
+    fit = ", ".join(n for n, m in MODELS.items() if input_spec.kind in m.sees)
+    raise InputError(
+      f"model {name!r} does not see {input_spec}: choose one of {fit} by"
+      " config.model.name."
     )
   # Lists, as configs may hold them, cannot be part of a key.
   fixed = tuple(
     (key, tuple(value) if isinstance(value, list) else value)
     for key, value in sorted(options.items())
   )
-  init, apply = _functions(name, tuple(image_shape), embedding_dim, fixed)
-  key = seed if isinstance(seed, jax.Array) else jax.random.key(seed)
-  params, stats = init(key)
-  return Model(apply, params, stats)
+  return _model(name, input_spec, embedding_dim, fixed)
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -132,17 +146,18 @@ def kinds_of(name: str) -> dict[str, Kind]:
 
 
 @functools.cache
-def _functions(
+def _model(
   name: str,
-  image_shape: tuple[int, int, int],
+  input_spec: InputSpec,
   embedding_dim: int,
   options: tuple[tuple[str, Any], ...],
-) -> tuple[Callable, Callable]:
-  """`init` and `apply` of one architecture."""
+) -> Model:
+  network = MODELS[name]
+  draws = "key" in keywords(network.__call__)
 
   def build(key):
-    return MODELS[name](
-      image_shape, embedding_dim, rngs=nnx.Rngs(key), **dict(options)
+    return network(
+      input_spec.shape, embedding_dim, rngs=nnx.Rngs(key), **dict(options)
     )
 
   def split(network):
@@ -155,17 +170,23 @@ def _functions(
   def init(key):
     return split(build(key))[1:]
 
-  def apply(params, stats, images, *, train):
-    images = jnp.asarray(images)
-    if images.shape[1:] != image_shape:
+  def apply(params, stats, inputs, *, train, key=None):
+    if tuple(inputs.shape[1:]) != input_spec.shape:
       raise InputError(
-        f"model {name!r} was made for images of {image_shape}, not "
-        f"{tuple(images.shape[1:])}; create it with that image_shape."
+        f"model {name!r} was made for {input_spec}, not"
+        f" {spec_of(inputs)._replace(kind=input_spec.kind)}: create it with"
+        " that input_spec."
       )
     # copy=True: variables of this call alone, so that batch statistics may
     # change under any transformation of jax.
-    network = nnx.merge(graphdef, params, stats, copy=True)
-    embeddings = network(images, train=train)
-    return embeddings, split(network)[2]
+    merged = nnx.merge(graphdef, params, stats, copy=True)
+    more = {"key": key} if draws else {}
+    embeddings = merged(inputs, train=train, **more)
+    return embeddings, split(merged)[2]
 
-  return init, apply
+  preprocess = getattr(network, "preprocess", _as_it_is)
+  return Model(init, apply, preprocess, input_spec)
+
+
+def _as_it_is(numbers: Float[Array, "n *item"]) -> Float[Array, "n *item"]:
+  return numbers

@@ -51,17 +51,19 @@ class Chopra2005(nnx.Module):
   discriminatively, CVPR 2005.
   """
 
+  sees = ("image",)
+
   def __init__(
     self,
-    image_shape: tuple[int, int, int],
+    item_shape: tuple[int, ...],
     embedding_dim: int,
     *,
     rngs: nnx.Rngs,
   ):
     """It has no options."""
-    if image_shape != (*IMAGE_SIZE, 1):
+    if item_shape != (*IMAGE_SIZE, 1):
       raise InputError(
-        f"chopra2005 sees grey images of 56x46, not {image_shape}: set "
+        f"chopra2005 sees grey images of 56x46, not {item_shape}: set "
         f"image_size={IMAGE_SIZE} and one channel, or choose conv3 or conv4."
       )
 
@@ -75,9 +77,14 @@ class Chopra2005(nnx.Module):
     self.c3 = conv(15, 45, (6, 6))
     self.s4 = _Subsample(45, (4, 3))
     self.c5 = conv(45, 250, (5, 5))
-    self.f6 = nnx.Linear(
+    self.head = nnx.Linear(
       250, embedding_dim, kernel_init=glorot_normal, rngs=rngs
     )
+
+  @staticmethod
+  def preprocess(images: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Gray values in [0, 1] on the scale of tanh."""
+    return 4 * (images - 0.5)
 
   def __call__(
     self, images: Float[Array, "n h w c"], *, train: bool
@@ -89,10 +96,10 @@ class Chopra2005(nnx.Module):
     self, images: Float[Array, "n h w c"]
   ) -> dict[str, Float[Array, "n *map"]]:
     """What each layer makes of the images, by its name."""
-    c1 = jnp.tanh(self.c1(4 * (images - 0.5)))
+    c1 = jnp.tanh(self.c1(images))
     s2 = self.s2(c1)
     c3 = jnp.tanh(self.c3(s2))
     s4 = self.s4(c3)
     c5 = jnp.tanh(self.c5(s4))
-    f6 = jnp.tanh(self.f6(c5.reshape(len(c5), -1)))
+    f6 = jnp.tanh(self.head(c5.reshape(len(c5), -1)))
     return {"c1": c1, "s2": s2, "c3": c3, "s4": s4, "c5": c5, "f6": f6}

@@ -16,15 +16,17 @@ class Conv3(nnx.Module):
   16, 32 and 64 channels; 60,224 parameters at 24x24x1 with 64 dimensions.
   """
 
+  sees = ("image",)
+
   def __init__(
     self,
-    image_shape: tuple[int, int, int],
+    item_shape: tuple[int, ...],
     embedding_dim: int,
     *,
     rngs: nnx.Rngs,
   ):
     """It has no options."""
-    height, width, channels = image_shape
+    height, width, channels = item_shape
     conv = lambda cin, cout: Conv(
       cin, cout, (3, 3), 2, kernel_init=lecun_normal, rngs=rngs
     )
@@ -90,9 +92,11 @@ class Conv4(nnx.Module):
   the head.
   """
 
+  sees = ("image",)
+
   def __init__(
     self,
-    image_shape: tuple[int, int, int],
+    item_shape: tuple[int, ...],
     embedding_dim: int,
     *,
     normalization: str = "group",
@@ -100,7 +104,7 @@ class Conv4(nnx.Module):
   ):
     """`normalization` is a name in `NORMALIZATIONS`."""
     check_choice("normalization", normalization, NORMALIZATIONS)
-    height, width, channels = image_shape
+    height, width, channels = item_shape
     if min(height, width) < 16:
       raise InputError(
         f"conv4 halves an image four times: image_size=({height}, {width}) is "

@@ -56,7 +56,7 @@ def write_baselines(
     runs, _names(runs), strict=True
   ):
     fold, columns = config.data.fold, config.eval.columns
-    count, *shape = splits.train.images.shape
+    count, *shape = splits.train.inputs.shape
     dim = min(config.model.embedding_dim, count, math.prod(shape))
     for name, seed, make in (
       (f"raw {images}", None, lambda *_: _flat),
@@ -81,7 +81,7 @@ def _names(
   models = [fields["model"] for fields in sections]
   sources = [
     {
-      "": splits.test.images.shape[1:3],
+      "": splits.test.inputs.shape[1:3],
       **{k: v for k, v in fields["data"].items() if k not in _UNSEEN},
     }
     for fields, (_, splits) in zip(sections, runs, strict=True)
@@ -110,7 +110,7 @@ def _words(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
 
 
 def _pca(dim: int, _: ConfigDict, splits: data.Splits) -> Embed:
-  pca = PCA(dim, random_state=0).fit(_flat(splits.train.images))
+  pca = PCA(dim, random_state=0).fit(_flat(splits.train.inputs))
   return lambda images: pca.transform(_flat(images)).astype(np.float32)
 
 
@@ -132,18 +132,18 @@ def _record(
 ) -> dict[str, Any]:
   """The scores of one baseline; without a seed, with class intervals."""
   test, gallery = splits.test, splits.gallery
-  points = embed(test.images)
+  points = embed(test.inputs)
   references: dict[str, Any] = {"groups": test.groups}
   if gallery is not None:
     references["reference_groups"] = gallery.groups
-    references["references"] = embed(gallery.images)
+    references["references"] = embed(gallery.inputs)
     references["reference_labels"] = gallery.labels
   scores = scores_of(
     points, test, "l2", asked=["own/eer", *columns], **references
   )
   if not evaluation.AT_THRESHOLD.isdisjoint(columns):
     known = splits.validation
-    arrays = arrays_of("validation", known, embed(known.images))
+    arrays = arrays_of("validation", known, embed(known.inputs))
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = records.environment()["commit"]

@@ -162,7 +162,7 @@ def miners() -> Rows:
 def batches(shapes: Sequence[tuple[int, int]]) -> Rows:
   """P classes × K images in a batch."""
   cells = (
-    {"data.classes_per_batch": p, "data.images_per_class": k} for p, k in shapes
+    {"batch.classes_per_batch": p, "batch.images_per_class": k} for p, k in shapes
   )
   yield from _tried(NUMBERS, cells)
 
@@ -224,7 +224,7 @@ def references(shapes: Sequence[tuple[int, int]]) -> dict[str, str]:
     "normalizations": "normalize=l2",
     "reductions": "reduction=mean",
     "miners": "miner=all",
-    "batches": f"data.classes_per_batch={p},data.images_per_class={k}",
+    "batches": f"batch.classes_per_batch={p},batch.images_per_class={k}",
     "dimensions": "model.embedding_dim=64",
     "positive_margins": "loss.positive_margin=0.0",
   }

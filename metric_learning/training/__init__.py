@@ -1,9 +1,9 @@
 """One training loop, its config, and what it leaves on disk."""
 
+from metric_learning.training.checks import validate
 from metric_learning.training.config import (
   base_config,
   override,
-  validate,
   with_loss,
   with_model,
 )

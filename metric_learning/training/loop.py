@@ -2,23 +2,22 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from metric_learning import data
-from metric_learning.data.sampler import Batches, make_batches
-from metric_learning.data.stream import read_ahead
 from metric_learning.training import records
-from metric_learning.training.config import as_dict, validate
-from metric_learning.training.recorder import Recorder, check_parts
+from metric_learning.training.checks import validate
+from metric_learning.training.config import as_dict
+from metric_learning.training.plan import feed_of, make_plan
+from metric_learning.training.recorder import Recorder
+from metric_learning.training.step import compiled
+
 
 
 def train(
@@ -51,19 +50,19 @@ def train(
   workdir = Path(workdir)
   validate(config)
   splits = data.load(config.data) if splits is None else splits
-  # Refused before anything is written.
-  check_parts(config, splits)
-  batches = make_batches(splits.train, config.data, config.seed)
-  records.claim(workdir, as_dict(config), splits.identity)
   if (workdir / records.RESULT).exists():
+    records.claim(workdir, as_dict(config), splits.identity)
     return records.read_json(workdir / records.RESULT)
-  recorder = Recorder(config, workdir, splits, embeddings=embeddings)
+  # Refused before anything is written.
+  plan = make_plan(config, splits)
+  records.claim(workdir, as_dict(config), splits.identity)
+  recorder = Recorder(plan, workdir, embeddings=embeddings)
   with contextlib.closing(recorder) as run:
-    return _train(run, batches, progress)
+    return _train(run, progress)
 
 
-def _train(run: Recorder, batches: Batches, progress: bool) -> dict[str, Any]:
-  config, program = run.config, run.program
+def _train(run: Recorder, progress: bool) -> dict[str, Any]:
+  plan, config = run.plan, run.plan.config
   state = run.first_state()
   first, state = run.checkpoints.restore(state) or (0, state)
   run.start(first)
@@ -76,10 +75,11 @@ def _train(run: Recorder, batches: Batches, progress: bool) -> dict[str, Any]:
     unit="step",
     disable=not (progress and sys.stderr.isatty()),
   )
-  fed = feed(config, run.splits.train, batches, first)
-  for number, (images, labels, indices, affinity) in zip(bar, fed, strict=True):
-    state, values = program.step(
-      state, number, images, labels, indices, run.key, run.traced, affinity
+  feed = feed_of(plan, first)
+  step = compiled(plan.program.step, feed.gather)
+  for number, own in zip(bar, feed.own, strict=True):
+    state, values = step(
+      state, number, feed.shared, own, run.key, run.traced
     )
     waiting.append(values)
     done = number + 1
@@ -101,36 +101,3 @@ def is_evaluated(config: ConfigDict, done: int) -> bool:
 def is_logged(config: ConfigDict, done: int) -> bool:
   """Whether what the steps said is read after so many of them."""
   return done % config.train.log_every == 0 or is_evaluated(config, done)
-
-
-def feed(
-  config: ConfigDict,
-  train: data.Dataset,
-  batches: Callable[[int], tuple[Any, Any]],
-  first: int,
-  put: Callable[[np.ndarray], Array] = jnp.asarray,
-) -> Iterator[tuple[Any, Any, np.ndarray, np.ndarray | None]]:
-  """Images, labels, indices into them, and affinity of each step from `first`.
-
-  Images and labels are all that there are, which `put` brings to the device;
-  with `stream`, those of the batch, read while the steps before it run.
-  """
-  steps, views = range(first, config.train.steps), config.data.views
-  labels = train.labels
-  if views > 1:
-    # Each image is its own class.
-    labels = np.arange(len(labels), dtype=np.int32)
-  if config.data.stream:
-
-    def read(step):
-      indices, affinity = batches(step)
-      images = np.asarray(train.images[indices])
-      places = np.tile(np.arange(len(indices), dtype=np.int32), views)
-      return images, labels[indices], places, affinity
-
-    yield from read_ahead(read, steps)
-    return
-  whole = put(np.asarray(train.images)), put(labels)
-  for step in steps:
-    indices, affinity = batches(step)
-    yield *whole, np.tile(indices, views), affinity

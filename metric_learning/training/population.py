@@ -19,19 +19,18 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from metric_learning import data
-from metric_learning.data.sampler import Batches, make_batches
+from metric_learning.data.sampler import Draw, Draws
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
 from metric_learning.training import records
 from metric_learning.training.checkpoints import DamagedError
-from metric_learning.training.config import as_dict, traced_numbers, validate
-from metric_learning.training.loop import feed, is_evaluated, is_logged
-from metric_learning.training.programs import Program
-from metric_learning.training.recorder import (
-  NotFiniteError,
-  Recorder,
-  check_parts,
-)
+from metric_learning.training.checks import validate
+from metric_learning.training.config import as_dict, traced_numbers
+from metric_learning.training.feeds import Batch
+from metric_learning.training.loop import is_evaluated, is_logged
+from metric_learning.training.plan import feed_of, make_plan
+from metric_learning.training.recorder import NotFiniteError, Recorder
+from metric_learning.training.step import Step, on_fed
 
 _MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
 
@@ -69,7 +68,6 @@ def train_population(
   """
   for config in configs:
     validate(config)
-    check_parts(config, splits)
   if len({common_of(config) for config in configs}) != 1:
     raise InputError(
       "members of a population may differ in traced numbers and seeds alone."
@@ -79,19 +77,19 @@ def train_population(
       "members of a population share the images on the device: set"
       " config.data.stream=False."
     )
-  batches = [make_batches(splits.train, c.data, c.seed) for c in configs]
+  plans = [make_plan(config, splits) for config in configs]
   for config, workdir in zip(configs, workdirs, strict=True):
     records.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
     runs = [
-      opened.enter_context(contextlib.closing(Recorder(c, w, splits)))
-      for c, w in zip(configs, workdirs, strict=True)
+      opened.enter_context(contextlib.closing(Recorder(p, w)))
+      for p, w in zip(plans, workdirs, strict=True)
     ]
-    return _train(runs, batches)
+    return _train(runs)
 
 
-def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
-  config, train = runs[0].config, runs[0].splits.train
+def _train(runs: list[Recorder]) -> list[Any]:
+  plan, config = runs[0].plan, runs[0].plan.config
   # The last members are there twice if the devices would not be full.
   devices = jax.device_count()
   seats = np.arange(-(-len(runs) // devices) * devices) % len(runs)
@@ -104,8 +102,10 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
     )
 
   put = lambda array: jax.device_put(array, NamedSharding(_mesh(), _SHARED))
-  step = step_of(runs[0].program)
   first, states = _restore(runs)
+  together = _together([runs[i].plan.draws for i in seats])
+  feed = feed_of(plan._replace(draws=together), first, put)
+  step = step_of(plan.program.step, feed.gather)
   state = stack(states)
   key, traced = stack([r.key for r in runs]), stack([r.traced for r in runs])
   for run in runs:
@@ -126,12 +126,8 @@ def _train(runs: list[Recorder], batches: list[Batches]) -> list[Any]:
       results[i] = {"diverged": str(error)}
       records.write_json(runs[i].workdir / records.RESULT, results[i])
 
-  together = _together([batches[i] for i in seats])
-  fed = feed(config, train, together, first, put)
-  for done, (images, labels, indices, affinity) in enumerate(fed, first + 1):
-    state, values = step(
-      state, done - 1, images, labels, indices, key, traced, affinity
-    )
+  for done, own in enumerate(feed.own, first + 1):
+    state, values = step(state, done - 1, feed.shared, own, key, traced)
     waiting.append(values)
     if is_logged(config, done):
       steps = jax.device_get(waiting)
@@ -169,8 +165,10 @@ def on_devices(stacked: Any) -> Any:
 
 
 @functools.cache
-def step_of(program: Program, products: bool = True) -> Callable[..., Any]:
-  """A step of all members: arguments as of one, stacked where they differ.
+def step_of(
+  step: Step, gather: Callable[[Any, Any], Batch], products: bool = True
+) -> Step:
+  """A compiled step of all members: as `compiled`, stacked where they differ.
 
   With `products`, convolutions are matrix products, as on a CPU they always
   are: to be measured on accelerators against grouped convolutions.
@@ -178,11 +176,10 @@ def step_of(program: Program, products: bool = True) -> Callable[..., Any]:
 
   def one(*arguments):
     with as_products() if products else contextlib.nullcontext():
-      # Not what was traced for a single run.
-      return program.step.__wrapped__(*arguments)
+      return on_fed(step, gather, *arguments)
 
-  of_all = jax.vmap(one, in_axes=(0, None, None, None, 0, 0, 0, 0))
-  specs = (_MEMBERS, _SHARED, _SHARED, _SHARED, *[_MEMBERS] * 4)
+  of_all = jax.vmap(one, in_axes=(0, None, None, 0, 0, 0))
+  specs = (_MEMBERS, _SHARED, _SHARED, *[_MEMBERS] * 3)
   return jax.jit(
     jax.shard_map(
       of_all,
@@ -224,13 +221,13 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
   return first, states
 
 
-def _together(batches: list[Batches]) -> Callable[[int], tuple[Any, Any]]:
+def _together(draws: list[Draws]) -> Draws:
   """The batches of all members, stacked."""
 
   def batch(step):
-    indices, affinities = zip(*(one(step) for one in batches), strict=True)
+    indices, affinities = zip(*(one(step) for one in draws), strict=True)
     some = affinities[0] is not None
-    return np.stack(indices), np.stack(affinities) if some else None
+    return Draw(np.stack(indices), np.stack(affinities) if some else None)
 
   return batch
 

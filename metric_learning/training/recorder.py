@@ -10,27 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
-from metric_learning.training.config import (
-  digest,
-  hyper_parameters,
-  main_objective_of,
-  objective_of,
-  objectives_of,
-)
-from metric_learning.training.programs import (
-  embed_images,
-  initial_mean_distance,
-  num_classes,
-  numbers_of,
-  program_of,
-)
+from metric_learning.training.config import digest
+from metric_learning.training.embed import embed_all
+from metric_learning.training.plan import Plan
 
 LOWER_IS_BETTER = ("eer", "frr_at_far")
 
@@ -51,22 +39,14 @@ def lower_is_better(score: str) -> bool:
 class Recorder:
   """A run while it trains: where it starts, what it logs, scores and saves."""
 
-  def __init__(
-    self,
-    config: ConfigDict,
-    workdir: Path,
-    splits: data.Splits,
-    *,
-    embeddings: bool = True,
-  ):
+  def __init__(self, plan: Plan, workdir: Path, *, embeddings: bool = True):
     """Opens the folder of a run that is not finished, and claimed by it."""
-    self.config, self.workdir, self.splits = config, workdir, splits
+    self.plan, self.workdir = plan, workdir
+    config = plan.config
     self._keeps_embeddings = embeddings
     records.write_json(workdir / records.ENVIRONMENT, records.environment())
-    self.program = program_of(config, splits)
-    self.numbers = numbers_of(config, splits)
     # As the step takes them: the numbers, and what its keys are made of.
-    self.traced = {k: jnp.float32(v) for k, v in self.numbers.items()}
+    self.traced = {k: jnp.float32(v) for k, v in plan.numbers.items()}
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
     # Of the validation images, when they were scored last.
     self._embedded: np.ndarray | None = None
@@ -88,8 +68,8 @@ class Recorder:
 
   def first_state(self) -> dict[str, Any]:
     """The state before the first step."""
-    classes = num_classes(self.config, self.splits.train)
-    return self.program.init(self.config.seed, classes, self.numbers)
+    plan = self.plan
+    return plan.program.init(plan.config.seed, plan.num_classes, plan.numbers)
 
   def start(self, first: int, members: int = 1) -> None:
     """Goes on after the step `first`; what was logged after it is dropped.
@@ -100,7 +80,7 @@ class Recorder:
     self._members = members
     self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
     self._metrics = records.Metrics(self.workdir, first)
-    self._log.info("from step %d: %s", first, json.dumps(self.numbers))
+    self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
   def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
     """Logs the newest of some steps' values, and returns its loss.
@@ -142,11 +122,11 @@ class Recorder:
     Raises:
       NotFiniteError: if the network no longer gives finite embeddings.
     """
-    config, splits = self.config, self.splits
-    self._embedded = embed_images(self.program, state, splits.validation.images)
+    config, part = self.plan.config, self.plan.splits.validation
+    self._embedded = embed_all(self.plan.program, state, part.inputs)
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
-    scores = score(self._embedded, splits.validation, config)
+    scores = score(self._embedded, part, self.plan)
     self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
@@ -160,7 +140,7 @@ class Recorder:
       InputError: if the checkpoint that is to be chosen is damaged.
     """
     seconds = self.seconds()
-    config = self.config
+    config = self.plan.config
     last = config.train.steps
     written = records.read_metrics(self.workdir)
     selected = self._selected(written)
@@ -169,7 +149,7 @@ class Recorder:
       if selected not in (None, last):
         chosen = self._restore_selected(selected, state)
         self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
-    objective = main_objective_of(config, hyper_parameters(config))
+    objective = self.plan.objectives.main
     of_last = _validation(written, last)
     result = {
       "digest": digest(config),
@@ -177,7 +157,7 @@ class Recorder:
       "metric": objective.space,
       "normalize": objective.normalize,
       "reduction": objective.reduction,
-      "numbers": self.numbers,
+      "numbers": self.plan.numbers,
       "steps": last,
       "seconds": seconds,
       "selected_step": selected,
@@ -189,10 +169,8 @@ class Recorder:
     }
     if self._members > 1:
       result["members"] = self._members
-    if config.margin_unit == "initial_mean":
-      result["initial_mean_distance"] = initial_mean_distance(
-        config, self.splits
-      )
+    if self.plan.mean_distance is not None:
+      result["initial_mean_distance"] = self.plan.mean_distance
     path = self.workdir / records.RESULT
     records.write_json(path, result)
     self._log.info("finished")
@@ -204,8 +182,8 @@ class Recorder:
     Of equal scores, the latest step. What was trained on validation classes is
     not chosen by them: the last step is selected. NaN chooses nothing: None.
     """
-    config = self.config
-    if self.splits.validation_seen:
+    config = self.plan.config
+    if self.plan.splits.validation_seen:
       return config.train.steps
     name = f"validation/{config.eval.select}"
     saved = set(self.checkpoints.steps())
@@ -240,12 +218,12 @@ class Recorder:
     """Writes all that is not trained on; what is embedded already, as it is."""
     found: dict[str, np.ndarray] = {}
     for part in ("validation", "test", "gallery"):
-      some = getattr(self.splits, part)
+      some = getattr(self.plan.splits, part)
       if some is None:
         continue
       points = validation if part == "validation" else None
       if points is None:
-        points = embed_images(self.program, state, some.images)
+        points = embed_all(self.plan.program, state, some.inputs)
       found |= arrays_of(part, some, points)
     records.write_arrays(self.workdir / name, found)
 
@@ -262,80 +240,19 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
 
 
 def score(
-  embeddings: np.ndarray, part: data.Dataset, config: ConfigDict
+  embeddings: np.ndarray, part: data.Dataset, plan: Plan
 ) -> dict[str, float]:
   """Scores of one part of the data: those to select by, and all quick ones."""
-  space = objective_of(config, hyper_parameters(config)).space
-  select, columns = config.eval.select, config.eval.columns
+  select, columns = plan.config.eval.select, plan.config.eval.columns
   return scores_of(
     embeddings,
     part,
-    space,
+    plan.eval_metric,
     # A table asks for slow scores of the test classes alone.
     asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
     groups=part.groups,
-    normalized=main_objective_of(config, hyper_parameters(config)).normalize,
+    normalized=plan.normalize,
   )
-
-
-def check_parts(config: ConfigDict, splits: data.Splits) -> None:
-  """Checks that the parts give what chooses checkpoints and what tables show.
-
-  And that classes with weights are those of the training part.
-
-  Raises:
-    InputError: with the score that a part does not give, or that cannot choose
-      there, and why; or for class weights of another number of classes.
-  """
-  _check_class_weights(config, splits.train)
-  wanted = [("select", config.eval.select, splits.validation, False)]
-  has_gallery = splits.gallery is not None
-  for column in config.eval.columns:
-    wanted.append(("columns", column, splits.test, has_gallery))
-  for field, name, part, gallery in wanted:
-    reason = evaluation.why_absent(
-      name,
-      len(part.labels),
-      explicit_pairs=part.pairs is not None,
-      gallery=gallery,
-      folds=part.pairs is not None and part.pairs.folds is not None,
-    )
-    if reason:
-      raise InputError(
-        f"{part.name} has no {name}, which config.eval.{field} asks for:"
-        f" {reason}."
-      )
-  # What is trained on as well chooses nothing.
-  if not splits.validation_seen:
-    _check_choice(config.eval.select, splits.validation)
-
-
-def _check_class_weights(config: ConfigDict, train: data.Dataset) -> None:
-  classes = num_classes(config, train)
-  for objective in objectives_of(config).values():
-    weights = objective.reduction_options.get("class_weights")
-    if weights is not None and len(weights) != classes:
-      raise InputError(
-        f"{train.name}: class_weights of {objective.loss} has {len(weights)}"
-        f" weights, and the training part has {classes} classes: give one"
-        " weight for each class, in the order of the labels."
-      )
-
-
-def _check_choice(select: str, part: data.Dataset) -> None:
-  reason = evaluation.why_no_choice(
-    select,
-    part.labels,
-    groups=part.groups,
-    same=None if part.pairs is None else part.pairs.is_same,
-  )
-  if reason:
-    raise InputError(
-      f"{part.name}: {select}, which config.eval.select names, cannot choose a"
-      f" checkpoint on the validation part ({len(part.labels)} images of"
-      f" {len(np.unique(part.labels))} classes): {reason.rstrip('.')}. Give the"
-      " part more, choose another config.data.split, or another score."
-    )
 
 
 def scores_of(

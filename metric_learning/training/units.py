@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metric_learning import evaluation, models
+from metric_learning import evaluation
 from metric_learning.distances import NORMALIZATIONS, widen
 from metric_learning.errors import InputError
 from metric_learning.mining import MINERS
+from metric_learning.models import Model
 from metric_learning.objective import Objective
+from metric_learning.specs import as_numbers
 
-# Images, and seeds, that the mean distance at initialization is taken over.
-_IMAGES = 512
+# Items, and seeds, that the mean distance at initialization is taken over.
+_ITEMS = 512
 _SEEDS = 5
 
 
@@ -49,26 +51,25 @@ def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
   }
 
 
-def with_distances(
+def with_numbers(
   objective: Objective, numbers: Mapping[str, Any]
 ) -> Objective:
-  """The objective with other values of those of its distances that are named.
+  """The objective with other values of those of its numbers that are named.
 
   >>> from metric_learning.objective import make_objective
   >>> objective = make_objective("triplet", miner="multi_similarity")
-  >>> other = with_distances(objective, {"miner.epsilon": 0.5})
+  >>> other = with_numbers(objective, {"miner.epsilon": 0.5})
   >>> distances_in(other)
   {'loss.margin': (0.2, 1), 'miner.epsilon': (0.5, 1)}
   """
+  if not numbers:
+    return objective
   hyper, mining = (
     {
-      **options,
-      **{
-        option: _filled(f"{owner}.{option}", options[option], numbers)
-        for option in scaled
-      },
+      option: _filled(f"{owner}.{option}", value, numbers)
+      for option, value in options.items()
     }
-    for owner, options, scaled in _owners(objective)
+    for owner, options, _ in _owners(objective)
   )
   return dataclasses.replace(objective, hyper=hyper, miner_options=mining)
 
@@ -95,7 +96,7 @@ def _filled(name: str, value: Any, numbers: Mapping[str, Any]) -> Any:
   parts = [numbers.get(key, each) for key, each in _flat(name, value)]
   if isinstance(value, tuple | list):
     return tuple(parts)
-  return parts[0] if parts else None
+  return parts[0] if parts else value
 
 
 def check_units(objective: Objective) -> None:
@@ -127,38 +128,30 @@ def check_units(objective: Objective) -> None:
 
 
 def mean_distance(
-  model: Mapping[str, Any], images: np.ndarray, objective: Objective
+  model: Model, inputs: np.ndarray, objective: Objective
 ) -> float:
-  """d̄, the mean distance between training images under untrained networks.
+  """d̄, the mean distance between training items under untrained networks.
 
   Over seeds 0 to 4, whatever the seed of the run, so that one margin means one
   number for all seeds. It is between points as training sees them: with the
-  statistics of these images in batch normalization, normalized, and before a
+  statistics of these items in batch normalization, normalized, and before a
   loss projects them by what it learns. (What a metric learns is the identity at
   first.)
 
   Args:
-    model: `config.model` as a dict.
-    images: of the training part; see `unit_images`.
+    model: the network.
+    inputs: of the training part; see `unit_inputs`.
     objective: says by its metric and its normalization which distance it is.
   """
-  key = json.dumps([model, objective.normalize, objective.space, images.shape])
-  key += hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+  # Equal networks are one object, and are kept as long as the process lives.
+  space = json.dumps([objective.normalize, objective.space, inputs.shape])
+  content = hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()
+  key = model, space, content
   if key not in _MEANS:
-    options = dict(model)
-    create = functools.partial(
-      models.create, options.pop("name"), image_shape=images.shape[1:]
-    )
     means = []
     for seed in range(_SEEDS):
-      network = create(seed=seed, **options)
-      points = _points(
-        network.apply,
-        objective.normalize,
-        network.params,
-        network.stats,
-        images,
-      )
+      params, stats = model.init(jax.random.key(seed))
+      points = _points(model, objective.normalize, params, stats, inputs)
       distances, _ = evaluation.pairs_of(
         np.asarray(points), np.zeros(len(points), int), objective.space
       )
@@ -167,25 +160,23 @@ def mean_distance(
   return _MEANS[key]
 
 
-# By all that they depend on, the bytes of the images too.
-_MEANS: dict[str, float] = {}
+# By all that they depend on, the bytes of the items too.
+_MEANS: dict[tuple[Model, str, str], float] = {}
 
 
-def unit_images(images: Any) -> np.ndarray:
-  """Those of the training images that the mean distance is taken over."""
-  chosen = np.random.default_rng(0).permutation(len(images))
-  return np.asarray(images[chosen[:_IMAGES]])
+def unit_inputs(inputs: Any) -> np.ndarray:
+  """Those of the training items that the mean distance is taken over."""
+  chosen = np.random.default_rng(0).permutation(len(inputs))
+  return np.asarray(inputs[chosen[:_ITEMS]])
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "normalize"))
+@functools.partial(jax.jit, static_argnames=("model", "normalize"))
 def _points(
-  apply: Callable[..., Any],
-  normalize: str,
-  params: Any,
-  stats: Any,
-  images: Array,
+  model: Model, normalize: str, params: Any, stats: Any, inputs: Array
 ) -> Float[Array, "n d"]:
-  """Normalized embeddings of uint8 images, all of them one batch."""
-  images = jax.lax.optimization_barrier(images.astype(jnp.float32) / 255)
-  embeddings, _ = apply(params, stats, images, train=True)
+  """Normalized embeddings of stored items, all of them one batch."""
+  inputs = jax.lax.optimization_barrier(as_numbers(inputs))
+  embeddings, _ = model.apply(
+    params, stats, model.preprocess(inputs), train=True
+  )
   return NORMALIZATIONS[normalize](widen(embeddings))

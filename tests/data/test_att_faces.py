@@ -65,10 +65,10 @@ def test_all_layouts_give_the_same_images(tmp_path, config, faces_zip):
   nested = write_zip(tmp_path / "nested.zip", IMAGES, prefix="orl_faces/")
   for place in (faces_zip, faces_zip.parent, plain, tmp_path, nested):
     dataset = att_faces.read(config(data_dir=str(place)))
-    assert dataset.images.shape == (400, HEIGHT, WIDTH, 1)
-    shown = [f"s{subject}" for subject in dataset.images[:, 0, 0, 0]]
+    assert dataset.inputs.shape == (400, HEIGHT, WIDTH, 1)
+    shown = [f"s{subject}" for subject in dataset.inputs[:, 0, 0, 0]]
     assert shown == [dataset.class_names[label] for label in dataset.labels]
-    numbers = dataset.images[:, 1, 1, 0].reshape(40, 10)
+    numbers = dataset.inputs[:, 1, 1, 0].reshape(40, 10)
     assert (numbers == np.arange(1, 11)).all()
 
 
@@ -81,7 +81,7 @@ def test_folds_test_each_subject_once(config):
     assert test == tuple(f"s{5 * fold + i}" for i in range(1, 6))
     assert (len(train), len(validation)) == (30, 5)
     assert len({*train, *validation, *test}) == 40
-    assert len(splits.test.images) == 50
+    assert len(splits.test.inputs) == 50
     tested += test
   assert tested == [f"s{i}" for i in range(1, 41)]
 
@@ -155,13 +155,13 @@ def real_faces():
 
 def test_real_faces(config, real_faces):
   dataset = att_faces.read(config(data_dir=real_faces))
-  assert dataset.images.shape == (400, 112, 92, 1)
-  assert len({image.tobytes() for image in dataset.images}) == 400
+  assert dataset.inputs.shape == (400, 112, 92, 1)
+  assert len({image.tobytes() for image in dataset.inputs}) == 400
   small = data.load(config(data_dir=real_faces, image_size=(56, 46))).test
-  exact = dataset.images[:50].reshape(50, 56, 2, 46, 2).mean(axis=(2, 4))
-  np.testing.assert_allclose(small.images[..., 0], exact, atol=0.5)
+  exact = dataset.inputs[:50].reshape(50, 56, 2, 46, 2).mean(axis=(2, 4))
+  np.testing.assert_allclose(small.inputs[..., 0], exact, atol=0.5)
   # Faces of one person are nearer than faces of two.
-  flat = small.images.reshape(50, -1).astype(float)
+  flat = small.inputs.reshape(50, -1).astype(float)
   distances = np.linalg.norm(flat[:, None] - flat, axis=2)
   same = small.labels[:, None] == small.labels
   assert distances[same].sum() / (same.sum() - 50) < distances[~same].mean()

@@ -80,10 +80,10 @@ def config(data_config, root):
 
 def shown(part):
   """(class, number) of each image, told by its pixels."""
-  assert part.images.shape[1:] == (32, 32, 3)
-  assert (part.images[:, 1, 0, 1] == 200).all()
-  assert part.images[..., 1].sum() == 200 * len(part.images)
-  kinds, numbers = part.images[:, 0, 0, 0], part.images[:, 0, 0, 2]
+  assert part.inputs.shape[1:] == (32, 32, 3)
+  assert (part.inputs[:, 1, 0, 1] == 200).all()
+  assert part.inputs[..., 1].sum() == 200 * len(part.inputs)
+  kinds, numbers = part.inputs[:, 0, 0, 0], part.inputs[:, 0, 0, 2]
   fine = [f"fine{kind}" for kind in kinds]
   assert fine == [part.class_names[label] for label in part.labels]
   return set(zip(kinds.tolist(), numbers.tolist(), strict=True))
@@ -134,7 +134,7 @@ def test_archive_reads_as_its_folder(
     config("cifar10", data_dir=str(tmp_path if inside else path))
   )
   plain = data.load(config("cifar10"))
-  np.testing.assert_array_equal(packed.test.images, plain.test.images)
+  np.testing.assert_array_equal(packed.test.inputs, plain.test.inputs)
   np.testing.assert_array_equal(packed.train.labels, plain.train.labels)
 
 

@@ -25,7 +25,7 @@ def parts_of(splits):
 
 def truth(dataset):
   """Image → class name."""
-  pixels = dataset.images.ravel().tolist()
+  pixels = dataset.inputs.ravel().tolist()
   names = [dataset.class_names[label] for label in dataset.labels]
   return dict(zip(pixels, names, strict=True))
 
@@ -33,7 +33,7 @@ def truth(dataset):
 def test_select_takes_images_with_their_labels():
   dataset = numbered([3, 2])
   part = base.select(dataset, np.array([4, 1]))
-  assert part.images.ravel().tolist() == [4, 1]
+  assert part.inputs.ravel().tolist() == [4, 1]
   assert part.labels.tolist() == dataset.labels[[4, 1]].tolist()
   assert part.class_names == dataset.class_names
 
@@ -151,7 +151,7 @@ def given(parts, protocol, labels=(0, 0, 1, 1, 2, 2, 3, 3)):
 
 def test_given_parts_are_kept():
   splits = given("TVTETVEE", "closed-set", labels=(0, 0, 1, 0, 1, 1, 1, 0))
-  splits = [part.images.ravel().tolist() for part in parts_of(splits)]
+  splits = [part.inputs.ravel().tolist() for part in parts_of(splits)]
   assert splits == [[0, 2, 4], [1, 5], [3, 6, 7]]
 
 
@@ -175,7 +175,7 @@ def test_validation_that_is_not_given_is_drawn():
   parts = np.where(np.arange(125) % 25 < 20, "train", "test")
   splits = base.split_as_given(dataset, parts, config)
   assert np.bincount(splits.validation.labels).tolist() == [2] * 5
-  assert (splits.test.images.ravel() % 25 >= 20).all()
+  assert (splits.test.inputs.ravel() % 25 >= 20).all()
   config.protocol = "open-set"
   parts = np.where(labels < 4, "train", "test")
   splits = base.split_as_given(dataset, parts, config)

@@ -38,9 +38,9 @@ def test_image_size_resizes_all_parts(data_config):
     (native.validation, small.validation),
     (native.test, small.test),
   ):
-    mean = old.images.reshape(-1, 4, 2, 2, 4, 1).mean(axis=(2, 4))
-    assert new.images.shape == mean.shape
-    assert abs(new.images - mean).max() <= 0.5
+    mean = old.inputs.reshape(-1, 4, 2, 2, 4, 1).mean(axis=(2, 4))
+    assert new.inputs.shape == mean.shape
+    assert abs(new.inputs - mean).max() <= 0.5
     assert (new.labels == old.labels).all()
 
 

@@ -11,7 +11,7 @@ def load(data_config, **changes):
 def test_parts_hold_every_digit_once(data_config):
   splits = load(data_config)
   parts = (splits.train, splits.validation, splits.test)
-  images = np.concatenate([part.images for part in parts])
+  images = np.concatenate([part.inputs for part in parts])
   labels = np.concatenate([part.labels for part in parts])
   assert images.shape == (1797, 8, 8, 1)
   pairs = sorted(zip(map(bytes, images), labels.tolist(), strict=True))
@@ -32,5 +32,5 @@ def test_parts_are_60_20_20_of_each_class(data_config):
 def test_split_seed_draws_the_parts(data_config):
   first, again = load(data_config), load(data_config)
   other = load(data_config, split_seed=1)
-  np.testing.assert_array_equal(first.test.images, again.test.images)
-  assert bytes(first.test.images) != bytes(other.test.images)
+  np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
+  assert bytes(first.test.inputs) != bytes(other.test.inputs)

@@ -28,7 +28,7 @@ def drawn(cache_folder):
 
 @pytest.mark.slow
 def test_counts(drawn):
-  assert drawn.images.shape == (5395, 24, 24, 1)
+  assert drawn.inputs.shape == (5395, 24, 24, 1)
   assert len(drawn.class_names) == len(set(drawn.class_names)) == 382
   sizes = np.bincount(drawn.labels)
   assert (sizes.min(), sizes.max()) == (12, 16)
@@ -44,10 +44,10 @@ def test_counts(drawn):
 
 
 def test_images_are_those_of_the_recipe(drawn):
-  places = np.arange(drawn.images.size) % 65521
-  total = int(drawn.images.ravel().astype(np.int64) @ places)
+  places = np.arange(drawn.inputs.size) % 65521
+  total = int(drawn.inputs.ravel().astype(np.int64) @ places)
   if platform.machine() == "x86_64":
-    digest = hashlib.sha256(drawn.images.tobytes()).hexdigest()
+    digest = hashlib.sha256(drawn.inputs.tobytes()).hexdigest()
     assert digest == DIGEST
     assert total == TOTAL
   else:  # a sine that rounds otherwise may move a vertex by 1/64 pixel
@@ -55,11 +55,11 @@ def test_images_are_those_of_the_recipe(drawn):
 
 
 def test_ink_is_white_on_black(drawn):
-  assert drawn.images.max() == 255
-  border = drawn.images.copy()
+  assert drawn.inputs.max() == 255
+  border = drawn.inputs.copy()
   border[:, 1:-1, 1:-1] = 0
-  assert border.mean() < 0.1 * drawn.images.mean()
-  ink = (drawn.images > 0).mean(axis=(1, 2, 3))
+  assert border.mean() < 0.1 * drawn.inputs.mean()
+  ink = (drawn.inputs > 0).mean(axis=(1, 2, 3))
   assert ink.min() > 0.005 and ink.max() < 0.6
 
 
@@ -163,7 +163,7 @@ def test_a_letter_looks_as_matplotlib_draws_it():
 
 def sizes(splits):
   parts = (splits.train, splits.validation, splits.test)
-  return [(len(part.class_names), len(part.images)) for part in parts]
+  return [(len(part.class_names), len(part.inputs)) for part in parts]
 
 
 def test_random_split(data_config, drawn):
@@ -198,14 +198,14 @@ def test_drawn_once_and_again_for_another_seed(
     raise AssertionError("drawn again")
 
   monkeypatch.setattr(glyphs, "draw", fail)
-  np.testing.assert_array_equal(glyphs.stored(0).images, drawn.images)
+  np.testing.assert_array_equal(glyphs.stored(0).inputs, drawn.inputs)
   with pytest.raises(AssertionError, match="drawn again"):
     glyphs.stored(1)
 
 
 def test_raw_pixels_are_far_from_solving_it(drawn):
   test = base.random_classes(drawn, 0).test
-  pixels = test.images.reshape(len(test.images), -1).astype(float)
+  pixels = test.inputs.reshape(len(test.inputs), -1).astype(float)
   pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
   similarity = pixels @ pixels.T
   np.fill_diagonal(similarity, -1)

@@ -51,7 +51,7 @@ def truth(part):
   groups = part.superclasses
   return {
     int(image): (part.class_names[label], groups[label])
-    for image, label in zip(part.images.ravel(), part.labels, strict=True)
+    for image, label in zip(part.inputs.ravel(), part.labels, strict=True)
   }
 
 
@@ -100,10 +100,10 @@ def test_a_test_class_in_training_is_refused_all_the_same():
 
 def test_images_on_disk_stay_there():
   def on_disk(part):
-    paths = np.array([pathlib.Path(str(x)) for x in part.images.ravel()])
-    stamps = part.images.ravel().astype(np.uint64)
+    paths = np.array([pathlib.Path(str(x)) for x in part.inputs.ravel()])
+    stamps = part.inputs.ravel().astype(np.uint64)
     return dataclasses.replace(
-      part, images=ImageFiles(paths, stamps, (1, 1, 1))
+      part, inputs=ImageFiles(paths, stamps, (1, 1, 1))
     )
 
   splits = open_set()
@@ -117,8 +117,8 @@ def test_images_on_disk_stay_there():
   )
   plain = held_out.hold_out(splits, config(2, 1))
   for part in ("train", "validation"):
-    paths = [int(str(p)) for p in getattr(cut, part).images.paths]
-    assert paths == getattr(plain, part).images.ravel().tolist()
+    paths = [int(str(p)) for p in getattr(cut, part).inputs.paths]
+    assert paths == getattr(plain, part).inputs.ravel().tolist()
 
 
 def test_what_cannot_be_cut():
@@ -132,8 +132,6 @@ def test_what_cannot_be_cut():
   refused("unknown train_on 'test'", train_on="test")
   refused("leaves no fold", folds=2, train_on="train+validation")
   splits = open_set()
-  pairs = base.Pairs(
-    splits.train.images, np.zeros(1, int), np.ones(1, int), np.ones(1), None
-  )
+  pairs = base.Pairs(np.zeros(1, int), np.ones(1, int), np.ones(1), None)
   paired = dataclasses.replace(splits.train, pairs=pairs)
   refused("explicit pairs", dataclasses.replace(splits, train=paired), folds=2)

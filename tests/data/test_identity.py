@@ -23,11 +23,11 @@ def changed(name, index, value):
 
 def pairs(same, similarity=None):
   first, second = np.int32([0, 2]), np.int32([1, 4])
-  return base.Pairs(IMAGES, first, second, np.array(same), similarity)
+  return base.Pairs(first, second, np.array(same), similarity)
 
 
 OTHERS = {
-  "a pixel": changed("images", (4, 2, 1, 0), IMAGES[4, 2, 1, 0] ^ 1),
+  "a pixel": changed("inputs", (4, 2, 1, 0), IMAGES[4, 2, 1, 0] ^ 1),
   "a label": changed("labels", 1, 1),
   "a name": dataclasses.replace(PLAIN, class_names=("a", "b", "d")),
   "names cut elsewhere": dataclasses.replace(
@@ -36,7 +36,7 @@ OTHERS = {
   "two images swapped": base.select(PLAIN, np.array([1, 0, 2, 3, 4, 5])),
   "an image less": base.select(PLAIN, np.arange(5)),
   "another shape": dataclasses.replace(
-    PLAIN, images=IMAGES.reshape(6, 2, 3, 1)
+    PLAIN, inputs=IMAGES.reshape(6, 2, 3, 1)
   ),
   "superclasses": dataclasses.replace(PLAIN, superclasses=("s", "s", "t")),
   "groups": dataclasses.replace(PLAIN, groups=np.int32([0, 1] * 3)),
@@ -55,7 +55,7 @@ def test_whatever_changes_is_told():
 def test_views_of_an_array_are_the_data_that_they_show():
   reversed_twice = IMAGES[::-1].copy()[::-1]
   assert not reversed_twice.flags.c_contiguous
-  same = dataclasses.replace(PLAIN, images=reversed_twice)
+  same = dataclasses.replace(PLAIN, inputs=reversed_twice)
   assert same.identity == PLAIN.identity
 
 

@@ -48,8 +48,8 @@ def test_labels_are_numbered_and_name_the_classes(tmp_path, config):
   ):
     part = data.load(config(split, protocol)).test
     assert len(part.class_names) == count
-    assert part.images.shape[1:] == (1, 2, 1)
-    shown = part.images[:, 0, 0, 0]
+    assert part.inputs.shape[1:] == (1, 2, 1)
+    shown = part.inputs[:, 0, 0, 0]
     names = [part.class_names[label] for label in part.labels]
     assert names == [str(label) for label in shown]
 
@@ -58,7 +58,7 @@ def test_images_with_channels(tmp_path, config):
   images, labels = arrays(8, 3)
   colored = np.stack([images, images + 1, images + 2], axis=-1)
   write(tmp_path, colored, labels, axes=4)
-  np.testing.assert_array_equal(idx.read(config()).images, colored)
+  np.testing.assert_array_equal(idx.read(config()).inputs, colored)
 
 
 def test_counts_that_differ_are_named(tmp_path, config):

@@ -38,8 +38,8 @@ def test_classes_and_images_come_sorted_by_name(tmp_path, config):
   assert dataset.class_names == ("kind 00", "kind 01", "kind 02")
   assert dataset.labels.tolist() == np.repeat([0, 1, 2], 5).tolist()
   numbers = np.tile(np.arange(5), 3)
-  assert dataset.images.shape == (15, 4, 3, 1)
-  assert (dataset.images[:, 0, 0, 0] == 16 * dataset.labels + numbers).all()
+  assert dataset.inputs.shape == (15, 4, 3, 1)
+  assert (dataset.inputs[:, 0, 0, 0] == 16 * dataset.labels + numbers).all()
 
 
 def test_other_files_are_passed_over_and_counted(tmp_path, config):
@@ -78,7 +78,7 @@ def test_every_suffix_is_of_a_format_that_is_read(suffix):
 
 def test_color_has_three_channels(tmp_path, config):
   write(tmp_path, 8, 2, mode="RGB")
-  assert data.load(config()).train.images.shape[1:] == (4, 3, 3)
+  assert data.load(config()).train.inputs.shape[1:] == (4, 3, 3)
 
 
 def test_splits_obey_their_protocols(tmp_path, config):
@@ -88,7 +88,7 @@ def test_splits_obey_their_protocols(tmp_path, config):
   assert [len(part.class_names) for part in parts] == [5, 2, 3]
   splits = data.load(config("images", "closed-set"))
   parts = (splits.train, splits.validation, splits.test)
-  assert [len(part.images) for part in parts] == [60, 20, 20]
+  assert [len(part.inputs) for part in parts] == [60, 20, 20]
   assert splits.test.class_names == tuple(f"kind {i:02}" for i in range(10))
 
 
@@ -104,7 +104,7 @@ def test_sizes_that_differ_need_image_size(tmp_path, config):
   with pytest.raises(InputError, match="set image_size"):
     data.load(config())
   splits = data.load(config(image_size=(5, 2)))
-  assert splits.train.images.shape == (8, 5, 2, 1)
+  assert splits.train.inputs.shape == (8, 5, 2, 1)
 
 
 def test_no_data_dir(config, tmp_path):
@@ -157,7 +157,7 @@ def write_parts(folder, number=0, **parts):
 
 def shown(part):
   """Which images are in a part, by class."""
-  pixels = np.asarray(part.images)[:, 0, 0, 0].tolist()
+  pixels = np.asarray(part.inputs)[:, 0, 0, 0].tolist()
   found = {}
   for label, pixel in zip(part.labels, pixels, strict=True):
     found.setdefault(part.class_names[label], []).append(pixel)

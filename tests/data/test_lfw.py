@@ -42,7 +42,7 @@ def test_view_2_tests_each_person_of_a_fold_once(config):
     # People with one image have no pair: the odd ones, and 21.
     seen = {*range(0, 20, 2), 20, *range(22, 26)} - {2 * fold, 2 * after}
     assert people(splits.train) == seen
-    assert len(splits.train.images) == 2 * len(seen)
+    assert len(splits.train.inputs) == 2 * len(seen)
     assert splits.train.pairs is None
     for part, k in ((splits.test, fold), (splits.validation, after)):
       a, b = f"{2 * k:02d}", f"{2 * k + 1:02d}"
@@ -72,7 +72,7 @@ def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
   fields |= {"name": "lfw", "protocol": "open-set", "classes_per_batch": 2}
   run_config = tiny_config(
     **{f"data__{name}": value for name, value in fields.items()},
-    data__images_per_class=2,
+    batch__images_per_class=2,
     metric="l1",
     eval__select="own/eer",
     eval__columns=("own/accuracy",),

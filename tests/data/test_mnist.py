@@ -54,7 +54,7 @@ def config(data_config, tmp_path):
 
 def shown(dataset):
   """(class name, number) of each image, told by its pixels."""
-  kinds, numbers = dataset.images[:, 0, :, 0].T
+  kinds, numbers = dataset.inputs[:, 0, :, 0].T
   names = [mnist.CLASS_NAMES[dataset.name][kind] for kind in kinds]
   assert names == [dataset.class_names[label] for label in dataset.labels]
   return list(zip(names, numbers.tolist(), strict=True))
@@ -101,7 +101,7 @@ def test_halves_train_and_test_other_classes(tmp_path, config):
     splits = data.load(config("halves", "open-set", fold=fold))
     parts = (splits.train, splits.validation, splits.test)
     assert [len(part.class_names) for part in parts] == [3, 2, 5]
-    assert [len(part.images) for part in parts] == [60, 40, 25]
+    assert [len(part.inputs) for part in parts] == [60, 40, 25]
     assert {name for part in parts for name, _ in shown(part)} == names
     tested.append(frozenset(splits.test.class_names))
   for forth, back in zip(tested[::2], tested[1::2], strict=True):
@@ -135,7 +135,7 @@ def test_default_folder_is_debians(tmp_path, config, monkeypatch):
   with pytest.raises(InputError, match=r"needs data_dir.*apt-get"):
     data.load(config(data_dir=""))
   monkeypatch.setattr(mnist, "DEBIAN", str(write(tmp_path)))
-  assert len(data.load(config(data_dir="")).test.images) == 50
+  assert len(data.load(config(data_dir="")).test.inputs) == 50
 
 
 def test_counts_that_differ_are_named(tmp_path, config):
@@ -169,11 +169,11 @@ def real_folder():
 def test_real_files(config, real_folder):
   splits = data.load(config(data_dir=real_folder))
   parts = (splits.train, splits.validation, splits.test)
-  assert [len(part.images) for part in parts] == [54000, 6000, 10000]
-  assert splits.test.images.shape[1:] == (28, 28, 1)
+  assert [len(part.inputs) for part in parts] == [54000, 6000, 10000]
+  assert splits.test.inputs.shape[1:] == (28, 28, 1)
   assert np.bincount(splits.validation.labels).tolist() == [600] * 10
   # Trousers are narrow: their outer columns are empty.
   ink = [
-    splits.test.images[splits.test.labels == c, :, :5].mean() for c in range(10)
+    splits.test.inputs[splits.test.labels == c, :, :5].mean() for c in range(10)
   ]
   assert np.argmin(ink) == NAMES.index("Trouser")

@@ -31,7 +31,7 @@ def config(data_config, tmp_path):
 
 def kinds(part):
   """The class of each image, told by its pixels."""
-  return part.images[:, 0, 0, 0].tolist()
+  return part.inputs[:, 0, 0, 0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_color_images_keep_their_channels(config):
   stored = arrays(8, 3)
   colored = np.stack(3 * [stored["images"]], axis=-1) + np.uint8([0, 1, 2])
   config.save(**(stored | {"images": colored}))
-  np.testing.assert_array_equal(npz.read(config())[0].images, colored)
+  np.testing.assert_array_equal(npz.read(config())[0].inputs, colored)
 
 
 def test_official_split_without_validation(config):
@@ -75,7 +75,7 @@ def test_official_split_without_validation(config):
   part = np.where(stored["images"][:, 0, 1] < 8, "train", "test")
   config.save(**stored, split=part)
   splits = data.load(config("official", "closed-set"))
-  assert sorted(splits.test.images[:, 0, 1, 0].tolist()) == 10 * [8] + 10 * [9]
+  assert sorted(splits.test.inputs[:, 0, 1, 0].tolist()) == 10 * [8] + 10 * [9]
   assert np.bincount(splits.validation.labels).tolist() == [2] * 10
 
 
@@ -191,7 +191,7 @@ def test_groups_follow_their_images(config, kind):
     data.load(config(train_on="train+validation")),
   ):
     for part in (splits.train, splits.validation, splits.test):
-      first, second = part.images[:, 0, 0, 0], part.images[:, 0, 1, 0]
+      first, second = part.inputs[:, 0, 0, 0], part.inputs[:, 0, 1, 0]
       wanted = (100 - 7 * first - second % 3).astype(kind)
       assert part.groups.tolist() == [number[value] for value in wanted]
   config.save(**stored)

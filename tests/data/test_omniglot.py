@@ -33,16 +33,16 @@ def alphabets(dataset):
 
 def drawers(dataset):
   """Who drew an image: the column of ink in its first row."""
-  return set((dataset.images[:, 0, :, 0].argmax(axis=1) + 1).tolist())
+  return set((dataset.inputs[:, 0, :, 0].argmax(axis=1) + 1).tolist())
 
 
 @pytest.mark.slow
 def test_ink_is_bright_and_stands_with_its_character(folder, config):
   drawings = omniglot.read(config(folder))
   dataset = drawings.dataset
-  assert dataset.images.shape == (400, 6, 20, 1)
-  assert set(np.unique(dataset.images)) == {0, 255}
-  ink = dataset.images[..., 0] > 0
+  assert dataset.inputs.shape == (400, 6, 20, 1)
+  assert set(np.unique(dataset.inputs)) == {0, 255}
+  ink = dataset.inputs[..., 0] > 0
   np.testing.assert_array_equal(ink[:, 0].argmax(axis=1) + 1, drawings.drawers)
   number = ink[:, 1:].reshape(400, -1).argmax(axis=1)
   names = [f"{'ABCDEFGHIJ'[n // 2]}/character{n % 2 + 1:02d}" for n in number]
@@ -61,7 +61,7 @@ def test_standard_holds_background_alphabets_out(folder, config):
       "ABCDEF"
     )
     assert len(alphabets(splits.validation)) == 1  # a fifth of six
-    assert len(splits.test.images) == 160
+    assert len(splits.test.inputs) == 160
     seen |= alphabets(splits.validation)
   assert len(seen) > 1
 
@@ -72,7 +72,7 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
   parts = (splits.train, splits.validation, splits.test)
   assert [len(alphabets(part)) for part in parts] == [6, 2, 2]
   assert set().union(*map(alphabets, parts)) == set("ABCDEFGHIJ")
-  assert [len(part.images) for part in parts] == [12 * 12, 4 * 4, 4 * 4]
+  assert [len(part.inputs) for part in parts] == [12 * 12, 4 * 4, 4 * 4]
   assert drawers(splits.train) == set(range(1, 13))
   assert drawers(splits.validation) == set(range(13, 17))
   assert drawers(splits.test) == set(range(17, 21))
@@ -99,14 +99,14 @@ def test_matching_mixes_alphabets_and_rotates_training(folder, config):
   parts = (splits.train, splits.validation, splits.test)
   # 1,028, 172 and 423 of 1,623, in proportion of 20.
   assert [len(part.class_names) for part in parts] == [4 * 13, 2, 5]
-  assert len(splits.train.images) == 4 * 13 * 20
-  first = splits.train.images[splits.train.labels == 0]
+  assert len(splits.train.inputs) == 4 * 13 * 20
+  first = splits.train.inputs[splits.train.labels == 0]
   for turn, angle in enumerate(("", " 90", " 180", " 270")):
     label = 13 * turn
     name = splits.train.class_names[0] + angle
     assert splits.train.class_names[label] == name
     np.testing.assert_array_equal(
-      splits.train.images[splits.train.labels == label],
+      splits.train.inputs[splits.train.labels == label],
       np.rot90(first, turn, axes=(1, 2)),
     )
 
@@ -152,7 +152,7 @@ def arrays(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_arrays_are_the_same_images(arrays, folder, config):
   one, two = omniglot.read(config(arrays)), omniglot.read(config(folder))
-  np.testing.assert_array_equal(one.dataset.images, two.dataset.images)
+  np.testing.assert_array_equal(one.dataset.inputs, two.dataset.inputs)
   np.testing.assert_array_equal(one.dataset.labels, two.dataset.labels)
   np.testing.assert_array_equal(one.drawers, two.drawers)
   np.testing.assert_array_equal(one.background, two.background)

@@ -22,18 +22,19 @@ def write(folder, *lines):
   return path
 
 
-def shown(pairs):
+def shown(dataset):
   """(pixel of the first, pixel of the second) of each pair."""
-  pixels = pairs.images[:, 0, 0, 0]
+  pixels, pairs = dataset.inputs[:, 0, 0, 0], dataset.pairs
   both = pixels[pairs.first], pixels[pairs.second]
   return [tuple(pair) for pair in np.transpose(both).tolist()]
 
 
 def test_same_and_different(folder):
   lines = ("a.png,b.png,1", "a.png,far/c.png,0", "b.png, ./a.png,True")
-  pairs = read_pairs(write(folder, "first,second,same", *lines))
-  assert shown(pairs) == [(1, 2), (1, 3), (2, 1)]
-  assert pairs.images.shape == (3, 3, 4, 1)  # each image once
+  found = read_pairs(write(folder, "first,second,same", *lines))
+  assert shown(found) == [(1, 2), (1, 3), (2, 1)]
+  assert found.inputs.shape == (3, 3, 4, 1)  # each image once
+  pairs = found.pairs
   assert pairs.same.tolist() == [True, False, True]
   assert pairs.similarity is None
 
@@ -41,8 +42,9 @@ def test_same_and_different(folder):
 def test_similarity_and_columns_in_any_order(folder):
   header = "\ufeffsimilarity,note,second,first"
   lines = ('0.25,"far, far",far/c.png,a.png', "1,,b.png,b.png")
-  pairs = read_pairs(write(folder, header, *lines))
-  assert shown(pairs) == [(1, 3), (2, 2)]
+  found = read_pairs(write(folder, header, *lines))
+  assert shown(found) == [(1, 3), (2, 2)]
+  pairs = found.pairs
   assert pairs.similarity.tolist() == [0.25, 1]
   assert pairs.similarity.dtype == np.float32
   assert pairs.same is None
@@ -60,9 +62,9 @@ def test_similarity_and_columns_in_any_order(folder):
   ],
 )
 def test_what_spreadsheets_and_tables_write_is_read(folder, lines):
-  pairs = read_pairs(write(folder, *lines))
-  assert shown(pairs) == [(1, 2), (2, 3)]
-  assert pairs.same.tolist() == [True, False]
+  found = read_pairs(write(folder, *lines))
+  assert shown(found) == [(1, 2), (2, 3)]
+  assert found.pairs.same.tolist() == [True, False]
 
 
 def test_gray_files_beside_colored_ones(folder, data_config):
@@ -75,9 +77,8 @@ def test_gray_files_beside_colored_ones(folder, data_config):
   config = data_config("pairs_csv", "files", "open-set", **with_gray)
   with pytest.warns(UserWarning, match="also in"):  # a.png is in all
     splits = data.load(config)
-  assert splits.train.images.shape == (2, 3, 4, 3)
-  assert splits.train.pairs.images is splits.train.images
-  assert splits.train.images[1].max() == 2 == splits.train.images[1].min()
+  assert splits.train.inputs.shape == (2, 3, 4, 3)
+  assert splits.train.inputs[1].max() == 2 == splits.train.inputs[1].min()
   (folder / "test.csv").write_text("first,second,same\nd.png,d.png,1\n")
   config = data_config("pairs_csv", "files", "open-set", data_dir=str(folder))
   with pytest.raises(InputError, match="three channels"):
@@ -91,7 +92,7 @@ def test_sizes_that_differ_need_a_size(folder):
     InputError, match=r"a\.png is 3×4 gray, .*b\.png is 8×8 gray"
   ):
     read_pairs(path)
-  assert read_pairs(path, (2, 2)).images.shape == (2, 2, 2, 1)
+  assert read_pairs(path, (2, 2)).inputs.shape == (2, 2, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_prepared_and_unpacked_are_the_same(
   for one, two in zip(parts_of(loaded), parts_of(other), strict=True):
     assert one.class_names == two.class_names
     # A tar is in the order of its files, a folder in that of their names.
-    order = [np.lexsort([*p.images.reshape(len(p.labels), -1).T, p.labels])
+    order = [np.lexsort([*p.inputs.reshape(len(p.labels), -1).T, p.labels])
              for p in (one, two)]  # fmt: skip
-    np.testing.assert_array_equal(one.images[order[0]], two.images[order[1]])
+    np.testing.assert_array_equal(one.inputs[order[0]], two.inputs[order[1]])
     np.testing.assert_array_equal(one.labels[order[0]], two.labels[order[1]])
 
 
@@ -100,8 +100,8 @@ def test_images_stand_with_their_classes(name, tmp_path, config, monkeypatch):
     "inshop": lambda name: int(name[-2:]),
   }[name]
   for part in parts_of(splits):
-    assert part.images.shape[1:] == (3, 4, 3)
-    shown = part.images.mean(axis=(1, 2, 3)) / 8
+    assert part.inputs.shape[1:] == (3, 4, 3)
+    shown = part.inputs.mean(axis=(1, 2, 3)) / 8
     wanted = [place(part.class_names[label]) for label in part.labels]
     np.testing.assert_allclose(shown, wanted, atol=0.4)
 
@@ -120,7 +120,7 @@ def test_half_of_the_classes_is_tested(name, tmp_path, config, monkeypatch):
   folder = unpack(source, tmp_path)
   splits = data.load(config(name, folder))
   seen, unseen = COUNTS[name]
-  count = lambda part: (len(part.class_names), len(part.images))
+  count = lambda part: (len(part.class_names), len(part.inputs))
   assert count(splits.test) == unseen
   assert len(splits.validation.class_names) == 2  # a fifth is one of five
   together = np.add(count(splits.train), count(splits.validation))
@@ -308,7 +308,7 @@ def test_archive_is_fetched_once(tmp_path, remote, config):
   shutil.rmtree(target / "archives")
   remote.unlink()
   prepared.prepare("cub200", str(target))
-  assert len(data.load(config("cub200", target)).test.images) == 15
+  assert len(data.load(config("cub200", target)).test.inputs) == 15
 
 
 def test_address_that_does_not_answer(tmp_path, remote):

@@ -187,9 +187,8 @@ def pairs_of(same=None, similarity=None, images=12):
   count = len(similarity if same is None else same)
   first = RANDOM.integers(images, size=count).astype(np.int32)
   second = RANDOM.integers(images, size=count).astype(np.int32)
-  shown = np.zeros((images, 1, 1, 1), np.uint8)
   return dataset_of(
-    range(images), pairs=Pairs(shown, first, second, same, similarity)
+    range(images), pairs=Pairs(first, second, same, similarity)
   )
 
 

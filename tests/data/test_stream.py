@@ -66,10 +66,10 @@ def test_folders_are_split_without_being_read(tmp_path, data_config):
   whole = data.load(data_config(*arguments, **fields))
   for part in ("train", "validation", "test"):
     one, other = getattr(lazy, part), getattr(whole, part)
-    assert isinstance(one.images, stream.ImageFiles)
-    np.testing.assert_array_equal(np.asarray(one.images), other.images)
+    assert isinstance(one.inputs, stream.ImageFiles)
+    np.testing.assert_array_equal(np.asarray(one.inputs), other.inputs)
     np.testing.assert_array_equal(one.labels, other.labels)
-  assert image_folder.read(data_config(*arguments, **fields)).images.ndim == 4
+  assert image_folder.read(data_config(*arguments, **fields)).inputs.ndim == 4
 
 
 def test_items_are_read_in_order_ahead_and_elsewhere():

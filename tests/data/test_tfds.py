@@ -76,9 +76,9 @@ def config(data_config, folder):
 
 def shown(part):
   """(class, number) of each image, told by its pixels."""
-  kinds = part.images[:, 0, 0, 0].tolist()
+  kinds = part.inputs[:, 0, 0, 0].tolist()
   assert [NAMES[k] for k in kinds] == [part.class_names[i] for i in part.labels]
-  return {*zip(kinds, part.images[:, 0, -1, 0].tolist(), strict=True)}
+  return {*zip(kinds, part.inputs[:, 0, -1, 0].tolist(), strict=True)}
 
 
 def test_official_split_and_no_tensorflow(config):
@@ -97,7 +97,7 @@ def test_other_splits_take_all_images(config):
   splits = data.load(config("classes", "open-set"))
   parts = (splits.train, splits.validation, splits.test)
   assert [len(part.class_names) for part in parts] == [5, 2, 3]
-  assert [len(part.images) for part in parts] == [60, 24, 36]
+  assert [len(part.inputs) for part in parts] == [60, 24, 36]
   assert len(set().union(*map(shown, parts))) == 120
 
 

@@ -36,8 +36,8 @@ def image_folder(folder, classes=8, images=4):
 DIGITS = "--config=configs/digits.py"
 FOLDER = "--config=configs/image_folder.py"
 SMALL = (
-  "--config.data.classes_per_batch=2",
-  "--config.data.images_per_class=2",
+  "--config.batch.classes_per_batch=2",
+  "--config.batch.images_per_class=2",
 )
 
 
@@ -57,7 +57,7 @@ SMALL = (
     ),
     ((DIGITS, "--config.data.name=digit"), ("'digits'", "Known:")),
     ((DIGITS, "--config.loss.margin=-1"), ("margin", "at least 0", "-1")),
-    ((DIGITS, "--config.data.classes_per_batch=11"), ("11", "10")),
+    ((DIGITS, "--config.batch.classes_per_batch=11"), ("11", "10")),
     # The names bring their own options, so that only the metric is wrong.
     (
       (
@@ -66,7 +66,7 @@ SMALL = (
       ),
       ("cosface", "'l2'"),
     ),
-    ((DIGITS, "--config.data.images_per_class=500"), ("500",)),
+    ((DIGITS, "--config.batch.images_per_class=500"), ("500",)),
     (("--config=configs/digit.py",), ("configs/digit.py",)),
     ((DIGITS, "--workdri=x"), ("workdri", "workdir")),
     ((FOLDER,), ("data_dir",)),

@@ -183,7 +183,7 @@ def test_a_study_that_only_diverged_has_its_laws(write_study):
 
 
 def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
-  scored = [({"data.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)]
+  scored = [({"augment.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)]
   draw_study(read_study(write_study(scored)))
   worst = sorted(scored, key=lambda row: row[1])[:2]
   kept = [row for row in scored if row not in worst]
@@ -193,7 +193,7 @@ def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
 
 
 def test_the_best_of_an_error_rate_is_the_lowest(write_study, drawn):
-  scored = [({"data.shift": i / 10}, i / 10) for i in range(1, 11)]
+  scored = [({"augment.shift": i / 10}, i / 10) for i in range(1, 11)]
   draw_study(read_study(write_study(scored, eval__select="own/eer")))
   assert [t for t, *_ in drawn] == [f"shift {i / 10}" for i in range(1, 9)]
 

@@ -108,14 +108,14 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
     {"data.validation_folds": 2, "data.validation_fold": fold}
     for fold in range(2)
   ]
-  others = [{"data.images_per_class": 2}, {"data.train_on": "train+validation"}]
+  others = [{"batch.images_per_class": 2}, {"data.train_on": "train+validation"}]
   for fields in ({}, *folds, *others):
     config = override(CONFIG, fields)
     found, wanted = launchers.load_once(config), load(config.data)
     assert found.validation_seen == wanted.validation_seen
     for part in ("train", "validation", "test"):
       one, other = getattr(found, part), getattr(wanted, part)
-      np.testing.assert_array_equal(one.images, other.images)
+      np.testing.assert_array_equal(one.inputs, other.inputs)
       np.testing.assert_array_equal(one.labels, other.labels)
     assert launchers.load_once(config) is found
   assert len(read) == 1

@@ -106,7 +106,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   monkeypatch.setattr(names, "MAX_PAIRS", 10)
   rows = [
     {"seed": 0},
-    {"data.classes_per_batch": 11},
+    {"batch.classes_per_batch": 11},
     {"data.name": "digit"},
     {"data.name": "digit", "seed": 1},
     {"eval.columns": ("own/map_at_r", "own/eer")},
@@ -422,7 +422,7 @@ def test_baselines_are_in_every_table_without_asking(finished):
 
 def test_raw_pixels_score_what_scikit_learn_finds(finished):
   test = data.load(CONFIG.data).test
-  pixels = test.images.reshape(len(test.images), -1).astype(float)
+  pixels = test.inputs.reshape(len(test.inputs), -1).astype(float)
   near = NearestNeighbors(n_neighbors=2).fit(pixels).kneighbors(pixels)[1][:, 1]
   line = tables.table_lines(read_study(finished))[0]
   expected = np.mean(test.labels[near] == test.labels)
@@ -431,11 +431,11 @@ def test_raw_pixels_score_what_scikit_learn_finds(finished):
 
 def test_pca_is_that_of_the_training_images():
   splits = data.load(CONFIG.data)
-  flat = lambda part: part.images.reshape(len(part.images), -1) / 255
+  flat = lambda part: part.inputs.reshape(len(part.inputs), -1) / 255
   mean = flat(splits.train).mean(axis=0)
   axes = np.linalg.svd(flat(splits.train) - mean, full_matrices=False)[2][:4]
   expected = (flat(splits.test) - mean) @ axes.T
-  found = baselines._pca(4, CONFIG, splits)(splits.test.images)
+  found = baselines._pca(4, CONFIG, splits)(splits.test.inputs)
   # Up to the sign of each axis.
   np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
@@ -500,7 +500,7 @@ def baselines_of(folder, rows):
   for row in make_rows(CONFIG, rows):
     height, width = row.config.data.image_size or (8, 8)
     cut = lambda part, h=height, w=width: dataclasses.replace(
-      part, images=part.images[:, :h, :w]
+      part, inputs=part.inputs[:, :h, :w]
     )
     parts = {"train": cut(splits.train), "test": cut(splits.test)}
     runs.append((row.config, dataclasses.replace(splits, **parts)))
@@ -515,8 +515,8 @@ def baselines_of(folder, rows):
 def test_a_baseline_counts_once_however_batches_are_made(tmp_path):
   rows = [
     {
-      "data.classes_per_batch": p,
-      "data.flip": p == 2,
+      "batch.classes_per_batch": p,
+      "augment.flip": p == 2,
       "model.embedding_dim": dim,
       "seed": seed,
     }
@@ -556,7 +556,7 @@ def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
   pixels = records.read_json(tmp_path / BASELINES)[0]
   assert sorted(pixels["class_interval"]) == sorted(columns[:3])
   test = data.load(CONFIG.data).test
-  points = test.images.reshape(len(test.images), -1).astype(float)
+  points = test.inputs.reshape(len(test.inputs), -1).astype(float)
   found = evaluation.clustering(points.astype(np.float32) / 255, test.labels)
   assert pixels["test"]["clustering/ami"] == pytest.approx(found["ami"])
   near = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(points)[1]
@@ -602,7 +602,7 @@ def test_queries_are_scored_against_the_gallery(tmp_path):
 
   write_baselines(tmp_path, [(row.config, splits)])
   pixels = records.read_json(tmp_path / "baselines.json")[0]
-  flat = lambda part: part.images.reshape(len(part.labels), -1) / 255
+  flat = lambda part: part.inputs.reshape(len(part.labels), -1) / 255
   assert pixels["test"]["own/recall_at_1"] == nearest_is_of_the_class(
     flat(splits.test),
     splits.test.labels,

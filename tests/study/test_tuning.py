@@ -353,7 +353,7 @@ def test_a_grid_has_its_bounds_and_an_optimum_there_is_flagged(tmp_path):
 def test_declared_ranges_fit_their_loss(loss):
   entry = LOSSES[loss]
   assert len(entry.search) <= 2
-  config = tiny_config(data__images_per_class=2, tune__searched=2)
+  config = tiny_config(batch__images_per_class=2, tune__searched=2)
   if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
     config = override(config, {"normalize": "l2"})
   (cell,) = make_rows(config, [{"loss.name": loss}])
@@ -737,7 +737,7 @@ def test_all_that_is_wrong_with_the_cells_is_said_at_once(tmp_path):
     {"metric": "l1", "loss.margin": 0.5},
     {"metric": "l2", "seed": 3},
     {"tune.trials": 7},
-    {"data.classes_per_batch": 11},
+    {"batch.classes_per_batch": 11},
   )
   with pytest.raises(InputError) as error:
     search(tmp_path / "study", sweep)

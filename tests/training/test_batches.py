@@ -57,13 +57,13 @@ def untrained(config, splits, images):
 
 
 def test_each_image_is_in_the_batch_as_often_as_it_has_views(digits):
-  config = tiny_config(data__views=3, data__flip=True, data__sampler="uniform")
+  config = tiny_config(batch__views=3, augment__flip=True, batch__sampler="uniform")
   batches = make_batches(digits.train, config.data, 0)
   images, labels, indices, affinity = next(
     loop.feed(config, digits.train, batches, 4)
   )
   assert affinity is None
-  np.testing.assert_array_equal(images, digits.train.images)
+  np.testing.assert_array_equal(images, digits.train.inputs)
   np.testing.assert_array_equal(indices, np.tile(batches(4).indices, 3))
   found, counts = np.unique(labels[indices], return_counts=True)
   assert len(found) == 20 and (counts == 3).all()
@@ -74,10 +74,10 @@ def test_each_image_is_in_the_batch_as_often_as_it_has_views(digits):
 def test_views_train_without_labels(loss, digits, tmp_path):
   config = tiny_config(
     loss__name=loss,
-    data__sampler="uniform",
-    data__views=2,
-    data__shift=0.1,
-    data__brightness=0.2,
+    batch__sampler="uniform",
+    batch__views=2,
+    augment__shift=0.1,
+    augment__brightness=0.2,
   )
   result = train(config, tmp_path / "run", splits=digits)
   assert np.isfinite(result["train"]["train/loss"])
@@ -88,7 +88,7 @@ def test_views_train_without_labels(loss, digits, tmp_path):
   shuffled = data.Splits(
     data.Dataset(
       "digits",
-      digits.train.images,
+      digits.train.inputs,
       RNG.permutation(digits.train.labels),
       digits.train.class_names,
     ),
@@ -110,14 +110,14 @@ def test_the_loss_sees_the_fixed_triplets_and_no_others(digits, tmp_path):
     loss__margin=0.3,
     reduction="mean",
     metric="l1",
-    data__sampler="triplets",
-    data__num_triplets=40,
+    batch__sampler="triplets",
+    batch__num_triplets=40,
     normalize="none",
     **ONE_STEP,
   )
   result = train(config, tmp_path / "run", splits=digits)
   indices, _ = make_batches(digits.train, config.data, config.seed)(0)
-  points = untrained(config, digits, digits.train.images[indices])
+  points = untrained(config, digits, digits.train.inputs[indices])
   anchor, positive, negative = points.astype(float).reshape(3, 6, -1)
   away = lambda x, y: np.abs(x - y).sum(axis=1)
   gaps = away(anchor, positive) - away(anchor, negative) + 0.3
@@ -144,7 +144,7 @@ def folder(tmp_path_factory, digits):
       lines = [f"first,second,{kind}"]
       for i in three:
         name = f"{part}/{i}.png"
-        Image.fromarray(some.images[i, ..., 0]).save(root / kind / name)
+        Image.fromarray(some.inputs[i, ..., 0]).save(root / kind / name)
       for a, b in zip(three, RNG.permutation(three), strict=True):
         same = some.labels[a] == some.labels[b]
         value = int(same) if kind == "same" else (0.9 if same else 0.2)
@@ -159,7 +159,7 @@ def pairs_config(folder, loss, kind="same", **more):
     data__data_dir=str(folder / kind),
     data__split="files",
     data__protocol="open-set",
-    data__sampler="pairs",
+    batch__sampler="pairs",
     loss__name=loss,
     **{"eval__select": "own/eer", "eval__columns": ("own/auc",), **more},
   )
@@ -168,7 +168,7 @@ def pairs_config(folder, loss, kind="same", **more):
 def first_pairs(config, splits):
   """Embeddings and targets of the pairs of the first batch."""
   indices, affinity = make_batches(splits.train, config.data, 0)(0)
-  points = untrained(config, splits, splits.train.images[indices])
+  points = untrained(config, splits, splits.train.inputs[indices])
   half = len(indices) // 2
   targets = affinity[np.arange(half), half + np.arange(half)]
   assert not np.isnan(targets).any()
@@ -287,10 +287,10 @@ def folder_config(images, **more):
     data__split="classes",
     data__protocol="open-set",
     data__image_size=(8, 8),
-    data__classes_per_batch=3,
-    data__images_per_class=2,
-    data__flip=True,
-    data__crop=0.3,
+    batch__classes_per_batch=3,
+    batch__images_per_class=2,
+    augment__flip=True,
+    augment__crop=0.3,
     **more,
   )
 
@@ -298,7 +298,7 @@ def folder_config(images, **more):
 @pytest.mark.slow
 def test_streamed_and_in_memory_runs_are_equal(images, tmp_path):
   for stream in (False, True):
-    config = folder_config(images, data__views=2, data__stream=stream)
+    config = folder_config(images, batch__views=2, data__stream=stream)
     train(config, tmp_path / f"{stream}")
   assert metrics_of(tmp_path / "True") == metrics_of(tmp_path / "False")
   one, other = (
@@ -312,7 +312,7 @@ def test_streamed_and_in_memory_runs_are_equal(images, tmp_path):
 
 @pytest.mark.slow
 def test_a_streamed_run_resumes_at_its_batch(images, tmp_path):
-  config = folder_config(images, data__views=2, data__stream=True)
+  config = folder_config(images, batch__views=2, data__stream=True)
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   train(config, whole)
   shutil.copytree(whole, cut)

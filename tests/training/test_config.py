@@ -14,7 +14,7 @@ from tests.tiny import tiny_config
 def test_every_loss_has_a_valid_default_config(loss):
   fields = {"loss.name": loss}
   if loss in ("infonce", "ntxent", "instance", "vicreg", "barlow"):
-    fields["data.images_per_class"] = 2
+    fields["batch.images_per_class"] = 2
   if loss == "contrastive_2005":
     fields["normalize"] = "l2"
   whole = override(base_config(), fields)
@@ -41,28 +41,28 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"loss.name": "infonce"}, r"images_per_class=2"),
     ({"loss.name": "vicreg"}, r"images_per_class=2"),
     (
-      {"loss.name": "ntxent", "data.views": 3, "data.flip": True},
-      r"config.data.views=2",
+      {"loss.name": "ntxent", "batch.views": 3, "augment.flip": True},
+      r"config.batch.views=2",
     ),
     (
-      {"loss.name": "ntxent", "data.views": 2},
+      {"loss.name": "ntxent", "batch.views": 2},
       r"without augmentation all views of an image are equal.*'flip'",
     ),
-    ({"data.views": 0}, r"views must be at least 1"),
-    ({"data.crop": 1.0}, r"crop is the share.*in \[0, 1\); got 1.0"),
-    ({"data.sampler": "pair"}, r"did you mean 'pairs'"),
+    ({"batch.views": 0}, r"views must be at least 1"),
+    ({"augment.crop": 1.0}, r"crop is the share.*in \[0, 1\); got 1.0"),
+    ({"batch.sampler": "pair"}, r"did you mean 'pairs'"),
     (
-      {"data.sampler": "uniform", "loss.name": "ntxent"},
-      r"compares two views: set config.data.views=2",
+      {"batch.sampler": "uniform", "loss.name": "ntxent"},
+      r"compares two views: set config.batch.views=2",
     ),
-    ({"data.sampler": "pairs"}, r"loss for explicit pairs 'infonce_per_pair'"),
+    ({"batch.sampler": "pairs"}, r"loss for explicit pairs 'infonce_per_pair'"),
     (
-      {"data.sampler": "triplets", "loss.name": "arcface"},
+      {"batch.sampler": "triplets", "loss.name": "arcface"},
       r"loss for explicit triplets 'arcface'",
     ),
     (
       {
-        "data.sampler": "pairs",
+        "batch.sampler": "pairs",
         "loss.name": "pair_bce",
         "also": ("0.1*center",),
       },
@@ -70,11 +70,11 @@ def test_every_loss_has_a_valid_default_config(loss):
     ),
     (
       {
-        "data.sampler": "pairs",
+        "batch.sampler": "pairs",
         "loss.name": "pair_bce",
         "memory.size": 64,
       },
-      r"set config.data.views=1 and config.memory.size=0",
+      r"set config.batch.views=1 and config.memory.size=0",
     ),
     ({"metric": 3}, r"config.metric=3 must be a text"),
     ({"miner": None}, r"config.miner=None must be a text"),
@@ -92,7 +92,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"optimizer.loss_factor": -0.1}, r"loss_factor must not be negative"),
     ({"optimizer.momentum": 1}, r"optimizer.momentum=1.0 is not in \[0, 1\)"),
     ({"optimizer.weight_decay": 10**400}, r"weight_decay=1000.* be a number"),
-    ({"data.rotate": math.inf}, r"config.data.rotate=inf must be finite"),
+    ({"augment.rotate": math.inf}, r"config.augment.rotate=inf must be finite"),
     ({"seed": -1}, r"config.seed=-1 must be a whole number from 0 to"),
     ({"data.split_seed": 2**32}, r"split_seed=4294967296 must be .*967295"),
     ({"model.hidden": ("a",)}, r"model.hidden=\('a',\) .* tuple of whole num"),
@@ -168,11 +168,11 @@ def test_naming_a_loss_brings_its_own_defaults():
 
 @pytest.mark.parametrize("loss", ["ntxent", "vicreg", "barlow", "infonce"])
 def test_two_views_of_augmentation_serve_losses_of_two_views(loss):
-  fields = {"loss.name": loss, "data.views": 2, "data.brightness": 0.1}
+  fields = {"loss.name": loss, "batch.views": 2, "augment.brightness": 0.1}
   two_views = override(base_config(), fields)
   validate(two_views)  # Views differ by augmentation; without it:
   with pytest.raises(InputError, match="without augmentation"):
-    validate(override(two_views, {"data.brightness": 0.0}))
+    validate(override(two_views, {"augment.brightness": 0.0}))
 
 
 def test_override_leaves_the_original_alone():

@@ -70,10 +70,10 @@ def test_the_last_step_is_scored_and_logged_too():
 
 @pytest.mark.slow
 def test_each_step_draws_its_own_augmentation(splits):
-  config = tiny_config(data__shift=0.3)
+  config = tiny_config(augment__shift=0.3)
   program = programs.program_of(config, splits)
   numbers = traced_numbers(config)
-  images, labels = splits.train.images, splits.train.labels
+  images, labels = splits.train.inputs, splits.train.labels
   indices, key = np.arange(20), jax.random.key(0)
   losses = []
   for number in (0, 0, 1):
@@ -152,7 +152,7 @@ def test_a_workdir_of_another_config_is_refused(finished, splits):
 
 
 def test_a_batch_that_the_data_cannot_fill_writes_nothing(splits, tmp_path):
-  config = tiny_config(data__classes_per_batch=11)
+  config = tiny_config(batch__classes_per_batch=11)
   with pytest.raises(InputError, match="11"):
     train(config, tmp_path / "run", splits=splits)
   assert not (tmp_path / "run").exists()
@@ -170,8 +170,8 @@ def test_a_batch_that_the_data_cannot_fill_writes_nothing(splits, tmp_path):
     (
       {
         "reduction": f"mean:class_weights={(1.0,) * 10}",
-        "data__views": 2,
-        "data__flip": True,
+        "batch__views": 2,
+        "augment__flip": True,
       },
       r"contrastive has 10 weights.* has \d{3,} classes",
     ),
@@ -234,7 +234,7 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   for seed in range(5):
     state = program.init(seed, 10, {"loss.margin": 1.0})
     points = programs.embed_images(
-      program, state, splits.train.images[chosen[:512]]
+      program, state, splits.train.inputs[chosen[:512]]
     ).astype(float)
     apart = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
     means.append(apart[np.triu_indices(len(points), 1)].mean())
@@ -258,7 +258,7 @@ def test_learned_parts_train_at_their_own_rate(splits):
   state, _ = program.step(
     state,
     0,
-    splits.train.images,
+    splits.train.inputs,
     splits.train.labels,
     np.arange(20, dtype=np.int32),
     jax.random.key(0),
@@ -337,9 +337,9 @@ def test_an_older_checkpoint_that_is_half_removed_stops_nothing(
 def part_of(splits, labels, **fields):
   """Splits whose validation part has these labels."""
   labels = np.asarray(labels, np.int32)
-  images = splits.validation.images[: len(labels)]
+  images = splits.validation.inputs[: len(labels)]
   part = dataclasses.replace(
-    splits.validation, images=images, labels=labels, **fields
+    splits.validation, inputs=images, labels=labels, **fields
   )
   return dataclasses.replace(splits, validation=part)
 
@@ -381,10 +381,9 @@ def test_a_part_that_cannot_choose_is_refused_before_training(
 
 
 def test_pairs_of_one_kind_cannot_choose(splits):
-  images = splits.validation.images[:4]
   index = np.arange(2, dtype=np.int32)
   for same in (True, False):
-    pairs = Pairs(images, index, index + 2, np.array([same] * 2), None)
+    pairs = Pairs(index, index + 2, np.array([same] * 2), None)
     poor = part_of(splits, range(4), pairs=pairs)
     config = tiny_config(eval__select="own/eer", eval__columns=())
     with pytest.raises(InputError, match="no pair is"):
@@ -521,7 +520,7 @@ def test_a_run_on_other_data_is_refused(splits, tmp_path):
     after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert after == before
   # The same data, from another array.
-  copied = dataclasses.replace(splits.test, images=splits.test.images.copy())
+  copied = dataclasses.replace(splits.test, inputs=splits.test.inputs.copy())
   train(tiny_config(), cut, splits=dataclasses.replace(splits, test=copied))
   (whole / records.DATA).unlink()
   with pytest.raises(

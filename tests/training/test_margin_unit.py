@@ -83,7 +83,7 @@ def test_each_option_of_a_metric_has_its_own_mean_distance():
   config = lambda p: tiny_config(normalize="l2", metric=f"lp:p={p}")
   for p in (1.5, 3, 1.5):
     found = programs.initial_mean_distance(config(p), SPLITS)
-    expected = mean_of(config(p), SPLITS.train.images, "minkowski", p=p)
+    expected = mean_of(config(p), SPLITS.train.inputs, "minkowski", p=p)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -99,13 +99,13 @@ def test_the_mean_distance_follows_the_images_the_network_and_the_metric():
   ):
     config = tiny_config(**{"metric": "l2", **RAW, **overrides})
     found = programs.initial_mean_distance(config, splits)
-    expected = mean_of(config, splits.train.images, metric)
+    expected = mean_of(config, splits.train.inputs, metric)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_what_a_loss_projects_by_is_not_in_the_mean_distance():
   plain = tiny_config(loss__name="contrastive", metric="l1", normalize="l2")
-  mean = mean_of(plain, SPLITS.train.images, "cityblock")
+  mean = mean_of(plain, SPLITS.train.inputs, "cityblock")
   for scale in (1.0, 3.0):
     config = tiny_config(
       loss__name="pair_bce",
@@ -136,7 +136,7 @@ class Normed(nnx.Module):
 def test_the_mean_distance_is_as_training_sees_it(monkeypatch):
   monkeypatch.setitem(models.MODELS, "normed", Normed)
   config = tiny_config(model__name="normed", metric="l2", **RAW)
-  images = unit_images(SPLITS.train.images)
+  images = unit_images(SPLITS.train.inputs)
   means = []
   for seed in range(5):
     points = points_of(config, images, seed, train=True)
@@ -180,7 +180,7 @@ def value_of(config):
     return objective({}, points, jnp.asarray(LABELS))[0]
 
   def of_splits(numbers, splits):
-    points = points_of(config, splits.train.images)
+    points = points_of(config, splits.train.inputs)
     return np.asarray(value(numbers, jnp.asarray(points, jnp.float32)))
 
   return of_splits
@@ -242,7 +242,7 @@ def test_further_losses_are_in_units_of_their_own_metric():
     **RAW,
   )
   validate(config)
-  images = SPLITS.train.images
+  images = SPLITS.train.inputs
   normalized = tiny_config(normalize="l2")
   # The default of the loss: squared L2 distances of normalized points.
   l1 = mean_of(tiny_config(normalize="l2"), images, "cityblock")

@@ -86,7 +86,7 @@ def test_a_name_added_to_the_dict_is_what_a_run_uses(monkeypatch):
   state, _ = program.step(
     state,
     100,
-    splits.train.images,
+    splits.train.inputs,
     splits.train.labels,
     np.arange(20, dtype=np.int32),
     jax.random.key(0),

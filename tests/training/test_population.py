@@ -31,7 +31,7 @@ NUMBERS = [
 # With a state, and with an affinity.
 KINDS = [
   {"loss__name": "contrastive", "memory__size": 64},
-  {"loss__name": "triplet", "data__sampler": "triplets"},
+  {"loss__name": "triplet", "batch__sampler": "triplets"},
 ]
 
 

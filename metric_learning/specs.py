@@ -1,0 +1,53 @@
+"""What one item of a data set is, as stored and as numbers."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+
+class InputSpec(NamedTuple):
+  """What one item is, as it is stored.
+
+  shape: (height, width, channels) of an image, (d,) of a vector of features.
+  kind: "image", uint8 from 0 to 255; or "features", float32.
+  """
+
+  shape: tuple[int, ...]
+  kind: str
+
+  def __str__(self) -> str:
+    """In words.
+
+    >>> print(InputSpec((24, 24, 1), "image"), "or", InputSpec((8,), "features"))
+    images of 24×24×1 or vectors of 8 features
+    """
+    if self.kind == "features":
+      return f"vectors of {self.shape[0]} features"
+    return f"images of {'×'.join(map(str, self.shape))}"
+
+
+def spec_of(inputs: Shaped[np.ndarray, "n *item"]) -> InputSpec:
+  """The spec of stored items, by their type.
+
+  >>> spec_of(np.zeros((3, 24, 24, 1), np.uint8))
+  InputSpec(shape=(24, 24, 1), kind='image')
+  >>> spec_of(np.zeros((3, 8), np.float32))
+  InputSpec(shape=(8,), kind='features')
+  """
+  kind = "image" if inputs.dtype == np.uint8 else "features"
+  return InputSpec(tuple(inputs.shape[1:]), kind)
+
+
+def as_numbers(
+  inputs: Shaped[Array | np.ndarray, "n *item"],
+) -> Float[Array, "n *item"]:
+  """Stored items as float32: an image in [0, 1], features as they are.
+
+  >>> as_numbers(np.array([[0, 255]], np.uint8))
+  Array([[0., 1.]], dtype=float32)
+  """
+  if inputs.dtype == jnp.uint8:
+    return inputs.astype(jnp.float32) / 255
+  return jnp.asarray(inputs, jnp.float32)

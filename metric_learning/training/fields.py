@@ -1,0 +1,232 @@
+"""The fields of a config: their defaults, and what each means.
+
+Fields of what has a name and options (`sections.CHOICES`) stand at that thing:
+they are the keywords of the loss, the network, the metric, …
+"""
+
+import textwrap
+from typing import Any, NamedTuple
+
+
+class Field(NamedTuple):
+  """The default of a field, and what it means."""
+
+  default: Any
+  about: str
+
+
+_DATA = {
+  "name": Field("glyphs", "A key of data.DATASETS, or tfds:NAME."),
+  "data_dir": Field("", "The file or folder that holds the set."),
+  "split": Field("random", "How it is cut into parts."),
+  "split_seed": Field(0, "Draws who is in which part."),
+  "fold": Field(0, "Of a split that has several."),
+  "validation_folds": Field(
+    1,
+    "2 or more: training and validation classes are put together, and one of so"
+    " many folds of them validates, in place of the split's own part.",
+  ),
+  "validation_fold": Field(0, "Which one."),
+  "train_on": Field(
+    "train",
+    "train; or train+validation, which leaves nothing to choose by: the last"
+    " checkpoint is the selected one.",
+  ),
+  "image_size": Field((), "(height, width), or () for the native size."),
+  "background": Field(255, "The gray level that transparent pixels show."),
+  "protocol": Field(
+    "open-set",
+    "open-set: test classes are unseen in training; closed-set: they are not.",
+  ),
+  "small_classes": Field(
+    "refuse",
+    "Of classes with fewer items than batch.images_per_class: refuse; repeat,"
+    " they fill their places more than once; drop, they are in no batch. The"
+    " last two also load classes of one item, which no other answers.",
+  ),
+  "stream": Field(
+    False,
+    "Items stay on the host, or on disk where they are files, and are read"
+    " ahead of the steps: for sets that do not fit on the device.",
+  ),
+}
+
+_BATCH = {
+  "sampler": Field(
+    "classes",
+    "Who is in a batch of classes_per_batch × images_per_class: classes;"
+    " hierarchical, of superclasses_per_batch super-classes; uniform; pairs,"
+    " those of the data, or num_pairs drawn once; triplets, of num_triplets"
+    " drawn once.",
+  ),
+  "classes_per_batch": Field(32, "P."),
+  "images_per_class": Field(4, "K."),
+  "superclasses_per_batch": Field(2, "Of the sampler hierarchical."),
+  "num_triplets": Field(10_000, "Of the sampler triplets."),
+  "num_pairs": Field(10_000, "Of the sampler pairs."),
+  "views": Field(
+    1,
+    "How often each image is in the batch, each time augmented anew; with 2 or"
+    " more an image is its own class, and labels are not used.",
+  ),
+}
+
+_AUGMENT = {
+  "flip": Field(False, "Left and right, with probability ½."),
+  "shift": Field(0.0, "Largest, in sides of the image."),
+  "rotate": Field(0.0, "Largest, in radians."),
+  "scale": Field(0.0, "Largest change of the logarithm of the size."),
+  "shear": Field(0.0, "Largest, in pixels for each pixel."),
+  "stretch": Field(0.0, "Largest change of a factor from 1, along each axis."),
+  "skip": Field(0.0, "The probability that one of these is left out."),
+  "crop": Field(0.0, "Largest share of the area that is cut away."),
+  "brightness": Field(0.0, "Largest change of a factor from 1."),
+  "contrast": Field(0.0, "Largest change of a factor from 1."),
+  "saturation": Field(0.0, "Largest change of a factor from 1."),
+}
+
+_GROUP = {
+  "factor": Field(1.0, "On the learning rate; it can be tuned."),
+  "weight_decay": Field(0.0, "Decoupled, as in AdamW."),
+  "freeze": Field(False, "Whether it stays as it is."),
+}
+
+_OPTIMIZER = {
+  "learning_rate": Field(3e-3, "At the end of the warm-up."),
+  "decay": Field("kernels", "What weight decay acts on: kernels, or all."),
+}
+_SCHEDULE = {
+  "warmup": Field(0.05, "The share of the steps over which the rate rises."),
+}
+
+_MEMORY = {
+  "size": Field(0, "Embeddings of earlier batches as candidates; 0: none."),
+  "enqueue_first": Field(True, "Whether a batch meets copies of itself."),
+  "warmup": Field(0, "Steps in which the batch alone is compared."),
+}
+
+_TRAIN = {
+  "steps": Field(400, "In all."),
+  "log_every": Field(20, "Steps."),
+  "eval_every": Field(200, "Steps between scores of the validation classes."),
+  "save_every": Field(200, "Steps; a multiple of eval_every."),
+}
+
+_EVAL = {
+  "select": Field(
+    "own/map_at_r", "Chooses checkpoints and numbers, on validation classes."
+  ),
+  "columns": Field(
+    (
+      "own/recall_at_1",
+      "own/map_at_r",
+      "cosine/recall_at_1",
+      "cosine/map_at_r",
+    ),
+    "The scores in tables, by the names of evaluation.evaluate; slow ones are"
+    " computed for tables only.",
+  ),
+}
+
+_STUDY = {
+  "reference": Field(
+    "",
+    "field=value,…: each cell is compared with the cell that has these values"
+    " and is otherwise the same; '': with the first of the sweep. A number that"
+    " is named here makes a cell, and is not chosen on validation.",
+  ),
+  "columns": Field(
+    ("own/map_at_r",),
+    "The scores that are compared; all comparisons are one family.",
+  ),
+  "delta": Field(0.01, "A difference that does not matter, in their units."),
+}
+
+_TUNE = {
+  "trials": Field(12, "Settings that are tried."),
+  "sampler": Field("tpe", "tpe, random or grid."),
+  "searched": Field(
+    1,
+    "How many numbers of the loss, the most important first, beside the rate."
+    " With 1 the search is as wide for all; many have no second.",
+  ),
+  "ranges": Field(
+    (),
+    "Instead of those that the losses declare, each margin=0:2, or"
+    " triplet.margin=0:1 for one loss, with :log for even in the logarithm,"
+    " num_bins=5,10,20 for a grid, learning_rate=1e-4:1e-2.",
+  ),
+  "folds": Field(
+    4,
+    "A trial's score is the mean over so many validation folds; with 1, that of"
+    " the split's own validation part.",
+  ),
+  "prune": Field(
+    False,
+    "Stop a trial whose mean after a fold is worse than the median of the others"
+    " there; it counts as one of the trials.",
+  ),
+  "final_seeds": Field(10, "Runs with what was chosen."),
+  "final_on": Field("train", "Their data.train_on."),
+}
+
+# By section; what is of the top stands under "".
+FIELDS: dict[str, dict[str, Field]] = {
+  "": {
+    "seed": Field(0, "Initialization, batches and augmentation."),
+    "margin_unit": Field(
+      "absolute",
+      "absolute; or initial_mean: numbers that are distances are multiplied by"
+      " the mean distance at initialization, and those that multiply a distance"
+      " are divided by it: of the loss, of each of `also` under its own metric,"
+      " and of their miners.",
+    ),
+    "normalize": Field(None, "Of embeddings; None takes the loss's own."),
+    "block_size": Field(
+      "auto",
+      "Rows of the distance matrix that exist at a time: auto, None for all, or"
+      " a whole number (memory linear in the batch, same value).",
+    ),
+  },
+  "data": _DATA,
+  "batch": _BATCH,
+  "augment": _AUGMENT,
+  "model": {"embedding_dim": Field(64, "The length of an embedding.")},
+  "regularizer": {"weight": Field(1.0, "Of the regularizer, if one is named.")},
+  "memory": _MEMORY,
+  "optimizer": _OPTIMIZER,
+  "optimizer.schedule": _SCHEDULE,
+  "optimizer.trunk": _GROUP,
+  "optimizer.head": _GROUP,
+  "optimizer.loss": _GROUP,
+  "train": _TRAIN,
+  "eval": _EVAL,
+  "study": _STUDY,
+  "tune": _TUNE,
+}
+
+# Where a field is that has moved: by its old spelling, what it says now.
+MOVED: dict[str, str] = {
+  **{f"data.{name}": f"batch.{name}" for name in _BATCH},
+  **{f"data.{name}": f"augment.{name}" for name in _AUGMENT},
+  "optimizer.warmup": "optimizer.schedule.warmup",
+  "optimizer.weight_decay": "optimizer.trunk.weight_decay, of each group",
+  "optimizer.loss_factor": "optimizer.loss.factor",
+}
+
+
+def described() -> str:
+  """All fields, their defaults and what they mean.
+
+  >>> print(described()[:45])
+  seed = 0
+    Initialization, batches and augment
+  """
+  lines = []
+  for section, fields in FIELDS.items():
+    for name, field in fields.items():
+      lines.append(f"{section}.{name} = {field.default!r}".lstrip("."))
+      lines += textwrap.wrap(
+        field.about, initial_indent="  ", subsequent_indent="  "
+      )
+  return "\n".join(lines)

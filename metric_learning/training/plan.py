@@ -1,0 +1,183 @@
+"""A config, interpreted once: what `train` and all below it work with."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from metric_learning import data, evaluation
+from metric_learning.data.sampler import Draws, make_batches
+from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
+from metric_learning.training.build import Objectives, objectives_of
+from metric_learning.training.checks import validate
+from metric_learning.training.config import traced_numbers
+from metric_learning.training.feeds import Feed, resident, streamed
+from metric_learning.training.step import Program, model_of, program_of
+from metric_learning.training.units import (
+  distances_in,
+  mean_distance,
+  unit_inputs,
+)
+
+
+class Plan(NamedTuple):
+  """All that a config and its data mean for a run.
+
+  config: for the record, and for what is asked of single fields.
+  objectives: what is minimized, taken apart.
+  eval_metric, normalize: how embeddings are compared, and already normalized.
+  numbers: the traced numbers by flat name, in absolute units.
+  mean_distance: d̄ of the main objective, where numbers are in its units.
+  program: the functions that are compiled.
+  draws: step to the items of its batch.
+  num_classes: that a loss meets: of items, if these have views.
+  """
+
+  config: ConfigDict
+  splits: data.Splits
+  objectives: Objectives
+  eval_metric: MetricName
+  normalize: str
+  numbers: dict[str, float]
+  mean_distance: float | None
+  program: Program
+  draws: Draws
+  num_classes: int
+
+
+def make_plan(config: ConfigDict, splits: data.Splits) -> Plan:
+  """Interprets a config, once its parts are known to fit.
+
+  Raises:
+    InputError: for a config or data that cannot be used.
+  """
+  validate(config)
+  check_parts(config, splits)
+  objectives = objectives_of(config)
+  train = splits.train
+  draws = make_batches(
+    train, config.batch, config.seed, config.data.small_classes
+  )
+  numbers, unit = absolute_numbers(config, splits, objectives)
+  return Plan(
+    config=config,
+    splits=splits,
+    objectives=objectives,
+    eval_metric=objectives.with_numbers({}).space,
+    normalize=objectives.main.normalize,
+    numbers=numbers,
+    mean_distance=unit,
+    program=program_of(config, train.input_spec),
+    draws=draws,
+    num_classes=num_classes(config, train),
+  )
+
+
+def num_classes(config: ConfigDict, train: data.Dataset) -> int:
+  """The number of classes that a loss meets: of items, if these have views."""
+  return len(train.labels if config.batch.views > 1 else train.class_names)
+
+
+def absolute_numbers(
+  config: ConfigDict, splits: data.Splits, objectives: Objectives
+) -> tuple[dict[str, float], float | None]:
+  """The traced numbers of a run, distances in absolute units; and d̄ if asked.
+
+  Beside the fields that are traced, those of miners and further losses that
+  are distances; each in units of the d̄ of its own metric.
+  """
+  numbers = traced_numbers(config)
+  in_units = config.margin_unit == "initial_mean"
+  if in_units:
+    model = model_of(config, splits.train.input_spec)
+    inputs = unit_inputs(splits.train.inputs)
+  for prefix, objective in objectives.each().items():
+    distances = distances_in(objective)
+    unit = 1.0
+    if in_units and distances:
+      unit = mean_distance(model, inputs, objective)
+    for name, (value, power) in distances.items():
+      numbers[prefix + name] = value * unit**power
+  own = mean_distance(model, inputs, objectives.main) if in_units else None
+  return {name: float(value) for name, value in numbers.items()}, own
+
+
+def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
+  """The batches of all steps from `first` on, each on the device."""
+  config, train = plan.config, plan.splits.train
+  steps, views = range(first, config.train.steps), config.batch.views
+  if config.data.stream:
+    return streamed(train, plan.draws, steps, views)
+  return resident(train, plan.draws, steps, views, put)
+
+
+# --- Scores that the parts can give -----------------------------------------
+
+
+def check_parts(config: ConfigDict, splits: data.Splits) -> None:
+  """Checks that the parts give what chooses checkpoints and what tables show.
+
+  And that classes with weights are those of the training part.
+
+  Raises:
+    InputError: with the score that a part does not give, or that cannot choose
+      there, and why; or for class weights of another number of classes.
+  """
+  _check_class_weights(config, splits.train)
+  for field, name, part, gallery in _wanted(config, splits):
+    reason = evaluation.why_absent(
+      name,
+      len(part.labels),
+      explicit_pairs=part.pairs is not None,
+      gallery=gallery,
+      folds=part.pairs is not None and part.pairs.folds is not None,
+    )
+    if reason:
+      raise InputError(
+        f"{part.name} has no {name}, which config.eval.{field} asks for:"
+        f" {reason}."
+      )
+  # What is trained on as well chooses nothing.
+  if not splits.validation_seen:
+    _check_choice(config.eval.select, splits.validation)
+
+
+def _wanted(
+  config: ConfigDict, splits: data.Splits
+) -> Iterator[tuple[str, str, data.Dataset, bool]]:
+  """Each field that asks for a score, the score, its part, and a gallery."""
+  yield "select", config.eval.select, splits.validation, False
+  for column in config.eval.columns:
+    yield "columns", column, splits.test, splits.gallery is not None
+
+
+def _check_class_weights(config: ConfigDict, train: data.Dataset) -> None:
+  classes = num_classes(config, train)
+  for objective in objectives_of(config).each().values():
+    weights = objective.reduction_options.get("class_weights")
+    if weights is not None and len(weights) != classes:
+      raise InputError(
+        f"{train.name}: class_weights of {objective.loss} has {len(weights)}"
+        f" weights, and the training part has {classes} classes: give one"
+        " weight for each class, in the order of the labels."
+      )
+
+
+def _check_choice(select: str, part: data.Dataset) -> None:
+  reason = evaluation.why_no_choice(
+    select,
+    part.labels,
+    groups=part.groups,
+    same=None if part.pairs is None else part.pairs.is_same,
+  )
+  if reason:
+    raise InputError(
+      f"{part.name}: {select}, which config.eval.select names, cannot choose a"
+      f" checkpoint on the validation part ({len(part.labels)} images of"
+      f" {len(np.unique(part.labels))} classes): {reason.rstrip('.')}. Give the"
+      " part more, choose another config.data.split, or another score."
+    )

@@ -1,0 +1,205 @@
+"""Sections of a config that name a thing: its options are their fields.
+
+`config.loss.name` says which other fields `config.loss` has: the keywords of
+that loss, with their defaults. So it is with networks, metrics, miners and all
+else that has a name and options.
+"""
+
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, config_dict
+
+from metric_learning import models
+from metric_learning.distances import METRICS
+from metric_learning.errors import check_choice
+from metric_learning.losses import LOSSES
+from metric_learning.losses.regularizers import REGULARIZERS
+from metric_learning.mining import MINERS
+from metric_learning.objective import REDUCTION_OPTIONS
+from metric_learning.relations import RELATIONS
+from metric_learning.rows import REDUCTIONS
+from metric_learning.signatures import REQUIRED, Kind, keywords, kinds
+from metric_learning.training.optimizers import OPTIMIZERS, SCHEDULES
+
+
+class Choice(NamedTuple):
+  """What a section with a name may name, and the options of each.
+
+  choices: the registry of its names.
+  options: of a name, its options and their defaults.
+  kinds: of a name, what its options take.
+  default: the name may be None: that which the loss says, or nothing.
+  """
+
+  choices: Mapping[str, Any]
+  options: Callable[[str], Mapping[str, Any]]
+  kinds: Callable[[str], Mapping[str, Kind]]
+  default: bool = False
+
+
+def _of_functions(
+  functions: Mapping[str, Any], *left_out: str, default: bool = False
+) -> Choice:
+  """A choice among functions, whose options are their keywords."""
+
+  def without(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in found.items() if k not in left_out}
+
+  return Choice(
+    functions,
+    lambda name: without(keywords(functions[name])),
+    lambda name: without(kinds(functions[name])),
+    default,
+  )
+
+
+# By their place in a config. Those in `PER_OBJECTIVE` are in each entry of
+# `config.also` too.
+CHOICES: dict[str, Choice] = {
+  "loss": Choice(
+    LOSSES, lambda name: LOSSES[name].hyper, lambda name: LOSSES[name].kinds
+  ),
+  "model": Choice(models.MODELS, models.options_of, models.kinds_of),
+  "metric": Choice(
+    METRICS,
+    lambda name: keywords(METRICS[name].matrix),
+    lambda name: kinds(METRICS[name].matrix),
+    default=True,
+  ),
+  "reduction": Choice(
+    REDUCTIONS,
+    lambda name: dict.fromkeys(REDUCTION_OPTIONS),
+    lambda name: REDUCTION_OPTIONS,
+    default=True,
+  ),
+  "miner": Choice(
+    MINERS, lambda name: MINERS[name].options, lambda name: MINERS[name].kinds
+  ),
+  "relation": _of_functions(RELATIONS),
+  "regularizer": _of_functions(REGULARIZERS, "where", default=True),
+  "optimizer": _of_functions(OPTIMIZERS),
+  "optimizer.schedule": _of_functions(SCHEDULES),
+}
+PER_OBJECTIVE = ("loss", "metric", "reduction", "miner")
+
+
+def choice_at(section: str) -> Choice | None:
+  """What a section, named from the top, may name; None if it has no name.
+
+  >>> choice_at("also.center.metric") is CHOICES["metric"]
+  True
+  >>> choice_at("train")
+  """
+  parts = section.split(".")
+  if parts[0] == "also" and len(parts) == 3 and parts[2] in PER_OBJECTIVE:
+    return CHOICES[parts[2]]
+  return CHOICES.get(section)
+
+
+def name_in(
+  config: ConfigDict, section: str, name: str | None, **shared: Any
+) -> ConfigDict:
+  """Puts a name with the defaults of its options into a section.
+
+  What all names of a section share stays as it is, or becomes `shared`.
+
+  >>> config = ConfigDict({"loss": {}})
+  >>> sorted(name_in(config, "loss", "contrastive").loss.to_dict())
+  ['half', 'margin', 'name']
+
+  Raises:
+    InputError: for a name that there is not.
+  """
+  choice = choice_at(section)
+  assert choice is not None, section
+  *above, last = section.split(".")
+  place = config
+  for part in above:
+    place = place[part]
+  before = place.get(last, ConfigDict())
+  own = set(_options(choice, before.get("name"))) | {"name"}
+  fields = ConfigDict({"name": as_field(_NAME, name) if choice.default else name})
+  for key, value in before.items():
+    if key not in own:
+      fields[key] = value
+  for key, value in shared.items():
+    fields[key] = value
+  if name is not None:
+    check_choice(section.rpartition(".")[2], name, choice.choices)
+    some = choice.kinds(name)
+    for key, value in _options(choice, name).items():
+      fields[key] = as_field(some.get(key), value, f"{key} of {name}")
+  place[last] = fields
+  return config
+
+
+_NAME = Kind((str, types.NoneType))
+
+
+def _options(choice: Choice, name: str | None) -> Mapping[str, Any]:
+  if name is None or name not in choice.choices:
+    return {}
+  return choice.options(name)
+
+
+def given(section: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+  """The options of a section that have a value, without its name."""
+  return {
+    key: value
+    for key, value in section.items()
+    if key not in ("name", *left_out) and value is not None
+  }
+
+
+def named(section: Mapping[str, Any]) -> Any:
+  """A section as a library takes it: None, a name, or a name with options.
+
+  >>> named({"name": "lp", "p": 3}), named({"name": "l1"}), named({"name": None})
+  (('lp', {'p': 3}), 'l1', None)
+  """
+  options = given(section)
+  return (section["name"], options) if options else section["name"]
+
+
+def kind_of(config: Mapping[str, Any], field: str) -> Kind | None:
+  """What an option takes, where it says more than the type of its value."""
+  section, _, name = field.rpartition(".")
+  choice = choice_at(section)
+  if choice is None:
+    return None
+  if name == "name":
+    return _NAME if choice.default else None
+  for part in section.split("."):
+    config = config[part]
+  if config["name"] not in choice.choices:
+    return None
+  return choice.kinds(config["name"]).get(name)
+
+
+def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
+  """A value as a field that takes all types of its kind, also as a flag."""
+  if value is REQUIRED:
+    # It must be set: until then it is None.
+    value, kind = None, kind and kind._replace(
+      types=(*kind.types, types.NoneType)
+    )
+  if value is not None and (kind is None or len(kind.types) < 2):
+    return value
+  if kind is None:
+    raise TypeError(
+      f"{what}: a default of None needs an annotation, such as float | None."
+    )
+  some = [one for one in kind.types if one is not types.NoneType]
+  # Flags of the type `object` are Python literals, or else texts.
+  return config_dict.FieldReference(
+    value, field_type=some[0] if len(some) == 1 else object
+  )
+
+
+def sections_with_names(config: ConfigDict) -> Iterable[str]:
+  """Every section of a config that has a name, named from the top."""
+  yield from CHOICES
+  for label in config.also:
+    yield from (f"also.{label}.{part}" for part in PER_OBJECTIVE)

@@ -1,0 +1,237 @@
+"""One step of training, and the compiled program that runs share.
+
+Runs that differ in seeds and traced numbers alone share one program.
+"""
+
+import functools
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from metric_learning import models
+from metric_learning.data.augment import augment
+from metric_learning.models import Model
+from metric_learning.specs import InputSpec, as_numbers
+from metric_learning.training import records
+from metric_learning.training.build import Objectives, objectives_of
+from metric_learning.training.config import as_dict, traced_numbers
+from metric_learning.training.feeds import Batch
+from metric_learning.training.optimizers import (
+  GROUPS,
+  groups_of,
+  make_optimizer,
+)
+
+State = dict[str, Any]
+Step = Callable[..., tuple[State, dict[str, Array]]]
+
+# Sections that nothing compiled depends on, but for these fields of them.
+_NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
+_COMPILED = ("train.steps",)
+
+
+class Program(NamedTuple):
+  """The functions of all runs that differ in numbers only.
+
+  init: (seed, num_classes, numbers) to the state before the first step.
+  step: (state, batch, key, numbers) to (state, values to log); pure, and not
+    compiled by itself: see `compiled`.
+  embed: (state, stored inputs) to the points that the distance sees.
+  """
+
+  init: Callable[..., State]
+  step: Step
+  embed: Callable[..., Array]
+
+
+def program_of(config: ConfigDict, input_spec: InputSpec) -> Program:
+  """The program of a config for items of this spec, made once in a process."""
+  numbers = traced_numbers(config)
+  static = {
+    name: value
+    for name, value in records.flatten(as_dict(config)).items()
+    if name not in numbers
+    and (name in _COMPILED or name.split(".")[0] not in _NOT_COMPILED)
+  }
+  key = json.dumps([static, input_spec], sort_keys=True)
+  with _ONE_AT_A_TIME:
+    if key not in _PROGRAMS:
+      _PROGRAMS[key] = _make_program(as_dict(config), config, input_spec)
+    return _PROGRAMS[key]
+
+
+_PROGRAMS: dict[str, Program] = {}
+# Runs on several devices ask from threads.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _make_program(
+  fields: Mapping[str, Any], config: ConfigDict, input_spec: InputSpec
+) -> Program:
+  model = model_of(config, input_spec)
+  objectives = objectives_of(config)
+  steps, options = fields["train"]["steps"], fields["optimizer"]
+  optimizer = functools.partial(make_optimizer, options, steps)
+  frozen = tuple(name for name in GROUPS if options[name]["freeze"])
+  return Program(
+    functools.partial(
+      _first_state,
+      model,
+      objectives,
+      optimizer(),
+      fields["model"]["embedding_dim"],
+    ),
+    make_step(model, objectives, optimizer, fields["augment"], frozen),
+    jax.jit(functools.partial(_embed, model, objectives)),
+  )
+
+
+def model_of(config: ConfigDict, input_spec: InputSpec) -> Model:
+  """The network of a config for items of this spec."""
+  return models.create(**config.model, input_spec=input_spec)
+
+
+def _first_state(
+  model: Model,
+  objectives: Objectives,
+  optimizer: optax.GradientTransformation,
+  embedding_dim: int,
+  seed: int,
+  num_classes: int,
+  numbers: Mapping[str, Any],
+) -> State:
+  params, stats = model.init(jax.random.key(seed))
+  objective = objectives.with_numbers(numbers)
+  sizes = {"num_classes": num_classes, "embedding_dim": embedding_dim}
+  key = jax.random.fold_in(jax.random.key(seed), 1)
+  trained = {"model": params, "objective": objective.init(key, **sizes)}
+  return {
+    "params": trained,
+    "stats": stats,
+    "objective_state": objective.init_state(**sizes),
+    "optimizer": optimizer.init(trained),
+  }
+
+
+def make_step(
+  model: Model,
+  objectives: Objectives,
+  optimizer: Callable[..., optax.GradientTransformation],
+  jitter: Mapping[str, Any],
+  frozen: tuple[str, ...] = (),
+) -> Step:
+  """The step of a network under an objective: a pure function.
+
+  Args:
+    model: the network.
+    objectives: of traced numbers.
+    optimizer: numbers to the optax transformation.
+    jitter: how images change at random, the options of `augment`.
+    frozen: groups of parameters that stay as they are; their gradients are not
+      computed. A frozen trunk sees batches as in evaluation.
+  """
+  moves = any(jitter.values()) and model.input_spec.kind == "image"
+
+  def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
+    objective = objectives.with_numbers(numbers)
+    # Fused into the first layer, what makes the inputs would be done once for
+    # each of its patches (measured on a CPU: twice the time of a whole step).
+    inputs = jax.lax.optimization_barrier(as_numbers(batch.inputs))
+    if moves:
+      inputs = augment(key, inputs, **jitter)
+    inputs = model.preprocess(inputs)
+    # Other streams than that of the augmentation.
+    own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
+
+    def loss_of(params):
+      params = _stopped(params, frozen)
+      embeddings, stats = model.apply(
+        params["model"],
+        state["stats"],
+        inputs,
+        train="trunk" not in frozen,
+        key=model_key,
+      )
+      value, aux = objective(
+        params["objective"],
+        embeddings,
+        batch.labels,
+        state=state["objective_state"],
+        key=own_key,
+        **_given(affinity=batch.affinity, where=batch.where),
+      )
+      return value, (stats, aux)
+
+    (value, (stats, aux)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+      state["params"]
+    )
+    updates, moments = optimizer(numbers).update(
+      gradient, state["optimizer"], state["params"]
+    )
+    after = {
+      "params": optax.apply_updates(state["params"], updates),
+      "stats": stats,
+      "objective_state": aux.state,
+      "optimizer": moments,
+    }
+    norm = optax.tree.norm(gradient["model"])
+    return after, {"loss": value, "gradient_norm": norm, **aux.diagnostics}
+
+  return step
+
+
+def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
+  """The parameters, without gradients in these groups."""
+  if not frozen:
+    return params
+  return jax.tree.map(
+    lambda group, x: jax.lax.stop_gradient(x) if group in frozen else x,
+    groups_of(params),
+    params,
+  )
+
+
+def _given(**arrays: Array | None) -> dict[str, Array]:
+  """Those that are not None."""
+  return {name: x for name, x in arrays.items() if x is not None}
+
+
+@functools.cache
+def compiled(step: Step, gather: Callable[[Any, Any], Batch]) -> Step:
+  """`on_fed`, compiled; it takes the memory of the state."""
+  return jax.jit(functools.partial(on_fed, step, gather), donate_argnums=0)
+
+
+def on_fed(
+  step: Step,
+  gather: Callable[[Any, Any], Batch],
+  state: State,
+  number: int | Array,
+  shared: Any,
+  own: Any,
+  key: Array,
+  numbers: Mapping[str, Any],
+):
+  """A step on what a feed hands over for it, with the key of the run."""
+  key = jax.random.fold_in(key, number)
+  return step(state, gather(shared, own), key, numbers)
+
+
+def _embed(
+  model: Model, objectives: Objectives, state: State, inputs: Array
+) -> Array:
+  inputs = jax.lax.optimization_barrier(as_numbers(inputs))
+  embeddings, _ = model.apply(
+    state["params"]["model"],
+    state["stats"],
+    model.preprocess(inputs),
+    train=False,
+  )
+  objective = objectives.with_numbers({})
+  return objective.embed(state["params"]["objective"], embeddings)
