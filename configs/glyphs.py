@@ -2,13 +2,13 @@
 
 make compare
 
-runs the sweep `compare` below. More sweeps: `metric_learning.study.grids`.
+runs the sweep `compare` below. More: `metric_learning.study.standard_sweeps`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps, sweep
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
@@ -30,6 +30,7 @@ def get_config(loss: str = "infonce_per_pair"):
   return with_loss(config, loss).lock()
 
 
+@sweep(reference="loss.name=contrastive,metric=l2")
 def compare() -> Iterator[dict[str, Any]]:
   """Four losses under L1 and L2, three margins or temperatures, three seeds.
 
@@ -54,8 +55,4 @@ def compare() -> Iterator[dict[str, Any]]:
           }
 
 
-SWEEPS = {"compare": compare, **grids.sweeps(BATCHES)}
-REFERENCES = {
-  "compare": "loss.name=contrastive,metric=l2",
-  **grids.references(BATCHES),
-}
+SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}

@@ -16,7 +16,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from metric_learning.data import cache
-from metric_learning.errors import InputError
+from metric_learning.errors import InputError, check_choice
 from metric_learning.training import (
   NotFiniteError,
   override,
@@ -117,23 +117,27 @@ def _argument(flag: str) -> str:
   return found
 
 
-def with_reference(config: ConfigDict, sweep: str | None) -> ConfigDict:
+def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
   """The config, its reference that of the sweep unless one is named."""
   if config.study.reference:
     return config
-  references = getattr(config_module(), "REFERENCES", {})
-  return override(config, {"study.reference": references.get(sweep, "")})
+  # A plain generator names none.
+  named = getattr(sweep, "reference", "")
+  return override(config, {"study.reference": named})
 
 
 def define_launcher() -> dict[str, Any]:
   """Defines the flags that say where, and how many at once, runs train."""
+  from metric_learning.study.launchers import LAUNCHERS
+
+  options = {
+    name: option
+    for launcher in LAUNCHERS.values()
+    for name, option in launcher.options.items()
+  }
+  where = "; ".join(f"{name}: {x.usage}" for name, x in LAUNCHERS.items())
   return {
-    "launcher": flags.DEFINE_string(
-      "launcher",
-      "local",
-      "local: on the devices of this process, one run on each at a time; ray:"
-      " as tasks of a Ray cluster (extra ray).",
-    ),
+    "launcher": flags.DEFINE_string("launcher", "local", f"{where}."),
     "population": flags.DEFINE_string(
       "population",
       "auto",
@@ -143,10 +147,17 @@ def define_launcher() -> dict[str, Any]:
     "members": flags.DEFINE_integer(
       "members", 32, "Of one population, at most."
     ),
-    "gpus_per_run": flags.DEFINE_float(
-      "gpus_per_run", None, "Of a Ray task; 1 if the cluster has any.", 0
-    ),
+    **{name: _define_option(name, option) for name, option in options.items()},
   }
+
+
+def _define_option(name: str, option: Any) -> Any:
+  """A flag of one launcher; None where it is not given."""
+  if option.type is str:
+    return flags.DEFINE_string(name, None, option.usage)
+  whole = option.type is int
+  define: Any = flags.DEFINE_integer if whole else flags.DEFINE_float
+  return define(name, None, option.usage, option.least)
 
 
 def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
@@ -156,12 +167,16 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
     InputError: for a launcher that there is not, or that lacks its extra.
   """
   from metric_learning.study import check_population, start_launcher
+  from metric_learning.study.launchers import LAUNCHERS
 
   options = {name: flag.value for name, flag in launcher.items()}
-  if options["gpus_per_run"] is None:
-    del options["gpus_per_run"]
-  elif options["launcher"] != "ray":
-    raise InputError("--gpus_per_run is of --launcher=ray.")
+  check_choice("launcher", options["launcher"], LAUNCHERS)
+  for name in {name for x in LAUNCHERS.values() for name in x.options}:
+    owners = [place for place, x in LAUNCHERS.items() if name in x.options]
+    if options[name] is None:
+      del options[name]
+    elif options["launcher"] not in owners:
+      raise InputError(f"--{name} is of --launcher={' or '.join(owners)}.")
   check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
   keep_programs()
@@ -183,7 +198,7 @@ def keep_programs() -> None:
 
 
 def report(folder: Path, *, strict: bool = False) -> None:
-  """Writes and prints the tables, draws the figures, says where they lie.
+  """Scores chosen runs, writes tables, draws figures, says where they lie.
 
   Raises:
     InputError: if strict, after the tables, for runs that no longer match
@@ -191,10 +206,16 @@ def report(folder: Path, *, strict: bool = False) -> None:
   """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
-  from metric_learning.study import only_here, read_study, write_tables
+  from metric_learning.study import (
+    only_here,
+    read_study,
+    score_chosen,
+    write_tables,
+  )
 
   study = read_study(folder)
   with only_here(folder):
+    study = score_chosen(study)
     tables = write_tables(study)
     figures = draw_study(study)
   print("\n" + tables[0].read_text())

@@ -17,12 +17,18 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import cli
-from metric_learning import data
+from metric_learning import data, evaluation
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
-from metric_learning.study import make_rows, read_study, run_study, tables
-from metric_learning.study.launchers import load_once
-from metric_learning.study.results import Study, scores_on_test
+from metric_learning.study import (
+  make_specs,
+  read_study,
+  run_study,
+  score_chosen,
+  tables,
+)
+from metric_learning.study.loaded import load_once
+from metric_learning.study.results import Study
 from metric_learning.study.statistics import t_interval
 from metric_learning.training import override, records
 
@@ -116,15 +122,17 @@ def _unnamed(config: ConfigDict, splits: data.Splits) -> Iterator[str]:
 def _section(config: ConfigDict) -> str:
   """The tables of a study of one setting."""
   names = {"loss.name": config.loss.name, "model.name": config.model.name}
-  rows = make_rows(config, [{**names, "seed": s} for s in range(_SEEDS.value)])
+  specs = make_specs(
+    config, [{**names, "seed": s} for s in range(_SEEDS.value)]
+  )
   # The names are for the table: to set them would bring their defaults.
-  rows = [
-    row._replace(config=override(config, {"seed": row.overrides["seed"]}))
-    for row in rows
+  specs = [
+    spec._replace(config=override(config, {"seed": spec.overrides["seed"]}))
+    for spec in specs
   ]
   folder = Path(_RUNS.value) / config.data.name
-  run_study(config, rows, folder)
-  study = read_study(folder)
+  run_study(config, specs, folder)
+  study = score_chosen(read_study(folder))
   table = tables.to_markdown(study)
   return f"\n## {config.data.name}\n\n{table}{_few_shot(study)}"
 
@@ -138,9 +146,9 @@ def _few_shot(study: Study) -> str:
   for baseline in study.baselines:
     lines.setdefault(baseline["name"], []).append(baseline["test"])
   for cell in study.cells:
-    scores = [scores_on_test(run)["selected"] for run in cell.chosen.runs]
+    scores = [run.tested.selected for run in cell.chosen.runs]
     lines[tables.in_words(cell.name)] = scores
-  heads = [tables.heading(column) for column in columns]
+  heads = [evaluation.heading(column) for column in columns]
   text = ["\nFew-shot accuracy in %\n", "| | " + " | ".join(heads) + " |"]
   text += ["|" + " --- |" * (len(columns) + 1)]
   for name, scores in lines.items():

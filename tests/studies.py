@@ -11,16 +11,17 @@ import shutil
 import numpy as np
 
 from metric_learning.study import (
-  make_rows,
+  make_specs,
   read_study,
   run_study,
+  score_chosen,
   tables,
   tuning,
 )
 from metric_learning.study.baselines import BASELINES
-from metric_learning.study.references import cells_of
-from metric_learning.study.results import TEST
+from metric_learning.study.compared_with import cells_of
 from metric_learning.study.runner import claim_study
+from metric_learning.study.scoring import TEST
 from metric_learning.training import records
 from metric_learning.training.config import (
   as_dict,
@@ -72,12 +73,12 @@ class RealStudy:
 
   def make(self):
     """Trains it, reports a copy, and searches."""
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), self.folder)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
-    tables.write_tables(read_study(self.reported))
+    tables.write_tables(scored_study(self.reported))
     few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
     config = override(CONFIG, few)
-    cells = make_rows(config, [{"metric": "l2"}])
+    cells = make_specs(config, [{"metric": "l2"}])
     tuning.search(config, cells, self._searched, f"{self._searched}.journal")
 
   @functools.cached_property
@@ -175,7 +176,7 @@ class RealStudy:
   ):
     """A study of (overrides, score), whose test scores are those too."""
     config = tiny_config(eval__columns=COLUMNS, **fields)
-    rows = make_rows(config, [overrides for overrides, _ in scored])
+    rows = make_specs(config, [overrides for overrides, _ in scored])
     folder.mkdir()
     claim_study(folder, config, rows, cells_of(rows), {})
     records.write_json(folder / BASELINES, [])
@@ -194,6 +195,11 @@ class RealStudy:
       if index not in diverged:
         records.write_json(where / TEST, self.scores(score))
     return folder
+
+
+def scored_study(folder):
+  """A study as a report prints it: its chosen runs are scored."""
+  return score_chosen(read_study(folder))
 
 
 def changed(record, values):

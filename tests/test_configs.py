@@ -2,19 +2,21 @@
 
 import importlib.util
 import json
+import types
 from pathlib import Path
 
 import pytest
 
+from experiments import cli
 from metric_learning import LOSSES, data
-from metric_learning.study import grids, make_rows
-from metric_learning.study.references import (
+from metric_learning.study import make_specs, standard_sweeps, sweep
+from metric_learning.study.compared_with import (
   cells_of,
   check_comparisons,
   pairs_with_reference,
 )
 from metric_learning.study.statistics import can_be_tested
-from metric_learning.study.sweeps import row_name, setting_errors
+from metric_learning.study.sweeps import setting_errors, spec_name
 from metric_learning.training import base_config, override, validate
 
 ROOT = Path(__file__).parents[1]
@@ -40,27 +42,29 @@ def test_the_default_config_is_valid_and_locked(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_row_of_every_sweep_is_valid(path):
   module = load(path)
-  references = getattr(module, "REFERENCES", {})
-  assert references.keys() <= module.SWEEPS.keys()
-  shared = grids.sweeps(()).values()
-  for name, sweep in module.SWEEPS.items():
-    overrides = list(sweep())
-    if sweep in shared and path.stem != "glyphs":
+  shared = {
+    name: one.overrides
+    for name, one in standard_sweeps.sweeps(((8, 4),)).items()
+  }
+  for name, made in module.SWEEPS.items():
+    overrides = list(made())
+    own = getattr(made, "overrides", made)
+    if own == shared.get(name) and path.stem != "glyphs":
       overrides = overrides[:1]  # They are the same everywhere.
-    assert len({row_name(row) for row in overrides}) == len(overrides)
+    assert len({spec_name(row) for row in overrides}) == len(overrides)
     # A seed makes no row invalid: each row is checked with its first.
     first = {
       json.dumps({**row, "seed": 0}, sort_keys=True): row
       for row in reversed(overrides)
     }
-    reference = {"study.reference": references.get(name, "")}
+    reference = {"study.reference": getattr(made, "reference", "")}
     config = override(module.get_config(), reference)
-    rows = make_rows(config, reversed(first.values()))
+    rows = make_specs(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
     check_comparisons(config, cells_of(rows))
     assert not setting_errors(rows)
     pairs = pairs_with_reference(cells_of(rows), config.study.reference)
-    assert can_be_tested(len(grids.SEEDS), len(pairs) or 1)
+    assert can_be_tested(len(standard_sweeps.SEEDS), len(pairs) or 1)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -68,7 +72,7 @@ def test_every_config_offers_sweeps(path):
   module = load(path)
   assert module.SWEEPS
   if path.stem in ("glyphs", "omniglot", "fashion_mnist"):
-    assert module.SWEEPS.keys() >= grids.sweeps(()).keys()
+    assert module.SWEEPS.keys() >= standard_sweeps.sweeps(((8, 4),)).keys()
   if hasattr(module, "BATCHES"):
     config = module.get_config()
     # The same on both sides of every comparison.
@@ -77,11 +81,9 @@ def test_every_config_offers_sweeps(path):
 
 @pytest.mark.slow
 def test_positive_margins_are_compared_with_none():
-  config = override(
-    base_config(),
-    {"study.reference": grids.references(((8, 4),))["positive_margins"]},
-  )
-  rows = make_rows(config, grids.positive_margins())
+  made = standard_sweeps.sweeps(((8, 4),))["positive_margins"]
+  config = override(base_config(), {"study.reference": made.reference})
+  rows = make_specs(config, made())
   pairs = pairs_with_reference(cells_of(rows), config.study.reference)
   field = "loss.positive_margin"
   assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
@@ -91,11 +93,11 @@ def test_positive_margins_are_compared_with_none():
 
 
 def test_losses_are_compared_at_an_equal_budget():
-  rows = list(grids.losses())
+  rows = list(standard_sweeps.losses())
   assert len({row["loss.name"] for row in rows}) >= 8
   for row in rows:
     assert row.keys() == {"loss.name", "metric"}  # No number is set by hand.
-  for loss in grids.EQUAL_BUDGET:
+  for loss in standard_sweeps.EQUAL_BUDGET:
     found = {row["metric"] for row in rows if row["loss.name"] == loss}
     assert found == {"l1", "l2", "cosine"} & set(LOSSES[loss].metrics)
 
@@ -107,11 +109,13 @@ def test_every_loss_with_a_margin_has_a_curve():
     for loss, entry in LOSSES.items()
     if set(named) & (entry.hyper.keys() - set(entry.static))
   }
-  assert grids.MARGINS.keys() == with_margin | {"margin"}  # Its own is alpha.
-  for loss, (name, values) in grids.MARGINS.items():
+  assert standard_sweeps.MARGINS.keys() == with_margin | {
+    "margin"
+  }  # Its own is alpha.
+  for loss, (name, values) in standard_sweeps.MARGINS.items():
     found = [
       row[f"loss.{name}"]
-      for row in grids.margins()
+      for row in standard_sweeps.margins()
       if row["loss.name"] == loss and row["seed"] == 0
     ]
     assert found == list(values)
@@ -119,7 +123,7 @@ def test_every_loss_with_a_margin_has_a_curve():
 
 def test_metrics_are_compared_under_matched_margins_and_under_a_raw_one():
   by_unit = {}
-  for row in grids.l1_vs_l2():
+  for row in standard_sweeps.l1_vs_l2():
     seen = by_unit.setdefault((row["loss.name"], row["margin_unit"]), {})
     seen.setdefault(row["metric"], set()).add(row["loss.margin"])
   for (_, unit), by_metric in by_unit.items():
@@ -145,7 +149,7 @@ def test_a_loss_is_picked_by_name(loss):
 def test_compare_is_balanced():
   module = load(ROOT / "configs" / "glyphs.py")
   cells = {}
-  for row in make_rows(module.get_config(), module.compare()):
+  for row in make_specs(module.get_config(), module.compare()):
     over = row.overrides
     cells.setdefault((over["loss.name"], over["metric"]), []).append(over)
   losses = {loss for loss, _ in cells}
@@ -155,3 +159,31 @@ def test_compare_is_balanced():
   budgets = {len(rows) for rows in cells.values()}
   assert len(budgets) == 1
   assert budgets.pop() >= 9
+
+
+def test_the_batches_of_a_sweep_are_compared_with_their_first_shape():
+  made = standard_sweeps.sweeps(((8, 4), (4, 8)))["batches"]
+  assert made.reference == "batch.classes_per_batch=8,batch.images_per_class=4"
+  shapes = {
+    (row["batch.classes_per_batch"], row["batch.images_per_class"])
+    for row in made()
+  }
+  assert shapes == {(8, 4), (4, 8)}
+
+
+def test_a_sweep_is_added_by_its_generator_alone():
+  @sweep(reference="metric=l2")
+  def metrics():
+    for metric in ("l1", "l2"):
+      yield {"metric": metric}
+
+  module = types.SimpleNamespace(SWEEPS={"metrics": metrics})
+  config = cli.with_reference(base_config().lock(), module.SWEEPS["metrics"])
+  cells = cells_of(make_specs(config, module.SWEEPS["metrics"]()))
+  found = pairs_with_reference(cells, config.study.reference)
+  assert found == [({"metric": "l1"}, {"metric": "l2"})]
+  # What the command line names comes first; a plain generator names nothing.
+  named = override(config, {"study.reference": "metric=l1"})
+  assert cli.with_reference(named, metrics) == named
+  plain = cli.with_reference(base_config().lock(), lambda: iter(()))
+  assert plain.study.reference == ""

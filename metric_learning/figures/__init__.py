@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.laws import pair_laws
@@ -23,9 +24,9 @@ from metric_learning.figures.spaces import (
   read_space,
 )
 from metric_learning.figures.style import save
-from metric_learning.study.lines import in_words
-from metric_learning.study.results import Cell, Run, Study
-from metric_learning.training.recorder import lower_is_better
+from metric_learning.study.results import Cell, Study, check_scored
+from metric_learning.study.runs import Run
+from metric_learning.study.table_lines import in_words
 
 __all__ = [
   "Space",
@@ -54,7 +55,11 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
   the first fold, the first seed; of more than eight cells, the eight that are
   best on validation. curves is there if a number was tuned, laws always. A
   cell without a finished run is left out.
+
+  Raises:
+    InputError: if the study is not scored; see `study.score_chosen`.
   """
+  check_scored(study)
   spaces = [
     read_space(run.folder, part, in_words(cell.name) or None)
     for cell, run in _chosen_runs(study)
@@ -113,5 +118,5 @@ def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
 
 
 def _replicate(run: Run) -> tuple[int, int]:
-  config = run.row.config
+  config = run.spec.config
   return config.data.fold, config.seed

@@ -7,15 +7,19 @@ from metric_learning.study.runner import (
   only_here,
   run_study,
 )
-from metric_learning.study.sweeps import make_rows
+from metric_learning.study.scoring import score_chosen
+from metric_learning.study.sweeps import Sweep, make_specs, sweep
 from metric_learning.study.tables import write_tables
 
 __all__ = [
+  "Sweep",
   "check_population",
-  "make_rows",
+  "make_specs",
   "only_here",
   "read_study",
   "run_study",
+  "score_chosen",
   "start_launcher",
+  "sweep",
   "write_tables",
 ]

@@ -55,11 +55,14 @@ def train_population(
   configs: Sequence[ConfigDict],
   workdirs: Sequence[Path],
   splits: data.Splits,
+  *,
+  embeddings: bool = True,
 ) -> list[dict[str, Any]]:
   """Trains unfinished runs together, and returns their results.
 
   A member whose loss stops being finite has the result {"diverged": why}; the
   others go on. The `seconds` of a member are its share of the time of all.
+  `embeddings` is as `train` takes it.
 
   Raises:
     InputError: for configs or data that cannot be used, members that differ in
@@ -82,7 +85,9 @@ def train_population(
     records.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
     runs = [
-      opened.enter_context(contextlib.closing(Recorder(p, w)))
+      opened.enter_context(
+        contextlib.closing(Recorder(p, w, embeddings=embeddings))
+      )
       for p, w in zip(plans, workdirs, strict=True)
     ]
     return _train(runs)

@@ -14,26 +14,16 @@ import numpy as np
 from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
+from metric_learning.evaluation import lower_is_better
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import digest
-from metric_learning.training.embed import embed_all
+from metric_learning.training.embedding import embed_all, embedded
 from metric_learning.training.plan import Plan
-
-LOWER_IS_BETTER = ("eer", "frr_at_far")
 
 
 class NotFiniteError(ArithmeticError):
   """A loss stopped being finite; the message says where and what is left."""
-
-
-def lower_is_better(score: str) -> bool:
-  """Whether a smaller value of this score is the better one.
-
-  >>> lower_is_better("own/eer"), lower_is_better("own/map_at_r")
-  (True, False)
-  """
-  return score.rpartition("/")[2].startswith(LOWER_IS_BETTER)
 
 
 class Recorder:
@@ -134,7 +124,7 @@ class Recorder:
       self.checkpoints.save(done, state, chosen, self.seconds())
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
-    """Writes embeddings and, last, the result. Test classes are not scored.
+    """Writes embeddings, if it shall, and the result; scores no test class.
 
     Raises:
       InputError: if the checkpoint that is to be chosen is damaged.
@@ -145,10 +135,10 @@ class Recorder:
     written = records.read_metrics(self.workdir)
     selected = self._selected(written)
     if self._keeps_embeddings:
-      self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
-      if selected not in (None, last):
-        chosen = self._restore_selected(selected, state)
-        self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+      self._write_embeddings(state, selected)
+    else:
+      # From these it is embedded, if it is chosen: see `embed_run`.
+      self.checkpoints.keep_only({last, selected})
     objective = self.plan.objectives.main
     of_last = _validation(written, last)
     result = {
@@ -209,23 +199,15 @@ class Recorder:
         " same command again, and the run goes on before it."
       ) from None
 
-  def _write_embeddings(
-    self,
-    name: str,
-    state: dict[str, Any],
-    validation: np.ndarray | None = None,
-  ) -> None:
-    """Writes all that is not trained on; what is embedded already, as it is."""
-    found: dict[str, np.ndarray] = {}
-    for part in ("validation", "test", "gallery"):
-      some = getattr(self.plan.splits, part)
-      if some is None:
-        continue
-      points = validation if part == "validation" else None
-      if points is None:
-        points = embed_all(self.plan.program, state, some.inputs)
-      found |= arrays_of(part, some, points)
-    records.write_arrays(self.workdir / name, found)
+  def _write_embeddings(self, state: Any, selected: int | None) -> None:
+    """Writes all that is not trained on, at the last and a selected step."""
+    plan = self.plan
+    found = embedded(plan.program, state, plan.splits, self._embedded)
+    records.write_arrays(self.workdir / records.EMBEDDINGS, found)
+    if selected not in (None, plan.config.train.steps):
+      chosen = self._restore_selected(selected, state)
+      found = embedded(plan.program, chosen, plan.splits)
+      records.write_arrays(self.workdir / records.SELECTED_EMBEDDINGS, found)
 
 
 def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
@@ -268,23 +250,3 @@ def scores_of(
   return evaluation.evaluate_pairs(
     embeddings, pairs.first, pairs.second, pairs.is_same, metric
   )
-
-
-def arrays_of(
-  name: str, part: data.Dataset, embeddings: np.ndarray
-) -> dict[str, np.ndarray]:
-  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
-  found = {
-    "embeddings": embeddings,
-    "labels": part.labels,
-    "class_names": np.array(part.class_names),
-  }
-  if part.groups is not None:
-    found["groups"] = part.groups
-  if part.pairs is not None:
-    found["first"] = part.pairs.first
-    found["second"] = part.pairs.second
-    found["same"] = part.pairs.is_same
-    if part.pairs.folds is not None:
-      found["folds"] = part.pairs.folds
-  return {f"{name}_{kind}": array for kind, array in found.items()}

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data
-from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.study import loaded, make_specs, run_study, runner
+from metric_learning.study.launchers import claims
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
-from metric_learning.training.config import override
+from metric_learning.training.config import from_dict, override
+from metric_learning.training.embedding import embed_run
 from tests.quick import QUICK_FLAGS
 from tests.tiny import tiny_config
 
@@ -49,12 +51,13 @@ def train_alone(monkeypatch):
 
 def results_of(folder):
   """The embeddings of each finished row, by its name."""
-  return {
-    path.parent.name: records.read_arrays(path.parent / records.EMBEDDINGS)[
-      "test_embeddings"
-    ]
-    for path in folder.glob("runs/*/result.json")
-  }
+  found = {}
+  for path in folder.glob("runs/*/result.json"):
+    config = from_dict(records.read_json(path.parent / records.CONFIG))
+    embed_run(config, path.parent, loaded.load_once(config))
+    arrays = records.read_arrays(path.parent / records.EMBEDDINGS)
+    found[path.parent.name] = arrays["test_embeddings"]
+  return found
 
 
 def times_finished(folder):
@@ -71,6 +74,7 @@ class NoCheckpoints:
     self.scores = {}
     self.restore = lambda like: None
     self.close = lambda: None
+    self.keep_only = lambda steps: None
     self.steps = lambda: list(self.scores)
     self.record = lambda step: {"score": self.scores[step]}
 
@@ -86,20 +90,20 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   monkeypatch.setattr(compiled, "_PROGRAMS", {})
   monkeypatch.setattr(recorder, "Checkpoints", NoCheckpoints)
   monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
-  rows = make_rows(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
+  rows = make_specs(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
   run_study(CONFIG, rows, tmp_path)
-  assert len(results_of(tmp_path)) == len(rows) == 8
+  assert len(list(tmp_path.glob("runs/*/result.json"))) == len(rows) == 8
   programs = {
-    id(compiled.program_of(row.config, launchers.load_once(row.config)).step)
+    id(compiled.program_of(row.config, loaded.load_once(row.config)).step)
     for row in rows
   }
   assert len(programs) == 1
-  step = compiled.program_of(rows[0].config, launchers.load_once(CONFIG)).step
+  step = compiled.program_of(rows[0].config, loaded.load_once(CONFIG)).step
   assert step._cache_size() == 1
 
 
 def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
-  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_SPLITS", {})
   read, load = [], data.load
   monkeypatch.setattr(
     data, "load", lambda config: read.append(config) or load(config)
@@ -111,26 +115,26 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
   others = [{"batch.images_per_class": 2}, {"data.train_on": "train+validation"}]
   for fields in ({}, *folds, *others):
     config = override(CONFIG, fields)
-    found, wanted = launchers.load_once(config), load(config.data)
+    found, wanted = loaded.load_once(config), load(config.data)
     assert found.validation_seen == wanted.validation_seen
     for part in ("train", "validation", "test"):
       one, other = getattr(found, part), getattr(wanted, part)
       np.testing.assert_array_equal(one.inputs, other.inputs)
       np.testing.assert_array_equal(one.labels, other.labels)
-    assert launchers.load_once(config) is found
+    assert loaded.load_once(config) is found
   assert len(read) == 1
 
 
 @pytest.mark.slow
 def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   theirs = tmp_path / "runs" / rows[1].name
   theirs.mkdir(parents=True)
   thread = threading.Thread(target=run_study, args=(CONFIG, rows, tmp_path))
   with filelock.FileLock(theirs / ".lock"):
     thread.start()
-    while len(results_of(tmp_path)) < 2:
+    while len(list(tmp_path.glob("runs/*/result.json"))) < 2:
       thread.join(0.05)
       assert thread.is_alive()
     thread.join(0.1)
@@ -144,7 +148,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
 def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
   """A lock is of an open file: two threads hold it as two processes do."""
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
-  rows = make_rows(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
+  rows = make_specs(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
   both, serial = tmp_path / "both", tmp_path / "serial"
   threads = [
     threading.Thread(target=run_study, args=(CONFIG, rows, both))
@@ -163,7 +167,7 @@ def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
 
 
 def test_groups_hold_what_differs_in_numbers_and_seeds():
-  rows = make_rows(
+  rows = make_specs(
     CONFIG,
     [
       {"metric": metric, "loss.margin": margin, "seed": seed}
@@ -172,19 +176,19 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
       for seed in (0, 1)
     ],
   )
-  groups = launchers.groups_of(rows, members=3)
+  groups = claims.groups_of(rows, members=3)
   assert [len(group) for group in groups] == [3, 1, 3, 1]
   for group in groups:
     assert len({row.overrides["metric"] for row in group}) == 1
-  assert [len(g) for g in launchers.groups_of(rows, members=1)] == [1] * 8
+  assert [len(g) for g in claims.groups_of(rows, members=1)] == [1] * 8
 
 
 def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   saved = tmp_path / "runs" / rows[1].name / "checkpoints"
   (saved / "20").mkdir(parents=True)
   (saved / "5.orbax-checkpoint-tmp").mkdir()
-  groups = launchers._as_far(rows, tmp_path)
+  groups = claims.as_far(rows, tmp_path)
   assert groups == [[rows[0], rows[2]], [rows[1]]]
 
 
@@ -192,13 +196,14 @@ def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
 TWO_DEVICES = """
 import jax
 from pathlib import Path
-from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.study import make_specs, run_study, runner
+from metric_learning.study.launchers import local
 from metric_learning.training import population, recorder
 from tests.study.test_launchers import CONFIG, sweep
 
 runner.write_baselines = lambda *_: None
 recorder.score = lambda *_: {{"own/map_at_r": 0.0}}
-used, train_group = [], launchers.train_group
+used, train_group = [], local.train_group
 shards = set()
 
 def noted(*args):
@@ -206,7 +211,7 @@ def noted(*args):
   used.append(None if device is None else device.id)
   return train_group(*args)
 
-launchers.train_group = noted
+local.train_group = noted
 step_of = population.step_of
 
 def watched(program):
@@ -218,7 +223,7 @@ def watched(program):
   return stepped
 
 population.step_of = watched
-rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
 for together in ("off", "on"):
   run_study(CONFIG, rows, Path("{folder}", together), population=together)
 assert shards == {{(2, False)}}, shards  # Each has its share of the members.
@@ -242,7 +247,7 @@ def test_several_devices(tmp_path):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   run_study(CONFIG, rows, tmp_path / "serial")
   expected = results_of(tmp_path / "serial")
   for population in ("off", "on"):
@@ -261,7 +266,7 @@ def test_several_devices(tmp_path):
   ],
 )
 def test_what_is_not_there_is_refused(options, said, tmp_path):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=said):
     run_study(CONFIG, rows, tmp_path / "study", **options)
   assert not (tmp_path / "study").exists()
@@ -269,7 +274,7 @@ def test_what_is_not_there_is_refused(options, said, tmp_path):
 
 def test_without_ray_its_extra_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "ray", None)
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
     run_study(CONFIG, rows, tmp_path / "study", launcher="ray")
   assert not (tmp_path / "study").exists()

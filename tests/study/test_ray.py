@@ -6,8 +6,11 @@ import signal
 import pytest
 
 from metric_learning import InputError
-from metric_learning.study import launchers, make_rows, read_study, run_study
+from metric_learning.study import make_specs, read_study, run_study
+from metric_learning.study.launchers import ray as on_ray
+from metric_learning.study.launchers.claims import RUNS
 from metric_learning.training import records
+from tests.studies import scored_study
 from tests.tiny import tiny_config
 
 ray = pytest.importorskip("ray", reason="pip install -e '.[ray]'")
@@ -36,27 +39,29 @@ def killed_once(marker):
   """The work of a task; whoever begins first is killed."""
 
   def work(fields, splits, code):
-    from metric_learning.study import launchers
+    from metric_learning.study.launchers import ray
 
     try:
       os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-      return launchers.train_elsewhere(fields, splits, code)
+      return ray.train_elsewhere(fields, splits, code)
     os.kill(os.getpid(), signal.SIGKILL)
 
   return work
 
 
 def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"gpus_per_run=1, .* has 0"):
     run_study(CONFIG, rows, tmp_path, launcher="ray", gpus_per_run=1.0)
 
 
 def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
   monkeypatch.setattr(records, "code", lambda: "another")
-  rows = make_rows(CONFIG, [{"seed": 0}])
-  with pytest.raises(InputError, match=r"1 tasks failed.* is other code than"):
+  rows = make_specs(CONFIG, [{"seed": 0}])
+  with pytest.raises(
+    InputError, match=r"(?s)1 tasks failed.* is other code than"
+  ):
     run_study(CONFIG, rows, tmp_path, launcher="ray")
 
 
@@ -64,18 +69,26 @@ def test_a_worker_is_killed_and_its_row_done_again(
   cluster, tmp_path, monkeypatch
 ):
   marker = tmp_path / "killed"
-  monkeypatch.setattr(launchers, "train_elsewhere", killed_once(str(marker)))
-  rows = make_rows(CONFIG, [{"seed": seed} for seed in range(3)])
+  monkeypatch.setattr(on_ray, "train_elsewhere", killed_once(str(marker)))
+  rows = make_specs(CONFIG, [{"seed": seed} for seed in range(3)])
   folder, serial = tmp_path / "ray", tmp_path / "serial"
   run_study(CONFIG, rows, folder, launcher="ray")
   run_study(CONFIG, rows, serial)
   assert marker.exists()
   assert read_study(folder).missing == 0
   for row in rows:
-    there, here = (f / launchers.RUNS / row.name for f in (folder, serial))
-    names = {path.name for path in here.iterdir()} - {"checkpoints"}
+    there, here = (f / RUNS / row.name for f in (folder, serial))
+    names = {path.name for path in here.iterdir()}
     assert {path.name for path in there.iterdir()} == names
+    assert records.EMBEDDINGS not in names and "checkpoints" in names
     scores = [
       records.read_json(f / records.RESULT)["validation"] for f in (there, here)
     ]
     assert scores[0] == pytest.approx(scores[1])
+  # Their checkpoints came back: chosen runs are embedded and scored here.
+  found, expected = (
+    [run.tested.selected for run in study.cells[0].chosen.runs]
+    for study in map(scored_study, (folder, serial))
+  )
+  for one, other in zip(found, expected, strict=True):
+    assert one == pytest.approx(other, nan_ok=True)

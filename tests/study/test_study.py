@@ -14,27 +14,33 @@ from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import select
-from metric_learning.evaluation import names
+from metric_learning.evaluation import scores
 from metric_learning.study import (
   baselines,
-  launchers,
-  make_rows,
+  loaded,
+  make_specs,
   read_study,
   run_study,
   tables,
 )
 from metric_learning.study.baselines import BASELINES, write_baselines
 from metric_learning.study.results import (
-  TEST,
-  Run,
   over_replicates,
-  scores_on_test,
 )
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import TEST, score_run
 from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.forks import FORKS
-from tests.studies import CONFIG, DIVERGED, HINGE, changed, real_sweep
+from tests.studies import (
+  CONFIG,
+  DIVERGED,
+  HINGE,
+  changed,
+  real_sweep,
+  scored_study,
+)
 from tests.tiny import tiny_config
 
 BY_QUERY = ("own/recall_at_1", "own/map_at_r")
@@ -57,7 +63,7 @@ def results_of(folder):
 
 
 def test_cells_and_tuned_fields_follow_from_the_overrides():
-  row = make_rows(CONFIG, real_sweep())[0]
+  row = make_specs(CONFIG, real_sweep())[0]
   assert cell_of(row) == {"loss.name": "contrastive", "metric": "l1"}
   assert tuned_of(row) == {"loss.margin": 0.5}
 
@@ -65,9 +71,9 @@ def test_cells_and_tuned_fields_follow_from_the_overrides():
 def test_a_bad_row_is_named_before_anything_runs():
   rows = [{"loss.name": "triplet"}, {"loss.name": "triplet", "metric": "dot"}]
   with pytest.raises(InputError, match=r"row loss.name=triplet,metric=dot"):
-    make_rows(CONFIG, rows)
+    make_specs(CONFIG, rows)
   with pytest.raises(InputError, match=r"row seed=1: it occurs twice"):
-    make_rows(CONFIG, [{"seed": 1}, {"seed": 1}])
+    make_specs(CONFIG, [{"seed": 1}, {"seed": 1}])
 
 
 def assert_listed(error, *lines):
@@ -87,7 +93,7 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
     {"metric": "l3"},
   ]
   with pytest.raises(InputError) as error:
-    make_rows(CONFIG, rows)
+    make_specs(CONFIG, rows)
   assert_listed(
     error,
     "row sed=1,metrc=l1: unknown config field 'sed'",
@@ -103,7 +109,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   tmp_path, monkeypatch
 ):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(names, "MAX_PAIRS", 10)
+  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
   rows = [
     {"seed": 0},
     {"batch.classes_per_batch": 11},
@@ -114,7 +120,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   ]
   config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
-    run_study(config, make_rows(config, rows), tmp_path / "study")
+    run_study(config, make_specs(config, rows), tmp_path / "study")
   assert_listed(
     error,
     "row data.classes_per_batch=11: ",
@@ -138,7 +144,7 @@ def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
     {**both, "metric": "l1", "loss.temperature": 1.0},
   ]
   with pytest.raises(InputError) as error:
-    run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
+    run_study(CONFIG, make_specs(CONFIG, rows), tmp_path / "study")
   assert_listed(
     error,
     "row metric=l1,loss.temperature=0.5 and 1 more: they are one cell",
@@ -153,7 +159,7 @@ def test_only_what_is_missing_is_done(study):
   lost = results_of(study)[3]
   lost.unlink()
   before = {p: p.stat().st_mtime_ns for p in results_of(study)}
-  run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+  run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   after = {p: p.stat().st_mtime_ns for p in results_of(study)}
   assert after.pop(lost)
   assert after == before
@@ -169,7 +175,7 @@ LONG = tiny_config(
 
 def long_study(folder):
   seeds = [{"seed": seed} for seed in range(4)]
-  run_study(LONG, make_rows(LONG, seeds), folder)
+  run_study(LONG, make_specs(LONG, seeds), folder)
 
 
 def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
@@ -209,12 +215,12 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
 
 
 def test_a_folder_of_another_study_is_refused(study, monkeypatch):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"another study: .*seed=0.*None now"):
     run_study(CONFIG, rows, study)
   monkeypatch.setattr(records, "code", lambda: "abc")
   with pytest.raises(InputError, match=r"code \(.*'abc' now\).* of commit"):
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
     read_study(study / "runs")
 
@@ -228,11 +234,11 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
     fewer = data.select(splits.test, np.arange(300))
     return dataclasses.replace(splits, test=fewer)
 
-  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_SPLITS", {})
   monkeypatch.setattr(data, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   # One record, though all rows load it.
   (parts,) = records.read_json(study / "study.json")["data"].values()
   assert parts == load(CONFIG.data).identity
@@ -294,7 +300,7 @@ def test_nan_chooses_nothing_and_the_table_says_so(study):
   cell = tuned_cell(study)
   assert cell.chosen.runs == []
   assert cell.chosen.tuned == {}
-  lines = tables.to_markdown(read_study(study)).splitlines()
+  lines = tables.to_markdown(scored_study(study)).splitlines()
   for metric, count in (("l1", 6), ("l2", 2)):
     line = next(x for x in lines if x.startswith(f"| {HINGE}, {metric} |"))
     texts = line.split(" | ")
@@ -308,7 +314,7 @@ def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
   select_nothing(study, lambda config: config["seed"] == 0)
   cell = tuned_cell(study)
   assert cell.chosen.runs == []
-  text = tables.to_markdown(read_study(study))
+  text = tables.to_markdown(scored_study(study))
   # One setting is not chosen among others: its other run is shown.
   assert text.count("not chosen: ") == 1
   assert f"| {HINGE}, l2 (1 without a score) |" in text
@@ -318,7 +324,7 @@ def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
 def test_an_optimum_on_a_bound_is_flagged(study):
   rewrite_validation(study, lambda c: c["loss"]["margin"])
   assert tuned_cell(study).on_edge == ["loss.margin"]
-  text = tables.to_markdown(read_study(study))
+  text = tables.to_markdown(scored_study(study))
   assert "margin 2 d̄" in text
   # The other cells had one value each, which is no edge.
   assert text.count("(edge)") == 1
@@ -346,19 +352,24 @@ def test_lower_is_better_for_error_rates(study):
 @pytest.mark.slow
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   study = shutil.copytree(real_study.folder, tmp_path / "study")
-  assert not list(study.glob(f"runs/*/{TEST}"))
-  tables.to_csv(read_study(study))
-  scored = {p.parent.name for p in study.glob(f"runs/*/{TEST}")}
+  files = (TEST, records.EMBEDDINGS)
+  assert not any(list(study.glob(f"runs/*/{name}")) for name in files)
+  tables.to_csv(scored_study(study))
+  scored, embedded = (
+    {p.parent.name for p in study.glob(f"runs/*/{name}")} for name in files
+  )
   chosen = {
-    run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
+    run.spec.name
+    for cell in read_study(study).cells
+    for run in cell.chosen.runs
   }
-  assert scored == chosen
+  assert scored == embedded == chosen
   assert len(chosen) == 4 * 2  # cells, seeds
 
 
 @pytest.mark.slow
 def test_the_table_holds_what_the_embeddings_score(study):
-  found = read_study(study)
+  found = scored_study(study)
   cell = found.cells[0]
   values = []
   for run in cell.chosen.runs:
@@ -379,10 +390,10 @@ def test_the_table_holds_what_the_embeddings_score(study):
 def test_a_column_may_ask_for_a_slow_score(study):
   run = read_study(study).cells[0].chosen.runs[0]
   columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
-  config = override(run.row.config, {"eval.columns": columns})
-  asking = run._replace(row=run.row._replace(config=config))
+  config = override(run.spec.config, {"eval.columns": columns})
+  asking = run._replace(row=run.spec._replace(config=config))
   (run.folder / TEST).unlink()  # It was scored for other columns.
-  scores = scores_on_test(asking)["last"]
+  scores = score_run(asking).tested.last
   arrays = np.load(run.folder / records.EMBEDDINGS)
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   found = evaluation.few_shot(points, labels, metric="l1")
@@ -393,7 +404,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
 
 def test_the_accuracy_threshold_is_learned_on_validation(study):
   run = read_study(study).cells[0].chosen.runs[0]
-  scores = scores_on_test(run)["selected"]
+  scores = score_run(run).tested.selected
   arrays = np.load(run.folder / records.EMBEDDINGS)
 
   def pairs(part):
@@ -410,7 +421,7 @@ def test_the_accuracy_threshold_is_learned_on_validation(study):
 
 @pytest.mark.slow
 def test_baselines_are_in_every_table_without_asking(finished):
-  found = read_study(finished)
+  found = scored_study(finished)
   names = [line["name"] for line in tables.table_lines(found)]
   assert names[:3] == ["raw pixels", "PCA-4 of pixels", "untrained mlp"]
   text = tables.to_markdown(found)
@@ -424,7 +435,7 @@ def test_raw_pixels_score_what_scikit_learn_finds(finished):
   test = data.load(CONFIG.data).test
   pixels = test.inputs.reshape(len(test.inputs), -1).astype(float)
   near = NearestNeighbors(n_neighbors=2).fit(pixels).kneighbors(pixels)[1][:, 1]
-  line = tables.table_lines(read_study(finished))[0]
+  line = tables.table_lines(scored_study(finished))[0]
   expected = np.mean(test.labels[near] == test.labels)
   assert line["own/recall_at_1"].mean == pytest.approx(expected)
 
@@ -451,7 +462,7 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
       yield {"optimizer.learning_rate": rate, "seed": 0}
 
   folder = tmp_path / "study"
-  run_study(config, make_rows(config, rates()), folder)
+  run_study(config, make_specs(config, rates()), folder)
   (cell,) = read_study(folder).cells
   assert cell.diverged == 1
   assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
@@ -462,12 +473,12 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
 
 def test_an_unfinished_study_says_so(study):
   results_of(study)[0].unlink()
-  assert "UNFINISHED: 1 runs" in tables.to_markdown(read_study(study))
+  assert "UNFINISHED: 1 runs" in tables.to_markdown(scored_study(study))
 
 
 def test_latex_is_escaped(study):
   results_of(study)[0].unlink()
-  text = tables.to_latex(read_study(study))
+  text = tables.to_latex(scored_study(study))
   # What a reader of the table must know is printed under it.
   (note,) = [line for line in text.splitlines() if "UNFINISHED: 1 runs" in line]
   assert note.startswith(r"{\footnotesize ")
@@ -482,7 +493,7 @@ def test_folds_count_once_each(tmp_path):
   found = [(0, 0.0), (0, 0.2), (1, 0.5), (2, 0.6)]
   runs = []
   for seed, (fold, value) in enumerate(found):
-    (row,) = make_rows(CONFIG, [{"data.fold": fold, "seed": seed}])
+    (row,) = make_specs(CONFIG, [{"data.fold": fold, "seed": seed}])
     runs.append(Run(row, tmp_path, {"value": value}))
   interval = over_replicates(runs, lambda run: run.result["value"])
   # Fold means .1, .5, .6: mean .4, s = .2645751, t(.975, 2) = 4.302653.
@@ -497,7 +508,7 @@ def baselines_of(folder, rows):
   """Name and seed of each baseline, which is not scored: that takes seconds."""
   splits = data.load(CONFIG.data)
   runs = []
-  for row in make_rows(CONFIG, rows):
+  for row in make_specs(CONFIG, rows):
     height, width = row.config.data.image_size or (8, 8)
     cut = lambda part, h=height, w=width: dataclasses.replace(
       part, inputs=part.inputs[:, :h, :w]
@@ -584,9 +595,9 @@ def with_gallery():
 def test_queries_are_scored_against_the_gallery(tmp_path):
   # As in the study, so that its program is compiled already.
   fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}
-  (row,), splits = make_rows(CONFIG, [fields]), with_gallery()
+  (row,), splits = make_specs(CONFIG, [fields]), with_gallery()
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
-  scores = scores_on_test(Run(row, tmp_path / "run", result))["selected"]
+  scores = score_run(Run(row, tmp_path / "run", result)).tested.selected
   files = sorted((tmp_path / "run").glob("embeddings*.npz"))
   arrays = records.read_arrays(files[-1])  # the selected ones, if not the last
   assert len(arrays["gallery_labels"]) == len(splits.gallery.labels)

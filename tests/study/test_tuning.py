@@ -21,23 +21,23 @@ from optuna.trial import TrialState, create_trial
 
 from metric_learning import LOSSES, InputError
 from metric_learning.data import base
-from metric_learning.evaluation import names
+from metric_learning.evaluation import scores
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
-  make_rows,
+  make_specs,
   ranges,
-  read_study,
   run_study,
   tables,
   tuning,
 )
+from metric_learning.study.compared_with import cells_of
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE, grid_points, ranges_of
-from metric_learning.study.references import cells_of
 from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.forks import FORKS
+from tests.studies import scored_study
 from tests.tiny import tiny_config
 
 CONFIG = tiny_config(
@@ -80,14 +80,14 @@ def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
   """A search in a journal file, the fastest storage, or another."""
   storage = f"{folder}.journal" if storage == "" else storage
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tuning, "train", train or fake_train(near))
-    return tuning.search(config, make_rows(config, sweep), folder, storage)
+    patch.setattr(tuning.trials, "train", train or fake_train(near))
+    return tuning.search(config, make_specs(config, sweep), folder, storage)
 
 
 def trials_of(folder, storage="", cell="metric=l2"):
   storage = f"{folder}.journal" if storage == "" else storage
   storage = storage or f"sqlite:///{folder}/trials.db"
-  with tuning.open_storage(storage) as opened:
+  with tuning.storage.open_storage(storage) as opened:
     name = f"{folder.name}: {cell}"
     return optuna.load_study(study_name=name, storage=opened).get_trials()
 
@@ -245,7 +245,7 @@ def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
   """A link to a file that is not there would be waited for forever."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / "runs").mkdir()
-  with tuning.open_storage("runs/journal") as opened:
+  with tuning.storage.open_storage("runs/journal") as opened:
     assert Path(opened._backend._lock._lock_target_file).exists()
     assert Path(opened._backend._file_path).is_absolute()
 
@@ -270,7 +270,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   )
   folder = tmp_path / "study"
   before = {*programs._PROGRAMS}
-  chosen = tuning.search(config, make_rows(config, ONE), folder)
+  chosen = tuning.search(config, make_specs(config, ONE), folder)
   # All trials and folds of a cell share one program, compiled for one shape.
   (key,) = {*programs._PROGRAMS} - before
   assert programs._PROGRAMS[key].step._cache_size() == 1
@@ -295,10 +295,10 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   assert chosen[0]["validation"] == pytest.approx(max(found))
   assert json.loads((folder / tuning.TUNING).read_text()) == chosen
 
-  whole, rows = tuning.final_rows(config, chosen)
+  whole, rows = tuning.final_specs(config, chosen)
   assert [row.config.seed for row in rows] == [1, 2]
   run_study(whole, rows, folder)
-  study = read_study(folder)
+  study = scored_study(folder)
   (cell,) = study.cells
   assert cell.name == ONE[0]
   assert cell.chosen.tuned == chosen[0]["chosen"]
@@ -356,8 +356,8 @@ def test_declared_ranges_fit_their_loss(loss):
   config = tiny_config(batch__images_per_class=2, tune__searched=2)
   if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
     config = override(config, {"normalize": "l2"})
-  (cell,) = make_rows(config, [{"loss.name": loss}])
-  assert not list(tuning._errors(cell))
+  (cell,) = make_specs(config, [{"loss.name": loss}])
+  assert not list(tuning.checks._errors(cell))
   for name, found in entry.search.items():
     low, high = ranges.ends(found)
     assert low < high
@@ -462,20 +462,20 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
   assert first["failed"] == 6
   assert "metric=l1: no trial was finished" in caplog.text
   assert second["chosen"]
-  _, rows = tuning.final_rows(CONFIG, [first, second])
+  _, rows = tuning.final_specs(CONFIG, [first, second])
   assert {row.config.metric for row in rows} == {"l2"}
   with pytest.raises(InputError, match="no trial of any cell was finished"):
-    tuning.final_rows(CONFIG, [first])
+    tuning.final_specs(CONFIG, [first])
 
 
 @pytest.mark.slow
 def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
   train = diverging(lambda config: config.metric == "l1")
   config = override(CONFIG, {"study.reference": "metric=l1"})
-  folder, rows = tmp_path / "study", make_rows(config, TWO)
+  folder, rows = tmp_path / "study", make_specs(config, TWO)
   chosen = search(folder, TWO, config=config, train=train)
-  run_study(*tuning.final_rows(config, chosen), folder, cells=cells_of(rows))
-  study = read_study(folder)
+  run_study(*tuning.final_specs(config, chosen), folder, cells=cells_of(rows))
+  study = scored_study(folder)
   assert study.names == list(TWO)
   (compared,) = compare_cells(study)
   assert compared.reference == {"metric": "l1"}
@@ -526,12 +526,12 @@ def test_pruned_is_what_is_on_the_worse_side_of_the_median(
     create_trial(state=TrialState.COMPLETE, value=x, intermediate_values={0: x})
     for x in (0.4, 0.5, 0.6)
   ]
-  monkeypatch.setattr(tuning, "_trials", lambda *_: others)
+  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others)
   cell = mock.Mock(config=override(CONFIG, {"eval.select": select}))
-  search_of_it = mock.Mock(spec=tuning.Search, cell=cell)
-  is_worse = functools.partial(tuning._is_worse, search_of_it, None, 0)
+  search_of_it = mock.Mock(spec=tuning.trials.Search, cell=cell)
+  is_worse = functools.partial(tuning.trials._is_worse, search_of_it, None, 0)
   assert is_worse(worse) and not is_worse(better)
-  monkeypatch.setattr(tuning, "_trials", lambda *_: others[:1])
+  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others[:1])
   assert not is_worse(worse)  # Too few to say.
 
 
@@ -567,7 +567,7 @@ def test_a_trial_that_passed_a_fold_is_not_pruned_there_after_a_kill(
   with pytest.raises(KeyboardInterrupt):
     search(tmp_path / "study", config=config, train=fake_train(near, die))
   # Others were better in the meantime.
-  monkeypatch.setattr(tuning, "_is_worse", lambda *_: True)
+  monkeypatch.setattr(tuning.trials, "_is_worse", lambda *_: True)
   (cell,) = search(tmp_path / "study", config=config)
   assert cell["pruned"] == 0
 
@@ -639,10 +639,10 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   # As it says, its values can be compared.
   config = tiny_config(loss__name="margin", study__reference="loss.beta=1.0")
   tuning.check(
-    config, make_rows(config, [{"loss.beta": b} for b in (1.0, 2.0)])
+    config, make_specs(config, [{"loss.beta": b} for b in (1.0, 2.0)])
   )
   config = tiny_config(tune__searched=0, study__reference=f"{RATE}=0.1")
-  rows = make_rows(config, [{RATE: 0.1}, {RATE: 0.2}])
+  rows = make_specs(config, [{RATE: 0.1}, {RATE: 0.2}])
   with pytest.raises(InputError, match="nothing is left to search"):
     tuning.check(config, rows)
 
@@ -659,7 +659,7 @@ def test_the_margin_of_other_classes_is_searched_before_that_of_the_same():
 
 @pytest.mark.slow
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
-  monkeypatch.setattr(tuning, "_PATIENCE", 0.05)
+  monkeypatch.setattr(tuning.storage, "_PATIENCE", 0.05)
   path = tmp_path / "trials.db"
   search(tmp_path / "study", storage=f"sqlite:///{path}")
 
@@ -725,7 +725,7 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
 )
 def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(names, "MAX_PAIRS", 10)
+  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
   with pytest.raises(InputError, match=said):
     config = tiny_config(**{"loss__name": "contrastive", **changes})
     search(tmp_path / "study", config=config)

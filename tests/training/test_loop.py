@@ -12,10 +12,12 @@ import pytest
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import Pairs
-from metric_learning.study.results import Run, scores_on_test
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import score_run
+from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import (
   NotFiniteError,
+  embedding,
   loop,
   programs,
   recorder,
@@ -315,11 +317,11 @@ def test_nan_selects_no_checkpoint(splits, monkeypatch, tmp_path):
   assert np.isnan(result["validation_selected"]["own/map_at_r"])
   assert not (folder / records.SELECTED_EMBEDDINGS).exists()
   assert "nothing is selected" in (folder / "train.log").read_text()
-  run = Run(StudyRow("run", {}, tiny_config()), folder, result)
-  tested = scores_on_test(run)
-  assert np.isfinite(tested["last"]["own/map_at_r"])
-  assert np.isnan(list(tested["selected"].values())).all()
-  assert tested["selected"].keys() == tested["last"].keys()
+  run = Run(RunSpec("run", {}, tiny_config()), folder, result)
+  tested = score_run(run).tested
+  assert np.isfinite(tested.last["own/map_at_r"])
+  assert np.isnan(list(tested.selected.values())).all()
+  assert tested.selected.keys() == tested.last.keys()
 
 
 def test_an_older_checkpoint_that_is_half_removed_stops_nothing(
@@ -400,7 +402,7 @@ def test_groups_reach_the_scores_and_the_files(splits):
   expected = evaluation.retrieval(points, part.labels, groups=groups)
   assert found["own/map_at_r"] == expected["map_at_r"]
   assert found != recorder.score(points, splits.validation, tiny_config())
-  arrays = recorder.arrays_of("validation", part, points)
+  arrays = embedding.arrays_of("validation", part, points)
   np.testing.assert_array_equal(arrays["validation_groups"], groups)
 
 

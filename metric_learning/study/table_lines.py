@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 
 from metric_learning.losses import LOSSES
+from metric_learning.study.compared_with import said
 from metric_learning.study.comparisons import class_interval
 from metric_learning.study.ranges import RATE
-from metric_learning.study.references import said
 from metric_learning.study.results import (
   Cell,
-  Run,
   Study,
   over_replicates,
-  scores_on_test,
   searched_in,
-  units_of,
 )
-from metric_learning.study.statistics import Interval, t_interval
+from metric_learning.study.runs import Run
+from metric_learning.study.statistics import Interval, t_interval, units_of
 
 Line = dict[str, Any]
 # The unit of a number by its power of d̄.
@@ -85,13 +83,13 @@ def baseline_scores(
 
 def _cell_line(cell: Cell, columns, compared) -> Line:
   runs = cell.chosen.runs
-  folds = {run.row.config.data.fold for run in runs}
+  folds = {run.spec.config.data.fold for run in runs}
   line: Line = {
     "name": in_words(cell.name),
     "chosen": ", ".join(chosen_numbers(cell)),
     "interval": "folds" if len(folds) > 1 else "seeds",
     "n": len(runs),
-    "seeds": len({run.row.config.seed for run in runs}),
+    "seeds": len({run.spec.config.seed for run in runs}),
     "folds": len(folds),
     "trials": cell.trials,
     "searched": _said_searched(cell.searched),
@@ -101,16 +99,15 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   }
   # NaN of a setting that lost a seed. That of classes which were trained on is
   # no score either.
-  unseen = all(run.row.config.data.train_on == "train" for run in runs)
+  unseen = all(run.spec.config.data.train_on == "train" for run in runs)
   if unseen and np.isfinite(cell.chosen.validation.mean):
     line["validation"] = cell.chosen.validation
   if not runs:
     line["chosen"] = _why_none(cell)
     return line
-  tests = {id(run): scores_on_test(run) for run in runs}
 
   def value(kind: str, column: str, run: Run) -> float:
-    return tests[id(run)][kind][column]
+    return getattr(run.tested, kind)[column]
 
   for column in columns:
     for suffix, kind in (("", "selected"), (" (last)", "last")):
@@ -121,12 +118,12 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     if over_classes is not None:
       mean, n = line[column].mean, line[column].n
       line[f"{column} (classes)"] = Interval(mean, *over_classes, n)
-  scores = [tests[id(run)]["selected"] for run in runs]
+  scores = [run.tested.selected for run in runs]
   line["effective rank"] = mean_of(s["geometry/effective_rank"] for s in scores)
   line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
   line["active fraction"] = _active_fraction(runs)
   line["seconds"] = mean_of(run.result["seconds"] for run in runs)
-  line["runs"] = " ".join(run.row.name for run in runs)
+  line["runs"] = " ".join(run.spec.name for run in runs)
   line["digests"] = " ".join(run.result["digest"] for run in runs)
   line["commits"] = " ".join(sorted({run.result["commit"] for run in runs}))
   return line
@@ -202,7 +199,7 @@ def chosen_numbers(cell: Cell) -> list[str]:
     # What selects code has no unit, and is not among the traced numbers.
     absolute = [r.result["numbers"].get(field, value) for r in cell.chosen.runs]
     if absolute and not np.isclose(np.mean(absolute), value):
-      loss = cell.chosen.runs[0].row.config.loss.name
+      loss = cell.chosen.runs[0].spec.config.loss.name
       unit = _UNITS[LOSSES[loss].scaled[name]]
       text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:
