@@ -62,7 +62,7 @@ def l1_vs_l2():
           "model.name": model,
           "data.image_size": size,
           "loss.name": loss,
-          "metric": metric,
+          "metric.name": metric,
           "margin_unit": "initial_mean",
           **number,
           "data.fold": fold,

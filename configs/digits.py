@@ -22,7 +22,7 @@ def get_config(loss: str = "contrastive"):
   config.train.steps = 1000
   config.train.eval_every = 500
   config.train.save_every = 500
-  config.metric = "l2"
+  config.metric.name = "l2"
   config.normalize = "none"
   return with_loss(config, loss).lock()
 

@@ -63,24 +63,19 @@ def bare_steps(case) -> Callable[[], float]:
   import jax
   import jax.numpy as jnp
 
-  from metric_learning.data.sampler import make_batches
-  from metric_learning.training import loop, programs
+  from metric_learning.training.plan import feed_of, make_plan
+  from metric_learning.training.step import compiled
 
-  config, splits = _glyphs(case.name)
-  program = programs.program_of(config, splits)
-  numbers = programs.numbers_of(config, splits)
-  traced = {name: jnp.float32(value) for name, value in numbers.items()}
-  classes = programs.num_classes(config, splits.train)
-  key = jax.random.fold_in(jax.random.key(config.seed), 2)
+  plan = make_plan(*_glyphs(case.name))
+  traced = {name: jnp.float32(x) for name, x in plan.numbers.items()}
+  key = jax.random.fold_in(jax.random.key(plan.config.seed), 2)
 
   def call() -> float:
-    state = program.init(config.seed, classes, numbers)
-    batches = make_batches(splits.train, config.data, config.seed)
-    fed = loop.feed(config, splits.train, batches, 0)
-    for number, (images, labels, indices, affinity) in enumerate(fed):
-      state, values = program.step(
-        state, number, images, labels, indices, key, traced, affinity
-      )
+    state = plan.program.init(plan.config.seed, plan.num_classes, plan.numbers)
+    feed = feed_of(plan, 0)
+    step = compiled(plan.program.step, feed.gather)
+    for number, own in enumerate(feed.own):
+      state, values = step(state, number, feed.shared, own, key, traced)
     return float(jax.block_until_ready(values["loss"]))
 
   call()
@@ -94,12 +89,9 @@ def members_of(network: Network):
 
   from metric_learning import data
   from metric_learning.data.sampler import make_batches
-  from metric_learning.training import (
-    base_config,
-    override,
-    programs,
-    with_model,
-  )
+  from metric_learning.training import base_config, override, with_model
+  from metric_learning.training.config import traced_numbers
+  from metric_learning.training.step import program_of
 
   config = override(
     with_model(base_config(), network.name), dict(network.overrides)
@@ -110,13 +102,10 @@ def members_of(network: Network):
   images = random.integers(0, 256, shape, dtype=np.uint8)
   names = tuple(map(str, range(200)))
   train = data.Dataset("random", images, labels, names)
-  program = programs.program_of(
-    config, data.Splits(train, train, train, "closed-set")
-  )
-  batches = make_batches(train, config.data, 0)
+  program = program_of(config, train.input_spec)
+  batches = make_batches(train, config.batch, 0)
   numbers = {
-    name: jnp.float32(value)
-    for name, value in programs.traced_numbers(config).items()
+    name: jnp.float32(value) for name, value in traced_numbers(config).items()
   }
   state = program.init(0, len(names), numbers)
   whole = jnp.asarray(images), jnp.asarray(labels)
@@ -130,10 +119,11 @@ def population(
   import jax
   import jax.numpy as jnp
 
+  from metric_learning.training.feeds import gather_resident
   from metric_learning.training.population import on_devices, step_of
 
   program, one, whole, batches, key, numbers = members_of(network)
-  step = step_of(program, products)
+  step = step_of(program.step, gather_resident, products)
   repeat = lambda tree: on_devices(
     jax.tree.map(lambda x: jnp.stack([x] * n), tree)
   )
@@ -143,8 +133,8 @@ def population(
   def call() -> float:
     nonlocal state
     for number in range(network.steps):
-      indices = np.stack([batches(number).indices] * n)
-      state, values = step(state, number, *whole, indices, keys, numbers, None)
+      own = np.stack([batches(number).indices] * n), None
+      state, values = step(state, number, whole, own, keys, numbers)
     return float(jax.block_until_ready(values["loss"])[0])
 
   return call
@@ -154,16 +144,18 @@ def in_turn(network: Network, n: int) -> Callable[[], float]:
   """The steps of `n` runs, one run after another."""
   import jax
 
+  from metric_learning.training.feeds import gather_resident
+  from metric_learning.training.step import compiled
+
   program, state, whole, batches, key, numbers = members_of(network)
+  step = compiled(program.step, gather_resident)
 
   def call() -> float:
     nonlocal state
     for _ in range(n):
       for number in range(network.steps):
-        indices = batches(number).indices
-        state, values = program.step(
-          state, number, *whole, indices, key, numbers, None
-        )
+        own = batches(number).indices, None
+        state, values = step(state, number, whole, own, key, numbers)
     return float(jax.block_until_ready(values["loss"]))
 
   return call

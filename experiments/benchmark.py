@@ -264,8 +264,9 @@ def _training(case: Case) -> Callable[[], float]:
   import jax.numpy as jnp
 
   from metric_learning import data
-  from metric_learning.data.sampler import make_batches
-  from metric_learning.training import base_config, loop, override, programs
+  from metric_learning.training import base_config, override
+  from metric_learning.training.plan import feed_of, make_plan
+  from metric_learning.training.step import compiled
 
   config = override(
     base_config(),
@@ -282,22 +283,19 @@ def _training(case: Case) -> Callable[[], float]:
       "train.steps": 10**6,
     },
   )
-  train = (splits := data.load(config.data)).train
-  program = programs.program_of(config, splits)
-  numbers = programs.numbers_of(config, splits)
-  state = program.init(0, programs.num_classes(config, train), numbers)
-  traced = {name: jnp.float32(value) for name, value in numbers.items()}
-  batches = make_batches(train, config.data, config.seed)
-  fed = enumerate(loop.feed(config, train, batches, 0))
+  plan = make_plan(config, data.load(config.data))
+  state = plan.program.init(0, plan.num_classes, plan.numbers)
+  traced = {name: jnp.float32(x) for name, x in plan.numbers.items()}
+  feed = feed_of(plan, 0)
+  step, fed = compiled(plan.program.step, feed.gather), enumerate(feed.own)
 
   def steps(count: int) -> float:
     nonlocal state
     for _ in range(count):
-      number, (images, labels, indices, affinity) = next(fed)
-      state, values = program.step(
-        state, number, images, labels, indices, jax.random.key(0), traced,
-        affinity,
-      )  # fmt: skip
+      number, own = next(fed)
+      state, values = step(
+        state, number, feed.shared, own, jax.random.key(0), traced
+      )
     return float(values["loss"])
 
   steps(1)  # compiles

@@ -17,13 +17,13 @@ from ml_collections import ConfigDict, config_flags
 
 from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
-from metric_learning.training import (
-  NotFiniteError,
-  override,
-  with_loss,
-  with_model,
+from metric_learning.training import NotFiniteError, override
+from metric_learning.training.config import (
+  is_name,
+  is_section,
+  place_of,
+  set_field,
 )
-from metric_learning.training.config import place_of
 
 # Flags that are defined here for a script are the script's, in its --help too.
 flags.disclaim_key_flags()
@@ -42,9 +42,9 @@ def define_path(name: str, default: str | None, usage: str) -> Any:
 
 
 class _ConfigParser(flags.ArgumentParser[ConfigDict]):
-  """Loads a config file, with the loss and the network that flags name.
+  """Loads a config file, with the losses, networks, … that flags name.
 
-  So their fields are flags too, as they are fields of a row of a sweep.
+  So their fields are flags too, as they are fields of a run of a sweep.
   """
 
   def __init__(self, load: flags.ArgumentParser[ConfigDict]):
@@ -57,13 +57,26 @@ class _ConfigParser(flags.ArgumentParser[ConfigDict]):
 
 
 def _with_names(config: ConfigDict) -> ConfigDict:
-  """The config, its loss and network those that flags name, if they do."""
+  """The config with what flags name, so that its fields are flags too."""
+  given = {field: _argument(f"config.{field}") for field in _fields_given()}
+  names = [field for field in given if is_name(field)]
   with config.unlocked():
-    if name := _argument("config.loss.name"):
-      with_loss(config, name)
-    if name := _argument("config.model.name"):
-      with_model(config, name, config.model.embedding_dim)
+    for field in sorted(given, key=lambda field: field not in names):
+      if field in names or field.startswith("also."):
+        place_of(config, field)  # It adds the further loss of a field.
+      if field in names:
+        set_field(config, field, given[field])
   return config
+
+
+def _fields_given() -> list[str]:
+  """The fields of the config that flags set, in their order."""
+  flags_given = (a.lstrip("-").partition("=")[0] for a in sys.argv[1:])
+  return [
+    flag.removeprefix("config.")
+    for flag in flags_given
+    if flag.startswith("config.")
+  ]
 
 
 def define_config() -> Any:
@@ -286,10 +299,10 @@ def _explain(error: Exception) -> str:
   try:
     config = config_module().get_config(*_argument("config").split(":")[1:])
     _with_names(config)
-    for argument in sys.argv[1:]:
-      flag = argument.lstrip("-").partition("=")[0]
-      if flag.startswith("config."):
-        place_of(config, flag.removeprefix("config."))
+    for field in _fields_given():
+      inside, name = place_of(config, field)
+      if isinstance(inside[name], ConfigDict):
+        return str(is_section(field, inside[name]))
   except InputError as better:
     return str(better)
   except (AttributeError, OSError):

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from metric_learning import data, evaluation
+from metric_learning.data.loaded import load_once
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
 from metric_learning.study import (
@@ -27,7 +28,6 @@ from metric_learning.study import (
   score_chosen,
   tables,
 )
-from metric_learning.study.loaded import load_once
 from metric_learning.study.results import Study
 from metric_learning.study.statistics import t_interval
 from metric_learning.training import override, records
@@ -54,7 +54,7 @@ def main() -> None:
     raise InputError("which sets? --sets=glyphs,att_faces=FOLDER, for example.")
   sets = [text.partition("=")[::2] for text in _SETS.value]
   configs = [_config(name, data_dir) for name, data_dir in sets]
-  splits = [load_once(config) for config in configs]
+  splits = [load_once(config.data) for config in configs]
   sections = [_section(config) for config in configs]
   named = ",".join(name + "=FOLDER" * bool(folder) for name, folder in sets)
   where = records.environment()

@@ -397,7 +397,7 @@ def _linf(x, y, exact):
   return linf_matrix(x, y)
 
 
-def _lp(x, y, exact, *, p):
+def _lp(x, y, exact, *, p: float | int):
   return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
 
 
@@ -408,7 +408,7 @@ def _angular(x, y, exact):
   return 2 * jnp.arctan2(safe_sqrt(near), safe_sqrt(far))
 
 
-def _snr(x, y, exact, *, epsilon=1e-8):
+def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
   # The variance of a difference is the squared distance of what is centred.
   centred = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
   x, y = centred(x), centred(y)

@@ -1,6 +1,6 @@
 """What one item of a data set is, as stored and as numbers."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,15 +20,15 @@ class InputSpec(NamedTuple):
   def __str__(self) -> str:
     """In words.
 
-    >>> print(InputSpec((24, 24, 1), "image"), "or", InputSpec((8,), "features"))
-    images of 24×24×1 or vectors of 8 features
+    >>> print(InputSpec((24, 24, 1), "image"))
+    images of 24×24×1
     """
     if self.kind == "features":
       return f"vectors of {self.shape[0]} features"
     return f"images of {'×'.join(map(str, self.shape))}"
 
 
-def spec_of(inputs: Shaped[np.ndarray, "n *item"]) -> InputSpec:
+def spec_of(inputs: Any) -> InputSpec:
   """The spec of stored items, by their type.
 
   >>> spec_of(np.zeros((3, 24, 24, 1), np.uint8))
@@ -48,6 +48,7 @@ def as_numbers(
   >>> as_numbers(np.array([[0, 255]], np.uint8))
   Array([[0., 1.]], dtype=float32)
   """
-  if inputs.dtype == jnp.uint8:
-    return inputs.astype(jnp.float32) / 255
-  return jnp.asarray(inputs, jnp.float32)
+  numbers = jnp.asarray(inputs)
+  if numbers.dtype == jnp.uint8:
+    return numbers.astype(jnp.float32) / 255
+  return numbers.astype(jnp.float32)

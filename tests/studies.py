@@ -57,7 +57,12 @@ def real_sweep():
   ):
     for value in values:
       for seed in (0, 1):
-        yield {"loss.name": loss, "metric": metric, field: value, "seed": seed}
+        yield {
+          "loss.name": loss,
+          "metric.name": metric,
+          field: value,
+          "seed": seed,
+        }
 
 
 class RealStudy:
@@ -78,7 +83,7 @@ class RealStudy:
     tables.write_tables(scored_study(self.reported))
     few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
     config = override(CONFIG, few)
-    cells = make_specs(config, [{"metric": "l2"}])
+    cells = make_specs(config, [{"metric.name": "l2"}])
     tuning.search(config, cells, self._searched, f"{self._searched}.journal")
 
   @functools.cached_property

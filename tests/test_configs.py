@@ -96,9 +96,12 @@ def test_losses_are_compared_at_an_equal_budget():
   rows = list(standard_sweeps.losses())
   assert len({row["loss.name"] for row in rows}) >= 8
   for row in rows:
-    assert row.keys() == {"loss.name", "metric"}  # No number is set by hand.
+    assert row.keys() == {
+      "loss.name",
+      "metric.name",
+    }  # No number is set by hand.
   for loss in standard_sweeps.EQUAL_BUDGET:
-    found = {row["metric"] for row in rows if row["loss.name"] == loss}
+    found = {row["metric.name"] for row in rows if row["loss.name"] == loss}
     assert found == {"l1", "l2", "cosine"} & set(LOSSES[loss].metrics)
 
 
@@ -125,7 +128,7 @@ def test_metrics_are_compared_under_matched_margins_and_under_a_raw_one():
   by_unit = {}
   for row in standard_sweeps.l1_vs_l2():
     seen = by_unit.setdefault((row["loss.name"], row["margin_unit"]), {})
-    seen.setdefault(row["metric"], set()).add(row["loss.margin"])
+    seen.setdefault(row["metric.name"], set()).add(row["loss.margin"])
   for (_, unit), by_metric in by_unit.items():
     assert by_metric.keys() == {
       "l1",
@@ -151,7 +154,7 @@ def test_compare_is_balanced():
   cells = {}
   for row in make_specs(module.get_config(), module.compare()):
     over = row.overrides
-    cells.setdefault((over["loss.name"], over["metric"]), []).append(over)
+    cells.setdefault((over["loss.name"], over["metric.name"]), []).append(over)
   losses = {loss for loss, _ in cells}
   assert losses >= {"contrastive", "triplet", "supcon", "infonce_per_pair"}
   for loss in losses:
@@ -172,18 +175,18 @@ def test_the_batches_of_a_sweep_are_compared_with_their_first_shape():
 
 
 def test_a_sweep_is_added_by_its_generator_alone():
-  @sweep(reference="metric=l2")
+  @sweep(reference="metric.name=l2")
   def metrics():
     for metric in ("l1", "l2"):
-      yield {"metric": metric}
+      yield {"metric.name": metric}
 
   module = types.SimpleNamespace(SWEEPS={"metrics": metrics})
   config = cli.with_reference(base_config().lock(), module.SWEEPS["metrics"])
   cells = cells_of(make_specs(config, module.SWEEPS["metrics"]()))
   found = pairs_with_reference(cells, config.study.reference)
-  assert found == [({"metric": "l1"}, {"metric": "l2"})]
+  assert found == [({"metric.name": "l1"}, {"metric.name": "l2"})]
   # What the command line names comes first; a plain generator names nothing.
-  named = override(config, {"study.reference": "metric=l1"})
+  named = override(config, {"study.reference": "metric.name=l1"})
   assert cli.with_reference(named, metrics) == named
   plain = cli.with_reference(base_config().lock(), lambda: iter(()))
   assert plain.study.reference == ""

@@ -9,9 +9,8 @@ def tiny_config(**overrides):
     name="digits",
     split="images",
     protocol="closed-set",
-    classes_per_batch=5,
-    images_per_class=4,
   )
+  config.batch.update(classes_per_batch=5, images_per_class=4)
   with_model(config, "mlp", embedding_dim=4)
   config.model.hidden = (16,)
   config.train.update(steps=6, log_every=2, eval_every=3, save_every=3)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +28,7 @@ from experiments.benchmarks.clock import (
   torch_line,
 )
 from metric_learning import models
+from metric_learning.specs import InputSpec
 from metric_learning.training import base_config, records
 
 _ROOT = Path(__file__).parents[2]
@@ -158,7 +160,7 @@ def _torch_conv4(torch: Any, shape: tuple[int, int, int], where: str) -> Any:
       nn.MaxPool2d(2),
     ]
   net = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(features, 64))
-  params = _model(shape).params
+  params, _ = _conv4(shape).init(jax.random.key(0))
   fill = lambda to, array: to.data.copy_(torch.tensor(np.array(array)))
   for i in range(4):
     ours = params[f"block{i + 1}"]
@@ -177,17 +179,17 @@ def _torch_conv4(torch: Any, shape: tuple[int, int, int], where: str) -> Any:
   return net.to(where)
 
 
-def _model(shape: tuple[int, int, int]) -> models.Model:
-  return models.create("conv4", seed=0, image_shape=shape, embedding_dim=64)
+def _conv4(shape: tuple[int, int, int]) -> models.Model:
+  spec = InputSpec(shape, "image")
+  return models.create("conv4", input_spec=spec, embedding_dim=64)
 
 
 def _apart(torch: Any, net: Any, shape: tuple[int, int, int], where: str):
   """How far the embeddings of both networks are apart, relative to ours."""
   images = np.random.default_rng(1).random((8, *shape), np.float32)
-  model = _model(shape)
-  ours, _ = model.apply(
-    model.params, model.stats, jnp.asarray(images), train=False
-  )
+  model = _conv4(shape)
+  params, stats = model.init(jax.random.key(0))
+  ours, _ = model.apply(params, stats, jnp.asarray(images), train=False)
   with torch.no_grad():
     theirs = net(torch.tensor(images.transpose(0, 3, 1, 2).copy()).to(where))
   difference = np.asarray(ours) - theirs.cpu().numpy()

@@ -96,7 +96,7 @@ def read(config: Any) -> tuple[base.Dataset, base.Dataset]:
   )
   labels, images = _records(path, content, layout.test, names)
   test = dataclasses.replace(
-    training, images=images, labels=labels[:, -1].astype(np.int32)
+    training, inputs=images, labels=labels[:, -1].astype(np.int32)
   )
   return training, test
 

@@ -87,12 +87,12 @@ def put_together(splits: Splits) -> Dataset:
   if splits.protocol == "closed-set":
     labels = np.concatenate([first.labels, second.labels])
     return dataclasses.replace(
-      first, images=images, labels=labels, groups=groups
+      first, inputs=images, labels=labels, groups=groups
     )
   shifted = second.labels + np.int32(len(first.class_names))
   return dataclasses.replace(
     first,
-    images=images,
+    inputs=images,
     groups=groups,
     labels=np.concatenate([first.labels, shifted]),
     class_names=first.class_names + second.class_names,

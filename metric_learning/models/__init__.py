@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -26,7 +27,7 @@ __all__ = ["MODELS", "Model", "create", "kinds_of", "options_of"]
 # its options as keywords. `sees`, an attribute, are the kinds of its items; its
 # last layer is `head`; `preprocess`, where it has one, brings numbers of items
 # to its own scale.
-MODELS: dict[str, type[nnx.Module]] = {
+MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
   "conv4": Conv4,
@@ -171,7 +172,8 @@ def _model(
     return split(build(key))[1:]
 
   def apply(params, stats, inputs, *, train, key=None):
-    if tuple(inputs.shape[1:]) != input_spec.shape:
+    inputs = jnp.asarray(inputs)
+    if inputs.shape[1:] != input_spec.shape:
       raise InputError(
         f"model {name!r} was made for {input_spec}, not"
         f" {spec_of(inputs)._replace(kind=input_spec.kind)}: create it with"

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
+from metric_learning.specs import as_numbers
 from metric_learning.study.compared_with import said
-from metric_learning.study.loaded import OF_BATCHES
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
@@ -21,20 +21,21 @@ from metric_learning.training.config import (
   override,
   traced_numbers,
 )
-from metric_learning.training.embedding import arrays_of
-from metric_learning.training.programs import (
-  embed_images,
-  num_classes,
-  program_of,
-)
+from metric_learning.training.embedding import arrays_of, embed_all
+from metric_learning.training.plan import num_classes
 from metric_learning.training.recorder import scores_of
+from metric_learning.training.step import program_of
 
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.
-_UNTRAINED = {"loss.name": "contrastive", "metric": "l2", "normalize": "none"}
+_UNTRAINED = {
+  "loss.name": "contrastive",
+  "metric.name": "l2",
+  "normalize": "none",
+}
 # Fields of the data that no baseline depends on. Folds are apart, the size is
 # that of the images.
-_UNSEEN = (*OF_BATCHES, "stream", "fold", "image_size")
+_UNSEEN = ("stream", "fold", "image_size")
 
 Embed = Callable[[Any], np.ndarray]
 
@@ -73,7 +74,7 @@ def write_baselines(
 def _names(
   runs: Sequence[tuple[ConfigDict, data.Splits]],
 ) -> list[tuple[str, str]]:
-  """Of each run the images and the network, with what differs within a study.
+  """Of each run the inputs and the network, with what differs within a study.
 
   Two that are of one name give the same embeddings for one fold and seed.
   """
@@ -93,10 +94,11 @@ def _names(
     for name in {model["name"] for model in models}
   }
   names = []
-  for source, model in zip(sources, models, strict=True):
+  for source, model, (_, splits) in zip(sources, models, runs, strict=True):
     where, name = _words(source, varied), model["name"]
     network = [name, *_words(model, varied_in[name]), *where]
-    names.append((f"pixels {', '.join(where)}".strip(), ", ".join(network)))
+    kind = "pixels" if splits.train.input_spec.kind == "image" else "features"
+    names.append((f"{kind} {', '.join(where)}".strip(), ", ".join(network)))
   return names
 
 
@@ -116,15 +118,15 @@ def _pca(dim: int, _: ConfigDict, splits: data.Splits) -> Embed:
 
 def _untrained(config: ConfigDict, splits: data.Splits) -> Embed:
   plain = override(config, _UNTRAINED)
-  program = program_of(plain, splits)
+  program = program_of(plain, splits.train.input_spec)
   classes = num_classes(plain, splits.train)
   state = program.init(config.seed, classes, traced_numbers(plain))
-  return functools.partial(embed_images, program, state)
+  return functools.partial(embed_all, program, state)
 
 
-def _flat(images: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
-  images = np.asarray(images)
-  return images.reshape(len(images), -1).astype(np.float32) / 255
+def _flat(inputs: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
+  inputs = np.asarray(inputs)
+  return np.asarray(as_numbers(inputs)).reshape(len(inputs), -1)
 
 
 def _record(

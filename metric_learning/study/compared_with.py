@@ -42,9 +42,9 @@ def pairs_with_reference(
     InputError: for a field or a value that no cell has, or if nothing is
       compared.
 
-  >>> names = [{"metric": "l2"}, {"metric": "l1"}, {"metric": "cosine"}]
-  >>> pairs_with_reference(names, "metric=l1")[0]
-  ({'metric': 'l2'}, {'metric': 'l1'})
+  >>> names = [{"metric.name": name} for name in ("l2", "l1", "cosine")]
+  >>> pairs_with_reference(names, "metric.name=l1")[0]
+  ({'metric.name': 'l2'}, {'metric.name': 'l1'})
   """
   if not reference:
     return [(name, names[0]) for name in names[1:]]

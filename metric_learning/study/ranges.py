@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
 from metric_learning.losses.search import Grid, Range
-from metric_learning.training.config import override, validate
+from metric_learning.training.checks import validate
+from metric_learning.training.config import override
 
 RATE = "optimizer.learning_rate"
 # Of the network and of what the loss learns.

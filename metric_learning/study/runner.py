@@ -13,6 +13,7 @@ import filelock
 import jax
 from ml_collections import ConfigDict
 
+from metric_learning.data.loaded import load_once
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.baselines import write_baselines
@@ -23,7 +24,6 @@ from metric_learning.study.compared_with import (
 )
 from metric_learning.study.launchers import LAUNCHERS, start_launcher
 from metric_learning.study.launchers.claims import RUNS, groups_of, is_finished
-from metric_learning.study.loaded import data_of, load_once
 from metric_learning.study.sweeps import (
   RunSpec,
   refuse,
@@ -32,7 +32,7 @@ from metric_learning.study.sweeps import (
 )
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
-from metric_learning.training.recorder import check_parts
+from metric_learning.training.plan import check_parts
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -102,7 +102,7 @@ def run_study(
   with only_here(folder):
     claim_study(folder, config, specs, cells, data_of(specs))
     write_baselines(
-      folder, [(spec.config, load_once(spec.config)) for spec in specs]
+      folder, [(spec.config, load_once(spec.config.data)) for spec in specs]
     )
   launch = functools.partial(LAUNCHERS[launcher].launch, **resources)
   together = population == "on" or (
@@ -137,20 +137,31 @@ def run_study(
         log.info("waiting for %d runs of other processes", len(others))
 
 
+def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:
+  """What runs load: the `identity` of each data set, by one of its runs."""
+  found: dict[str, Any] = {}
+  for spec in sorted(specs, key=lambda spec: spec.name):
+    identity = load_once(spec.config.data).identity
+    if identity not in found.values():
+      found[spec.name] = identity
+  return found
+
+
 def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
   """What is wrong with the data of runs, a batch of them, or their scores."""
   errors = []
   together: dict[str, list[RunSpec]] = {}
   for spec in specs:
     sections = as_dict(spec.config)
-    read = [sections[name] for name in ("data", "eval", "reduction", "also")]
+    names = ("data", "batch", "eval", "reduction", "also")
+    read = [sections[name] for name in names]
     key = json.dumps(read, sort_keys=True)
     together.setdefault(key, []).append(spec)
   for some in together.values():
     fields = some[0].config
     try:
-      splits = load_once(fields)
-      make_batches(splits.train, fields.data, 0)
+      splits = load_once(fields.data)
+      make_batches(splits.train, fields.batch, 0, fields.data.small_classes)
       check_parts(fields, splits)
     except InputError as error:
       errors.append(f"{specs_named([spec.name for spec in some])}: {error}")

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from metric_learning import evaluation
+from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
-from metric_learning.study.loaded import load_once
 from metric_learning.study.runs import Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import records
@@ -72,7 +72,7 @@ def _data_of(run: Run) -> Any:
   """The data that a run was trained on, which its test images are part of."""
   config = run.spec.config
   try:
-    return load_once(config)
+    return load_once(config.data)
   except (InputError, OSError) as error:
     raise InputError(
       f"{run.folder.name} is chosen, and its test images cannot be embedded:"

@@ -123,7 +123,7 @@ def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Overrides:
     field, values = NUMBERS[loss]
     for cell in cells:
       for value in values:
-        yield {"loss.name": loss, "metric": "l2", **cell, field: value}
+        yield {"loss.name": loss, "metric.name": "l2", **cell, field: value}
 
 
 @_standard()
@@ -135,7 +135,7 @@ def losses() -> Overrides:
   for loss in EQUAL_BUDGET:
     for metric in ("l2", "l1", "cosine"):
       if metric in LOSSES[loss].metrics:
-        yield {"loss.name": loss, "metric": metric}
+        yield {"loss.name": loss, "metric.name": metric}
 
 
 @_standard()
@@ -144,12 +144,12 @@ def margins() -> Overrides:
   """The curve of each loss that has a margin, under L2 where it allows it."""
   for loss, (name, values) in MARGINS.items():
     allowed = LOSSES[loss].metrics
-    metric = {"metric": "l2"} if "l2" in allowed else {}
+    metric = {"metric.name": "l2"} if "l2" in allowed else {}
     for value in values:
       yield {"loss.name": loss, **metric, f"loss.{name}": value}
 
 
-@_standard("metric=l2")
+@_standard("metric.name=l2")
 @_with_seeds
 def l1_vs_l2() -> Overrides:
   """L1 against L2 and others: margins in units of d̄, and one raw margin.
@@ -161,7 +161,7 @@ def l1_vs_l2() -> Overrides:
     matched = [("initial_mean", value) for value in NUMBERS[loss][1]]
     for metric in ("l2", "l1", "cosine", "squared_l2", "mahalanobis"):
       for unit, margin in (*matched, ("absolute", raw)):
-        cell = {"loss.name": loss, "metric": metric, "margin_unit": unit}
+        cell = {"loss.name": loss, "metric.name": metric, "margin_unit": unit}
         yield {**cell, "loss.margin": margin}
 
 
@@ -172,22 +172,22 @@ def normalizations() -> Overrides:
   yield from _tried(NUMBERS, ({"normalize": n} for n in ("l2", "l1", "none")))
 
 
-@_standard("reduction=mean")
+@_standard("reduction.name=mean")
 @_with_seeds
 def reductions() -> Overrides:
   """The mean over all terms, over active ones, over anchors, and the sum."""
   names = ("mean", "mean_active", "per_anchor_mean", "sum")
-  cells = ({"reduction": name} for name in names)
+  cells = ({"reduction.name": name} for name in names)
   yield from _tried(("contrastive", "triplet"), cells)
 
 
-@_standard("miner=all")
+@_standard("miner.name=all")
 @_with_seeds
 def miners() -> Overrides:
   """Which pairs count, for a pair loss and a triplet loss."""
   some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
   more = ("distance_weighted", "triplet_margin", "pair_margin")
-  cells = ({"miner": name} for name in (*some, *more))
+  cells = ({"miner.name": name} for name in (*some, *more))
   yield from _tried(("contrastive", "triplet"), cells)
 
 
@@ -201,7 +201,8 @@ def _first_shape(shapes: Shapes) -> str:
 def batches(shapes: Shapes) -> Overrides:
   """P classes × K images in a batch."""
   cells = (
-    {"batch.classes_per_batch": p, "batch.images_per_class": k} for p, k in shapes
+    {"batch.classes_per_batch": p, "batch.images_per_class": k}
+    for p, k in shapes
   )
   yield from _tried(NUMBERS, cells)
 
@@ -223,7 +224,7 @@ def positive_margins() -> Overrides:
       for positive in (0.0, 0.125, 0.25, 0.5):
         margins = {"loss.negative_margin": negative}
         margins["loss.positive_margin"] = positive
-        yield {"loss.name": loss, "metric": "l2", **margins}
+        yield {"loss.name": loss, "metric.name": "l2", **margins}
 
 
 @_standard()
@@ -237,7 +238,7 @@ def dissimilar_laws() -> Overrides:
     ("contrastive_inverse", "loss.floor", (0.01, 0.1, 0.5)),
   ):
     for value in values:
-      yield {"loss.name": loss, "metric": "l2", field: value}
+      yield {"loss.name": loss, "metric.name": "l2", field: value}
 
 
 def sweeps(shapes: Shapes) -> dict[str, Sweep]:

@@ -1,8 +1,8 @@
 """From a config and a generator of flat overrides to runs that are valid.
 
-A sweep yields flat overrides, such as {"loss.name": "triplet", "metric": "l1",
-"loss.margin": 0.2, "seed": 3}. What a field means in a table follows from it:
-`seed` and `data.fold` repeat a measurement, numbers of the loss, all else that
+A sweep yields flat overrides, such as {"loss.name": "triplet", "loss.margin":
+0.2, "metric.name": "l1", "seed": 3}. What a field means in a table follows from
+its name: `seed` and `data.fold` repeat a measurement, numbers of the loss, all else that
 it declares as searched, and the learning rate are tuned on validation classes,
 everything else makes a cell.
 """
@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError
 from metric_learning.losses import LOSSES
-from metric_learning.training.config import override, traced_numbers, validate
+from metric_learning.training.checks import validate
+from metric_learning.training.config import override, traced_numbers
 
 REPLICATES = ("seed", "data.fold")
 
@@ -45,12 +46,12 @@ def sweep(
 ) -> Callable[[Callable[[], Overrides]], Sweep]:
   """Makes a generator of overrides a sweep that names its reference.
 
-  >>> @sweep(reference="metric=l2")
+  >>> @sweep(reference="metric.name=l2")
   ... def metrics():
   ...   for metric in ("l2", "l1"):
-  ...     yield {"metric": metric}
+  ...     yield {"metric.name": metric}
   >>> metrics.reference, len(list(metrics()))
-  ('metric=l2', 2)
+  ('metric.name=l2', 2)
   """
   return lambda overrides: Sweep(overrides, reference)
 
@@ -165,9 +166,9 @@ def cell_of(spec: RunSpec) -> dict[str, Any]:
   """The overrides that make a cell of the table.
 
   >>> from metric_learning.training import base_config
-  >>> base, sweep = base_config(), [{"metric": "l1", "seed": 3}]
+  >>> base, sweep = base_config(), [{"metric.name": "l1", "seed": 3}]
   >>> cell_of(make_specs(base, sweep)[0])
-  {'metric': 'l1'}
+  {'metric.name': 'l1'}
   """
   tuned = tuned_of(spec)
   return {

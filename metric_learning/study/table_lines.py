@@ -164,23 +164,32 @@ def _said_searched(fields: Sequence[str] | None) -> str:
   return f"{count} + rate" if RATE in fields else str(count)
 
 
+def short(field: str) -> str:
+  """What a field is called in a table.
+
+  >>> short("miner.name"), short("loss.margin")
+  ('miner', 'margin')
+  """
+  return field.removesuffix(".name").rpartition(".")[2]
+
+
 def in_words(name: Mapping[str, Any]) -> str:
   """The fields of a cell in words: their values.
 
   Fields whose value does not speak for itself are named.
 
-  >>> in_words({"miner": "all", "metric": "l1", "loss.name": "triplet"})
+  >>> cell = {"miner.name": "all", "metric.name": "l1", "loss.name": "triplet"}
+  >>> in_words(cell)
   'triplet, l1, miner all'
   """
-  plain = ("loss.name", "model.name", "metric")
+  plain = ("loss.name", "model.name", "metric.name")
   fields = {k: v for k, v in name.items() if k != "margin_unit"}
   # What a reader looks for first stands first.
   order = [field for field in plain if field in fields]
   order += [field for field in fields if field not in plain]
   named = lambda field: field not in (*plain, "data.image_size")
   words = [
-    f"{field.split('.')[-1]} " * named(field) + said(fields[field])
-    for field in order
+    f"{short(field)} " * named(field) + said(fields[field]) for field in order
   ]
   if name.get("margin_unit") == "absolute":
     words.append("raw margin")

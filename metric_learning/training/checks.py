@@ -151,9 +151,9 @@ def _check_batch(config: ConfigDict) -> None:
   loss = config.loss.name
   if LOSSES[loss].two_views and times != 2:
     raise InputError(
-      f"{loss} compares two views: set config.batch.views=2 and augmentation, or"
-      " the sampler 'classes' with config.batch.images_per_class=2, or use"
-      " infonce_per_pair or supcon."
+      f"{loss} compares two views: set config.batch.views=2 and"
+      " config.augment, or the sampler 'classes' with"
+      " config.batch.images_per_class=2, or use infonce_per_pair or supcon."
     )
   if batch.sampler in ("pairs", "triplets"):
     _check_explicit(config)

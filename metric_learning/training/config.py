@@ -22,9 +22,8 @@ from metric_learning.training.sections import (
   name_in,
 )
 
-
 # Names that a config begins with, where a section has one.
-_NAMES = {
+_NAMES: dict[str, str | None] = {
   "loss": "infonce_per_pair",
   "model": "conv3",
   "metric": None,
@@ -70,9 +69,9 @@ def base_config() -> ConfigDict:
     for name, field in fields.items():
       kind = _KINDS.get(f"{section}.{name}".lstrip("."))
       place[name] = as_field(kind, field.default)
-  for section, name in _NAMES.items():
-    _made(config, section)
-    name_in(config, section, name)
+  for place, named in _NAMES.items():
+    _made(config, place)
+    name_in(config, place, named)
   return config
 
 
@@ -114,7 +113,9 @@ def with_further_loss(config: ConfigDict, label: str) -> ConfigDict:
     place.normalize = as_field(_KINDS["normalize"], None)
     for part in PER_OBJECTIVE:
       place[part] = ConfigDict()
-      name = label if part == "loss" and label in LOSSES else _NAMES[part]
+      name = _NAMES[part]
+      if part == "loss" and label in LOSSES:
+        name = label
       name_in(config, f"also.{label}.{part}", name)
   return config
 
@@ -136,20 +137,25 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   errors: list[str] = []
   unknown: set[str] = set()
   # The names first: they say which other fields there are.
-  for field in sorted(overrides, key=lambda field: not _is_name(field)):
+  for field in sorted(overrides, key=lambda field: not is_name(field)):
     if _section(field) in unknown:
       continue
     try:
       set_field(config, field, overrides[field])
     except InputError as error:
       errors.append(str(error))
-      if _is_name(field):
+      if is_name(field):
         unknown.add(_section(field))
   refuse(errors)
   return config.lock()
 
 
-def _is_name(field: Any) -> bool:
+def is_name(field: Any) -> bool:
+  """Whether a field says what its section is of.
+
+  >>> is_name("loss.name"), is_name("data.name")
+  (True, False)
+  """
   return str(field).endswith(".name") and choice_at(_section(field)) is not None
 
 
@@ -165,8 +171,8 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
   """
   inside, name = place_of(config, field)
   if isinstance(inside[name], ConfigDict):
-    raise _is_section(field, inside[name])
-  if _is_name(field) and isinstance(value, str):
+    raise is_section(field, inside[name])
+  if is_name(field) and isinstance(value, str):
     name_in(config, _section(field), value)
     return
   kinds = _types_of(kind_at(config, field), inside.get_type(name))
@@ -174,14 +180,15 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
   if not fitting:
     words = " or ".join(_WORDS[kind] for kind in kinds)
     raise InputError(f"config.{field}={value!r} must be {words}.")
-  if _is_name(field):
+  if is_name(field):
     name_in(config, _section(field), value)
     return
   with inside.ignore_type():  # A copy keeps the type of the value alone.
     inside[name] = None if value is None else fitting[0](value)
 
 
-def _is_section(field: str, section: ConfigDict) -> InputError:
+def is_section(field: str, section: ConfigDict) -> InputError:
+  """The error of a section that is set as if it were a field."""
   inner = "name" if "name" in section else min(section, default="LOSS.weight")
   return InputError(
     f"config.{field} is a section: set a field of it, such as"
@@ -252,9 +259,8 @@ def _add_further(config: ConfigDict, field: str) -> None:
   parts = field.split(".")
   if parts[0] != "also" or len(parts) < 3:
     return
-  if not field.endswith(".loss.name"):
-    if parts[1] not in config.also:
-      check_choice("loss in config.also", parts[1], LOSSES)
+  if not field.endswith(".loss.name") and parts[1] not in config.also:
+    check_choice("loss in config.also", parts[1], LOSSES)
   with_further_loss(config, parts[1])
 
 

@@ -16,6 +16,8 @@ from metric_learning import data
 from metric_learning.data.sampler import Draw
 from metric_learning.data.stream import read_ahead
 
+AnyArray = Array | np.ndarray
+
 
 class Batch(NamedTuple):
   """What one step sees; a tree of arrays.
@@ -25,10 +27,10 @@ class Batch(NamedTuple):
   where: False for items that only pad; None if none does.
   """
 
-  inputs: Shaped[Array, "n *item"]
-  labels: Int[Array, " n"]
-  affinity: Float[Array, "n n"] | None = None
-  where: Bool[Array, " n"] | None = None
+  inputs: Shaped[AnyArray, "n *item"]
+  labels: Int[AnyArray, " n"]
+  affinity: Float[AnyArray, "n n"] | None = None
+  where: Bool[AnyArray, " n"] | None = None
 
 
 class Feed(NamedTuple):
@@ -74,7 +76,7 @@ def streamed(
   steps: range,
   views: int = 1,
 ) -> Feed:
-  """The feed of a part that stays on the host, or on disk, and is read ahead."""
+  """The feed of a part that stays on the host or on disk, and is read ahead."""
   labels = _labels(part, views)
 
   def read(step: int) -> Batch:

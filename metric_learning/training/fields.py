@@ -163,8 +163,8 @@ _TUNE = {
   ),
   "prune": Field(
     False,
-    "Stop a trial whose mean after a fold is worse than the median of the others"
-    " there; it counts as one of the trials.",
+    "Stop a trial whose mean after a fold is worse than the median of the"
+    " others there; it counts as one of the trials.",
   ),
   "final_seeds": Field(10, "Runs with what was chosen."),
   "final_on": Field("train", "Their data.train_on."),

@@ -19,7 +19,6 @@ from metric_learning.training.recorder import Recorder
 from metric_learning.training.step import compiled
 
 
-
 def train(
   config: ConfigDict,
   workdir: str | Path,
@@ -79,9 +78,7 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
   feed = feed_of(plan, first)
   step = compiled(plan.program.step, feed.gather)
   for number, own in zip(bar, feed.own, strict=True):
-    state, values = step(
-      state, number, feed.shared, own, run.key, run.traced
-    )
+    state, values = step(state, number, feed.shared, own, run.key, run.traced)
     waiting.append(values)
     done = number + 1
     if is_logged(config, done):

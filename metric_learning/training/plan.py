@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from metric_learning import data, evaluation

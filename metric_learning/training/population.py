@@ -43,7 +43,7 @@ def common_of(config: ConfigDict) -> str:
   >>> other = override(one, {"loss.temperature": 0.5, "seed": 3})
   >>> common_of(one) == common_of(other)
   True
-  >>> common_of(one) == common_of(override(one, {"metric": "l1"}))
+  >>> common_of(one) == common_of(override(one, {"metric.name": "l1"}))
   False
   """
   own = {"seed", *traced_numbers(config)}

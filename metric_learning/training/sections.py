@@ -120,7 +120,9 @@ def name_in(
     place = place[part]
   before = place.get(last, ConfigDict())
   own = set(_options(choice, before.get("name"))) | {"name"}
-  fields = ConfigDict({"name": as_field(_NAME, name) if choice.default else name})
+  fields = ConfigDict(
+    {"name": as_field(_NAME, name) if choice.default else name}
+  )
   for key, value in before.items():
     if key not in own:
       fields[key] = value
@@ -144,7 +146,7 @@ def _options(choice: Choice, name: str | None) -> Mapping[str, Any]:
   return choice.options(name)
 
 
-def given(section: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+def given(section: Any, *left_out: str) -> dict[str, Any]:
   """The options of a section that have a value, without its name."""
   return {
     key: value
@@ -153,17 +155,17 @@ def given(section: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
   }
 
 
-def named(section: Mapping[str, Any]) -> Any:
+def named(section: Any) -> Any:
   """A section as a library takes it: None, a name, or a name with options.
 
-  >>> named({"name": "lp", "p": 3}), named({"name": "l1"}), named({"name": None})
-  (('lp', {'p': 3}), 'l1', None)
+  >>> named({"name": "lp", "p": 3}), named({"name": "l1"})
+  (('lp', {'p': 3}), 'l1')
   """
   options = given(section)
   return (section["name"], options) if options else section["name"]
 
 
-def kind_of(config: Mapping[str, Any], field: str) -> Kind | None:
+def kind_of(config: Any, field: str) -> Kind | None:
   """What an option takes, where it says more than the type of its value."""
   section, _, name = field.rpartition(".")
   choice = choice_at(section)
@@ -182,8 +184,9 @@ def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
   """A value as a field that takes all types of its kind, also as a flag."""
   if value is REQUIRED:
     # It must be set: until then it is None.
-    value, kind = None, kind and kind._replace(
-      types=(*kind.types, types.NoneType)
+    value, kind = (
+      None,
+      kind and kind._replace(types=(*kind.types, types.NoneType)),
     )
   if value is not None and (kind is None or len(kind.types) < 2):
     return value

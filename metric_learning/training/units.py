@@ -10,11 +10,10 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -51,9 +50,7 @@ def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
   }
 
 
-def with_numbers(
-  objective: Objective, numbers: Mapping[str, Any]
-) -> Objective:
+def with_numbers(objective: Objective, numbers: Mapping[str, Any]) -> Objective:
   """The objective with other values of those of its numbers that are named.
 
   >>> from metric_learning.objective import make_objective

@@ -187,9 +187,7 @@ def pairs_of(same=None, similarity=None, images=12):
   count = len(similarity if same is None else same)
   first = RANDOM.integers(images, size=count).astype(np.int32)
   second = RANDOM.integers(images, size=count).astype(np.int32)
-  return dataset_of(
-    range(images), pairs=Pairs(first, second, same, similarity)
-  )
+  return dataset_of(range(images), pairs=Pairs(first, second, same, similarity))
 
 
 def config_of(sampler, classes=4, images=2, **more):

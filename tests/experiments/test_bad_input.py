@@ -52,7 +52,7 @@ SMALL = (
     ((DIGITS, "--config.train.steps=many"), ("config.train.steps", "many")),
     (("--config=configs/digits.py:tripplet",), ("'triplet'", "Known:")),
     (
-      (DIGITS, "--config.metric=l3"),
+      (DIGITS, "--config.metric.name=l3"),
       ("'l3'", "Known: angular, cosine, dot, l1"),
     ),
     ((DIGITS, "--config.data.name=digit"), ("'digits'", "Known:")),
@@ -62,7 +62,7 @@ SMALL = (
     (
       (
         *(DIGITS, "--config.model.name=conv4", "--config.loss.name=cosface"),
-        "--config.metric=l2",
+        "--config.metric.name=l2",
       ),
       ("cosface", "'l2'"),
     ),

@@ -23,5 +23,7 @@ def make_space():
 @pytest.fixture
 def run_folder(write_run, tmp_path):
   """One run of the contrastive loss, margin 0.7, recorded as 1.4 absolute."""
-  config = tiny_config(loss__name="contrastive", loss__margin=0.7, metric="l1")
+  config = tiny_config(
+    loss__name="contrastive", loss__margin=0.7, metric__name="l1"
+  )
   return write_run(tmp_path / "run", config)

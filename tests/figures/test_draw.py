@@ -134,7 +134,9 @@ def test_finished_runs_are_found_in_order(write_run, tmp_path):
 
 def test_a_study_is_drawn_into_its_folder(write_study):
   scored = [
-    ({"metric": m, TEMPERATURE: t}, t) for m in ("l1", "l2") for t in (0.1, 0.2)
+    ({"metric.name": m, TEMPERATURE: t}, t)
+    for m in ("l1", "l2")
+    for t in (0.1, 0.2)
   ]
   folder = write_study(scored)
   paths = draw_study(scored_study(folder))
@@ -151,7 +153,7 @@ def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
   write_study, drawn
 ):
   scored = [
-    ({"metric": m, TEMPERATURE: t, "seed": s}, t if m == "l1" else 1 - t)
+    ({"metric.name": m, TEMPERATURE: t, "seed": s}, t if m == "l1" else 1 - t)
     for m in ("l1", "l2")
     for t in (0.1, 0.2)
     for s in (3, 2)
@@ -170,20 +172,22 @@ def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
 
 
 def test_a_cell_without_a_finished_run_is_left_out(write_study, drawn):
-  scored = [({"metric": m}, 0.5) for m in ("l1", "l2", "cosine")]
+  scored = [({"metric.name": m}, 0.5) for m in ("l1", "l2", "cosine")]
   folder = write_study(scored, diverged=[1], missing=[2])
   draw_study(scored_study(folder))
   assert [title for title, *_ in drawn] == ["l1"]
 
 
 def test_a_study_that_only_diverged_has_its_laws(write_study):
-  folder = write_study([({"metric": "l1"}, 0.5)], diverged=[0])
+  folder = write_study([({"metric.name": "l1"}, 0.5)], diverged=[0])
   paths = draw_study(scored_study(folder))
   assert [path.name for path in paths] == ["laws.png", "laws.svg"]
 
 
 def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
-  scored = [({"augment.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)]
+  scored = [
+    ({"augment.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)
+  ]
   draw_study(scored_study(write_study(scored)))
   worst = sorted(scored, key=lambda row: row[1])[:2]
   kept = [row for row in scored if row not in worst]

@@ -17,7 +17,12 @@ def scores(margin, metric, seed):
 def triplet_rows(margins=(0.1, 0.2, 0.4), seeds=(0, 1, 2)):
   return [
     (
-      {"loss.name": "triplet", "metric": metric, "loss.margin": m, "seed": s},
+      {
+        "loss.name": "triplet",
+        "metric.name": metric,
+        "loss.margin": m,
+        "seed": s,
+      },
       scores(m, metric, s),
     )
     for metric in ("l2", "l1")
@@ -58,7 +63,10 @@ def test_points_are_means_and_bars_are_intervals_over_seeds(write_study):
 def test_metrics_are_told_apart_as_they_were_asked_for(write_study):
   names = ("l2", "mahalanobis", "lp:p=3")
   rows = [
-    ({"loss.name": "triplet", "metric": name, "loss.margin": margin}, score)
+    (
+      {"loss.name": "triplet", "metric.name": name, "loss.margin": margin},
+      score,
+    )
     for name, score in zip(names, (0.1, 0.2, 0.3), strict=True)
     for margin in (0.1, 0.2)
   ]
@@ -136,7 +144,10 @@ def test_of_two_tuned_fields_the_other_is_as_chosen(write_study):
     (0.3, 0.01): 0.4,
   }
   rows = [
-    ({"metric": "l1", TEMPERATURE: t, "optimizer.learning_rate": rate}, score)
+    (
+      {"metric.name": "l1", TEMPERATURE: t, "optimizer.learning_rate": rate},
+      score,
+    )
     for (t, rate), score in found.items()
   ]
   by_temperature, by_rate = tuning_curves(read_study(write_study(rows))).axes
@@ -148,7 +159,7 @@ def test_of_two_tuned_fields_the_other_is_as_chosen(write_study):
 
 def test_each_loss_has_its_panel(write_study):
   rows = [
-    ({"loss.name": name, "metric": "l1", field: value}, value)
+    ({"loss.name": name, "metric.name": "l1", field: value}, value)
     for name, field in (("triplet", "loss.margin"), ("supcon", TEMPERATURE))
     for value in (0.1, 0.2)
   ]
@@ -159,7 +170,7 @@ def test_each_loss_has_its_panel(write_study):
 
 
 def test_a_value_that_diverged_is_a_cross_and_no_point(write_study):
-  rows = [({"metric": "l1", TEMPERATURE: t}, t) for t in (0.1, 0.2, 0.4)]
+  rows = [({"metric.name": "l1", TEMPERATURE: t}, t) for t in (0.1, 0.2, 0.4)]
   (axes,) = tuning_curves(read_study(write_study(rows, diverged=[2]))).axes
   ((line, *_),) = curves_of(axes)
   np.testing.assert_allclose(line.get_xydata(), [(0.1, 0.1), (0.2, 0.2)])
@@ -169,7 +180,7 @@ def test_a_value_that_diverged_is_a_cross_and_no_point(write_study):
 
 
 def test_one_run_has_a_point_without_a_bar(write_study):
-  rows = [({"metric": "l1", TEMPERATURE: t}, t) for t in (0.1, 0.2)]
+  rows = [({"metric.name": "l1", TEMPERATURE: t}, t) for t in (0.1, 0.2)]
   (axes,) = tuning_curves(read_study(write_study(rows))).axes
   ((line, caps, _),) = curves_of(axes)
   np.testing.assert_allclose(caps[0].get_ydata(), line.get_ydata())
@@ -177,5 +188,7 @@ def test_one_run_has_a_point_without_a_bar(write_study):
 
 
 def test_nothing_tuned_is_no_figure(write_study):
-  rows = [({"metric": "l1", TEMPERATURE: 0.1, "seed": s}, 0.5) for s in (0, 1)]
+  rows = [
+    ({"metric.name": "l1", TEMPERATURE: 0.1, "seed": s}, 0.5) for s in (0, 1)
+  ]
   assert tuning_curves(read_study(write_study(rows))) is None

@@ -23,7 +23,9 @@ def every_figure(make_space, write_study):
     for i in range(5)
   ]
   spaces[0] = spaces[0]._replace(margins=(1.0,), gaps=(1.0,), threshold=2.0)
-  scored = [({"metric": "l1", "loss.temperature": t}, t) for t in (0.1, 0.2)]
+  scored = [
+    ({"metric.name": "l1", "loss.temperature": t}, t) for t in (0.1, 0.2)
+  ]
   images = np.zeros((80, 8, 8, 1), np.uint8)
   return {
     "maps": figures.embedding_maps(spaces, "test"),

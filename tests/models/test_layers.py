@@ -11,6 +11,7 @@ from flax import nnx
 from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models.layers import Conv, as_products, max_pool
+from metric_learning.specs import InputSpec
 from tests.quick import quick_jit
 
 
@@ -109,14 +110,16 @@ def test_each_network_convolves_by_products_where_asked(
 ):
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   shape = (56, 46, 1) if name == "chopra2005" else (16, 16, 1)
-  model = models.create(name, seed=0, image_shape=shape, embedding_dim=4)
+  spec = InputSpec(shape, "image")
+  model = models.create(name, input_spec=spec, embedding_dim=4)
+  params, stats = model.init(jax.random.key(0))
   images = jnp.ones((1, *shape))
 
   def embed(params):
     with as_products():
-      return model.apply(params, model.stats, images, train=True)[0]
+      return model.apply(params, stats, images, train=True)[0]
 
-  assert "conv_general_dilated" not in str(jax.make_jaxpr(embed)(model.params))
+  assert "conv_general_dilated" not in str(jax.make_jaxpr(embed)(params))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Networks as pure functions: sizes, seeds, transformations, statistics."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,12 @@ from flax import nnx
 from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models import MODELS, create, options_of
+from metric_learning.specs import InputSpec
 
 # Name, options, image shape, embedding dimension, number of parameters.
 CASES = {
+  "linear": ("linear", {}, (6, 5, 2), 3, 60 * 3 + 3),
+  "linear_features": ("linear", {}, (7,), 3, 7 * 3 + 3),
   "mlp": (
     "mlp",
     {"hidden": (7, 4)},
@@ -72,11 +76,24 @@ CASES = {
 }
 
 
-def make(case, seed=0):
+class Drawn(NamedTuple):
+  """A network with parameters."""
+
+  apply: Any
+  params: Any
+  stats: Any
+
+
+def network(case):
   name, options, shape, dim, _ = CASES[case]
-  return create(
-    name, seed=seed, image_shape=shape, embedding_dim=dim, **options
-  )
+  spec = InputSpec(shape, "image" if len(shape) == 3 else "features")
+  return create(name, input_spec=spec, embedding_dim=dim, **options)
+
+
+def make(case, seed=0):
+  model = network(case)
+  key = seed if isinstance(seed, jax.Array) else jax.random.key(seed)
+  return Drawn(model.apply, *model.init(key))
 
 
 def images_of(case, n=3, seed=0):
@@ -185,10 +202,10 @@ def test_seed_fixes_the_parameters():
 
 def test_seeds_share_one_apply_and_so_one_compilation():
   assert make("conv3").apply is make("conv3", seed=1).apply
-  as_list = create(
-    "mlp", seed=0, image_shape=(6, 5, 2), embedding_dim=3, hidden=[7, 4]
-  )
+  spec = InputSpec((6, 5, 2), "image")
+  as_list = create("mlp", input_spec=spec, embedding_dim=3, hidden=[7, 4])
   assert as_list.apply is make("mlp").apply
+  assert as_list == network("mlp")
 
 
 @pytest.mark.slow
@@ -271,7 +288,7 @@ def test_batch_statistics_in_each_mode_of_flax(graph, graph_updates):
   # must avoid is raised while tracing, so nothing needs to be compiled.
   images = images_of("conv4_batch")
   expected = make("conv4_batch").params
-  models._functions.cache_clear()
+  models._model.cache_clear()
   try:
     with nnx.set_graph_mode(graph), nnx.set_graph_updates(graph_updates):
       model = make("conv4_batch")
@@ -283,7 +300,7 @@ def test_batch_statistics_in_each_mode_of_flax(graph, graph_updates):
         jax.jit(jax.grad(loss, has_aux=True)), model.params
       )
   finally:
-    models._functions.cache_clear()
+    models._model.cache_clear()
   assert equal_trees(model.params, expected)
   assert jax.tree.structure(gradient) == jax.tree.structure(expected)
   assert jax.tree.structure(stats) == jax.tree.structure(model.stats)
@@ -351,6 +368,14 @@ def test_chopra2005_is_bounded():
   assert 0.9 < np.abs(embeddings).max() <= 1
 
 
+def test_each_network_owns_the_scale_of_its_inputs():
+  numbers = jnp.array([0.0, 0.5, 1.0])
+  for case in CASES:
+    scaled = network(case).preprocess(numbers)
+    theirs = 4 * (numbers - 0.5) if case == "chopra2005" else numbers
+    np.testing.assert_array_equal(scaled, theirs)
+
+
 def test_chopra2005_subsampling_has_one_gain_and_bias_a_map():
   network = MODELS["chopra2005"]((56, 46, 1), 2, rngs=nnx.Rngs(0))
   maps = np.random.default_rng(0).normal(size=(1, 10, 6, 45))
@@ -380,23 +405,28 @@ def test_chopra2005_subsampling_has_one_gain_and_bias_a_map():
     ("conv4", (16, 16, 1), 8, {"normalization": "grup"}, "mean 'group'"),
     ("chopra2005", (112, 92, 1), 50, {}, r"image_size=\(56, 46\)"),
     ("chopra2005", (56, 46, 3), 50, {}, r"image_size=\(56, 46\)"),
-    ("conv3", (24, 0, 1), 8, {}, "each 1 or more"),
-    ("conv3", (24, 24, 1), 0, {}, "each 1 or more"),
+    ("conv3", (24, 0, 1), 8, {}, "sizes of 1 or more"),
+    ("conv3", (24, 24, 1), 0, {}, "sizes of 1 or more"),
+    ("conv3", (24,), 8, {}, "does not see vectors of 24 .* linear, mlp"),
   ],
 )
 def test_what_cannot_be_built_is_refused(name, shape, dim, options, message):
+  spec = InputSpec(shape, "image" if len(shape) == 3 else "features")
   with pytest.raises(InputError, match=message):
-    create(name, seed=0, image_shape=shape, embedding_dim=dim, **options)
+    create(name, input_spec=spec, embedding_dim=dim, **options)
 
 
 def test_images_of_another_shape_are_refused():
   model = make("conv3")
-  with pytest.raises(InputError, match=r"made for images of \(24, 24, 1\)"):
+  with pytest.raises(
+    InputError, match=r"made for images of 24×24×1, not .*28×28"
+  ):
     model.apply(model.params, {}, jnp.zeros((2, 28, 28, 1)), train=False)
 
 
 def test_options_are_those_of_the_constructors():
   assert {name: options_of(name) for name in MODELS} == {
+    "linear": {},
     "mlp": {"hidden": (256, 256)},
     "conv3": {},
     "conv4": {"normalization": "group"},

@@ -25,7 +25,7 @@ NOISE = RNG.normal(0, 0.01, 10)
 def cells(**by_metric):
   """Rows of the contrastive loss under each metric, one for each score."""
   return [
-    ({"loss.name": "contrastive", "metric": metric, "seed": seed}, score)
+    ({"loss.name": "contrastive", "metric.name": metric, "seed": seed}, score)
     for metric, values in by_metric.items()
     for seed, score in enumerate(values)
   ]
@@ -33,7 +33,7 @@ def cells(**by_metric):
 
 def judged(folder):
   return {
-    c.name["metric"]: c.judged for c in compare_cells(scored_study(folder))
+    c.name["metric.name"]: c.judged for c in compare_cells(scored_study(folder))
   }
 
 
@@ -57,7 +57,7 @@ def lines_of(folder):
 # --- Who is compared with whom ----------------------------------------------
 
 NAMES = [
-  {"loss.name": loss, "metric": metric}
+  {"loss.name": loss, "metric.name": metric}
   for loss in ("triplet", "margin")
   for metric in ("l2", "l1")
 ]
@@ -66,12 +66,12 @@ NAMES = [
 def test_all_cells_are_compared_with_the_first_unless_one_is_named():
   first = [(name, NAMES[0]) for name in NAMES[1:]]
   assert pairs_with_reference(NAMES, "") == first
-  named = pairs_with_reference(NAMES, "loss.name=margin,metric=l1")
+  named = pairs_with_reference(NAMES, "loss.name=margin,metric.name=l1")
   assert named == [(name, NAMES[3]) for name in NAMES[:3]]
 
 
 def test_a_field_compares_twins():
-  found = pairs_with_reference(NAMES, "metric=l2")
+  found = pairs_with_reference(NAMES, "metric.name=l2")
   assert found == [(NAMES[1], NAMES[0]), (NAMES[3], NAMES[2])]
 
 
@@ -79,7 +79,7 @@ def test_a_field_compares_twins():
   ("fields", "message"),
   [
     ({"study.reference": "metrik=l2"}, r"'metrik'; did you mean 'metric'"),
-    ({"study.reference": "metric=l3"}, r"'l3'; did you mean"),
+    ({"study.reference": "metric.name=l3"}, r"'l3'; did you mean"),
     ({"study.columns": ("own/map",)}, r"'own/map'; did you mean 'own/map_at_r"),
     ({"study.delta": 0.0}, r"config.study.delta must be positive, got 0.0"),
   ],
@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
   fields, message, tmp_path
 ):
   config = override(tiny_config(), fields)
-  rows = make_specs(config, [{"metric": m} for m in ("l1", "l2")])
+  rows = make_specs(config, [{"metric.name": m} for m in ("l1", "l2")])
   with pytest.raises(InputError, match=message):
     run_study(config, rows, tmp_path / "study")
   assert not (tmp_path / "study").exists()
@@ -96,7 +96,9 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
 
 def test_what_is_compared_is_no_part_of_a_run():
   config = tiny_config()
-  other = override(config, {"study.delta": 0.5, "study.reference": "metric=l1"})
+  other = override(
+    config, {"study.delta": 0.5, "study.reference": "metric.name=l1"}
+  )
   assert digest(other) == digest(config)
   assert as_dict(other) == as_dict(config)
 
@@ -125,7 +127,7 @@ def test_seeds_of_one_fold_count_once(write_study):
   values = {0: (0.1, 0.3), 1: (0.5, 0.7), 2: (0.2, 0.2)}
   scored = [
     (
-      {"metric": metric, "data.fold": fold, "seed": seed},
+      {"metric.name": metric, "data.fold": fold, "seed": seed},
       value + (fold * 0.1 + 0.1) * (metric == "l1"),
     )
     for metric in ("l2", "l1")
@@ -373,7 +375,7 @@ def stale_row(run):
 def test_runs_that_no_longer_match_are_named_and_left_out(write_study, spoil):
   scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.9])
   folder = write_study(scored)
-  name = "loss.name=contrastive,metric=l1,seed=2"
+  name = "loss.name=contrastive,metric.name=l1,seed=2"
   assert scored_study(folder).stale == []
   spoil(folder / "runs" / name)
   study = scored_study(folder)
@@ -385,7 +387,7 @@ def test_runs_that_no_longer_match_are_named_and_left_out(write_study, spoil):
   assert "| contrastive, l1 (STALE: 1) |" in text
   assert "STALE: 1 runs no longer match" in text
   traced = json.loads((folder / "trace.json").read_text())
-  assert traced["loss.name=contrastive,metric=l1"]["stale"] == [name]
+  assert traced["loss.name=contrastive,metric.name=l1"]["stale"] == [name]
 
 
 def test_a_cell_of_stale_runs_does_not_end_the_report(write_study):
@@ -404,7 +406,7 @@ def test_a_cell_of_stale_runs_does_not_end_the_report(write_study):
 def test_every_line_can_be_traced(write_study):
   folder = write_study(cells(l2=[0.1, 0.2], l1=[0.3, 0.4]))
   line = lines_of(folder)["contrastive, l1"]
-  cell = "loss.name=contrastive,metric=l1"
+  cell = "loss.name=contrastive,metric.name=l1"
   traced = json.loads((folder / "trace.json").read_text())[cell]
   assert traced["name"] == "contrastive, l1" and "trials" not in traced
   names = [f"{cell},seed={seed}" for seed in (0, 1)]
@@ -419,8 +421,8 @@ def test_every_line_can_be_traced(write_study):
 
 
 def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
-  scored = [({"metric": "l2", "seed": 0}, 0.5)]
-  scored += [({"metric": "l2", "margin_unit": "initial_mean"}, 0.5)]
+  scored = [({"metric.name": "l2", "seed": 0}, 0.5)]
+  scored += [({"metric.name": "l2", "margin_unit": "initial_mean"}, 0.5)]
   folder = write_study(scored)
   tables.write_tables(scored_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
@@ -430,13 +432,13 @@ def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
 
 
 def test_baselines_and_trials_can_be_traced(real_study, write_study):
-  scored = [({"metric": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
+  scored = [({"metric.name": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
   folder = write_study(scored)
   kept = real_study.tuned(
-    cell={"metric": "l2", "loss.name": "triplet"}, folder="trials/kept"
+    cell={"metric.name": "l2", "loss.name": "triplet"}, folder="trials/kept"
   )
   lost = real_study.tuned(
-    cell={"metric": "l2", "data.image_size": [4, 4]},
+    cell={"metric.name": "l2", "data.image_size": [4, 4]},
     folder="trials/lost",
     chosen={},
   )
@@ -491,13 +493,13 @@ def test_trials_and_edges_come_from_the_tuning(real_study, write_study):
   ranges = {"loss.margin": [0.0, 2.0, False], RATE: [1e-4, 1e-2, True]}
   tuning = [
     real_study.tuned(
-      cell={"loss.name": "contrastive", "metric": "l1"},
+      cell={"loss.name": "contrastive", "metric.name": "l1"},
       trials=12,
       on_edge=["loss.margin"],
       ranges=ranges,
     ),
     real_study.tuned(
-      cell={"loss.name": "triplet", "metric": "l1"},
+      cell={"loss.name": "triplet", "metric.name": "l1"},
       trials=12,
       chosen={},
       failed=12,
@@ -577,7 +579,7 @@ def hits(run):
 
 def test_classes_are_resampled_for_all_runs_at_once(write_study):
   rows = [
-    ({"loss.name": loss, "metric": "l1", "seed": seed}, 0.5)
+    ({"loss.name": loss, "metric.name": "l1", "seed": seed}, 0.5)
     for loss in ("contrastive", "triplet")
     for seed in (0, 1)
   ]
@@ -605,7 +607,10 @@ def test_classes_are_resampled_for_all_runs_at_once(write_study):
 
 def test_classes_of_all_folds_are_resampled(write_study):
   rows = [
-    ({"metric": "l1", "loss.name": loss, "data.fold": fold, "seed": seed}, 0.5)
+    (
+      {"metric.name": "l1", "loss.name": loss, "data.fold": fold, "seed": seed},
+      0.5,
+    )
     for loss in ("contrastive", "triplet")
     for fold in (0, 1)
     for seed in (0, 1)
@@ -659,7 +664,7 @@ def test_runs_of_a_fold_that_differ_in_queries_have_no_common_interval(
 
 def test_cells_are_compared_at_the_selected_checkpoint(real_study, write_study):
   folder = write_study(cells(l2=[0.5] * 3, l1=[0.6] * 3))
-  for path in folder.glob("runs/*metric=l1*/test.json"):
+  for path in folder.glob("runs/*metric.name=l1*/test.json"):
     records.write_json(path, real_study.scores(0.6, last=0.9))
   assert judged(folder)["l1"].difference.mean == pytest.approx(0.1)
 
@@ -702,10 +707,10 @@ def test_queries_have_a_score_under_cosine_too(write_study):
 def test_folds_have_a_table_of_their_own(real_study, write_study):
   values = {(0, 0): 0.1, (0, 1): 0.3, (1, 0): 0.4, (2, 0): 0.6}
   scored = [
-    ({"metric": "l2", "data.fold": fold, "seed": seed}, value)
+    ({"metric.name": "l2", "data.fold": fold, "seed": seed}, value)
     for (fold, seed), value in values.items()
   ]
-  scored.append(({"metric": "l1", "data.fold": 1, "seed": 0}, 0.25))
+  scored.append(({"metric.name": "l1", "data.fold": 1, "seed": 0}, 0.25))
   folder = write_study(scored)
   baselines = [
     real_study.baseline("untrained mlp", value / 2, fold=fold, seed=seed)

@@ -112,7 +112,10 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
     {"data.validation_folds": 2, "data.validation_fold": fold}
     for fold in range(2)
   ]
-  others = [{"batch.images_per_class": 2}, {"data.train_on": "train+validation"}]
+  others = [
+    {"batch.images_per_class": 2},
+    {"data.train_on": "train+validation"},
+  ]
   for fields in ({}, *folds, *others):
     config = override(CONFIG, fields)
     found, wanted = loaded.load_once(config), load(config.data)
@@ -170,7 +173,7 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
   rows = make_specs(
     CONFIG,
     [
-      {"metric": metric, "loss.margin": margin, "seed": seed}
+      {"metric.name": metric, "loss.margin": margin, "seed": seed}
       for metric in ("l1", "l2")
       for margin in (0.5, 1.0)
       for seed in (0, 1)
@@ -179,7 +182,7 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
   groups = claims.groups_of(rows, members=3)
   assert [len(group) for group in groups] == [3, 1, 3, 1]
   for group in groups:
-    assert len({row.overrides["metric"] for row in group}) == 1
+    assert len({row.overrides["metric.name"] for row in group}) == 1
   assert [len(g) for g in claims.groups_of(rows, members=1)] == [1] * 8
 
 

@@ -64,13 +64,18 @@ def results_of(folder):
 
 def test_cells_and_tuned_fields_follow_from_the_overrides():
   row = make_specs(CONFIG, real_sweep())[0]
-  assert cell_of(row) == {"loss.name": "contrastive", "metric": "l1"}
+  assert cell_of(row) == {"loss.name": "contrastive", "metric.name": "l1"}
   assert tuned_of(row) == {"loss.margin": 0.5}
 
 
 def test_a_bad_row_is_named_before_anything_runs():
-  rows = [{"loss.name": "triplet"}, {"loss.name": "triplet", "metric": "dot"}]
-  with pytest.raises(InputError, match=r"row loss.name=triplet,metric=dot"):
+  rows = [
+    {"loss.name": "triplet"},
+    {"loss.name": "triplet", "metric.name": "dot"},
+  ]
+  with pytest.raises(
+    InputError, match=r"row loss.name=triplet,metric.name=dot"
+  ):
     make_specs(CONFIG, rows)
   with pytest.raises(InputError, match=r"row seed=1: it occurs twice"):
     make_specs(CONFIG, [{"seed": 1}, {"seed": 1}])
@@ -87,10 +92,10 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
   rows = [
     {"sed": 1, "metrc": "l1"},
     {"seed": 2},
-    {"miner": None},
+    {"miner.name": None},
     {"seed": 2},
-    {"metric": "l3", "train.steps": 0},
-    {"metric": "l3"},
+    {"metric.name": "l3", "train.steps": 0},
+    {"metric.name": "l3"},
   ]
   with pytest.raises(InputError) as error:
     make_specs(CONFIG, rows)
@@ -100,8 +105,8 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
     "row sed=1,metrc=l1: unknown config field 'metrc'",
     "row miner=None: config.miner=None",
     "row seed=2: it occurs twice",
-    "row metric=l3,train.steps=0 and 1 more: unknown metric",
-    "row metric=l3,train.steps=0: config.train.steps",
+    "row metric.name=l3,train.steps=0 and 1 more: unknown metric",
+    "row metric.name=l3,train.steps=0: config.train.steps",
   )
 
 
@@ -116,7 +121,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     {"data.name": "digit"},
     {"data.name": "digit", "seed": 1},
     {"eval.columns": ("own/map_at_r", "own/eer")},
-    {"reduction": "mean:class_weights=(1.0,2.0)"},
+    {"reduction.name": "mean:class_weights=(1.0,2.0)"},
   ]
   config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
@@ -134,22 +139,22 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
 
 
 def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
-  both = {"metric": "l2", "data.train_on": "train+validation"}
+  both = {"metric.name": "l2", "data.train_on": "train+validation"}
   rows = [
-    {"metric": "l1", "loss.temperature": 0.5},
-    {"metric": "l1"},
+    {"metric.name": "l1", "loss.temperature": 0.5},
+    {"metric.name": "l1"},
     {**both, "loss.temperature": 0.5},
     {**both, "loss.temperature": 0.5, "seed": 1},
     {**both, "loss.temperature": 1.0},
-    {**both, "metric": "l1", "loss.temperature": 1.0},
+    {**both, "metric.name": "l1", "loss.temperature": 1.0},
   ]
   with pytest.raises(InputError) as error:
     run_study(CONFIG, make_specs(CONFIG, rows), tmp_path / "study")
   assert_listed(
     error,
-    "row metric=l1,loss.temperature=0.5 and 1 more: they are one cell",
-    "row metric=l2,data.train_on=train+validation,loss.temperature=0.5 and 1"
-    " more: numbers are chosen on validation classes, which data.train_on",
+    "row metric.name=l1,loss.temperature=0.5 and 1 more: they are one cell",
+    "row metric.name=l2,data.train_on=train+validation,loss.temperature=0.5"
+    " and 1 more: numbers are chosen on validation classes, which data.train_on",
   )
   assert not (tmp_path / "study").exists()
 
@@ -594,7 +599,7 @@ def with_gallery():
 @pytest.mark.slow
 def test_queries_are_scored_against_the_gallery(tmp_path):
   # As in the study, so that its program is compiled already.
-  fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}
+  fields = {"loss.name": HINGE, "metric.name": "l2", "eval.columns": BY_QUERY}
   (row,), splits = make_specs(CONFIG, [fields]), with_gallery()
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
   scores = score_run(Run(row, tmp_path / "run", result)).tested.selected

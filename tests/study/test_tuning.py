@@ -50,8 +50,8 @@ CONFIG = tiny_config(
   train__save_every=1,
 )
 BINS = {"loss__name": "fastap"}
-ONE = ({"metric": "l2"},)
-TWO = ({"metric": "l1"}, {"metric": "l2"})
+ONE = ({"metric.name": "l2"},)
+TWO = ({"metric.name": "l1"}, {"metric.name": "l2"})
 
 
 def near(config):
@@ -84,7 +84,7 @@ def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
     return tuning.search(config, make_specs(config, sweep), folder, storage)
 
 
-def trials_of(folder, storage="", cell="metric=l2"):
+def trials_of(folder, storage="", cell="metric.name=l2"):
   storage = f"{folder}.journal" if storage == "" else storage
   storage = storage or f"sqlite:///{folder}/trials.db"
   with tuning.storage.open_storage(storage) as opened:
@@ -283,7 +283,9 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   assert trials == [f"{t:03}-fold{f}" for t in range(2) for f in range(2)]
   found = []
   for trial in range(2):
-    runs = [folder / f"trials/metric=l2/{trial:03}-fold{f}" for f in range(2)]
+    runs = [
+      folder / f"trials/metric.name=l2/{trial:03}-fold{f}" for f in range(2)
+    ]
     results = [records.read_json(run / records.RESULT) for run in runs]
     for result in results:
       faked = result_of(0.0)
@@ -308,7 +310,9 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   head, line = text.splitlines()[0], text.splitlines()[5]
   told = dict(zip(head.split(" | "), line.split(" | "), strict=True))
   assert told["trials"] == "2" and told["searched"] == "1 + rate"
-  assert tables.trace(study)["metric=l2"]["trials"] == "trials/metric=l2"
+  assert (
+    tables.trace(study)["metric.name=l2"]["trials"] == "trials/metric.name=l2"
+  )
 
 
 # --- What is searched -------------------------------------------------------
@@ -322,7 +326,7 @@ def test_the_search_is_the_same_again_and_for_every_cell(tmp_path):
     for name in ("one", "two"):
       folder = tmp_path / f"{sampler}_{name}"
       search(folder, TWO, config=config)
-      for cell in ("metric=l1", "metric=l2"):
+      for cell in ("metric.name=l1", "metric.name=l2"):
         trials = trials_of(folder, cell=cell)
         params.append([trial.params for trial in trials])
     assert params[0] == params[1] == params[2] == params[3]
@@ -455,30 +459,30 @@ def test_a_trial_that_diverges_is_spent(tmp_path):
 
 
 def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
-  train = diverging(lambda config: config.metric == "l1")
+  train = diverging(lambda config: config.metric.name == "l1")
   caplog.set_level("WARNING", "metric_learning")
   first, second = search(tmp_path / "study", TWO, train=train)
   assert (first["chosen"], first["validation"]) == ({}, None)
   assert first["failed"] == 6
-  assert "metric=l1: no trial was finished" in caplog.text
+  assert "metric.name=l1: no trial was finished" in caplog.text
   assert second["chosen"]
   _, rows = tuning.final_specs(CONFIG, [first, second])
-  assert {row.config.metric for row in rows} == {"l2"}
+  assert {row.config.metric.name for row in rows} == {"l2"}
   with pytest.raises(InputError, match="no trial of any cell was finished"):
     tuning.final_specs(CONFIG, [first])
 
 
 @pytest.mark.slow
 def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
-  train = diverging(lambda config: config.metric == "l1")
-  config = override(CONFIG, {"study.reference": "metric=l1"})
+  train = diverging(lambda config: config.metric.name == "l1")
+  config = override(CONFIG, {"study.reference": "metric.name=l1"})
   folder, rows = tmp_path / "study", make_specs(config, TWO)
   chosen = search(folder, TWO, config=config, train=train)
   run_study(*tuning.final_specs(config, chosen), folder, cells=cells_of(rows))
   study = scored_study(folder)
   assert study.names == list(TWO)
   (compared,) = compare_cells(study)
-  assert compared.reference == {"metric": "l1"}
+  assert compared.reference == {"metric.name": "l1"}
   assert compared.judged.verdict.startswith("not tested")
 
 
@@ -617,7 +621,7 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   rows = [
-    {"loss.name": "margin", "metric": metric, "loss.beta": 1.0, **one}
+    {"loss.name": "margin", "metric.name": metric, "loss.beta": 1.0, **one}
     for metric in ("l1", "l2")
     for one in ({"loss.alpha": 0.2}, {"loss.alpha": 0.3, "seed": 1})
   ]
@@ -689,7 +693,10 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
   [
     ({"tune__sampler": "tpo"}, "did you mean 'tpe'"),
     ({"study__delta": 0.0}, "config.study.delta must be positive"),
-    ({"study__reference": "metric=l3"}, "metric in config.study.reference"),
+    (
+      {"study__reference": "metric.name=l3"},
+      "metric in config.study.reference",
+    ),
     ({"study__columns": ("own/map",)}, "did you mean 'own/map_at_r'"),
     ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
     ({"tune__final_on": "test"}, "unknown config.tune.final_on 'test'"),
@@ -734,8 +741,8 @@ def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
 
 def test_all_that_is_wrong_with_the_cells_is_said_at_once(tmp_path):
   sweep = (
-    {"metric": "l1", "loss.margin": 0.5},
-    {"metric": "l2", "seed": 3},
+    {"metric.name": "l1", "loss.margin": 0.5},
+    {"metric.name": "l2", "seed": 3},
     {"tune.trials": 7},
     {"batch.classes_per_batch": 11},
   )

@@ -14,12 +14,13 @@ from metric_learning.data.sampler import make_batches
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.training import (
-  loop,
-  programs,
+  feeds,
   records,
   train,
   train_population,
 )
+from metric_learning.training.embedding import embed_all
+from metric_learning.training.plan import make_plan
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)
@@ -47,26 +48,26 @@ def untrained(config, splits, images):
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.normalize = "none"
-  program = programs.program_of(config, splits)
-  numbers = programs.numbers_of(config, splits)
-  classes = programs.num_classes(config, splits.train)
-  state = program.init(config.seed, classes, numbers)
-  return programs.embed_images(program, state, images)
+  plan = make_plan(config, splits)
+  state = plan.program.init(config.seed, plan.num_classes, plan.numbers)
+  return embed_all(plan.program, state, images)
 
 
 # --- Views ------------------------------------------------------------------
 
 
 def test_each_image_is_in_the_batch_as_often_as_it_has_views(digits):
-  config = tiny_config(batch__views=3, augment__flip=True, batch__sampler="uniform")
-  batches = make_batches(digits.train, config.data, 0)
-  images, labels, indices, affinity = next(
-    loop.feed(config, digits.train, batches, 4)
+  config = tiny_config(
+    batch__views=3, augment__flip=True, batch__sampler="uniform"
   )
-  assert affinity is None
-  np.testing.assert_array_equal(images, digits.train.inputs)
-  np.testing.assert_array_equal(indices, np.tile(batches(4).indices, 3))
-  found, counts = np.unique(labels[indices], return_counts=True)
+  batches = make_batches(digits.train, config.batch, 0)
+  feed = feeds.resident(digits.train, batches, range(4, 6), views=3)
+  batch = feed.gather(feed.shared, next(feed.own))
+  assert batch.affinity is None and batch.where is None
+  indices = np.tile(batches(4).indices, 3)
+  np.testing.assert_array_equal(batch.inputs, digits.train.inputs[indices])
+  np.testing.assert_array_equal(batch.labels, indices)
+  found, counts = np.unique(batch.labels, return_counts=True)
   assert len(found) == 20 and (counts == 3).all()
 
 
@@ -109,15 +110,15 @@ def test_the_loss_sees_the_fixed_triplets_and_no_others(digits, tmp_path):
   config = tiny_config(
     loss__name="triplet",
     loss__margin=0.3,
-    reduction="mean",
-    metric="l1",
+    reduction__name="mean",
+    metric__name="l1",
     batch__sampler="triplets",
     batch__num_triplets=40,
     normalize="none",
     **ONE_STEP,
   )
   result = train(config, tmp_path / "run", splits=digits)
-  indices, _ = make_batches(digits.train, config.data, config.seed)(0)
+  indices, _ = make_batches(digits.train, config.batch, config.seed)(0)
   points = untrained(config, digits, digits.train.inputs[indices])
   anchor, positive, negative = points.astype(float).reshape(3, 6, -1)
   away = lambda x, y: np.abs(x - y).sum(axis=1)
@@ -168,7 +169,7 @@ def pairs_config(folder, loss, kind="same", **more):
 
 def first_pairs(config, splits):
   """Embeddings and targets of the pairs of the first batch."""
-  indices, affinity = make_batches(splits.train, config.data, 0)(0)
+  indices, affinity = make_batches(splits.train, config.batch, 0)(0)
   points = untrained(config, splits, splits.train.inputs[indices])
   half = len(indices) // 2
   targets = affinity[np.arange(half), half + np.arange(half)]
@@ -332,28 +333,22 @@ def test_an_image_that_is_damaged_later_is_named(images, tmp_path):
     train(folder_config(spoiled, data__stream=True), tmp_path / "run")
 
 
-def test_a_set_in_memory_can_be_streamed(digits):
-  seen = []
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_set_in_memory_can_be_streamed(digits, views):
+  seen, config = [], tiny_config()
   for stream in (False, True):
-    config = tiny_config(data__stream=stream)
-    batches = make_batches(digits.train, config.data, 0)
-    steps = list(loop.feed(config, digits.train, batches, 2))
-    assert len(steps) == config.train.steps - 2
-    seen.append(
-      [
-        (np.asarray(images)[indices], np.asarray(labels)[indices])
-        for images, labels, indices, _ in steps
-      ]
-    )
+    batches = make_batches(digits.train, config.batch, 0)
+    kind = feeds.streamed if stream else feeds.resident
+    feed = kind(digits.train, batches, range(2, 5), views)
+    steps = [feed.gather(feed.shared, own) for own in feed.own]
+    assert len(steps) == 3
+    seen.append(steps)
   jax.tree.map(np.testing.assert_array_equal, *seen)
 
 
 def test_sizes_of_images_have_programs_of_their_own(digits):
   config, other = tiny_config(), tiny_config(data__image_size=(4, 4))
   smaller = data.load(other.data)
-  assert programs.program_of(config, digits) is programs.program_of(
-    config, digits
-  )
-  assert programs.program_of(other, smaller) is not programs.program_of(
-    config, digits
-  )
+  program = lambda config, splits: make_plan(config, splits).program
+  assert program(config, digits) is program(config, digits)
+  assert program(other, smaller) is not program(config, digits)

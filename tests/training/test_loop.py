@@ -19,13 +19,16 @@ from metric_learning.training import (
   NotFiniteError,
   embedding,
   loop,
-  programs,
+  plan,
   recorder,
   records,
   train,
   train_population,
 )
-from metric_learning.training.config import traced_numbers
+from metric_learning.training.embedding import embed_all
+from metric_learning.training.feeds import gather_resident
+from metric_learning.training.plan import make_plan
+from metric_learning.training.step import compiled
 from tests.forks import FORKS
 from tests.tiny import tiny_config
 
@@ -73,16 +76,14 @@ def test_the_last_step_is_scored_and_logged_too():
 @pytest.mark.slow
 def test_each_step_draws_its_own_augmentation(splits):
   config = tiny_config(augment__shift=0.3)
-  program = programs.program_of(config, splits)
-  numbers = traced_numbers(config)
-  images, labels = splits.train.inputs, splits.train.labels
-  indices, key = np.arange(20), jax.random.key(0)
+  plan = make_plan(config, splits)
+  shared = splits.train.inputs, splits.train.labels
+  step = compiled(plan.program.step, gather_resident)
+  own, key = (np.arange(20), None), jax.random.key(0)
   losses = []
   for number in (0, 0, 1):
-    state = program.init(0, 10, numbers)
-    _, values = program.step(
-      state, number, images, labels, indices, key, numbers
-    )
+    state = plan.program.init(0, 10, plan.numbers)
+    _, values = step(state, number, shared, own, key, plan.numbers)
     losses.append(float(values["loss"]))
   assert losses[0] == losses[1] != losses[2]
 
@@ -163,15 +164,22 @@ def test_a_batch_that_the_data_cannot_fill_writes_nothing(splits, tmp_path):
 @pytest.mark.parametrize(
   ("options", "said"),
   [
-    ({"reduction": "mean:class_weights=(1.0,2.0)"}, "contrastive has 2 .* 10"),
     (
-      {"also": ("1.0*triplet:reduction=('mean',{'class_weights':(1.0,)})",)},
+      {"reduction.name": "mean", "reduction.class_weights": (1.0, 2.0)},
+      "contrastive has 2 .* 10",
+    ),
+    (
+      {
+        "also.triplet.reduction.name": "mean",
+        "also.triplet.reduction.class_weights": (1.0,),
+      },
       "triplet has 1 weights, and the training part has 10 classes",
     ),
     # Each image is a class of its own.
     (
       {
-        "reduction": f"mean:class_weights={(1.0,) * 10}",
+        "reduction.name": "mean",
+        "reduction.class_weights": (1.0,) * 10,
         "batch__views": 2,
         "augment__flip": True,
       },
@@ -184,14 +192,17 @@ def test_weights_of_another_number_of_classes_are_refused(
 ):
   config = tiny_config(loss__name="contrastive", **options)
   with pytest.raises(InputError, match=said):
-    recorder.check_parts(config, splits)
+    plan.check_parts(config, splits)
 
 
 def test_one_weight_for_each_class_is_right(splits):
   weights = (1.0,) * 10
-  reduction = f"mean:class_weights={weights}"
-  config = tiny_config(loss__name="contrastive", reduction=reduction)
-  recorder.check_parts(config, splits)
+  config = tiny_config(
+    loss__name="contrastive",
+    reduction__name="mean",
+    reduction__class_weights=weights,
+  )
+  plan.check_parts(config, splits)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(splits, tmp_path):
@@ -217,7 +228,7 @@ def test_embeddings_that_are_not_finite_stop_the_run(
   splits, monkeypatch, tmp_path
 ):
   sick = lambda program, state, images: np.full((len(images), 4), np.nan)
-  monkeypatch.setattr(recorder, "embed_images", sick)
+  monkeypatch.setattr(recorder, "embed_all", sick)
   with pytest.raises(NotFiniteError, match="at step 3: embeddings of valid"):
     train(tiny_config(), tmp_path / "run", splits=splits)
 
@@ -230,12 +241,12 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
   config = tiny_config(**overrides)
   result = train(config, tmp_path / "run", splits=splits)
   # The mean over five seeds, from embeddings, in float64.
-  program = programs.program_of(config, splits)
+  program = make_plan(config, splits).program
   chosen = np.random.default_rng(0).permutation(len(splits.train.labels))
   means = []
   for seed in range(5):
     state = program.init(seed, 10, {"loss.margin": 1.0})
-    points = programs.embed_images(
+    points = embed_all(
       program, state, splits.train.inputs[chosen[:512]]
     ).astype(float)
     apart = np.linalg.norm(points[:, None] - points[None, :], axis=-1)
@@ -247,24 +258,22 @@ def test_margins_in_units_of_the_initial_mean(splits, tmp_path):
     result["numbers"]["loss.margin"], 2 * np.mean(means), rtol=1e-5
   )
   other = tiny_config(**overrides, seed=9)
-  assert programs.numbers_of(other, splits) == result["numbers"]
+  assert make_plan(other, splits).numbers == result["numbers"]
 
 
 @pytest.mark.slow
 def test_learned_parts_train_at_their_own_rate(splits):
-  config = tiny_config(loss__name="norm_softmax", optimizer__loss_factor=0.0)
-  program = programs.program_of(config, splits)
-  numbers = programs.numbers_of(config, splits)
-  state = program.init(0, 10, numbers)
+  config = tiny_config(loss__name="norm_softmax", optimizer__loss__factor=0.0)
+  plan = make_plan(config, splits)
+  state = plan.program.init(0, 10, plan.numbers)
   before = jax.tree.map(np.array, state["params"])
-  state, _ = program.step(
+  state, _ = compiled(plan.program.step, gather_resident)(
     state,
     0,
-    splits.train.inputs,
-    splits.train.labels,
-    np.arange(20, dtype=np.int32),
+    (splits.train.inputs, splits.train.labels),
+    (np.arange(20, dtype=np.int32), None),
     jax.random.key(0),
-    {k: np.float32(v) for k, v in numbers.items()},
+    {k: np.float32(v) for k, v in plan.numbers.items()},
   )
   after = jax.tree.map(np.array, state["params"])
   frozen = jax.tree.map(np.array_equal, before["objective"], after["objective"])
@@ -379,7 +388,7 @@ def test_a_part_that_cannot_choose_is_refused_before_training(
     train_population([config], [tmp_path / "run"], poor)
   assert not (tmp_path / "run").exists()
   # What is trained on as well chooses nothing.
-  recorder.check_parts(config, dataclasses.replace(poor, validation_seen=True))
+  plan.check_parts(config, dataclasses.replace(poor, validation_seen=True))
 
 
 def test_pairs_of_one_kind_cannot_choose(splits):
@@ -389,7 +398,7 @@ def test_pairs_of_one_kind_cannot_choose(splits):
     poor = part_of(splits, range(4), pairs=pairs)
     config = tiny_config(eval__select="own/eer", eval__columns=())
     with pytest.raises(InputError, match="no pair is"):
-      recorder.check_parts(config, poor)
+      plan.check_parts(config, poor)
 
 
 def test_groups_reach_the_scores_and_the_files(splits):
@@ -398,10 +407,11 @@ def test_groups_reach_the_scores_and_the_files(splits):
   part = dataclasses.replace(splits.validation, groups=groups)
   points = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
   points /= np.linalg.norm(points, axis=1, keepdims=True)
-  found = recorder.score(points, part, tiny_config())
+  whole = make_plan(tiny_config(normalize="l2"), splits)
+  found = recorder.score(points, part, whole)
   expected = evaluation.retrieval(points, part.labels, groups=groups)
   assert found["own/map_at_r"] == expected["map_at_r"]
-  assert found != recorder.score(points, splits.validation, tiny_config())
+  assert found != recorder.score(points, splits.validation, whole)
   arrays = embedding.arrays_of("validation", part, points)
   np.testing.assert_array_equal(arrays["validation_groups"], groups)
 
@@ -423,8 +433,18 @@ def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
   [
     {"memory__size": 64},
     {"loss__name": "triplet_dynamic_soft"},
-    {"also": ("0.1*center:rate=0.2",), "regularizer": "0.01*lp:power=2.0"},
-    {"loss__name": "margin", "miner": "distance_weighted:cutoff=0.4"},
+    {
+      "also.center.weight": 0.1,
+      "also.center.loss.rate": 0.2,
+      "regularizer.name": "lp",
+      "regularizer.weight": 0.01,
+      "regularizer.power": 2.0,
+    },
+    {
+      "loss__name": "margin",
+      "miner.name": "distance_weighted",
+      "miner.cutoff": 0.4,
+    },
   ],
 )
 def test_what_an_objective_keeps_is_saved_and_restored(

@@ -13,13 +13,12 @@ from configs import glyphs
 from metric_learning import InputError, data, models
 from metric_learning.data.sampler import make_batches
 from metric_learning.mining import MINERS
-from metric_learning.training import programs, train, validate
-from metric_learning.training.config import (
-  hyper_parameters,
-  objective_of,
-  override,
-)
-from metric_learning.training.units import distances_in, unit_images
+from metric_learning.training import train, validate
+from metric_learning.training.build import objectives_of
+from metric_learning.training.config import override
+from metric_learning.training.optimizers import GROUPS
+from metric_learning.training.plan import make_plan
+from metric_learning.training.units import distances_in, unit_inputs
 from tests.tiny import tiny_config
 
 LABELS = np.repeat(np.arange(6), 4).astype(np.int32)
@@ -47,18 +46,18 @@ RAW = {"normalize": "none", "margin_unit": "initial_mean"}
 
 @functools.cache
 def network_of(name, options, seed):
-  return models.create(
-    name, seed=seed, image_shape=(5, 5, 1), embedding_dim=4, **dict(options)
-  )
+  spec = SPLITS.train.input_spec
+  model = models.create(name, input_spec=spec, embedding_dim=4, **dict(options))
+  return model.apply, *model.init(jax.random.key(seed))
 
 
 def points_of(config, images, seed=0, train=False):
   """Embeddings of an untrained network, in float64."""
   options = dict(config.model)
   name, _ = options.pop("name"), options.pop("embedding_dim")
-  network = network_of(name, tuple(options.items()), seed)
+  apply, params, stats = network_of(name, tuple(options.items()), seed)
   pixels = jnp.asarray(images, jnp.float32) / 255
-  points, _ = network.apply(network.params, network.stats, pixels, train=train)
+  points, _ = apply(params, stats, pixels, train=train)
   points = np.asarray(points, np.float64)
   if config.normalize == "l2":
     points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -67,7 +66,7 @@ def points_of(config, images, seed=0, train=False):
 
 def mean_of(config, images, *metric, **options):
   """The mean distance over seeds 0 to 4, by SciPy."""
-  some = unit_images(images)
+  some = unit_inputs(images)
   means = [
     pdist(points_of(config, some, seed), *metric, **options).mean()
     for seed in range(5)
@@ -75,14 +74,20 @@ def mean_of(config, images, *metric, **options):
   return np.mean(means)
 
 
+def unit_of(config, splits):
+  """The mean distance that a run's numbers would be in units of."""
+  in_units = override(config, {"margin_unit": "initial_mean"})
+  return make_plan(in_units, splits).mean_distance
+
+
 # --- The mean distance ------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_each_option_of_a_metric_has_its_own_mean_distance():
-  config = lambda p: tiny_config(normalize="l2", metric=f"lp:p={p}")
+  config = lambda p: tiny_config(normalize="l2", metric__name="lp", metric__p=p)
   for p in (1.5, 3, 1.5):
-    found = programs.initial_mean_distance(config(p), SPLITS)
+    found = unit_of(config(p), SPLITS)
     expected = mean_of(config(p), SPLITS.train.inputs, "minkowski", p=p)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -92,38 +97,42 @@ def test_the_mean_distance_follows_the_images_the_network_and_the_metric():
   for overrides, metric, splits in (
     ({}, "euclidean", SPLITS),
     ({}, "euclidean", splits_of(toy(1))),
-    ({"metric": "l1"}, "cityblock", SPLITS),
-    ({"metric": "squared_l2"}, "sqeuclidean", SPLITS),
+    ({"metric.name": "l1"}, "cityblock", SPLITS),
+    ({"metric.name": "squared_l2"}, "sqeuclidean", SPLITS),
     ({"model__hidden": (8,)}, "euclidean", SPLITS),
     ({"normalize": "l2"}, "euclidean", SPLITS),
   ):
-    config = tiny_config(**{"metric": "l2", **RAW, **overrides})
-    found = programs.initial_mean_distance(config, splits)
+    config = tiny_config(**{"metric.name": "l2", **RAW, **overrides})
+    found = unit_of(config, splits)
     expected = mean_of(config, splits.train.inputs, metric)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_what_a_loss_projects_by_is_not_in_the_mean_distance():
-  plain = tiny_config(loss__name="contrastive", metric="l1", normalize="l2")
+  plain = tiny_config(
+    loss__name="contrastive", metric__name="l1", normalize="l2"
+  )
   mean = mean_of(plain, SPLITS.train.inputs, "cityblock")
   for scale in (1.0, 3.0):
     config = tiny_config(
       loss__name="pair_bce",
       loss__scale=scale,
-      metric="l1",
+      metric__name="l1",
       normalize="l2",
       margin_unit="initial_mean",
     )
-    numbers = programs.numbers_of(config, SPLITS)
+    numbers = make_plan(config, SPLITS).numbers
     np.testing.assert_allclose(numbers["loss.scale"], scale / mean, rtol=1e-5)
-    found = programs.initial_mean_distance(plain, SPLITS)
+    found = unit_of(plain, SPLITS)
     np.testing.assert_allclose(found, mean, rtol=1e-5)
 
 
 class Normed(nnx.Module):
   """A dense layer and batch normalization."""
 
-  def __init__(self, image_shape, embedding_dim, *, rngs: nnx.Rngs):
+  sees = ("image",)
+
+  def __init__(self, item_shape, embedding_dim, *, rngs: nnx.Rngs):
     self.dense = nnx.Linear(25, embedding_dim, rngs=rngs)
     self.norm = nnx.BatchNorm(embedding_dim, rngs=rngs)
 
@@ -135,15 +144,15 @@ class Normed(nnx.Module):
 @pytest.mark.slow
 def test_the_mean_distance_is_as_training_sees_it(monkeypatch):
   monkeypatch.setitem(models.MODELS, "normed", Normed)
-  config = tiny_config(model__name="normed", metric="l2", **RAW)
-  images = unit_images(SPLITS.train.inputs)
+  config = tiny_config(model__name="normed", metric__name="l2", **RAW)
+  images = unit_inputs(SPLITS.train.inputs)
   means = []
   for seed in range(5):
     points = points_of(config, images, seed, train=True)
     # Each dimension has the mean 0 and the deviation 1 over these images.
     np.testing.assert_allclose(points.std(axis=0), 1, rtol=0.01)
     means.append(pdist(points).mean())
-  found = programs.initial_mean_distance(config, SPLITS)
+  found = unit_of(config, SPLITS)
   np.testing.assert_allclose(found, np.mean(means), rtol=1e-5)
 
 
@@ -152,8 +161,8 @@ def test_the_mean_distances_of_published_tables_are_kept():
   config = glyphs.get_config("contrastive")
   splits = data.load(config.data)
   for metric, published in (("l2", "0.854"), ("l1", "5.47")):
-    of_metric = override(config, {"metric": metric})
-    mean = programs.initial_mean_distance(of_metric, splits)
+    of_metric = override(config, {"metric.name": metric})
+    mean = unit_of(of_metric, splits)
     assert f"{mean:.3g}" == published
 
 
@@ -162,21 +171,25 @@ def test_the_mean_distances_of_published_tables_are_kept():
 # Of each miner with a distance among its numbers, numbers that keep some pairs
 # and drop others, in units of the mean distance.
 MINED = {
-  "easy_hard": "easy_hard:positive=hard,negative=easy,"
-  "positive_range=(0.0,0.6),negative_range=(0.5,1.1)",
-  "multi_similarity": "multi_similarity:epsilon=0.3",
-  "pair_margin": "pair_margin:positive_margin=0.3,negative_margin=0.9",
-  "triplet_margin": "triplet_margin:margin=0.5,triplets=semihard",
+  "easy_hard": {
+    "positive": "hard",
+    "negative": "easy",
+    "positive_range": (0.0, 0.6),
+    "negative_range": (0.5, 1.1),
+  },
+  "multi_similarity": {"epsilon": 0.3},
+  "pair_margin": {"positive_margin": 0.3, "negative_margin": 0.9},
+  "triplet_margin": {"margin": 0.5, "triplets": "semihard"},
 }
 
 
 def value_of(config):
   """Numbers and splits to the value of each item before the first step."""
-  hyper = hyper_parameters(config)
+  objectives = objectives_of(config)
 
   @jax.jit
   def value(numbers, points):
-    objective = objective_of(config, hyper, numbers)
+    objective = objectives.with_numbers(numbers)
     return objective({}, points, jnp.asarray(LABELS))[0]
 
   def of_splits(numbers, splits):
@@ -198,15 +211,16 @@ def test_a_miner_keeps_the_same_at_any_scale_of_the_distances(miner, metric):
   config = tiny_config(
     loss__name="triplet",
     loss__margin=2.0,
-    reduction="none",
-    metric=metric,
-    miner=MINED[miner],
+    reduction__name="none",
+    metric__name=metric,
+    miner__name=miner,
+    **{f"miner.{option}": value for option, value in MINED[miner].items()},
     **RAW,
   )
   validate(config)
   value = value_of(config)
   small, large = (
-    programs.numbers_of(config, splits) for splits in (SPLITS, TWICE)
+    make_plan(config, splits).numbers for splits in (SPLITS, TWICE)
   )
   once, twice = value(small, SPLITS), value(large, TWICE)
   assert once.max() > 0
@@ -219,11 +233,11 @@ def test_a_miner_keeps_the_same_at_any_scale_of_the_distances(miner, metric):
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 def test_boundaries_of_a_ranked_list_are_in_the_unit_of_the_distance(metric):
   config = tiny_config(
-    loss__name="ranked_list", reduction="none", metric=metric, **RAW
+    loss__name="ranked_list", reduction__name="none", metric__name=metric, **RAW
   )
   value = value_of(config)
   once, twice = (
-    value(programs.numbers_of(config, splits), splits)
+    value(make_plan(config, splits).numbers, splits)
     for splits in (SPLITS, TWICE)
   )
   assert once.max() > 0
@@ -233,12 +247,17 @@ def test_boundaries_of_a_ranked_list_are_in_the_unit_of_the_distance(metric):
 def test_further_losses_are_in_units_of_their_own_metric():
   config = tiny_config(
     loss__name="contrastive",
-    metric="l2",
-    also=(
-      "1.0*triplet:metric=l1,margin=0.25",
-      "0.5*triplet:metric=l2,normalize=l2,miner=('pair_margin',"
-      "{'positive_margin': 0.5})",
-    ),
+    metric__name="l2",
+    **{
+      "also.first.loss.name": "triplet",
+      "also.first.loss.margin": 0.25,
+      "also.first.metric.name": "l1",
+      "also.triplet.weight": 0.5,
+      "also.triplet.metric.name": "l2",
+      "also.triplet.normalize": "l2",
+      "also.triplet.miner.name": "pair_margin",
+      "also.triplet.miner.positive_margin": 0.5,
+    },
     **RAW,
   )
   validate(config)
@@ -251,17 +270,18 @@ def test_further_losses_are_in_units_of_their_own_metric():
   )
   expected = {
     "loss.margin": 1.0 * l2,
-    "also.0.loss.margin": 0.25 * l1,
-    "also.1.loss.margin": 0.2 * on_sphere,
-    "also.1.miner.positive_margin": 0.5 * on_sphere,
-    "also.1.miner.negative_margin": 0.8 * on_sphere,
+    "also.first.loss.margin": 0.25 * l1,
+    "also.triplet.loss.margin": 0.2 * on_sphere,
+    "also.triplet.miner.positive_margin": 0.5 * on_sphere,
+    "also.triplet.miner.negative_margin": 0.8 * on_sphere,
     "optimizer.learning_rate": config.optimizer.learning_rate,
+    **{f"optimizer.{group}.factor": 1.0 for group in GROUPS},
   }
-  numbers = programs.numbers_of(config, SPLITS)
+  numbers = make_plan(config, SPLITS).numbers
   assert numbers == pytest.approx(expected, rel=1e-5)
-  objective = objective_of(config, hyper_parameters(config), numbers)
-  for place, (_, one) in enumerate(objective.terms):
-    prefix = f"also.{place - 1}." if place else ""
+  objective = objectives_of(config).with_numbers(numbers)
+  prefixes = ("", "also.first.", "also.triplet.")
+  for prefix, (_, one) in zip(prefixes, objective.terms, strict=True):
     for name, (value, _) in distances_in(one).items():
       assert value == numbers[prefix + name]
 
@@ -272,9 +292,9 @@ def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
   config = tiny_config(
     loss__name="contrastive",
     loss__margin=2.0,
-    metric="l1",
-    reduction="mean",
-    miner="pair_margin",
+    metric__name="l1",
+    reduction__name="mean",
+    miner__name="pair_margin",
     train__steps=1,
     train__eval_every=1,
     train__save_every=1,
@@ -283,7 +303,7 @@ def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
   used = set()
   for place, images in enumerate((toy(), 2 * toy(1))):
     splits = splits_of(images)
-    used.add(programs.program_of(config, splits))
+    used.add(make_plan(config, splits).program)
     result = train(config, tmp_path / str(place), splits=splits)
     unit = mean_of(config, images, "cityblock")
     assert result["numbers"] == pytest.approx(
@@ -292,10 +312,11 @@ def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
         "miner.positive_margin": 0.2 * unit,
         "miner.negative_margin": 0.8 * unit,
         "optimizer.learning_rate": 3e-3,
+        **{f"optimizer.{group}.factor": 1.0 for group in GROUPS},
       },
       rel=1e-5,
     )
-    batch = make_batches(splits.train, config.data, 0)(0).indices
+    batch = make_batches(splits.train, config.batch, 0)(0).indices
     distances = squareform(pdist(points_of(config, images)[batch], "cityblock"))
     same = LABELS[batch][:, None] == LABELS[batch]
     pulled = np.triu(same & (distances > 0.2 * unit), 1)
@@ -311,19 +332,22 @@ def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
   ("overrides", "message"),
   [
     (
-      {"reduction": "mean:low=0.5"},
+      {"reduction.name": "mean", "reduction.low": 0.5},
       r"low=0.5 of the reduction is a value of contrastive.*'absolute'",
     ),
     (
-      {"also": ("0.1*triplet:reduction=('mean',{'high': 2.0})",)},
+      {
+        "also.triplet.reduction.name": "mean",
+        "also.triplet.reduction.high": 2.0,
+      },
       r"high=2 of the reduction is a value of triplet",
     ),
     (
-      {"also": ("0.1*supcon:metric=dot",)},
+      {"also.supcon.metric.name": "dot"},
       r"supcon sees dot products.*'absolute' for loss.temperature",
     ),
     (
-      {"loss__name": "cross_entropy", "miner": "multi_similarity"},
+      {"loss__name": "cross_entropy", "miner.name": "multi_similarity"},
       r"cross_entropy sees dot products.*for miner.epsilon",
     ),
   ],
@@ -339,7 +363,8 @@ def test_zero_is_zero_in_every_unit():
   validate(
     tiny_config(
       loss__name="contrastive",
-      reduction="mean:low=0",
+      reduction__name="mean",
+      reduction__low=0.0,
       margin_unit="initial_mean",
     )
   )

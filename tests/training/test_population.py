@@ -101,13 +101,13 @@ def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
 ):
   configs = members_of(NUMBERS, loss__name="contrastive", train__steps=3)
   workdirs = [tmp_path / str(i) for i in range(2)]
-  embed, calls = recorder.embed_images, iter((True, False))
+  embed, calls = recorder.embed_all, iter((True, False))
 
   def sick_once(*args):
     points = embed(*args)
     return points * np.nan if next(calls, False) else points
 
-  monkeypatch.setattr(recorder, "embed_images", sick_once)
+  monkeypatch.setattr(recorder, "embed_all", sick_once)
   results = train_population(configs, workdirs, splits)
   assert "embeddings of validation" in results[0]["diverged"]
   assert records.read_json(workdirs[0] / records.RESULT) == results[0]
@@ -156,7 +156,7 @@ def test_of_steps_that_all_have_the_newest_is_gone_on_from():
 
 
 def test_members_that_differ_in_more_are_refused(splits, tmp_path):
-  configs = members_of([{"metric": "l1"}, {"metric": "l2"}])
+  configs = members_of([{"metric.name": "l1"}, {"metric.name": "l2"}])
   with pytest.raises(InputError, match="numbers and seeds alone"):
     train_population(configs, [tmp_path / "0", tmp_path / "1"], splits)
   assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from metric_learning.data.loaded import load_once
 from metric_learning.study.launchers.claims import (
   RUNS,
   Group,
@@ -17,7 +18,6 @@ from metric_learning.study.launchers.claims import (
   claim,
   train_group,
 )
-from metric_learning.study.loaded import load_once
 
 
 def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
@@ -27,7 +27,7 @@ def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
     with contextlib.ExitStack() as held:
       for specs in as_far(claim(group, folder, held), folder):
         workdirs = [folder / RUNS / spec.name for spec in specs]
-        splits = load_once(specs[0].config)
+        splits = load_once(specs[0].config.data)
         report(specs, train_group([r.config for r in specs], workdirs, splits))
 
   devices = jax.local_devices()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metric_learning import data
+from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
 from metric_learning.study.launchers.claims import (
   RUNS,
@@ -16,7 +17,6 @@ from metric_learning.study.launchers.claims import (
   claim,
   train_group,
 )
-from metric_learning.study.loaded import load_once
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, from_dict
 
@@ -83,7 +83,7 @@ def launch(
     for group in groups:
       specs = claim(group, folder, held)
       if specs:
-        splits = load_once(specs[0].config)
+        splits = load_once(specs[0].config.data)
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
         fields = {spec.name: as_dict(spec.config) for spec in specs}

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
 
+from metric_learning.data.loaded import load_once
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.compared_with import cells_of, check_comparisons
-from metric_learning.study.loaded import load_once
 from metric_learning.study.ranges import check_ranges, check_used, searched
 from metric_learning.study.sweeps import (
   REPLICATES,
@@ -16,7 +16,7 @@ from metric_learning.study.sweeps import (
   tuned_of,
 )
 from metric_learning.training.config import override
-from metric_learning.training.recorder import check_parts
+from metric_learning.training.plan import check_parts
 
 SAMPLERS = ("tpe", "random", "grid")
 FINAL_ON = ("train", "train+validation")
@@ -79,7 +79,7 @@ def _check_folds(config: ConfigDict) -> None:
   final = override(config, {"data.train_on": config.tune.final_on})
   folds = [with_fold(config, fold) for fold in range(config.tune.folds)]
   for run in (*folds, final):
-    splits = load_once(run)
+    splits = load_once(run.data)
     make_batches(splits.train, run.data, 0)
     check_parts(run, splits)
 

@@ -18,10 +18,10 @@ import optuna
 from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.losses.search import Grid
-from metric_learning.study.loaded import data_of, load_once
 from metric_learning.study.ranges import (
   Ranges,
   as_list,
@@ -31,7 +31,7 @@ from metric_learning.study.ranges import (
   rounded,
   start_of,
 )
-from metric_learning.study.runner import STUDY, only_here
+from metric_learning.study.runner import STUDY, data_of, only_here
 from metric_learning.study.sweeps import RunSpec, make_specs
 from metric_learning.study.tuning.checks import check, with_fold
 from metric_learning.study.tuning.storage import explained, open_storage, shown
@@ -231,7 +231,7 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
       result = train(
         run,
         workdir,
-        splits=load_once(run),
+        splits=load_once(run.data),
         progress=False,
         embeddings=False,
       )
