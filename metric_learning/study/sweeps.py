@@ -2,9 +2,9 @@
 
 A sweep yields flat overrides, such as {"loss.name": "triplet", "loss.margin":
 0.2, "metric.name": "l1", "seed": 3}. What a field means in a table follows from
-its name: `seed` and `data.fold` repeat a measurement, numbers of the loss, all else that
-it declares as searched, and the learning rate are tuned on validation classes,
-everything else makes a cell.
+its name: `seed` and `data.fold` repeat a measurement, numbers of the loss, all
+else that it declares as searched, and the learning rate are tuned on validation
+classes, everything else makes a cell.
 """
 
 import hashlib

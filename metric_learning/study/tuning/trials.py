@@ -34,7 +34,12 @@ from metric_learning.study.ranges import (
 from metric_learning.study.runner import STUDY, data_of, only_here
 from metric_learning.study.sweeps import RunSpec, make_specs
 from metric_learning.study.tuning.checks import check, with_fold
-from metric_learning.study.tuning.storage import explained, open_storage, shown
+from metric_learning.study.tuning.storage import (
+  expanded,
+  explained,
+  open_storage,
+  shown,
+)
 from metric_learning.training import NotFiniteError, records, train
 from metric_learning.training.config import (
   as_dict,
@@ -101,7 +106,7 @@ def search(
     data=data_of(cells),
     rows={cell.name: as_dict(cell.config) for cell in cells},
   )
-  where = storage or f"sqlite:///{folder / DATABASE}"
+  where = expanded(storage or f"sqlite:///{folder / DATABASE}")
   with explained(where), contextlib.ExitStack() as held:
     # Of several processes that start at once, one makes what all need.
     with only_here(folder):
@@ -224,28 +229,14 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   scores: list[float] = []
   seconds, state, said = 0.0, TrialState.COMPLETE, ""
   for fold in range(config.tune.folds):
-    started = time.perf_counter()
     run = override(with_fold(config, fold), numbers)
-    workdir = search.folder / f"{frozen.number:03}-fold{fold}"
-    try:
-      result = train(
-        run,
-        workdir,
-        splits=load_once(run.data),
-        progress=False,
-        embeddings=False,
-      )
-      seconds += result["seconds"]
-      score = result["validation_selected"][config.eval.select]
-      if not math.isfinite(score):
-        raise NotFiniteError(f"{workdir}: the score is not finite")
-    except NotFiniteError as error:
-      seconds += time.perf_counter() - started
-      state, said = TrialState.FAIL, str(error)
+    score, spent, said = _train_fold(
+      run, search.folder / f"{frozen.number:03}-fold{fold}"
+    )
+    seconds += spent
+    if said:
+      state = TrialState.FAIL
       trial.set_user_attr("failed", said)
-    # Large, and nobody goes on from it again.
-    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-    if state == TrialState.FAIL:
       break
     scores.append(score)
     mean = float(np.mean(scores))
@@ -273,6 +264,26 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     shown,
     said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
+
+
+def _train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
+  """Trains a trial on one fold: its score, seconds, and why it failed."""
+  started, seconds, said = time.perf_counter(), 0.0, ""
+  score = math.nan
+  try:
+    result = train(
+      run, workdir, splits=load_once(run.data), progress=False, embeddings=False
+    )
+    seconds = result["seconds"]
+    score = result["validation_selected"][run.eval.select]
+    if not math.isfinite(score):
+      raise NotFiniteError(f"{workdir}: the score is not finite")
+  except NotFiniteError as error:
+    seconds += time.perf_counter() - started
+    said = str(error)
+  # Large, and nobody goes on from it again.
+  shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+  return score, seconds, said
 
 
 def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
