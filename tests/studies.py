@@ -23,11 +23,10 @@ from metric_learning.study.compared_with import cells_of
 from metric_learning.study.runner import claim_study
 from metric_learning.study.scoring import TEST
 from metric_learning.training import records
+from metric_learning.training.build import objectives_of
 from metric_learning.training.config import (
   as_dict,
   digest,
-  hyper_parameters,
-  objective_of,
   override,
   traced_numbers,
 )
@@ -157,7 +156,7 @@ class RealStudy:
       {
         "digest": digest(config),
         "commit": "0123456789ab",
-        "metric": objective_of(config, hyper_parameters(config)).space,
+        "metric": objectives_of(config).main.space,
         "normalize": "none",
         "numbers": {
           k: 2 * v if k.startswith("loss.") else v for k, v in numbers

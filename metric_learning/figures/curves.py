@@ -82,14 +82,16 @@ def _panels(study: Study) -> list[Panel]:
       continue
     for field in cell.chosen.tuned:
       if len(slice_through_chosen(cell, field)) > 1:
-        rest = {k: v for k, v in cell.name.items() if k != "metric.name"}
+        rest = {
+          k: v for k, v in cell.name.items() if not k.startswith("metric.")
+        }
         title = in_words(rest) or str(runs[0].spec.config.loss.name)
         cells = grouped.setdefault((title, field), {})
         # As it was asked for: a run compares in the space of a learned metric,
         # and one with options has more than a name.
         asked = dict(runs[0].spec.config.metric)
         name = asked.pop("name") or runs[0].result["metric"]
-        words = [str(name), *(f"{k} {v}" for k, v in asked.items())]
+        words = [str(name), *(f"{k} {v:g}" for k, v in asked.items())]
         cells[", ".join(words)] = cell
   return [(*key, cells) for key, cells in grouped.items()]
 

@@ -14,7 +14,6 @@ import jax
 from ml_collections import ConfigDict
 
 from metric_learning.data.loaded import load_once
-from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.baselines import write_baselines
 from metric_learning.study.compared_with import (
@@ -32,7 +31,7 @@ from metric_learning.study.sweeps import (
 )
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
-from metric_learning.training.plan import check_parts
+from metric_learning.training.plan import check_parts, draws_of
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -171,7 +170,7 @@ def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
     fields = some[0].config
     try:
       splits = load_once(fields.data)
-      make_batches(splits.train, fields.batch, 0, fields.data.small_classes)
+      draws_of(fields, splits.train)
       check_parts(fields, splits)
     except InputError as error:
       errors.append(f"{specs_named([spec.name for spec in some])}: {error}")

@@ -58,9 +58,6 @@ def make_plan(config: ConfigDict, splits: data.Splits) -> Plan:
   check_parts(config, splits)
   objectives = objectives_of(config)
   train = splits.train
-  draws = make_batches(
-    train, config.batch, config.seed, config.data.small_classes
-  )
   numbers, unit = absolute_numbers(config, splits, objectives)
   return Plan(
     config=config,
@@ -71,9 +68,19 @@ def make_plan(config: ConfigDict, splits: data.Splits) -> Plan:
     numbers=numbers,
     mean_distance=unit,
     program=program_of(config, train.input_spec),
-    draws=draws,
+    draws=draws_of(config, train),
     num_classes=num_classes(config, train),
   )
+
+
+def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
+  """Step to the items of its batch.
+
+  Raises:
+    InputError: if the training part does not fill a batch.
+  """
+  small_classes = config.data.small_classes
+  return make_batches(train, config.batch, config.seed, small_classes)
 
 
 def num_classes(config: ConfigDict, train: data.Dataset) -> int:

@@ -114,7 +114,7 @@ def test_a_figure_is_added_by_its_function_and_one_entry(
     "cells": figures.Drawing(lambda study: seen.append(study), "study"),
   }
   monkeypatch.setattr(figures, "FIGURES", only)
-  study = scored_study(write_study([({"metric": "l1"}, 0.5)]))
+  study = scored_study(write_study([({"metric.name": "l1"}, 0.5)]))
   paths = draw_study(study)
   assert [path.name for path in paths] == ["sizes.png", "sizes.svg"]
   assert seen == [("test", [24]), study]

@@ -61,13 +61,14 @@ def test_points_are_means_and_bars_are_intervals_over_seeds(write_study):
 
 
 def test_metrics_are_told_apart_as_they_were_asked_for(write_study):
-  names = ("l2", "mahalanobis", "lp:p=3")
+  metrics = (
+    {"metric.name": "l2"},
+    {"metric.name": "mahalanobis"},
+    {"metric.name": "lp", "metric.p": 3.0},
+  )
   rows = [
-    (
-      {"loss.name": "triplet", "metric.name": name, "loss.margin": margin},
-      score,
-    )
-    for name, score in zip(names, (0.1, 0.2, 0.3), strict=True)
+    ({"loss.name": "triplet", **metric, "loss.margin": margin}, score)
+    for metric, score in zip(metrics, (0.1, 0.2, 0.3), strict=True)
     for margin in (0.1, 0.2)
   ]
   study = read_study(write_study(rows))
@@ -76,7 +77,7 @@ def test_metrics_are_told_apart_as_they_were_asked_for(write_study):
   assert spaces == ["l2", "l2", ["lp", {"p": 3}]]
   figure = tuning_curves(study)
   named = [text.get_text() for text in figure.legends[0].get_texts()]
-  assert named == [*names, "chosen"]
+  assert named == ["l2", "mahalanobis", "lp, p 3", "chosen"]
   heights = [line.get_ydata()[0] for line, *_ in curves_of(figure.axes[0])]
   np.testing.assert_allclose(heights, (0.1, 0.2, 0.3))
 

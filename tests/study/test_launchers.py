@@ -13,16 +13,15 @@ import pytest
 
 from experiments import cli
 from metric_learning import InputError, data
+from metric_learning.data import loaded
 from metric_learning.study import (
   launchers,
-  loaded,
   make_specs,
   run_study,
   runner,
 )
 from metric_learning.study.launchers import claims, local
-from metric_learning.training import programs as compiled
-from metric_learning.training import recorder, records
+from metric_learning.training import feeds, recorder, records, step
 from metric_learning.training.config import from_dict, override
 from metric_learning.training.embedding import embed_run
 from tests.quick import QUICK_FLAGS
@@ -62,7 +61,7 @@ def results_of(folder):
   found = {}
   for path in folder.glob("runs/*/result.json"):
     config = from_dict(records.read_json(path.parent / records.CONFIG))
-    embed_run(config, path.parent, loaded.load_once(config))
+    embed_run(config, path.parent, loaded.load_once(config.data))
     arrays = records.read_arrays(path.parent / records.EMBEDDINGS)
     found[path.parent.name] = arrays["test_embeddings"]
   return found
@@ -95,26 +94,26 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   tmp_path, monkeypatch
 ):
   """Two margins × two learning rates × two seeds."""
-  monkeypatch.setattr(compiled, "_PROGRAMS", {})
+  monkeypatch.setattr(step, "_PROGRAMS", {})
   monkeypatch.setattr(recorder, "Checkpoints", NoCheckpoints)
-  monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
+  monkeypatch.setattr(recorder, "embed_all", lambda *_: np.zeros((1, 1)))
   rows = make_specs(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
   run_study(CONFIG, rows, tmp_path)
   assert len(list(tmp_path.glob("runs/*/result.json"))) == len(rows) == 8
   programs = {
-    id(compiled.program_of(row.config, loaded.load_once(row.config)).step)
+    step.program_of(row.config, spec).step
     for row in rows
+    for spec in [loaded.load_once(row.config.data).train.input_spec]
   }
-  assert len(programs) == 1
-  step = compiled.program_of(rows[0].config, loaded.load_once(CONFIG)).step
-  assert step._cache_size() == 1
+  (one,) = programs
+  assert step.compiled(one, feeds.gather_resident)._cache_size() == 1
 
 
 def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
   monkeypatch.setattr(loaded, "_SPLITS", {})
   read, load = [], data.load
   monkeypatch.setattr(
-    data, "load", lambda config: read.append(config) or load(config)
+    loaded, "load", lambda config: read.append(config) or load(config)
   )
   folds = [
     {"data.validation_folds": 2, "data.validation_fold": fold}
@@ -126,13 +125,13 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
   ]
   for fields in ({}, *folds, *others):
     config = override(CONFIG, fields)
-    found, wanted = loaded.load_once(config), load(config.data)
+    found, wanted = loaded.load_once(config.data), load(config.data)
     assert found.validation_seen == wanted.validation_seen
     for part in ("train", "validation", "test"):
       one, other = getattr(found, part), getattr(wanted, part)
       np.testing.assert_array_equal(one.inputs, other.inputs)
       np.testing.assert_array_equal(one.labels, other.labels)
-    assert loaded.load_once(config) is found
+    assert loaded.load_once(config.data) is found
   assert len(read) == 1
 
 
@@ -225,8 +224,8 @@ def noted(*args):
 local.train_group = noted
 step_of = population.step_of
 
-def watched(program):
-  step = step_of(program)
+def watched(*program):
+  step = step_of(*program)
   def stepped(state, *rest):
     leaf = jax.tree.leaves(state)[0]
     shards.add((len(leaf.sharding.device_set), leaf.is_fully_replicated))

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from metric_learning import InputError, data, evaluation
+from metric_learning import InputError, evaluation
+from metric_learning.data import loaded
 from metric_learning.figures import draw_study, tuning_curves
 from metric_learning.study import (
-  loaded,
   read_study,
   score_chosen,
   scoring,
@@ -104,7 +104,7 @@ def test_data_that_moved_is_one_error_that_names_its_folder(
     raise InputError("no such folder.")
 
   monkeypatch.setattr(loaded, "_SPLITS", {})
-  monkeypatch.setattr(data, "load", moved)
+  monkeypatch.setattr(loaded, "load", moved)
   message = r"cannot be embedded: config.data.data_dir='' of digits is not .*no"
   with pytest.raises(InputError, match=message):
     scored_study(folder)

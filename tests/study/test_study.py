@@ -13,11 +13,11 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, data, evaluation
+from metric_learning.data import loaded
 from metric_learning.data.base import select
 from metric_learning.evaluation import scores
 from metric_learning.study import (
   baselines,
-  loaded,
   make_specs,
   read_study,
   run_study,
@@ -94,8 +94,9 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
     {"seed": 2},
     {"miner.name": None},
     {"seed": 2},
-    {"metric.name": "l3", "train.steps": 0},
     {"metric.name": "l3"},
+    {"metric.name": "l3", "seed": 3},
+    {"train.steps": 0},
   ]
   with pytest.raises(InputError) as error:
     make_specs(CONFIG, rows)
@@ -103,10 +104,10 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
     error,
     "row sed=1,metrc=l1: unknown config field 'sed'",
     "row sed=1,metrc=l1: unknown config field 'metrc'",
-    "row miner=None: config.miner=None",
+    "row miner.name=None: config.miner.name=None",
     "row seed=2: it occurs twice",
-    "row metric.name=l3,train.steps=0 and 1 more: unknown metric",
-    "row metric.name=l3,train.steps=0: config.train.steps",
+    "row metric.name=l3 and 1 more: unknown metric",
+    "row train.steps=0: config.train.steps",
   )
 
 
@@ -121,17 +122,17 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     {"data.name": "digit"},
     {"data.name": "digit", "seed": 1},
     {"eval.columns": ("own/map_at_r", "own/eer")},
-    {"reduction.name": "mean:class_weights=(1.0,2.0)"},
+    {"reduction.name": "mean", "reduction.class_weights": (1.0, 2.0)},
   ]
   config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
     run_study(config, make_specs(config, rows), tmp_path / "study")
   assert_listed(
     error,
-    "row data.classes_per_batch=11: ",
+    "row batch.classes_per_batch=11: ",
     "row data.name=digit and 1 more: unknown data",
     "row eval.columns=",
-    "row reduction=mean_class_weights=_1.0,2.0_",
+    "row reduction.name=mean,reduction.class_weights=_1.0__2.0_",
   )
   assert "class_weights of" in str(error.value)
   assert "digits has no own/eer, which config.eval.col" in str(error.value)
@@ -154,7 +155,7 @@ def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
     error,
     "row metric.name=l1,loss.temperature=0.5 and 1 more: they are one cell",
     "row metric.name=l2,data.train_on=train+validation,loss.temperature=0.5"
-    " and 1 more: numbers are chosen on validation classes, which"
+    " and 1 more: numbers are chosen on validation classes, which",
   )
   assert not (tmp_path / "study").exists()
 
@@ -240,7 +241,7 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
     return dataclasses.replace(splits, test=fewer)
 
   monkeypatch.setattr(loaded, "_SPLITS", {})
-  monkeypatch.setattr(data, "load", with_fewer_tested)
+  monkeypatch.setattr(loaded, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)

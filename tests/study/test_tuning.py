@@ -33,7 +33,7 @@ from metric_learning.study import (
 from metric_learning.study.compared_with import cells_of
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE, grid_points, ranges_of
-from metric_learning.training import NotFiniteError, programs, records
+from metric_learning.training import NotFiniteError, feeds, records, step
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.forks import FORKS
@@ -292,11 +292,12 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
     },
   )
   folder = tmp_path / "study"
-  before = {*programs._PROGRAMS}
+  before = {*step._PROGRAMS}
   chosen = tuning.search(config, make_specs(config, ONE), folder)
   # All trials and folds of a cell share one program, compiled for one shape.
-  (key,) = {*programs._PROGRAMS} - before
-  assert programs._PROGRAMS[key].step._cache_size() == 1
+  (key,) = {*step._PROGRAMS} - before
+  one = step.compiled(step._PROGRAMS[key].step, feeds.gather_resident)
+  assert one._cache_size() == 1
 
   left = {path.name for path in folder.glob("trials/*/*-fold*/*")}
   assert records.RESULT in left

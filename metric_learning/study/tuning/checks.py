@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from ml_collections import ConfigDict
 
 from metric_learning.data.loaded import load_once
-from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.compared_with import cells_of, check_comparisons
 from metric_learning.study.ranges import check_ranges, check_used, searched
@@ -16,7 +15,7 @@ from metric_learning.study.sweeps import (
   tuned_of,
 )
 from metric_learning.training.config import override
-from metric_learning.training.plan import check_parts
+from metric_learning.training.plan import check_parts, draws_of
 
 SAMPLERS = ("tpe", "random", "grid")
 FINAL_ON = ("train", "train+validation")
@@ -80,7 +79,7 @@ def _check_folds(config: ConfigDict) -> None:
   folds = [with_fold(config, fold) for fold in range(config.tune.folds)]
   for run in (*folds, final):
     splits = load_once(run.data)
-    make_batches(splits.train, run.data, 0)
+    draws_of(run, splits.train)
     check_parts(run, splits)
 
 
