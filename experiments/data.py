@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import cli
-from metric_learning import data
+from metric_learning import data, evaluation
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
 from metric_learning.study import make_rows, read_study, run_study, tables
@@ -140,7 +140,7 @@ def _few_shot(study: Study) -> str:
   for cell in study.cells:
     scores = [scores_on_test(run)["selected"] for run in cell.chosen.runs]
     lines[tables.in_words(cell.name)] = scores
-  heads = [tables.heading(column) for column in columns]
+  heads = [evaluation.heading(column) for column in columns]
   text = ["\nFew-shot accuracy in %\n", "| | " + " | ".join(heads) + " |"]
   text += ["|" + " --- |" * (len(columns) + 1)]
   for name, scores in lines.items():

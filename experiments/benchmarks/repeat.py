@@ -17,8 +17,9 @@ import numpy as np
 
 from experiments import bench_training
 from experiments.benchmarks.clock import Clock, timed
+from metric_learning.evaluation import lower_is_better
 from metric_learning.training import base_config, override, records, train
-from metric_learning.training.recorder import Checkpoints, lower_is_better
+from metric_learning.training.recorder import Checkpoints
 
 FIRST, SECOND, KILLED = "first", "second", "killed"
 

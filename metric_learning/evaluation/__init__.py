@@ -9,7 +9,7 @@ from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation.bootstrap import class_bootstrap
 from metric_learning.evaluation.clustering import agreement, clustering
-from metric_learning.evaluation.few_shot import TooFewImagesError, few_shot
+from metric_learning.evaluation.few_shot import few_shot
 from metric_learning.evaluation.geometry import (
   check_normalized,
   collapsed,
@@ -17,20 +17,25 @@ from metric_learning.evaluation.geometry import (
   geometry,
   intra_inter_ratio,
 )
-from metric_learning.evaluation.names import (
-  AT_THRESHOLD,
-  FEW_SHOT,
+from metric_learning.evaluation.neighbours import neighbours
+from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
+from metric_learning.evaluation.scores import (
   MAX_PAIRS,
-  RECALL,
-  VERIFICATION,
+  SCORES,
+  Points,
+  Score,
   check_ranks,
   check_score,
+  compute,
+  heading,
+  is_at_threshold,
+  is_by_query,
   is_slow,
+  lower_is_better,
+  per_query,
   why_absent,
   why_no_choice,
 )
-from metric_learning.evaluation.neighbours import neighbours
-from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.tiles import check_embeddings
 from metric_learning.evaluation.verification import (
   Roc,
@@ -44,8 +49,10 @@ from metric_learning.evaluation.verification import (
 )
 
 __all__ = [
-  "AT_THRESHOLD",
+  "SCORES",
+  "Points",
   "Roc",
+  "Score",
   "agreement",
   "best_threshold",
   "check_ranks",
@@ -59,11 +66,16 @@ __all__ = [
   "evaluate_pairs",
   "few_shot",
   "geometry",
+  "heading",
   "intra_inter_ratio",
+  "is_at_threshold",
+  "is_by_query",
   "is_slow",
+  "lower_is_better",
   "neighbours",
   "pair_distances",
   "pairs_of",
+  "per_query",
   "refusal",
   "retrieval",
   "retrieval_per_query",
@@ -132,65 +144,17 @@ def evaluate(
   """
   if isinstance(asked, str):
     raise InputError(f"asked={asked!r}: give a list of names, [{asked!r}].")
-  for name in asked or ():
-    check_score("score in asked", name, AT_THRESHOLD)
-  check_normalized(check_embeddings("embeddings", embeddings), normalized)
-  of_pairs = VERIFICATION | AT_THRESHOLD
-  verify = asked is None or not of_pairs.isdisjoint(asked)
-  asked = asked or ()
-  named = [RECALL.fullmatch(name) for name in asked]
-  ks = sorted({*ks, *(int(found[1]) for found in named if found)})
-
-  def score(name):
-    found = retrieval(
-      embeddings,
-      labels,
-      metric=name,
-      ks=ks,
-      references=references,
-      reference_labels=reference_labels,
-      exclude_self=exclude_self,
-      groups=groups,
-      reference_groups=reference_groups,
-    )
-    if references is not None:
-      return found
-    if verify and len(embeddings) * (len(embeddings) - 1) // 2 <= max_pairs:
-      found |= verification(*pairs_of(embeddings, labels, name))
-    found["intra_inter_ratio"] = intra_inter_ratio(
-      embeddings, labels, metric=name, normalized=normalized
-    )
-    return found
-
-  own = score(metric)
-  families = {
-    "own": own,
-    "cosine": own if metric == "cosine" else score("cosine"),
-    "geometry": geometry(embeddings, labels),
+  embeddings = check_embeddings("embeddings", embeddings)
+  check_normalized(embeddings, normalized)
+  gallery = {
+    "references": references,
+    "reference_labels": reference_labels,
+    "exclude_self": exclude_self,
+    "groups": groups,
+    "reference_groups": reference_groups,
   }
-  if any(name.startswith("clustering/") for name in asked):
-    families["clustering"] = clustering(embeddings, labels)
-  scores = {
-    f"{family}/{name}": value
-    for family, found in families.items()
-    for name, value in found.items()
-  }
-  for name in asked:
-    match = FEW_SHOT.match(name)
-    if match and match[0] not in scores:
-      under = metric if match[1] == "own" else "cosine"
-      ways, shots = int(match[2]), int(match[3])
-      found = _few_shot_or_nan(embeddings, labels, ways, shots, under)
-      scores[match[0]] = found["accuracy"]
-      scores[f"{match[0]}_interval"] = found["interval"]
-  return scores
-
-
-def _few_shot_or_nan(embeddings, labels, ways, shots, metric):
-  try:
-    return few_shot(embeddings, labels, ways=ways, shots=shots, metric=metric)
-  except TooFewImagesError:
-    return {"accuracy": float("nan"), "interval": float("nan")}
+  points = Points(embeddings, labels, metric, normalized, tuple(ks), gallery)
+  return compute(points, asked, max_pairs)
 
 
 def evaluate_pairs(
@@ -224,18 +188,8 @@ def evaluate_pairs(
       f"first, second and same: {len(first)}, {len(second)} and"
       f" {np.size(same)} entries; give one of each for every pair."
     )
-  families = {
-    family: verification(
-      pair_distances(embeddings[first], embeddings[second], name), same
-    )
-    for family, name in (("own", metric), ("cosine", "cosine"))
-  }
-  families["geometry"] = geometry(embeddings)
-  return {
-    f"{family}/{name}": value
-    for family, found in families.items()
-    for name, value in found.items()
-  }
+  points = Points(embeddings, metric=metric, pairs=(first, second, same))
+  return compute(points, None)
 
 
 def _checked_rows(name, rows, count) -> Int[np.ndarray, " p"]:

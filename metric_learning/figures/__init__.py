@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.laws import pair_laws
@@ -25,7 +26,6 @@ from metric_learning.figures.spaces import (
 from metric_learning.figures.style import save
 from metric_learning.study.lines import in_words
 from metric_learning.study.results import Cell, Run, Study
-from metric_learning.training.recorder import lower_is_better
 
 __all__ = [
   "Space",

@@ -13,7 +13,6 @@ from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
 from metric_learning.study.launchers import OF_BATCHES
-from metric_learning.study.queries import per_query
 from metric_learning.study.references import said
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
@@ -141,14 +140,17 @@ def _record(
   scores = scores_of(
     points, test, "l2", asked=["own/eer", *columns], **references
   )
-  if not evaluation.AT_THRESHOLD.isdisjoint(columns):
+  if any(map(evaluation.is_at_threshold, columns)):
     known = splits.validation
     arrays = arrays_of("validation", known, embed(known.images))
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = records.environment()["commit"]
   if seed is None and test.pairs is None:
-    queries = per_query(columns, points, test.labels, "l2", **references)
+    queries = evaluation.per_query(
+      columns,
+      evaluation.Points(points, test.labels, "l2", gallery=references),
+    )
     record["class_interval"] = {
       column: evaluation.class_bootstrap(values, test.labels)
       for column, values in queries.items()

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metric_learning import evaluation
+from metric_learning.evaluation import lower_is_better
 from metric_learning.study.references import Name, pairs_with_reference
 from metric_learning.study.results import (
   Cell,
@@ -19,7 +20,6 @@ from metric_learning.study.results import (
   scores_on_test,
 )
 from metric_learning.study.statistics import Comparison, compare, t_interval
-from metric_learning.training.recorder import lower_is_better
 
 
 class Compared(NamedTuple):

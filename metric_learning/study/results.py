@@ -10,8 +10,8 @@ import numpy as np
 
 from metric_learning import evaluation
 from metric_learning.errors import InputError
+from metric_learning.evaluation import lower_is_better
 from metric_learning.study.baselines import BASELINES
-from metric_learning.study.queries import is_by_query, per_query
 from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.statistics import Interval, t_interval
 from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
@@ -21,7 +21,6 @@ from metric_learning.training.config import (
   digest,
   from_dict,
 )
-from metric_learning.training.recorder import lower_is_better
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"
@@ -326,7 +325,7 @@ def queries_on_test(
   is no mean over queries, or classes without names.
   """
   path = run.folder / QUERIES
-  if not is_by_query(column):
+  if not evaluation.is_by_query(column):
     return None
   kept = records.read_arrays(path) if path.exists() else {}
   if column not in kept:
@@ -335,13 +334,13 @@ def queries_on_test(
       return None
     labels = arrays["test_labels"]
     kept["classes"] = arrays["test_class_names"][labels]
-    kept |= per_query(
-      [column],
+    points = evaluation.Points(
       arrays["test_embeddings"],
       labels,
       run.result["metric"],
-      **_whereabouts(arrays),
+      gallery=_whereabouts(arrays),
     )
+    kept |= evaluation.per_query([column], points)
     records.write_arrays(path, kept)
   return kept[column], kept["classes"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.lines import (
   Line,
@@ -36,35 +37,6 @@ from metric_learning.study.statistics import (
 )
 from metric_learning.study.sweeps import row_name
 from metric_learning.training import records
-
-_HEADINGS = {
-  "own/recall_at_1": "R@1 own",
-  "own/map_at_r": "MAP@R own",
-  "cosine/recall_at_1": "R@1 cosine",
-  "cosine/map_at_r": "MAP@R cosine",
-  "own/eer": "EER",
-  "own/frr_at_far_0.1": "FRR at FAR 10 %",
-  "own/frr_at_far_0.075": "FRR at FAR 7.5 %",
-  "own/frr_at_far_0.05": "FRR at FAR 5 %",
-  "own/auc": "AUC",
-  "own/accuracy": "accuracy",
-  "cosine/eer": "EER cosine",
-  "clustering/nmi": "NMI",
-  "clustering/ami": "AMI",
-  "clustering/f1": "F1",
-}
-
-
-def heading(column: str) -> str:
-  """What stands above a column.
-
-  >>> heading("own/few_shot_20_way_1_shot"), heading("geometry/alignment")
-  ('20-way 1-shot', 'geometry/alignment')
-  """
-  few_shot = re.fullmatch(r"own/few_shot_(\d+)_way_(\d+)_shot", column)
-  if few_shot:
-    return f"{few_shot[1]}-way {few_shot[2]}-shot"
-  return _HEADINGS.get(column, column)
 
 
 def _number(value: float) -> str:

@@ -40,6 +40,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation import lower_is_better
 from metric_learning.losses.search import Grid
 from metric_learning.study.launchers import data_of, load_once
 from metric_learning.study.ranges import (
@@ -70,7 +71,7 @@ from metric_learning.training.config import (
   of_study,
   override,
 )
-from metric_learning.training.recorder import check_parts, lower_is_better
+from metric_learning.training.recorder import check_parts
 
 SEARCH = "search.json"
 TUNING = "tuning.json"

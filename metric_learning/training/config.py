@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_dict
 from metric_learning.combination import combine, regularize
 from metric_learning.data.sampler import SAMPLERS
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation import AT_THRESHOLD, check_ranks, check_score
+from metric_learning.evaluation import check_ranks, check_score
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.memory import with_memory
@@ -714,7 +714,7 @@ def _validate_scores(config: ConfigDict) -> None:
   check_score("score of config.eval.select", config.eval.select)
   check_ranks("score of config.eval.select", config.eval.select)
   for column in config.eval.columns:
-    check_score("score of config.eval.columns", column, AT_THRESHOLD)
+    check_score("score of config.eval.columns", column, at_threshold=True)
 
 
 _CHECKS = (

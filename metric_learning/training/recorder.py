@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
+from metric_learning.evaluation import lower_is_better
 from metric_learning.training import records
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import (
@@ -32,20 +33,9 @@ from metric_learning.training.programs import (
   program_of,
 )
 
-LOWER_IS_BETTER = ("eer", "frr_at_far")
-
 
 class NotFiniteError(ArithmeticError):
   """A loss stopped being finite; the message says where and what is left."""
-
-
-def lower_is_better(score: str) -> bool:
-  """Whether a smaller value of this score is the better one.
-
-  >>> lower_is_better("own/eer"), lower_is_better("own/map_at_r")
-  (True, False)
-  """
-  return score.rpartition("/")[2].startswith(LOWER_IS_BETTER)
 
 
 class Recorder:

@@ -8,21 +8,30 @@ import pytest
 
 from metric_learning import InputError
 from metric_learning.evaluation import (
+  check_ranks,
   check_score,
   clustering,
   evaluate,
   evaluate_pairs,
   few_shot,
   geometry,
+  heading,
   intra_inter_ratio,
+  is_at_threshold,
+  is_by_query,
   is_slow,
-  names,
+  lower_is_better,
   pairs_of,
+  per_query,
   retrieval,
+  retrieval_per_query,
+  scores,
   verification,
   why_absent,
   why_no_choice,
 )
+from metric_learning.training import override, validate
+from tests.tiny import tiny_config
 
 
 def data(seed=0):
@@ -59,7 +68,8 @@ def test_families_are_those_of_the_single_functions(metric):
 @pytest.mark.parametrize("kind", ["classes", "gallery", "explicit pairs"])
 def test_what_a_set_does_not_give_is_known_before(kind):
   points, labels = data()
-  every = names.SCORES | {"own/recall_at_7", "cosine/few_shot_3_way_2_shot"}
+  every = {n for n in scores.names() if not is_at_threshold(n)}
+  every |= {"own/recall_at_7", "cosine/few_shot_3_way_2_shot"}
   if kind == "classes":
     given = evaluate(points, labels, "l1", asked=every)
   elif kind == "gallery":
@@ -152,13 +162,14 @@ def test_the_names_of_scores_are_those_that_are_computed():
   points, labels = data()
   episodes = [f"{m}/few_shot_5_way_1_shot" for m in ("own", "cosine")]
   asked = ["own/eer", "clustering/ami", *episodes]
-  scores = evaluate(points, labels, "l1", asked=asked)
+  given = evaluate(points, labels, "l1", asked=asked)
   first, second = np.array([0, 1]), np.array([2, 9])
-  scores |= evaluate_pairs(points, first, second, first < 1, "l1")
-  for name in scores:
+  given |= evaluate_pairs(points, first, second, first < 1, "l1")
+  for name in given:
     check_score("score", name)
-  other = re.compile("recall_at_[248]|_interval")
-  assert {name for name in scores if not other.search(name)} == names.SCORES
+  other = re.compile("recall_at_[248]")
+  found = {name for name in given if not other.search(name)}
+  assert found == {n for n in scores.names() if not is_at_threshold(n)}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,8 @@ def test_the_names_of_scores_are_those_that_are_computed():
 def test_other_names_are_no_scores(name):
   with pytest.raises(InputError, match=rf"unknown score '{name}'"):
     check_score("score", name)
-  check_score("score", name, [name])
+  if name == "own/accuracy":
+    check_score("score", name, at_threshold=True)
 
 
 @pytest.mark.parametrize(
@@ -321,3 +333,102 @@ def test_what_cannot_choose_is_known_before(name, labels, options, reason):
     else:
       scores.append(evaluate(some, labels, "l1", asked=[name], **options)[name])
   np.testing.assert_equal(scores[0], scores[1])
+
+
+# --- A score from outside ----------------------------------------------------
+
+
+def spread_of(points):
+  """The mean distance from the center: what a user may add."""
+  x = np.asarray(points.embeddings)
+  apart = np.linalg.norm(x - x.mean(axis=0), axis=1)
+  return float(apart.mean()) * (2 if points.metric == "cosine" else 1)
+
+
+def test_a_score_is_added_by_its_function_and_one_entry(monkeypatch):
+  entry = scores.Score(
+    *("spread", "own", spread_of, "lower", "spread"), needs="points"
+  )
+  monkeypatch.setitem(scores.SCORES, "own/spread", entry)
+  points, labels = data()
+  wanted = float(np.linalg.norm(points - points.mean(axis=0), axis=1).mean())
+  given = evaluate(points, labels, "l1")
+  assert given["own/spread"] == pytest.approx(wanted)
+  assert "cosine/spread" not in given
+  pairs = np.array([0, 1]), np.array([2, 9]), np.array([True, False])
+  assert (
+    evaluate_pairs(points, *pairs, "l1")["own/spread"] == given["own/spread"]
+  )
+  # All that asks about scores knows it.
+  config = override(
+    tiny_config(),
+    {"eval.select": "own/spread", "eval.columns": ("own/spread",)},
+  )
+  validate(config)
+  assert lower_is_better("own/spread") and not is_slow("own/spread")
+  assert heading("own/spread") == "spread"
+  known = {"explicit_pairs": True, "gallery": True}
+  assert why_absent("own/spread", 30, **known) is None
+  assert why_no_choice("own/spread", labels) is None
+  with pytest.raises(InputError, match="did you mean 'own/spread'"):
+    check_score("score", "own/spred")
+
+
+def test_a_slow_score_of_queries_with_a_number_is_added_too(monkeypatch):
+  def hits(points):
+    (k,) = {int(name.split("_")[-1]) for name in points.asked}
+    found = retrieval_per_query(points.embeddings, points.labels, ks=(k,))
+    return {f"hit_{k}": found[f"recall_at_{k}"]}
+
+  entry = scores.Score(
+    *(
+      "hit_K",
+      "own",
+      lambda p: {k: float(np.nanmean(v)) for k, v in hits(p).items()},
+    ),
+    better="higher",
+    heading="hit {K}",
+    slow=True,
+    by_query=hits,
+    numbers={"K": (2, 3)},
+  )
+  monkeypatch.setitem(scores.SCORES, "own/hit_K", entry)
+  points, labels = data()
+  assert "own/hit_3" in scores.names() and heading("own/hit_4") == "hit 4"
+  assert "own/hit_4" not in evaluate(points, labels, "l2")
+  found = evaluate(points, labels, "l2", asked=["own/hit_4"])
+  assert found["own/hit_4"] == evaluate(points, labels, "l2")["own/recall_at_4"]
+  values = per_query(["own/hit_4"], scores.Points(points, labels))["own/hit_4"]
+  assert np.mean(values) == found["own/hit_4"]
+  with pytest.raises(InputError, match="unknown score 'own/hit_1'"):
+    check_score("score", "own/hit_1")
+
+
+@pytest.mark.parametrize(
+  ("name", "better", "by_query", "above"),
+  [
+    ("own/recall_at_4", "higher", True, "R@4 own"),
+    ("cosine/map_at_r", "higher", True, "MAP@R cosine"),
+    ("own/macro_recall_at_4", "higher", False, "own/macro_recall_at_4"),
+    ("own/num_queries", None, False, "own/num_queries"),
+    ("own/frr_at_far_0.075", "lower", False, "FRR at FAR 7.5 %"),
+    ("cosine/eer", "lower", False, "EER cosine"),
+    ("own/tar_at_far_0.001", "higher", False, "TAR at FAR 0.1 %"),
+    ("own/few_shot_20_way_5_shot", "higher", False, "20-way 5-shot"),
+    ("own/few_shot_20_way_5_shot_interval", None, False, None),
+    ("clustering/ami", "higher", False, "AMI"),
+    ("geometry/uniformity", None, False, "geometry/uniformity"),
+    ("own/accuracy", "higher", False, "accuracy"),
+    ("own/threshold", None, False, None),
+  ],
+)
+def test_what_is_known_of_a_score(name, better, by_query, above):
+  assert scores.score_of(name).better == better
+  assert lower_is_better(name) == (better == "lower")
+  assert is_by_query(name) == by_query
+  assert heading(name) == (above or name)
+  if better is None:
+    with pytest.raises(InputError, match="says of none that they are better"):
+      check_ranks("score", name)
+  else:
+    check_ranks("score", name)

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import select
-from metric_learning.evaluation import names
+from metric_learning.evaluation import scores
 from metric_learning.study import (
   baselines,
   launchers,
@@ -103,7 +103,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   tmp_path, monkeypatch
 ):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(names, "MAX_PAIRS", 10)
+  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
   rows = [
     {"seed": 0},
     {"data.classes_per_batch": 11},

@@ -1,0 +1,81 @@
+"""Why a score of some points is the same, or NaN, for all embeddings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from metric_learning.evaluation.few_shot import TooFewImagesError, check_images
+from metric_learning.evaluation.retrieval import answers
+from metric_learning.evaluation.verification import refusal
+
+Labels = Int[np.ndarray, " n"]
+Groups = Int[np.ndarray, " n"] | None
+Same = Bool[np.ndarray, " p"] | None
+Numbers = Mapping[str, Any]
+
+
+def no_rates(
+  numbers: Numbers, labels: Labels, groups: Groups, same: Same
+) -> str | None:
+  """Of error rates: pairs of both kinds are needed, as many as F asks for."""
+  del groups
+  if same is None:
+    _, counts = np.unique(labels, return_counts=True)
+    genuine = int(np.sum(counts * (counts - 1) // 2))
+    impostors = len(labels) * (len(labels) - 1) // 2 - genuine
+  else:
+    genuine = int(np.count_nonzero(same))
+    impostors = len(same) - genuine
+  if not genuine:
+    return "no pair is genuine, of one class"
+  if not impostors:
+    return "no pair is an impostor, of two classes"
+  return refusal(numbers["F"], impostors) if "F" in numbers else None
+
+
+def no_clusters(
+  numbers: Numbers, labels: Labels, groups: Groups, same: Same
+) -> str | None:
+  """Of clusters: two classes are needed, and two images of one."""
+  del numbers, groups, same
+  classes = len(np.unique(labels))
+  if classes < 2:
+    return "there are not two classes to tell apart"
+  if classes == len(labels):
+    return "each image is a class, and so each is a cluster"
+  return None
+
+
+def no_episodes(
+  numbers: Numbers, labels: Labels, groups: Groups, same: Same
+) -> str | None:
+  """Of few-shot: N classes are needed, all of K images and the queries."""
+  del groups, same
+  try:
+    check_images(labels, int(numbers["N"]), int(numbers["K"]))
+  except TooFewImagesError as error:
+    return str(error)
+  return None
+
+
+def no_ranks(
+  numbers: Numbers, labels: Labels, groups: Groups, same: Same
+) -> str | None:
+  """Of ranks: a query needs an answer, and others that could be nearer."""
+  del same
+  relevant, strangers = answers(labels, groups=groups)
+  if not relevant.any():
+    if groups is not None:
+      return "no query has an answer: an image of its class in another group"
+    return "no class has two images, so that no query has an answer"
+  most = int(strangers[relevant > 0].max())
+  if not most:
+    return "every image is of the class of every query: all neighbors are right"
+  if numbers.get("K", 0) > most:
+    return (
+      f"it is 1 whatever the embeddings are: no query has more than {most}"
+      " images of other classes that could be nearer"
+    )
+  return None
