@@ -183,7 +183,7 @@ def keep_programs() -> None:
 
 
 def report(folder: Path, *, strict: bool = False) -> None:
-  """Writes and prints the tables, draws the figures, says where they lie.
+  """Scores chosen runs, writes tables, draws figures, says where they lie.
 
   Raises:
     InputError: if strict, after the tables, for runs that no longer match
@@ -191,10 +191,16 @@ def report(folder: Path, *, strict: bool = False) -> None:
   """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
-  from metric_learning.study import only_here, read_study, write_tables
+  from metric_learning.study import (
+    only_here,
+    read_study,
+    score_chosen,
+    write_tables,
+  )
 
   study = read_study(folder)
   with only_here(folder):
+    study = score_chosen(study)
     tables = write_tables(study)
     figures = draw_study(study)
   print("\n" + tables[0].read_text())

@@ -20,9 +20,15 @@ from experiments import cli
 from metric_learning import data, evaluation
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
-from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study import (
+  make_rows,
+  read_study,
+  run_study,
+  score_chosen,
+  tables,
+)
 from metric_learning.study.launchers import load_once
-from metric_learning.study.results import Study, scores_on_test
+from metric_learning.study.results import Study
 from metric_learning.study.statistics import t_interval
 from metric_learning.training import override, records
 
@@ -124,7 +130,7 @@ def _section(config: ConfigDict) -> str:
   ]
   folder = Path(_RUNS.value) / config.data.name
   run_study(config, rows, folder)
-  study = read_study(folder)
+  study = score_chosen(read_study(folder))
   table = tables.to_markdown(study)
   return f"\n## {config.data.name}\n\n{table}{_few_shot(study)}"
 
@@ -138,7 +144,7 @@ def _few_shot(study: Study) -> str:
   for baseline in study.baselines:
     lines.setdefault(baseline["name"], []).append(baseline["test"])
   for cell in study.cells:
-    scores = [scores_on_test(run)["selected"] for run in cell.chosen.runs]
+    scores = [run.tested.selected for run in cell.chosen.runs]
     lines[tables.in_words(cell.name)] = scores
   heads = [evaluation.heading(column) for column in columns]
   text = ["\nFew-shot accuracy in %\n", "| | " + " | ".join(heads) + " |"]

@@ -13,7 +13,8 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import InputError
-from metric_learning.study.results import Run, scores_on_test
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import train
 
@@ -33,7 +34,8 @@ def main() -> None:
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
     run = Run(StudyRow(folder.name, {}, config), folder, result)
-    _show("test", scores_on_test(run)["selected"], config.eval.columns)
+    scores = score_run(run).tested.selected
+    _show("test", scores, config.eval.columns)
   print(f"The run is in {folder}.")
 
 

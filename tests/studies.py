@@ -14,13 +14,14 @@ from metric_learning.study import (
   make_rows,
   read_study,
   run_study,
+  score_chosen,
   tables,
   tuning,
 )
 from metric_learning.study.baselines import BASELINES
 from metric_learning.study.references import cells_of
-from metric_learning.study.results import TEST
 from metric_learning.study.runner import claim_study
+from metric_learning.study.scoring import TEST
 from metric_learning.training import records
 from metric_learning.training.config import (
   as_dict,
@@ -74,7 +75,7 @@ class RealStudy:
     """Trains it, reports a copy, and searches."""
     run_study(CONFIG, make_rows(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
-    tables.write_tables(read_study(self.reported))
+    tables.write_tables(scored_study(self.reported))
     few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
     config = override(CONFIG, few)
     cells = make_rows(config, [{"metric": "l2"}])
@@ -194,6 +195,11 @@ class RealStudy:
       if index not in diverged:
         records.write_json(where / TEST, self.scores(score))
     return folder
+
+
+def scored_study(folder):
+  """A study as a report prints it: its chosen runs are scored."""
+  return score_chosen(read_study(folder))
 
 
 def changed(record, values):

@@ -25,7 +25,8 @@ from metric_learning.figures.spaces import (
 )
 from metric_learning.figures.style import save
 from metric_learning.study.lines import in_words
-from metric_learning.study.results import Cell, Run, Study
+from metric_learning.study.results import Cell, Study, check_scored
+from metric_learning.study.runs import Run
 
 __all__ = [
   "Space",
@@ -54,7 +55,11 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
   the first fold, the first seed; of more than eight cells, the eight that are
   best on validation. curves is there if a number was tuned, laws always. A
   cell without a finished run is left out.
+
+  Raises:
+    InputError: if the study is not scored; see `study.score_chosen`.
   """
+  check_scored(study)
   spaces = [
     read_space(run.folder, part, in_words(cell.name) or None)
     for cell, run in _chosen_runs(study)

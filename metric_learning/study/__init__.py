@@ -7,6 +7,7 @@ from metric_learning.study.runner import (
   only_here,
   run_study,
 )
+from metric_learning.study.scoring import score_chosen
 from metric_learning.study.sweeps import make_rows
 from metric_learning.study.tables import write_tables
 
@@ -16,6 +17,7 @@ __all__ = [
   "only_here",
   "read_study",
   "run_study",
+  "score_chosen",
   "start_launcher",
   "write_tables",
 ]

@@ -6,19 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from metric_learning import evaluation
-from metric_learning.evaluation import lower_is_better
+from metric_learning.evaluation import class_bootstrap, lower_is_better
 from metric_learning.study.references import Name, pairs_with_reference
 from metric_learning.study.results import (
   Cell,
-  Run,
   Setting,
   Study,
   by_unit,
-  queries_on_test,
-  replicate_of,
-  scores_on_test,
 )
+from metric_learning.study.runs import Run
 from metric_learning.study.statistics import Comparison, compare, t_interval
 
 
@@ -102,10 +98,8 @@ def _paired(
   runs: Sequence[Run], others: Sequence[Run]
 ) -> tuple[list[Run], list[Run]]:
   """The runs of either cell whose seed and fold both cells have."""
-  both = {replicate_of(run) for run in runs} & {
-    replicate_of(run) for run in others
-  }
-  kept = lambda some: [run for run in some if replicate_of(run) in both]
+  both = {run.replicate for run in runs} & {run.replicate for run in others}
+  kept = lambda some: [run for run in some if run.replicate in both]
   return kept(runs), kept(others)
 
 
@@ -113,7 +107,7 @@ def _differences(
   runs: Sequence[Run], others: Sequence[Run], column: str
 ) -> Float[np.ndarray, " units"]:
   def value(run: Run) -> float:
-    return scores_on_test(run)["selected"][column]
+    return run.tested.selected[column]
 
   own, theirs = by_unit(runs, value), by_unit(others, value)
   return np.array([own[unit] - theirs[unit] for unit in own])
@@ -139,10 +133,10 @@ def _over_classes(
   shared: dict[int, np.ndarray] = {}
   for scored, some in ((own, runs), (theirs, others)):
     for run in some:
-      found = queries_on_test(run, column)
-      if found is None:
+      values = run.tested.queries.get(column)
+      classes = run.tested.classes
+      if values is None or classes is None:
         return None
-      values, classes = found
       fold = run.row.config.data.fold
       if not np.array_equal(classes, shared.setdefault(fold, classes)):
         return None
@@ -155,4 +149,4 @@ def _over_classes(
   ]
   names = np.concatenate(list(shared.values()))
   _, labels = np.unique(names, return_inverse=True)
-  return evaluation.class_bootstrap(np.concatenate(means), labels)
+  return class_bootstrap(np.concatenate(means), labels)

@@ -12,14 +12,12 @@ from metric_learning.study.ranges import RATE
 from metric_learning.study.references import said
 from metric_learning.study.results import (
   Cell,
-  Run,
   Study,
   over_replicates,
-  scores_on_test,
   searched_in,
-  units_of,
 )
-from metric_learning.study.statistics import Interval, t_interval
+from metric_learning.study.runs import Run
+from metric_learning.study.statistics import Interval, t_interval, units_of
 
 Line = dict[str, Any]
 # The unit of a number by its power of d̄.
@@ -107,10 +105,9 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   if not runs:
     line["chosen"] = _why_none(cell)
     return line
-  tests = {id(run): scores_on_test(run) for run in runs}
 
   def value(kind: str, column: str, run: Run) -> float:
-    return tests[id(run)][kind][column]
+    return getattr(run.tested, kind)[column]
 
   for column in columns:
     for suffix, kind in (("", "selected"), (" (last)", "last")):
@@ -121,7 +118,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     if over_classes is not None:
       mean, n = line[column].mean, line[column].n
       line[f"{column} (classes)"] = Interval(mean, *over_classes, n)
-  scores = [tests[id(run)]["selected"] for run in runs]
+  scores = [run.tested.selected for run in runs]
   line["effective rank"] = mean_of(s["geometry/effective_rank"] for s in scores)
   line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
   line["active fraction"] = _active_fraction(runs)

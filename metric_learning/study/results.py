@@ -1,42 +1,26 @@
-"""Reads a study from disk: its cells, chosen on validation, scored on test."""
+"""Reads a study from disk: its cells, and what validation chose of each."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metric_learning import evaluation
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.study.baselines import BASELINES
 from metric_learning.study.runner import RUNS, STUDY
-from metric_learning.study.statistics import Interval, t_interval
+from metric_learning.study.runs import Run
+from metric_learning.study.statistics import Interval, t_interval, units_of
 from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
-from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (
   digest,
   from_dict,
 )
 
-TEST = "test.json"
-QUERIES = "test_queries.npz"
 TUNING = "tuning.json"
-
-
-class Run(NamedTuple):
-  """A finished run and the row that made it.
-
-  is_stale: its config or its result is not that of the row.
-  """
-
-  row: StudyRow
-  folder: Path
-  result: dict[str, Any]
-  is_stale: bool = False
 
 
 class Setting(NamedTuple):
@@ -255,38 +239,11 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
   return max(scored, key=lambda s: better * s.validation.mean)
 
 
-def replicate_of(run: Run) -> tuple[int, int]:
-  """The seed and the fold of a run: what pairs it with one of another cell."""
-  config = run.row.config
-  return config.seed, config.data.fold
-
-
-def fold_means(values: Mapping[tuple[Any, int], float]) -> dict[int, float]:
-  """The mean on each fold of values by seed and fold."""
-  folds: dict[int, list[float]] = {}
-  for (_, fold), value in values.items():
-    folds.setdefault(fold, []).append(value)
-  return {fold: float(np.mean(some)) for fold, some in folds.items()}
-
-
-def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
-  """Of values by seed and fold: one a fold, or a seed if all are of one fold.
-
-  Runs on one fold share test classes, so where there are several folds each
-  counts once, with the mean of its seeds.
-
-  >>> units_of({(0, 0): 1.0, (1, 0): 3.0, (0, 1): 5.0})
-  {0: 2.0, 1: 5.0}
-  """
-  means = fold_means(values)
-  return dict(values) if len(means) < 2 else dict(means)
-
-
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
   """A value of runs for each of their units; see `units_of`."""
-  return units_of({replicate_of(run): value(run) for run in runs})
+  return units_of({run.replicate: value(run) for run in runs})
 
 
 def over_replicates(
@@ -296,88 +253,12 @@ def over_replicates(
   return t_interval(list(by_unit(runs, value).values()))
 
 
-def scores_on_test(run: Run) -> dict[str, dict[str, float]]:
-  """Test scores of a chosen run, under "selected" and "last" checkpoint.
+def check_scored(study: Study) -> None:
+  """Checks that the chosen runs of a study have their test scores.
 
-  Scored when a report asks for them, from the embeddings on disk, and kept in
-  test.json. Verification adds `accuracy_scores`. Where no checkpoint was
-  selected, its scores are NaN.
+  Raises:
+    InputError: if it was not given to `score_chosen`.
   """
-  path = run.folder / TEST
-  if path.exists():
-    return records.read_json(path)
-  last = _score_file(run, records.EMBEDDINGS)
-  selected = last
-  if run.result["selected_step"] is None:
-    selected = dict.fromkeys(last, math.nan)
-  elif (run.folder / records.SELECTED_EMBEDDINGS).exists():
-    selected = _score_file(run, records.SELECTED_EMBEDDINGS)
-  records.write_json(path, {"last": last, "selected": selected})
-  return records.read_json(path)
-
-
-def queries_on_test(
-  run: Run, column: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-  """What each test query adds to a score of a chosen run, and its class.
-
-  At the selected checkpoint; kept in test_queries.npz. None for a score that
-  is no mean over queries, or classes without names.
-  """
-  path = run.folder / QUERIES
-  if not evaluation.is_by_query(column):
-    return None
-  kept = records.read_arrays(path) if path.exists() else {}
-  if column not in kept:
-    arrays = _selected_embeddings(run)
-    if "test_class_names" not in arrays:
-      return None
-    labels = arrays["test_labels"]
-    kept["classes"] = arrays["test_class_names"][labels]
-    points = evaluation.Points(
-      arrays["test_embeddings"],
-      labels,
-      run.result["metric"],
-      gallery=_whereabouts(arrays),
-    )
-    kept |= evaluation.per_query([column], points)
-    records.write_arrays(path, kept)
-  return kept[column], kept["classes"]
-
-
-def _selected_embeddings(run: Run) -> dict[str, np.ndarray]:
-  selected = run.folder / records.SELECTED_EMBEDDINGS
-  last = run.folder / records.EMBEDDINGS
-  return records.read_arrays(selected if selected.exists() else last)
-
-
-def _whereabouts(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Where test queries look, and what they may not see: of `retrieval`."""
-  return {
-    "references": arrays.get("gallery_embeddings"),
-    "reference_labels": arrays.get("gallery_labels"),
-    "groups": arrays.get("test_groups"),
-    "reference_groups": arrays.get("gallery_groups"),
-  }
-
-
-def _score_file(run: Run, name: str) -> dict[str, float]:
-  arrays = records.read_arrays(run.folder / name)
-  metric = run.result["metric"]
-  points, labels = arrays["test_embeddings"], arrays["test_labels"]
-  if "test_same" in arrays:
-    first, second = arrays["test_first"], arrays["test_second"]
-    same = arrays["test_same"]
-    scores = evaluation.evaluate_pairs(points, first, second, same, metric)
-  else:
-    scores = evaluation.evaluate(
-      points,
-      labels,
-      metric,
-      asked=["own/eer", *run.row.config.eval.columns],
-      normalized=run.result["normalize"],
-      **_whereabouts(arrays),
-    )
-  if "own/eer" in scores:
-    scores |= accuracy_scores(arrays, metric)
-  return scores
+  for cell in study.cells:
+    for run in cell.chosen.runs:
+      _ = run.tested

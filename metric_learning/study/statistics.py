@@ -1,8 +1,8 @@
 """Intervals, tests and verdicts: what a mean over few runs can say."""
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -81,6 +81,27 @@ def t_interval(
     return Interval(mean, float("nan"), float("nan"), n)
   half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * standard_error(x)
   return Interval(mean, mean - half, mean + half, n)
+
+
+def fold_means(values: Mapping[tuple[Any, int], float]) -> dict[int, float]:
+  """The mean on each fold of values by seed and fold."""
+  folds: dict[int, list[float]] = {}
+  for (_, fold), value in values.items():
+    folds.setdefault(fold, []).append(value)
+  return {fold: float(np.mean(some)) for fold, some in folds.items()}
+
+
+def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
+  """Of values by seed and fold: one a fold, or a seed if all are of one fold.
+
+  Runs on one fold share test classes, so where there are several folds each
+  counts once, with the mean of its seeds.
+
+  >>> units_of({(0, 0): 1.0, (1, 0): 3.0, (0, 1): 5.0})
+  {0: 2.0, 1: 5.0}
+  """
+  means = fold_means(values)
+  return dict(values) if len(means) < 2 else dict(means)
 
 
 def paired_effect(differences: Sequence[float] | np.ndarray) -> float:

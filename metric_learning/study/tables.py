@@ -19,12 +19,7 @@ from metric_learning.study.lines import (
   mean_of,
   table_lines,
 )
-from metric_learning.study.results import (
-  Study,
-  fold_means,
-  replicate_of,
-  scores_on_test,
-)
+from metric_learning.study.results import Study
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
   LEVEL,
@@ -32,6 +27,7 @@ from metric_learning.study.statistics import (
   TOO_FEW,
   Comparison,
   Interval,
+  fold_means,
   seeds_needed,
   standard_error,
 )
@@ -310,8 +306,8 @@ def _fold_tables(study: Study) -> str:
       for name, found in by_name(study.baselines)
     ]
     for cell in study.cells:
-      tests = {replicate_of(r): scores_on_test(r) for r in cell.chosen.runs}
-      found = {unit: test["selected"][column] for unit, test in tests.items()}
+      runs = cell.chosen.runs
+      found = {run.replicate: run.tested.selected[column] for run in runs}
       scored.append((in_words(cell.name), found))
     lines = [
       _fold_line(name, fold_means(found), folds) for name, found in scored

@@ -7,7 +7,8 @@ import pytest
 from metric_learning import data
 from metric_learning.data import archives, files, lfw, prepared
 from metric_learning.errors import InputError
-from metric_learning.study.results import Run, scores_on_test
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import score_run
 from metric_learning.training import records, train
 from tests.data import stand_ins
 from tests.tiny import tiny_config
@@ -81,7 +82,7 @@ def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
     train__save_every=1,
   )
   result = train(run_config, tmp_path / "run", progress=False)
-  found = scores_on_test(Run(None, tmp_path / "run", result))["last"]
+  found = score_run(Run(None, tmp_path / "run", result)).tested.last
   arrays = records.read_arrays(tmp_path / "run" / records.EMBEDDINGS)
   points, same = arrays["test_embeddings"], arrays["test_same"]
   first, second = points[arrays["test_first"]], points[arrays["test_second"]]

@@ -6,8 +6,8 @@ from scipy.spatial.distance import pdist
 
 from metric_learning import InputError, figures
 from metric_learning.figures import draw_run, draw_study, read_space
-from metric_learning.study import read_study
 from metric_learning.training import records
+from tests.studies import scored_study
 from tests.tiny import tiny_config
 
 TEMPERATURE = "loss.temperature"
@@ -137,7 +137,7 @@ def test_a_study_is_drawn_into_its_folder(write_study):
     ({"metric": m, TEMPERATURE: t}, t) for m in ("l1", "l2") for t in (0.1, 0.2)
   ]
   folder = write_study(scored)
-  paths = draw_study(read_study(folder))
+  paths = draw_study(scored_study(folder))
   names = ("maps", "histograms", "roc", "curves", "laws")
   assert paths == [
     folder / "figures" / f"{name}.{suffix}"
@@ -157,7 +157,7 @@ def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
     for s in (3, 2)
   ]
   folder = write_study(scored)
-  draw_study(read_study(folder))
+  draw_study(scored_study(folder))
   assert [(title, part) for title, _, part in drawn] == [
     ("l1", "test"),
     ("l2", "test"),
@@ -172,19 +172,19 @@ def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
 def test_a_cell_without_a_finished_run_is_left_out(write_study, drawn):
   scored = [({"metric": m}, 0.5) for m in ("l1", "l2", "cosine")]
   folder = write_study(scored, diverged=[1], missing=[2])
-  draw_study(read_study(folder))
+  draw_study(scored_study(folder))
   assert [title for title, *_ in drawn] == ["l1"]
 
 
 def test_a_study_that_only_diverged_has_its_laws(write_study):
   folder = write_study([({"metric": "l1"}, 0.5)], diverged=[0])
-  paths = draw_study(read_study(folder))
+  paths = draw_study(scored_study(folder))
   assert [path.name for path in paths] == ["laws.png", "laws.svg"]
 
 
 def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
   scored = [({"data.shift": i / 10}, (i * 3 % 10) / 10) for i in range(1, 11)]
-  draw_study(read_study(write_study(scored)))
+  draw_study(scored_study(write_study(scored)))
   worst = sorted(scored, key=lambda row: row[1])[:2]
   kept = [row for row in scored if row not in worst]
   assert [title for title, *_ in drawn] == [
@@ -194,10 +194,10 @@ def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
 
 def test_the_best_of_an_error_rate_is_the_lowest(write_study, drawn):
   scored = [({"data.shift": i / 10}, i / 10) for i in range(1, 11)]
-  draw_study(read_study(write_study(scored, eval__select="own/eer")))
+  draw_study(scored_study(write_study(scored, eval__select="own/eer")))
   assert [t for t, *_ in drawn] == [f"shift {i / 10}" for i in range(1, 9)]
 
 
 def test_a_study_of_one_cell_is_named_by_loss_and_metric(write_study, drawn):
-  draw_study(read_study(write_study([({"seed": 0}, 0.5)])))
+  draw_study(scored_study(write_study([({"seed": 0}, 0.5)])))
   assert [title for title, *_ in drawn] == ["infonce_per_pair, cosine"]

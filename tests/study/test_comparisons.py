@@ -12,10 +12,10 @@ from metric_learning.study import make_rows, read_study, run_study, tables
 from metric_learning.study.comparisons import class_interval, compare_cells
 from metric_learning.study.ranges import RATE
 from metric_learning.study.references import pairs_with_reference
-from metric_learning.study.results import QUERIES, queries_on_test
+from metric_learning.study.scoring import QUERIES, score_run
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
-from tests.studies import COLUMNS, change
+from tests.studies import COLUMNS, change, scored_study
 from tests.tiny import tiny_config
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,9 @@ def cells(**by_metric):
 
 
 def judged(folder):
-  return {c.name["metric"]: c.judged for c in compare_cells(read_study(folder))}
+  return {
+    c.name["metric"]: c.judged for c in compare_cells(scored_study(folder))
+  }
 
 
 def table_of(text, number=0):
@@ -47,7 +49,7 @@ def table_of(text, number=0):
 
 def lines_of(folder):
   """The lines of table.csv by name."""
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   with (folder / "table.csv").open() as file:
     return {line["name"]: line for line in csv.DictReader(file)}
 
@@ -136,7 +138,7 @@ def test_seeds_of_one_fold_count_once(write_study):
   assert difference.n == 3
   assert difference.mean == pytest.approx(0.2)
   assert difference.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5)
-  assert "paired by fold" in tables.to_markdown(read_study(folder))
+  assert "paired by fold" in tables.to_markdown(scored_study(folder))
 
 
 @pytest.mark.slow
@@ -160,7 +162,7 @@ def test_verdicts_reach_the_tables(write_study):
   found = judged(folder)
   assert {name: one.verdict for name, one in found.items()} == wanted
   assert found["l1"].p == 2 / 2**10 and found["l1"].holm == 4 * 2 / 2**10
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   text = (folder / "table.md").read_text()
   latex = (folder / "table.tex").read_text()
   with (folder / "comparisons.csv").open() as file:
@@ -190,7 +192,7 @@ def test_of_an_error_rate_less_is_better(write_study):
 def test_seeds_that_are_too_few_get_intervals_and_no_verdict(write_study):
   scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.6], cosine=[0.4, 0.5, 0.6])
   folder = write_study(scored)
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   assert text.count("| +0.300 ± 0.000 |") == 2
   assert text.count("| – | – | not tested |") == 2
   assert "3 seeds cannot support a family of 2" in text
@@ -219,7 +221,7 @@ def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
   ]
   reference = "loss.positive_margin=0.0"
   folder = write_study(scored, study__reference=reference)
-  (one,) = compare_cells(read_study(folder))
+  (one,) = compare_cells(scored_study(folder))
   assert one.name["loss.positive_margin"] == 0.5
   assert one.reference["loss.positive_margin"] == 0.0
   # Each at its own best negative margin: .6 and .3.
@@ -251,7 +253,7 @@ def test_a_cell_whose_every_run_failed_says_so_and_counts(write_study):
 def test_a_run_that_diverged_is_counted(write_study):
   scored = cells(l2=0.5 + NOISE, l1=0.5 + NOISE)
   folder = write_study(scored, diverged=[13])
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   assert "| contrastive, l1 (1 diverged) |" in text
   assert judged(folder)["l1"].difference.n == 9
 
@@ -287,7 +289,7 @@ def test_runs_that_diverged_count_against_their_cell(write_study, case):
   folder = write_study(scored, diverged=diverged)
   found = judged(folder)["l1"]
   assert found.verdict == verdict
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   assert ("not called better" in text) == verdict.startswith("unresolved")
 
 
@@ -297,7 +299,7 @@ def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(write_study):
     cells(l2=same, l1=same + 0.1, cosine=same + 0.1),
     missing=[20],
   )
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   text = (folder / "table.md").read_text()
   found = table_of(text, 1)
   assert found["contrastive, l1"]["n"] == "10"
@@ -318,7 +320,7 @@ def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
   found = judged(folder)
   assert found["l1"].verdict == "better"
   assert found["cosine"].verdict == "not tested"
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   assert "by Holm over the family of 2" in text
   assert "cannot support" not in text
   assert table_of(text, 1)["contrastive, cosine"]["n"] == "3 of 10 seeds"
@@ -326,7 +328,7 @@ def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
 
 def test_what_is_not_tested_has_no_p_in_any_file(write_study):
   folder = write_study(cells(l2=[0.1] * 3, l1=[0.4] * 3))
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   with (folder / "comparisons.csv").open() as file:
     (line,) = csv.DictReader(file)
   assert (line["p"], line["p (Holm)"]) == ("", "")
@@ -345,7 +347,7 @@ def test_a_setting_that_lost_a_seed_has_no_validation_score(write_study):
 
 def test_a_score_that_is_missing_is_the_reason(write_study):
   folder = write_study(cells(l2=0.5 + NOISE, l1=[float("nan")] * 10))
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   line = table_of(text, 1)["contrastive, l1"]
   assert line["verdict"] == "not tested: a score is missing"
   assert "cannot support" not in text
@@ -372,9 +374,9 @@ def test_runs_that_no_longer_match_are_named_and_left_out(write_study, spoil):
   scored = cells(l2=[0.1, 0.2, 0.3], l1=[0.4, 0.5, 0.9])
   folder = write_study(scored)
   name = "loss.name=contrastive,metric=l1,seed=2"
-  assert read_study(folder).stale == []
+  assert scored_study(folder).stale == []
   spoil(folder / "runs" / name)
-  study = read_study(folder)
+  study = scored_study(folder)
   assert study.stale == [name]
   line = lines_of(folder)["contrastive, l1"]
   assert float(line["own/map_at_r"]) == pytest.approx(0.45)
@@ -420,7 +422,7 @@ def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
   scored = [({"metric": "l2", "seed": 0}, 0.5)]
   scored += [({"metric": "l2", "margin_unit": "initial_mean"}, 0.5)]
   folder = write_study(scored)
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
   assert [cell["name"] for cell in traced.values()] == ["l2", "l2"]
   folders = {cell["runs"][0]["folder"] for cell in traced.values()}
@@ -441,7 +443,7 @@ def test_baselines_and_trials_can_be_traced(real_study, write_study):
   records.write_json(folder / "tuning.json", [kept, lost])
   pixels = real_study.baseline("raw pixels", 0.1, commit="fedcba987654")
   records.write_json(folder / "baselines.json", [pixels])
-  tables.write_tables(read_study(folder))
+  tables.write_tables(scored_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
   assert traced["raw pixels"] == {"commits": ["fedcba987654"]}
   found = {
@@ -456,7 +458,7 @@ def test_the_last_checkpoint_stands_beside_the_selected_one(
   folder = write_study(cells(l2=[0.5]))
   (run,) = folder.glob("runs/*")
   records.write_json(run / "test.json", real_study.scores(0.5, last=0.25))
-  head, _, line = tables.to_markdown(read_study(folder)).splitlines()[:3]
+  head, _, line = tables.to_markdown(scored_study(folder)).splitlines()[:3]
   values = dict(zip(head.split("|"), line.split("|"), strict=True))
   assert values[" MAP@R own "] == " 0.500 "
   assert values[" MAP@R own (last) "] == " 0.250 "
@@ -472,7 +474,7 @@ def test_a_table_says_what_was_trained_on_validation_classes(write_study):
     folder = write_study(
       cells(l2=[0.5, 0.6]), train_on, data__train_on=train_on
     )
-    tables.write_tables(read_study(folder))
+    tables.write_tables(scored_study(folder))
     seen = train_on != "train"
     assert (told in (folder / "table.md").read_text()) == seen
     with (folder / "table.csv").open() as file:
@@ -518,7 +520,7 @@ def test_trials_and_edges_come_from_the_tuning(real_study, write_study):
   assert "the search is not equal" in text
   assert "searched for a cell are 1 + rate or 2 + rate" in text
   (folder / "tuning.json").write_text(json.dumps(tuning[:1]))
-  assert "not equal" not in tables.to_markdown(read_study(folder))
+  assert "not equal" not in tables.to_markdown(scored_study(folder))
 
 
 def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
@@ -532,10 +534,10 @@ def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
 
 def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
   folder = write_study(cells(l2=[0.5]))
-  assert "of the baselines" not in tables.to_markdown(read_study(folder))
+  assert "of the baselines" not in tables.to_markdown(scored_study(folder))
   pixels = real_study.baseline("raw pixels", 0.1)
   records.write_json(folder / "baselines.json", [pixels])
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   assert "the own metric of the baselines is L2" in text
 
 
@@ -550,12 +552,12 @@ def test_a_setting_that_was_chosen_over_folds_is_not_nested(write_study):
     for fold in (0, 1)
   ]
   told = "NOT NESTED: one setting was chosen for all folds"
-  study = read_study(write_study(margins))
+  study = scored_study(write_study(margins))
   assert told in tables.to_markdown(study)
   assert told in tables.to_latex(study)
   # With one fold, or with one setting, each run has a validation of its own.
   for name, kept in (("fold", margins[::2]), ("setting", margins[:2])):
-    study = read_study(write_study(kept, name))
+    study = scored_study(write_study(kept, name))
     assert "NESTED" not in tables.to_markdown(study)
 
 
@@ -584,7 +586,7 @@ def test_classes_are_resampled_for_all_runs_at_once(write_study):
     folder / "study.json",
     study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
   )
-  study = read_study(folder)
+  study = scored_study(folder)
   found = [
     [hits(run.folder) for run in cell.chosen.runs] for cell in study.cells
   ]
@@ -617,7 +619,7 @@ def test_classes_of_all_folds_are_resampled(write_study):
     folder / "study.json",
     study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
   )
-  study = read_study(folder)
+  study = scored_study(folder)
   means = []
   for cell in study.cells:
     found = {0: [], 1: []}
@@ -646,7 +648,7 @@ def test_runs_of_a_fold_that_differ_in_queries_have_no_common_interval(
   arrays = dict(np.load(path))
   arrays["test_class_names"] = np.array(["d", "e", "f"])
   np.savez(path, **arrays)
-  (cell,) = read_study(folder).cells
+  (cell,) = scored_study(folder).cells
   assert class_interval(cell.chosen.runs, "own/map_at_r") is None
   assert class_interval(cell.chosen.runs[:1], "own/map_at_r") is not None
   assert class_interval(cell.chosen.runs[:1], "own/eer") is None
@@ -670,7 +672,8 @@ def test_queries_are_those_of_the_selected_checkpoint(write_study):
   marks = np.eye(3, 2, dtype=np.float32)[arrays["test_labels"]]
   selected = {**arrays, "test_embeddings": marks}
   np.savez(run.folder / records.SELECTED_EMBEDDINGS, **selected)
-  assert np.mean(queries_on_test(run, "own/recall_at_1")[0]) == 1
+  (found,) = score_run(run, ["own/recall_at_1"]).tested.queries.values()
+  assert np.mean(found) == 1
   assert np.mean(hits(run.folder)[0]) < 1
 
 
@@ -681,12 +684,14 @@ def test_queries_have_a_score_under_cosine_too(write_study):
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   near = NearestNeighbors(n_neighbors=4, metric="cosine").fit(points)
   found = labels[near.kneighbors(points)[1][:, 1:]] == labels[:, None]
-  values, classes = queries_on_test(run, "cosine/recall_at_3")
+  columns = ["cosine/recall_at_3", "own/recall_at_1", "cosine/recall_at_1"]
+  tested = score_run(run, columns).tested
+  values = tested.queries["cosine/recall_at_3"]
   np.testing.assert_array_equal(values, found.any(axis=1))
-  assert set(classes) == {"a", "b", "c"}
+  assert set(tested.classes) == {"a", "b", "c"}
   # Under the own metric some other queries are hit.
-  own, _ = queries_on_test(run, "own/recall_at_1")
-  cosine, _ = queries_on_test(run, "cosine/recall_at_1")
+  own = tested.queries["own/recall_at_1"]
+  cosine = tested.queries["cosine/recall_at_1"]
   np.testing.assert_array_equal(cosine, found[:, 0])
   assert not np.array_equal(own, cosine)
 
@@ -707,7 +712,7 @@ def test_folds_have_a_table_of_their_own(real_study, write_study):
     for (fold, seed), value in values.items()
   ]
   records.write_json(folder / "baselines.json", baselines)
-  text = tables.to_markdown(read_study(folder))
+  text = tables.to_markdown(scored_study(folder))
   title, _, rest = text.partition("MAP@R own by fold (mean over seeds)")
   assert title and rest
   found = table_of(rest)

@@ -12,7 +12,7 @@ from metric_learning.study.baselines import BASELINES
 from metric_learning.study.lines import table_lines
 from metric_learning.training import records, train
 from metric_learning.training.config import override
-from tests.studies import HINGE, SOFTMAX
+from tests.studies import HINGE, SOFTMAX, scored_study
 
 README = Path(__file__).parents[2] / "README.md"
 NAMES = [f"{loss}, {m}" for m in ("l1", "l2") for loss in (HINGE, SOFTMAX)]
@@ -80,7 +80,7 @@ def test_the_table_of_the_readme_has_the_columns_that_are_printed(real_study):
 
 
 def test_the_active_share_is_that_of_the_last_step(real_study):
-  study = read_study(real_study.reported)
+  study = scored_study(real_study.reported)
   cell = study.cells[0]
   values = []
   for run in cell.chosen.runs:
@@ -108,7 +108,7 @@ def test_of_several_objectives_the_first_says_what_is_active(
     kept = records.read_json(path)
     records.write_json(path, {**kept, "train": result["train"]})
   (line,) = [
-    x for x in table_lines(read_study(folder)) if x["name"] == f"{HINGE}, l1"
+    x for x in table_lines(scored_study(folder)) if x["name"] == f"{HINGE}, l1"
   ]
   assert line["active fraction"] == result["train"]["train/0/active_fraction"]
 
@@ -161,7 +161,7 @@ def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
     return noted(read(path), (path.name,), asked)
 
   monkeypatch.setattr(records, "read_json", read_noted)
-  study = read_study(folder)
+  study = scored_study(folder)
   tables.write_tables(study)
   tuning_curves(study)
   for cell in study.cells:

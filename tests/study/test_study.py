@@ -25,16 +25,22 @@ from metric_learning.study import (
 )
 from metric_learning.study.baselines import BASELINES, write_baselines
 from metric_learning.study.results import (
-  TEST,
-  Run,
   over_replicates,
-  scores_on_test,
 )
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import TEST, score_run
 from metric_learning.study.sweeps import cell_of, tuned_of
 from metric_learning.training import records, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.forks import FORKS
-from tests.studies import CONFIG, DIVERGED, HINGE, changed, real_sweep
+from tests.studies import (
+  CONFIG,
+  DIVERGED,
+  HINGE,
+  changed,
+  real_sweep,
+  scored_study,
+)
 from tests.tiny import tiny_config
 
 BY_QUERY = ("own/recall_at_1", "own/map_at_r")
@@ -294,7 +300,7 @@ def test_nan_chooses_nothing_and_the_table_says_so(study):
   cell = tuned_cell(study)
   assert cell.chosen.runs == []
   assert cell.chosen.tuned == {}
-  lines = tables.to_markdown(read_study(study)).splitlines()
+  lines = tables.to_markdown(scored_study(study)).splitlines()
   for metric, count in (("l1", 6), ("l2", 2)):
     line = next(x for x in lines if x.startswith(f"| {HINGE}, {metric} |"))
     texts = line.split(" | ")
@@ -308,7 +314,7 @@ def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
   select_nothing(study, lambda config: config["seed"] == 0)
   cell = tuned_cell(study)
   assert cell.chosen.runs == []
-  text = tables.to_markdown(read_study(study))
+  text = tables.to_markdown(scored_study(study))
   # One setting is not chosen among others: its other run is shown.
   assert text.count("not chosen: ") == 1
   assert f"| {HINGE}, l2 (1 without a score) |" in text
@@ -318,7 +324,7 @@ def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
 def test_an_optimum_on_a_bound_is_flagged(study):
   rewrite_validation(study, lambda c: c["loss"]["margin"])
   assert tuned_cell(study).on_edge == ["loss.margin"]
-  text = tables.to_markdown(read_study(study))
+  text = tables.to_markdown(scored_study(study))
   assert "margin 2 d̄" in text
   # The other cells had one value each, which is no edge.
   assert text.count("(edge)") == 1
@@ -347,7 +353,7 @@ def test_lower_is_better_for_error_rates(study):
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   study = shutil.copytree(real_study.folder, tmp_path / "study")
   assert not list(study.glob(f"runs/*/{TEST}"))
-  tables.to_csv(read_study(study))
+  tables.to_csv(scored_study(study))
   scored = {p.parent.name for p in study.glob(f"runs/*/{TEST}")}
   chosen = {
     run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
@@ -358,7 +364,7 @@ def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
 
 @pytest.mark.slow
 def test_the_table_holds_what_the_embeddings_score(study):
-  found = read_study(study)
+  found = scored_study(study)
   cell = found.cells[0]
   values = []
   for run in cell.chosen.runs:
@@ -382,7 +388,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
   config = override(run.row.config, {"eval.columns": columns})
   asking = run._replace(row=run.row._replace(config=config))
   (run.folder / TEST).unlink()  # It was scored for other columns.
-  scores = scores_on_test(asking)["last"]
+  scores = score_run(asking).tested.last
   arrays = np.load(run.folder / records.EMBEDDINGS)
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   found = evaluation.few_shot(points, labels, metric="l1")
@@ -393,7 +399,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
 
 def test_the_accuracy_threshold_is_learned_on_validation(study):
   run = read_study(study).cells[0].chosen.runs[0]
-  scores = scores_on_test(run)["selected"]
+  scores = score_run(run).tested.selected
   arrays = np.load(run.folder / records.EMBEDDINGS)
 
   def pairs(part):
@@ -410,7 +416,7 @@ def test_the_accuracy_threshold_is_learned_on_validation(study):
 
 @pytest.mark.slow
 def test_baselines_are_in_every_table_without_asking(finished):
-  found = read_study(finished)
+  found = scored_study(finished)
   names = [line["name"] for line in tables.table_lines(found)]
   assert names[:3] == ["raw pixels", "PCA-4 of pixels", "untrained mlp"]
   text = tables.to_markdown(found)
@@ -424,7 +430,7 @@ def test_raw_pixels_score_what_scikit_learn_finds(finished):
   test = data.load(CONFIG.data).test
   pixels = test.images.reshape(len(test.images), -1).astype(float)
   near = NearestNeighbors(n_neighbors=2).fit(pixels).kneighbors(pixels)[1][:, 1]
-  line = tables.table_lines(read_study(finished))[0]
+  line = tables.table_lines(scored_study(finished))[0]
   expected = np.mean(test.labels[near] == test.labels)
   assert line["own/recall_at_1"].mean == pytest.approx(expected)
 
@@ -462,12 +468,12 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
 
 def test_an_unfinished_study_says_so(study):
   results_of(study)[0].unlink()
-  assert "UNFINISHED: 1 runs" in tables.to_markdown(read_study(study))
+  assert "UNFINISHED: 1 runs" in tables.to_markdown(scored_study(study))
 
 
 def test_latex_is_escaped(study):
   results_of(study)[0].unlink()
-  text = tables.to_latex(read_study(study))
+  text = tables.to_latex(scored_study(study))
   # What a reader of the table must know is printed under it.
   (note,) = [line for line in text.splitlines() if "UNFINISHED: 1 runs" in line]
   assert note.startswith(r"{\footnotesize ")
@@ -586,7 +592,7 @@ def test_queries_are_scored_against_the_gallery(tmp_path):
   fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}
   (row,), splits = make_rows(CONFIG, [fields]), with_gallery()
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
-  scores = scores_on_test(Run(row, tmp_path / "run", result))["selected"]
+  scores = score_run(Run(row, tmp_path / "run", result)).tested.selected
   files = sorted((tmp_path / "run").glob("embeddings*.npz"))
   arrays = records.read_arrays(files[-1])  # the selected ones, if not the last
   assert len(arrays["gallery_labels"]) == len(splits.gallery.labels)

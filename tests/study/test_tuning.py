@@ -26,7 +26,6 @@ from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
   make_rows,
   ranges,
-  read_study,
   run_study,
   tables,
   tuning,
@@ -38,6 +37,7 @@ from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.forks import FORKS
+from tests.studies import scored_study
 from tests.tiny import tiny_config
 
 CONFIG = tiny_config(
@@ -298,7 +298,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   whole, rows = tuning.final_rows(config, chosen)
   assert [row.config.seed for row in rows] == [1, 2]
   run_study(whole, rows, folder)
-  study = read_study(folder)
+  study = scored_study(folder)
   (cell,) = study.cells
   assert cell.name == ONE[0]
   assert cell.chosen.tuned == chosen[0]["chosen"]
@@ -475,7 +475,7 @@ def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
   folder, rows = tmp_path / "study", make_rows(config, TWO)
   chosen = search(folder, TWO, config=config, train=train)
   run_study(*tuning.final_rows(config, chosen), folder, cells=cells_of(rows))
-  study = read_study(folder)
+  study = scored_study(folder)
   assert study.names == list(TWO)
   (compared,) = compare_cells(study)
   assert compared.reference == {"metric": "l1"}

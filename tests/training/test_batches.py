@@ -11,7 +11,8 @@ from sklearn.metrics import roc_curve
 
 from metric_learning import InputError, data
 from metric_learning.data.sampler import make_batches
-from metric_learning.study.results import Run, scores_on_test
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import score_run
 from metric_learning.training import (
   loop,
   programs,
@@ -252,9 +253,9 @@ def test_pairs_are_scored_by_their_own_error_rate(folder, tmp_path):
   assert found["own/eer"] < 0.4
   run = Run(None, tmp_path / "run", result)
   np.testing.assert_allclose(
-    scores_on_test(run)["last"]["own/eer"], expected("test")
+    score_run(run).tested.last["own/eer"], expected("test")
   )
-  assert scores_on_test(run)["last"]["own/accuracy"] > 0.5
+  assert score_run(run).tested.last["own/accuracy"] > 0.5
 
 
 def test_pair_files_that_differ_in_channels_are_refused(folder, tmp_path):

@@ -27,6 +27,7 @@ def copied(tmp_path_factory):
     ("distances.py", True),
     ("study/tuning.py", True),
     ("study/baselines.py", True),
+    ("study/scoring.py", True),
     ("training/new.py", True),
     ("figures/style.py", False),
     ("figures/new.py", False),

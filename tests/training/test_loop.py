@@ -12,7 +12,8 @@ import pytest
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import Pairs
-from metric_learning.study.results import Run, scores_on_test
+from metric_learning.study.runs import Run
+from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
   NotFiniteError,
@@ -316,10 +317,10 @@ def test_nan_selects_no_checkpoint(splits, monkeypatch, tmp_path):
   assert not (folder / records.SELECTED_EMBEDDINGS).exists()
   assert "nothing is selected" in (folder / "train.log").read_text()
   run = Run(StudyRow("run", {}, tiny_config()), folder, result)
-  tested = scores_on_test(run)
-  assert np.isfinite(tested["last"]["own/map_at_r"])
-  assert np.isnan(list(tested["selected"].values())).all()
-  assert tested["selected"].keys() == tested["last"].keys()
+  tested = score_run(run).tested
+  assert np.isfinite(tested.last["own/map_at_r"])
+  assert np.isnan(list(tested.selected.values())).all()
+  assert tested.selected.keys() == tested.last.keys()
 
 
 def test_an_older_checkpoint_that_is_half_removed_stops_nothing(

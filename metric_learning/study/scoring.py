@@ -1,0 +1,126 @@
+"""The step that looks at test classes: chosen runs are scored, each once."""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from metric_learning import evaluation
+from metric_learning.study.runs import Run, TestScores
+from metric_learning.study.thresholds import accuracy_scores
+from metric_learning.training import records
+
+TEST = "test.json"
+QUERIES = "test_queries.npz"
+
+# A `results.Study`, which only says what is in these files.
+AnyStudy = TypeVar("AnyStudy", bound=Any)
+
+
+def score_chosen(study: AnyStudy) -> AnyStudy:
+  """The study, its chosen runs with their test scores.
+
+  Tables, comparisons and figures take what it returns, and evaluate nothing.
+  What a run scored is kept in its folder: test.json, and test_queries.npz of
+  the columns that are compared. Nothing is scored twice.
+
+  Raises:
+    InputError: if the files of a run cannot be read.
+  """
+  columns = study.compared["columns"]
+  return study._replace(cells=[_scored(cell, columns) for cell in study.cells])
+
+
+def _scored(cell: Any, columns: Collection[str]) -> Any:
+  """A cell with scores in its chosen setting, which is one of its settings."""
+  runs = [score_run(run, columns) for run in cell.chosen.runs]
+  chosen = cell.chosen._replace(runs=runs)
+  settings = [chosen if s is cell.chosen else s for s in cell.settings]
+  return cell._replace(chosen=chosen, settings=settings)
+
+
+def score_run(run: Run, columns: Collection[str] = ()) -> Run:
+  """A run with its test scores, and those of queries in some columns.
+
+  Scored from the embeddings in its folder, and kept there. Verification adds
+  `accuracy_scores`. Where no checkpoint was selected, its scores are NaN.
+  """
+  path = run.folder / TEST
+  if not path.exists():
+    last = _scores_in(run, records.EMBEDDINGS)
+    selected = last
+    if run.result["selected_step"] is None:
+      selected = dict.fromkeys(last, math.nan)
+    elif (run.folder / records.SELECTED_EMBEDDINGS).exists():
+      selected = _scores_in(run, records.SELECTED_EMBEDDINGS)
+    records.write_json(path, {"last": last, "selected": selected})
+  found = records.read_json(path)
+  queries, classes = _queries(run, columns)
+  return run._replace(
+    test=TestScores(found["selected"], found["last"], queries, classes)
+  )
+
+
+def _scores_in(run: Run, name: str) -> dict[str, float]:
+  """The scores of the embeddings in a file."""
+  arrays = records.read_arrays(run.folder / name)
+  metric = run.result["metric"]
+  points, labels = arrays["test_embeddings"], arrays["test_labels"]
+  if "test_same" in arrays:
+    first, second = arrays["test_first"], arrays["test_second"]
+    same = arrays["test_same"]
+    scores = evaluation.evaluate_pairs(points, first, second, same, metric)
+  else:
+    scores = evaluation.evaluate(
+      points,
+      labels,
+      metric,
+      asked=["own/eer", *run.row.config.eval.columns],
+      normalized=run.result["normalize"],
+      **_gallery(arrays),
+    )
+  if "own/eer" in scores:
+    scores |= accuracy_scores(arrays, metric)
+  return scores
+
+
+def _queries(
+  run: Run, columns: Collection[str]
+) -> tuple[Mapping[str, np.ndarray], np.ndarray | None]:
+  """What each test query adds to columns that are means over them; its class.
+
+  At the selected checkpoint; kept in a file.
+  """
+  wanted = {column for column in columns if evaluation.is_by_query(column)}
+  if not wanted:
+    return {}, None
+  path = run.folder / QUERIES
+  kept = records.read_arrays(path) if path.exists() else {}
+  if not wanted <= kept.keys():
+    selected = run.folder / records.SELECTED_EMBEDDINGS
+    last = run.folder / records.EMBEDDINGS
+    arrays = records.read_arrays(selected if selected.exists() else last)
+    if "test_class_names" not in arrays:
+      return {}, None
+    labels = arrays["test_labels"]
+    kept["classes"] = arrays["test_class_names"][labels]
+    points = evaluation.Points(
+      arrays["test_embeddings"],
+      labels,
+      run.result["metric"],
+      gallery=_gallery(arrays),
+    )
+    kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
+    records.write_arrays(path, kept)
+  return {column: kept[column] for column in wanted}, kept["classes"]
+
+
+def _gallery(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Where test queries look, and what they may not see: of `retrieval`."""
+  return {
+    "references": arrays.get("gallery_embeddings"),
+    "reference_labels": arrays.get("gallery_labels"),
+    "groups": arrays.get("test_groups"),
+    "reference_groups": arrays.get("gallery_groups"),
+  }

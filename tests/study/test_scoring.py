@@ -1,0 +1,86 @@
+"""Test classes are scored in one step; printing a study evaluates nothing."""
+
+import builtins
+import shutil
+
+import numpy as np
+import pytest
+
+from metric_learning import InputError, evaluation
+from metric_learning.figures import draw_study, tuning_curves
+from metric_learning.study import read_study, score_chosen, scoring, tables
+from metric_learning.study.comparisons import compare_cells
+from metric_learning.study.lines import table_lines
+from metric_learning.training import records
+from tests.studies import scored_study
+
+
+def forbidden(*_, **__):
+  pytest.fail("formatting may not do this")
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+  """From here on nothing is evaluated, and no file of a run touched."""
+
+  def freeze():
+    for name in ("evaluate", "evaluate_pairs", "per_query"):
+      monkeypatch.setattr(evaluation, name, forbidden)
+    for name in ("compute", "retrieval", "verification", "per_query"):
+      monkeypatch.setattr(evaluation.scores, name, forbidden)
+    for name in ("write_json", "write_arrays", "read_json", "read_arrays"):
+      monkeypatch.setattr(records, name, forbidden)
+    monkeypatch.setattr(scoring, "score_run", forbidden)
+    monkeypatch.setattr(builtins, "open", forbidden)
+
+  return freeze
+
+
+def test_formatting_evaluates_nothing_and_touches_no_run(real_study, read_only):
+  study = scored_study(real_study.reported)
+  expected = (real_study.reported / "table.md").read_text()
+  read_only()
+  assert tables.to_markdown(study) == expected
+  assert tables.to_csv(study) and tables.to_latex(study) and tables.trace(study)
+  assert compare_cells(study) and table_lines(study)
+  assert tuning_curves(study) is not None
+
+
+@pytest.mark.parametrize(
+  "shown",
+  [
+    *(tables.to_markdown, tables.to_csv, tables.to_latex),
+    *(tables.write_tables, compare_cells, draw_study),
+  ],
+)
+def test_a_study_that_is_not_scored_is_one_clear_error(shown, real_study):
+  study = read_study(real_study.reported)
+  with pytest.raises(InputError, match="is not scored on test classes: give"):
+    shown(study)
+
+
+def test_the_chosen_setting_stays_one_of_its_cell(real_study):
+  for cell in scored_study(real_study.reported).cells:
+    assert any(setting is cell.chosen for setting in cell.settings)
+    for setting in cell.settings:
+      for run in setting.runs:
+        assert (run.test is None) == (setting is not cell.chosen)
+
+
+def test_what_is_scored_is_kept_and_not_scored_again(real_study, monkeypatch):
+  first = scored_study(real_study.reported)
+  monkeypatch.setattr(evaluation, "evaluate", forbidden)
+  again = score_chosen(read_study(real_study.reported))
+  for one, other in zip(first.cells, again.cells, strict=True):
+    for a, b in zip(one.chosen.runs, other.chosen.runs, strict=True):
+      assert a.tested.selected == b.tested.selected
+      for column, values in a.tested.queries.items():
+        np.testing.assert_array_equal(values, b.tested.queries[column])
+
+
+def test_a_damaged_file_of_scores_is_named(real_study, tmp_path):
+  folder = shutil.copytree(real_study.reported, tmp_path / "study")
+  run = read_study(folder).cells[0].chosen.runs[0]
+  (run.folder / scoring.TEST).write_text("{")
+  with pytest.raises(InputError, match=r"test\.json cannot be read"):
+    scored_study(folder)
