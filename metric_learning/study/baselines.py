@@ -21,12 +21,13 @@ from metric_learning.training.config import (
   override,
   traced_numbers,
 )
+from metric_learning.training.embedding import arrays_of
 from metric_learning.training.programs import (
   embed_images,
   num_classes,
   program_of,
 )
-from metric_learning.training.recorder import arrays_of, scores_of
+from metric_learning.training.recorder import scores_of
 
 BASELINES = "baselines.json"
 # The network as it is, compared under L2: what cross-entropy would start from.

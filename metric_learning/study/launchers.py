@@ -143,12 +143,18 @@ def _as_far(rows: Group, folder: Path) -> list[Group]:
 def train_group(
   configs: Sequence[ConfigDict], workdirs: Sequence[Path], splits: data.Splits
 ) -> list[dict[str, Any]]:
-  """Trains one run, or several as a population; a diverged one says why."""
+  """Trains one run, or several as a population; a diverged one says why.
+
+  They keep checkpoints and no embeddings: who is chosen is embedded later.
+  """
   if len(configs) > 1:
-    return train_population(configs, workdirs, splits)
+    return train_population(configs, workdirs, splits, embeddings=False)
   (config,), (workdir,) = configs, workdirs
   try:
-    return [train(config, workdir, splits=splits, progress=False)]
+    found = train(
+      config, workdir, splits=splits, progress=False, embeddings=False
+    )
+    return [found]
   except NotFiniteError as error:
     result = {"diverged": str(error)}
     records.write_json(workdir / records.RESULT, result)
@@ -204,8 +210,8 @@ def on_ray(
 
   The cluster is the one that Ray finds (RAY_ADDRESS), or this machine. Workers
   need this package, not this folder: the driver sends the data and writes what
-  comes back, all files of a run but its checkpoints. (Of `data.stream` it sends
-  the paths: that folder must be where a worker is.)
+  comes back, all files of a run. (Of `data.stream` it sends the paths: that
+  folder must be where a worker is.)
 
   Args:
     groups: rows that train together.
@@ -262,7 +268,7 @@ _RETRIES = 3
 def train_elsewhere(
   fields: dict[str, dict[str, Any]], splits: data.Splits, code: str
 ) -> list[dict[str, bytes]]:
-  """Trains a group in a folder of its own; the files of each run.
+  """Trains a group in a folder of its own; the files of each run by path.
 
   Raises:
     InputError: if the code here is not that of the study.
@@ -277,7 +283,11 @@ def train_elsewhere(
     workdirs = [Path(scratch, name) for name in fields]
     train_group(configs, workdirs, splits)
     return [
-      {path.name: path.read_bytes() for path in workdir.glob("*.*")}
+      {
+        path.relative_to(workdir).as_posix(): path.read_bytes()
+        for path in workdir.rglob("*")
+        if path.is_file()
+      }
       for workdir in workdirs
     ]
 
@@ -285,6 +295,7 @@ def train_elsewhere(
 def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
   """Writes the files of a run, its result last; returns the result."""
   for name in sorted(files, key=records.RESULT.__eq__):
+    (workdir / name).parent.mkdir(parents=True, exist_ok=True)
     records.write_atomically(
       workdir / name, lambda file, name=name: file.write(files[name])
     )

@@ -7,9 +7,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from metric_learning import evaluation
+from metric_learning.errors import InputError
+from metric_learning.study.launchers import load_once
 from metric_learning.study.runs import Run, TestScores
 from metric_learning.study.thresholds import accuracy_scores
 from metric_learning.training import records
+from metric_learning.training.embedding import embed_run, is_embedded
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"
@@ -22,11 +25,12 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
   """The study, its chosen runs with their test scores.
 
   Tables, comparisons and figures take what it returns, and evaluate nothing.
-  What a run scored is kept in its folder: test.json, and test_queries.npz of
-  the columns that are compared. Nothing is scored twice.
+  A chosen run embeds its test images here, from its checkpoints. What it embeds
+  and scores is kept in its folder: embeddings.npz, test.json, and
+  test_queries.npz of the columns that are compared. Nothing is done twice.
 
   Raises:
-    InputError: if the files of a run cannot be read.
+    InputError: if the files of a run or its data cannot be read.
   """
   columns = study.compared["columns"]
   return study._replace(cells=[_scored(cell, columns) for cell in study.cells])
@@ -46,6 +50,8 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
   Scored from the embeddings in its folder, and kept there. Verification adds
   `accuracy_scores`. Where no checkpoint was selected, its scores are NaN.
   """
+  if not is_embedded(run.folder):
+    embed_run(run.row.config, run.folder, _data_of(run))
   path = run.folder / TEST
   if not path.exists():
     last = _scores_in(run, records.EMBEDDINGS)
@@ -60,6 +66,20 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
   return run._replace(
     test=TestScores(found["selected"], found["last"], queries, classes)
   )
+
+
+def _data_of(run: Run) -> Any:
+  """The data that a run was trained on, which its test images are part of."""
+  config = run.row.config
+  try:
+    return load_once(config)
+  except (InputError, OSError) as error:
+    raise InputError(
+      f"{run.folder.name} is chosen, and its test images cannot be embedded:"
+      f" config.data.data_dir={config.data.data_dir!r} of {config.data.name} is"
+      f" not what it was when it was trained. {error} Put the data, or a link"
+      " to it, where it was."
+    ) from error
 
 
 def _scores_in(run: Run, name: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ def accuracy_scores(arrays: Arrays, metric: MetricName) -> dict[str, float]:
   the other folds: then with `own/accuracy_standard_error` over folds.
 
   Args:
-    arrays: `training.recorder.arrays_of` of the parts "validation" and "test".
+    arrays: `training.embedding.arrays_of` of the parts "validation" and "test".
     metric: what compares the embeddings.
   """
   pairs = _pairs_of(arrays, "test", metric)

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +291,12 @@ class Checkpoints:
     for newer in self.steps():
       if newer > step:
         self._manager.delete(newer)
+
+  def keep_only(self, steps: Collection[int | None]) -> None:
+    """Forgets all other steps."""
+    for step in self.steps():
+      if step not in steps:
+        self._manager.delete(step)
 
   def close(self) -> None:
     """Waits for what is being written."""

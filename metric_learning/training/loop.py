@@ -40,8 +40,9 @@ def train(
     workdir: the folder of the run.
     splits: the data, if it is loaded already.
     progress: a bar on a terminal.
-    embeddings: whether embeddings of what is not trained on are written. A
-      trial needs none, and never shows its network a test class.
+    embeddings: whether embeddings of what is not trained on are written. If
+      not, its network never sees a test class; it keeps the checkpoints of the
+      last and the selected step, from which `embed_run` writes them later.
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of

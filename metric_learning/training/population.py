@@ -56,11 +56,14 @@ def train_population(
   configs: Sequence[ConfigDict],
   workdirs: Sequence[Path],
   splits: data.Splits,
+  *,
+  embeddings: bool = True,
 ) -> list[dict[str, Any]]:
   """Trains unfinished runs together, and returns their results.
 
   A member whose loss stops being finite has the result {"diverged": why}; the
   others go on. The `seconds` of a member are its share of the time of all.
+  `embeddings` is as `train` takes it.
 
   Raises:
     InputError: for configs or data that cannot be used, members that differ in
@@ -84,7 +87,9 @@ def train_population(
     records.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
     runs = [
-      opened.enter_context(contextlib.closing(Recorder(c, w, splits)))
+      opened.enter_context(
+        contextlib.closing(Recorder(c, w, splits, embeddings=embeddings))
+      )
       for c, w in zip(configs, workdirs, strict=True)
     ]
     return _train(runs, batches)

@@ -25,6 +25,7 @@ from metric_learning.training.config import (
   objective_of,
   objectives_of,
 )
+from metric_learning.training.embedding import embedded
 from metric_learning.training.programs import (
   embed_images,
   initial_mean_distance,
@@ -144,7 +145,7 @@ class Recorder:
       self.checkpoints.save(done, state, chosen, self.seconds())
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
-    """Writes embeddings and, last, the result. Test classes are not scored.
+    """Writes embeddings, if it shall, and the result; scores no test class.
 
     Raises:
       InputError: if the checkpoint that is to be chosen is damaged.
@@ -155,10 +156,10 @@ class Recorder:
     written = records.read_metrics(self.workdir)
     selected = self._selected(written)
     if self._keeps_embeddings:
-      self._write_embeddings(records.EMBEDDINGS, state, self._embedded)
-      if selected not in (None, last):
-        chosen = self._restore_selected(selected, state)
-        self._write_embeddings(records.SELECTED_EMBEDDINGS, chosen)
+      self._write_embeddings(state, selected)
+    else:
+      # From these it is embedded, if it is chosen: see `embed_run`.
+      self.checkpoints.keep_only({last, selected})
     objective = main_objective_of(config, hyper_parameters(config))
     of_last = _validation(written, last)
     result = {
@@ -210,6 +211,15 @@ class Recorder:
     better = min if lower_is_better(config.eval.select) else max
     return better(scores, key=lambda step: scores[step])
 
+  def _write_embeddings(self, state: Any, selected: int | None) -> None:
+    """Writes all that is not trained on, at the last and a selected step."""
+    found = embedded(self.program, state, self.splits, self._embedded)
+    records.write_arrays(self.workdir / records.EMBEDDINGS, found)
+    if selected not in (None, self.config.train.steps):
+      chosen = self._restore_selected(selected, state)
+      found = embedded(self.program, chosen, self.splits)
+      records.write_arrays(self.workdir / records.SELECTED_EMBEDDINGS, found)
+
   def _restore_selected(self, step: int, like: Any) -> Any:
     """The state of a checkpoint; a damaged one is to be trained again."""
     try:
@@ -220,24 +230,6 @@ class Recorder:
         f"{self.workdir}: {error} It is deleted, with those after it: give the"
         " same command again, and the run goes on before it."
       ) from None
-
-  def _write_embeddings(
-    self,
-    name: str,
-    state: dict[str, Any],
-    validation: np.ndarray | None = None,
-  ) -> None:
-    """Writes all that is not trained on; what is embedded already, as it is."""
-    found: dict[str, np.ndarray] = {}
-    for part in ("validation", "test", "gallery"):
-      some = getattr(self.splits, part)
-      if some is None:
-        continue
-      points = validation if part == "validation" else None
-      if points is None:
-        points = embed_images(self.program, state, some.images)
-      found |= arrays_of(part, some, points)
-    records.write_arrays(self.workdir / name, found)
 
 
 def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
@@ -341,23 +333,3 @@ def scores_of(
   return evaluation.evaluate_pairs(
     embeddings, pairs.first, pairs.second, pairs.is_same, metric
   )
-
-
-def arrays_of(
-  name: str, part: data.Dataset, embeddings: np.ndarray
-) -> dict[str, np.ndarray]:
-  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
-  found = {
-    "embeddings": embeddings,
-    "labels": part.labels,
-    "class_names": np.array(part.class_names),
-  }
-  if part.groups is not None:
-    found["groups"] = part.groups
-  if part.pairs is not None:
-    found["first"] = part.pairs.first
-    found["second"] = part.pairs.second
-    found["same"] = part.pairs.is_same
-    if part.pairs.folds is not None:
-      found["folds"] = part.pairs.folds
-  return {f"{name}_{kind}": array for kind, array in found.items()}

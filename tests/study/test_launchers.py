@@ -14,7 +14,8 @@ from metric_learning import InputError, data
 from metric_learning.study import launchers, make_rows, run_study, runner
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
-from metric_learning.training.config import override
+from metric_learning.training.config import from_dict, override
+from metric_learning.training.embedding import embed_run
 from tests.quick import QUICK_FLAGS
 from tests.tiny import tiny_config
 
@@ -49,12 +50,13 @@ def train_alone(monkeypatch):
 
 def results_of(folder):
   """The embeddings of each finished row, by its name."""
-  return {
-    path.parent.name: records.read_arrays(path.parent / records.EMBEDDINGS)[
-      "test_embeddings"
-    ]
-    for path in folder.glob("runs/*/result.json")
-  }
+  found = {}
+  for path in folder.glob("runs/*/result.json"):
+    config = from_dict(records.read_json(path.parent / records.CONFIG))
+    embed_run(config, path.parent, launchers.load_once(config))
+    arrays = records.read_arrays(path.parent / records.EMBEDDINGS)
+    found[path.parent.name] = arrays["test_embeddings"]
+  return found
 
 
 def times_finished(folder):
@@ -71,6 +73,7 @@ class NoCheckpoints:
     self.scores = {}
     self.restore = lambda like: None
     self.close = lambda: None
+    self.keep_only = lambda steps: None
     self.steps = lambda: list(self.scores)
     self.record = lambda step: {"score": self.scores[step]}
 
@@ -88,7 +91,7 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
   rows = make_rows(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
   run_study(CONFIG, rows, tmp_path)
-  assert len(results_of(tmp_path)) == len(rows) == 8
+  assert len(list(tmp_path.glob("runs/*/result.json"))) == len(rows) == 8
   programs = {
     id(compiled.program_of(row.config, launchers.load_once(row.config)).step)
     for row in rows
@@ -130,7 +133,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
   thread = threading.Thread(target=run_study, args=(CONFIG, rows, tmp_path))
   with filelock.FileLock(theirs / ".lock"):
     thread.start()
-    while len(results_of(tmp_path)) < 2:
+    while len(list(tmp_path.glob("runs/*/result.json"))) < 2:
       thread.join(0.05)
       assert thread.is_alive()
     thread.join(0.1)

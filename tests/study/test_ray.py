@@ -8,6 +8,7 @@ import pytest
 from metric_learning import InputError
 from metric_learning.study import launchers, make_rows, read_study, run_study
 from metric_learning.training import records
+from tests.studies import scored_study
 from tests.tiny import tiny_config
 
 ray = pytest.importorskip("ray", reason="pip install -e '.[ray]'")
@@ -56,7 +57,9 @@ def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
 def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
   monkeypatch.setattr(records, "code", lambda: "another")
   rows = make_rows(CONFIG, [{"seed": 0}])
-  with pytest.raises(InputError, match=r"1 tasks failed.* is other code than"):
+  with pytest.raises(
+    InputError, match=r"(?s)1 tasks failed.* is other code than"
+  ):
     run_study(CONFIG, rows, tmp_path, launcher="ray")
 
 
@@ -73,9 +76,17 @@ def test_a_worker_is_killed_and_its_row_done_again(
   assert read_study(folder).missing == 0
   for row in rows:
     there, here = (f / launchers.RUNS / row.name for f in (folder, serial))
-    names = {path.name for path in here.iterdir()} - {"checkpoints"}
+    names = {path.name for path in here.iterdir()}
     assert {path.name for path in there.iterdir()} == names
+    assert records.EMBEDDINGS not in names and "checkpoints" in names
     scores = [
       records.read_json(f / records.RESULT)["validation"] for f in (there, here)
     ]
     assert scores[0] == pytest.approx(scores[1])
+  # Their checkpoints came back: chosen runs are embedded and scored here.
+  found, expected = (
+    [run.tested.selected for run in study.cells[0].chosen.runs]
+    for study in map(scored_study, (folder, serial))
+  )
+  for one, other in zip(found, expected, strict=True):
+    assert one == pytest.approx(other, nan_ok=True)

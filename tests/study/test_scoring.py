@@ -6,9 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from metric_learning import InputError, evaluation
+from metric_learning import InputError, data, evaluation
 from metric_learning.figures import draw_study, tuning_curves
-from metric_learning.study import read_study, score_chosen, scoring, tables
+from metric_learning.study import (
+  launchers,
+  read_study,
+  score_chosen,
+  scoring,
+  tables,
+)
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.lines import table_lines
 from metric_learning.training import records
@@ -84,3 +90,23 @@ def test_a_damaged_file_of_scores_is_named(real_study, tmp_path):
   (run.folder / scoring.TEST).write_text("{")
   with pytest.raises(InputError, match=r"test\.json cannot be read"):
     scored_study(folder)
+
+
+# --- Data ---------------------------------------------------------------------
+
+
+def test_data_that_moved_is_one_error_that_names_its_folder(
+  real_study, tmp_path, monkeypatch
+):
+  folder = shutil.copytree(real_study.folder, tmp_path / "study")
+
+  def moved(config):
+    raise InputError("no such folder.")
+
+  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(data, "load", moved)
+  message = r"cannot be embedded: config.data.data_dir='' of digits is not .*no"
+  with pytest.raises(InputError, match=message):
+    scored_study(folder)
+  # What is embedded already needs no data.
+  assert scored_study(real_study.reported).cells

@@ -352,13 +352,16 @@ def test_lower_is_better_for_error_rates(study):
 @pytest.mark.slow
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   study = shutil.copytree(real_study.folder, tmp_path / "study")
-  assert not list(study.glob(f"runs/*/{TEST}"))
+  files = (TEST, records.EMBEDDINGS)
+  assert not any(list(study.glob(f"runs/*/{name}")) for name in files)
   tables.to_csv(scored_study(study))
-  scored = {p.parent.name for p in study.glob(f"runs/*/{TEST}")}
+  scored, embedded = (
+    {p.parent.name for p in study.glob(f"runs/*/{name}")} for name in files
+  )
   chosen = {
     run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
   }
-  assert scored == chosen
+  assert scored == embedded == chosen
   assert len(chosen) == 4 * 2  # cells, seeds
 
 

@@ -17,6 +17,7 @@ from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import StudyRow
 from metric_learning.training import (
   NotFiniteError,
+  embedding,
   loop,
   programs,
   recorder,
@@ -402,7 +403,7 @@ def test_groups_reach_the_scores_and_the_files(splits):
   expected = evaluation.retrieval(points, part.labels, groups=groups)
   assert found["own/map_at_r"] == expected["map_at_r"]
   assert found != recorder.score(points, splits.validation, tiny_config())
-  arrays = recorder.arrays_of("validation", part, points)
+  arrays = embedding.arrays_of("validation", part, points)
   np.testing.assert_array_equal(arrays["validation_groups"], groups)
 
 

@@ -1,0 +1,124 @@
+"""Embeddings of what a run was not trained on, as files in its folder."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from metric_learning import data
+from metric_learning.errors import InputError
+from metric_learning.evaluation import lower_is_better
+from metric_learning.training import records
+from metric_learning.training.checkpoints import Checkpoints, DamagedError
+from metric_learning.training.programs import (
+  Program,
+  embed_images,
+  num_classes,
+  program_of,
+)
+
+
+def embedded(
+  program: Program,
+  state: Any,
+  splits: data.Splits,
+  validation: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+  """Arrays of the validation part, the test part and the gallery.
+
+  `validation` is that part, if it is embedded already.
+  """
+  found: dict[str, np.ndarray] = {}
+  for part in ("validation", "test", "gallery"):
+    some = getattr(splits, part)
+    if some is None:
+      continue
+    points = validation if part == "validation" else None
+    if points is None:
+      points = embed_images(program, state, some.images)
+    found |= arrays_of(part, some, points)
+  return found
+
+
+def arrays_of(
+  name: str, part: data.Dataset, embeddings: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
+  found = {
+    "embeddings": embeddings,
+    "labels": part.labels,
+    "class_names": np.array(part.class_names),
+  }
+  if part.groups is not None:
+    found["groups"] = part.groups
+  if part.pairs is not None:
+    found["first"] = part.pairs.first
+    found["second"] = part.pairs.second
+    found["same"] = part.pairs.is_same
+    if part.pairs.folds is not None:
+      found["folds"] = part.pairs.folds
+  return {f"{name}_{kind}": array for kind, array in found.items()}
+
+
+def is_embedded(workdir: Path) -> bool:
+  """Whether a run has its embeddings: those of the last step come last."""
+  return (workdir / records.EMBEDDINGS).exists()
+
+
+def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
+  """Writes the embeddings of a finished run, from its checkpoints.
+
+  At the last step, and where another is selected, at that. A run that has its
+  embeddings is left as it is.
+
+  Raises:
+    InputError: for other data than the run was trained on, or a checkpoint that
+      is not there, or damaged.
+  """
+  if is_embedded(workdir):
+    return
+  shown = records.difference(
+    records.read_json(workdir / records.DATA), splits.identity
+  )
+  if shown:
+    raise InputError(
+      f"{workdir} is a run on other data: {shown}. Its test images are embedded"
+      " when it is scored: give it the data that it was trained on."
+    )
+  result = records.read_json(workdir / records.RESULT)
+  program = program_of(config, splits)
+  classes = num_classes(config, splits.train)
+  like = program.init(config.seed, classes, result["numbers"])
+  names = {
+    records.SELECTED_EMBEDDINGS: result["selected_step"],
+    records.EMBEDDINGS: result["steps"],
+  }
+  if result["selected_step"] in (None, result["steps"]):
+    del names[records.SELECTED_EMBEDDINGS]
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    lower_is_better=lower_is_better(config.eval.select),
+  )
+  with contextlib.closing(checkpoints):
+    for name, step in names.items():
+      state = _state(checkpoints, workdir, step, like)
+      found = embedded(program, state, splits)
+      records.write_arrays(workdir / name, found)
+
+
+def _state(
+  checkpoints: Checkpoints, workdir: Path, step: int, like: Any
+) -> Any:
+  """The state after a step of a finished run."""
+  again = "Delete its folder, and give the command that made it again."
+  if step not in checkpoints.steps():
+    raise InputError(
+      f"{workdir} has neither embeddings nor the checkpoint of step {step} from"
+      f" which its test images would be embedded. {again}"
+    )
+  try:
+    return checkpoints.restore_step(step, like)
+  except DamagedError as error:
+    raise InputError(f"{workdir}: {error} {again}") from None
