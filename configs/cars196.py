@@ -8,7 +8,7 @@ Published numbers start from networks trained on ImageNet at 227 pixels or more;
 this small network starts from nothing.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -36,5 +36,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

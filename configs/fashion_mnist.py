@@ -9,10 +9,10 @@ those of Debian's package dataset-fashion-mnist. The ten folds
 trained on official training images, tested on official test images of the
 other half. All ten classes, with the official parts:
 --config.data.split=closed --config.data.protocol=closed-set. The sweeps are
-those of `metric_learning.study.grids`.
+those of `metric_learning.study.standard_sweeps`.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K; three classes train.
@@ -39,5 +39,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

@@ -2,13 +2,13 @@
 
 make compare
 
-runs the sweep `compare` below. More sweeps: `metric_learning.study.grids`.
+runs the sweep `compare` below. More sweeps: `metric_learning.study.standard_sweeps`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
@@ -42,7 +42,7 @@ def compare() -> Iterator[dict[str, Any]]:
     "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
     "infonce_per_pair": ("loss.temperature", (0.05, 0.1, 0.2)),
   }
-  for loss, (field, values) in grids.items():
+  for loss, (field, values) in standard_sweeps.items():
     for metric in ("l1", "l2"):
       for value in values:
         for seed in SEEDS:
@@ -54,8 +54,8 @@ def compare() -> Iterator[dict[str, Any]]:
           }
 
 
-SWEEPS = {"compare": compare, **grids.sweeps(BATCHES)}
+SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}
 REFERENCES = {
   "compare": "loss.name=contrastive,metric=l2",
-  **grids.references(BATCHES),
+  **standard_sweeps.references(BATCHES),
 }

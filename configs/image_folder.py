@@ -15,7 +15,7 @@ Images are turned as their EXIF orientation says, transparency shows
 --config.data.small_classes=repeat or drop takes classes with few images too.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -49,5 +49,5 @@ def compare():
       yield {"loss.name": loss, "seed": seed}
 
 
-SWEEPS = {"compare": compare, **grids.sweeps(BATCHES)}
-REFERENCES = grids.references(BATCHES)
+SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}
+REFERENCES = standard_sweeps.references(BATCHES)

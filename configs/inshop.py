@@ -9,7 +9,7 @@ ARCHIVES holds img.zip and list_eval_partition.txt, which are given to those who
 accept the terms of DeepFashion.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K; the smallest classes have two images.
@@ -37,5 +37,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

@@ -14,7 +14,7 @@ place of "test". An array `groups` names the sequence or camera of each image:
 of one class, images of one group do not answer each other.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -39,5 +39,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

@@ -6,10 +6,10 @@ python -m experiments.train --config=configs/omniglot.py \
 
 Episodes of tests are of evaluation alphabets. For other divisions
 --config.data.split=matching, or configs/omniglot_koch.py; their numbers share
-no column with these. The sweeps are those of `metric_learning.study.grids`.
+no column with these. The sweeps are those of `metric_learning.study.standard_sweeps`.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K of 20 images a class.
@@ -46,5 +46,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

@@ -13,7 +13,7 @@ of the classes train, a fifth validates, the rest test. Other splits, by
 with --config.data.protocol=closed-set; `official`, its own parts.
 """
 
-from metric_learning.study import grids
+from metric_learning.study import standard_sweeps
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -39,5 +39,5 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = grids.sweeps(BATCHES)
-REFERENCES = grids.references(BATCHES)
+SWEEPS = standard_sweeps.sweeps(BATCHES)
+REFERENCES = standard_sweeps.references(BATCHES)

@@ -19,7 +19,7 @@ from absl import flags
 from experiments import cli
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study import make_rows, run_study
-from metric_learning.study.references import cells_of
+from metric_learning.study.compared_with import cells_of
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string(

@@ -433,7 +433,7 @@ BREAKAGES = [
     "study/test_study.py chosen or choose",
   ),
   Breakage(  # a threshold is learned on what it decides
-    "study/thresholds.py",
+    "study/verification_accuracy.py",
     'evaluation.best_threshold(*_pairs_of(arrays, "validation", metric))',
     'evaluation.best_threshold(*_pairs_of(arrays, "test", metric))',
     "study/test_study.py threshold",

@@ -19,7 +19,7 @@ from metric_learning.study import (
   tuning,
 )
 from metric_learning.study.baselines import BASELINES
-from metric_learning.study.references import cells_of
+from metric_learning.study.compared_with import cells_of
 from metric_learning.study.runner import claim_study
 from metric_learning.study.scoring import TEST
 from metric_learning.training import records

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from metric_learning import LOSSES, data
-from metric_learning.study import grids, make_rows
-from metric_learning.study.references import (
+from metric_learning.study import make_rows, standard_sweeps
+from metric_learning.study.compared_with import (
   cells_of,
   check_comparisons,
   pairs_with_reference,
@@ -42,7 +42,7 @@ def test_every_row_of_every_sweep_is_valid(path):
   module = load(path)
   references = getattr(module, "REFERENCES", {})
   assert references.keys() <= module.SWEEPS.keys()
-  shared = grids.sweeps(()).values()
+  shared = standard_sweeps.sweeps(()).values()
   for name, sweep in module.SWEEPS.items():
     overrides = list(sweep())
     if sweep in shared and path.stem != "glyphs":
@@ -60,7 +60,7 @@ def test_every_row_of_every_sweep_is_valid(path):
     check_comparisons(config, cells_of(rows))
     assert not setting_errors(rows)
     pairs = pairs_with_reference(cells_of(rows), config.study.reference)
-    assert can_be_tested(len(grids.SEEDS), len(pairs) or 1)
+    assert can_be_tested(len(standard_sweeps.SEEDS), len(pairs) or 1)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -68,7 +68,7 @@ def test_every_config_offers_sweeps(path):
   module = load(path)
   assert module.SWEEPS
   if path.stem in ("glyphs", "omniglot", "fashion_mnist"):
-    assert module.SWEEPS.keys() >= grids.sweeps(()).keys()
+    assert module.SWEEPS.keys() >= standard_sweeps.sweeps(()).keys()
   if hasattr(module, "BATCHES"):
     config = module.get_config()
     # The same on both sides of every comparison.
@@ -79,9 +79,13 @@ def test_every_config_offers_sweeps(path):
 def test_positive_margins_are_compared_with_none():
   config = override(
     base_config(),
-    {"study.reference": grids.references(((8, 4),))["positive_margins"]},
+    {
+      "study.reference": standard_sweeps.references(((8, 4),))[
+        "positive_margins"
+      ]
+    },
   )
-  rows = make_rows(config, grids.positive_margins())
+  rows = make_rows(config, standard_sweeps.positive_margins())
   pairs = pairs_with_reference(cells_of(rows), config.study.reference)
   field = "loss.positive_margin"
   assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
@@ -91,11 +95,11 @@ def test_positive_margins_are_compared_with_none():
 
 
 def test_losses_are_compared_at_an_equal_budget():
-  rows = list(grids.losses())
+  rows = list(standard_sweeps.losses())
   assert len({row["loss.name"] for row in rows}) >= 8
   for row in rows:
     assert row.keys() == {"loss.name", "metric"}  # No number is set by hand.
-  for loss in grids.EQUAL_BUDGET:
+  for loss in standard_sweeps.EQUAL_BUDGET:
     found = {row["metric"] for row in rows if row["loss.name"] == loss}
     assert found == {"l1", "l2", "cosine"} & set(LOSSES[loss].metrics)
 
@@ -107,11 +111,13 @@ def test_every_loss_with_a_margin_has_a_curve():
     for loss, entry in LOSSES.items()
     if set(named) & (entry.hyper.keys() - set(entry.static))
   }
-  assert grids.MARGINS.keys() == with_margin | {"margin"}  # Its own is alpha.
-  for loss, (name, values) in grids.MARGINS.items():
+  assert standard_sweeps.MARGINS.keys() == with_margin | {
+    "margin"
+  }  # Its own is alpha.
+  for loss, (name, values) in standard_sweeps.MARGINS.items():
     found = [
       row[f"loss.{name}"]
-      for row in grids.margins()
+      for row in standard_sweeps.margins()
       if row["loss.name"] == loss and row["seed"] == 0
     ]
     assert found == list(values)
@@ -119,7 +125,7 @@ def test_every_loss_with_a_margin_has_a_curve():
 
 def test_metrics_are_compared_under_matched_margins_and_under_a_raw_one():
   by_unit = {}
-  for row in grids.l1_vs_l2():
+  for row in standard_sweeps.l1_vs_l2():
     seen = by_unit.setdefault((row["loss.name"], row["margin_unit"]), {})
     seen.setdefault(row["metric"], set()).add(row["loss.margin"])
   for (_, unit), by_metric in by_unit.items():

@@ -24,9 +24,9 @@ from metric_learning.figures.spaces import (
   read_space,
 )
 from metric_learning.figures.style import save
-from metric_learning.study.lines import in_words
 from metric_learning.study.results import Cell, Study, check_scored
 from metric_learning.study.runs import Run
+from metric_learning.study.table_lines import in_words
 
 __all__ = [
   "Space",

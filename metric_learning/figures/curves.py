@@ -21,8 +21,8 @@ from metric_learning.figures.style import (
   thinned,
 )
 from metric_learning.losses import LOSSES
-from metric_learning.study.lines import in_words
 from metric_learning.study.results import Cell, Setting, Study
+from metric_learning.study.table_lines import in_words
 
 # What a number is given as, by the power of its unit.
 _PER_UNIT = {1: "/ d̄", 2: "/ d̄²", -1: "× d̄"}

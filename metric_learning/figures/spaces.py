@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from metric_learning import evaluation
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES, PAIR_LAWS
-from metric_learning.study.thresholds import learned_threshold
+from metric_learning.study.verification_accuracy import learned_threshold
 from metric_learning.training import records
 
 PARTS = ("validation", "test")

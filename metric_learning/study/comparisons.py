@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metric_learning.evaluation import class_bootstrap, lower_is_better
-from metric_learning.study.references import Name, pairs_with_reference
+from metric_learning.study.compared_with import Name, pairs_with_reference
 from metric_learning.study.results import (
   Cell,
   Setting,

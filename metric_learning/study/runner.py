@@ -16,6 +16,11 @@ from ml_collections import ConfigDict
 from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.study.baselines import write_baselines
+from metric_learning.study.compared_with import (
+  Name,
+  cells_of,
+  check_comparisons,
+)
 from metric_learning.study.launchers import (
   LAUNCHERS,
   RUNS,
@@ -24,11 +29,6 @@ from metric_learning.study.launchers import (
   is_finished,
   load_once,
   start_launcher,
-)
-from metric_learning.study.references import (
-  Name,
-  cells_of,
-  check_comparisons,
 )
 from metric_learning.study.sweeps import (
   StudyRow,

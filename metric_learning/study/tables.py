@@ -11,14 +11,6 @@ import numpy as np
 
 from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
-from metric_learning.study.lines import (
-  Line,
-  baseline_scores,
-  by_name,
-  in_words,
-  mean_of,
-  table_lines,
-)
 from metric_learning.study.results import Study
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
@@ -32,6 +24,14 @@ from metric_learning.study.statistics import (
   standard_error,
 )
 from metric_learning.study.sweeps import row_name
+from metric_learning.study.table_lines import (
+  Line,
+  baseline_scores,
+  by_name,
+  in_words,
+  mean_of,
+  table_lines,
+)
 from metric_learning.training import records
 
 

@@ -42,6 +42,7 @@ from metric_learning.data.sampler import make_batches
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import lower_is_better
 from metric_learning.losses.search import Grid
+from metric_learning.study.compared_with import cells_of, check_comparisons
 from metric_learning.study.launchers import data_of, load_once
 from metric_learning.study.ranges import (
   Ranges,
@@ -55,7 +56,6 @@ from metric_learning.study.ranges import (
   searched,
   start_of,
 )
-from metric_learning.study.references import cells_of, check_comparisons
 from metric_learning.study.runner import STUDY, only_here
 from metric_learning.study.sweeps import (
   REPLICATES,

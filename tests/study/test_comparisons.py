@@ -9,9 +9,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, evaluation
 from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study.compared_with import pairs_with_reference
 from metric_learning.study.comparisons import class_interval, compare_cells
 from metric_learning.study.ranges import RATE
-from metric_learning.study.references import pairs_with_reference
 from metric_learning.study.scoring import QUERIES, score_run
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override

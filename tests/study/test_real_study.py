@@ -9,7 +9,7 @@ import pytest
 from metric_learning.figures import read_space, tuning_curves
 from metric_learning.study import read_study, tables
 from metric_learning.study.baselines import BASELINES
-from metric_learning.study.lines import table_lines
+from metric_learning.study.table_lines import table_lines
 from metric_learning.training import records, train
 from metric_learning.training.config import override
 from tests.studies import HINGE, SOFTMAX, scored_study

@@ -16,7 +16,7 @@ from metric_learning.study import (
   tables,
 )
 from metric_learning.study.comparisons import compare_cells
-from metric_learning.study.lines import table_lines
+from metric_learning.study.table_lines import table_lines
 from metric_learning.training import records
 from tests.studies import scored_study
 

@@ -21,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 
 from metric_learning import LOSSES, InputError
 from metric_learning.data import base
-from metric_learning.evaluation import names
+from metric_learning.evaluation import scores
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
   make_rows,
@@ -30,9 +30,9 @@ from metric_learning.study import (
   tables,
   tuning,
 )
+from metric_learning.study.compared_with import cells_of
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE, grid_points, ranges_of
-from metric_learning.study.references import cells_of
 from metric_learning.training import NotFiniteError, programs, records
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
@@ -725,7 +725,7 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
 )
 def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(names, "MAX_PAIRS", 10)
+  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
   with pytest.raises(InputError, match=said):
     config = tiny_config(**{"loss__name": "contrastive", **changes})
     search(tmp_path / "study", config=config)

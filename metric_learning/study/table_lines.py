@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from metric_learning.losses import LOSSES
+from metric_learning.study.compared_with import said
 from metric_learning.study.comparisons import class_interval
 from metric_learning.study.ranges import RATE
-from metric_learning.study.references import said
 from metric_learning.study.results import (
   Cell,
   Study,
