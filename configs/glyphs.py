@@ -2,7 +2,7 @@
 
 make compare
 
-runs the sweep `compare` below. More sweeps: `metric_learning.study.standard_sweeps`.
+runs the sweep `compare` below. More: `metric_learning.study.standard_sweeps`.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def compare() -> Iterator[dict[str, Any]]:
     "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
     "infonce_per_pair": ("loss.temperature", (0.05, 0.1, 0.2)),
   }
-  for loss, (field, values) in standard_sweeps.items():
+  for loss, (field, values) in grids.items():
     for metric in ("l1", "l2"):
       for value in values:
         for seed in SEEDS:

@@ -6,7 +6,7 @@ python -m experiments.train --config=configs/omniglot.py \
 
 Episodes of tests are of evaluation alphabets. For other divisions
 --config.data.split=matching, or configs/omniglot_koch.py; their numbers share
-no column with these. The sweeps are those of `metric_learning.study.standard_sweeps`.
+no column with these. The sweeps: `metric_learning.study.standard_sweeps`.
 """
 
 from metric_learning.study import standard_sweeps

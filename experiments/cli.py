@@ -16,7 +16,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from metric_learning.data import cache
-from metric_learning.errors import InputError
+from metric_learning.errors import InputError, check_choice
 from metric_learning.training import (
   NotFiniteError,
   override,
@@ -127,13 +127,16 @@ def with_reference(config: ConfigDict, sweep: str | None) -> ConfigDict:
 
 def define_launcher() -> dict[str, Any]:
   """Defines the flags that say where, and how many at once, runs train."""
+  from metric_learning.study.launchers import LAUNCHERS
+
+  options = {
+    name: option
+    for launcher in LAUNCHERS.values()
+    for name, option in launcher.options.items()
+  }
+  where = "; ".join(f"{name}: {x.usage}" for name, x in LAUNCHERS.items())
   return {
-    "launcher": flags.DEFINE_string(
-      "launcher",
-      "local",
-      "local: on the devices of this process, one run on each at a time; ray:"
-      " as tasks of a Ray cluster (extra ray).",
-    ),
+    "launcher": flags.DEFINE_string("launcher", "local", f"{where}."),
     "population": flags.DEFINE_string(
       "population",
       "auto",
@@ -143,10 +146,16 @@ def define_launcher() -> dict[str, Any]:
     "members": flags.DEFINE_integer(
       "members", 32, "Of one population, at most."
     ),
-    "gpus_per_run": flags.DEFINE_float(
-      "gpus_per_run", None, "Of a Ray task; 1 if the cluster has any.", 0
-    ),
+    **{name: _define_option(name, option) for name, option in options.items()},
   }
+
+
+def _define_option(name: str, option: Any) -> Any:
+  """A flag of one launcher; None where it is not given."""
+  if option.type is str:
+    return flags.DEFINE_string(name, None, option.usage)
+  define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}[option.type]
+  return define(name, None, option.usage, option.least)
 
 
 def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
@@ -156,12 +165,16 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
     InputError: for a launcher that there is not, or that lacks its extra.
   """
   from metric_learning.study import check_population, start_launcher
+  from metric_learning.study.launchers import LAUNCHERS
 
   options = {name: flag.value for name, flag in launcher.items()}
-  if options["gpus_per_run"] is None:
-    del options["gpus_per_run"]
-  elif options["launcher"] != "ray":
-    raise InputError("--gpus_per_run is of --launcher=ray.")
+  check_choice("launcher", options["launcher"], LAUNCHERS)
+  for name in {name for x in LAUNCHERS.values() for name in x.options}:
+    owners = [place for place, x in LAUNCHERS.items() if name in x.options]
+    if options[name] is None:
+      del options[name]
+    elif options["launcher"] not in owners:
+      raise InputError(f"--{name} is of --launcher={' or '.join(owners)}.")
   check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
   keep_programs()

@@ -27,7 +27,7 @@ from metric_learning.study import (
   score_chosen,
   tables,
 )
-from metric_learning.study.launchers import load_once
+from metric_learning.study.loaded import load_once
 from metric_learning.study.results import Study
 from metric_learning.study.statistics import t_interval
 from metric_learning.training import override, records

@@ -451,13 +451,13 @@ BREAKAGES = [
     "study/test_comparisons.py",
   ),
   Breakage(  # the better half of the trials is pruned
-    "study/tuning.py",
+    "study/tuning/trials.py",
     "return mean > median if lower",
     "return mean < median if lower",
     "study/test_tuning.py prun",
   ),
   Breakage(  # a row is claimed again that another process finished
-    "study/launchers.py",
+    "study/launchers/claims.py",
     "    if not is_finished(workdir):\n      ours.append(row)",
     "    ours.append(row)",
     "study/test_launchers.py",

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 
 from metric_learning import data, evaluation
 from metric_learning.study.compared_with import said
-from metric_learning.study.launchers import OF_BATCHES
+from metric_learning.study.loaded import OF_BATCHES
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import records
 from metric_learning.training.config import (

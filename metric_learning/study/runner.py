@@ -21,15 +21,9 @@ from metric_learning.study.compared_with import (
   cells_of,
   check_comparisons,
 )
-from metric_learning.study.launchers import (
-  LAUNCHERS,
-  RUNS,
-  data_of,
-  groups_of,
-  is_finished,
-  load_once,
-  start_launcher,
-)
+from metric_learning.study.launchers import LAUNCHERS, start_launcher
+from metric_learning.study.launchers.claims import RUNS, groups_of, is_finished
+from metric_learning.study.loaded import data_of, load_once
 from metric_learning.study.sweeps import (
   StudyRow,
   refuse,
@@ -89,7 +83,7 @@ def run_study(
     rows: from `make_rows`.
     folder: of the study.
     cells: the names of all cells that are compared, if some have no rows.
-    launcher: "local", or "ray".
+    launcher: a name in `LAUNCHERS`: "local", or "ray".
     population: "on": rows that differ in traced numbers and seeds alone train
       as one program; "off"; or "auto": where that was measured to be faster.
     members: of one population, at most; fewer need less memory.
@@ -110,7 +104,7 @@ def run_study(
     write_baselines(
       folder, [(row.config, load_once(row.config)) for row in rows]
     )
-  launch = functools.partial(LAUNCHERS[launcher], **resources)
+  launch = functools.partial(LAUNCHERS[launcher].launch, **resources)
   together = population == "on" or (
     population == "auto" and jax.default_backend() in _FASTER_TOGETHER
   )

@@ -8,7 +8,7 @@ import numpy as np
 
 from metric_learning import evaluation
 from metric_learning.errors import InputError
-from metric_learning.study.launchers import load_once
+from metric_learning.study.loaded import load_once
 from metric_learning.study.runs import Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import records

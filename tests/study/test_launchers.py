@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data
-from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.study import loaded, make_rows, run_study, runner
+from metric_learning.study.launchers import claims
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
 from metric_learning.training.config import from_dict, override
@@ -53,7 +54,7 @@ def results_of(folder):
   found = {}
   for path in folder.glob("runs/*/result.json"):
     config = from_dict(records.read_json(path.parent / records.CONFIG))
-    embed_run(config, path.parent, launchers.load_once(config))
+    embed_run(config, path.parent, loaded.load_once(config))
     arrays = records.read_arrays(path.parent / records.EMBEDDINGS)
     found[path.parent.name] = arrays["test_embeddings"]
   return found
@@ -93,16 +94,16 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   run_study(CONFIG, rows, tmp_path)
   assert len(list(tmp_path.glob("runs/*/result.json"))) == len(rows) == 8
   programs = {
-    id(compiled.program_of(row.config, launchers.load_once(row.config)).step)
+    id(compiled.program_of(row.config, loaded.load_once(row.config)).step)
     for row in rows
   }
   assert len(programs) == 1
-  step = compiled.program_of(rows[0].config, launchers.load_once(CONFIG)).step
+  step = compiled.program_of(rows[0].config, loaded.load_once(CONFIG)).step
   assert step._cache_size() == 1
 
 
 def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
-  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_SPLITS", {})
   read, load = [], data.load
   monkeypatch.setattr(
     data, "load", lambda config: read.append(config) or load(config)
@@ -114,13 +115,13 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
   others = [{"data.images_per_class": 2}, {"data.train_on": "train+validation"}]
   for fields in ({}, *folds, *others):
     config = override(CONFIG, fields)
-    found, wanted = launchers.load_once(config), load(config.data)
+    found, wanted = loaded.load_once(config), load(config.data)
     assert found.validation_seen == wanted.validation_seen
     for part in ("train", "validation", "test"):
       one, other = getattr(found, part), getattr(wanted, part)
       np.testing.assert_array_equal(one.images, other.images)
       np.testing.assert_array_equal(one.labels, other.labels)
-    assert launchers.load_once(config) is found
+    assert loaded.load_once(config) is found
   assert len(read) == 1
 
 
@@ -175,11 +176,11 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
       for seed in (0, 1)
     ],
   )
-  groups = launchers.groups_of(rows, members=3)
+  groups = claims.groups_of(rows, members=3)
   assert [len(group) for group in groups] == [3, 1, 3, 1]
   for group in groups:
     assert len({row.overrides["metric"] for row in group}) == 1
-  assert [len(g) for g in launchers.groups_of(rows, members=1)] == [1] * 8
+  assert [len(g) for g in claims.groups_of(rows, members=1)] == [1] * 8
 
 
 def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
@@ -187,7 +188,7 @@ def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
   saved = tmp_path / "runs" / rows[1].name / "checkpoints"
   (saved / "20").mkdir(parents=True)
   (saved / "5.orbax-checkpoint-tmp").mkdir()
-  groups = launchers._as_far(rows, tmp_path)
+  groups = claims.as_far(rows, tmp_path)
   assert groups == [[rows[0], rows[2]], [rows[1]]]
 
 
@@ -195,13 +196,14 @@ def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
 TWO_DEVICES = """
 import jax
 from pathlib import Path
-from metric_learning.study import launchers, make_rows, run_study, runner
+from metric_learning.study import make_rows, run_study, runner
+from metric_learning.study.launchers import local
 from metric_learning.training import population, recorder
 from tests.study.test_launchers import CONFIG, sweep
 
 runner.write_baselines = lambda *_: None
 recorder.score = lambda *_: {{"own/map_at_r": 0.0}}
-used, train_group = [], launchers.train_group
+used, train_group = [], local.train_group
 shards = set()
 
 def noted(*args):
@@ -209,7 +211,7 @@ def noted(*args):
   used.append(None if device is None else device.id)
   return train_group(*args)
 
-launchers.train_group = noted
+local.train_group = noted
 step_of = population.step_of
 
 def watched(program):

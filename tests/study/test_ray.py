@@ -6,7 +6,9 @@ import signal
 import pytest
 
 from metric_learning import InputError
-from metric_learning.study import launchers, make_rows, read_study, run_study
+from metric_learning.study import make_rows, read_study, run_study
+from metric_learning.study.launchers import ray as on_ray
+from metric_learning.study.launchers.claims import RUNS
 from metric_learning.training import records
 from tests.studies import scored_study
 from tests.tiny import tiny_config
@@ -37,12 +39,12 @@ def killed_once(marker):
   """The work of a task; whoever begins first is killed."""
 
   def work(fields, splits, code):
-    from metric_learning.study import launchers
+    from metric_learning.study.launchers import ray
 
     try:
       os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-      return launchers.train_elsewhere(fields, splits, code)
+      return ray.train_elsewhere(fields, splits, code)
     os.kill(os.getpid(), signal.SIGKILL)
 
   return work
@@ -67,7 +69,7 @@ def test_a_worker_is_killed_and_its_row_done_again(
   cluster, tmp_path, monkeypatch
 ):
   marker = tmp_path / "killed"
-  monkeypatch.setattr(launchers, "train_elsewhere", killed_once(str(marker)))
+  monkeypatch.setattr(on_ray, "train_elsewhere", killed_once(str(marker)))
   rows = make_rows(CONFIG, [{"seed": seed} for seed in range(3)])
   folder, serial = tmp_path / "ray", tmp_path / "serial"
   run_study(CONFIG, rows, folder, launcher="ray")
@@ -75,7 +77,7 @@ def test_a_worker_is_killed_and_its_row_done_again(
   assert marker.exists()
   assert read_study(folder).missing == 0
   for row in rows:
-    there, here = (f / launchers.RUNS / row.name for f in (folder, serial))
+    there, here = (f / RUNS / row.name for f in (folder, serial))
     names = {path.name for path in here.iterdir()}
     assert {path.name for path in there.iterdir()} == names
     assert records.EMBEDDINGS not in names and "checkpoints" in names

@@ -9,7 +9,7 @@ import pytest
 from metric_learning import InputError, data, evaluation
 from metric_learning.figures import draw_study, tuning_curves
 from metric_learning.study import (
-  launchers,
+  loaded,
   read_study,
   score_chosen,
   scoring,
@@ -103,7 +103,7 @@ def test_data_that_moved_is_one_error_that_names_its_folder(
   def moved(config):
     raise InputError("no such folder.")
 
-  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_SPLITS", {})
   monkeypatch.setattr(data, "load", moved)
   message = r"cannot be embedded: config.data.data_dir='' of digits is not .*no"
   with pytest.raises(InputError, match=message):

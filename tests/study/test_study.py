@@ -17,7 +17,7 @@ from metric_learning.data.base import select
 from metric_learning.evaluation import scores
 from metric_learning.study import (
   baselines,
-  launchers,
+  loaded,
   make_rows,
   read_study,
   run_study,
@@ -234,7 +234,7 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
     fewer = data.select(splits.test, np.arange(300))
     return dataclasses.replace(splits, test=fewer)
 
-  monkeypatch.setattr(launchers, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_SPLITS", {})
   monkeypatch.setattr(data, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):

@@ -80,14 +80,14 @@ def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
   """A search in a journal file, the fastest storage, or another."""
   storage = f"{folder}.journal" if storage == "" else storage
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tuning, "train", train or fake_train(near))
+    patch.setattr(tuning.trials, "train", train or fake_train(near))
     return tuning.search(config, make_rows(config, sweep), folder, storage)
 
 
 def trials_of(folder, storage="", cell="metric=l2"):
   storage = f"{folder}.journal" if storage == "" else storage
   storage = storage or f"sqlite:///{folder}/trials.db"
-  with tuning.open_storage(storage) as opened:
+  with tuning.storage.open_storage(storage) as opened:
     name = f"{folder.name}: {cell}"
     return optuna.load_study(study_name=name, storage=opened).get_trials()
 
@@ -245,7 +245,7 @@ def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
   """A link to a file that is not there would be waited for forever."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / "runs").mkdir()
-  with tuning.open_storage("runs/journal") as opened:
+  with tuning.storage.open_storage("runs/journal") as opened:
     assert Path(opened._backend._lock._lock_target_file).exists()
     assert Path(opened._backend._file_path).is_absolute()
 
@@ -357,7 +357,7 @@ def test_declared_ranges_fit_their_loss(loss):
   if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
     config = override(config, {"normalize": "l2"})
   (cell,) = make_rows(config, [{"loss.name": loss}])
-  assert not list(tuning._errors(cell))
+  assert not list(tuning.checks._errors(cell))
   for name, found in entry.search.items():
     low, high = ranges.ends(found)
     assert low < high
@@ -526,12 +526,12 @@ def test_pruned_is_what_is_on_the_worse_side_of_the_median(
     create_trial(state=TrialState.COMPLETE, value=x, intermediate_values={0: x})
     for x in (0.4, 0.5, 0.6)
   ]
-  monkeypatch.setattr(tuning, "_trials", lambda *_: others)
+  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others)
   cell = mock.Mock(config=override(CONFIG, {"eval.select": select}))
-  search_of_it = mock.Mock(spec=tuning.Search, cell=cell)
-  is_worse = functools.partial(tuning._is_worse, search_of_it, None, 0)
+  search_of_it = mock.Mock(spec=tuning.trials.Search, cell=cell)
+  is_worse = functools.partial(tuning.trials._is_worse, search_of_it, None, 0)
   assert is_worse(worse) and not is_worse(better)
-  monkeypatch.setattr(tuning, "_trials", lambda *_: others[:1])
+  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others[:1])
   assert not is_worse(worse)  # Too few to say.
 
 
@@ -567,7 +567,7 @@ def test_a_trial_that_passed_a_fold_is_not_pruned_there_after_a_kill(
   with pytest.raises(KeyboardInterrupt):
     search(tmp_path / "study", config=config, train=fake_train(near, die))
   # Others were better in the meantime.
-  monkeypatch.setattr(tuning, "_is_worse", lambda *_: True)
+  monkeypatch.setattr(tuning.trials, "_is_worse", lambda *_: True)
   (cell,) = search(tmp_path / "study", config=config)
   assert cell["pruned"] == 0
 
@@ -659,7 +659,7 @@ def test_the_margin_of_other_classes_is_searched_before_that_of_the_same():
 
 @pytest.mark.slow
 def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
-  monkeypatch.setattr(tuning, "_PATIENCE", 0.05)
+  monkeypatch.setattr(tuning.storage, "_PATIENCE", 0.05)
   path = tmp_path / "trials.db"
   search(tmp_path / "study", storage=f"sqlite:///{path}")
 

@@ -1,69 +1,40 @@
-"""Tuning: for every cell of a sweep the same number of trials, by Optuna.
-
-A cell is one study in an Optuna storage, which is the state: all its trials
-are put there when the study is made, and numbers 0 to trials - 1 are all that
-there ever are. A process that works on one holds a lock in the folder of the
-study; the system drops it when the process ends, however it ends. Whoever finds
-a trial begun and its lock free goes on with it: same numbers, same run folders.
-So none is lost and none counts twice, whatever the storage is; but all that
-work on a study share its folder.
-
-(Optuna's own way, heartbeats and a callback, exists for databases only, takes
-effect after minutes, and makes a new trial of each that it retries.)
-"""
+"""Trials of cells: begun, gone on with, pruned, and what they chose."""
 
 import contextlib
 import json
 import logging
 import math
-import os
 import platform
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
 import optuna
-import sqlalchemy.exc
-import sqlalchemy.pool
 from ml_collections import ConfigDict
-from optuna.storages.journal import (
-  JournalFileBackend,
-  JournalFileSymlinkLock,
-)
-from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from metric_learning.data.sampler import make_batches
-from metric_learning.errors import InputError, check_choice
+from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.losses.search import Grid
-from metric_learning.study.compared_with import cells_of, check_comparisons
-from metric_learning.study.launchers import data_of, load_once
+from metric_learning.study.loaded import data_of, load_once
 from metric_learning.study.ranges import (
   Ranges,
   as_list,
-  check_ranges,
-  check_used,
   grid_points,
   on_edge,
   ranges_of,
   rounded,
-  searched,
   start_of,
 )
 from metric_learning.study.runner import STUDY, only_here
-from metric_learning.study.sweeps import (
-  REPLICATES,
-  StudyRow,
-  make_rows,
-  refuse_rows,
-  tuned_of,
-)
+from metric_learning.study.sweeps import StudyRow, make_rows
+from metric_learning.study.tuning.checks import check, with_fold
+from metric_learning.study.tuning.storage import explained, open_storage, shown
 from metric_learning.training import NotFiniteError, records, train
 from metric_learning.training.config import (
   as_dict,
@@ -71,20 +42,12 @@ from metric_learning.training.config import (
   of_study,
   override,
 )
-from metric_learning.training.recorder import check_parts
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
 TRIALS = "trials"
 DATABASE = "trials.db"
-SAMPLERS = ("tpe", "random", "grid")
-FINAL_ON = ("train", "train+validation")
 
-# Seconds to wait for a database that another process holds.
-_PATIENCE = 60
-
-# How each line of a journal begins.
-_OPENING = b'{"op_code":'
 _FREE_NAME = (
   "Choose another --study or --storage; if that folder is gone, `optuna"
   " delete-study` frees the name."
@@ -101,187 +64,6 @@ class Search(NamedTuple):
   ranges: Ranges
   name: str
   folder: Path
-
-
-# --- Before anything runs ---------------------------------------------------
-
-
-def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
-  """Checks all that can be checked before the first trial.
-
-  Raises:
-    InputError: that lists everything which is wrong.
-  """
-  tune = config.tune
-  check_choice("config.tune.sampler", tune.sampler, SAMPLERS)
-  check_choice("config.tune.final_on", tune.final_on, FINAL_ON)
-  for name in ("trials", "folds", "final_seeds"):
-    if tune[name] < 1:
-      raise InputError(f"config.tune.{name} must be at least 1: {tune[name]}.")
-  if tune.searched < 0:
-    raise InputError(f"config.tune.searched={tune.searched} is below 0.")
-  if tune.prune and tune.folds < 2:
-    raise InputError(
-      "config.tune.prune stops a trial between folds: set config.tune.folds=2"
-      " or more."
-    )
-  check_comparisons(config, cells_of(cells))
-  check_used(config, [cell.config for cell in cells])
-  wrong: dict[str, list[str]] = {}
-  for cell in cells:
-    for problem in _errors(cell):
-      wrong.setdefault(problem, []).append(cell.name)
-  refuse_rows(wrong)
-
-
-def _errors(cell: StudyRow) -> Iterator[str]:
-  """What is wrong with a cell."""
-  tuned, chosen = tuned_of(cell), searched(cell.config)
-  for field, value in cell.overrides.items():
-    if field in chosen:
-      yield f"{field} is for tuning to choose; leave it out."
-    elif field in tuned:
-      yield (
-        f"{field} is a number, and makes no cell: leave it out, set"
-        f" config.{field} for all, or compare its values by"
-        f" --config.study.reference={field}={value}."
-      )
-    elif field in REPLICATES or field.startswith("tune."):
-      yield (
-        f"{field} is the same for all cells; leave it out, and set"
-        f" config.{field}."
-      )
-  for check in (check_ranges, _check_folds):
-    try:
-      check(cell.config)
-    except InputError as error:
-      yield from str(error).splitlines()
-
-
-def _check_folds(config: ConfigDict) -> None:
-  """Checks that trials and final runs fill a batch, and can be scored."""
-  final = override(config, {"data.train_on": config.tune.final_on})
-  folds = [_with_fold(config, fold) for fold in range(config.tune.folds)]
-  for run in (*folds, final):
-    splits = load_once(run)
-    make_batches(splits.train, run.data, 0)
-    check_parts(run, splits)
-
-
-def _with_fold(config: ConfigDict, fold: int) -> ConfigDict:
-  """The config of a trial on one fold; it never trains on its validation."""
-  folds = {"data.validation_folds": config.tune.folds}
-  return override(
-    config, {**folds, "data.validation_fold": fold, "data.train_on": "train"}
-  )
-
-
-# --- Storage ----------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
-  """The storage at a database's URL, or in a journal file.
-
-  Raises:
-    InputError: if its driver is missing, or the file is another.
-  """
-  # A server may have closed a connection that was idle during a trial.
-  options: dict[str, Any] = {"pool_pre_ping": True}
-  if where.startswith("sqlite"):
-    options["connect_args"] = {"timeout": _PATIENCE}
-    # Closes each connection after its use. A pool would keep one open where
-    # RDBStorage raises, which then returns no engine to dispose of.
-    options["poolclass"] = sqlalchemy.pool.NullPool
-  if "://" not in where:
-    yield _open_journal(where)
-    return
-  try:
-    database = optuna.storages.RDBStorage(where, engine_kwargs=options)
-  except (ImportError, ValueError, RuntimeError) as error:
-    reason = error.__cause__ or error
-    raise InputError(f"--storage={_shown(where)}: {reason}.") from None
-  try:
-    yield optuna.storages.get_storage(database)
-  finally:
-    database.engine.dispose()
-
-
-def _open_journal(where: str) -> optuna.storages.BaseStorage:
-  # As a whole path: Optuna makes a link to it beside it.
-  path = Path(where).resolve()
-  try:
-    if path.exists():
-      with path.open("rb") as file:
-        first = file.readline()
-      # Optuna itself would append to any file.
-      if first.endswith(b"\n"):
-        json.loads(first)["op_code"]
-      elif first[: len(_OPENING)] != _OPENING[: len(first)]:
-        raise ValueError("not the half of a first line")
-    backend = JournalFileBackend(str(path))
-    _drop_cut_line(path)
-    return optuna.storages.JournalStorage(backend)
-  except OSError as error:
-    error.filename = where
-    raise
-  except (ValueError, KeyError, TypeError):
-    raise InputError(
-      f"--storage={where} is not a journal file of Optuna, or damaged. A"
-      " database has a URL, such as sqlite:///trials.db."
-    ) from None
-
-
-def _drop_cut_line(path: Path) -> None:
-  """Drops the half of a line that a full disk or a kill left at the end.
-
-  Optuna would write the next line behind it, and read neither.
-  """
-  with get_lock_file(JournalFileSymlinkLock(str(path))):
-    whole = path.read_bytes()
-    if not whole.endswith(b"\n"):
-      os.truncate(path, whole.rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def explained(where: str) -> Iterator[None]:
-  """Errors of the storage become one message.
-
-  Raises:
-    InputError: with the first line of what the storage said.
-  """
-  reason: Any
-  try:
-    yield
-    return
-  except (
-    optuna.exceptions.StorageInternalError,
-    sqlalchemy.exc.SQLAlchemyError,
-  ) as error:
-    reason = error.__cause__ or error
-    reason = getattr(reason, "orig", None) or reason
-  except OSError as error:
-    if str(error.filename) != where:  # Not the journal file: not of storage.
-      raise
-    reason = error.strerror
-  said = str(reason).strip().splitlines()[0]
-  raise InputError(
-    f"the storage {_shown(where)} cannot be used: {said}. If another program"
-    " holds it, try again; if it is read-only, mend its permissions; or choose"
-    " another --storage."
-  )
-
-
-def _shown(where: str) -> str:
-  """A URL without its password."""
-  try:
-    url = sqlalchemy.engine.make_url(where)
-  except sqlalchemy.exc.ArgumentError:
-    return where
-  return url.render_as_string(hide_password=True)
-
-
-# --- Trials -----------------------------------------------------------------
 
 
 def search(
@@ -313,7 +95,7 @@ def search(
   check(config, cells)
   records.make_folder(folder)
   identity = records.identity(
-    storage=storage and _shown(storage),
+    storage=storage and shown(storage),
     config=_whole(config),
     study=of_study(config),
     data=data_of(cells),
@@ -443,7 +225,7 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   seconds, state, said = 0.0, TrialState.COMPLETE, ""
   for fold in range(config.tune.folds):
     started = time.perf_counter()
-    run = override(_with_fold(config, fold), numbers)
+    run = override(with_fold(config, fold), numbers)
     workdir = search.folder / f"{frozen.number:03}-fold{fold}"
     try:
       result = train(

@@ -1,0 +1,102 @@
+"""Which runs train together, and which of them this process does."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+from ml_collections import ConfigDict
+
+from metric_learning import data
+from metric_learning.study.sweeps import StudyRow
+from metric_learning.training import (
+  NotFiniteError,
+  records,
+  train,
+  train_population,
+)
+from metric_learning.training.population import common_of
+
+RUNS = "runs"
+
+Group = list[StudyRow]
+Report = Callable[[Group, list[dict[str, Any]]], None]
+
+
+def groups_of(rows: Sequence[StudyRow], members: int) -> list[Group]:
+  """Rows that can train as one population, at most so many together."""
+  together: dict[str, Group] = {}
+  for row in rows:
+    # What streams has images of its own in each batch.
+    own = row.name if row.config.data.stream else ""
+    together.setdefault(own + common_of(row.config), []).append(row)
+  return [
+    group[start : start + members]
+    for group in together.values()
+    for start in range(0, len(group), members)
+  ]
+
+
+def is_finished(workdir: Path) -> bool:
+  """Whether a run has its result."""
+  return (workdir / records.RESULT).exists()
+
+
+def claim(
+  rows: Sequence[StudyRow], folder: Path, held: contextlib.ExitStack
+) -> Group:
+  """Those of the rows that are not finished, and that no other process has.
+
+  They are this process's until `held` is closed. The kernel releases the lock
+  of a process that is killed.
+  """
+  ours = []
+  for row in rows:
+    workdir = folder / RUNS / row.name
+    if is_finished(workdir):
+      continue
+    records.make_folder(workdir)
+    try:
+      lock = filelock.FileLock(workdir / ".lock")
+      held.enter_context(lock.acquire(blocking=False))
+    except filelock.Timeout:
+      continue
+    # Another process may have finished it just before.
+    if not is_finished(workdir):
+      ours.append(row)
+  return ours
+
+
+def as_far(rows: Group, folder: Path) -> list[Group]:
+  """The rows of a population that go on from the same checkpoint.
+
+  Together, those that are ahead would begin where the last is.
+  """
+  groups: dict[int, Group] = {}
+  for row in rows:
+    saved = (folder / RUNS / row.name / "checkpoints").glob("[0-9]*")
+    step = max((int(p.name) for p in saved if p.name.isdecimal()), default=0)
+    groups.setdefault(step, []).append(row)
+  return list(groups.values())
+
+
+def train_group(
+  configs: Sequence[ConfigDict], workdirs: Sequence[Path], splits: data.Splits
+) -> list[dict[str, Any]]:
+  """Trains one run, or several as a population; a diverged one says why.
+
+  They keep checkpoints and no embeddings: who is chosen is embedded later.
+  """
+  if len(configs) > 1:
+    return train_population(configs, workdirs, splits, embeddings=False)
+  (config,), (workdir,) = configs, workdirs
+  try:
+    found = train(
+      config, workdir, splits=splits, progress=False, embeddings=False
+    )
+    return [found]
+  except NotFiniteError as error:
+    result = {"diverged": str(error)}
+    records.write_json(workdir / records.RESULT, result)
+    return [result]

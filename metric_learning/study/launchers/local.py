@@ -1,0 +1,55 @@
+"""Runs on the devices of this process."""
+
+import contextlib
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metric_learning.study.launchers.claims import (
+  RUNS,
+  Group,
+  Report,
+  as_far,
+  claim,
+  train_group,
+)
+from metric_learning.study.loaded import load_once
+
+
+def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
+  """Populations in turn, on all devices; single rows, one on each device."""
+
+  def work(group: Group) -> None:
+    with contextlib.ExitStack() as held:
+      for rows in as_far(claim(group, folder, held), folder):
+        workdirs = [folder / RUNS / row.name for row in rows]
+        splits = load_once(rows[0].config)
+        report(rows, train_group([r.config for r in rows], workdirs, splits))
+
+  devices = jax.local_devices()
+  if len(devices) == 1:
+    for group in groups:
+      work(group)
+    return
+  free: queue.Queue[Any] = queue.Queue()
+  for device in devices:
+    free.put(device)
+
+  def work_on_a_device(group: Group) -> None:
+    device = free.get()
+    try:
+      with jax.default_device(device):
+        work(group)
+    finally:
+      free.put(device)
+
+  for group in groups:
+    if len(group) > 1:
+      work(group)
+  with ThreadPoolExecutor(len(devices)) as pool:
+    # The first error ends it; what has not begun is left.
+    list(pool.map(work_on_a_device, [g for g in groups if len(g) == 1]))

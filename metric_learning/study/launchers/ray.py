@@ -1,0 +1,139 @@
+"""Runs as tasks of a Ray cluster."""
+
+import contextlib
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metric_learning import data
+from metric_learning.errors import InputError
+from metric_learning.study.launchers.claims import (
+  RUNS,
+  Group,
+  Report,
+  claim,
+  train_group,
+)
+from metric_learning.study.loaded import load_once
+from metric_learning.training import records
+from metric_learning.training.config import as_dict, from_dict
+
+# How often a task is begun again after its worker died.
+_RETRIES = 3
+
+
+def start() -> None:
+  """Starts Ray, unless it runs.
+
+  Raises:
+    InputError: if its extra is not installed.
+  """
+  try:
+    import ray
+  except ImportError:
+    raise InputError(
+      "--launcher=ray needs Ray: pip install -e '.[ray]'."
+    ) from None
+  if not ray.is_initialized():
+    ray.init()
+
+
+def launch(
+  groups: Sequence[Group],
+  folder: Path,
+  report: Report,
+  *,
+  gpus_per_run: float | None = None,
+) -> None:
+  """Each group is a task of a Ray cluster, done again when its worker dies.
+
+  The cluster is the one that Ray finds (RAY_ADDRESS), or this machine. Workers
+  need this package, not this folder: the driver sends the data and writes what
+  comes back, all files of a run. (Of `data.stream` it sends the paths: that
+  folder must be where a worker is.)
+
+  Args:
+    groups: rows that train together.
+    folder: of the study.
+    report: is told of the rows that are done.
+    gpus_per_run: 1 if not given and the cluster has any, else 0.
+
+  Raises:
+    InputError: if rows failed; all others are done then.
+  """
+  import ray
+
+  gpus = ray.cluster_resources().get("GPU", 0)
+  if gpus_per_run is None:
+    gpus_per_run = 1 if gpus else 0
+  if gpus_per_run > gpus:
+    raise InputError(
+      f"--gpus_per_run={gpus_per_run:g}, and the Ray cluster has {gpus:g}."
+    )
+  task = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=_RETRIES)(
+    train_elsewhere
+  )
+  code = records.code()
+  sent: dict[int, Any] = {}
+  failed = []
+  with contextlib.ExitStack() as held:
+    running = {}
+    for group in groups:
+      rows = claim(group, folder, held)
+      if rows:
+        splits = load_once(rows[0].config)
+        if id(splits) not in sent:
+          sent[id(splits)] = ray.put(splits)
+        fields = {row.name: as_dict(row.config) for row in rows}
+        running[task.remote(fields, sent[id(splits)], code)] = rows
+    while running:
+      (done, *_), _ = ray.wait(list(running))
+      rows = running.pop(done)
+      try:
+        found = ray.get(done)
+      except ray.exceptions.RayError as error:
+        failed.append(f"{rows[0].name}: {error}")
+        continue
+      workdirs = [folder / RUNS / row.name for row in rows]
+      report(rows, list(map(write_files, workdirs, found)))
+  if failed:
+    raise InputError(f"{len(failed)} tasks failed; the first: {failed[0]}")
+
+
+def train_elsewhere(
+  fields: dict[str, dict[str, Any]], splits: data.Splits, code: str
+) -> list[dict[str, bytes]]:
+  """Trains a group in a folder of its own; the files of each run by path.
+
+  Raises:
+    InputError: if the code here is not that of the study.
+  """
+  if records.code() != code:
+    raise InputError(
+      f"the metric_learning of worker {platform.node()} is other code than the"
+      " driver's: install the driver's there."
+    )
+  with tempfile.TemporaryDirectory() as scratch:
+    configs = [from_dict(each) for each in fields.values()]
+    workdirs = [Path(scratch, name) for name in fields]
+    train_group(configs, workdirs, splits)
+    return [
+      {
+        path.relative_to(workdir).as_posix(): path.read_bytes()
+        for path in workdir.rglob("*")
+        if path.is_file()
+      }
+      for workdir in workdirs
+    ]
+
+
+def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
+  """Writes the files of a run, its result last; returns the result."""
+  for name in sorted(files, key=records.RESULT.__eq__):
+    (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+    records.write_atomically(
+      workdir / name, lambda file, name=name: file.write(files[name])
+    )
+  return records.from_json(files[records.RESULT])

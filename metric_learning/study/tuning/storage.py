@@ -1,0 +1,127 @@
+"""Where Optuna keeps the trials: a database, or a journal file."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+import sqlalchemy.pool
+from optuna.storages.journal import (
+  JournalFileBackend,
+  JournalFileSymlinkLock,
+)
+from optuna.storages.journal._file import get_lock_file
+
+from metric_learning.errors import InputError
+
+# Seconds to wait for a database that another process holds.
+_PATIENCE = 60
+
+# How each line of a journal begins.
+_OPENING = b'{"op_code":'
+
+
+@contextlib.contextmanager
+def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
+  """The storage at a database's URL, or in a journal file.
+
+  Raises:
+    InputError: if its driver is missing, or the file is another.
+  """
+  # A server may have closed a connection that was idle during a trial.
+  options: dict[str, Any] = {"pool_pre_ping": True}
+  if where.startswith("sqlite"):
+    options["connect_args"] = {"timeout": _PATIENCE}
+    # Closes each connection after its use. A pool would keep one open where
+    # RDBStorage raises, which then returns no engine to dispose of.
+    options["poolclass"] = sqlalchemy.pool.NullPool
+  if "://" not in where:
+    yield _open_journal(where)
+    return
+  try:
+    database = optuna.storages.RDBStorage(where, engine_kwargs=options)
+  except (ImportError, ValueError, RuntimeError) as error:
+    reason = error.__cause__ or error
+    raise InputError(f"--storage={shown(where)}: {reason}.") from None
+  try:
+    yield optuna.storages.get_storage(database)
+  finally:
+    database.engine.dispose()
+
+
+def _open_journal(where: str) -> optuna.storages.BaseStorage:
+  # As a whole path: Optuna makes a link to it beside it.
+  path = Path(where).resolve()
+  try:
+    if path.exists():
+      with path.open("rb") as file:
+        first = file.readline()
+      # Optuna itself would append to any file.
+      if first.endswith(b"\n"):
+        json.loads(first)["op_code"]
+      elif first[: len(_OPENING)] != _OPENING[: len(first)]:
+        raise ValueError("not the half of a first line")
+    backend = JournalFileBackend(str(path))
+    _drop_cut_line(path)
+    return optuna.storages.JournalStorage(backend)
+  except OSError as error:
+    error.filename = where
+    raise
+  except (ValueError, KeyError, TypeError):
+    raise InputError(
+      f"--storage={where} is not a journal file of Optuna, or damaged. A"
+      " database has a URL, such as sqlite:///trials.db."
+    ) from None
+
+
+def _drop_cut_line(path: Path) -> None:
+  """Drops the half of a line that a full disk or a kill left at the end.
+
+  Optuna would write the next line behind it, and read neither.
+  """
+  with get_lock_file(JournalFileSymlinkLock(str(path))):
+    whole = path.read_bytes()
+    if not whole.endswith(b"\n"):
+      os.truncate(path, whole.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def explained(where: str) -> Iterator[None]:
+  """Errors of the storage become one message.
+
+  Raises:
+    InputError: with the first line of what the storage said.
+  """
+  reason: Any
+  try:
+    yield
+    return
+  except (
+    optuna.exceptions.StorageInternalError,
+    sqlalchemy.exc.SQLAlchemyError,
+  ) as error:
+    reason = error.__cause__ or error
+    reason = getattr(reason, "orig", None) or reason
+  except OSError as error:
+    if str(error.filename) != where:  # Not the journal file: not of storage.
+      raise
+    reason = error.strerror
+  said = str(reason).strip().splitlines()[0]
+  raise InputError(
+    f"the storage {shown(where)} cannot be used: {said}. If another program"
+    " holds it, try again; if it is read-only, mend its permissions; or choose"
+    " another --storage."
+  )
+
+
+def shown(where: str) -> str:
+  """A URL without its password."""
+  try:
+    url = sqlalchemy.engine.make_url(where)
+  except sqlalchemy.exc.ArgumentError:
+    return where
+  return url.render_as_string(hide_password=True)
