@@ -154,7 +154,8 @@ def _define_option(name: str, option: Any) -> Any:
   """A flag of one launcher; None where it is not given."""
   if option.type is str:
     return flags.DEFINE_string(name, None, option.usage)
-  define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}[option.type]
+  whole = option.type is int
+  define: Any = flags.DEFINE_integer if whole else flags.DEFINE_float
   return define(name, None, option.usage, option.least)
 
 

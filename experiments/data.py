@@ -21,7 +21,7 @@ from metric_learning import data, evaluation
 from metric_learning.data.omniglot import UNNAMED
 from metric_learning.errors import InputError
 from metric_learning.study import (
-  make_rows,
+  make_specs,
   read_study,
   run_study,
   score_chosen,
@@ -122,14 +122,16 @@ def _unnamed(config: ConfigDict, splits: data.Splits) -> Iterator[str]:
 def _section(config: ConfigDict) -> str:
   """The tables of a study of one setting."""
   names = {"loss.name": config.loss.name, "model.name": config.model.name}
-  rows = make_rows(config, [{**names, "seed": s} for s in range(_SEEDS.value)])
+  specs = make_specs(
+    config, [{**names, "seed": s} for s in range(_SEEDS.value)]
+  )
   # The names are for the table: to set them would bring their defaults.
-  rows = [
-    row._replace(config=override(config, {"seed": row.overrides["seed"]}))
-    for row in rows
+  specs = [
+    spec._replace(config=override(config, {"seed": spec.overrides["seed"]}))
+    for spec in specs
   ]
   folder = Path(_RUNS.value) / config.data.name
-  run_study(config, rows, folder)
+  run_study(config, specs, folder)
   study = score_chosen(read_study(folder))
   table = tables.to_markdown(study)
   return f"\n## {config.data.name}\n\n{table}{_few_shot(study)}"

@@ -2,10 +2,10 @@
 
 python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
 
-A sweep is a generator of flat overrides in the config file. All its rows are
+A sweep is a generator of flat overrides in the config file. All its runs are
 checked before the first runs. Finished runs are skipped, so that a killed
 sweep goes on where it was when the same command is given again; given twice at
-once, the two share the rows.
+once, the two share the runs.
 
 Cells are compared with the one that --config.study.reference names; where that
 is empty, with the one in REFERENCES of the config file, or else the first.
@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import check_choice
-from metric_learning.study import make_rows, run_study
+from metric_learning.study import make_specs, run_study
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
@@ -25,7 +25,7 @@ _STUDY = cli.define_path(
   "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
 )
 _LAUNCHER = cli.define_launcher()
-_LIMIT = flags.DEFINE_integer("limit", None, "Only the first rows, to try out.")
+_LIMIT = flags.DEFINE_integer("limit", None, "Only the first runs, to try out.")
 
 
 def main() -> None:
@@ -35,13 +35,13 @@ def main() -> None:
   module = cli.config_module()
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
-  if _LIMIT.value is None:  # The first rows may lack the reference.
+  if _LIMIT.value is None:  # The first runs may lack the reference.
     config = cli.with_reference(config, _SWEEP.value)
-  rows = make_rows(config, sweeps[_SWEEP.value]())
+  specs = make_specs(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
-    rows = rows[: max(1, _LIMIT.value)]
+    specs = specs[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")
-  run_study(config, rows, folder, **options)
+  run_study(config, specs, folder, **options)
   cli.report(folder)
 
 

@@ -15,7 +15,7 @@ from experiments import cli
 from metric_learning.errors import InputError
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import train
 
 _CONFIG = cli.define_config()
@@ -33,7 +33,7 @@ def main() -> None:
   result = train(config, folder)
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
-    run = Run(StudyRow(folder.name, {}, config), folder, result)
+    run = Run(RunSpec(folder.name, {}, config), folder, result)
     scores = score_run(run).tested.selected
     _show("test", scores, config.eval.columns)
   print(f"The run is in {folder}.")

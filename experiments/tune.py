@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import InputError, check_choice
-from metric_learning.study import make_rows, run_study
+from metric_learning.study import make_specs, run_study
 from metric_learning.study.compared_with import cells_of
 
 _CONFIG = cli.define_config()
@@ -57,10 +57,10 @@ def main() -> None:
     config = cli.with_reference(config, _SWEEP.value)
   name = f"{module.__name__}_{_SWEEP.value or config.loss.name}_tuned"
   folder = Path(_STUDY.value or f"runs/{name}")
-  rows = make_rows(config, cells)
-  chosen = tuning.search(config, rows, folder, _STORAGE.value)
-  final = tuning.final_rows(config, chosen)
-  run_study(*final, folder, cells=cells_of(rows), **options)
+  specs = make_specs(config, cells)
+  chosen = tuning.search(config, specs, folder, _STORAGE.value)
+  final = tuning.final_specs(config, chosen)
+  run_study(*final, folder, cells=cells_of(specs), **options)
   cli.report(folder)
 
 

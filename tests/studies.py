@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 
 from metric_learning.study import (
-  make_rows,
+  make_specs,
   read_study,
   run_study,
   score_chosen,
@@ -73,12 +73,12 @@ class RealStudy:
 
   def make(self):
     """Trains it, reports a copy, and searches."""
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), self.folder)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
     tables.write_tables(scored_study(self.reported))
     few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
     config = override(CONFIG, few)
-    cells = make_rows(config, [{"metric": "l2"}])
+    cells = make_specs(config, [{"metric": "l2"}])
     tuning.search(config, cells, self._searched, f"{self._searched}.journal")
 
   @functools.cached_property
@@ -176,7 +176,7 @@ class RealStudy:
   ):
     """A study of (overrides, score), whose test scores are those too."""
     config = tiny_config(eval__columns=COLUMNS, **fields)
-    rows = make_rows(config, [overrides for overrides, _ in scored])
+    rows = make_specs(config, [overrides for overrides, _ in scored])
     folder.mkdir()
     claim_study(folder, config, rows, cells_of(rows), {})
     records.write_json(folder / BASELINES, [])

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from metric_learning import LOSSES, data
-from metric_learning.study import make_rows, standard_sweeps
+from metric_learning.study import make_specs, standard_sweeps
 from metric_learning.study.compared_with import (
   cells_of,
   check_comparisons,
   pairs_with_reference,
 )
 from metric_learning.study.statistics import can_be_tested
-from metric_learning.study.sweeps import row_name, setting_errors
+from metric_learning.study.sweeps import setting_errors, spec_name
 from metric_learning.training import base_config, override, validate
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_every_row_of_every_sweep_is_valid(path):
     overrides = list(sweep())
     if sweep in shared and path.stem != "glyphs":
       overrides = overrides[:1]  # They are the same everywhere.
-    assert len({row_name(row) for row in overrides}) == len(overrides)
+    assert len({spec_name(row) for row in overrides}) == len(overrides)
     # A seed makes no row invalid: each row is checked with its first.
     first = {
       json.dumps({**row, "seed": 0}, sort_keys=True): row
@@ -55,7 +55,7 @@ def test_every_row_of_every_sweep_is_valid(path):
     }
     reference = {"study.reference": references.get(name, "")}
     config = override(module.get_config(), reference)
-    rows = make_rows(config, reversed(first.values()))
+    rows = make_specs(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
     check_comparisons(config, cells_of(rows))
     assert not setting_errors(rows)
@@ -85,7 +85,7 @@ def test_positive_margins_are_compared_with_none():
       ]
     },
   )
-  rows = make_rows(config, standard_sweeps.positive_margins())
+  rows = make_specs(config, standard_sweeps.positive_margins())
   pairs = pairs_with_reference(cells_of(rows), config.study.reference)
   field = "loss.positive_margin"
   assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
@@ -151,7 +151,7 @@ def test_a_loss_is_picked_by_name(loss):
 def test_compare_is_balanced():
   module = load(ROOT / "configs" / "glyphs.py")
   cells = {}
-  for row in make_rows(module.get_config(), module.compare()):
+  for row in make_specs(module.get_config(), module.compare()):
     over = row.overrides
     cells.setdefault((over["loss.name"], over["metric"]), []).append(over)
   losses = {loss for loss, _ in cells}

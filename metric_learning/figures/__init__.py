@@ -118,5 +118,5 @@ def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
 
 
 def _replicate(run: Run) -> tuple[int, int]:
-  config = run.row.config
+  config = run.spec.config
   return config.data.fold, config.seed

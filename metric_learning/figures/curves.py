@@ -83,11 +83,11 @@ def _panels(study: Study) -> list[Panel]:
     for field in cell.chosen.tuned:
       if len(slice_through_chosen(cell, field)) > 1:
         rest = {k: v for k, v in cell.name.items() if k != "metric"}
-        title = in_words(rest) or str(runs[0].row.config.loss.name)
+        title = in_words(rest) or str(runs[0].spec.config.loss.name)
         cells = grouped.setdefault((title, field), {})
         # As it was asked for: a run compares in the space of a learned metric,
         # and one with options has more than a name.
-        metric = runs[0].row.config.metric or runs[0].result["metric"]
+        metric = runs[0].spec.config.metric or runs[0].result["metric"]
         cells[str(metric)] = cell
   return [(*key, cells) for key, cells in grouped.items()]
 
@@ -156,7 +156,7 @@ def _unit(field: str, cell: Cell) -> str:
   As in the tables, d̄ is the mean distance at initialisation.
   """
   run = next(run for setting in cell.settings for run in setting.runs)
-  config, name = run.row.config, field.split(".")[-1]
+  config, name = run.spec.config, field.split(".")[-1]
   power = LOSSES[config.loss.name].scaled.get(name)
   if power and config.margin_unit == "initial_mean":
     return f"{name} {_PER_UNIT[power]}"

@@ -8,12 +8,12 @@ from metric_learning.study.runner import (
   run_study,
 )
 from metric_learning.study.scoring import score_chosen
-from metric_learning.study.sweeps import make_rows
+from metric_learning.study.sweeps import make_specs
 from metric_learning.study.tables import write_tables
 
 __all__ = [
   "check_population",
-  "make_rows",
+  "make_specs",
   "only_here",
   "read_study",
   "run_study",

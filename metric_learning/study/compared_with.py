@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import check_ranks
-from metric_learning.study.sweeps import StudyRow, cell_of
+from metric_learning.study.sweeps import RunSpec, cell_of
 
 Name = dict[str, Any]
 
@@ -68,9 +68,9 @@ def pairs_with_reference(
   return pairs
 
 
-def cells_of(rows: Sequence[StudyRow]) -> list[Name]:
-  """The names of the cells of a study, in the order of its rows."""
-  names = [cell_of(row) for row in rows]
+def cells_of(specs: Sequence[RunSpec]) -> list[Name]:
+  """The names of the cells of a study, in the order of its runs."""
+  names = [cell_of(spec) for spec in specs]
   return [name for i, name in enumerate(names) if name not in names[:i]]
 
 

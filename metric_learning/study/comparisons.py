@@ -137,7 +137,7 @@ def _over_classes(
       classes = run.tested.classes
       if values is None or classes is None:
         return None
-      fold = run.row.config.data.fold
+      fold = run.spec.config.data.fold
       if not np.array_equal(classes, shared.setdefault(fold, classes)):
         return None
       scored.setdefault(fold, []).append(values)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from metric_learning import data
 from metric_learning.data.held_out import hold_out
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import RunSpec
 from metric_learning.training.config import AUGMENTATIONS, as_dict, override
 
 # Fields of the data that say what a step makes of them.
@@ -40,11 +40,11 @@ def load_once(config: ConfigDict) -> data.Splits:
   return _SPLITS[key]
 
 
-def data_of(rows: Sequence[StudyRow]) -> dict[str, Any]:
-  """What rows load: the `identity` of each data set, by one of its rows."""
+def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:
+  """What runs load: the `identity` of each data set, by one of its runs."""
   found: dict[str, Any] = {}
-  for row in sorted(rows, key=lambda row: row.name):
-    identity = load_once(row.config).identity
+  for spec in sorted(specs, key=lambda spec: spec.name):
+    identity = load_once(spec.config).identity
     if identity not in found.values():
-      found[row.name] = identity
+      found[spec.name] = identity
   return found

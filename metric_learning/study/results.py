@@ -13,7 +13,7 @@ from metric_learning.study.baselines import BASELINES
 from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.runs import Run
 from metric_learning.study.statistics import Interval, t_interval, units_of
-from metric_learning.study.sweeps import StudyRow, cell_of, tuned_of
+from metric_learning.study.sweeps import RunSpec, cell_of, tuned_of
 from metric_learning.training import records
 from metric_learning.training.config import (
   digest,
@@ -106,16 +106,16 @@ def read_study(folder: str | Path) -> Study:
       " runs, whose commit is in their result.json."
     )
   named = {"study": study["study"]}
-  rows = [
-    StudyRow(
+  specs = [
+    RunSpec(
       entry["name"], entry["overrides"], from_dict(entry["config"] | named)
     )
     for entry in study["rows"]
   ]
   runs = [
-    _read_run(row, folder / RUNS / row.name)
-    for row in rows
-    if (folder / RUNS / row.name / records.RESULT).exists()
+    _read_run(spec, folder / RUNS / spec.name)
+    for spec in specs
+    if (folder / RUNS / spec.name / records.RESULT).exists()
   ]
   if not runs:
     raise InputError(f"no run of {folder} is finished.")
@@ -127,22 +127,22 @@ def read_study(folder: str | Path) -> Study:
     study["config"],
     _cells(runs, tuning),
     records.read_json(folder / BASELINES),
-    len(rows) - len(runs),
+    len(specs) - len(runs),
     study["cells"],
     study["study"],
     [entry for entry in tuning if not entry["chosen"]],
   )
 
 
-def _read_run(row: StudyRow, folder: Path) -> Run:
+def _read_run(spec: RunSpec, folder: Path) -> Run:
   result = records.read_json(folder / records.RESULT)
-  expected = digest(row.config)
+  expected = digest(spec.config)
   config: Mapping[str, Any] = {}
   if (folder / records.CONFIG).exists():
     config = records.read_json(folder / records.CONFIG)
   # A run that diverged has no digest of its own.
   found = {digest(from_dict(config)), result.get("digest", expected)}
-  return Run(row, folder, result, is_stale=found != {expected})
+  return Run(spec, folder, result, is_stale=found != {expected})
 
 
 def _key(name: Mapping[str, Any]) -> str:
@@ -154,8 +154,8 @@ def _cells(
 ) -> list[Cell]:
   grouped: dict[str, list[Run]] = {}
   for run in runs:
-    grouped.setdefault(_key(cell_of(run.row)), []).append(run)
-  cells = [_cell(cell_of(some[0].row), some) for some in grouped.values()]
+    grouped.setdefault(_key(cell_of(run.spec)), []).append(run)
+  cells = [_cell(cell_of(some[0].spec), some) for some in grouped.values()]
   return [_as_tuned(cell, tuning) for cell in cells]
 
 
@@ -184,11 +184,11 @@ def searched_in(entry: Mapping[str, Any]) -> list[str]:
 
 def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   """Chooses among the settings of a cell by their mean validation score."""
-  select = runs[0].row.config.eval.select
+  select = runs[0].spec.config.eval.select
   better = -1 if lower_is_better(select) else 1
   grouped: dict[str, list[Run]] = {}
   for run in runs:
-    grouped.setdefault(_key(tuned_of(run.row)), []).append(run)
+    grouped.setdefault(_key(tuned_of(run.spec)), []).append(run)
   settings = [_setting(some, select) for some in grouped.values()]
   chosen = _choose(settings, better)
   on_edge = []
@@ -197,7 +197,7 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
     if len(tried) > 2 and value in (tried[0], tried[-1]):
       on_edge.append(field)
   diverged = sum("diverged" in run.result for run in runs)
-  stale = [run.row.name for run in runs if run.is_stale]
+  stale = [run.spec.name for run in runs if run.is_stale]
   unscored = sum(_is_unscored(run) for run in runs)
   return Cell(
     *(name, settings, chosen, on_edge),
@@ -223,7 +223,7 @@ def _setting(runs: Sequence[Run], select: str) -> Setting:
   # A setting that lost a seed has no score by which it could be chosen.
   if lost or not np.isfinite(interval.mean):
     interval = t_interval([])
-  return Setting(tuned_of(runs[0].row), usable, interval, lost)
+  return Setting(tuned_of(runs[0].spec), usable, interval, lost)
 
 
 def _choose(settings: Sequence[Setting], better: int) -> Setting:

@@ -1,4 +1,4 @@
-"""Runs the rows of a study: those that are missing, wherever it is told."""
+"""Does the runs of a study that are missing, wherever it is told."""
 
 import contextlib
 import functools
@@ -25,10 +25,10 @@ from metric_learning.study.launchers import LAUNCHERS, start_launcher
 from metric_learning.study.launchers.claims import RUNS, groups_of, is_finished
 from metric_learning.study.loaded import data_of, load_once
 from metric_learning.study.sweeps import (
-  StudyRow,
+  RunSpec,
   refuse,
-  rows_named,
   setting_errors,
+  specs_named,
 )
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, of_study
@@ -42,14 +42,14 @@ POPULATION = ("auto", "on", "off")
 # and several do not fit its caches (eight of `mlp` are 1.2 times as fast).
 # Accelerators are still to be measured.
 _FASTER_TOGETHER: tuple[str, ...] = ()
-# Seconds between two looks at rows that another process has.
+# Seconds between two looks at runs that another process has.
 _PATIENCE = 1.0
 
 log = logging.getLogger(__name__)
 
 
 def check_population(population: str, members: int) -> None:
-  """Checks how many rows train together.
+  """Checks how many runs train together.
 
   Raises:
     InputError: for a choice that there is not, or no members.
@@ -61,7 +61,7 @@ def check_population(population: str, members: int) -> None:
 
 def run_study(
   config: ConfigDict,
-  rows: Sequence[StudyRow],
+  specs: Sequence[RunSpec],
   folder: str | Path,
   *,
   cells: Sequence[Name] | None = None,
@@ -72,19 +72,19 @@ def run_study(
 ) -> None:
   """Does what is missing of a study; a finished one is left as it is.
 
-  Everything is checked before the first run: the rows, what chooses among
+  Everything is checked before the first run: the specs, what chooses among
   them, their data, the batch that the data must fill, what is to be compared. A
   run whose loss stops being finite is recorded as such and does not end the
-  study. Several processes may work on one study: a row that another process has
+  study. Several processes may work on one study: a run that another process has
   is waited for.
 
   Args:
-    config: what the rows override.
-    rows: from `make_rows`.
+    config: what the runs override.
+    specs: from `make_specs`.
     folder: of the study.
-    cells: the names of all cells that are compared, if some have no rows.
+    cells: the names of all cells that are compared, if some have no runs.
     launcher: a name in `LAUNCHERS`: "local", or "ray".
-    population: "on": rows that differ in traced numbers and seeds alone train
+    population: "on": runs that differ in traced numbers and seeds alone train
       as one program; "off"; or "auto": where that was measured to be faster.
     members: of one population, at most; fewer need less memory.
     resources: keywords of the launcher.
@@ -94,36 +94,36 @@ def run_study(
   """
   folder = Path(folder)
   check_population(population, members)
-  cells = cells_of(rows) if cells is None else cells
+  cells = cells_of(specs) if cells is None else cells
   check_comparisons(config, cells)
   start_launcher(launcher)
-  refuse([*setting_errors(rows), *_data_errors(rows)])
+  refuse([*setting_errors(specs), *_data_errors(specs)])
   records.make_folder(folder)
   with only_here(folder):
-    claim_study(folder, config, rows, cells, data_of(rows))
+    claim_study(folder, config, specs, cells, data_of(specs))
     write_baselines(
-      folder, [(row.config, load_once(row.config)) for row in rows]
+      folder, [(spec.config, load_once(spec.config)) for spec in specs]
     )
   launch = functools.partial(LAUNCHERS[launcher].launch, **resources)
   together = population == "on" or (
     population == "auto" and jax.default_backend() in _FASTER_TOGETHER
   )
   unfinished = lambda: [
-    row for row in rows if not is_finished(folder / RUNS / row.name)
+    spec for spec in specs if not is_finished(folder / RUNS / spec.name)
   ]
   total, started = len(unfinished()), time.perf_counter()
-  log.info("%d of %d runs to do", total, len(rows))
+  log.info("%d of %d runs to do", total, len(specs))
 
-  def report(done: Sequence[StudyRow], results: Sequence[Any]) -> None:
+  def report(done: Sequence[RunSpec], results: Sequence[Any]) -> None:
     left = len(unfinished())
     spent = time.perf_counter() - started
-    for row, result in zip(done, results, strict=True):
+    for spec, result in zip(done, results, strict=True):
       log.info(
         "[%d/%d] %s: %s (%.0f s left)",
         total - left,
         total,
-        row.name,
-        _summary(row, result),
+        spec.name,
+        _summary(spec, result),
         spent / max(1, total - left) * left,
       )
 
@@ -134,18 +134,18 @@ def run_study(
       if len(others) == len(missing):
         time.sleep(_PATIENCE)
       else:
-        log.info("waiting for %d rows of other processes", len(others))
+        log.info("waiting for %d runs of other processes", len(others))
 
 
-def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
-  """What is wrong with the data of rows, a batch of them, or their scores."""
+def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
+  """What is wrong with the data of runs, a batch of them, or their scores."""
   errors = []
-  together: dict[str, list[StudyRow]] = {}
-  for row in rows:
-    sections = as_dict(row.config)
+  together: dict[str, list[RunSpec]] = {}
+  for spec in specs:
+    sections = as_dict(spec.config)
     read = [sections[name] for name in ("data", "eval", "reduction", "also")]
     key = json.dumps(read, sort_keys=True)
-    together.setdefault(key, []).append(row)
+    together.setdefault(key, []).append(spec)
   for some in together.values():
     fields = some[0].config
     try:
@@ -153,15 +153,15 @@ def _data_errors(rows: Sequence[StudyRow]) -> list[str]:
       make_batches(splits.train, fields.data, 0)
       check_parts(fields, splits)
     except InputError as error:
-      errors.append(f"{rows_named([row.name for row in some])}: {error}")
+      errors.append(f"{specs_named([spec.name for spec in some])}: {error}")
   return errors
 
 
-def _summary(row: StudyRow, result: dict[str, Any]) -> str:
+def _summary(spec: RunSpec, result: dict[str, Any]) -> str:
   """How a run went."""
   if "diverged" in result:
     return "diverged"
-  select = row.config.eval.select
+  select = spec.config.eval.select
   chosen = result["validation_selected"][select]
   return f"validation {select} {chosen:.3f}, {result['seconds']:.1f} s"
 
@@ -174,13 +174,13 @@ def only_here(folder: Path) -> contextlib.AbstractContextManager[Any]:
 def claim_study(
   folder: Path,
   config: ConfigDict,
-  rows: Sequence[StudyRow],
+  specs: Sequence[RunSpec],
   cells: Sequence[Name],
   data: Mapping[str, Any],
 ) -> None:
   """Writes study.json, or finds that the folder is of this very study.
 
-  `data` is what `data_of` says of the rows.
+  `data` is what `data_of` says of the runs.
 
   Raises:
     InputError: with what differs.
@@ -192,11 +192,11 @@ def claim_study(
     data=data,
     rows=[
       {
-        "name": row.name,
-        "overrides": row.overrides,
-        "config": as_dict(row.config),
+        "name": spec.name,
+        "overrides": spec.overrides,
+        "config": as_dict(spec.config),
       }
-      for row in rows
+      for spec in specs
     ],
   )
   path = folder / STUDY

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metric_learning.errors import InputError
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import RunSpec
 
 
 class TestScores(NamedTuple):
@@ -26,13 +26,13 @@ class TestScores(NamedTuple):
 
 
 class Run(NamedTuple):
-  """A finished run and the row that made it.
+  """A finished run and the spec that made it.
 
-  is_stale: its config or its result is not that of the row.
+  is_stale: its config or its result is not that of the spec.
   test: None until `scoring` has scored it, which it does to chosen runs alone.
   """
 
-  row: StudyRow
+  spec: RunSpec
   folder: Path
   result: dict[str, Any]
   is_stale: bool = False
@@ -55,4 +55,4 @@ class Run(NamedTuple):
   @property
   def replicate(self) -> tuple[int, int]:
     """Its seed and its fold: what pairs it with a run of another cell."""
-    return self.row.config.seed, self.row.config.data.fold
+    return self.spec.config.seed, self.spec.config.data.fold

@@ -51,7 +51,7 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
   `accuracy_scores`. Where no checkpoint was selected, its scores are NaN.
   """
   if not is_embedded(run.folder):
-    embed_run(run.row.config, run.folder, _data_of(run))
+    embed_run(run.spec.config, run.folder, _data_of(run))
   path = run.folder / TEST
   if not path.exists():
     last = _scores_in(run, records.EMBEDDINGS)
@@ -70,7 +70,7 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
 
 def _data_of(run: Run) -> Any:
   """The data that a run was trained on, which its test images are part of."""
-  config = run.row.config
+  config = run.spec.config
   try:
     return load_once(config)
   except (InputError, OSError) as error:
@@ -96,7 +96,7 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
       points,
       labels,
       metric,
-      asked=["own/eer", *run.row.config.eval.columns],
+      asked=["own/eer", *run.spec.config.eval.columns],
       normalized=run.result["normalize"],
       **_gallery(arrays),
     )

@@ -1,4 +1,4 @@
-"""From a config and a generator of flat overrides to rows that are valid.
+"""From a config and a generator of flat overrides to runs that are valid.
 
 A sweep yields flat overrides, such as {"loss.name": "triplet", "metric": "l1",
 "loss.margin": 0.2, "seed": 3}. What a field means in a table follows from it:
@@ -22,7 +22,7 @@ from metric_learning.training.config import override, traced_numbers, validate
 REPLICATES = ("seed", "data.fold")
 
 
-class StudyRow(NamedTuple):
+class RunSpec(NamedTuple):
   """One run of a study: its folder's name, what makes it, its whole config."""
 
   name: str
@@ -30,10 +30,10 @@ class StudyRow(NamedTuple):
   config: ConfigDict
 
 
-def row_name(overrides: Mapping[str, Any]) -> str:
-  """The folder of a row, readable and the same each time.
+def spec_name(overrides: Mapping[str, Any]) -> str:
+  """The folder of a run, readable and the same each time.
 
-  >>> row_name({"loss.name": "triplet", "loss.margin": 0.5, "seed": 0})
+  >>> spec_name({"loss.name": "triplet", "loss.margin": 0.5, "seed": 0})
   'loss.name=triplet,loss.margin=0.5,seed=0'
   """
   name = ",".join(f"{key}={value}" for key, value in overrides.items())
@@ -43,45 +43,45 @@ def row_name(overrides: Mapping[str, Any]) -> str:
   return f"{plain[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def make_rows(
+def make_specs(
   config: ConfigDict, sweep: Iterable[Mapping[str, Any]]
-) -> list[StudyRow]:
-  """All rows of a sweep, each a valid config.
+) -> list[RunSpec]:
+  """All runs of a sweep, each a valid config.
 
   Raises:
-    InputError: that lists every problem, with the rows that have it.
+    InputError: that lists every problem, with the runs that have it.
   """
-  rows: dict[str, StudyRow] = {}
+  specs: dict[str, RunSpec] = {}
   wrong: dict[str, list[str]] = {}
   for overrides in sweep:
-    name = row_name(overrides)
-    problems = ["it occurs twice in the sweep."] if name in rows else []
+    name = spec_name(overrides)
+    problems = ["it occurs twice in the sweep."] if name in specs else []
     try:
       whole = override(config, overrides)
-      rows[name] = StudyRow(name, dict(overrides), whole)
+      specs[name] = RunSpec(name, dict(overrides), whole)
       validate(whole)
     except InputError as error:
       problems += str(error).splitlines()
     for problem in problems:
       wrong.setdefault(problem, []).append(name)
-  if not rows and not wrong:
+  if not specs and not wrong:
     raise InputError("the sweep has no rows.")
-  refuse_rows(wrong)
-  return list(rows.values())
+  refuse_specs(wrong)
+  return list(specs.values())
 
 
-def setting_errors(rows: Iterable[StudyRow]) -> list[str]:
+def setting_errors(specs: Iterable[RunSpec]) -> list[str]:
   """What keeps a cell from choosing one of its settings on validation."""
-  cells: dict[str, list[StudyRow]] = {}
-  for row in rows:
-    cells.setdefault(json.dumps(cell_of(row), sort_keys=True), []).append(row)
+  cells: dict[str, list[RunSpec]] = {}
+  for spec in specs:
+    cells.setdefault(json.dumps(cell_of(spec), sort_keys=True), []).append(spec)
   errors = []
   for some in cells.values():
-    settings: dict[str, StudyRow] = {}
-    for row in some:
-      settings.setdefault(json.dumps(tuned_of(row), sort_keys=True), row)
-    names = rows_named([row.name for row in settings.values()])
-    if len({tuple(sorted(tuned_of(row))) for row in some}) > 1:
+    settings: dict[str, RunSpec] = {}
+    for spec in some:
+      settings.setdefault(json.dumps(tuned_of(spec), sort_keys=True), spec)
+    names = specs_named([spec.name for spec in settings.values()])
+    if len({tuple(sorted(tuned_of(spec))) for spec in some}) > 1:
       errors.append(
         f"{names}: they are one cell, whose numbers are chosen on validation,"
         " and do not set the same numbers: name each of them in each row."
@@ -97,19 +97,19 @@ def setting_errors(rows: Iterable[StudyRow]) -> list[str]:
   return errors
 
 
-def rows_named(names: Sequence[str]) -> str:
+def specs_named(names: Sequence[str]) -> str:
   """Rows in a message; of many, the first.
 
-  >>> rows_named(["seed=0"]), rows_named(["seed=0", "seed=1", "seed=2"])
+  >>> specs_named(["seed=0"]), specs_named(["seed=0", "seed=1", "seed=2"])
   ('row seed=0', 'row seed=0 and 2 more')
   """
   more = f" and {len(names) - 1} more" if len(names) > 1 else ""
   return f"row {names[0]}{more}"
 
 
-def refuse_rows(wrong: Mapping[str, Sequence[str]]) -> None:
-  """Raises one `InputError` of what is wrong with which rows, if anything."""
-  refuse([f"{rows_named(names)}: {what}" for what, names in wrong.items()])
+def refuse_specs(wrong: Mapping[str, Sequence[str]]) -> None:
+  """Raises one `InputError` of what is wrong with which runs, if anything."""
+  refuse([f"{specs_named(names)}: {what}" for what, names in wrong.items()])
 
 
 def refuse(errors: Sequence[str]) -> None:
@@ -128,29 +128,29 @@ def refuse(errors: Sequence[str]) -> None:
     raise InputError(f"{len(errors)} errors in the rows:{listed}")
 
 
-def cell_of(row: StudyRow) -> dict[str, Any]:
+def cell_of(spec: RunSpec) -> dict[str, Any]:
   """The overrides that make a cell of the table.
 
   >>> from metric_learning.training import base_config
   >>> base, sweep = base_config(), [{"metric": "l1", "seed": 3}]
-  >>> cell_of(make_rows(base, sweep)[0])
+  >>> cell_of(make_specs(base, sweep)[0])
   {'metric': 'l1'}
   """
-  tuned = tuned_of(row)
+  tuned = tuned_of(spec)
   return {
     k: v
-    for k, v in row.overrides.items()
+    for k, v in spec.overrides.items()
     if k not in REPLICATES and k not in tuned
   }
 
 
-def tuned_of(row: StudyRow) -> dict[str, Any]:
+def tuned_of(spec: RunSpec) -> dict[str, Any]:
   """The overrides that are chosen on validation classes.
 
   A number that `config.study.reference` names is compared, and not chosen.
   """
-  searched = LOSSES[row.config.loss.name].search
-  tuned = {*traced_numbers(row.config), *(f"loss.{name}" for name in searched)}
-  for part in row.config.study.reference.split(","):
+  searched = LOSSES[spec.config.loss.name].search
+  tuned = {*traced_numbers(spec.config), *(f"loss.{name}" for name in searched)}
+  for part in spec.config.study.reference.split(","):
     tuned.discard(part.partition("=")[0])
-  return {k: v for k, v in row.overrides.items() if k in tuned}
+  return {k: v for k, v in spec.overrides.items() if k in tuned}

@@ -83,13 +83,13 @@ def baseline_scores(
 
 def _cell_line(cell: Cell, columns, compared) -> Line:
   runs = cell.chosen.runs
-  folds = {run.row.config.data.fold for run in runs}
+  folds = {run.spec.config.data.fold for run in runs}
   line: Line = {
     "name": in_words(cell.name),
     "chosen": ", ".join(chosen_numbers(cell)),
     "interval": "folds" if len(folds) > 1 else "seeds",
     "n": len(runs),
-    "seeds": len({run.row.config.seed for run in runs}),
+    "seeds": len({run.spec.config.seed for run in runs}),
     "folds": len(folds),
     "trials": cell.trials,
     "searched": _said_searched(cell.searched),
@@ -99,7 +99,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   }
   # NaN of a setting that lost a seed. That of classes which were trained on is
   # no score either.
-  unseen = all(run.row.config.data.train_on == "train" for run in runs)
+  unseen = all(run.spec.config.data.train_on == "train" for run in runs)
   if unseen and np.isfinite(cell.chosen.validation.mean):
     line["validation"] = cell.chosen.validation
   if not runs:
@@ -123,7 +123,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
   line["active fraction"] = _active_fraction(runs)
   line["seconds"] = mean_of(run.result["seconds"] for run in runs)
-  line["runs"] = " ".join(run.row.name for run in runs)
+  line["runs"] = " ".join(run.spec.name for run in runs)
   line["digests"] = " ".join(run.result["digest"] for run in runs)
   line["commits"] = " ".join(sorted({run.result["commit"] for run in runs}))
   return line
@@ -199,7 +199,7 @@ def chosen_numbers(cell: Cell) -> list[str]:
     # What selects code has no unit, and is not among the traced numbers.
     absolute = [r.result["numbers"].get(field, value) for r in cell.chosen.runs]
     if absolute and not np.isclose(np.mean(absolute), value):
-      loss = cell.chosen.runs[0].row.config.loss.name
+      loss = cell.chosen.runs[0].spec.config.loss.name
       unit = _UNITS[LOSSES[loss].scaled[name]]
       text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:

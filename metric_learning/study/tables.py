@@ -1,8 +1,5 @@
-"""A study as tables: Markdown to read, CSV to compute with, LaTeX to print."""
+"""A study as tables: what each says, and the files that it is written to."""
 
-import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ import numpy as np
 
 from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
+from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
@@ -23,7 +21,7 @@ from metric_learning.study.statistics import (
   seeds_needed,
   standard_error,
 )
-from metric_learning.study.sweeps import row_name
+from metric_learning.study.sweeps import spec_name
 from metric_learning.study.table_lines import (
   Line,
   baseline_scores,
@@ -125,17 +123,12 @@ def to_markdown(study: Study) -> str:
 def _to_markdown(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
-  table = _markdown(_heads(study), [_texts(line, study) for line in lines])
+  table = as_markdown(_heads(study), [_texts(line, study) for line in lines])
   text = f"{table}\n\n{notes(study, lines)}\n"
   if compared:
-    table = _markdown(*_comparison_texts(study, compared))
+    table = as_markdown(*_comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
   return text + _fold_tables(study)
-
-
-def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-  rows = [heads, ["---"] * len(heads), *lines]
-  return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def notes(study: Study, lines: Sequence[Line]) -> str:
@@ -191,7 +184,7 @@ def _how_chosen(study: Study) -> str:
   """What was chosen on validation classes, and when test classes were seen."""
   select = study.config["eval"]["select"]
   chosen = [run for cell in study.cells for run in cell.chosen.runs]
-  if any(run.row.config.data.train_on != "train" for run in chosen):
+  if any(run.spec.config.data.train_on != "train" for run in chosen):
     return (
       f"what was tuned was chosen by {select} on validation, and the runs"
       " trained on the validation classes too: the last checkpoint is the"
@@ -207,7 +200,7 @@ def _is_nested(study: Study) -> bool:
   """Whether no test class of a fold took part in choosing its setting."""
   for cell in study.cells:
     runs = [run for setting in cell.settings for run in setting.runs]
-    folds = {run.row.config.data.fold for run in runs}
+    folds = {run.spec.config.data.fold for run in runs}
     if len(cell.settings) > 1 and len(folds) > 1:
       return False
   return True
@@ -216,7 +209,7 @@ def _is_nested(study: Study) -> bool:
 def _unit(study: Study) -> str:
   """What the members of a pair share: a seed or a fold."""
   runs = [run for cell in study.cells for run in cell.chosen.runs]
-  folds = {run.row.config.data.fold for run in runs}
+  folds = {run.spec.config.data.fold for run in runs}
   return "seed" if len(folds) < 2 else "fold"
 
 
@@ -294,7 +287,7 @@ def _too_few(n: int, family: int, unit: str) -> str:
 def _fold_tables(study: Study) -> str:
   """Each column by fold, where there are folds."""
   folds = sorted(
-    {r.row.config.data.fold for c in study.cells for r in c.chosen.runs}
+    {r.spec.config.data.fold for c in study.cells for r in c.chosen.runs}
   )
   if len(folds) < 2:
     return ""
@@ -313,7 +306,7 @@ def _fold_tables(study: Study) -> str:
       _fold_line(name, fold_means(found), folds) for name, found in scored
     ]
     title = f"{heading(column)} by fold (mean over seeds), and over folds"
-    text += f"\n{title}\n\n{_markdown(heads, lines)}\n"
+    text += f"\n{title}\n\n{as_markdown(heads, lines)}\n"
   return text
 
 
@@ -332,29 +325,7 @@ def _fold_line(
 
 def to_csv(study: Study) -> str:
   """Every number of every line: mean, low, high of each interval."""
-  return _csv(table_lines(study))
-
-
-def _csv(lines: Sequence[Line]) -> str:
-  rows = []
-  for line in lines:
-    row: dict[str, Any] = {}
-    for name, value in line.items():
-      if isinstance(value, Interval):
-        row |= {
-          name: value.mean,
-          f"{name} low": value.low,
-          f"{name} high": value.high,
-        }
-      else:
-        row[name] = value
-    rows.append(row)
-  fields = list(dict.fromkeys(name for row in rows for name in row))
-  out = io.StringIO()
-  writer = csv.DictWriter(out, fields, lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
-  return out.getvalue()
+  return as_csv(table_lines(study))
 
 
 def _comparison_lines(compared: Sequence[Compared]) -> list[Line]:
@@ -386,40 +357,11 @@ def _to_latex(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
   texts = [_texts(line, study) for line in lines]
-  text = _latex(_heads(study), texts, notes(study, lines))
+  text = as_latex(_heads(study), texts, notes(study, lines))
   if compared:
     note = how_compared(study, compared)
-    text += "\n" + _latex(*_comparison_texts(study, compared), note)
+    text += "\n" + as_latex(*_comparison_texts(study, compared), note)
   return text
-
-
-def _latex(
-  heads: Sequence[str], lines: Sequence[Sequence[str]], note: str
-) -> str:
-  def escape(text):
-    # First what LaTeX itself reads, of which the symbols below are made.
-    text = re.sub(r"[_%&#$]", r"\\\g<0>", text).replace("^", r"\^{}")
-    for a, b in (("d̄", r"$\bar d$"), ("²", r"$^2$"), ("±", r"$\pm$")):
-      text = text.replace(a, b)
-    for a, b in (("×", r"$\times$"), ("≤", r"$\le$"), ("–", "--")):
-      text = text.replace(a, b)
-    return text
-
-  return "\n".join(
-    [
-      r"\begin{tabular}{" + "l" * len(heads) + "}",
-      r"\toprule",
-      " & ".join(map(escape, heads)) + r" \\",
-      r"\midrule",
-      *(" & ".join(map(escape, line)) + r" \\" for line in lines),
-      r"\bottomrule",
-      r"\end{tabular}",
-      "",
-      r"\smallskip",
-      r"{\footnotesize " + escape(note) + "}",
-      "",
-    ]
-  )
 
 
 def trace(study: Study) -> dict[str, Any]:
@@ -432,11 +374,11 @@ def trace(study: Study) -> dict[str, Any]:
     for name, found in by_name(study.baselines)
   }
   cells = {
-    row_name(cell.name): {
+    spec_name(cell.name): {
       "name": in_words(cell.name),
       "runs": [
         {
-          "folder": f"{run.folder.parent.name}/{run.row.name}",
+          "folder": f"{run.folder.parent.name}/{run.spec.name}",
           "config digest": run.result["digest"],
           "commit": run.result["commit"],
         }
@@ -448,7 +390,7 @@ def trace(study: Study) -> dict[str, Any]:
     for cell in study.cells
   }
   given_up = {
-    row_name(entry["cell"]): {
+    spec_name(entry["cell"]): {
       "name": in_words(entry["cell"]),
       "runs": [],
       "trials": entry["folder"],
@@ -464,8 +406,8 @@ def write_tables(study: Study) -> list[Path]:
   written = []
   for name, text in (
     ("table.md", _to_markdown(study, lines, compared)),
-    ("table.csv", _csv(lines)),
-    ("comparisons.csv", _csv(_comparison_lines(compared))),
+    ("table.csv", as_csv(lines)),
+    ("comparisons.csv", as_csv(_comparison_lines(compared))),
     ("table.tex", _to_latex(study, lines, compared)),
     ("trace.json", records.to_json(trace(study), indent=2) + "\n"),
   ):

@@ -194,6 +194,7 @@ def commit() -> str:
 READS_RUNS = (
   "figures",
   "study/comparisons.py",
+  "study/formats.py",
   "study/table_lines.py",
   "study/results.py",
   "study/statistics.py",

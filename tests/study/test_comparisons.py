@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from metric_learning import InputError, evaluation
-from metric_learning.study import make_rows, read_study, run_study, tables
+from metric_learning.study import make_specs, read_study, run_study, tables
 from metric_learning.study.compared_with import pairs_with_reference
 from metric_learning.study.comparisons import class_interval, compare_cells
 from metric_learning.study.ranges import RATE
@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
   fields, message, tmp_path
 ):
   config = override(tiny_config(), fields)
-  rows = make_rows(config, [{"metric": m} for m in ("l1", "l2")])
+  rows = make_specs(config, [{"metric": m} for m in ("l1", "l2")])
   with pytest.raises(InputError, match=message):
     run_study(config, rows, tmp_path / "study")
   assert not (tmp_path / "study").exists()
@@ -104,7 +104,7 @@ def test_what_is_compared_is_no_part_of_a_run():
 def test_what_was_named_before_the_runs_stays(write_study):
   folder = write_study(cells(l2=[0.5], l1=[0.4]))
   config = tiny_config(eval__columns=COLUMNS, study__delta=0.05)
-  rows = make_rows(config, [o for o, _ in cells(l2=[0.5], l1=[0.4])])
+  rows = make_specs(config, [o for o, _ in cells(l2=[0.5], l1=[0.4])])
   with pytest.raises(InputError, match=r"study.delta \(0.01 there"):
     run_study(config, rows, folder)
 
@@ -624,7 +624,7 @@ def test_classes_of_all_folds_are_resampled(write_study):
   for cell in study.cells:
     found = {0: [], 1: []}
     for run in cell.chosen.runs:
-      found[run.row.config.data.fold].append(hits(run.folder)[0])
+      found[run.spec.config.data.fold].append(hits(run.folder)[0])
     means.append(np.concatenate([np.mean(x, axis=0) for x in found.values()]))
   labels = hits(study.cells[0].chosen.runs[0].folder)[1]
   # Both folds test the class "a", the others are their own: 5 classes.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data
-from metric_learning.study import loaded, make_rows, run_study, runner
+from metric_learning.study import loaded, make_specs, run_study, runner
 from metric_learning.study.launchers import claims
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
@@ -90,7 +90,7 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
   monkeypatch.setattr(compiled, "_PROGRAMS", {})
   monkeypatch.setattr(recorder, "Checkpoints", NoCheckpoints)
   monkeypatch.setattr(recorder, "embed_images", lambda *_: np.zeros((1, 1)))
-  rows = make_rows(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
+  rows = make_specs(CONFIG, sweep((0.2, 1.0), (1e-4, 1e-2), range(2)))
   run_study(CONFIG, rows, tmp_path)
   assert len(list(tmp_path.glob("runs/*/result.json"))) == len(rows) == 8
   programs = {
@@ -128,7 +128,7 @@ def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
 @pytest.mark.slow
 def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   theirs = tmp_path / "runs" / rows[1].name
   theirs.mkdir(parents=True)
   thread = threading.Thread(target=run_study, args=(CONFIG, rows, tmp_path))
@@ -148,7 +148,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
 def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
   """A lock is of an open file: two threads hold it as two processes do."""
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
-  rows = make_rows(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
+  rows = make_specs(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
   both, serial = tmp_path / "both", tmp_path / "serial"
   threads = [
     threading.Thread(target=run_study, args=(CONFIG, rows, both))
@@ -167,7 +167,7 @@ def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
 
 
 def test_groups_hold_what_differs_in_numbers_and_seeds():
-  rows = make_rows(
+  rows = make_specs(
     CONFIG,
     [
       {"metric": metric, "loss.margin": margin, "seed": seed}
@@ -184,7 +184,7 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
 
 
 def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   saved = tmp_path / "runs" / rows[1].name / "checkpoints"
   (saved / "20").mkdir(parents=True)
   (saved / "5.orbax-checkpoint-tmp").mkdir()
@@ -196,7 +196,7 @@ def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
 TWO_DEVICES = """
 import jax
 from pathlib import Path
-from metric_learning.study import make_rows, run_study, runner
+from metric_learning.study import make_specs, run_study, runner
 from metric_learning.study.launchers import local
 from metric_learning.training import population, recorder
 from tests.study.test_launchers import CONFIG, sweep
@@ -223,7 +223,7 @@ def watched(program):
   return stepped
 
 population.step_of = watched
-rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
 for together in ("off", "on"):
   run_study(CONFIG, rows, Path("{folder}", together), population=together)
 assert shards == {{(2, False)}}, shards  # Each has its share of the members.
@@ -247,7 +247,7 @@ def test_several_devices(tmp_path):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  rows = make_rows(CONFIG, sweep((0.5, 1.0, 1.5)))
+  rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   run_study(CONFIG, rows, tmp_path / "serial")
   expected = results_of(tmp_path / "serial")
   for population in ("off", "on"):
@@ -266,7 +266,7 @@ def test_several_devices(tmp_path):
   ],
 )
 def test_what_is_not_there_is_refused(options, said, tmp_path):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=said):
     run_study(CONFIG, rows, tmp_path / "study", **options)
   assert not (tmp_path / "study").exists()
@@ -274,7 +274,7 @@ def test_what_is_not_there_is_refused(options, said, tmp_path):
 
 def test_without_ray_its_extra_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "ray", None)
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
     run_study(CONFIG, rows, tmp_path / "study", launcher="ray")
   assert not (tmp_path / "study").exists()

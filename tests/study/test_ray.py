@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from metric_learning import InputError
-from metric_learning.study import make_rows, read_study, run_study
+from metric_learning.study import make_specs, read_study, run_study
 from metric_learning.study.launchers import ray as on_ray
 from metric_learning.study.launchers.claims import RUNS
 from metric_learning.training import records
@@ -51,14 +51,14 @@ def killed_once(marker):
 
 
 def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"gpus_per_run=1, .* has 0"):
     run_study(CONFIG, rows, tmp_path, launcher="ray", gpus_per_run=1.0)
 
 
 def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
   monkeypatch.setattr(records, "code", lambda: "another")
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(
     InputError, match=r"(?s)1 tasks failed.* is other code than"
   ):
@@ -70,7 +70,7 @@ def test_a_worker_is_killed_and_its_row_done_again(
 ):
   marker = tmp_path / "killed"
   monkeypatch.setattr(on_ray, "train_elsewhere", killed_once(str(marker)))
-  rows = make_rows(CONFIG, [{"seed": seed} for seed in range(3)])
+  rows = make_specs(CONFIG, [{"seed": seed} for seed in range(3)])
   folder, serial = tmp_path / "ray", tmp_path / "serial"
   run_study(CONFIG, rows, folder, launcher="ray")
   run_study(CONFIG, rows, serial)

@@ -101,7 +101,7 @@ def test_of_several_objectives_the_first_says_what_is_active(
 ):
   folder = shutil.copytree(real_study.reported, tmp_path / "study")
   run = read_study(folder).cells[0].chosen.runs[0]
-  config = override(run.row.config, {"also": (f"0.5*{SOFTMAX}",)})
+  config = override(run.spec.config, {"also": (f"0.5*{SOFTMAX}",)})
   result = train(config, tmp_path / "run", progress=False)
   # Files of runs of one objective, with what this run says of its last step.
   for path in folder.glob(f"runs/*{HINGE}*l1*/{records.RESULT}"):

@@ -18,7 +18,7 @@ from metric_learning.evaluation import scores
 from metric_learning.study import (
   baselines,
   loaded,
-  make_rows,
+  make_specs,
   read_study,
   run_study,
   tables,
@@ -63,7 +63,7 @@ def results_of(folder):
 
 
 def test_cells_and_tuned_fields_follow_from_the_overrides():
-  row = make_rows(CONFIG, real_sweep())[0]
+  row = make_specs(CONFIG, real_sweep())[0]
   assert cell_of(row) == {"loss.name": "contrastive", "metric": "l1"}
   assert tuned_of(row) == {"loss.margin": 0.5}
 
@@ -71,9 +71,9 @@ def test_cells_and_tuned_fields_follow_from_the_overrides():
 def test_a_bad_row_is_named_before_anything_runs():
   rows = [{"loss.name": "triplet"}, {"loss.name": "triplet", "metric": "dot"}]
   with pytest.raises(InputError, match=r"row loss.name=triplet,metric=dot"):
-    make_rows(CONFIG, rows)
+    make_specs(CONFIG, rows)
   with pytest.raises(InputError, match=r"row seed=1: it occurs twice"):
-    make_rows(CONFIG, [{"seed": 1}, {"seed": 1}])
+    make_specs(CONFIG, [{"seed": 1}, {"seed": 1}])
 
 
 def assert_listed(error, *lines):
@@ -93,7 +93,7 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once():
     {"metric": "l3"},
   ]
   with pytest.raises(InputError) as error:
-    make_rows(CONFIG, rows)
+    make_specs(CONFIG, rows)
   assert_listed(
     error,
     "row sed=1,metrc=l1: unknown config field 'sed'",
@@ -120,7 +120,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   ]
   config = override(CONFIG, {"eval.columns": BY_QUERY})
   with pytest.raises(InputError) as error:
-    run_study(config, make_rows(config, rows), tmp_path / "study")
+    run_study(config, make_specs(config, rows), tmp_path / "study")
   assert_listed(
     error,
     "row data.classes_per_batch=11: ",
@@ -144,7 +144,7 @@ def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
     {**both, "metric": "l1", "loss.temperature": 1.0},
   ]
   with pytest.raises(InputError) as error:
-    run_study(CONFIG, make_rows(CONFIG, rows), tmp_path / "study")
+    run_study(CONFIG, make_specs(CONFIG, rows), tmp_path / "study")
   assert_listed(
     error,
     "row metric=l1,loss.temperature=0.5 and 1 more: they are one cell",
@@ -159,7 +159,7 @@ def test_only_what_is_missing_is_done(study):
   lost = results_of(study)[3]
   lost.unlink()
   before = {p: p.stat().st_mtime_ns for p in results_of(study)}
-  run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+  run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   after = {p: p.stat().st_mtime_ns for p in results_of(study)}
   assert after.pop(lost)
   assert after == before
@@ -175,7 +175,7 @@ LONG = tiny_config(
 
 def long_study(folder):
   seeds = [{"seed": seed} for seed in range(4)]
-  run_study(LONG, make_rows(LONG, seeds), folder)
+  run_study(LONG, make_specs(LONG, seeds), folder)
 
 
 def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
@@ -215,12 +215,12 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
 
 
 def test_a_folder_of_another_study_is_refused(study, monkeypatch):
-  rows = make_rows(CONFIG, [{"seed": 0}])
+  rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"another study: .*seed=0.*None now"):
     run_study(CONFIG, rows, study)
   monkeypatch.setattr(records, "code", lambda: "abc")
   with pytest.raises(InputError, match=r"code \(.*'abc' now\).* of commit"):
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
     read_study(study / "runs")
 
@@ -238,7 +238,7 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
   monkeypatch.setattr(data, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):
-    run_study(CONFIG, make_rows(CONFIG, real_sweep()), study)
+    run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   # One record, though all rows load it.
   (parts,) = records.read_json(study / "study.json")["data"].values()
   assert parts == load(CONFIG.data).identity
@@ -359,7 +359,9 @@ def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
     {p.parent.name for p in study.glob(f"runs/*/{name}")} for name in files
   )
   chosen = {
-    run.row.name for cell in read_study(study).cells for run in cell.chosen.runs
+    run.spec.name
+    for cell in read_study(study).cells
+    for run in cell.chosen.runs
   }
   assert scored == embedded == chosen
   assert len(chosen) == 4 * 2  # cells, seeds
@@ -388,8 +390,8 @@ def test_the_table_holds_what_the_embeddings_score(study):
 def test_a_column_may_ask_for_a_slow_score(study):
   run = read_study(study).cells[0].chosen.runs[0]
   columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
-  config = override(run.row.config, {"eval.columns": columns})
-  asking = run._replace(row=run.row._replace(config=config))
+  config = override(run.spec.config, {"eval.columns": columns})
+  asking = run._replace(row=run.spec._replace(config=config))
   (run.folder / TEST).unlink()  # It was scored for other columns.
   scores = score_run(asking).tested.last
   arrays = np.load(run.folder / records.EMBEDDINGS)
@@ -460,7 +462,7 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
       yield {"optimizer.learning_rate": rate, "seed": 0}
 
   folder = tmp_path / "study"
-  run_study(config, make_rows(config, rates()), folder)
+  run_study(config, make_specs(config, rates()), folder)
   (cell,) = read_study(folder).cells
   assert cell.diverged == 1
   assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
@@ -491,7 +493,7 @@ def test_folds_count_once_each(tmp_path):
   found = [(0, 0.0), (0, 0.2), (1, 0.5), (2, 0.6)]
   runs = []
   for seed, (fold, value) in enumerate(found):
-    (row,) = make_rows(CONFIG, [{"data.fold": fold, "seed": seed}])
+    (row,) = make_specs(CONFIG, [{"data.fold": fold, "seed": seed}])
     runs.append(Run(row, tmp_path, {"value": value}))
   interval = over_replicates(runs, lambda run: run.result["value"])
   # Fold means .1, .5, .6: mean .4, s = .2645751, t(.975, 2) = 4.302653.
@@ -506,7 +508,7 @@ def baselines_of(folder, rows):
   """Name and seed of each baseline, which is not scored: that takes seconds."""
   splits = data.load(CONFIG.data)
   runs = []
-  for row in make_rows(CONFIG, rows):
+  for row in make_specs(CONFIG, rows):
     height, width = row.config.data.image_size or (8, 8)
     cut = lambda part, h=height, w=width: dataclasses.replace(
       part, images=part.images[:, :h, :w]
@@ -593,7 +595,7 @@ def with_gallery():
 def test_queries_are_scored_against_the_gallery(tmp_path):
   # As in the study, so that its program is compiled already.
   fields = {"loss.name": HINGE, "metric": "l2", "eval.columns": BY_QUERY}
-  (row,), splits = make_rows(CONFIG, [fields]), with_gallery()
+  (row,), splits = make_specs(CONFIG, [fields]), with_gallery()
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
   scores = score_run(Run(row, tmp_path / "run", result)).tested.selected
   files = sorted((tmp_path / "run").glob("embeddings*.npz"))

@@ -24,7 +24,7 @@ from metric_learning.data import base
 from metric_learning.evaluation import scores
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
-  make_rows,
+  make_specs,
   ranges,
   run_study,
   tables,
@@ -81,7 +81,7 @@ def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
   storage = f"{folder}.journal" if storage == "" else storage
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tuning.trials, "train", train or fake_train(near))
-    return tuning.search(config, make_rows(config, sweep), folder, storage)
+    return tuning.search(config, make_specs(config, sweep), folder, storage)
 
 
 def trials_of(folder, storage="", cell="metric=l2"):
@@ -270,7 +270,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   )
   folder = tmp_path / "study"
   before = {*programs._PROGRAMS}
-  chosen = tuning.search(config, make_rows(config, ONE), folder)
+  chosen = tuning.search(config, make_specs(config, ONE), folder)
   # All trials and folds of a cell share one program, compiled for one shape.
   (key,) = {*programs._PROGRAMS} - before
   assert programs._PROGRAMS[key].step._cache_size() == 1
@@ -295,7 +295,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   assert chosen[0]["validation"] == pytest.approx(max(found))
   assert json.loads((folder / tuning.TUNING).read_text()) == chosen
 
-  whole, rows = tuning.final_rows(config, chosen)
+  whole, rows = tuning.final_specs(config, chosen)
   assert [row.config.seed for row in rows] == [1, 2]
   run_study(whole, rows, folder)
   study = scored_study(folder)
@@ -356,7 +356,7 @@ def test_declared_ranges_fit_their_loss(loss):
   config = tiny_config(data__images_per_class=2, tune__searched=2)
   if loss == "contrastive_2005":  # Elsewhere it has no bound by default.
     config = override(config, {"normalize": "l2"})
-  (cell,) = make_rows(config, [{"loss.name": loss}])
+  (cell,) = make_specs(config, [{"loss.name": loss}])
   assert not list(tuning.checks._errors(cell))
   for name, found in entry.search.items():
     low, high = ranges.ends(found)
@@ -462,19 +462,19 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
   assert first["failed"] == 6
   assert "metric=l1: no trial was finished" in caplog.text
   assert second["chosen"]
-  _, rows = tuning.final_rows(CONFIG, [first, second])
+  _, rows = tuning.final_specs(CONFIG, [first, second])
   assert {row.config.metric for row in rows} == {"l2"}
   with pytest.raises(InputError, match="no trial of any cell was finished"):
-    tuning.final_rows(CONFIG, [first])
+    tuning.final_specs(CONFIG, [first])
 
 
 @pytest.mark.slow
 def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
   train = diverging(lambda config: config.metric == "l1")
   config = override(CONFIG, {"study.reference": "metric=l1"})
-  folder, rows = tmp_path / "study", make_rows(config, TWO)
+  folder, rows = tmp_path / "study", make_specs(config, TWO)
   chosen = search(folder, TWO, config=config, train=train)
-  run_study(*tuning.final_rows(config, chosen), folder, cells=cells_of(rows))
+  run_study(*tuning.final_specs(config, chosen), folder, cells=cells_of(rows))
   study = scored_study(folder)
   assert study.names == list(TWO)
   (compared,) = compare_cells(study)
@@ -639,10 +639,10 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   # As it says, its values can be compared.
   config = tiny_config(loss__name="margin", study__reference="loss.beta=1.0")
   tuning.check(
-    config, make_rows(config, [{"loss.beta": b} for b in (1.0, 2.0)])
+    config, make_specs(config, [{"loss.beta": b} for b in (1.0, 2.0)])
   )
   config = tiny_config(tune__searched=0, study__reference=f"{RATE}=0.1")
-  rows = make_rows(config, [{RATE: 0.1}, {RATE: 0.2}])
+  rows = make_specs(config, [{RATE: 0.1}, {RATE: 0.2}])
   with pytest.raises(InputError, match="nothing is left to search"):
     tuning.check(config, rows)
 

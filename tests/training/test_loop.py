@@ -14,7 +14,7 @@ from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import Pairs
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import (
   NotFiniteError,
   embedding,
@@ -317,7 +317,7 @@ def test_nan_selects_no_checkpoint(splits, monkeypatch, tmp_path):
   assert np.isnan(result["validation_selected"]["own/map_at_r"])
   assert not (folder / records.SELECTED_EMBEDDINGS).exists()
   assert "nothing is selected" in (folder / "train.log").read_text()
-  run = Run(StudyRow("run", {}, tiny_config()), folder, result)
+  run = Run(RunSpec("run", {}, tiny_config()), folder, result)
   tested = score_run(run).tested
   assert np.isfinite(tested.last["own/map_at_r"])
   assert np.isnan(list(tested.selected.values())).all()

@@ -9,7 +9,7 @@ import filelock
 from ml_collections import ConfigDict
 
 from metric_learning import data
-from metric_learning.study.sweeps import StudyRow
+from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import (
   NotFiniteError,
   records,
@@ -20,17 +20,17 @@ from metric_learning.training.population import common_of
 
 RUNS = "runs"
 
-Group = list[StudyRow]
+Group = list[RunSpec]
 Report = Callable[[Group, list[dict[str, Any]]], None]
 
 
-def groups_of(rows: Sequence[StudyRow], members: int) -> list[Group]:
+def groups_of(specs: Sequence[RunSpec], members: int) -> list[Group]:
   """Rows that can train as one population, at most so many together."""
   together: dict[str, Group] = {}
-  for row in rows:
+  for spec in specs:
     # What streams has images of its own in each batch.
-    own = row.name if row.config.data.stream else ""
-    together.setdefault(own + common_of(row.config), []).append(row)
+    own = spec.name if spec.config.data.stream else ""
+    together.setdefault(own + common_of(spec.config), []).append(spec)
   return [
     group[start : start + members]
     for group in together.values()
@@ -44,16 +44,16 @@ def is_finished(workdir: Path) -> bool:
 
 
 def claim(
-  rows: Sequence[StudyRow], folder: Path, held: contextlib.ExitStack
+  specs: Sequence[RunSpec], folder: Path, held: contextlib.ExitStack
 ) -> Group:
-  """Those of the rows that are not finished, and that no other process has.
+  """Those of the runs that are not finished, and that no other process has.
 
   They are this process's until `held` is closed. The kernel releases the lock
   of a process that is killed.
   """
   ours = []
-  for row in rows:
-    workdir = folder / RUNS / row.name
+  for spec in specs:
+    workdir = folder / RUNS / spec.name
     if is_finished(workdir):
       continue
     records.make_folder(workdir)
@@ -64,20 +64,20 @@ def claim(
       continue
     # Another process may have finished it just before.
     if not is_finished(workdir):
-      ours.append(row)
+      ours.append(spec)
   return ours
 
 
-def as_far(rows: Group, folder: Path) -> list[Group]:
-  """The rows of a population that go on from the same checkpoint.
+def as_far(specs: Group, folder: Path) -> list[Group]:
+  """The runs of a population that go on from the same checkpoint.
 
   Together, those that are ahead would begin where the last is.
   """
   groups: dict[int, Group] = {}
-  for row in rows:
-    saved = (folder / RUNS / row.name / "checkpoints").glob("[0-9]*")
+  for spec in specs:
+    saved = (folder / RUNS / spec.name / "checkpoints").glob("[0-9]*")
     step = max((int(p.name) for p in saved if p.name.isdecimal()), default=0)
-    groups.setdefault(step, []).append(row)
+    groups.setdefault(step, []).append(spec)
   return list(groups.values())
 
 

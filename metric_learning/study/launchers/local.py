@@ -21,14 +21,14 @@ from metric_learning.study.loaded import load_once
 
 
 def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
-  """Populations in turn, on all devices; single rows, one on each device."""
+  """Populations in turn, on all devices; single runs, one on each device."""
 
   def work(group: Group) -> None:
     with contextlib.ExitStack() as held:
-      for rows in as_far(claim(group, folder, held), folder):
-        workdirs = [folder / RUNS / row.name for row in rows]
-        splits = load_once(rows[0].config)
-        report(rows, train_group([r.config for r in rows], workdirs, splits))
+      for specs in as_far(claim(group, folder, held), folder):
+        workdirs = [folder / RUNS / spec.name for spec in specs]
+        splits = load_once(specs[0].config)
+        report(specs, train_group([r.config for r in specs], workdirs, splits))
 
   devices = jax.local_devices()
   if len(devices) == 1:

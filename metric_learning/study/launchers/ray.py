@@ -55,13 +55,13 @@ def launch(
   folder must be where a worker is.)
 
   Args:
-    groups: rows that train together.
+    groups: runs that train together.
     folder: of the study.
-    report: is told of the rows that are done.
+    report: is told of the runs that are done.
     gpus_per_run: 1 if not given and the cluster has any, else 0.
 
   Raises:
-    InputError: if rows failed; all others are done then.
+    InputError: if runs failed; all others are done then.
   """
   import ray
 
@@ -81,23 +81,23 @@ def launch(
   with contextlib.ExitStack() as held:
     running = {}
     for group in groups:
-      rows = claim(group, folder, held)
-      if rows:
-        splits = load_once(rows[0].config)
+      specs = claim(group, folder, held)
+      if specs:
+        splits = load_once(specs[0].config)
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
-        fields = {row.name: as_dict(row.config) for row in rows}
-        running[task.remote(fields, sent[id(splits)], code)] = rows
+        fields = {spec.name: as_dict(spec.config) for spec in specs}
+        running[task.remote(fields, sent[id(splits)], code)] = specs
     while running:
       (done, *_), _ = ray.wait(list(running))
-      rows = running.pop(done)
+      specs = running.pop(done)
       try:
         found = ray.get(done)
       except ray.exceptions.RayError as error:
-        failed.append(f"{rows[0].name}: {error}")
+        failed.append(f"{specs[0].name}: {error}")
         continue
-      workdirs = [folder / RUNS / row.name for row in rows]
-      report(rows, list(map(write_files, workdirs, found)))
+      workdirs = [folder / RUNS / spec.name for spec in specs]
+      report(specs, list(map(write_files, workdirs, found)))
   if failed:
     raise InputError(f"{len(failed)} tasks failed; the first: {failed[0]}")
 

@@ -16,8 +16,8 @@ from metric_learning.study.tuning.checks import SAMPLERS, check
 from metric_learning.study.tuning.trials import (
   SEARCH,
   TUNING,
-  final_rows,
+  final_specs,
   search,
 )
 
-__all__ = ["SAMPLERS", "SEARCH", "TUNING", "check", "final_rows", "search"]
+__all__ = ["SAMPLERS", "SEARCH", "TUNING", "check", "final_specs", "search"]

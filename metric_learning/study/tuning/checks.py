@@ -11,8 +11,8 @@ from metric_learning.study.loaded import load_once
 from metric_learning.study.ranges import check_ranges, check_used, searched
 from metric_learning.study.sweeps import (
   REPLICATES,
-  StudyRow,
-  refuse_rows,
+  RunSpec,
+  refuse_specs,
   tuned_of,
 )
 from metric_learning.training.config import override
@@ -22,7 +22,7 @@ SAMPLERS = ("tpe", "random", "grid")
 FINAL_ON = ("train", "train+validation")
 
 
-def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
+def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
   """Checks all that can be checked before the first trial.
 
   Raises:
@@ -47,10 +47,10 @@ def check(config: ConfigDict, cells: Sequence[StudyRow]) -> None:
   for cell in cells:
     for problem in _errors(cell):
       wrong.setdefault(problem, []).append(cell.name)
-  refuse_rows(wrong)
+  refuse_specs(wrong)
 
 
-def _errors(cell: StudyRow) -> Iterator[str]:
+def _errors(cell: RunSpec) -> Iterator[str]:
   """What is wrong with a cell."""
   tuned, chosen = tuned_of(cell), searched(cell.config)
   for field, value in cell.overrides.items():

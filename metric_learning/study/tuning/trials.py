@@ -32,7 +32,7 @@ from metric_learning.study.ranges import (
   start_of,
 )
 from metric_learning.study.runner import STUDY, only_here
-from metric_learning.study.sweeps import StudyRow, make_rows
+from metric_learning.study.sweeps import RunSpec, make_specs
 from metric_learning.study.tuning.checks import check, with_fold
 from metric_learning.study.tuning.storage import explained, open_storage, shown
 from metric_learning.training import NotFiniteError, records, train
@@ -58,9 +58,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Search(NamedTuple):
-  """One cell: its row, what is searched, its Optuna study and its folder."""
+  """One cell: its spec, what is searched, its Optuna study and its folder."""
 
-  cell: StudyRow
+  cell: RunSpec
   ranges: Ranges
   name: str
   folder: Path
@@ -68,7 +68,7 @@ class Search(NamedTuple):
 
 def search(
   config: ConfigDict,
-  cells: Sequence[StudyRow],
+  cells: Sequence[RunSpec],
   folder: str | Path,
   storage: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -83,13 +83,13 @@ def search(
 
   Args:
     config: what the cells have in common.
-    cells: rows of a sweep, without numbers that are searched.
+    cells: runs of a sweep, without numbers that are searched.
     folder: of the study.
     storage: a database's URL, or a journal file; None for a SQLite file in the
       folder.
 
   Raises:
-    InputError: for a config, a row, a storage or a folder that cannot be used.
+    InputError: for a config, a run, a storage or a folder that cannot be used.
   """
   folder = Path(folder)
   check(config, cells)
@@ -133,7 +133,7 @@ def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
     )
 
 
-def _start(cell: StudyRow, folder: Path, storage) -> Search:
+def _start(cell: RunSpec, folder: Path, storage) -> Search:
   """Makes the Optuna study of a cell with all its trials, or finds it."""
   ranges = ranges_of(cell.config)
   name = f"{folder.resolve().name}: {cell.name}"
@@ -360,10 +360,10 @@ def _summary(search: Search, storage) -> dict[str, Any]:
   }
 
 
-def final_rows(
+def final_specs(
   config: ConfigDict, chosen: Sequence[dict[str, Any]]
-) -> tuple[ConfigDict, list[StudyRow]]:
-  """The config and the rows of the final runs, for `run_study`.
+) -> tuple[ConfigDict, list[RunSpec]]:
+  """The config and the specs of the final runs, for `run_study`.
 
   The chosen setting of each cell with `config.tune.final_seeds` seeds, the same
   for all cells, and none of them that of the trials. A cell that chose nothing
@@ -375,15 +375,15 @@ def final_rows(
   whole = override(config, {"data.train_on": config.tune.final_on})
   first = config.seed + 1
   seeds = range(first, first + config.tune.final_seeds)
-  rows = [
+  specs = [
     {**cell["cell"], **cell["chosen"], "seed": seed}
     for cell in chosen
     if cell["chosen"]
     for seed in seeds
   ]
-  if not rows:
+  if not specs:
     raise InputError(
       f"no trial of any cell was finished: {TUNING} of the study has the"
       " reasons. Narrow the ranges: config.tune.ranges."
     )
-  return whole, make_rows(whole, rows)
+  return whole, make_specs(whole, specs)
