@@ -38,4 +38,3 @@ def get_config(loss: str = "supcon"):
 
 
 SWEEPS = standard_sweeps.sweeps(BATCHES)
-REFERENCES = standard_sweeps.references(BATCHES)

@@ -8,7 +8,7 @@ runs the sweep `compare` below. More: `metric_learning.study.standard_sweeps`.
 from collections.abc import Iterator
 from typing import Any
 
-from metric_learning.study import standard_sweeps
+from metric_learning.study import standard_sweeps, sweep
 from metric_learning.training import base_config, with_loss
 
 SEEDS = (0, 1, 2)
@@ -30,6 +30,7 @@ def get_config(loss: str = "infonce_per_pair"):
   return with_loss(config, loss).lock()
 
 
+@sweep(reference="loss.name=contrastive,metric=l2")
 def compare() -> Iterator[dict[str, Any]]:
   """Four losses under L1 and L2, three margins or temperatures, three seeds.
 
@@ -55,7 +56,3 @@ def compare() -> Iterator[dict[str, Any]]:
 
 
 SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}
-REFERENCES = {
-  "compare": "loss.name=contrastive,metric=l2",
-  **standard_sweeps.references(BATCHES),
-}

@@ -50,4 +50,3 @@ def compare():
 
 
 SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}
-REFERENCES = standard_sweeps.references(BATCHES)

@@ -10,7 +10,7 @@ validate, evaluation alphabets are tested.
 from configs import omniglot
 from metric_learning.training import base_config, with_model
 
-SWEEPS, REFERENCES = omniglot.SWEEPS, omniglot.REFERENCES
+SWEEPS = omniglot.SWEEPS
 
 
 def get_config(loss: str = "supcon"):

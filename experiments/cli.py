@@ -117,12 +117,13 @@ def _argument(flag: str) -> str:
   return found
 
 
-def with_reference(config: ConfigDict, sweep: str | None) -> ConfigDict:
+def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
   """The config, its reference that of the sweep unless one is named."""
   if config.study.reference:
     return config
-  references = getattr(config_module(), "REFERENCES", {})
-  return override(config, {"study.reference": references.get(sweep, "")})
+  # A plain generator names none.
+  named = getattr(sweep, "reference", "")
+  return override(config, {"study.reference": named})
 
 
 def define_launcher() -> dict[str, Any]:

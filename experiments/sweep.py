@@ -8,7 +8,7 @@ sweep goes on where it was when the same command is given again; given twice at
 once, the two share the runs.
 
 Cells are compared with the one that --config.study.reference names; where that
-is empty, with the one in REFERENCES of the config file, or else the first.
+is empty, with the one that the sweep names, or else the first.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ def main() -> None:
   sweeps = getattr(module, "SWEEPS", {})
   check_choice("sweep", _SWEEP.value, sweeps)
   if _LIMIT.value is None:  # The first runs may lack the reference.
-    config = cli.with_reference(config, _SWEEP.value)
+    config = cli.with_reference(config, sweeps[_SWEEP.value])
   specs = make_specs(config, sweeps[_SWEEP.value]())
   if _LIMIT.value is not None:
     specs = specs[: max(1, _LIMIT.value)]

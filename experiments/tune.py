@@ -54,7 +54,7 @@ def main() -> None:
     sweeps = getattr(module, "SWEEPS", {})
     check_choice("sweep", _SWEEP.value, sweeps)
     cells = sweeps[_SWEEP.value]()
-    config = cli.with_reference(config, _SWEEP.value)
+    config = cli.with_reference(config, sweeps[_SWEEP.value])
   name = f"{module.__name__}_{_SWEEP.value or config.loss.name}_tuned"
   folder = Path(_STUDY.value or f"runs/{name}")
   specs = make_specs(config, cells)

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import types
 from pathlib import Path
 
 import pytest
 
+from experiments import cli
 from metric_learning import LOSSES, data
-from metric_learning.study import make_specs, standard_sweeps
+from metric_learning.study import make_specs, standard_sweeps, sweep
 from metric_learning.study.compared_with import (
   cells_of,
   check_comparisons,
@@ -40,12 +42,14 @@ def test_the_default_config_is_valid_and_locked(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_row_of_every_sweep_is_valid(path):
   module = load(path)
-  references = getattr(module, "REFERENCES", {})
-  assert references.keys() <= module.SWEEPS.keys()
-  shared = standard_sweeps.sweeps(()).values()
-  for name, sweep in module.SWEEPS.items():
-    overrides = list(sweep())
-    if sweep in shared and path.stem != "glyphs":
+  shared = {
+    name: one.overrides
+    for name, one in standard_sweeps.sweeps(((8, 4),)).items()
+  }
+  for name, made in module.SWEEPS.items():
+    overrides = list(made())
+    own = getattr(made, "overrides", made)
+    if own == shared.get(name) and path.stem != "glyphs":
       overrides = overrides[:1]  # They are the same everywhere.
     assert len({spec_name(row) for row in overrides}) == len(overrides)
     # A seed makes no row invalid: each row is checked with its first.
@@ -53,7 +57,7 @@ def test_every_row_of_every_sweep_is_valid(path):
       json.dumps({**row, "seed": 0}, sort_keys=True): row
       for row in reversed(overrides)
     }
-    reference = {"study.reference": references.get(name, "")}
+    reference = {"study.reference": getattr(made, "reference", "")}
     config = override(module.get_config(), reference)
     rows = make_specs(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
@@ -68,7 +72,7 @@ def test_every_config_offers_sweeps(path):
   module = load(path)
   assert module.SWEEPS
   if path.stem in ("glyphs", "omniglot", "fashion_mnist"):
-    assert module.SWEEPS.keys() >= standard_sweeps.sweeps(()).keys()
+    assert module.SWEEPS.keys() >= standard_sweeps.sweeps(((8, 4),)).keys()
   if hasattr(module, "BATCHES"):
     config = module.get_config()
     # The same on both sides of every comparison.
@@ -77,15 +81,9 @@ def test_every_config_offers_sweeps(path):
 
 @pytest.mark.slow
 def test_positive_margins_are_compared_with_none():
-  config = override(
-    base_config(),
-    {
-      "study.reference": standard_sweeps.references(((8, 4),))[
-        "positive_margins"
-      ]
-    },
-  )
-  rows = make_specs(config, standard_sweeps.positive_margins())
+  made = standard_sweeps.sweeps(((8, 4),))["positive_margins"]
+  config = override(base_config(), {"study.reference": made.reference})
+  rows = make_specs(config, made())
   pairs = pairs_with_reference(cells_of(rows), config.study.reference)
   field = "loss.positive_margin"
   assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
@@ -161,3 +159,31 @@ def test_compare_is_balanced():
   budgets = {len(rows) for rows in cells.values()}
   assert len(budgets) == 1
   assert budgets.pop() >= 9
+
+
+def test_the_batches_of_a_sweep_are_compared_with_their_first_shape():
+  made = standard_sweeps.sweeps(((8, 4), (4, 8)))["batches"]
+  assert made.reference == "data.classes_per_batch=8,data.images_per_class=4"
+  shapes = {
+    (row["data.classes_per_batch"], row["data.images_per_class"])
+    for row in made()
+  }
+  assert shapes == {(8, 4), (4, 8)}
+
+
+def test_a_sweep_is_added_by_its_generator_alone():
+  @sweep(reference="metric=l2")
+  def metrics():
+    for metric in ("l1", "l2"):
+      yield {"metric": metric}
+
+  module = types.SimpleNamespace(SWEEPS={"metrics": metrics})
+  config = cli.with_reference(base_config().lock(), module.SWEEPS["metrics"])
+  cells = cells_of(make_specs(config, module.SWEEPS["metrics"]()))
+  found = pairs_with_reference(cells, config.study.reference)
+  assert found == [({"metric": "l1"}, {"metric": "l2"})]
+  # What the command line names comes first; a plain generator names nothing.
+  named = override(config, {"study.reference": "metric=l1"})
+  assert cli.with_reference(named, metrics) == named
+  plain = cli.with_reference(base_config().lock(), lambda: iter(()))
+  assert plain.study.reference == ""

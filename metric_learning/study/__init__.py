@@ -8,10 +8,11 @@ from metric_learning.study.runner import (
   run_study,
 )
 from metric_learning.study.scoring import score_chosen
-from metric_learning.study.sweeps import make_specs
+from metric_learning.study.sweeps import Sweep, make_specs, sweep
 from metric_learning.study.tables import write_tables
 
 __all__ = [
+  "Sweep",
   "check_population",
   "make_specs",
   "only_here",
@@ -19,5 +20,6 @@ __all__ = [
   "run_study",
   "score_chosen",
   "start_launcher",
+  "sweep",
   "write_tables",
 ]

@@ -1,18 +1,20 @@
 """Sweeps that several configs offer: generators of flat overrides.
 
-A config puts them into its SWEEPS with `sweeps`, and what their cells are
-compared with into its REFERENCES with `references`. Margins, gaps,
-temperatures, and distances of miners are in units of the mean distance at
-initialization, d̄, where the config or the row says margin_unit="initial_mean".
+A config puts them into its SWEEPS with `sweeps`. Margins, gaps, temperatures,
+and distances of miners are in units of the mean distance at initialization, d̄,
+where the config or the sweep says margin_unit="initial_mean".
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from metric_learning.losses import LOSSES
+from metric_learning.study.sweeps import Overrides, Sweep
 
-Rows = Iterator[dict[str, Any]]
+# What classes × images of each a batch may have.
+Shapes = Sequence[tuple[int, int]]
 
 # Ten paired seeds can support 25 comparisons.
 SEEDS = tuple(range(10))
@@ -77,11 +79,36 @@ MARGINS = {
 }
 
 
-def _with_seeds(rows: Callable[..., Rows]) -> Callable[..., Rows]:
+_STANDARD: dict[str, Callable[[Shapes], Sweep]] = {}
+
+
+def _standard(
+  reference: str | Callable[[Shapes], str] = "",
+) -> Callable[[Callable[..., Overrides]], Callable[..., Overrides]]:
+  """Makes a generator one of the standard sweeps, under its own name.
+
+  It takes no argument, or the shapes of batches; so does its reference.
+  """
+
+  def added(overrides: Callable[..., Overrides]) -> Callable[..., Overrides]:
+    takes_shapes = inspect.signature(overrides).parameters
+
+    def make(shapes: Shapes) -> Sweep:
+      bound = functools.partial(overrides, shapes)
+      named = reference if isinstance(reference, str) else reference(shapes)
+      return Sweep(bound if takes_shapes else overrides, named)
+
+    _STANDARD[overrides.__name__] = make
+    return overrides
+
+  return added
+
+
+def _with_seeds(rows: Callable[..., Overrides]) -> Callable[..., Overrides]:
   """Each row of a generator with each of the paired seeds."""
 
   @functools.wraps(rows)
-  def repeated(*arguments) -> Rows:
+  def repeated(*arguments) -> Overrides:
     for row in rows(*arguments):
       for seed in SEEDS:
         yield {**row, "seed": seed}
@@ -89,7 +116,7 @@ def _with_seeds(rows: Callable[..., Rows]) -> Callable[..., Rows]:
   return repeated
 
 
-def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Rows:
+def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Overrides:
   """Each loss in each of the cells, with each of its `NUMBERS`."""
   cells = list(cells)
   for loss in losses:
@@ -99,7 +126,8 @@ def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Rows:
         yield {"loss.name": loss, "metric": "l2", **cell, field: value}
 
 
-def losses() -> Rows:
+@_standard()
+def losses() -> Overrides:
   """The cells of a comparison of losses; `experiments.tune` finds the numbers.
 
   As a plain sweep: one run of each, with defaults, to see that all can learn.
@@ -110,8 +138,9 @@ def losses() -> Rows:
         yield {"loss.name": loss, "metric": metric}
 
 
+@_standard()
 @_with_seeds
-def margins() -> Rows:
+def margins() -> Overrides:
   """The curve of each loss that has a margin, under L2 where it allows it."""
   for loss, (name, values) in MARGINS.items():
     allowed = LOSSES[loss].metrics
@@ -120,8 +149,9 @@ def margins() -> Rows:
       yield {"loss.name": loss, **metric, f"loss.{name}": value}
 
 
+@_standard("metric=l2")
 @_with_seeds
-def l1_vs_l2() -> Rows:
+def l1_vs_l2() -> Overrides:
   """L1 against L2 and others: margins in units of d̄, and one raw margin.
 
   Under the raw margin each distance meets another loss, since they live on
@@ -135,22 +165,25 @@ def l1_vs_l2() -> Rows:
         yield {**cell, "loss.margin": margin}
 
 
+@_standard("normalize=l2")
 @_with_seeds
-def normalizations() -> Rows:
+def normalizations() -> Overrides:
   """Embeddings on the L2 sphere, on the L1 sphere, and as they are."""
   yield from _tried(NUMBERS, ({"normalize": n} for n in ("l2", "l1", "none")))
 
 
+@_standard("reduction=mean")
 @_with_seeds
-def reductions() -> Rows:
+def reductions() -> Overrides:
   """The mean over all terms, over active ones, over anchors, and the sum."""
   names = ("mean", "mean_active", "per_anchor_mean", "sum")
   cells = ({"reduction": name} for name in names)
   yield from _tried(("contrastive", "triplet"), cells)
 
 
+@_standard("miner=all")
 @_with_seeds
-def miners() -> Rows:
+def miners() -> Overrides:
   """Which pairs count, for a pair loss and a triplet loss."""
   some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
   more = ("distance_weighted", "triplet_margin", "pair_margin")
@@ -158,8 +191,14 @@ def miners() -> Rows:
   yield from _tried(("contrastive", "triplet"), cells)
 
 
+def _first_shape(shapes: Shapes) -> str:
+  p, k = shapes[0]
+  return f"data.classes_per_batch={p},data.images_per_class={k}"
+
+
+@_standard(_first_shape)
 @_with_seeds
-def batches(shapes: Sequence[tuple[int, int]]) -> Rows:
+def batches(shapes: Shapes) -> Overrides:
   """P classes × K images in a batch."""
   cells = (
     {"data.classes_per_batch": p, "data.images_per_class": k} for p, k in shapes
@@ -167,15 +206,17 @@ def batches(shapes: Sequence[tuple[int, int]]) -> Rows:
   yield from _tried(NUMBERS, cells)
 
 
+@_standard("model.embedding_dim=64")
 @_with_seeds
-def dimensions() -> Rows:
+def dimensions() -> Overrides:
   """The dimension of the embedding."""
   sizes = ({"model.embedding_dim": d} for d in (64, 8, 16, 32, 128, 256))
   yield from _tried(("contrastive", "supcon"), sizes)
 
 
+@_standard("loss.positive_margin=0.0")
 @_with_seeds
-def positive_margins() -> Rows:
+def positive_margins() -> Overrides:
   """How near is near enough: pulling stops at a positive margin."""
   for loss in ("contrastive_linear", "contrastive_double_margin"):
     for negative in (1.0, 1.5):
@@ -185,8 +226,9 @@ def positive_margins() -> Rows:
         yield {"loss.name": loss, "metric": "l2", **margins}
 
 
+@_standard()
 @_with_seeds
-def dissimilar_laws() -> Rows:
+def dissimilar_laws() -> Overrides:
   """What pushes classes apart: [m - D]², e^(-2.77 D/Q), m² - D², 1/D."""
   for loss, field, values in (
     ("contrastive", "loss.margin", (0.5, 1.0, 1.5)),
@@ -198,33 +240,6 @@ def dissimilar_laws() -> Rows:
       yield {"loss.name": loss, "metric": "l2", field: value}
 
 
-def sweeps(
-  shapes: Sequence[tuple[int, int]],
-) -> dict[str, Callable[[], Rows]]:
+def sweeps(shapes: Shapes) -> dict[str, Sweep]:
   """All of them by name; `shapes` are the P × K that the data can fill."""
-  return {
-    "losses": losses,
-    "margins": margins,
-    "l1_vs_l2": l1_vs_l2,
-    "normalizations": normalizations,
-    "reductions": reductions,
-    "miners": miners,
-    "batches": functools.partial(batches, shapes),
-    "dimensions": dimensions,
-    "positive_margins": positive_margins,
-    "dissimilar_laws": dissimilar_laws,
-  }
-
-
-def references(shapes: Sequence[tuple[int, int]]) -> dict[str, str]:
-  """What the cells of a sweep are compared with; elsewhere, with its first."""
-  p, k = shapes[0]
-  return {
-    "l1_vs_l2": "metric=l2",
-    "normalizations": "normalize=l2",
-    "reductions": "reduction=mean",
-    "miners": "miner=all",
-    "batches": f"data.classes_per_batch={p},data.images_per_class={k}",
-    "dimensions": "model.embedding_dim=64",
-    "positive_margins": "loss.positive_margin=0.0",
-  }
+  return {name: make(shapes) for name, make in _STANDARD.items()}

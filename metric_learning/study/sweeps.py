@@ -10,7 +10,7 @@ everything else makes a cell.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -20,6 +20,39 @@ from metric_learning.losses import LOSSES
 from metric_learning.training.config import override, traced_numbers, validate
 
 REPLICATES = ("seed", "data.fold")
+
+
+Overrides = Iterator[dict[str, Any]]
+
+
+class Sweep(NamedTuple):
+  """A sweep of a config: what its runs override, and what they are compared to.
+
+  reference: "field=value,…", with which each cell is compared where
+    config.study.reference is empty; "" for the first cell.
+  """
+
+  overrides: Callable[[], Overrides]
+  reference: str = ""
+
+  def __call__(self) -> Overrides:
+    """The overrides of each run."""
+    return self.overrides()
+
+
+def sweep(
+  reference: str = "",
+) -> Callable[[Callable[[], Overrides]], Sweep]:
+  """Makes a generator of overrides a sweep that names its reference.
+
+  >>> @sweep(reference="metric=l2")
+  ... def metrics():
+  ...   for metric in ("l2", "l1"):
+  ...     yield {"metric": metric}
+  >>> metrics.reference, len(list(metrics()))
+  ('metric=l2', 2)
+  """
+  return lambda overrides: Sweep(overrides, reference)
 
 
 class RunSpec(NamedTuple):
