@@ -4,8 +4,9 @@ Nothing here trains, and nothing here needs the images, except a strip of
 neighbours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,10 +30,11 @@ from metric_learning.study.runs import Run
 from metric_learning.study.table_lines import in_words
 
 __all__ = [
+  "FIGURES",
+  "Drawing",
   "Space",
   "confusion",
   "distance_histograms",
-  "draw_run",
   "draw_study",
   "embedding_maps",
   "finished_runs",
@@ -44,17 +46,38 @@ __all__ = [
   "tuning_curves",
 ]
 
-FIGURES = "figures"
+FOLDER = "figures"
 MOST_PANELS = 8
+
+
+class Drawing(NamedTuple):
+  """A figure of a study.
+
+  draw: gives the figure, or None where there is nothing to draw.
+  takes: "spaces", those that are drawn and their part; "study", a scored one;
+    or "nothing".
+  """
+
+  draw: Callable[..., Figure | None]
+  takes: Literal["spaces", "study", "nothing"]
+
+
+# A new figure is its function and one entry.
+FIGURES = {
+  "maps": Drawing(embedding_maps, "spaces"),
+  "histograms": Drawing(distance_histograms, "spaces"),
+  "roc": Drawing(roc_curves, "spaces"),
+  "curves": Drawing(tuning_curves, "study"),
+  "laws": Drawing(pair_laws, "nothing"),
+}
 
 
 def draw_study(study: Study, part: str = "test") -> list[Path]:
   """Draws what applies to a study into its folder `figures`.
 
-  maps, histograms and roc show one run of each cell at its chosen setting: of
-  the first fold, the first seed; of more than eight cells, the eight that are
-  best on validation. curves is there if a number was tuned, laws always. A
-  cell without a finished run is left out.
+  Spaces are those of one run of each cell at its chosen setting: of the first
+  fold, the first seed; of more than eight cells, the eight that are best on
+  validation. A cell without a finished run is left out.
 
   Raises:
     InputError: if the study is not scored; see `study.score_chosen`.
@@ -64,38 +87,20 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
     read_space(run.folder, part, in_words(cell.name) or None)
     for cell, run in _chosen_runs(study)
   ]
-  figures = _draw_spaces(spaces, part) if spaces else {}
-  curves = tuning_curves(study)
-  if curves is not None:
-    figures["curves"] = curves
-  figures["laws"] = pair_laws()
-  return _save_all(study.folder / FIGURES, figures)
-
-
-def draw_run(folder: str | Path, part: str = "validation") -> list[Path]:
-  """Draws map, histogram and ROC of one run into its folder `figures`.
-
-  Of validation classes, unless told otherwise: looking is choosing.
-
-  Raises:
-    InputError: if the run is not finished, or for an unknown part.
-  """
-  space = read_space(folder, part)
-  return _save_all(Path(folder) / FIGURES, _draw_spaces([space], part))
-
-
-def _draw_spaces(spaces: Sequence[Space], part: str) -> dict[str, Figure]:
-  return {
-    "maps": embedding_maps(spaces, part),
-    "histograms": distance_histograms(spaces, part),
-    "roc": roc_curves(spaces, part),
+  given = {"spaces": (spaces, part), "study": (study,), "nothing": ()}
+  figures = {
+    name: drawing.draw(*given[drawing.takes])
+    for name, drawing in FIGURES.items()
+    if spaces or drawing.takes != "spaces"
   }
+  return _save_all(study.folder / FOLDER, figures)
 
 
-def _save_all(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+def _save_all(folder: Path, figures: Mapping[str, Figure | None]) -> list[Path]:
   return [
     path
     for name, figure in figures.items()
+    if figure is not None
     for path in save(figure, folder / name)
   ]
 
@@ -106,7 +111,8 @@ def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
   for cell in study.cells:
     runs = [run for run in cell.chosen.runs if is_finished(run.folder)]
     if runs:
-      found.append((cell, min(runs, key=_replicate)))
+      first = min(runs, key=lambda run: run.replicate[::-1])  # the fold first
+      found.append((cell, first))
   sign = 1 if lower_is_better(study.config["eval"]["select"]) else -1
 
   def rank(pair: tuple[Cell, Run]) -> tuple[bool, float]:
@@ -115,8 +121,3 @@ def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
 
   best = sorted(found, key=rank)
   return [pair for pair in found if pair in best[:MOST_PANELS]]
-
-
-def _replicate(run: Run) -> tuple[int, int]:
-  config = run.spec.config
-  return config.data.fold, config.seed

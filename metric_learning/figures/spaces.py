@@ -62,7 +62,8 @@ def read_space(
   if not is_finished(folder):
     raise InputError(
       f"{folder} holds no finished run ({records.RESULT} with its embeddings"
-      " is missing): run python -m experiments.train first."
+      " is missing): run python -m experiments.train first. (Of a study, the"
+      " runs that it chose have embeddings, once it is reported.)"
     )
   result = records.read_json(folder / records.RESULT)
   loss = records.read_json(folder / records.CONFIG)["loss"]["name"]

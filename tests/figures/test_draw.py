@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist
 
 from metric_learning import InputError, figures
-from metric_learning.figures import draw_run, draw_study, read_space
+from metric_learning.figures import draw_study, read_space
 from metric_learning.training import records
 from tests.studies import scored_study
 from tests.tiny import tiny_config
@@ -20,13 +21,10 @@ def drawn(monkeypatch):
 
   def draw(spaces, part):
     seen.extend((space.title, space.embeddings, part) for space in spaces)
-    return {}
 
-  monkeypatch.setattr(figures, "_draw_spaces", draw)
-  # Other pictures, and the files of all, are not looked at: they take seconds.
-  monkeypatch.setattr(figures, "pair_laws", lambda: None)
-  monkeypatch.setattr(figures, "tuning_curves", lambda study: None)
-  monkeypatch.setattr(figures, "_save_all", lambda folder, drawings: [])
+  # Other pictures are not looked at: they take seconds.
+  only = {"maps": figures.Drawing(draw, "spaces")}
+  monkeypatch.setattr(figures, "FIGURES", only)
   return seen
 
 
@@ -88,37 +86,40 @@ def test_names_of_classes_are_read_where_they_are_kept(
   assert read_space(run_folder, "test").name_of(1) == "class 1"
 
 
-def test_a_run_is_drawn_into_its_folder(run_folder):
-  paths = draw_run(run_folder)
-  names = ("maps", "histograms", "roc")
-  assert paths == [
-    run_folder / "figures" / f"{name}.{suffix}"
-    for name in names
-    for suffix in ("png", "svg")
-  ]
-  assert all(path.stat().st_size > 1000 for path in paths)
-
-
-def test_a_run_shows_validation_unless_told_otherwise(run_folder, drawn):
-  draw_run(run_folder)
-  draw_run(run_folder, "test")
-  (_, first, part), (_, second, other) = drawn
-  arrays = arrays_of(run_folder)
-  assert (part, other) == ("validation", "test")
-  np.testing.assert_array_equal(first, arrays["validation_embeddings"])
-  np.testing.assert_array_equal(second, arrays["test_embeddings"])
-
-
 @pytest.mark.parametrize("name", [records.RESULT, records.EMBEDDINGS])
 def test_an_unfinished_run_is_refused(run_folder, name):
   (run_folder / name).unlink()
   with pytest.raises(InputError, match="no finished run"):
-    draw_run(run_folder)
+    read_space(run_folder)
 
 
 def test_an_unknown_part_is_refused(run_folder):
   with pytest.raises(InputError, match="unknown part 'tets'; did you mean"):
-    draw_run(run_folder, "tets")
+    read_space(run_folder, "tets")
+
+
+def test_a_figure_is_added_by_its_function_and_one_entry(
+  write_study, monkeypatch
+):
+  seen = []
+
+  def sizes(spaces, part):
+    seen.append((part, [len(space.labels) for space in spaces]))
+    figure = Figure(figsize=(1, 1))
+    figure.subplots().plot(seen[0][1])
+    return figure
+
+  only = {
+    "sizes": figures.Drawing(sizes, "spaces"),
+    "cells": figures.Drawing(lambda study: seen.append(study), "study"),
+  }
+  monkeypatch.setattr(figures, "FIGURES", only)
+  study = scored_study(write_study([({"metric": "l1"}, 0.5)]))
+  paths = draw_study(study)
+  assert [path.name for path in paths] == ["sizes.png", "sizes.svg"]
+  assert seen == [("test", [24]), study]
+  draw_study(study, "validation")
+  assert seen[2][0] == "validation"
 
 
 def test_finished_runs_are_found_in_order(write_run, tmp_path):
