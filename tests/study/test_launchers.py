@@ -4,15 +4,23 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import filelock
 import numpy as np
 import pytest
 
+from experiments import cli
 from metric_learning import InputError, data
-from metric_learning.study import loaded, make_specs, run_study, runner
-from metric_learning.study.launchers import claims
+from metric_learning.study import (
+  launchers,
+  loaded,
+  make_specs,
+  run_study,
+  runner,
+)
+from metric_learning.study.launchers import claims, local
 from metric_learning.training import programs as compiled
 from metric_learning.training import recorder, records
 from metric_learning.training.config import from_dict, override
@@ -278,3 +286,39 @@ def test_without_ray_its_extra_is_named(tmp_path, monkeypatch):
   with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
     run_study(CONFIG, rows, tmp_path / "study", launcher="ray")
   assert not (tmp_path / "study").exists()
+
+
+def test_a_launcher_is_added_by_its_function_and_one_entry(
+  tmp_path, monkeypatch
+):
+  seen = []
+
+  def launch(groups, folder, report, *, times=1):
+    seen.append((len(groups), times))
+    local.launch(groups, folder, report)
+
+  entry = launchers.Launcher(
+    launch,
+    "as it is here",
+    lambda: seen.append("started"),
+    {"times": launchers.Option(int, "How often.", 1)},
+  )
+  monkeypatch.setitem(launchers.LAUNCHERS, "here", entry)
+  given = {"launcher": "here", "population": "off", "members": 1, "times": 2}
+  given["gpus_per_run"] = None
+  flags = {k: types.SimpleNamespace(value=v) for k, v in given.items()}
+  options = cli.launch_options(flags)
+  assert options.keys() == {"launcher", "population", "members", "times"}
+  specs = make_specs(CONFIG, [{"seed": 0}])
+  run_study(CONFIG, specs, tmp_path, **options)
+  assert seen == ["started", "started", (1, 2)]
+  assert len(times_finished(tmp_path)) == 1
+  for name, value, said in (
+    ("gpus_per_run", 1.0, "--gpus_per_run is of --launcher=ray"),
+    ("launcher", "hree", "unknown launcher 'hree'; did you mean 'here'"),
+    ("launcher", "local", "--times is of --launcher=here"),
+  ):
+    flags = {k: types.SimpleNamespace(value=v) for k, v in given.items()}
+    flags[name].value = value
+    with pytest.raises(InputError, match=said):
+      cli.launch_options(flags)
