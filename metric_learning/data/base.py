@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 from metric_learning.data.identity import digest
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation.retrieval import answers
 
 # How a data set without parts of its own can be cut: name → number of folds.
 FOLDS = 5
@@ -632,15 +633,15 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
   if len(classes) < 2:
     names = [repr(dataset.class_names[label]) for label in classes]
     return f"all images are of one class, {first_of(names) or 'of none'}"
-  # Of the class of each image: how many are no answer to it.
-  own: Any = 1 if references is dataset else 0
+  among: dict[str, Any] = {}
   if dataset.groups is not None and references.groups is not None:
-    pair = lambda part: zip(
-      part.labels.tolist(), part.groups.tolist(), strict=True
-    )
-    counts = collections.Counter(pair(references))
-    own = [counts[kind] for kind in pair(dataset)]
-  if (sizes[dataset.labels] <= own).all():
+    among["groups"] = dataset.groups
+  if references is not dataset:
+    among["reference_labels"] = references.labels
+    if "groups" in among:
+      among["reference_groups"] = references.groups
+  relevant, _ = answers(dataset.labels, **among)
+  if not relevant.any():
     names = [repr(dataset.class_names[i]) for i in np.unique(dataset.labels)]
     have = "one image each" if references is dataset else "none in the gallery"
     have = "images of one group each" if dataset.groups is not None else have

@@ -302,15 +302,26 @@ def answers(
   labels: Int[np.ndarray, " n"],
   *,
   groups: Int[np.ndarray, " n"] | None = None,
+  reference_labels: Int[np.ndarray, " m"] | None = None,
+  reference_groups: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
   """How many others of its class, and of other classes, each image can find.
+
+  Of all that ask, here alone it is said which are a query's answers.
 
   >>> answers(np.array([0, 0, 1]))
   (array([1, 1, 0]), array([1, 1, 2]))
   >>> answers(np.array([0, 0, 0]), groups=np.array([5, 5, 7]))
   (array([1, 1, 2]), array([0, 0, 0]))
+  >>> answers(np.array([0, 1]), reference_labels=np.array([1, 1, 2]))
+  (array([0, 2]), array([3, 1]))
   """
-  seen = _seen(labels, None, groups=groups, reference_groups=None)
+  seen = _seen(
+    labels,
+    reference_labels,
+    groups=groups,
+    reference_groups=reference_groups,
+  )
   return seen.relevant, seen.strangers
 
 

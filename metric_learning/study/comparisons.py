@@ -55,7 +55,7 @@ def compare_cells(study: Study) -> list[Compared]:
   ]
   lower = [lower_is_better(column) for column, *_ in named]
   judged = [
-    _with_diverged(one, *both)
+    _with_lost(one, *both)
     for one, both in zip(
       compare(family, study.compared["delta"], lower), chosen, strict=True
     )
@@ -70,25 +70,32 @@ def compare_cells(study: Study) -> list[Compared]:
 
 def _chosen(cells: Sequence[Cell], name: Name) -> Setting:
   found = [cell.chosen for cell in cells if cell.name == name]
-  return found[0] if found else Setting({}, [], t_interval([]), 0)
+  return found[0] if found else Setting({}, [], t_interval([]))
 
 
-def _with_diverged(
+def _with_lost(
   judged: Comparison, own: Setting, reference: Setting
 ) -> Comparison:
-  """The comparison, its verdict only if runs that diverged leave it as it is.
+  """The comparison, its verdict only if runs that were lost leave it as it is.
 
   They count against their cell: one that lost runs may be worse than its
   others, and not better.
   """
-  lost = [
-    f"{some.diverged} of {some.diverged + len(some.runs)} runs{of} diverged"
-    for some, of, still in (
-      (own, "", "worse"),
-      (reference, " of the reference", "better"),
-    )
-    if some.diverged and judged.verdict != still
-  ]
+  lost = []
+  for some, of, still in (
+    (own, "", "worse"),
+    (reference, " of the reference", "better"),
+  ):
+    if judged.verdict != still:
+      count = len(some.runs) + some.diverged + some.unscored
+      lost += [
+        f"{number} of {count} runs{of} {what}"
+        for number, what in (
+          (some.diverged, "diverged"),
+          (some.unscored, "without a score"),
+        )
+        if number
+      ]
   if not (lost and judged.is_tested):
     return judged
   return judged._replace(verdict=f"unresolved: {', '.join(lost)}")

@@ -27,14 +27,15 @@ class Setting(NamedTuple):
   """The runs of a cell that share their tuned numbers.
 
   validation: their score; NaN if a run was lost, so that it chooses nothing.
-  diverged: how many others there are, whose loss did not stay finite, or whose
-    score that selects is NaN.
+  diverged: how many others there are, whose loss did not stay finite.
+  unscored: how many others there are, whose score that selects is NaN.
   """
 
   tuned: dict[str, Any]
   runs: list[Run]
   validation: Interval
-  diverged: int
+  diverged: int = 0
+  unscored: int = 0
 
 
 class Cell(NamedTuple):
@@ -219,11 +220,12 @@ def _setting(runs: Sequence[Run], select: str) -> Setting:
   interval = over_replicates(
     usable, lambda run: run.result["validation_selected"][select]
   )
-  lost = len(fresh) - len(usable)
+  diverged = sum("diverged" in run.result for run in fresh)
+  unscored = sum(map(_is_unscored, fresh))
   # A setting that lost a seed has no score by which it could be chosen.
-  if lost or not np.isfinite(interval.mean):
+  if diverged or unscored or not np.isfinite(interval.mean):
     interval = t_interval([])
-  return Setting(tuned_of(runs[0].spec), usable, interval, lost)
+  return Setting(tuned_of(runs[0].spec), usable, interval, diverged, unscored)
 
 
 def _choose(settings: Sequence[Setting], better: int) -> Setting:
@@ -235,7 +237,8 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
     return settings[0]
   scored = [s for s in settings if np.isfinite(s.validation.mean)]
   if not scored:
-    return Setting({}, [], t_interval([]), sum(s.diverged for s in settings))
+    lost = [(s.diverged, s.unscored) for s in settings]
+    return Setting({}, [], t_interval([]), *map(sum, zip(*lost, strict=True)))
   return max(scored, key=lambda s: better * s.validation.mean)
 
 

@@ -267,10 +267,11 @@ def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
     " difference: the 90 % t-interval is inside"
     f" ±{study.compared['delta']:g}; else unresolved."
   )
-  if any("diverged" in one.verdict for one in tested):
+  if any(one.verdict.startswith("unresolved:") for one in tested):
     text += (
-      " Runs that diverged have no score: a cell that lost some is not called"
-      " better than or equal to another for the rest of them."
+      " A run that diverged, or whose validation score is NaN, has no test"
+      " score: a cell that lost some is not called better than or equal to"
+      " another for the rest of them."
     )
   return text
 

@@ -71,12 +71,12 @@ def write_atomically(path: Path, write) -> None:
 
 
 def to_json(value: Any, **options: Any) -> str:
-  """Strict JSON, which has no NaN and no infinity: they are null.
+  """Strict JSON, which has no NaN and no infinity: null, and a text.
 
   All JSON of this package is written here, and read by `from_json`.
 
-  >>> to_json({"own/eer": float("nan"), "step": 3})
-  '{"own/eer": null, "step": 3}'
+  >>> to_json({"own/eer": float("nan"), "own/threshold": float("-inf")})
+  '{"own/eer": null, "own/threshold": "-Infinity"}'
   """
   return json.dumps(_finite(value), allow_nan=False, **options)
 
@@ -86,35 +86,38 @@ def _finite(value: Any) -> Any:
     return {name: _finite(item) for name, item in value.items()}
   if isinstance(value, list | tuple):
     return [_finite(item) for item in value]
-  if isinstance(value, float) and not math.isfinite(value):
+  if isinstance(value, float) and math.isinf(value):
+    return "Infinity" if value > 0 else "-Infinity"
+  if isinstance(value, float) and math.isnan(value):
     return None
   return value
 
 
 def from_json(text: str | bytes) -> Any:
-  """Reads JSON: under a score's name, which has a slash, null is NaN.
+  """Reads what `to_json` wrote: infinity again, and NaN.
 
-  >>> from_json('{"own/eer": null, "geometry/alignment": 2.0, "trial": null}')
-  {'own/eer': nan, 'geometry/alignment': 2.0, 'trial': None}
+  Null is NaN under a score's name, which has a slash.
+
+  >>> from_json('{"own/eer": null, "own/threshold": "-Infinity"}')
+  {'own/eer': nan, 'own/threshold': -inf}
+  >>> from_json('{"trial": null}')
+  {'trial': None}
 
   Raises:
     ValueError: if it is not JSON.
   """
-  return json.loads(text, object_hook=_with_nan)
+  return _restored(json.loads(text))
 
 
-def _with_nan(fields: dict[str, Any]) -> dict[str, Any]:
-  """Fields with NaN for null where a score's name promises numbers."""
-  return {
-    name: _numbers(value) if "/" in name else value
-    for name, value in fields.items()
-  }
-
-
-def _numbers(value: Any) -> Any:
+def _restored(value: Any, of_score: bool = False) -> Any:
+  """A value with its infinities, and NaN for null if it is of a score."""
+  if isinstance(value, dict):
+    return {name: _restored(item, "/" in name) for name, item in value.items()}
   if isinstance(value, list):
-    return [_numbers(item) for item in value]
-  return math.nan if value is None else value
+    return [_restored(item, of_score) for item in value]
+  if value is None and of_score:
+    return math.nan
+  return float(value) if value in ("Infinity", "-Infinity") else value
 
 
 def write_json(path: Path, value: Any) -> None:

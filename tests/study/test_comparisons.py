@@ -293,6 +293,19 @@ def test_runs_that_diverged_count_against_their_cell(write_study, case):
   assert ("not called better" in text) == verdict.startswith("unresolved")
 
 
+def test_a_run_without_a_score_is_not_called_diverged(write_study):
+  folder = write_study(cells(l2=0.5 + NOISE, l1=0.6 + NOISE), diverged=[13])
+  for path in folder.glob("runs/*metric=l1,seed=[57]/result.json"):
+    nothing = dict.fromkeys(records.read_json(path)["validation_selected"])
+    change(path, selected_step=None, validation_selected=nothing)
+  assert judged(folder)["l1"].verdict == (
+    "unresolved: 1 of 10 runs diverged, 2 of 10 runs without a score"
+  )
+  text = tables.to_markdown(scored_study(folder))
+  assert "A run that diverged, or whose validation score is NaN, has" in text
+  assert "l1 (1 diverged) (2 without a score)" in text
+
+
 def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(write_study):
   same = 0.5 + NOISE
   folder = write_study(

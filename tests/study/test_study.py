@@ -291,7 +291,8 @@ def test_a_setting_that_lost_a_score_is_not_chosen(study):
   select_nothing(study, lambda c: (c["loss"]["margin"], c["seed"]) == (2.0, 0))
   cell = tuned_cell(study)
   assert cell.chosen.tuned == {"loss.margin": 1.0}
-  assert [setting.diverged for setting in cell.settings] == [0, 0, 1]
+  assert [setting.unscored for setting in cell.settings] == [0, 0, 1]
+  assert not any(setting.diverged for setting in cell.settings)
   assert cell.unscored == 1
 
 
@@ -391,7 +392,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
   run = read_study(study).cells[0].chosen.runs[0]
   columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
   config = override(run.spec.config, {"eval.columns": columns})
-  asking = run._replace(row=run.spec._replace(config=config))
+  asking = run._replace(spec=run.spec._replace(config=config))
   (run.folder / TEST).unlink()  # It was scored for other columns.
   scores = score_run(asking).tested.last
   arrays = np.load(run.folder / records.EMBEDDINGS)

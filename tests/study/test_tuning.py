@@ -241,6 +241,29 @@ def test_a_line_that_was_cut_is_dropped_from_a_journal(tmp_path):
   assert search(tmp_path / "new") == chosen
 
 
+def test_the_home_in_the_url_of_a_database_is_expanded(monkeypatch, tmp_path):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  found = tuning.storage.expanded("sqlite:///~/trials.db")
+  assert found == f"sqlite:///{tmp_path}/trials.db"
+  with tuning.storage.open_storage(found):
+    pass
+  assert (tmp_path / "trials.db").exists()
+
+
+def test_a_search_expands_the_home_in_its_storage(monkeypatch, tmp_path):
+  opened = []
+
+  def no_storage(where):
+    opened.append(where)
+    raise InputError("seen")
+
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.setattr(tuning.trials, "open_storage", no_storage)
+  with pytest.raises(InputError, match="seen"):
+    search(tmp_path / "study", storage="sqlite:///~/trials.db")
+  assert opened == [f"sqlite:///{tmp_path}/trials.db"]
+
+
 def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
   """A link to a file that is not there would be waited for forever."""
   monkeypatch.chdir(tmp_path)

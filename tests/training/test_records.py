@@ -14,26 +14,29 @@ def strict(text):
   return json.loads(text, parse_constant=lambda name: pytest.fail(name))
 
 
-def test_nan_and_infinity_are_null_and_nan_again(tmp_path):
+def test_nan_and_infinity_are_written_strictly_and_read_again(tmp_path):
   value = {
     "step": 3,
     "selected_step": None,
     "test": {"own/eer": math.nan, "geometry/rho_spectrum_1": math.inf},
     "class_interval": {"own/map_at_r": (-np.inf, np.float64("nan"))},
     "rows": [{"own/auc": 0.5, "trial": float("nan")}],
+    "metric": {"p": math.inf},
   }
   path = tmp_path / "some.json"
   records.write_json(path, value)
   expected = {
     "step": 3,
     "selected_step": None,
-    "test": {"own/eer": None, "geometry/rho_spectrum_1": None},
-    "class_interval": {"own/map_at_r": [None, None]},
+    "test": {"own/eer": None, "geometry/rho_spectrum_1": "Infinity"},
+    "class_interval": {"own/map_at_r": ["-Infinity", None]},
     "rows": [{"own/auc": 0.5, "trial": None}],
+    "metric": {"p": "Infinity"},
   }
   assert strict(path.read_text()) == expected
-  expected["test"] = {"own/eer": math.nan, "geometry/rho_spectrum_1": math.nan}
-  expected["class_interval"] = {"own/map_at_r": [math.nan, math.nan]}
+  expected["test"] = {"own/eer": math.nan, "geometry/rho_spectrum_1": math.inf}
+  expected["class_interval"] = {"own/map_at_r": [-math.inf, math.nan]}
+  expected["metric"] = {"p": math.inf}
   assert records.read_json(path) == expected
 
 

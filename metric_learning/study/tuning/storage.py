@@ -25,6 +25,18 @@ _PATIENCE = 60
 _OPENING = b'{"op_code":'
 
 
+def expanded(where: str) -> str:
+  """A file of SQLite with ~ expanded, which no shell does behind a URL.
+
+  >>> expanded("sqlite:///trials.db"), expanded("postgresql://~/x")
+  ('sqlite:///trials.db', 'postgresql://~/x')
+  """
+  scheme, slashes, path = where.partition(":///")
+  if scheme.startswith("sqlite") and path.startswith("~"):
+    return scheme + slashes + os.path.expanduser(path)
+  return where
+
+
 @contextlib.contextmanager
 def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   """The storage at a database's URL, or in a journal file.

@@ -34,7 +34,12 @@ from metric_learning.study.ranges import (
 from metric_learning.study.runner import STUDY, only_here
 from metric_learning.study.sweeps import RunSpec, make_specs
 from metric_learning.study.tuning.checks import check, with_fold
-from metric_learning.study.tuning.storage import explained, open_storage, shown
+from metric_learning.study.tuning.storage import (
+  expanded,
+  explained,
+  open_storage,
+  shown,
+)
 from metric_learning.training import NotFiniteError, records, train
 from metric_learning.training.config import (
   as_dict,
@@ -101,7 +106,7 @@ def search(
     data=data_of(cells),
     rows={cell.name: as_dict(cell.config) for cell in cells},
   )
-  where = storage or f"sqlite:///{folder / DATABASE}"
+  where = expanded(storage or f"sqlite:///{folder / DATABASE}")
   with explained(where), contextlib.ExitStack() as held:
     # Of several processes that start at once, one makes what all need.
     with only_here(folder):
