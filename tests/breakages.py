@@ -458,8 +458,8 @@ BREAKAGES = [
   ),
   Breakage(  # a row is claimed again that another process finished
     "study/launchers/claims.py",
-    "    if not is_finished(workdir):\n      ours.append(row)",
-    "    ours.append(row)",
+    "    if not is_finished(workdir):\n      ours.append(spec)",
+    "    ours.append(spec)",
     "study/test_launchers.py",
   ),
   # --- Figures and scripts

@@ -9,6 +9,8 @@ from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation.bootstrap import class_bootstrap
 from metric_learning.evaluation.clustering import agreement, clustering
+from metric_learning.evaluation.computing import compute, per_query
+from metric_learning.evaluation.entries import Points, Score
 from metric_learning.evaluation.few_shot import few_shot
 from metric_learning.evaluation.geometry import (
   check_normalized,
@@ -22,17 +24,13 @@ from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.scores import (
   MAX_PAIRS,
   SCORES,
-  Points,
-  Score,
   check_ranks,
   check_score,
-  compute,
   heading,
   is_at_threshold,
   is_by_query,
   is_slow,
   lower_is_better,
-  per_query,
   why_absent,
   why_no_choice,
 )

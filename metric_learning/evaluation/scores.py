@@ -3,24 +3,20 @@
 A new score is a function of `Points` and one entry of `SCORES`.
 """
 
-import functools
 import re
 from collections.abc import (
-  Callable,
-  Collection,
   Iterator,
   Mapping,
-  Sequence,
 )
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
-from metric_learning.distances import MetricName
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import choosing
 from metric_learning.evaluation.clustering import clustering
+from metric_learning.evaluation.entries import Given, Points, Score
 from metric_learning.evaluation.few_shot import TooFewImagesError, few_shot
 from metric_learning.evaluation.geometry import geometry, intra_inter_ratio
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
@@ -36,114 +32,11 @@ from metric_learning.evaluation.verification import (
 MAX_PAIRS = 5_000_000
 
 
-class Points(NamedTuple):
-  """What a score is computed of.
-
-  metric: of the family "own" the one that was trained, else cosine.
-  gallery: where queries look, and what they do not see: keywords of
-    `retrieval`.
-  pairs: explicit ones, as first rows, second rows, and whether they are of one
-    class; such points have no labels.
-  asked: the names with numbers that are asked for, without their family.
-  """
-
-  embeddings: np.ndarray | Array
-  labels: Any = None
-  metric: MetricName = "l2"
-  normalized: str = "none"
-  ks: tuple[int, ...] = (1,)
-  gallery: Mapping[str, Any] = {}
-  pairs: tuple[Any, Any, Any] | None = None
-  asked: tuple[str, ...] = ()
-
-
-class Given(NamedTuple):
-  """What is known of a set before it is embedded."""
-
-  num_points: int
-  explicit_pairs: bool = False
-  gallery: bool = False
-  folds: bool = False
-
-
-class Score(NamedTuple):
-  """What is known of a score, before and after it is computed.
-
-  name: a capital in it, as in "recall_at_K", stands for a whole number.
-  family: "own" and "cosine" for scores under a metric, or another word.
-  compute: from `Points` to the score, or to several by their names, which are
-    entries that share the function. None: `evaluate` does not give it, since it
-    takes a threshold that was learned on other pairs.
-  better: which of two values is the better one; None where it only describes
-    the embeddings, and neither is.
-  heading: above its column, with {K} for the number; its name if empty.
-  needs: "points", nothing but embeddings; "classes"; "one set", classes that
-    are no queries to a gallery; "pairs", of all points or explicit ones.
-  slow: whether it takes seconds, and is computed only if it is named.
-  by_query: from `Points` to what each query adds, where it is a mean over
-    queries.
-  numbers: of each capital in the name, the least number and a usual one.
-  fixed: numbers that are in the name as they are, such as a rate F.
-  absent: why a set does not give it, where `needs` does not say.
-  no_choice: why it is the same for all embeddings of some points, from its
-    numbers, labels, groups, and which explicit pairs are of one class.
-  """
-
-  name: str
-  family: str
-  compute: Callable[[Points], float | dict[str, float]] | None
-  better: Literal["higher", "lower"] | None
-  heading: str = ""
-  needs: Literal["points", "classes", "one set", "pairs"] = "classes"
-  slow: bool = False
-  by_query: Callable[[Points], Mapping[str, np.ndarray]] | None = None
-  numbers: Mapping[str, tuple[int, int]] = {}
-  fixed: Mapping[str, Any] = {}
-  absent: Callable[[Given], str | None] = lambda given: None
-  no_choice: Callable[..., str | None] = lambda *_: None
-
-  @property
-  def usual(self) -> str:
-    """Its whole name, with usual numbers."""
-    usual = {
-      letter: str(number) for letter, (_, number) in self.numbers.items()
-    }
-    return f"{self.family}/{_replaced(self.name, usual)}"
-
-  def numbers_in(self, name: str) -> dict[str, Any] | None:
-    """The numbers of a whole name; None if it is that of another score."""
-    match = _pattern(self.name, self.family, *self.numbers).fullmatch(name)
-    if not match:
-      return None
-    found = {
-      letter: int(number) for letter, number in match.groupdict().items()
-    }
-    if any(found[x] < least for x, (least, _) in self.numbers.items()):
-      return None
-    return {**self.fixed, **found}
-
-
-def _replaced(name: str, letters: Mapping[str, str]) -> str:
-  """A name, other text for its single letters.
-
-  >>> _replaced("few_shot_N_way_K_shot", {"N": "5", "K": "1"})
-  'few_shot_5_way_1_shot'
-  """
-  return "_".join(letters.get(word, word) for word in name.split("_"))
-
-
-@functools.cache
-def _pattern(name: str, family: str, *letters: str) -> re.Pattern[str]:
-  numbers = {letter: rf"(?P<{letter}>[1-9]\d*)" for letter in letters}
-  return re.compile(
-    re.escape(f"{family}/") + _replaced(re.escape(name), numbers)
-  )
-
-
 # --- How they are computed --------------------------------------------------
 
 
-def _retrieval(points: Points) -> dict[str, float]:
+def of_retrieval(points: Points) -> dict[str, float]:
+  """All that retrieval gives at once."""
   return retrieval(
     points.embeddings,
     points.labels,
@@ -227,13 +120,13 @@ def _retrieval_scores(family: str) -> Iterator[Score]:
     ranks["numbers"] = _K if name == "recall_at_K" else {}
     above = f"{short} {family}" if short else ""
     yield Score(
-      *(name, family, _retrieval, "higher", above),
+      *(name, family, of_retrieval, "higher", above),
       by_query=_per_query,
       **ranks,
     )
-    yield Score(f"macro_{name}", family, _retrieval, "higher", **ranks)
+    yield Score(f"macro_{name}", family, of_retrieval, "higher", **ranks)
   for name in ("tied_fraction", "num_queries", "lone_queries"):
-    yield Score(name, family, _retrieval, None)
+    yield Score(name, family, of_retrieval, None)
 
 
 def _verification_scores(family: str) -> Iterator[Score]:
@@ -327,10 +220,10 @@ def score_of(name: str) -> Score:
   Raises:
     InputError: with the names that there are.
   """
-  return _find("score", name)[0]
+  return find("score", name)[0]
 
 
-def _find(kind: str, name: str) -> tuple[Score, dict[str, Any]]:
+def find(kind: str, name: str) -> tuple[Score, dict[str, Any]]:
   """The entry of a score, and the numbers in its name."""
   for score in (SCORES[name],) if name in SCORES else SCORES.values():
     numbers = score.numbers_in(name)
@@ -387,7 +280,7 @@ def heading(name: str) -> str:
   >>> heading("own/few_shot_20_way_1_shot"), heading("geometry/alignment")
   ('20-way 1-shot', 'geometry/alignment')
   """
-  score, numbers = _find("column", name)
+  score, numbers = find("column", name)
   return score.heading.format(**numbers) or name
 
 
@@ -456,10 +349,11 @@ def why_absent(
     InputError: for a score that there is not.
   """
   given = Given(num_points, explicit_pairs, gallery, folds)
-  return _why_absent(score_of(name), given, MAX_PAIRS)
+  return absent(score_of(name), given, MAX_PAIRS)
 
 
-def _why_absent(score: Score, given: Given, max_pairs: int) -> str | None:
+def absent(score: Score, given: Given, max_pairs: int) -> str | None:
+  """Why a set does not give a score, as far as is known before."""
   if reason := score.absent(given):
     return reason
   if score.needs == "points":
@@ -500,99 +394,5 @@ def why_no_choice(
   """
   if not len(labels):
     return "there are no images"
-  score, numbers = _find("score", name)
+  score, numbers = find("score", name)
   return score.no_choice(numbers, labels, groups, same)
-
-
-# --- Computing --------------------------------------------------------------
-
-
-def compute(
-  points: Points, asked: Collection[str] | None, max_pairs: int = MAX_PAIRS
-) -> dict[str, float]:
-  """The scores of points that are quick, and those that are asked for.
-
-  Verification comes only if one of its scores is asked for, or if `asked` is
-  None.
-  """
-  given = Given(
-    len(points.embeddings),
-    points.pairs is not None,
-    points.gallery.get("references") is not None,
-  )
-  named = [(name, *_find("score in asked", name)) for name in asked or ()]
-  verifies = asked is None or any(s.needs == "pairs" for _, s, _ in named)
-  points = points._replace(ks=_ks(points.ks, named))
-
-  def is_wanted(score: Score) -> bool:
-    if score.compute is None or _why_absent(score, given, max_pairs):
-      return False
-    if score.slow:
-      return any(other is score for _, other, _ in named)
-    return verifies or score.needs != "pairs"
-
-  wanted = [score for score in SCORES.values() if is_wanted(score)]
-  found: dict[Any, Mapping[str, float]] = {}
-  scores: dict[str, float] = {}
-  for score in wanted:
-    assert score.compute is not None
-    own = _in_family(points, score, named)
-    # Once for all scores of a function; where cosine was trained, for both
-    # families.
-    key = score.compute, str(own.metric), own.asked
-    if key not in found:
-      value = score.compute(own)
-      found[key] = value if isinstance(value, dict) else {score.name: value}
-    scores |= {f"{score.family}/{k}": v for k, v in found[key].items()}
-  return scores
-
-
-Named = tuple[str, Score, dict[str, Any]]
-
-
-def _ks(ks: Collection[int], named: Sequence[Named]) -> tuple[int, ...]:
-  """The K of Recall@K, with those in names."""
-  asked = {
-    int(numbers["K"])
-    for _, score, numbers in named
-    if score.compute is _retrieval and "K" in numbers
-  }
-  return tuple(sorted({*ks, *asked}))
-
-
-def _in_family(points: Points, score: Score, named: Sequence[Named]) -> Points:
-  """The points as the function of a score sees them."""
-  asked = tuple(
-    name.partition("/")[2]
-    for name, other, _ in named
-    if other.numbers
-    and (other.family, other.compute) == (score.family, score.compute)
-  )
-  metric = points.metric if score.family == "own" else "cosine"
-  return points._replace(metric=metric, asked=asked)
-
-
-def per_query(
-  columns: Collection[str], points: Points
-) -> dict[str, np.ndarray]:
-  """What each query adds to those of the columns that are means over queries.
-
-  >>> points = Points(np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 0]))
-  >>> per_query(["own/mrr", "own/eer"], points)
-  {'own/mrr': array([1., 1., 1.])}
-  """
-  named = [(column, *_find("column", column)) for column in columns]
-  named = [one for one in named if one[1].by_query is not None]
-  found: dict[Any, Mapping[str, np.ndarray]] = {}
-  values = {}
-  for column, score, _ in named:
-    assert score.by_query is not None
-    key = score.family, score.by_query
-    if key not in found:
-      family = [one for one in named if one[1].family == score.family]
-      ks = _ks((), family) or (1,)
-      found[key] = score.by_query(
-        _in_family(points, score, family)._replace(ks=ks)
-      )
-    values[column] = found[key][column.partition("/")[2]]
-  return values

@@ -8,6 +8,8 @@ import pytest
 
 from metric_learning import InputError
 from metric_learning.evaluation import (
+  Points,
+  Score,
   check_ranks,
   check_score,
   clustering,
@@ -346,7 +348,7 @@ def spread_of(points):
 
 
 def test_a_score_is_added_by_its_function_and_one_entry(monkeypatch):
-  entry = scores.Score(
+  entry = Score(
     *("spread", "own", spread_of, "lower", "spread"), needs="points"
   )
   monkeypatch.setitem(scores.SCORES, "own/spread", entry)
@@ -380,7 +382,7 @@ def test_a_slow_score_of_queries_with_a_number_is_added_too(monkeypatch):
     found = retrieval_per_query(points.embeddings, points.labels, ks=(k,))
     return {f"hit_{k}": found[f"recall_at_{k}"]}
 
-  entry = scores.Score(
+  entry = Score(
     *(
       "hit_K",
       "own",
@@ -398,7 +400,7 @@ def test_a_slow_score_of_queries_with_a_number_is_added_too(monkeypatch):
   assert "own/hit_4" not in evaluate(points, labels, "l2")
   found = evaluate(points, labels, "l2", asked=["own/hit_4"])
   assert found["own/hit_4"] == evaluate(points, labels, "l2")["own/recall_at_4"]
-  values = per_query(["own/hit_4"], scores.Points(points, labels))["own/hit_4"]
+  values = per_query(["own/hit_4"], Points(points, labels))["own/hit_4"]
   assert np.mean(values) == found["own/hit_4"]
   with pytest.raises(InputError, match="unknown score 'own/hit_1'"):
     check_score("score", "own/hit_1")

@@ -32,7 +32,7 @@ def read_only(monkeypatch):
   def freeze():
     for name in ("evaluate", "evaluate_pairs", "per_query"):
       monkeypatch.setattr(evaluation, name, forbidden)
-    for name in ("compute", "retrieval", "verification", "per_query"):
+    for name in ("retrieval", "retrieval_per_query", "verification"):
       monkeypatch.setattr(evaluation.scores, name, forbidden)
     for name in ("write_json", "write_arrays", "read_json", "read_arrays"):
       monkeypatch.setattr(records, name, forbidden)
