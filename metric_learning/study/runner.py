@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,16 @@ def run_study(
   together = population == "on" or (
     population == "auto" and jax.default_backend() in _FASTER_TOGETHER
   )
+  _do_missing(specs, folder, launch, members if together else 1)
+
+
+def _do_missing(
+  specs: Sequence[RunSpec],
+  folder: Path,
+  launch: Callable[..., None],
+  members: int,
+) -> None:
+  """Launches what is not finished, and waits for what other processes have."""
   unfinished = lambda: [
     spec for spec in specs if not is_finished(folder / RUNS / spec.name)
   ]
@@ -128,7 +138,7 @@ def run_study(
       )
 
   while missing := unfinished():
-    groups = groups_of(missing, members if together else 1)
+    groups = groups_of(missing, members)
     launch(groups, folder, report)
     if others := unfinished():
       if len(others) == len(missing):

@@ -229,28 +229,14 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   scores: list[float] = []
   seconds, state, said = 0.0, TrialState.COMPLETE, ""
   for fold in range(config.tune.folds):
-    started = time.perf_counter()
     run = override(with_fold(config, fold), numbers)
-    workdir = search.folder / f"{frozen.number:03}-fold{fold}"
-    try:
-      result = train(
-        run,
-        workdir,
-        splits=load_once(run),
-        progress=False,
-        embeddings=False,
-      )
-      seconds += result["seconds"]
-      score = result["validation_selected"][config.eval.select]
-      if not math.isfinite(score):
-        raise NotFiniteError(f"{workdir}: the score is not finite")
-    except NotFiniteError as error:
-      seconds += time.perf_counter() - started
-      state, said = TrialState.FAIL, str(error)
+    score, spent, said = _train_fold(
+      run, search.folder / f"{frozen.number:03}-fold{fold}"
+    )
+    seconds += spent
+    if said:
+      state = TrialState.FAIL
       trial.set_user_attr("failed", said)
-    # Large, and nobody goes on from it again.
-    shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-    if state == TrialState.FAIL:
       break
     scores.append(score)
     mean = float(np.mean(scores))
@@ -278,6 +264,26 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     shown,
     said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
+
+
+def _train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
+  """Trains a trial on one fold: its score, seconds, and why it failed."""
+  started, seconds, said = time.perf_counter(), 0.0, ""
+  score = math.nan
+  try:
+    result = train(
+      run, workdir, splits=load_once(run), progress=False, embeddings=False
+    )
+    seconds = result["seconds"]
+    score = result["validation_selected"][run.eval.select]
+    if not math.isfinite(score):
+      raise NotFiniteError(f"{workdir}: the score is not finite")
+  except NotFiniteError as error:
+    seconds += time.perf_counter() - started
+    said = str(error)
+  # Large, and nobody goes on from it again.
+  shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+  return score, seconds, said
 
 
 def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
