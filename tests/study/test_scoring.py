@@ -1,7 +1,9 @@
 """Test classes are scored in one step; printing a study evaluates nothing."""
 
 import builtins
+import importlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,3 +112,21 @@ def test_data_that_moved_is_one_error_that_names_its_folder(
     scored_study(folder)
   # What is embedded already needs no data.
   assert scored_study(real_study.reported).cells
+
+
+@pytest.mark.parametrize(
+  "name", ["table_lines", "comparisons", "tables", "formats", "results"]
+)
+def test_what_formats_imports_nothing_that_scores_or_embeds(name):
+  module = importlib.import_module(f"metric_learning.study.{name}")
+  text = Path(module.__file__).read_text()
+  for room in ("study.scoring", "training.recorder", "training.embedding"):
+    assert f"metric_learning.{room}" not in text
+  for function in (
+    "score_run",
+    "evaluate",
+    "per_query",
+    "retrieval",
+    "compute(",
+  ):
+    assert f"evaluation.{function}" not in text and "score_run" not in text

@@ -221,3 +221,13 @@ def test_an_array_that_other_processes_hold_is_refused(monkeypatch):
   monkeypatch.setattr(type(array), "is_fully_addressable", spread)
   with pytest.raises(InputError, match=r"\['w'\] is spread over processes"):
     digest_of({"w": array})
+
+
+def test_only_some_steps_are_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  for step, score in ((1, 0.9), (2, 0.1), (3, 0.2)):
+    checkpoints.save(step, state_of(step), score)
+  assert checkpoints.steps() == [3, 2, 1]
+  checkpoints.keep_only({1, 3, None})
+  assert checkpoints.steps() == [3, 1]
+  checkpoints.close()
