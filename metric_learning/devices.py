@@ -56,5 +56,5 @@ def on_devices(
     # all, and would have each loop begin with zeros marked as one device's.
     check_vma=False,
   )
-  # Outside jit, op by op, it would take minutes.
+  # Outside jit it would run op by op, which takes several times as long.
   return jax.jit(mapped)(list(arrays.values()), jax.tree.map(pad, split))
