@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from metric_learning.devices import check_mesh, on_devices
 from metric_learning.distances import (
   LEARNED,
   NORMALIZATIONS,
@@ -99,6 +101,7 @@ class Objective:
   miner: str
   relation: str
   block_size: int | str | None
+  mesh: Mesh | None
   hyper: Mapping[str, Any]
   metric_options: Mapping[str, Any]
   reduction_options: Mapping[str, Any]
@@ -210,7 +213,8 @@ class Objective:
     points = points_of(x, jnp.zeros(x.shape[:1], int))
     hyper, learned = self._numbers(params, x.shape[1])
     met = self._sides(params, hyper, learned, points, None)
-    rows = self._rows_of(hyper, met, None)
+    # A score of each class and item is made: nothing to fold.
+    rows = dataclasses.replace(self, mesh=None)._rows_of(hyper, met, None)
     return rows.anchors(functools.partial(entry.call, entry.logits, hyper))
 
   def __call__(
@@ -327,8 +331,7 @@ class Objective:
     )
     self._check_weights(weights, points, met.anchors)
     outside = self._outside_tables(hyper, met.anchors)
-    rows = self._rows_of(hyper, met, affinity)
-    parts, seen, kept = self._terms(hyper, met, rows, state, key)
+    parts, seen, kept = self._folded(hyper, met, affinity, state, key)
 
     value, reduced = self._reduce(parts, met.anchors, weights)
     if self.reduction == "none" and not entry.class_anchors:
@@ -374,20 +377,47 @@ class Objective:
     candidates = anchors if same else self._projected(params, candidates, hyper)
     return _Sides(anchors, candidates, plain)
 
-  def _rows_of(self, hyper, met: "_Sides", affinity) -> "_Maps":
-    """Maps over the rows of the anchors, and over those of the candidates."""
+  def _folded(self, hyper, met: "_Sides", affinity, state, key):
+    """What `_terms` gives; on a mesh, each device folds its own anchors."""
+    same = met.candidates is met.anchors
+    mirrored = affinity is not None and self.entry.mirrored and not same
+    affinities = affinity, affinity.T if mirrored else None
+    names = "miner_options", "reduction_options", "relation_options"
+    options = {name: getattr(self, name) for name in names}
+
+    def fold(whole, affinities):
+      options, hyper, met, *more = whole
+      here = dataclasses.replace(self, **options)
+      if same:
+        met = met._replace(candidates=met.anchors)
+      rows = here._rows_of(hyper, met, *affinities)
+      return here._terms(hyper, met, rows, *more)
+
+    whole = options, hyper, met, state, key
+    if self.mesh is None:
+      return fold(whole, affinities)
+    return on_devices(fold, self.mesh, whole, affinities)
+
+  def _rows_of(self, hyper, met: "_Sides", affinity, back=None) -> "_Maps":
+    """Maps over the rows of the anchors, and over those of the candidates.
+
+    `back` is the affinity of candidates and anchors, where it is asked for.
+    """
     entry, relation = self.entry, RELATIONS[self.relation]
     distance = functools.partial(pairwise, entry.geometry or self.space)
     relation = functools.partial(relation, **self.relation_options)
+    devices = 1 if self.mesh is None else self.mesh.size
 
     def over(side, other, affinity):
       blocks = block_rows(
         self.block_size,
-        side.labels.shape[0],
+        -(-side.labels.shape[0] // devices),
         other.labels.shape[0],
         two_passes=entry.two_passes,
       )
-      return over_rows(side, other, distance, affinity, blocks, relation)
+      return over_rows(
+        side, other, distance, affinity, blocks, relation, self.mesh
+      )
 
     anchors, candidates = met.anchors, met.candidates
     rows = over(anchors, candidates, affinity)
@@ -398,10 +428,10 @@ class Objective:
     # Made where they are used: few losses and miners do.
     later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
     among = later(candidates, candidates, None)
-    if affinity is None or not entry.mirrored:
+    if back is None:
       return _Maps(rows, among, among)
     # An affinity says nothing of two references: only of anchor and reference.
-    return _Maps(rows, among, later(candidates, anchors, affinity.T))
+    return _Maps(rows, among, later(candidates, anchors, back))
 
   def _terms(self, hyper, met: "_Sides", rows: "_Maps", state, key):
     """The terms of every anchor, its mean distances, and the next state."""
@@ -685,6 +715,7 @@ def make_objective(
   miner: Named = "all",
   block_size: int | str | None = "auto",
   relation: Named = "same_label",
+  mesh: Mesh | None = None,
   **hyper: Any,
 ) -> Objective:
   """An objective from names and numbers.
@@ -703,6 +734,12 @@ def make_objective(
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
     relation: a name in RELATIONS, what labels count as similar.
+    mesh: devices that share the anchors, over all axes of the mesh. Each holds
+      all embeddings and what is learned, and the rows of its own anchors (with
+      `block_size` so many at a time): none holds the matrix of the batch. What
+      a loss first computes of the whole batch, each computes. Inputs may be
+      sharded over the mesh or not, and any number of items will do. Meant for
+      jit: outside, each call compiles.
     **hyper: the loss's hyper-parameters by name; numbers may be traced.
 
   Raises:
@@ -771,6 +808,7 @@ def make_objective(
     raise InputError(
       f"block_size must be None, 'auto' or a positive int, got {block_size!r}."
     )
+  check_mesh(mesh)
   defaults = entry.hyper
   for name in hyper:
     check_choice(f"hyper-parameter of {loss}", name, defaults)
@@ -783,6 +821,7 @@ def make_objective(
     miner=miner,
     relation=relation,
     block_size=block_size,
+    mesh=mesh,
     hyper={**defaults, **hyper},
     metric_options=metric_options,
     reduction_options=reduction_options,

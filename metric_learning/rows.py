@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from metric_learning.errors import check_choice
@@ -311,6 +312,7 @@ def over_rows(
   affinity: Float[Array, "n m"] | None = None,
   block_size: int | None = None,
   relation: Callable[[Array, Array], Weights] = same_label,
+  mesh: Mesh | None = None,
 ) -> Callable[..., Any]:
   """A function that maps `f(row, *own)` over the rows of all anchors.
 
@@ -319,7 +321,15 @@ def over_rows(
   `block_size`, that many rows exist at a time, in the forward and in the
   backward pass: memory is O(block_size * m), the value is that of the dense
   form.
+
+  With a `mesh`, to be called by each of its devices (see `on_devices`): it maps
+  f over its share of the anchors, and gathers what f says of all. Of an
+  affinity it has the rows of its share.
   """
+  if mesh is not None:
+    return _over_own(
+      mesh, anchors, candidates, distance, affinity, block_size, relation
+    )
   if block_size is None or block_size >= anchors.labels.shape[0]:
     rows = make_rows(anchors, candidates, distance, affinity, relation)
     return lambda f, *own, together=False: (f if together else jax.vmap(f))(
@@ -345,5 +355,36 @@ def over_rows(
 
     out = jax.lax.map(block, jax.tree.map(split, (anchors, affinity, own)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)
+
+  return mapped
+
+
+def _over_own(
+  mesh: Mesh, anchors, candidates, distance, affinity, block_size, relation
+) -> Callable[..., Any]:
+  """`over_rows` of a device that folds its share of the anchors."""
+  axes, n = mesh.axis_names, anchors.labels.shape[0]
+  each = -(-n // mesh.size)
+
+  def own_of(x):
+    # Zeros fill the last share: they are anchors of weight 0.
+    x = jnp.pad(x, [(0, each * mesh.size - n)] + [(0, 0)] * (x.ndim - 1))
+    return jax.lax.dynamic_slice_in_dim(
+      x, jax.lax.axis_index(axes) * each, each
+    )
+
+  over = over_rows(
+    jax.tree.map(own_of, anchors),
+    candidates,
+    distance,
+    affinity,
+    block_size,
+    relation,
+  )
+
+  def mapped(f, *own, together=False):
+    out = over(f, *jax.tree.map(own_of, own), together=together)
+    gather = lambda x: jax.lax.all_gather(x, axes, tiled=True)[:n]
+    return jax.tree.map(gather, out)
 
   return mapped

@@ -1,11 +1,4 @@
-"""From names and numbers to an objective: errors, devices, diagnostics."""
-
-import json
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
+"""From names and numbers to an objective: errors, blocks, diagnostics."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +9,8 @@ from scipy.spatial.distance import cdist
 import metric_learning as ml
 from metric_learning.inputs import points_of
 from metric_learning.objective import block_rows
-from tests.quick import QUICK_FLAGS, quick_jit
+from tests.quick import quick_jit
+from tests.scripts import script
 
 X = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
 LABELS = jnp.array([0, 0, 1, 1])
@@ -34,29 +28,6 @@ CLASS_TABLES = (
   "arcface_subcenter",
   "p2sgrad",
 )
-
-
-def script(code, devices=1):
-  """Runs Python in a process of its own and reads its last line as JSON.
-
-  There types are not enforced, as they are not for a user.
-  """
-  done = subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(code)],
-    capture_output=True,
-    text=True,
-    timeout=300,
-    cwd=pathlib.Path(__file__).parents[1],
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": " ".join(
-        (QUICK_FLAGS, f"--xla_force_host_platform_device_count={devices}")
-      ),
-    },
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- errors ------------------------------------------------------------------
@@ -606,112 +577,3 @@ def test_key_changes_initial_weights_only():
   one, same, other = init(0), init(0), init(1)
   assert (one == same).all()
   assert not (one == other).any()
-
-
-# --- devices -----------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_four_devices_equal_one():
-  """The batch is one global array, sharded; all devices see all candidates."""
-  differences = script(
-    """
-    import json
-    import jax, jax.numpy as jnp, numpy as np
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
-    import metric_learning as ml
-    from tests.quick import quick_jit
-
-    assert jax.device_count() == 4
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    shards = NamedSharding(mesh, PartitionSpec("data"))
-    whole = NamedSharding(mesh, PartitionSpec())
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(24, 5)).astype(np.float32)
-    differences = {}
-    for loss, metric, block_size in (
-      ("contrastive", "l1", 5),
-      ("triplet", "squared_l2", None),
-      ("triplet", "squared_l2", 5),
-      ("lifted", "l2", 5),
-      ("norm_softmax", "cosine", None),
-    ):
-      labels = np.arange(24) % 6
-      objective = ml.make_objective(loss, metric, block_size=block_size)
-      params = objective.init(
-        jax.random.key(0), num_classes=6, embedding_dim=5
-      )
-      program = quick_jit(
-        jax.value_and_grad(lambda p, x, c: objective(p, x, c)[0], (0, 1))
-      )
-      one = program(params, x, labels)
-      four = program(
-        jax.device_put(params, whole),
-        jax.device_put(x, shards),
-        jax.device_put(labels, shards),
-      )
-      assert jnp.max(jnp.abs(one[1][1])) > 1e-3
-      differences[f"{loss} {metric} {block_size}"] = max(
-        float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four))
-      )
-    print(json.dumps(differences))
-    """,
-    devices=4,
-  )
-  assert len(differences) == 5
-  for case, difference in differences.items():
-    assert difference < 1e-5, case
-
-
-@pytest.mark.slow
-def test_each_device_folds_its_own_anchors():
-  """`shard_map` outside, `lax.map` inside: only embeddings are gathered.
-
-  No device holds the matrix of the whole batch, and no item is its own
-  positive among the gathered ones.
-  """
-  result = script(
-    """
-    import json
-    import jax, jax.numpy as jnp, numpy as np
-    from jax.sharding import AxisType, PartitionSpec
-    import metric_learning as ml
-    from tests.quick import quick_jit
-
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    data = PartitionSpec("data")
-    x = np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32)
-    labels = np.arange(24) % 6
-    o = ml.make_objective("supcon", "l1", reduction="none", block_size=2)
-
-    def shard(x, labels):
-      n = x.shape[0]
-      gather = lambda a: jax.lax.all_gather(a, "data", tiled=True)
-      return o(
-        {}, x, labels,
-        references=gather(x), reference_labels=gather(labels),
-        self_index=jax.lax.axis_index("data") * n + jnp.arange(n),
-      )[0]
-
-    sharded = jax.shard_map(
-      shard, mesh=mesh, in_specs=(data, data), out_specs=data, check_vma=False
-    )
-    program = lambda f: quick_jit(
-      jax.value_and_grad(lambda x: jnp.mean(jnp.sin(f(x, labels))))
-    )
-    four, one = program(sharded), program(lambda x, y: o({}, x, y)[0])
-    differences = [
-      float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
-      for a, b in zip(four(x), one(x))
-    ]
-    whole = ml.make_objective("supcon", "l1", reduction="none", block_size=None)
-    dense = program(lambda x, y: whole({}, x, y)[0])
-    texts = [p.lower(x).compile().as_text() for p in (four, dense)]
-    print(json.dumps([differences, ["f32[24,24]" in text for text in texts]]))
-    """,
-    devices=4,
-  )
-  (value, gradient), held = result
-  assert value < 1e-5 and gradient < 1e-5
-  assert held == [False, True]

@@ -1,0 +1,57 @@
+"""Objectives on a mesh: each device folds its own anchors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import metric_learning as ml
+from metric_learning.devices import check_mesh
+from tests.scripts import script
+
+
+@pytest.mark.slow
+def test_four_devices_equal_one():
+  """Of every kind of objective, and none of them holds the whole matrix."""
+  said = script("from tests.on_four_devices import main; main()", devices=4)
+  assert said["devices"] == 4
+  assert len(said["cases"]) == 8
+  for name, (difference, slope) in said["cases"].items():
+    assert difference < 1e-5, name
+    assert slope > 1e-3, name
+  assert max(said["sharded"]) < 1e-5
+  # Four devices have at most three of ten anchors each.
+  assert said["rows"] == [10, 3]
+  assert said["whole matrix"] == [True, False]
+  assert said["share of it"] == [True, False]  # Without blocks, and with.
+
+
+def mesh_of(axis_type):
+  return jax.make_mesh((1,), ("data",), axis_types=(axis_type,))
+
+
+def test_a_mesh_of_one_device_changes_nothing():
+  """Outside jit too, where labels are looked at."""
+  mesh = mesh_of(AxisType.Auto)
+  x, labels = jax.random.normal(jax.random.key(1), (4, 2)), jnp.arange(4) % 2
+  plain, meshed = (
+    ml.make_objective("arcface", block_size=3, mesh=each)
+    for each in (None, mesh)
+  )
+  params = plain.init(jax.random.key(0), num_classes=2, embedding_dim=2)
+  one, four = (o(params, x, labels) for o in (plain, meshed))
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+  np.testing.assert_allclose(
+    plain.logits(params, x), meshed.logits(params, x), rtol=1e-6
+  )
+  with pytest.raises(ml.InputError, match="label 9 is outside"):
+    meshed(params, x, labels.at[3].set(9))
+
+
+def test_what_is_no_mesh_of_automatic_axes():
+  with pytest.raises(ml.InputError, match=r"a jax\.sharding\.Mesh, got 'data'"):
+    check_mesh("data")
+  with pytest.raises(ml.InputError, match=r"AxisType\.Auto, got \(.*Explicit"):
+    ml.make_objective("triplet", mesh=mesh_of(AxisType.Explicit))
