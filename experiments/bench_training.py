@@ -88,7 +88,7 @@ def members_of(network: Network):
   import jax.numpy as jnp
 
   from metric_learning import data
-  from metric_learning.data.sampler import make_batches
+  from metric_learning.data.samplers import make_batches
   from metric_learning.training import base_config, override, with_model
   from metric_learning.training.config import traced_numbers
   from metric_learning.training.step import program_of
@@ -119,7 +119,7 @@ def population(
   import jax
   import jax.numpy as jnp
 
-  from metric_learning.training.feeds import gather_resident
+  from metric_learning.data.feeds import gather_resident
   from metric_learning.training.population import on_devices, step_of
 
   program, one, whole, batches, key, numbers = members_of(network)
@@ -144,7 +144,7 @@ def in_turn(network: Network, n: int) -> Callable[[], float]:
   """The steps of `n` runs, one run after another."""
   import jax
 
-  from metric_learning.training.feeds import gather_resident
+  from metric_learning.data.feeds import gather_resident
   from metric_learning.training.step import compiled
 
   program, state, whole, batches, key, numbers = members_of(network)

@@ -11,7 +11,7 @@ import unicodedata
 import numpy as np
 from jaxtyping import Bool, Float
 
-from metric_learning.data import glyphs
+from metric_learning.data.sets import glyphs
 
 LEAST_FONTS = 12
 LOOK_ALIKE, OTHER_CASE = 0.10, 0.25

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from experiments import cli
 from metric_learning import data, evaluation
 from metric_learning.data.loaded import load_once
-from metric_learning.data.omniglot import UNNAMED
+from metric_learning.data.sets.omniglot import UNNAMED
 from metric_learning.errors import InputError
 from metric_learning.study import (
   make_specs,

@@ -6,32 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import (
-  att_faces,
-  cifar,
-  digits,
-  duplicates,
-  glyphs,
-  half_split,
-  held_out,
-  idx,
-  image_folder,
-  imaging,
-  lfw,
-  mnist,
-  npz,
-  omniglot,
-  pairs_csv,
-  tfds,
-)
+from metric_learning.data import duplicates, imaging, validation_folds
 from metric_learning.data.base import (
   PROTOCOLS,
   SMALL_CLASSES,
   Dataset,
   Splits,
-  check_scorable,
   select,
   subset,
+)
+from metric_learning.data.cuts import check_scorable
+from metric_learning.data.sets import (
+  att_faces,
+  cifar,
+  digits,
+  features,
+  glyphs,
+  idx,
+  image_folder,
+  lfw,
+  mnist,
+  npz,
+  omniglot,
+  pairs_csv,
+  retrieval,
+  tfds,
 )
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
@@ -48,23 +47,24 @@ __all__ = [
 
 DATASETS: dict[str, Callable[[Any], Splits]] = {
   "att_faces": att_faces.load,
-  "cars196": half_split.load,
+  "cars196": retrieval.load,
   "cifar10": cifar.load,
   "cifar100": cifar.load,
-  "cub200": half_split.load,
+  "cub200": retrieval.load,
   "digits": digits.load,
   "fashion_mnist": mnist.load,
+  "features": features.load,
   "glyphs": glyphs.load,
   "idx": idx.load,
   "image_folder": image_folder.load,
-  "inshop": half_split.load,
+  "inshop": retrieval.load,
   "kmnist": mnist.load,
   "lfw": lfw.load,
   "mnist": mnist.load,
   "npz": npz.load,
   "omniglot": omniglot.load,
   "pairs_csv": pairs_csv.load,
-  "sop": half_split.load,
+  "sop": retrieval.load,
   "tfds": tfds.load,
 }
 
@@ -114,7 +114,7 @@ def load(config: Any) -> Splits:
     test=_resized(splits.test, size),
     gallery=splits.gallery and _resized(splits.gallery, size),
   )
-  found = held_out.hold_out(resized, config)
+  found = validation_folds.hold_out(resized, config)
   check_scorable(found)
   return found
 
@@ -147,5 +147,10 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
   if not size or dataset.inputs.shape[1:3] == size:
     return dataset
+  if dataset.input_spec.kind != "image":
+    raise InputError(
+      f"image_size={size}, and {dataset.name} holds {dataset.input_spec}: set"
+      " config.data.image_size=()."
+    )
   images = imaging.resize(np.asarray(dataset.inputs), size)
   return dataclasses.replace(dataset, inputs=images)

@@ -5,7 +5,7 @@ import json
 from ml_collections import ConfigDict
 
 from metric_learning.data import Splits, load
-from metric_learning.data.held_out import hold_out
+from metric_learning.data.validation_folds import hold_out
 
 # No part is held out otherwise than the split does.
 _UNCUT = {"validation_folds": 1, "validation_fold": 0, "train_on": "train"}

@@ -79,12 +79,12 @@ def _check_installed() -> None:
 
 
 def _build(name: str, folder: pathlib.Path, found: archives.Found) -> None:
-  from metric_learning.data import builder
+  from metric_learning.data import tfds_builder
 
-  builder.tfds.disable_progress_bar()  # there is one of ours
+  tfds_builder.tfds.disable_progress_bar()  # there is one of ours
   # It says "Downloading" on standard output, and downloads nothing.
   with contextlib.redirect_stdout(io.StringIO()):
-    builder.Archives(name, folder, found).download_and_prepare()
+    tfds_builder.Archives(name, folder, found).download_and_prepare()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from metric_learning import models
-from metric_learning.data.sampler import SAMPLERS
+from metric_learning.data.samplers import SAMPLERS
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import check_ranks, check_score
 from metric_learning.intervals import check_options

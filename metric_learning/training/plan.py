@@ -8,13 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metric_learning import data, evaluation
-from metric_learning.data.sampler import Draws, make_batches
+from metric_learning.data.feeds import Feed, resident, streamed
+from metric_learning.data.samplers import Draws, make_batches
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
 from metric_learning.training.config import traced_numbers
-from metric_learning.training.feeds import Feed, resident, streamed
 from metric_learning.training.step import Program, model_of, program_of
 from metric_learning.training.units import (
   distances_in,

@@ -19,14 +19,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from metric_learning import data
-from metric_learning.data.sampler import Draw, Draws
+from metric_learning.data.feeds import Batch
+from metric_learning.data.samplers import Draw, Draws
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
 from metric_learning.training import records
 from metric_learning.training.checkpoints import DamagedError
 from metric_learning.training.checks import validate
 from metric_learning.training.config import as_dict, traced_numbers
-from metric_learning.training.feeds import Batch
 from metric_learning.training.loop import is_evaluated, is_logged
 from metric_learning.training.plan import feed_of, make_plan
 from metric_learning.training.recorder import NotFiniteError, Recorder

@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 
 from metric_learning import models
 from metric_learning.data.augment import augment
+from metric_learning.data.feeds import Batch
 from metric_learning.models import Model
 from metric_learning.specs import InputSpec, as_numbers
 from metric_learning.training import records
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.config import as_dict, traced_numbers
-from metric_learning.training.feeds import Batch
 from metric_learning.training.optimizers import (
   GROUPS,
   groups_of,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import att_faces
+from metric_learning.data.sets import att_faces
 from metric_learning.errors import InputError
 
 HEIGHT, WIDTH = 8, 6

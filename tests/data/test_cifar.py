@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import cifar
+from metric_learning.data.sets import cifar
 from metric_learning.errors import InputError
 
 CLASSES = {"cifar10": 10, "cifar100": 100}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metric_learning.data import base
+from metric_learning.data import base, cuts
 from metric_learning.errors import InputError
 
 
@@ -50,7 +50,7 @@ def test_subset_keeps_the_names_of_images_under_new_labels():
 @given(count=st.integers(8, 40), seed=st.integers(0, 9))
 def test_random_classes_are_disjoint_complete_and_50_20_30(count, seed):
   dataset = numbered([2] * count)
-  splits = base.random_classes(dataset, seed)
+  splits = cuts.random_classes(dataset, seed)
   merged = {}
   for part, share in zip(parts_of(splits), (0.5, 0.2, 0.3), strict=True):
     assert len(part.class_names) >= 2
@@ -70,7 +70,7 @@ def test_random_classes_are_disjoint_complete_and_50_20_30(count, seed):
 )
 def test_random_images_share_out_each_class_60_20_20(sizes, seed):
   dataset = numbered(sizes)
-  splits = base.random_images(dataset, seed)
+  splits = cuts.random_images(dataset, seed)
   merged = {}
   for part, share in zip(parts_of(splits), (0.6, 0.2, 0.2), strict=True):
     assert part.class_names == dataset.class_names
@@ -86,7 +86,7 @@ def test_random_images_share_out_each_class_60_20_20(sizes, seed):
 @pytest.mark.parametrize("count", [8, 9, 20, 21])
 def test_half_tests_the_second_half_and_validates_on_a_fifth(count):
   dataset = numbered([2] * count)
-  splits = base.half_classes(dataset, 0)
+  splits = cuts.half_classes(dataset, 0)
   tested = tuple(f"class {i}" for i in range(count // 2, count))
   assert splits.test.class_names == tested
   assert splits.protocol == "open-set"
@@ -96,7 +96,7 @@ def test_half_tests_the_second_half_and_validates_on_a_fifth(count):
     merged |= truth(part)
   assert merged == truth(dataset)
   names = {
-    base.half_classes(dataset, s).validation.class_names for s in range(9)
+    cuts.half_classes(dataset, s).validation.class_names for s in range(9)
   }
   assert len(names) > 1
 
@@ -104,7 +104,7 @@ def test_half_tests_the_second_half_and_validates_on_a_fifth(count):
 @pytest.mark.parametrize("count", [10, 13, 25])
 def test_folds_test_and_validate_on_every_class_once(count):
   dataset = numbered([2] * count)
-  folds = [base.class_fold(dataset, 1, fold) for fold in range(5)]
+  folds = [cuts.class_fold(dataset, 1, fold) for fold in range(5)]
   for fold in folds:
     assert fold.protocol == "open-set"
     merged = {}
@@ -117,7 +117,7 @@ def test_folds_test_and_validate_on_every_class_once(count):
     names = [getattr(fold, part).class_names for fold in folds]
     assert max(map(len, names)) - min(map(len, names)) <= 1
     assert sorted(name for some in names for name in some) == every
-  other = base.class_fold(dataset, 2, 0)
+  other = cuts.class_fold(dataset, 2, 0)
   assert other.test.class_names != folds[0].test.class_names
 
 
@@ -128,12 +128,12 @@ def test_cut_goes_by_name():
     config = types.SimpleNamespace(
       split=split, split_seed=3, fold=fold, small_classes="refuse"
     )
-    return truth(base.cut(dataset, config).test)
+    return truth(cuts.cut(dataset, config).test)
 
-  assert names_in_test("classes") == truth(base.random_classes(dataset, 3).test)
-  assert names_in_test("half") == truth(base.half_classes(dataset, 3).test)
-  assert names_in_test("folds", 4) == truth(base.class_fold(dataset, 3, 4).test)
-  assert names_in_test("images") == truth(base.random_images(dataset, 3).test)
+  assert names_in_test("classes") == truth(cuts.random_classes(dataset, 3).test)
+  assert names_in_test("half") == truth(cuts.half_classes(dataset, 3).test)
+  assert names_in_test("folds", 4) == truth(cuts.class_fold(dataset, 3, 4).test)
+  assert names_in_test("images") == truth(cuts.random_images(dataset, 3).test)
 
 
 def given(parts, protocol, labels=(0, 0, 1, 1, 2, 2, 3, 3)):
@@ -146,7 +146,7 @@ def given(parts, protocol, labels=(0, 0, 1, 1, 2, 2, 3, 3)):
   config = types.SimpleNamespace(protocol=protocol, split_seed=0)
   words = {"T": "train", "V": "validation", "E": "test"}
   names = np.array([words.get(part, part) for part in parts])
-  return base.split_as_given(dataset, names, config)
+  return cuts.split_as_given(dataset, names, config)
 
 
 def test_given_parts_are_kept():
@@ -173,12 +173,12 @@ def test_validation_that_is_not_given_is_drawn():
     protocol="closed-set", split_seed=0, small_classes="refuse"
   )
   parts = np.where(np.arange(125) % 25 < 20, "train", "test")
-  splits = base.split_as_given(dataset, parts, config)
+  splits = cuts.split_as_given(dataset, parts, config)
   assert np.bincount(splits.validation.labels).tolist() == [2] * 5
   assert (splits.test.inputs.ravel() % 25 >= 20).all()
   config.protocol = "open-set"
   parts = np.where(labels < 4, "train", "test")
-  splits = base.split_as_given(dataset, parts, config)
+  splits = cuts.split_as_given(dataset, parts, config)
   names = [part.class_names for part in parts_of(splits)]
   assert list(map(len, names)) == [2, 2, 1]
   assert names[2] == ("e",)
@@ -205,12 +205,12 @@ def test_given_parts_that_break_the_protocol(parts, protocol, message):
 def test_a_tenth_that_validates_is_at_least_two_images(size):
   training, test = numbered([size] * 3), numbered([2] * 3)
   config = types.SimpleNamespace(split_seed=0, small_classes="refuse")
-  splits = base.closed_parts(training, test, config)
+  splits = cuts.closed_parts(training, test, config)
   count = max(2, round(size / 10))
   assert np.bincount(splits.validation.labels).tolist() == [count] * 3
   assert truth(splits.train) | truth(splits.validation) == truth(training)
   assert not truth(splits.train).keys() & truth(splits.validation).keys()
-  base.check_scorable(splits)
+  cuts.check_scorable(splits)
 
 
 def test_a_class_too_small_to_validate_is_refused_or_trains():
@@ -220,9 +220,9 @@ def test_a_class_too_small_to_validate_is_refused_or_trains():
     r"'train': too few images in class 'class 1' \(3\); it takes 4 to train"
   )
   with pytest.raises(InputError, match=message):
-    base.closed_parts(training, test, config)
+    cuts.closed_parts(training, test, config)
   config.small_classes = "repeat"
-  splits = base.closed_parts(training, test, config)
+  splits = cuts.closed_parts(training, test, config)
   assert np.bincount(splits.validation.labels, minlength=3).tolist() == [
     2,
     0,
@@ -234,8 +234,8 @@ def test_a_class_too_small_to_validate_is_refused_or_trains():
 def test_too_few_classes_to_hold_some_out_are_refused(count):
   message = f"x has {count} training classes.* takes 4, two to validate and two"
   with pytest.raises(InputError, match=message):
-    base.hold_out_fifth(np.arange(count), 0, "x")
-  parts = [len(part) for part in base.hold_out_fifth(np.arange(4), 0)]
+    cuts.hold_out_fifth(np.arange(count), 0, "x")
+  parts = [len(part) for part in cuts.hold_out_fifth(np.arange(4), 0)]
   assert parts == [2, 2]
 
 
@@ -263,10 +263,10 @@ def test_a_part_without_right_and_wrong_answers_is_refused(part, sizes, reason):
   parts[part] = of_sizes(part, sizes)
   splits = base.Splits(**parts, protocol="open-set")
   if reason is None:
-    base.check_scorable(splits)
+    cuts.check_scorable(splits)
     return
   with pytest.raises(InputError, match=f"{part}' cannot be scored: {reason}"):
-    base.check_scorable(splits)
+    cuts.check_scorable(splits)
 
 
 def test_queries_are_answered_by_the_gallery():
@@ -278,9 +278,9 @@ def test_queries_are_answered_by_the_gallery():
     "open-set",
     gallery=of_sizes("test", sizes),
   )
-  base.check_scorable(make([0, 1, 1, 0]))
+  cuts.check_scorable(make([0, 1, 1, 0]))
   with pytest.raises(InputError, match="'t0', 't1', have none in the gallery"):
-    base.check_scorable(make([0, 0, 1, 1]))
+    cuts.check_scorable(make([0, 0, 1, 1]))
 
 
 def test_super_classes_follow_their_classes():
@@ -291,7 +291,7 @@ def test_super_classes_follow_their_classes():
   assert base.subset(numbered([2, 2]), [1]).superclasses is None
 
 
-@pytest.mark.parametrize("split", [base.random_classes, base.random_images])
+@pytest.mark.parametrize("split", [cuts.random_classes, cuts.random_images])
 def test_split_is_fixed_by_its_seed(split):
   dataset = numbered([9] * 12)
   one, again, other = split(dataset, 3), split(dataset, 3), split(dataset, 4)
@@ -302,13 +302,13 @@ def test_split_is_fixed_by_its_seed(split):
 def test_open_set_with_a_shared_class_is_refused():
   classes = (np.array([0, 1]), np.array([2]), np.array([1, 3]))
   with pytest.raises(ValueError, match="shares classes"):
-    base.split_by_class(numbered([2, 2, 2, 2]), classes)
+    cuts.split_by_class(numbered([2, 2, 2, 2]), classes)
 
 
 def test_closed_set_with_a_shared_image_is_refused():
   indices = (np.array([0, 1]), np.array([2]), np.array([1, 3]))
   with pytest.raises(ValueError, match="shares images"):
-    base.split_by_image(numbered([2, 2]), indices)
+    cuts.split_by_image(numbered([2, 2]), indices)
 
 
 def test_closed_set_with_other_classes_in_a_part_is_refused():
@@ -320,15 +320,15 @@ def test_closed_set_with_other_classes_in_a_part_is_refused():
 
 def test_too_few_classes_or_images_are_named():
   with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
-    base.random_classes(numbered([2] * 7), 0)
+    cuts.random_classes(numbered([2] * 7), 0)
   with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
-    base.half_classes(numbered([2] * 7), 0)
+    cuts.half_classes(numbered([2] * 7), 0)
   with pytest.raises(InputError, match=r"9 classes; .* it takes 10"):
-    base.class_fold(numbered([2] * 9), 0, 0)
+    cuts.class_fold(numbered([2] * 9), 0, 0)
   with pytest.raises(InputError, match=r"'class 1' \(8\); it takes 9"):
-    base.random_images(numbered([9, 8, 9]), 0)
+    cuts.random_images(numbered([9, 8, 9]), 0)
   with pytest.raises(InputError, match=r"'class 2' \(1\) and 2 more"):
-    base.random_images(numbered([1] * 5), 0)
+    cuts.random_images(numbered([1] * 5), 0)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_unknown_split_fold_or_seed(changes, message):
   fields = {"name": "x", "split": "halves", "fold": 0, "split_seed": 0}
   config = types.SimpleNamespace(**(fields | changes))
   with pytest.raises(InputError, match=message):
-    base.check_split(config, {"halves": 3, "closed": 1})
+    cuts.check_split(config, {"halves": 3, "closed": 1})
 
 
 def test_drawn_pairs_are_half_genuine_and_seeded():

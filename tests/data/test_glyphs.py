@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import base, glyphs
+from metric_learning.data import cuts
+from metric_learning.data.sets import glyphs
 
 # Of the images of seed 0: SHA-256, and the sum of pixel × place modulo 65,521.
 DIGEST = "6876a5015f5a5deba4450ed8aef51ea1f1bf80fe65d4efc269aef9af04a6c31c"
@@ -204,7 +205,7 @@ def test_drawn_once_and_again_for_another_seed(
 
 
 def test_raw_pixels_are_far_from_solving_it(drawn):
-  test = base.random_classes(drawn, 0).test
+  test = cuts.random_classes(drawn, 0).test
   pixels = test.inputs.reshape(len(test.inputs), -1).astype(float)
   pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
   similarity = pixels @ pixels.T

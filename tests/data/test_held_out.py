@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from metric_learning.data import base, held_out
+from metric_learning.data import base, validation_folds
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError
 
@@ -60,11 +60,13 @@ def truth(part):
 def test_folds_share_what_is_not_for_testing(make, folds):
   if make is closed_set and folds == 5:
     with pytest.raises(InputError, match=r"'x0' \(7\).*5 folds"):
-      held_out.hold_out(make(), config(folds))
+      validation_folds.hold_out(make(), config(folds))
     return
   splits = make()
   whole = truth(splits.train) | truth(splits.validation)
-  found = [held_out.hold_out(make(), config(folds, k)) for k in range(folds)]
+  found = [
+    validation_folds.hold_out(make(), config(folds, k)) for k in range(folds)
+  ]
   for cut in found:
     assert truth(cut.test) == truth(splits.test)
     assert truth(cut.train) | truth(cut.validation) == whole
@@ -84,12 +86,14 @@ def test_folds_share_what_is_not_for_testing(make, folds):
 def test_both_parts_train():
   for make in (open_set, closed_set):
     splits = make()
-    both = held_out.hold_out(make(), config(train_on="train+validation"))
+    both = validation_folds.hold_out(
+      make(), config(train_on="train+validation")
+    )
     assert truth(both.train) == truth(splits.train) | truth(splits.validation)
     assert truth(both.validation) == truth(splits.validation)
     assert truth(both.test) == truth(splits.test)
     assert both.validation_seen
-    assert held_out.hold_out(splits, config()) is splits
+    assert validation_folds.hold_out(splits, config()) is splits
 
 
 def test_a_test_class_in_training_is_refused_all_the_same():
@@ -107,7 +111,7 @@ def test_images_on_disk_stay_there():
     )
 
   splits = open_set()
-  cut = held_out.hold_out(
+  cut = validation_folds.hold_out(
     dataclasses.replace(
       splits,
       train=on_disk(splits.train),
@@ -115,7 +119,7 @@ def test_images_on_disk_stay_there():
     ),
     config(2, 1),
   )
-  plain = held_out.hold_out(splits, config(2, 1))
+  plain = validation_folds.hold_out(splits, config(2, 1))
   for part in ("train", "validation"):
     paths = [int(str(p)) for p in getattr(cut, part).inputs.paths]
     assert paths == getattr(plain, part).inputs.ravel().tolist()
@@ -124,7 +128,7 @@ def test_images_on_disk_stay_there():
 def test_what_cannot_be_cut():
   def refused(match, splits=None, **changes):
     with pytest.raises(InputError, match=match):
-      held_out.hold_out(splits or open_set(), config(**changes))
+      validation_folds.hold_out(splits or open_set(), config(**changes))
 
   refused("11 classes .* 6 folds of two take 12", folds=6)
   refused("validation_fold=2 of validation_folds=2", folds=2, fold=2)

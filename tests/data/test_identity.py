@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from metric_learning import data
-from metric_learning.data import base, identity, image_folder
+from metric_learning.data import base, identity
+from metric_learning.data.sets import image_folder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 2, 1), np.uint8)
 PLAIN = base.Dataset("x", IMAGES, np.int32([0, 0, 1, 1, 2, 2]), ("a", "b", "c"))

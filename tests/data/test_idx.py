@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import idx
+from metric_learning.data.sets import idx
 from metric_learning.errors import InputError
 
 

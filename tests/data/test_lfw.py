@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import archives, files, lfw, prepared
+from metric_learning.data import archives, files, prepared
+from metric_learning.data.sets import lfw
 from metric_learning.errors import InputError
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run

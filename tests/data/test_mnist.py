@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import mnist
+from metric_learning.data.sets import mnist
 from metric_learning.errors import InputError
 
 FILES = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import npz
+from metric_learning.data.sets import npz
 from metric_learning.errors import InputError
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from metric_learning import data
-from metric_learning.data import omniglot, prepared
+from metric_learning.data import prepared
+from metric_learning.data.sets import omniglot
 from metric_learning.errors import InputError
 from tests.data import stand_ins
 

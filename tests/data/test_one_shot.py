@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from metric_learning.data import one_shot
+from metric_learning.data import omniglot_runs
 from metric_learning.errors import InputError
 from tests.data import stand_ins
 
@@ -49,17 +49,17 @@ def pixels(test, training):
 @pytest.mark.slow
 def test_runs_are_scored(tmp_path):
   path, _ = write_runs(tmp_path / "all_runs.zip", wrong=3)
-  runs = one_shot.read(path)
+  runs = omniglot_runs.read(path)
   assert runs.training.shape == runs.test.shape == (20, 20, 2, 21, 1)
   assert runs.answers[4, 0] == (1 + 5) % 20
   assert (runs.training[0].sum(axis=(1, 2, 3)) / 255).tolist() == [
     i + 2 for i in range(1, 21)
   ]
-  scores = one_shot.error(runs, pixels)
+  scores = omniglot_runs.error(runs, pixels)
   assert scores["error"] == pytest.approx(3 / 400)
   assert scores["std"] == pytest.approx(np.std([3 / 20] + [0] * 19, ddof=1))
   assert scores["trials"] == 400
-  constant = one_shot.error(runs, lambda x, y: np.zeros((len(x), len(y))))
+  constant = omniglot_runs.error(runs, lambda x, y: np.zeros((len(x), len(y))))
   assert constant["error"] == pytest.approx(0.95)  # chance
 
 
@@ -70,8 +70,8 @@ def test_unpacked_folder_and_size(tmp_path):
     (tmp_path / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "runs" / name).write_bytes(content)
   one, two = (
-    one_shot.read(path, (4, 7)),
-    one_shot.read(tmp_path / "runs", (4, 7)),
+    omniglot_runs.read(path, (4, 7)),
+    omniglot_runs.read(tmp_path / "runs", (4, 7)),
   )
   assert one.test.shape == (20, 20, 4, 7, 1)
   for a, b in zip(one, two, strict=True):
@@ -80,26 +80,26 @@ def test_unpacked_folder_and_size(tmp_path):
 
 def test_runs_that_cannot_be_used(tmp_path):
   with pytest.raises(InputError, match=r"nowhere\.zip is not there; .*github"):
-    one_shot.read(tmp_path / "nowhere.zip")
+    omniglot_runs.read(tmp_path / "nowhere.zip")
   path, files = write_runs(tmp_path / "all_runs.zip")
   path.write_bytes(path.read_bytes()[:-100])
   with pytest.raises(InputError, match=r"all_runs\.zip.*fetch it again"):
-    one_shot.read(path)
+    omniglot_runs.read(path)
   bad = dict(files)
   bad["run03/class_labels.txt"] = files["run02/class_labels.txt"]
   stand_ins.write(path, bad)
   with pytest.raises(InputError, match=r"run03/class_labels\.txt does not say"):
-    one_shot.read(path)
+    omniglot_runs.read(path)
   for name in ("run07/class_labels.txt", "run07/test/item05.png"):
     stand_ins.write(path, {n: c for n, c in files.items() if n != name})
     with pytest.raises(InputError, match=name):
-      one_shot.read(path)
+      omniglot_runs.read(path)
 
 
 def test_modified_hausdorff_by_its_definition():
   rng = np.random.default_rng(0)
   images = np.uint8(255) * (rng.random((5, 7, 9, 1)) < 0.3)
-  found = one_shot.modified_hausdorff(images[:2], images[2:])
+  found = omniglot_runs.modified_hausdorff(images[:2], images[2:])
   for i, a in enumerate(images[:2]):
     for j, b in enumerate(images[2:]):
       sets = []
@@ -117,5 +117,7 @@ def test_published_error_of_modified_hausdorff():
   path = pathlib.Path(folder, "omniglot", "all_runs.zip")
   if not folder or not path.exists():
     pytest.skip("METRIC_LEARNING_DATA names no folder with all_runs.zip")
-  scores = one_shot.error(one_shot.read(path), one_shot.modified_hausdorff)
+  scores = omniglot_runs.error(
+    omniglot_runs.read(path), omniglot_runs.modified_hausdorff
+  )
   assert scores["error"] == pytest.approx(0.388, abs=0.0006)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from metric_learning import data
-from metric_learning.data.pairs_csv import read_pairs
+from metric_learning.data.sets.pairs_csv import read_pairs
 from metric_learning.errors import InputError
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_learning.data.base import Dataset, Pairs
-from metric_learning.data.sampler import (
+from metric_learning.data.samplers import (
   SAMPLERS,
   make_batches,
   make_hierarchical_sampler,

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from metric_learning import data
-from metric_learning.data import image_folder, imaging, stream
+from metric_learning.data import imaging, stream
+from metric_learning.data.sets import image_folder
 from metric_learning.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from metric_learning import data
-from metric_learning.data import tfds
+from metric_learning.data.sets import tfds
 from metric_learning.errors import InputError
 
 NAMES = tuple("abcdefghij")

@@ -12,6 +12,7 @@ import pytest
 
 from metric_learning import InputError, data, evaluation
 from metric_learning.data.base import Pairs
+from metric_learning.data.feeds import gather_resident
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import RunSpec
@@ -26,7 +27,6 @@ from metric_learning.training import (
   train_population,
 )
 from metric_learning.training.embedding import embed_all
-from metric_learning.training.feeds import gather_resident
 from metric_learning.training.plan import make_plan
 from metric_learning.training.step import compiled
 from tests.forks import FORKS

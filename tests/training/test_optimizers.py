@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from metric_learning import InputError, data
+from metric_learning.data.feeds import gather_resident
 from metric_learning.training import base_config, optimizers, override
-from metric_learning.training.feeds import gather_resident
 from metric_learning.training.plan import make_plan
 from metric_learning.training.step import compiled
 from tests.tiny import tiny_config

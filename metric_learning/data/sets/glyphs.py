@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metric_learning.data import base, cache
+from metric_learning.data import base, cache, cuts
 
 SIZE = 24
 SCALE = 0.7  # longest side of the letter's box before jitter, in images
@@ -186,17 +186,17 @@ def split_by_script(dataset: base.Dataset, seed: int) -> base.Splits:
   )
   seen = np.random.default_rng(seed).permutation(np.flatnonzero(~unseen))
   validation, train = np.split(seen, [round(0.2 * len(seen))])
-  return base.split_by_class(
+  return cuts.split_by_class(
     dataset, (train, validation, np.flatnonzero(unseen))
   )
 
 
-SPLITS = {"random": base.random_classes, "scripts": split_by_script}
+SPLITS = {"random": cuts.random_classes, "scripts": split_by_script}
 
 
 def load(config: Any) -> base.Splits:
   """Loads the data set, drawn with seed 0, by split "random" or "scripts"."""
-  base.check_split(config, dict.fromkeys(SPLITS, 1))
+  cuts.check_split(config, dict.fromkeys(SPLITS, 1))
   return SPLITS[config.split](stored(0), config.split_seed)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from metric_learning.data import base, files, imaging, stream
+from metric_learning.data import base, cuts, files, imaging, stream
 from metric_learning.errors import InputError
 
 SUFFIXES = (
@@ -28,10 +28,10 @@ def load(config: Any) -> base.Splits:
   "official": the parts are the folders train, validation (or val; without it,
   validation is drawn from train) and test, or in its place query and gallery.
   """
-  base.check_split(config, base.CUTS | {"official": 1})
+  cuts.check_split(config, cuts.CUTS | {"official": 1})
   if config.split == "official":
-    return base.split_as_given(*read_parts(config), config)
-  return base.cut(read(config), config)
+    return cuts.split_as_given(*read_parts(config), config)
+  return cuts.cut(read(config), config)
 
 
 def read(config: Any) -> base.Dataset:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base
+from metric_learning.data import base, cuts
 
 
 def load(config: Any) -> base.Splits:
   """Loads the digits by split "images": 60, 20 and 20 % of each class."""
   from sklearn.datasets import load_digits
 
-  base.check_split(config, {"images": 1})
+  cuts.check_split(config, {"images": 1})
   digits = load_digits()
   dataset = base.Dataset(
     "digits",
@@ -23,4 +23,4 @@ def load(config: Any) -> base.Splits:
     digits.target.astype(np.int32),
     tuple("0123456789"),
   )
-  return base.random_images(dataset, config.split_seed)
+  return cuts.random_images(dataset, config.split_seed)

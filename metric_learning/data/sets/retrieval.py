@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, prepared
+from metric_learning.data import base, cuts, prepared
 
 
 def load(config: Any) -> base.Splits:
@@ -19,12 +19,12 @@ def load(config: Any) -> base.Splits:
   images of In-shop are queries that look in a gallery. A fifth of the training
   classes, drawn by `split_seed`, is for validation.
   """
-  base.check_split(config, {"official": 1})
+  cuts.check_split(config, {"official": 1})
   if config.name == "sop":
     training, test = (
       prepared.read(config, part).dataset for part in ("train", "test")
     )
-    return base.split_official(training, test, config.split_seed)
+    return cuts.split_official(training, test, config.split_seed)
   if config.name == "inshop":
     training = prepared.read(config, "train").dataset
     both, _, parts = prepared.read(config, "query", "gallery")
@@ -32,11 +32,11 @@ def load(config: Any) -> base.Splits:
       base.select(both, np.flatnonzero(parts == part))
       for part in ("query", "gallery")
     )
-    return base.split_official(training, query, config.split_seed, gallery)
+    return cuts.split_official(training, query, config.split_seed, gallery)
   names = ("images",) if config.name == "cub200" else ("train", "test")
   whole = prepared.read(config, *names).dataset
   classes = np.arange(len(whole.class_names))
   training, test = (
     base.subset(whole, half) for half in np.array_split(classes, 2)
   )
-  return base.split_official(training, test, config.split_seed)
+  return cuts.split_official(training, test, config.split_seed)

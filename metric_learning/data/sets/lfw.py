@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from metric_learning.data import base, prepared
+from metric_learning.data import base, cuts, prepared
 from metric_learning.errors import InputError
 
 FOLDS = 10
@@ -51,7 +51,7 @@ def load(config: Any) -> base.Splits:
   with a single image do not train, since they have no pair. The training
   condition is "unrestricted": names are used.
   """
-  base.check_split(config, SPLITS)
+  cuts.check_split(config, SPLITS)
   faces = read(config)
   if config.split == "view1":
     (tested,), (seen,) = (
@@ -71,10 +71,10 @@ def load(config: Any) -> base.Splits:
   train = which(people - _people(test) - _people(held_out))
   validation = which(_people(held_out))
   if not held_out:
-    train, validation = base.hold_out_fifth(train, config.split_seed)
+    train, validation = cuts.hold_out_fifth(train, config.split_seed)
   sizes = np.bincount(faces.dataset.labels, minlength=len(names))
   train = train[sizes[train] > 1]
-  parts = base.split_by_class(
+  parts = cuts.split_by_class(
     faces.dataset, (train, validation, which(_people(test)))
   )
   return dataclasses.replace(

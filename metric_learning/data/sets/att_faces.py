@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files, imaging
+from metric_learning.data import base, cuts, files, imaging
 from metric_learning.errors import InputError
 
 SUBJECTS, IMAGES = 40, 10
@@ -24,13 +24,13 @@ def load(config: Any) -> base.Splits:
   (`split_seed`, fold), are for validation. The last fold is the SET1/SET2
   division of Chopra, Hadsell and LeCun (2005): split "chopra2005".
   """
-  base.check_split(config, SPLITS)
+  cuts.check_split(config, SPLITS)
   fold = 7 if config.split == "chopra2005" else config.fold
   test = np.arange(5 * fold, 5 * fold + 5)
   seen = np.setdiff1d(np.arange(SUBJECTS), test)
   rng = np.random.default_rng([config.split_seed, fold])
   validation, train = np.split(rng.permutation(seen), [5])
-  return base.split_by_class(read(config), (train, validation, test))
+  return cuts.split_by_class(read(config), (train, validation, test))
 
 
 def read(config: Any) -> base.Dataset:

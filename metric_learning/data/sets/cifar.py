@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from metric_learning.data import base, files
+from metric_learning.data import base, cuts, files
 from metric_learning.errors import InputError
 
 SHAPE = (3, 32, 32)
@@ -60,13 +60,13 @@ def load(config: Any) -> base.Splits:
   half, two classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, are
   for validation, and the rest for training.
   """
-  base.check_split(config, {"closed": 1, "half": 1})
+  cuts.check_split(config, {"closed": 1, "half": 1})
   training, test = read(config)
   if config.split == "closed":
-    return base.closed_parts(training, test, config)
+    return cuts.closed_parts(training, test, config)
   seen, unseen = np.split(np.arange(len(test.class_names)), 2)
-  train, validation = base.hold_out_fifth(seen, config.split_seed)
-  return base.split_parts(training, test, (train, validation, unseen))
+  train, validation = cuts.hold_out_fifth(seen, config.split_seed)
+  return cuts.split_parts(training, test, (train, validation, unseen))
 
 
 def read(config: Any) -> tuple[base.Dataset, base.Dataset]:

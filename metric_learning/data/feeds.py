@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from metric_learning import data
-from metric_learning.data.sampler import Draw
+from metric_learning.data.samplers import Draw
 from metric_learning.data.stream import read_ahead
 
 AnyArray = Array | np.ndarray

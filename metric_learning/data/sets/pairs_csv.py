@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files, imaging
+from metric_learning.data import base, cuts, files, imaging
 from metric_learning.errors import InputError
 
 FILES = ("train.csv", "validation.csv", "test.csv")
@@ -25,7 +25,7 @@ _DELIMITERS = ",;\t"
 
 def load(config: Any) -> base.Splits:
   """Loads `data_dir/train.csv`, `validation.csv` and `test.csv`."""
-  base.check_split(config, {"files": 1})
+  cuts.check_split(config, {"files": 1})
   root = files.data_path(config, f"a folder of {', '.join(FILES)}")
   parts = {
     name: read_pairs(root / name, tuple(config.image_size), config.background)

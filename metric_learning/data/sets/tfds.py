@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from metric_learning.data import base, files, imaging
+from metric_learning.data import base, cuts, files, imaging
 from metric_learning.errors import InputError
 
 
@@ -37,11 +37,11 @@ def load(config: Any) -> base.Splits:
   "official" takes the set's own parts train, validation (if it has one) and
   test; the others cut all of these together.
   """
-  base.check_split(config, base.CUTS | {"official": 1})
+  cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset, parts = read(config)
   if config.split == "official":
-    return base.split_as_given(dataset, parts, config)
-  return base.cut(dataset, config)
+    return cuts.split_as_given(dataset, parts, config)
+  return cuts.cut(dataset, config)
 
 
 def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from metric_learning.data import base, files
+from metric_learning.data import base, cuts, files
 from metric_learning.errors import InputError
 
 
 def load(config: Any) -> base.Splits:
   """Loads images and labels by split "classes", "half", "folds" or "images"."""
-  base.check_split(config, base.CUTS)
-  return base.cut(read(config), config)
+  cuts.check_split(config, cuts.CUTS)
+  return cuts.cut(read(config), config)
 
 
 def read(config: Any) -> base.Dataset:

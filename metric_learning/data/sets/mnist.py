@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from metric_learning.data import base, files, idx
+from metric_learning.data import base, cuts, files
+from metric_learning.data.sets import idx
 from metric_learning.errors import InputError
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
@@ -50,17 +51,17 @@ def load(config: Any) -> base.Splits:
   (`split_seed`, fold), are for validation and three for training. Fold 2i
   tests the i-th half of the classes, fold 2i + 1 the rest.
   """
-  base.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
+  cuts.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
   training, test = read(config)
   if config.split == "closed":
-    return base.closed_parts(training, test, config)
+    return cuts.closed_parts(training, test, config)
   half, reverse = divmod(config.fold, 2)
   rest = np.setdiff1d(np.arange(10), HALVES[half])
   seen, unseen = (HALVES[half], rest) if reverse else (rest, HALVES[half])
-  train, validation = base.hold_out_fifth(
+  train, validation = cuts.hold_out_fifth(
     np.asarray(seen), [config.split_seed, config.fold]
   )
-  return base.split_parts(training, test, (train, validation, np.array(unseen)))
+  return cuts.split_parts(training, test, (train, validation, np.array(unseen)))
 
 
 def read(config: Any) -> tuple[base.Dataset, base.Dataset]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from metric_learning.data import archives, base, files, imaging, prepared
+from metric_learning.data import archives, base, cuts, files, imaging, prepared
 from metric_learning.errors import InputError
 
 SPLITS = {"standard": 1, "koch": 1, "matching": 1}
@@ -56,7 +56,7 @@ def load(config: Any) -> base.Splits:
   validation; the others and their rotations by 90, 180 and 270 degrees, each a
   class of its own, are for training.
   """
-  base.check_split(config, SPLITS)
+  cuts.check_split(config, SPLITS)
   drawings = read(config)
   make = {"standard": standard, "koch": koch, "matching": matching}
   return make[config.split](drawings, config.split_seed)
@@ -79,12 +79,12 @@ def standard(drawings: Drawings, seed: int) -> base.Splits:
     )
     training = base.subset(drawings.dataset, background)
     test = base.subset(drawings.dataset, unseen)
-    return base.split_official(training, test, seed)
+    return cuts.split_official(training, test, seed)
   chosen = np.random.default_rng(seed).permutation(names)
   chosen = chosen[: round(0.2 * len(names))]
   held_out = np.isin(alphabet[background], chosen)
   parts = background[~held_out], background[held_out], unseen
-  return base.split_by_class(drawings.dataset, parts)
+  return cuts.split_by_class(drawings.dataset, parts)
 
 
 def koch(drawings: Drawings, seed: int) -> base.Splits:
@@ -130,7 +130,7 @@ def matching(drawings: Drawings, seed: int) -> base.Splits:
   seen = round(count * 1200 / 1623)
   ends = round(seen * 172 / 1200), seen
   validation, train, test = np.split(order, ends)
-  splits = base.split_by_class(drawings.dataset, (train, validation, test))
+  splits = cuts.split_by_class(drawings.dataset, (train, validation, test))
   return base.Splits(
     rotated(splits.train), splits.validation, splits.test, "open-set"
   )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from metric_learning.data import base, files
+from metric_learning.data import base, cuts, files
 from metric_learning.errors import InputError
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
@@ -18,16 +18,25 @@ def load(config: Any) -> base.Splits:
 
   "official" takes the parts that the array `split` names.
   """
-  base.check_split(config, base.CUTS | {"official": 1})
-  dataset, parts = read(config)
+  return split_arrays(*read(config), config)
+
+
+def split_arrays(
+  dataset: base.Dataset, parts: Shaped[np.ndarray, "n"] | None, config: Any
+) -> base.Splits:
+  """Cuts a data set by `config.split`, or takes the parts that its file names.
+
+  Raises `InputError` for "official" without parts.
+  """
+  cuts.check_split(config, cuts.CUTS | {"official": 1})
   if config.split != "official":
-    return base.cut(dataset, config)
+    return cuts.cut(dataset, config)
   if parts is None:
     raise InputError(
       f"{config.data_dir} has no array `split` for split='official': one of "
-      "'train', 'validation' and 'test' for each image."
+      "'train', 'validation' and 'test' for each item."
     )
-  return base.split_as_given(dataset, parts, config)
+  return cuts.split_as_given(dataset, parts, config)
 
 
 def read(
@@ -46,35 +55,58 @@ def read(
   No object is unpickled.
   """
   path = files.data_path(config, "an npz file with `images` and `labels`")
-  arrays = _read_arrays(path)
-  lacking = [name for name in ("images", "labels") if name not in arrays]
-  if lacking:
-    raise InputError(
-      f"{path} lacks the array `{lacking[0]}`; it has {', '.join(arrays)}."
-    )
+  arrays = read_arrays(path, "images", "labels")
   images = arrays["images"]
   _check_images(path, images)
   images = images.reshape(*images.shape[:3], -1)
-  for name in ("labels", "split", "groups"):
-    shape = arrays[name].shape if name in arrays else images.shape[:1]
-    if shape != images.shape[:1]:
+  return labelled("npz", path, images, arrays, config.small_classes)
+
+
+def labelled(
+  name: str,
+  path: pathlib.Path,
+  inputs: Any,
+  arrays: Arrays,
+  small_classes: str,
+) -> tuple[base.Dataset, Shaped[np.ndarray, "n"] | None]:
+  """Items with what the other arrays of their file say, and their parts.
+
+  Raises `InputError` for arrays of another length or type, and for classes that
+  are too small.
+  """
+  for array in ("labels", "split", "groups"):
+    shape = arrays[array].shape if array in arrays else inputs.shape[:1]
+    if shape != inputs.shape[:1]:
       raise InputError(
-        f"{path} has {len(images)} images, but `{name}` has the shape {shape}; "
-        "it takes one value for each image."
+        f"{path} has {len(inputs)} items, but `{array}` has the shape {shape};"
+        " it takes one value for each item."
       )
   labels, names = _classes(path, arrays)
-  base.check_class_sizes(
-    str(path), labels, names, small_classes=config.small_classes
-  )
+  base.check_class_sizes(str(path), labels, names, small_classes=small_classes)
   groups = None
   if "groups" in arrays:
     _check_kind(path, "groups", arrays["groups"])
     groups, _ = base.number_classes(arrays["groups"])
-  dataset = base.Dataset("npz", images, labels, names, groups=groups)
+  dataset = base.Dataset(name, inputs, labels, names, groups=groups)
   return dataset, arrays.get("split")
 
 
-def _read_arrays(path: pathlib.Path) -> Arrays:
+def read_arrays(path: pathlib.Path, *needed: str) -> Arrays:
+  """All arrays of an npz file, which must hold those that are needed.
+
+  Raises `InputError` for a file that is none, lacks an array, or would run code
+  or fill the memory.
+  """
+  arrays = _read_file(path)
+  for name in needed:
+    if name not in arrays:
+      raise InputError(
+        f"{path} lacks the array `{name}`; it has {', '.join(arrays)}."
+      )
+  return arrays
+
+
+def _read_file(path: pathlib.Path) -> Arrays:
   if path.is_dir():
     raise InputError(f"data_dir {str(path)!r} is a folder, not an npz file.")
   files.check_regular(path)

@@ -1,0 +1,1 @@
+"""The data sets: one file each, a line each in `data.DATASETS`."""
