@@ -1,5 +1,6 @@
 """What the scripts share: flags, and errors that teach."""
 
+import ast
 import errno
 import importlib.util
 import logging
@@ -59,14 +60,23 @@ class _ConfigParser(flags.ArgumentParser[ConfigDict]):
 def _with_names(config: ConfigDict) -> ConfigDict:
   """The config with what flags name, so that its fields are flags too."""
   given = {field: _argument(f"config.{field}") for field in _fields_given()}
-  names = [field for field in given if is_name(field)]
+  names = [field for field in given if field == "imports" or is_name(field)]
   with config.unlocked():
+    if "imports" in given:
+      import_modules(_value("imports", given["imports"]))
     for field in sorted(given, key=lambda field: field not in names):
       if field in names or field.startswith("also."):
         place_of(config, field)  # It adds the further loss of a field.
       if field in names:
-        set_field(config, field, given[field])
+        set_field(config, field, _value(field, given[field]))
   return config
+
+
+def _value(field: str, text: str) -> Any:
+  """What a flag gives: a text, or of the field `imports` a tuple of texts."""
+  if field != "imports":
+    return text
+  return ast.literal_eval(text) if text.startswith("(") else (text,)
 
 
 def _fields_given() -> list[str]:

@@ -34,6 +34,7 @@ from metric_learning.data.sets import (
 )
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
+from metric_learning.plugins import enter
 
 __all__ = [
   "DATASETS",
@@ -128,6 +129,7 @@ def set_of(name: str) -> str:
   ('digits', 'tfds')
   """
   entry = "tfds" if name.startswith("tfds:") else name
+  enter("data set", DATASETS, entry)
   check_choice("data set", entry, DATASETS)
   return entry
 

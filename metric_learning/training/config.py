@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
+from metric_learning.plugins import import_modules
 from metric_learning.signatures import Kind
 from metric_learning.training.fields import FIELDS, MOVED
 from metric_learning.training.optimizers import GROUPS
@@ -18,6 +19,7 @@ from metric_learning.training.sections import (
   PER_OBJECTIVE,
   as_field,
   choice_at,
+  enter_all,
   kind_of,
   name_in,
 )
@@ -38,6 +40,7 @@ _NAMES: dict[str, str | None] = {
 # their annotations.
 _KINDS = {
   "normalize": Kind((str, types.NoneType)),
+  "imports": Kind((tuple,), str),
   "block_size": Kind((int, str, types.NoneType)),
   "data.image_size": Kind((tuple,), int),
   "eval.columns": Kind((tuple,), str),
@@ -136,6 +139,7 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   config = config.copy_and_resolve_references().unlock()
   errors: list[str] = []
   unknown: set[str] = set()
+  import_modules(overrides.get("imports", ()))
   # The names first: they say which other fields there are.
   for field in sorted(overrides, key=lambda field: not is_name(field)):
     if _section(field) in unknown:
@@ -309,6 +313,9 @@ def of_study(config: ConfigDict) -> dict[str, Any]:
 def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
   """The config that `as_dict` came from, lists as the tuples they were.
 
+  Raises:
+    InputError: for a config that other code wrote.
+
   >>> config = base_config()
   >>> digest(from_dict(as_dict(config))) == digest(config)
   True
@@ -319,6 +326,13 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
       return {k: restore(v) for k, v in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
+  try:
+    enter_all(fields)
+  except KeyError as error:
+    raise InputError(
+      f"a config without {error}: other code wrote it. Use the code of its run,"
+      " whose commit is in its environment.json."
+    ) from error
   return ConfigDict(restore(fields)).lock()
 
 

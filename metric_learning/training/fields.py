@@ -181,6 +181,12 @@ FIELDS: dict[str, dict[str, Field]] = {
       " are divided by it: of the loss, of each of `also` under its own metric,"
       " and of their miners.",
     ),
+    "imports": Field(
+      (),
+      "Modules that are imported first: what they enter into registries, such"
+      " as a score, can be named. A thing of a section is also named as"
+      " MODULE:ATTRIBUTE, such as loss.name=my_module:my_loss.",
+    ),
     "normalize": Field(None, "Of embeddings; None takes the loss's own."),
     "block_size": Field(
       "auto",

@@ -127,13 +127,20 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
 def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
-  And that classes with weights are those of the training part.
+  That classes with weights are those of the training part, and that what is
+  augmented are images.
 
   Raises:
     InputError: with the score that a part does not give, or that cannot choose
       there, and why; or for class weights of another number of classes.
   """
   _check_class_weights(config, splits.train)
+  spec = splits.train.input_spec
+  if any(config.augment.values()) and spec.kind != "image":
+    raise InputError(
+      f"config.augment changes images, and {splits.train.name} holds {spec}:"
+      " set all of its fields to 0 or False."
+    )
   for field, name, part, gallery in _wanted(config, splits):
     reason = evaluation.why_absent(
       name,

@@ -18,6 +18,7 @@ from metric_learning.losses import LOSSES
 from metric_learning.losses.regularizers import REGULARIZERS
 from metric_learning.mining import MINERS
 from metric_learning.objective import REDUCTION_OPTIONS
+from metric_learning.plugins import enter, import_modules
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import REDUCTIONS
 from metric_learning.signatures import REQUIRED, Kind, keywords, kinds
@@ -129,7 +130,8 @@ def name_in(
   for key, value in shared.items():
     fields[key] = value
   if name is not None:
-    check_choice(section.rpartition(".")[2], name, choice.choices)
+    enter(last, choice.choices, name)
+    check_choice(last, name, choice.choices)
     some = choice.kinds(name)
     for key, value in _options(choice, name).items():
       fields[key] = as_field(some.get(key), value, f"{key} of {name}")
@@ -201,8 +203,24 @@ def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
   )
 
 
-def sections_with_names(config: ConfigDict) -> Iterable[str]:
+def enter_all(config: Any) -> None:
+  """Enters what a config names of other modules into the registries.
+
+  Raises:
+    InputError: for a module or a thing in it that there is not.
+  """
+  import_modules(config["imports"])
+  for section in sections_with_names(config):
+    place = config
+    for part in section.split("."):
+      place = place[part]
+    choice = choice_at(section)
+    if choice is not None and place["name"] is not None:
+      enter(section.rpartition(".")[2], choice.choices, place["name"])
+
+
+def sections_with_names(config: Any) -> Iterable[str]:
   """Every section of a config that has a name, named from the top."""
   yield from CHOICES
-  for label in config.also:
+  for label in config["also"]:
     yield from (f"also.{label}.{part}" for part in PER_OBJECTIVE)

@@ -48,6 +48,6 @@ def _checked(
   if len(bad):
     raise InputError(
       f"{path}: `features` has {len(bad)} rows with a number that is not finite"
-      f" in float32; the first is row {bad[0]}. Leave them out, or fill them in."
+      f" in float32; the first is row {bad[0]}. Leave them out, or fill them."
     )
   return vectors

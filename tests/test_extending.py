@@ -1,0 +1,115 @@
+"""A module of one's own adds one of each thing; docs/extending.md shows it."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metric_learning import InputError, figures
+from metric_learning.data import DATASETS
+from metric_learning.distances import METRICS
+from metric_learning.evaluation import SCORES
+from metric_learning.losses import LOSSES
+from metric_learning.mining import MINERS
+from metric_learning.models import MODELS
+from metric_learning.study import (
+  make_specs,
+  read_study,
+  run_study,
+  score_chosen,
+  write_tables,
+)
+from metric_learning.training import base_config, override
+from metric_learning.training.config import as_dict, from_dict
+from metric_learning.training.optimizers import OPTIMIZERS
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+REGISTRIES = (
+  *(LOSSES, METRICS, MINERS, DATASETS, MODELS, OPTIMIZERS, SCORES),
+  figures.FIGURES,
+)
+ALL = {
+  "metric.name": "mine:far",
+  "normalize": "none",
+  "miner.name": "mine:near",
+  "model.name": "mine:Shallow",
+  "optimizer.name": "mine:signs",
+  "eval.columns": ("own/map_at_r", "geometry/spread"),
+  "margin_unit": "initial_mean",
+  "batch.classes_per_batch": 4,
+  "train.steps": 2,
+  "train.eval_every": 2,
+  "train.save_every": 2,
+  "model.width": 5,
+  "miner.radius": 2.0,
+}
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+  """The module that the page shows, whole, and registries without it after."""
+  before = [dict(registry) for registry in REGISTRIES]
+  blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+  assert len(blocks) == 9
+  (tmp_path / "mine.py").write_text("\n".join(blocks))
+  monkeypatch.syspath_prepend(tmp_path)
+  yield __import__("mine")
+  del sys.modules["mine"]
+  for registry, entries in zip(REGISTRIES, before, strict=True):
+    registry.clear()
+    registry.update(entries)
+
+
+@pytest.mark.slow
+def test_one_of_each_is_added_by_one_file(mine, tmp_path):
+  # Its metric is for no other loss, and its loss takes no other metric.
+  mine.squared = mine.squared.__class__(
+    **{**vars(mine.squared), "metrics": ("l2", "mine:far")}
+  )
+  config = override(mine.get_config(), ALL)
+  sweep = mine.SWEEPS["margins"]
+  folder = tmp_path / "study"
+  run_study(config, make_specs(config, list(sweep())[:3:2]), folder)
+  study = score_chosen(read_study(folder))
+  table = write_tables(study)[0].read_text()
+  assert "mine:squared" in table and "spread" in table
+  drawn = {path.stem for path in figures.draw_study(study)}
+  assert "norms" in drawn
+  result = study.cells[0].chosen.runs[0].result
+  unit = result["initial_mean_distance"]
+  assert result["metric"] == "mine:far"
+  assert result["numbers"]["miner.radius"] == pytest.approx(2 * unit)
+  assert result["numbers"]["loss.margin"] in (
+    pytest.approx(0.5 * unit),
+    pytest.approx(unit),
+  )
+  # In another process the config alone says where they are.
+  fields = as_dict(study.cells[0].chosen.runs[0].spec.config)
+  for registry in REGISTRIES[:6]:
+    for name in [name for name in registry if name.startswith("mine:")]:
+      del registry[name]
+  assert "mine:squared" not in LOSSES
+  from_dict(fields)
+  for registry in REGISTRIES[:6]:
+    assert any(name.startswith("mine:") for name in registry)
+
+
+def test_the_metric_of_the_page_is_its_equation(mine):
+  x, y = np.array([[1.0, -2.0]]), np.array([[3.0, 2.0], [1.0, -2.0]])
+  found = mine.far.matrix(x, y, True)
+  np.testing.assert_allclose(found, [[2 / 4 + 4 / 4, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("nowhere:loss", "'nowhere' cannot be imported: .*PYTHONPATH"),
+    ("mine:squard", "unknown loss of mine 'squard'; did you mean 'squared'"),
+    ("mine:near_negatives", "is <function .*, and a loss is a Loss, as those"),
+  ],
+)
+def test_what_is_not_there_is_named(mine, name, message):
+  with pytest.raises(InputError, match=message):
+    override(base_config(), {"loss.name": name})
