@@ -95,7 +95,7 @@ def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
   >>> both = combine([(1.0, make_objective("triplet", reduction="mean")),
   ...                 (0.5, make_objective("contrastive"))])
   >>> x, labels = jnp.zeros((4, 2)), jnp.array([0, 0, 1, 1])
-  >>> value, _ = both(both.init(jax.random.key(0)), x, labels)
+  >>> value, _ = jax.jit(both)(both.init(jax.random.key(0)), x, labels)
   >>> round(float(value), 4)  # .2 + ½ · ½ · 8/12
   0.3667
   """
@@ -195,7 +195,7 @@ def regularize(
   >>> from metric_learning.objective import make_objective
   >>> short = regularize(make_objective("contrastive"), "lp", 0.5)
   >>> x = jnp.array([[3.0, 4.0], [3.0, 4.0]])
-  >>> value, _ = short({}, x, jnp.array([1, 1]))
+  >>> value, _ = jax.jit(short)({}, x, jnp.array([1, 1]))
   >>> value  # 0 + ½ · 5
   Array(2.5, dtype=float32)
   """

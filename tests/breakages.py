@@ -280,13 +280,13 @@ BREAKAGES = [
   ),
   # --- Data
   Breakage(  # the wrong end of a cycle
-    "data/sampler.py",
+    "data/samplers.py",
     "free[cycles[i - 1, -begun:]] = False",
     "free[cycles[i - 1, :begun]] = False",
     "data/test_sampler.py",
   ),
   Breakage(  # an anchor is its own positive
-    "data/sampler.py",
+    "data/samplers.py",
     "other = start + (place - start + rng.integers(1, size)) % size",
     "other = start + (place - start + rng.integers(0, size)) % size",
     "data/test_sampler.py",
@@ -298,13 +298,13 @@ BREAKAGES = [
     "data/test_augment.py",
   ),
   Breakage(  # a swapped fold
-    "data/lfw.py",
+    "data/sets/lfw.py",
     "after = folds[(config.fold + 1) % len(folds)]",
     "after = folds[(config.fold + 2) % len(folds)]",
     "data/test_lfw.py",
   ),
   Breakage(  # what is held out is trained on
-    "data/base.py",
+    "data/cuts.py",
     "  return rest, held_out\n",
     "  return held_out, rest\n",
     "data/test_data_base.py",
@@ -390,7 +390,7 @@ BREAKAGES = [
     "training/test_loop.py killed",
   ),
   Breakage(  # each step draws the same
-    "training/programs.py",
+    "training/step.py",
     "key = jax.random.fold_in(key, number)\n",
     "key = jax.random.fold_in(key, 0)\n",
     "training/test_loop.py step",
@@ -402,9 +402,9 @@ BREAKAGES = [
     "training/test_loop.py",
   ),
   Breakage(  # views of an image are no longer its own class
-    "training/loop.py",
-    "yield *whole, np.tile(indices, views), affinity",
-    "yield *whole, np.repeat(indices, views), affinity",
+    "data/feeds.py",
+    "yield np.tile(indices, views), affinity",
+    "yield np.repeat(indices, views), affinity",
     "training/test_batches.py views",
   ),
   # --- Studies

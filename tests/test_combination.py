@@ -114,14 +114,15 @@ def test_a_sum_of_nothing():
 def test_a_regulariser_of_embeddings(name, options, expected):
   plain = ml.make_objective("contrastive")
   whole = regularize(plain, name, 0.3)
-  value, aux = quick_jit(whole.__call__)({}, X, LABELS)
+  run = quick_jit(whole)
+  value, aux = run({}, X, LABELS)
   alone = quick_jit(plain)({}, X, LABELS)[0]
   np.testing.assert_allclose(value, alone + 0.3 * expected, rtol=1e-5)
   own = name if isinstance(name, str) else name[0]
   np.testing.assert_allclose(aux.diagnostics[own], expected, rtol=1e-5)
   where = np.arange(8) < 4
-  value, _ = quick_jit(whole.__call__)({}, X, LABELS, where=where)
-  some = quick_jit(whole.__call__)({}, X[:4], LABELS[:4])[0]
+  value, _ = run({}, X, LABELS, where=where)
+  some = run({}, X[:4], LABELS[:4])[0]
   np.testing.assert_allclose(value, some, rtol=1e-5)
 
 
@@ -155,7 +156,7 @@ def test_a_regulariser_of_class_weights(loss, name):
 def test_a_regulariser_of_weights_that_are_not_there():
   whole = regularize(ml.make_objective("contrastive"), "regular_face")
   with pytest.raises(ml.InputError, match="regular_face is of class weights"):
-    whole({}, jnp.asarray(X), LABELS_)
+    jax.eval_shape(whole, {}, jnp.asarray(X), LABELS_)
 
 
 @pytest.mark.parametrize(

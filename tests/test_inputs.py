@@ -199,11 +199,14 @@ def test_a_class_without_a_number_of_its_own(loss):
     with pytest.raises(ml.InputError, match=rf"label {wrong[3]} is outside 0"):
       objective(params, X, wrong)
 
+  # It is the objective that poisons, after the reduction.
+  reductions = ml.REDUCTIONS if loss == "contrastive" else ("mean", "none")
+
   @quick_jit
   def values(labels, where):
     return [
       per_class(loss, reduction=reduction)[0](params, X, labels, where=where)[0]
-      for reduction in ml.REDUCTIONS
+      for reduction in reductions
     ]
 
   for wrong in labels:
@@ -245,10 +248,13 @@ def test_an_item_of_weight_2_counts_twice(loss):
   x = jnp.asarray(rng.normal(size=(7, 3)), jnp.float32)
   labels = jnp.array([0, 0, 1, 1, 0, 1, 2])  # the last has no positive
   weights = np.array([2.0, 1.0, 0.0, 0.5, 1.0, 3.0, 1.0])
+  # They follow from the same four numbers of each anchor.
+  every = loss == "contrastive_linear"
+  reductions = ml.REDUCTIONS if every else ("mean", "mean_active", "none")
 
-  def value(reduction, where=None, **more):
+  def value(reduction, **more):
     objective = ml.make_objective(loss, reduction=reduction)
-    return objective({}, x, labels, where=where, **more)[0]
+    return objective({}, x, labels, **more)[0]
 
   @quick_jit
   def everything(weights):
@@ -261,10 +267,10 @@ def test_an_item_of_weight_2_counts_twice(loss):
       lambda parts, *more: seen.update(parts=parts) or reduce(parts, *more),
     )
     objective({}, x, labels)
-    weighed = {r: value(r, weights=weights) for r in ml.REDUCTIONS}
-    return seen["parts"], weighed, value("none"), value("mean_active")
+    weighed = {r: value(r, weights=weights) for r in reductions}
+    return seen["parts"], weighed, value("none")
 
-  parts, got, each, _ = everything(weights)
+  parts, got, each = everything(weights)
   expected = dict.fromkeys(ml.REDUCTIONS, 0.0)
   for terms in parts.values():
     total, count, active_total, active = (
@@ -305,7 +311,7 @@ def test_weights_are_of_items_that_are_anchors():
   proxies = ml.make_objective("proxy_anchor")
   params = proxies.init(jax.random.key(0), num_classes=2, embedding_dim=2)
   with pytest.raises(ml.InputError, match="anchors are classes"):
-    proxies(params, X, LABELS, weights=jnp.ones(4))
+    jax.eval_shape(proxies, params, X, LABELS, weights=jnp.ones(4))
   views = ml.make_objective("ntxent")
   once = jnp.arange(4)
   with pytest.raises(ml.InputError, match="both views"):
@@ -316,9 +322,7 @@ def test_weights_are_of_items_that_are_anchors():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "loss", ["supcon", "triplet", "lifted", "quadruplet", "fastap"]
-)
+@pytest.mark.parametrize("loss", ["supcon", "lifted", "quadruplet", "fastap"])
 def test_the_batch_as_its_own_gallery_is_the_batch(loss):
   """Shuffled, in two shards, and with a stranger that no item is."""
   rng = np.random.default_rng(0)
@@ -337,16 +341,18 @@ def test_the_batch_as_its_own_gallery_is_the_batch(loss):
     ]
     whole = objective({}, x, labels, self_index=place, **gallery)[0]
     naive = objective({}, x, labels, **gallery)[0]
-    stranger = objective({}, x, labels, self_index=jnp.full(8, -1), **gallery)[
-      0
+    strangers = [
+      objective({}, x, labels, self_index=jnp.full(8, -1), **gallery)[0]
+      for _ in range(loss == "supcon")  # once is enough
     ]
-    return objective({}, x, labels)[0], whole, halves, naive, stranger
+    return objective({}, x, labels)[0], whole, halves, naive, strangers
 
-  alone, whole, halves, naive, stranger = values(x, labels)
+  alone, whole, halves, naive, strangers = values(x, labels)
   np.testing.assert_allclose(whole, alone, rtol=1e-5)
   if loss not in ("fastap",):
     np.testing.assert_allclose(np.concatenate(halves), alone, rtol=1e-5)
-  np.testing.assert_array_equal(naive, stranger)
+  for stranger in strangers:
+    np.testing.assert_array_equal(naive, stranger)
   assert not np.allclose(naive, alone, rtol=1e-3)
 
 

@@ -270,8 +270,12 @@ def test_every_miner_is_tried():
 @pytest.mark.slow
 @pytest.mark.parametrize(("miner", "options"), CHOICES)
 def test_choice_equals_the_definition(miner, options):
-  """Dense and in blocks; exactly, also where distances tie."""
+  """Exactly, also where distances tie; from weights, and from labels in blocks.
+
+  A miner does not see which it is. Blocks are tried with its first options.
+  """
   metric = (MINERS[miner].metrics or ("l1",))[0]
+  first = options == next(own for name, own in CHOICES if name == miner)
   everyone, some = np.ones(N, bool), np.arange(N) % 4 != 1
   batches = [
     *(("grid", labels, everyone, None) for labels in LABELS),
@@ -279,17 +283,19 @@ def test_choice_equals_the_definition(miner, options):
     ("random", "unbalanced", everyone, None),
     ("grid", "balanced", some, affinity()),
   ]
-  block_sizes = (None, 4)
   for kind, name, where, a in batches:
     x, labels = points(kind), np.array(LABELS[name])
     D = loss_oracles.distances(metric, x, x)
     expected = ORACLES[miner](
       x, D, *weights_of(labels, where, a), **dict(options)
     )
-    for block_size in block_sizes if name == "unbalanced" else (None,):
-      got = program(miner, options, metric, block_size)(
-        x, labels, where, a, None
-      )
+    same = 1.0 * (labels[:, None] == labels) if a is None else a
+    dense = program(miner, options, metric, None)
+    found = [dense(x, labels, where, same, None)]
+    if first and name == "unbalanced":
+      blocked = program(miner, options, metric, 4)
+      found.append(blocked(x, labels, where, None, None))
+    for got in found:
       for what, mine, theirs in zip("PNT", got, expected, strict=True):
         np.testing.assert_allclose(
           mine, theirs, rtol=1e-12, err_msg=f"{what} {kind} {name}"
@@ -425,8 +431,16 @@ def of_choice(loss, normalize, x, chosen):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("blocked", [False, True])
-@pytest.mark.parametrize(("miner", "options"), MINED)
+@pytest.mark.parametrize(
+  ("miner", "options", "blocked"),
+  [
+    (miner, options, blocked)
+    for miner, options in MINED
+    # In blocks it is chosen from a context, or from each row as it is.
+    for blocked in (False, True)
+    if not blocked or MINERS[miner].context or miner == "triplet_margin"
+  ],
+)
 def test_a_loss_of_what_was_chosen(miner, options, blocked):
   """Pair losses see counts, triplet losses the triplets; both as constants."""
   turn = blocked + [name for name, _ in MINED].index(miner)
@@ -434,10 +448,14 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
   normalize, key = MINERS[miner].normalize or "none", jax.random.key(5)
   x, labels = points("random"), np.array(LABELS["unbalanced"])
   seen = loss_oracles.normalized(normalize, x)
-  chosen = program(miner, options, "l2", None)(
-    seen, labels, np.ones(N, bool), None, key
-  )
-  chosen = [np.asarray(one) for one in chosen]
+  everyone = np.ones(N, bool)
+  if miner in ORACLES:
+    D = loss_oracles.distances("l2", seen, seen)
+    weights = weights_of(labels, everyone, None)
+    chosen = ORACLES[miner](seen, D, *weights, **dict(options))
+  else:
+    drawn = program(miner, options, "l2", None)
+    chosen = jax.device_get(drawn(seen, labels, everyone, None, key))
 
   @quick_jit
   def run(x, labels):
@@ -691,10 +709,15 @@ def test_the_law_of_distance_weighted_is_of_l2_on_the_sphere(metric, normalize):
 
 
 @pytest.mark.parametrize(
-  "miner", ["triplet_margin", "distance_weighted", "angular"]
+  ("loss", "miner"),
+  [
+    ("triplet", "triplet_margin"),
+    ("triplet", "distance_weighted"),
+    ("triplet", "angular"),
+    ("contrastive_linear", "angular"),
+  ],
 )
-@pytest.mark.parametrize("loss", ["triplet", "contrastive_linear"])
-def test_chosen_triplets_are_never_an_array(miner, loss):
+def test_chosen_triplets_are_never_an_array(loss, miner):
   n = 256
   objective = ml.make_objective(loss, "l2", miner=miner, block_size=None)
   key = jax.random.key(0)

@@ -1,5 +1,7 @@
 """What counts as similar: loops over the labels of each pair."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,26 +59,23 @@ def test_every_relation_is_tried():
 @pytest.mark.parametrize("name", CASES)
 def test_weights_of_pairs(name):
   _, a, b, options = CASES[name]
-  got = RELATIONS[name](jnp.asarray(a), jnp.asarray(b), **options)
+  got = quick_jit(functools.partial(RELATIONS[name], **options))(a, b)
   np.testing.assert_allclose(got, expected_of(name, a, b), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_labels_of_many_kinds_are_an_affinity_for_a_loss(name):
-  """Dense and in blocks, with padding; against references too."""
+  """Dense and in blocks, with padding; in blocks against references too."""
   _, a, b, options = CASES[name]
   x = np.random.default_rng(1).normal(size=(len(a), 3)).astype(np.float32)
   others = np.random.default_rng(2).normal(size=(len(b), 3)).astype(np.float32)
   kept = np.arange(len(a)) != 1
   where = jnp.asarray(kept)
 
-  def value(x, a, others, b, block_size):
-    objective = ml.make_objective(
-      "contrastive", relation=(name, options), block_size=block_size
-    )
-    return (
-      objective({}, x, a, where=where)[0],
-      objective({}, x, a, references=others, reference_labels=b)[0],
+  def objective(block_size):
+    relation = name, options
+    return ml.make_objective(
+      "contrastive", relation=relation, block_size=block_size
     )
 
   def by_hand(x, weights, others, skip):
@@ -100,11 +99,16 @@ def test_labels_of_many_kinds_are_an_affinity_for_a_loss(name):
   outside = by_hand(x, expected_of(name, a, b), others, ())
 
   @quick_jit
-  def both(x, a, others, b):
-    return [value(x, a, others, b, block_size) for block_size in (None, 3)]
+  def values(x, a, others, b):
+    gallery = {"references": others, "reference_labels": b}
+    return [
+      objective(None)({}, x, a, where=where)[0],
+      objective(3)({}, x, a, where=where)[0],
+      objective(3)({}, x, a, **gallery)[0],
+    ]
 
-  for got in both(x, a, others, b):
-    np.testing.assert_allclose(got, (inside, outside), rtol=1e-5)
+  got = values(x, a, others, b)
+  np.testing.assert_allclose(got, (inside, inside, outside), rtol=1e-5)
 
 
 X, TWO = jnp.ones((3, 2)), jnp.array([[0, 1], [1, 0], [1, 1]])

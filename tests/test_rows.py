@@ -9,6 +9,13 @@ from scipy.special import logsumexp
 import metric_learning as ml
 from metric_learning import rows
 from metric_learning.rows import Points, Row, Terms
+from tests.quick import quick_jit
+
+# Outside of jit each operation is a program.
+make_terms = quick_jit(rows.make_terms)
+add_terms = quick_jit(rows.add_terms)
+reduce_terms = quick_jit(rows.reduce_terms, static_argnums=1)
+logsumexp_and_gradient = quick_jit(jax.value_and_grad(rows.weighted_logsumexp))
 
 # --- terms -------------------------------------------------------------------
 
@@ -16,7 +23,7 @@ from metric_learning.rows import Points, Row, Terms
 def test_terms_of_weighted_values():
   values = jnp.array([3.0, -2.0, 0.0, 5.0])
   weights = jnp.array([1.0, 2.0, 4.0, 0.0])
-  terms = rows.make_terms(values, weights)
+  terms = make_terms(values, weights)
   assert terms.total == 3 - 2 * 2
   assert terms.count == 1 + 2 + 4
   assert terms.active_total == 3  # strictly positive only
@@ -28,15 +35,15 @@ def test_a_value_without_weight_is_not_seen(bad):
   def total(values):
     return rows.make_terms(values, jnp.array([1.0, 0.0])).total
 
-  value, gradient = jax.value_and_grad(total)(jnp.array([2.0, bad]))
+  value, gradient = quick_jit(jax.value_and_grad(total))(jnp.array([2.0, bad]))
   assert value == 2
   np.testing.assert_array_equal(gradient, [1, 0])
 
 
 def test_terms_add():
-  one = rows.make_terms(jnp.array([1.0]), jnp.array([2.0]))
-  two = rows.make_terms(jnp.array([-1.0]), jnp.array([3.0]))
-  both = rows.add_terms(one, two)
+  one = make_terms(jnp.array([1.0]), jnp.array([2.0]))
+  two = make_terms(jnp.array([-1.0]), jnp.array([3.0]))
+  both = add_terms(one, two)
   assert both.total == 2 - 3
   assert both.count == 2 + 3
   assert both.active_total == 2
@@ -65,7 +72,7 @@ BY_HAND = Terms(
   ],
 )
 def test_reduction(reduction, expected):
-  np.testing.assert_allclose(rows.reduce_terms(BY_HAND, reduction), expected)
+  np.testing.assert_allclose(reduce_terms(BY_HAND, reduction), expected)
 
 
 @pytest.mark.parametrize("reduction", sorted(ml.REDUCTIONS))
@@ -75,7 +82,7 @@ def test_nothing_reduces_to_zero_with_zero_gradient(reduction, n):
     nothing = Terms(total, *(jnp.zeros(n) for _ in range(3)))
     return jnp.sum(rows.reduce_terms(nothing, reduction))
 
-  value, gradient = jax.value_and_grad(value)(jnp.zeros(n))
+  value, gradient = quick_jit(jax.value_and_grad(value))(jnp.zeros(n))
   assert value == 0
   if reduction != "sum":
     assert (np.asarray(gradient) == 0).all()
@@ -89,10 +96,11 @@ def test_unknown_reduction():
 
 
 def test_ratio():
-  value, gradient = jax.value_and_grad(rows.ratio, (0, 1))(0.0, 0.0)
+  both = quick_jit(jax.value_and_grad(rows.ratio, (0, 1)))
+  value, gradient = both(0.0, 0.0)
   assert value == 0
   assert gradient == (0, 0)
-  assert rows.ratio(jnp.array(3.0), jnp.array(2.0)) == 1.5
+  assert both(3.0, 2.0)[0] == 1.5
 
 
 # --- log-sum-exp -------------------------------------------------------------
@@ -104,9 +112,7 @@ def test_weighted_logsumexp(shift):
   values = generator.normal(size=7) + shift
   weights = np.array([1.0, 0.0, 2.0, 0.5, 0.0, 1.0, 3.0])
   with jax.enable_x64(True):
-    value, gradient = jax.value_and_grad(rows.weighted_logsumexp)(
-      jnp.asarray(values), jnp.asarray(weights)
-    )
+    value, gradient = logsumexp_and_gradient(values, weights)
   expected = logsumexp(values, b=weights)
   np.testing.assert_allclose(value, expected, rtol=1e-12)
   share = weights * np.exp(values - expected)
@@ -115,17 +121,15 @@ def test_weighted_logsumexp(shift):
 
 @pytest.mark.parametrize("n", [0, 3])
 def test_logsumexp_of_nothing(n):
-  lse = rows.weighted_logsumexp
-  value, gradient = jax.value_and_grad(lse)(jnp.ones(n), jnp.zeros(n))
+  value, gradient = logsumexp_and_gradient(jnp.ones(n), jnp.zeros(n))
   assert value == -jnp.inf
   assert (np.asarray(gradient) == 0).all()
 
 
 def test_logsumexp_ignores_values_without_weight():
-  lse = rows.weighted_logsumexp
   values = jnp.array([1.0, 1e30, jnp.nan, jnp.inf])
   weights = jnp.array([2.0, 0.0, 0.0, 0.0])
-  value, gradient = jax.value_and_grad(lse)(values, weights)
+  value, gradient = logsumexp_and_gradient(values, weights)
   np.testing.assert_allclose(value, 1 + np.log(2), rtol=1e-6)
   np.testing.assert_allclose(gradient, [1, 0, 0, 0])
 
@@ -136,10 +140,10 @@ def test_logsumexp_ignores_values_without_weight():
 def make_points(labels, weight=None, group=None):
   n = len(labels)
   return Points(
-    embeddings=jnp.arange(n, dtype=jnp.float32)[:, None],
-    labels=jnp.array(labels),
-    weight=jnp.ones(n) if weight is None else jnp.array(weight),
-    group=jnp.arange(n) if group is None else jnp.array(group),
+    embeddings=np.arange(n, dtype=np.float32)[:, None],
+    labels=np.array(labels),
+    weight=np.ones(n, np.float32) if weight is None else np.float32(weight),
+    group=np.arange(n) if group is None else np.array(group),
   )
 
 
@@ -147,9 +151,14 @@ def l1(x, y):
   return ml.pairwise("l1", x, y)
 
 
+@quick_jit
+def make_rows(points, affinity=None):
+  return rows.make_rows(points, points, l1, affinity)
+
+
 def test_rows_of_a_batch():
   points = make_points([0, 1, 0])
-  row = rows.make_rows(points, points, l1)
+  row = make_rows(points)
   np.testing.assert_array_equal(
     row.distances, [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
   )
@@ -165,7 +174,7 @@ def test_rows_of_a_batch():
 
 def test_padding_has_no_row_and_is_no_candidate():
   points = make_points([0, 1, 0, 1], weight=[1.0, 1.0, 1.0, 0.0])
-  row = rows.make_rows(points, points, l1)
+  row = make_rows(points)
   for weights in (row.positives, row.negatives):
     assert (np.asarray(weights)[3] == 0).all()
     assert (np.asarray(weights)[:, 3] == 0).all()
@@ -175,7 +184,7 @@ def test_padding_has_no_row_and_is_no_candidate():
 
 def test_points_of_one_group_never_meet():
   points = make_points([0, 0, 1, 1], group=[0, 1, 0, 1])
-  row = rows.make_rows(points, points, l1)
+  row = make_rows(points)
   np.testing.assert_array_equal(
     row.positives, [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
   )
@@ -187,7 +196,7 @@ def test_points_of_one_group_never_meet():
 def test_affinity_takes_the_place_of_labels():
   points = make_points([0, 0])
   affinity = jnp.array([[1.0, 0.25], [0.75, 1.0]])
-  row = rows.make_rows(points, points, l1, affinity)
+  row = make_rows(points, affinity)
   np.testing.assert_array_equal(row.positives, [[0, 0.25], [0.75, 0]])
   np.testing.assert_array_equal(row.negatives, [[0, 0.75], [0.25, 0]])
 
@@ -195,7 +204,7 @@ def test_affinity_takes_the_place_of_labels():
 def test_where_an_affinity_is_not_known_there_is_no_pair():
   points = make_points([0, 0, 0])
   affinity = jnp.array([[0, 0.25, jnp.nan], [jnp.nan, 0, 1], [1, jnp.nan, 0]])
-  row = rows.make_rows(points, points, l1, affinity)
+  row = make_rows(points, affinity)
   np.testing.assert_array_equal(
     row.positives, [[0, 0.25, 0], [0, 0, 1], [1, 0, 0]]
   )
@@ -204,9 +213,8 @@ def test_where_an_affinity_is_not_known_there_is_no_pair():
   )
 
 
-@pytest.mark.parametrize("block_size", [1, 3, 7, 100])
 @pytest.mark.parametrize("with_affinity", [False, True])
-def test_blocks_of_rows_are_the_rows(block_size, with_affinity):
+def test_blocks_of_rows_are_the_rows(with_affinity):
   generator = np.random.default_rng(0)
   anchors = Points(
     jnp.asarray(generator.normal(size=(7, 2)), jnp.float32),
@@ -230,16 +238,17 @@ def test_blocks_of_rows_are_the_rows(block_size, with_affinity):
     assert row.distances.shape == (5,)
     return {"row": row, "own": mine}
 
-  @jax.jit
-  def both(anchors, candidates, affinity):
+  @quick_jit
+  def all_sizes(anchors, candidates, affinity):
     return [
       rows.over_rows(anchors, candidates, l1, affinity, size)(seen, own)
-      for size in (None, block_size)
+      for size in (None, 1, 3, 7, 100)
     ]
 
-  dense, blocked = both(anchors, candidates, affinity)
+  dense, *blocked = all_sizes(anchors, candidates, affinity)
   assert dense["row"].distances.shape == (7, 5)
-  for a, b in zip(
-    jax.tree.leaves(dense), jax.tree.leaves(blocked), strict=True
-  ):
-    np.testing.assert_allclose(a, b, rtol=1e-6)
+  for of_size in blocked:
+    for a, b in zip(
+      jax.tree.leaves(dense), jax.tree.leaves(of_size), strict=True
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-6)

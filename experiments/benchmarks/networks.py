@@ -98,10 +98,10 @@ def _forms(network: Network, n: int) -> Iterator[str]:
 
 def conv4(clock: Clock) -> Iterator[Line]:
   """Images per second of one run, and of the same network in PyTorch."""
-  for shape in ((28, 28, 1), (84, 84, 3)):
-    network = Network("conv4", shape)
-    if clock.tiny:
-      network = _tiny(network, (16, 16, shape[-1]))
+  networks = [Network("conv4", shape) for shape in ((28, 28, 1), (84, 84, 3))]
+  if clock.tiny:
+    networks = [_tiny(Network("conv4"), (16, 16, 3))]
+  for network in networks:
     overrides = dict(network.overrides)
     batch = overrides.get("batch.classes_per_batch", 32)
     batch *= overrides.get("batch.images_per_class", 4)
@@ -228,9 +228,11 @@ def repeat(clock: Clock) -> Iterator[Line]:
 
 def _repeated(clock: Clock, flags: str) -> Line:
   with tempfile.TemporaryDirectory() as folder:
-    for stage in ("twice", "resume"):
+    stages = ["twice"], ["resume"]
+    # A rehearsal does both in one process, which compiles once.
+    for words in (["twice", "resume", "tiny"],) if clock.tiny else stages:
       command = [sys.executable, "-m", "experiments.benchmarks.repeat"]
-      command += [folder, stage, *["tiny"] * clock.tiny]
+      command += [folder, *words]
       done = subprocess.run(
         command,
         cwd=_ROOT,
@@ -243,5 +245,5 @@ def _repeated(clock: Clock, flags: str) -> Line:
       )
       if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise RuntimeError(f"{stage}: {lines[-1]}")
+        raise RuntimeError(f"{words[0]}: {lines[-1]}")
     return records.read_json(Path(folder) / "line.json")

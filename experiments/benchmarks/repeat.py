@@ -1,5 +1,5 @@
 """Does a run repeat itself? `python -m experiments.benchmarks.repeat FOLDER
-twice|resume [tiny]`, for the part `repeat` of the accelerator run.
+[twice] [resume] [tiny]`, for the part `repeat` of the accelerator run.
 
 `twice` trains one config in two folders, in one process, and makes a third
 folder as a kill after half the steps leaves it. `resume`, in another process
@@ -97,6 +97,6 @@ def _compare(one: Path, other: Path, config) -> dict:
 
 
 if __name__ == "__main__":
-  {"twice": twice, "resume": resume}[sys.argv[2]](
-    Path(sys.argv[1]), "tiny" in sys.argv[3:]
-  )
+  for stage in (twice, resume):
+    if stage.__name__ in sys.argv[2:]:
+      stage(Path(sys.argv[1]), "tiny" in sys.argv[2:])

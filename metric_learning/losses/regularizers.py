@@ -116,7 +116,7 @@ def sparse_centers(centers: Float[Array, "c k d"]) -> Float[Array, ""]:
   Half the mean distance on the sphere; centres of a class that are superfluous
   merge. The gradient of equal centres is 0. With one centre it is 0.
 
-  >>> sparse_centers(jnp.array([[[1.0, 0.0], [-2.0, 0.0]]]))  # √4 / 2
+  >>> jax.jit(sparse_centers)(jnp.array([[[1.0, 0.0], [-2.0, 0.0]]]))  # √4 / 2
   Array(1., dtype=float32)
 
   Source: Qian et al., ICCV 2019 (arXiv 1909.05235), SoftTriple, section 3.3.

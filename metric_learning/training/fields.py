@@ -224,9 +224,8 @@ MOVED: dict[str, str] = {
 def described() -> str:
   """All fields, their defaults and what they mean.
 
-  >>> print(described()[:45])
-  seed = 0
-    Initialization, batches and augment
+  >>> described().splitlines()[:2]
+  ['seed = 0', '  Initialization, batches and augmentation.']
   """
   lines = []
   for section, fields in FIELDS.items():

@@ -98,7 +98,7 @@ GOOD = arrays(8, 3)
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"labels": GOOD["labels"][1:]}, r"24 images, but `labels` .*\(23,\)"),
+    ({"labels": GOOD["labels"][1:]}, r"24 items, but `labels` .*\(23,\)"),
     ({"labels": GOOD["labels"][:, None]}, r"`labels` has the shape \(24, 1\)"),
     ({"split": np.array(["test"])}, r"`split` has the shape \(1,\)"),
     ({"labels": GOOD["labels"] / 2}, "`labels` is float64; it takes integers"),
@@ -204,9 +204,7 @@ def test_groups_that_cannot_be_used(config):
   with pytest.raises(InputError, match="`groups` is float64; it takes integ"):
     data.load(config())
   config.save(**stored, groups=np.zeros(23, int))
-  with pytest.raises(
-    InputError, match=r"24 images, but `groups` has .*\(23,\)"
-  ):
+  with pytest.raises(InputError, match=r"24 items, but `groups` has .*\(23,\)"):
     data.load(config())
   config.save(**stored, groups=stored["labels"])
   with pytest.raises(InputError, match="have images of one group each"):

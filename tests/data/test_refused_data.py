@@ -20,9 +20,13 @@ GRAY = np.random.default_rng(0).integers(0, 256, (8, 4, 6, 5), np.uint8)
 
 def config(name, data_dir, split="classes", protocol="open-set", **more):
   fields = {"name": name, "data_dir": str(data_dir), "split": split}
-  fields |= {"protocol": protocol, "classes_per_batch": 2, **more}
-  fields.setdefault("images_per_class", 2)
-  return tiny_config(**{f"data__{key}": v for key, v in fields.items()})
+  batch = {"classes_per_batch": 2, "images_per_class": 2, "sampler": "classes"}
+  batch |= {name: more.pop(name) for name in batch.keys() & more.keys()}
+  fields |= {"protocol": protocol, **more}
+  return tiny_config(
+    **{f"data__{key}": v for key, v in fields.items()},
+    **{f"batch__{key}": v for key, v in batch.items()},
+  )
 
 
 def image_folder(folder):

@@ -195,7 +195,6 @@ def config_of(sampler, classes=4, images=2, **more):
     "superclasses_per_batch": 2,
     "num_triplets": 50,
     "num_pairs": 50,
-    "small_classes": "refuse",
   } | more
   return SimpleNamespace(
     sampler=sampler,
@@ -400,8 +399,6 @@ def test_small_classes_are_refused_by_name(sampler):
   )
   with pytest.raises(InputError, match=message):
     make_batches(dataset, config, 0)
-  config.small_classes = "repeat"
-  assert len(make_batches(dataset, config, 0)(0).indices) == 8
-  config.small_classes = "keep"
+  assert len(make_batches(dataset, config, 0, "repeat")(0).indices) == 8
   with pytest.raises(InputError, match="unknown small_classes 'keep'"):
-    make_batches(dataset, config, 0)
+    make_batches(dataset, config, 0, "keep")

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from experiments import rivals
 from experiments.benchmarks import matrices, networks
 from experiments.benchmarks.clock import Unavailable, attempt
+from metric_learning.errors import InputError
 
 PARTS = (
   "device",
@@ -96,7 +98,7 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
     sides = [line.get("ours", line) for line in part["lines"]]
     key = "second_run" if name == "repeat" else "seconds"
     failed = [side for side in sides if key not in side]
-    # multi_similarity has no L1 distance.
+    # multi_similarity has no L1 distance; see below.
     assert len(failed) == (name == "losses"), failed
   (line,) = parts["repeat"]["lines"]
   assert line["second"]["equal"] and line["killed"]["equal"]
@@ -112,6 +114,20 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
     "| `no flags` | equal, bit for bit | equal, bit for bit |",
   ):
     assert words in page
+
+
+def test_both_sides_of_each_loss_can_be_made():
+  """A rehearsal measures some of them."""
+  known = {pair.name: pair for pair in rivals.LOSSES}
+  assert set(matrices._TINY_LOSSES) < set(matrices._LOSSES) < set(known)
+  made = []
+  for family, pair in matrices._pairs(matrices._LOSSES):
+    if (pair.loss, family) == ("multi_similarity", "l1"):
+      with pytest.raises(InputError, match="multi_similarity"):
+        pair.objective()
+    else:
+      made.append((pair.objective().metric == "l1", family == "l1"))
+  assert all(one == other for one, other in made) and len(made) == 11
 
 
 def test_a_part_that_does_not_fit_is_left_out(run, tmp_path):

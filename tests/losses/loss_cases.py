@@ -340,25 +340,28 @@ ONE_OF_EACH_KIND = (
   "center",
   "vicreg",
 )
-# What is not the loss's at all: one of each way to compute.
+# What is not the loss's at all, but the objective's: one of each way to arrange
+# anchors and candidates, to project them, and to keep a state.
 A_FEW = (
   "contrastive",
-  "margin",
   "pair_bce",
-  "triplet",
   "triplet_dynamic_soft",
-  "quadruplet",
-  "lifted",
   "npair",
   "infonce",
-  "fastap",
   "arcface",
+  "proxy_anchor",
   "soft_triple",
   "center",
   "vicreg",
 )
-# A loss sees distances alone: these meet every metric, the others their own.
-UNDER_EVERY_METRIC = ("contrastive", "triplet_swap", "proxy_nca")
+# A loss sees distances alone: one that computes some itself meets every metric,
+# rows of items and of a class table one of each kind (that learns, that is not
+# symmetric, that has options), the others their own.
+UNDER_EVERY_METRIC = ("triplet_swap",)
+UNDER_SOME = {
+  name: ("l1", "cosine", "mahalanobis", "snr", "lp")
+  for name in ("contrastive", "proxy_nca")
+}
 
 
 def metrics(loss):
@@ -366,9 +369,11 @@ def metrics(loss):
   entry = ml.LOSSES[loss]
   if not entry.metrics:
     return [None]
-  if loss in UNDER_EVERY_METRIC:
-    return [("lp", {"p": 3}) if m == "lp" else m for m in entry.metrics]
-  return [entry.metric]
+  others = entry.metrics if loss in UNDER_EVERY_METRIC else UNDER_SOME.get(loss)
+  if others is None:
+    return [entry.metric]
+  every = dict.fromkeys((entry.metric, *others))
+  return [("lp", {"p": 3}) if m == "lp" else m for m in every]
 
 
 PRODUCT = [(loss, metric) for loss in ml.LOSSES for metric in metrics(loss)]

@@ -38,22 +38,48 @@ def padded(x, labels, size):
 def evaluate(loss, x, labels, params=None, **options):
   """The value of one batch; options are names, numbers, or both."""
   numbers = {k: v for k, v in options.items() if isinstance(v, float)}
-  names = tuple((k, v) for k, v in options.items() if k not in numbers)
-  params = params or {}
-  if can_share(loss, np.shape(x), params, numbers, names):
-    default = ml.LOSSES[loss].hyper
-    hyper = {k: numbers.get(k, default[k]) for k in cases.settings(loss)[0]}
+  names = {k: v for k, v in options.items() if k not in numbers}
+  names, params = not_default(loss, names), params or {}
+  # All numbers are given: those of a test alone would be another program.
+  default = ml.LOSSES[loss].hyper
+  numbers = {k: default[k] for k in cases.settings(loss)[0]} | numbers
+  static = known_static(loss, names)
+  if static is not None and can_share(loss, x, params, numbers, static):
     batch = padded(x, labels, (cases.N, cases.DIM))
-    value, _ = cases.compiled(loss)(hyper, params, *batch)
+    value, _ = cases.compiled(loss, static=static)(numbers, params, *batch)
   else:
     x, labels, where = padded(x, labels, SIZE)
-    value = jitted(loss, names)(numbers, params, x, labels, where=where)
+    # What the other tests of a loss choose is its default here.
+    names = {k: default[k] for k in cases.STATIC.get(loss, {})} | names
+    run = jitted(loss, tuple(sorted(names.items())))
+    value = run(numbers, params, x, labels, where=where)
   return float(value)
 
 
-def can_share(loss, shape, params, numbers, names):
+def not_default(loss, names):
+  """The names that say another thing than the loss does by default."""
+  entry = ml.LOSSES[loss]
+  metric, normalize, reduction = cases.defaults(loss)
+  own = {"metric": metric, "normalize": normalize, "reduction": reduction}
+  own |= {name: entry.hyper[name] for name in entry.static}
+  return {k: v for k, v in names.items() if k not in own or own[k] != v}
+
+
+def known_static(loss, names):
+  """Which variant of the other tests of a loss has these names; or None."""
+  variants = [
+    s for name, metric, s in cases.VARIANTS if (name, metric) == (loss, None)
+  ]
+  for static in ({}, *variants):
+    if not_default(loss, cases.STATIC.get(loss, {}) | static) == names:
+      return tuple(static.items())
+  return None
+
+
+def can_share(loss, x, params, numbers, static):
   """Whether the program of the other tests of a loss can compute this."""
   shapes = lambda tree: jax.tree.map(np.shape, tree)
+  shape = np.shape(x)
   return (
     len(shape) == 2
     and shape[0] <= cases.N
@@ -62,11 +88,9 @@ def can_share(loss, shape, params, numbers, names):
       shape[1] == cases.DIM
       or (shape[1] < cases.DIM and (cases.defaults(loss)[0] or "snr") != "snr")
     )
-    and shapes(params) == shapes(cases.params(loss))
-    and set(numbers) <= set(cases.settings(loss)[0])
-    and not names
-    and loss not in cases.STATIC
-    and loss not in cases.STATES
+    and shapes(params) == shapes(cases.params(loss, static=static))
+    and set(numbers) == set(cases.settings(loss)[0])
+    and None not in numbers.values()
   )
 
 
@@ -444,29 +468,49 @@ def one_item(cosines, length=1.0, table_length=1.0):
   return x, np.array([0]), params
 
 
+def ahead_of(classes, by):
+  """The cross-entropy of a logit that this many others are ahead of."""
+  return log1p(classes * exp(by))
+
+
+TURNED = 64 * np.sin(0.5)  # from 90° by the margin: -cos(90° + m)
+
+
 @pytest.mark.parametrize(
   ("loss", "cosine", "options", "expected"),
   [
-    ("cross_entropy", 0.3, {}, log(10)),
-    ("norm_softmax", 0.3, {"temperature": 0.05}, log(10)),
-    ("proxy_nca", 0.3, {"scale": 1.0}, log(9)),
-    ("proxy_nca", 0.3, {"include_positive": True}, log(10)),
-    ("proxy_nca_pp", 0.3, {}, log(10)),
-    ("soft_triple", 0.3, {"num_centers": 2}, 2.484292),
-    ("p2sgrad", 0.0, {}, 0.1),
-    ("cosface", 0.3, {"margin": 0.35, "scale": 64.0}, 24.597225),
-    ("arcface", 0.0, {"margin": 0.5, "scale": 64.0}, 32.880459),
-    ("arcface", 1.0, {"margin": 0.5, "scale": 64.0}, 10.031985),
-    ("arcface_subcenter", 0.0, {"num_centers": 2}, 32.880459),
+    ("cross_entropy", 0.3, {}, log(5)),
+    ("norm_softmax", 0.3, {"temperature": 0.05}, log(5)),
+    ("proxy_nca", 0.3, {"scale": 1.0}, log(4)),
+    ("proxy_nca", 0.3, {"include_positive": True}, log(5)),
+    ("proxy_nca_pp", 0.3, {}, log(5)),
+    ("soft_triple", 0.3, {"num_centers": 2}, log1p(4 * exp(20 * 0.01))),
+    ("p2sgrad", 0.0, {}, 1 / 5),
+    ("cosface", 0.3, {"margin": 0.35, "scale": 64.0}, ahead_of(4, 64 * 0.35)),
+    ("arcface", 0.0, {"margin": 0.5, "scale": 64.0}, ahead_of(4, TURNED)),
+    (
+      "arcface",
+      1.0,
+      {"margin": 0.5, "scale": 64.0},
+      ahead_of(4, 64 - 64 * np.cos(0.5)),
+    ),
+    ("arcface_subcenter", 0.0, {"num_centers": 3}, ahead_of(4, TURNED)),
   ],
 )
-def test_ten_classes_at_one_cosine(loss, cosine, options, expected):
-  x, labels, params = one_item([cosine] * 10)
+def test_five_classes_at_one_cosine(loss, cosine, options, expected):
+  # On a cone around the item, which is the first axis.
+  around = 2 * np.pi * np.arange(cases.CLASSES) / cases.CLASSES
+  sine = sqrt(1 - cosine**2)
+  weights = np.stack(
+    [0 * around + cosine, sine * np.cos(around), sine * np.sin(around)], axis=1
+  )
+  params = {"weights": weights}
   if loss == "cross_entropy":
-    params["biases"] = np.zeros(10)
-  if "num_centers" in options:
-    params["weights"] = np.stack([params["weights"]] * 2, axis=1)
-  value = evaluate(loss, x, labels, {"loss": params}, **options)
+    params["biases"] = np.zeros(cases.CLASSES)
+  if centers := options.get("num_centers"):
+    params["weights"] = np.stack([weights] * centers, axis=1)
+  x = [[1.0, 0.0, 0.0]]
+  value = evaluate(loss, x, [0], {"loss": params}, **options)
   assert value == near(expected)
 
 
@@ -729,7 +773,14 @@ def test_wrong_labels_raise_the_loss_of_separated_classes(loss):
     if centers:
       learned["weights"] = np.stack([learned["weights"]] * centers, axis=1)
     params = {"loss": {name: learned[name] for name in params["loss"]}}
-  options = {"upper_bound": 4.0} if loss == "contrastive_2005" else {}
+  # Numbers that follow from others are given: one program for each loss.
+  options = cases.STATIC.get(loss, {}) | {
+    name: number
+    for name, number in cases.settings(loss)[0].items()
+    if ml.LOSSES[loss].hyper[name] is None
+  }
+  if loss == "contrastive_2005":
+    options["upper_bound"] = 4.0
   low, high = (evaluate(loss, x, c, params, **options) for c in (right, wrong))
   assert high > low + 0.01
 

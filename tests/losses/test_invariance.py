@@ -1,5 +1,7 @@
 """What must change nothing: padding, order, jit, blocks, `vmap`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import loss_cases as cases
@@ -96,11 +98,50 @@ def test_names_of_classes_change_nothing(loss):
   assert_close(renamed, value)
 
 
+# Each that has a derivative of its own, and one that has not.
+SWEPT = (
+  *("triplet", "triplet_semihard", "triplet_soft", "triplet_swap"),
+  *("quadruplet", "smooth_ap", "margin"),
+)
 # No loss makes its own blocks: the objective folds the rows of all of them.
-@pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
-def test_blocks_equal_dense(loss):
-  """Blocks of 5 of 12 rows, or 2 of 5: the last one is partly padding."""
+# One of each way: whose context, state, projection or anchors are others.
+BLOCKED = (
+  *SWEPT,
+  *("contrastive", "pair_bce", "triplet_dynamic_soft", "angular", "npair"),
+  *("lifted", "infonce", "histogram", "sphereface", "arcface"),
+  *("proxy_anchor", "soft_triple", "center", "vicreg"),
+)
+SETTINGS = 20
+
+
+@functools.cache
+def sweep(loss):
+  """Value and gradient of 20 settings, rows in blocks; and how often traced."""
+  traces = []
+
+  def value(hyper, params, x, labels, where):
+    traces.append(None)
+    value_of = cases.value_of(loss, block_size=5)
+    return value_of(hyper, params, x, labels, where=where)
+
+  slopes = jax.value_and_grad(value, (0, 1, 2))
+  axes = (0, None, None, None, None)
+  return quick_jit(jax.vmap(slopes, in_axes=axes)), traces
+
+
+def in_blocks(loss, x, labels, hyper, where):
+  """As `run`, in blocks of 5 of 12 rows, or 2 of 5 classes."""
+  if loss in SWEPT:  # by the program that there is
+    numbers = {name: np.full(SETTINGS, n) for name, n in hyper.items()}
+    swept = sweep(loss)[0](numbers, cases.params(loss), x, labels, where)
+    return jax.tree.map(lambda leaf: leaf[0], jax.device_get(swept))
   size = 2 if loss in loss_oracles.CLASS_ANCHORS else 5
+  return run(loss, x, labels, hyper, where, block_size=size)
+
+
+@pytest.mark.parametrize("loss", BLOCKED)
+def test_blocks_equal_dense(loss):
+  """The last block is partly padding."""
   hyper = cases.settings(loss)[-1]
   for kind in ("unbalanced", "duplicates"):
     if kind == "duplicates" and loss == "pair_bce":
@@ -110,8 +151,7 @@ def test_blocks_equal_dense(loss):
     x, labels = cases.batch(kind, loss)
     where = np.arange(cases.N) != 3
     dense = run(loss, x, labels, hyper, where)
-    blocked = run(loss, x, labels, hyper, where, block_size=size)
-    assert_close(blocked, dense)
+    assert_close(in_blocks(loss, x, labels, hyper, where), dense)
 
 
 @pytest.mark.parametrize("loss", [n for n in EVERY if cases.settings(n)[0]])
@@ -123,13 +163,6 @@ def test_one_program_serves_all_numbers(loss):
   assert cases.compiled(loss)._cache_size() == programs
 
 
-# One of each way to compute, and each that has a derivative of its own.
-SWEPT = (
-  *("margin", "triplet", "triplet_semihard", "triplet_soft", "triplet_swap"),
-  *("quadruplet", "lifted", "supcon", "smooth_ap", "arcface"),
-)
-
-
 @pytest.mark.parametrize("loss", SWEPT)
 def test_vmap_over_numbers(loss):
   """20 settings, rows in blocks: one compilation, same values and slopes.
@@ -138,28 +171,20 @@ def test_vmap_over_numbers(loss):
   """
   first, last = cases.settings(loss)[0], cases.settings(loss)[-1]
   x, labels = cases.batch("balanced", loss)
-  params = cases.params(loss)
-  traces = []
-
-  def value(hyper, params, x, labels):
-    traces.append(None)
-    return cases.value_of(loss, block_size=5)(hyper, params, x, labels)
-
-  slopes = jax.value_and_grad(value, (0, 2))
-  sweep = quick_jit(jax.vmap(slopes, in_axes=(0, None, None, None)))
-  steps = np.linspace(0, 1, 20)
+  batch = (cases.params(loss), x, labels, cases.all_true())
+  program, traces = sweep(loss)
+  steps = np.linspace(0, 1, SETTINGS)
   grid = {k: first[k] + steps * (last[k] - first[k]) for k in first}
   backwards = {k: v[::-1].copy() for k, v in grid.items()}
-  values, again = (sweep(g, params, x, labels) for g in (grid, backwards))
-  assert len(traces) == sweep._cache_size() == 1
+  values, again = (
+    jax.device_get(program(g, *batch)) for g in (grid, backwards)
+  )
+  assert len(traces) == program._cache_size() == 1
   assert_close(jax.tree.map(lambda leaf: leaf[::-1], again), values)
   for i in (0, 7, 19):
     hyper = {k: v[i] for k, v in grid.items()}
-    value, (by_numbers, _, by_x) = run(loss, x, labels, hyper)
-    assert_close(
-      jax.tree.map(lambda leaf, i=i: leaf[i], values),
-      (value, (by_numbers, by_x)),
-    )
+    member = jax.tree.map(lambda leaf, i=i: leaf[i], values)
+    assert_close(member, run(loss, x, labels, hyper))
 
 
 # Eager dispatch compiles each primitive: one loss is enough.

@@ -148,18 +148,16 @@ def test_finite_everywhere(name, dtype):
 @pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("n", [0, 1])
 def test_few_rows(name, n):
-  value, gradient = jax.value_and_grad(REGULARIZERS[name])(
-    jnp.asarray(draw(name, n), jnp.float32)
-  )
+  run = quick_jit(jax.value_and_grad(REGULARIZERS[name]))
+  value, gradient = run(draw(name, n).astype(np.float32))
   assert np.isfinite(value) and np.isfinite(gradient).all()
   if n == 0 or name in ("center_invariant", "regular_face"):
     assert value == 0
 
 
 def test_one_centre_has_no_spread():
-  value, gradient = jax.value_and_grad(REGULARIZERS["sparse_centers"])(
-    jnp.ones((3, 1, 2))
-  )
+  run = quick_jit(jax.value_and_grad(REGULARIZERS["sparse_centers"]))
+  value, gradient = run(jnp.ones((3, 1, 2)))
   assert value == 0 and not gradient.any()
 
 
@@ -167,9 +165,8 @@ def test_one_centre_has_no_spread():
 def test_the_largest_cosine_has_a_gradient_and_its_choice_none(x64):
   # w_0 and w_1 are nearest to each other, w_2 to w_1: it moves w_1 too.
   weights = np.array([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.1]])
-  value, gradient = jax.value_and_grad(REGULARIZERS["regular_face"])(
-    jnp.asarray(weights)
-  )
+  run = quick_jit(jax.value_and_grad(REGULARIZERS["regular_face"]))
+  value, gradient = run(weights)
   second = (-0.8 + 0.06) / np.sqrt(1.01)
   np.testing.assert_allclose(value, (0.8 + 0.8 + second) / 3, rtol=1e-9)
   check_slopes(regular_face, (weights,), (gradient,))

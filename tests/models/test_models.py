@@ -76,6 +76,12 @@ CASES = {
 }
 
 
+@functools.cache
+def made(case):
+  """`make`, once for all tests that only read it."""
+  return make(case)
+
+
 class Drawn(NamedTuple):
   """A network with parameters."""
 
@@ -111,7 +117,7 @@ jit = functools.partial(
 @functools.cache
 def evaluated(case):
   """(params, stats, images) to embeddings and stats, without training."""
-  return jit(functools.partial(make(case).apply, train=False))
+  return jit(functools.partial(made(case).apply, train=False))
 
 
 @functools.cache
@@ -120,7 +126,7 @@ def trained(case):
 
   One program for all that a test may ask.
   """
-  apply = make(case).apply
+  apply = made(case).apply
 
   def loss(params, stats, images):
     embeddings, stats = apply(params, stats, images, train=True)
@@ -156,7 +162,7 @@ def test_every_model_has_a_case():
 @pytest.mark.parametrize("case", CASES)
 def test_shapes_and_number_of_parameters(case):
   *_, dim, count = CASES[case]
-  model = make(case)
+  model = made(case)
   for train in (False, True):
     apply = functools.partial(model.apply, train=train)
     embeddings, stats = jax.eval_shape(
@@ -171,7 +177,7 @@ def test_shapes_and_number_of_parameters(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_params_are_nested_dicts_with_strings_as_keys(case):
-  model = make(case)
+  model = made(case)
   for tree in (model.params, model.stats):
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       assert all(isinstance(key, jax.tree_util.DictKey) for key in path)
@@ -180,7 +186,7 @@ def test_params_are_nested_dicts_with_strings_as_keys(case):
 
 
 def test_mlp_equals_its_definition():
-  model = make("mlp")
+  model = made("mlp")
   images = np.asarray(images_of("mlp"), np.float64)
   layer = lambda x, p: x @ np.float64(p["kernel"]) + np.float64(p["bias"])
   # Biases start at 0: let them count.
@@ -211,14 +217,14 @@ def test_seeds_share_one_apply_and_so_one_compilation():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["mlp", "conv3"])
 def test_jit_changes_nothing(case):
-  model, images = make(case), images_of(case)
+  model, images = made(case), images_of(case)
   plain = model.apply(model.params, model.stats, images, train=True)
   assert_close(trained(case)(model.params, model.stats, images)[0], plain)
 
 
 @pytest.mark.parametrize("case", ["mlp", "conv3"])
 def test_population_of_two_equals_two_models(case):
-  members, images = [make(case, 0), make(case, 1)], images_of(case)
+  members, images = [made(case), make(case, 1)], images_of(case)
   stack = lambda *trees: jax.tree.map(lambda *x: np.stack(x), *trees)
   apply = functools.partial(members[0].apply, train=True)
   together = jit(jax.vmap(apply, (0, 0, None)))(
@@ -246,7 +252,7 @@ def test_population_can_be_initialised_together():
   "case", ["mlp", "conv3", "conv4", "conv4_batch", "chopra2005"]
 )
 def test_gradient_is_finite_and_reaches_every_layer(case):
-  model, images = make(case), images_of(case)
+  model, images = made(case), images_of(case)
   (embeddings, _), gradient = trained(case)(model.params, model.stats, images)
   assert np.isfinite(embeddings).all()
   assert np.std(embeddings, axis=0).min() > 0  # images are told apart
@@ -262,7 +268,7 @@ def test_gradient_is_finite_and_reaches_every_layer(case):
 @pytest.mark.slow
 def test_batch_statistics_move_in_training_and_not_in_evaluation():
   case = "conv4_batch"
-  model, images = make(case), images_of(case, n=4)
+  model, images = made(case), images_of(case, n=4)
   (_, after), _ = trained(case)(model.params, model.stats, images)
   assert not equal_trees(after, model.stats)
   # First layer, from the definition: 0.9 old + 0.1 batch statistic.
@@ -287,7 +293,7 @@ def test_batch_statistics_in_each_mode_of_flax(graph, graph_updates):
   # Flax announces other defaults. The error about trace contexts that apply
   # must avoid is raised while tracing, so nothing needs to be compiled.
   images = images_of("conv4_batch")
-  expected = make("conv4_batch").params
+  expected = made("conv4_batch").params
   models._model.cache_clear()
   try:
     with nnx.set_graph_mode(graph), nnx.set_graph_updates(graph_updates):
@@ -308,7 +314,7 @@ def test_batch_statistics_in_each_mode_of_flax(graph, graph_updates):
 
 def test_batch_statistics_of_a_population_stay_apart():
   # Traced and not compiled: the trap, as above, is in the tracing.
-  model = make("conv4_batch")
+  model = made("conv4_batch")
   stack = lambda tree: jax.tree.map(lambda x: np.stack([x, x]), tree)
   apply = functools.partial(model.apply, train=True)
   _, stats = jax.eval_shape(
@@ -331,7 +337,7 @@ def test_batch_statistics_of_a_population_stay_apart():
   ],
 )
 def test_only_batch_normalisation_sees_the_other_images(case, train, depends):
-  model, images = make(case), images_of(case)
+  model, images = made(case), images_of(case)
   others = np.concatenate([images[:1], images_of(case, seed=1)[1:]])
   arguments = model.params, model.stats
   if train:
@@ -360,7 +366,7 @@ def test_chopra2005_feature_maps_have_the_sizes_of_the_paper():
 
 @pytest.mark.slow
 def test_chopra2005_is_bounded():
-  model = make("chopra2005")
+  model = made("chopra2005")
   params = jax.tree.map(lambda x: 10 * np.asarray(x), model.params)
   (embeddings, _), _ = trained("chopra2005")(
     params, {}, images_of("chopra2005")
@@ -417,7 +423,7 @@ def test_what_cannot_be_built_is_refused(name, shape, dim, options, message):
 
 
 def test_images_of_another_shape_are_refused():
-  model = make("conv3")
+  model = made("conv3")
   with pytest.raises(
     InputError, match=r"made for images of 24×24×1, not .*28×28"
   ):
