@@ -7,13 +7,13 @@ that need more (`ml.data`, `ml.evaluation`, …) are imported at their first use
 import importlib
 from types import ModuleType
 
-from metric_learning.combination import combine, regularize
 from metric_learning.distances import METRICS, NORMALIZATIONS, pairwise
 from metric_learning.errors import InputError
 from metric_learning.losses import LOSSES, PAIR_LAWS, REGULARIZERS, pair_loss
-from metric_learning.memory import with_memory
-from metric_learning.mining import MINERS
-from metric_learning.objective import Objective, make_objective
+from metric_learning.miners import MINERS
+from metric_learning.objectives import Objective, make_objective
+from metric_learning.objectives.combination import combine, regularize
+from metric_learning.objectives.memory import with_memory
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import REDUCTIONS, Row, Terms
 

@@ -28,7 +28,7 @@ class Row(NamedTuple):
   Positives and negatives are weights >= 0, masks in the plain case; the
   anchor itself is in neither. `weight` is 0 for an anchor that only pads.
   `triplets` are those that a miner chose where they are no product of
-  positives and negatives: see `mining`.
+  positives and negatives: see `miners`.
   """
 
   distances: Float[Array, "*n m"]

@@ -36,19 +36,19 @@ DEFINED = "losses/test_definitions.py value_and_gradient and"
 BREAKAGES = [
   # --- Distances and rows
   Breakage(  # a sign in a derivative
-    "distances.py",
+    "distances/tiled.py",
     "return -_sum_signs(y, x, g.T), -_sum_signs(x, y, g)\n",
     "return -_sum_signs(y, x, g.T), _sum_signs(x, y, g)\n",
     "test_distances.py gradient",
   ),
   Breakage(  # a factor
-    "distances.py",
-    "norms - 2 * _product(x, y)",
-    "norms - _product(x, y)",
+    "distances/tiled.py",
+    "norms - 2 * product(x, y)",
+    "norms - product(x, y)",
     "test_distances.py matrix_equals_scipy",
   ),
   Breakage(  # an exponent of a derivative
-    "distances.py",
+    "distances/tiled.py",
     "_power(z * inverse, p - 1) if",
     "_power(z * inverse, p) if",
     "test_distances.py every_power",
@@ -79,37 +79,37 @@ BREAKAGES = [
   ),
   # --- Objective, memory, combination, relations, mining
   Breakage(  # a missing stop_gradient
-    "objective.py",
+    "objectives/folding.py",
     "distances = jax.lax.stop_gradient(rows.distances)\n",
     "distances = rows.distances\n",
     "test_objective.py no_gradient",
   ),
   Breakage(  # weights of classes count too
-    "objective.py",
+    "objectives/objective.py",
     "total=factor * terms.total,",
     "total=factor * terms.total, count=factor * terms.count,",
     "losses/test_reduction_options.py every_reduction",
   ),
   Breakage(  # a NaN is swallowed
-    "objective.py",
+    "objectives/objective.py",
     "sick = given + _not_finite(met.anchors, met.candidates)",
     "sick = 0 * given",
     "losses/test_degenerate.py swallowed and contrastive",
   ),
   Breakage(  # an off-by-one
-    "memory.py",
+    "objectives/memory.py",
     "(memory.pointer + rank) % size",
     "(memory.pointer + rank + 1) % size",
     "test_cross_batch_memory.py",
   ),
   Breakage(  # the warm-up is one step longer
-    "memory.py",
+    "objectives/memory.py",
     "early = memory.step < self.warmup",
     "early = memory.step <= self.warmup",
     "test_cross_batch_memory.py",
   ),
   Breakage(  # a factor is lost
-    "combination.py",
+    "objectives/combination.py",
     "values.append(weight * value)",
     "values.append(value)",
     "test_combination.py",
@@ -121,19 +121,19 @@ BREAKAGES = [
     "test_relations.py",
   ),
   Breakage(  # an end of an interval
-    "mining.py",
+    "miners/chosen.py",
     "(gap <= self.high)",
     "(gap < self.high)",
     "test_mining.py",
   ),
   Breakage(  # a sign of an exponent
-    "mining.py",
+    "miners/triplets.py",
     "(2 - dim) * jnp.log(d)",
     "(dim - 2) * jnp.log(d)",
     "test_mining.py",
   ),
   Breakage(  # strict instead of by ε
-    "mining.py",
+    "miners/pairs.py",
     "row.distances - epsilon < far",
     "row.distances < far",
     "test_mining.py",

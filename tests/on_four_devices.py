@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import metric_learning as ml
-from metric_learning import objective as module
+from metric_learning.objectives import folding as module
 from tests.quick import quick_jit
 
 MESH = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)

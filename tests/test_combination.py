@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import metric_learning as ml
-from metric_learning.combination import combine, regularize
 from metric_learning.losses.regularizers import REGULARIZERS
-from metric_learning.memory import with_memory
+from metric_learning.objectives.combination import combine, regularize
+from metric_learning.objectives.memory import with_memory
 from tests.quick import quick_jit
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)

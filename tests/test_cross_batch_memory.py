@@ -14,7 +14,7 @@ from loss_cases import (
 )
 
 import metric_learning as ml
-from metric_learning.memory import empty_memory, enqueue, with_memory
+from metric_learning.objectives.memory import empty_memory, enqueue, with_memory
 from tests.quick import quick_jit
 
 N, DIM = 4, 2

@@ -12,7 +12,7 @@ from metric_learning.data import DATASETS
 from metric_learning.distances import METRICS
 from metric_learning.evaluation import SCORES
 from metric_learning.losses import LOSSES
-from metric_learning.mining import MINERS
+from metric_learning.miners import MINERS
 from metric_learning.models import MODELS
 from metric_learning.study import (
   make_specs,

@@ -93,7 +93,7 @@ def test_dimensions_and_labels_as_a_user_meets_them():
     import jax
     import numpy as np
     import metric_learning as ml
-    from metric_learning.memory import empty_memory, enqueue
+    from metric_learning.objectives.memory import empty_memory, enqueue
     
     x, labels = np.ones((6, 5), np.float32), np.array([0, 0, 1, 1, 2, 2])
     key, sizes = jax.random.key(0), {"num_classes": 3, "embedding_dim": 8}

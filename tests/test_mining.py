@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import metric_learning as ml
-from metric_learning.mining import MINERS
-from metric_learning.objective import points_of
+from metric_learning.inputs import points_of
+from metric_learning.miners import MINERS
 from metric_learning.rows import over_rows
 from metric_learning.signatures import call_with
 from tests.quick import quick_jit

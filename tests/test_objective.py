@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 import metric_learning as ml
 from metric_learning.inputs import points_of
-from metric_learning.objective import block_rows
+from metric_learning.objectives import block_rows
 from tests.quick import quick_jit
 from tests.scripts import script
 

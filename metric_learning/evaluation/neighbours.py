@@ -55,13 +55,6 @@ _ROWS = 32
 # Pairs of points whose differences are held at a time.
 _PAIRS = 4096
 
-# Metrics that grow with |x - y|², of unit vectors for cosine.
-_FROM_SQUARED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-  "l2": np.sqrt,
-  "squared_l2": lambda squared: squared,
-  "cosine": lambda squared: squared / 2,
-}
-
 _unit = jax.jit(l2_normalize)
 
 
@@ -142,15 +135,15 @@ def _by_candidates(
   """
   nothing_done = np.arange(len(queries))
   name, _ = split_metric(metric)
-  if name not in _FROM_SQUARED:
+  known = METRICS[name]
+  if known.from_squared is None:
     return nothing_done
-  scale = _FROM_SQUARED[name]
   x, y = queries, references
-  if name == "cosine":
+  if known.on_sphere:
     x, y = (np.asarray(_unit(z)) for z in (x, y))
   x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
   norms = np.concatenate([x_norms, y_norms])
-  if norms.max() > 1e15 or (name == "cosine" and norms.min() == 0):
+  if norms.max() > 1e15 or (known.on_sphere and norms.min() == 0):
     # Squares would overflow; a zero vector has a rule of its own.
     return nothing_done
   # With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum
@@ -195,7 +188,7 @@ def _by_candidates(
     if len(few):
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
       # The codes of floats that are not negative are their bits.
-      codes = scale(squared).view(np.int32)
+      codes = known.from_squared(squared).view(np.int32)
       # Filled up with keys that come last.
       place = np.arange(max(counts)) < counts[:, None]
       keys = np.full(place.shape, np.iinfo(np.int64).max)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from threadpoolctl import threadpool_limits
 
 from metric_learning.distances import (
-  LEARNED,
+  METRICS,
   MetricName,
   pairwise,
   split_metric,
@@ -33,9 +33,6 @@ _ACCELERATOR_TILE = 2048
 
 # Blocks at a time: each takes memory.
 _MAX_THREADS = 8
-
-# Metrics that see differences alone, so that all points may be moved.
-_MOVES = ("l1", "l2", "squared_l2", "lp", "linf")
 
 # Up to this, no sum of squares of differences leaves float32.
 _SQUARES = 1e15
@@ -57,8 +54,7 @@ class Keys(NamedTuple):
 def check_metric(metric: MetricName) -> None:
   """Raises `InputError` unless the metric ranks embeddings as they are."""
   metric, _ = split_metric(metric)
-  if metric in LEARNED:
-    space = LEARNED[metric]
+  if space := METRICS[metric].learned:
     raise InputError(
       f"metric {metric!r} has a learned factor L and is the {space} distance of"
       f" L x: score embeddings @ L.T under {space!r}."
@@ -143,7 +139,7 @@ def as_float32(
 def _centered(
   name: str, sets: tuple[Float[np.ndarray, "_ d"], ...]
 ) -> tuple[Float[np.ndarray, "_ d"], ...]:
-  if name in _MOVES:
+  if METRICS[name].of_differences:
     low = np.min([points.min(axis=0) for points in sets], axis=0)
     high = np.max([points.max(axis=0) for points in sets], axis=0)
     center = low / 2 + high / 2

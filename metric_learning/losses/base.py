@@ -1,30 +1,45 @@
 """What every entry of LOSSES says of itself."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from metric_learning.distances import METRICS, Metric
 from metric_learning.losses.search import Grid, Range
 from metric_learning.rows import Context, Points
 from metric_learning.signatures import Kind, call_with, keywords, kinds
 
 __all__ = ["DISTANCES", "SIMILARITIES", "Context", "Loss", "batch", "keywords"]
 
+
+class MetricsThat(Collection[str]):
+  """The names of all metrics of a kind, and of those that are added later.
+
+  >>> "dot" in MetricsThat(lambda metric: metric.is_distance)
+  False
+  """
+
+  def __init__(self, fits: Callable[[Metric], bool]):
+    """Of the metrics that fit."""
+    self._fits = fits
+
+  def __iter__(self) -> Iterator[str]:
+    """Their names."""
+    return (name for name, metric in METRICS.items() if self._fits(metric))
+
+  def __len__(self) -> int:
+    """How many there are."""
+    return sum(1 for _ in self)
+
+  def __contains__(self, name: object) -> bool:
+    """Whether a name is that of one."""
+    return name in tuple(self)
+
+
 # "Any metric except dot": losses that need a distance, bounded below.
-DISTANCES = (
-  "l1",
-  "l2",
-  "squared_l2",
-  "lp",
-  "linf",
-  "cosine",
-  "angular",
-  "snr",
-  "mahalanobis",
-  "squared_mahalanobis",
-)
+DISTANCES = MetricsThat(lambda metric: metric.is_distance)
 # Losses of s = -D that are invariant to a shift of s take a product too.
-SIMILARITIES = (*DISTANCES, "dot")
+SIMILARITIES = MetricsThat(lambda metric: True)
 
 
 def batch(params: Any, points: Points, references: Points | None):
@@ -91,7 +106,7 @@ class Loss:
   metric: str
   normalize: str
   reduction: str
-  metrics: tuple[str, ...]
+  metrics: Collection[str]
   source: str
   static: tuple[str, ...] = ()
   learned: Mapping[str, str] = dataclasses.field(default_factory=dict)

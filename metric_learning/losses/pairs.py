@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from metric_learning.distances import largest_distance
+from metric_learning.distances import METRICS
 from metric_learning.errors import InputError, check_choice
 from metric_learning.intervals import (
   Cosine,
@@ -446,7 +446,7 @@ def _bound(hyper, metric, normalize, dim):
   """Q from the space, where the space is bounded."""
   if hyper["upper_bound"] is not None:
     return hyper
-  bound = largest_distance(metric, normalize, dim)
+  bound = METRICS[metric].bound(normalize, dim)
   if bound is None:
     raise InputError(
       f"contrastive_2005 needs upper_bound, the largest distance: {metric!r}"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from metric_learning.intervals import NotNegative
-from metric_learning.losses.base import DISTANCES, Context, Loss
+from metric_learning.losses.base import Context, Loss, MetricsThat
 from metric_learning.losses.search import MARGIN
 from metric_learning.losses.triplets import triplet_loss
 from metric_learning.rows import Parts, Row, Terms
@@ -98,7 +98,7 @@ def quadruplet_loss(
   that involve the class of a, is read off the sorted distances. Memory is
   O(m²) for m candidates, whatever the block size. Reverse mode only.
 
-  >>> from metric_learning.objective import make_objective
+  >>> from metric_learning.objectives import make_objective
   >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)
   >>> x = jnp.array([[0.0], [1.0], [4.0], [6.0]])
   >>> value, _ = jax.jit(objective)({}, x, jnp.array([0, 0, 1, 2]))
@@ -132,7 +132,7 @@ QUADRUPLET_LOSSES: dict[str, Loss] = {
     normalize="none",
     reduction="mean",
     # Both directions of a pair count as one.
-    metrics=tuple(name for name in DISTANCES if name != "snr"),
+    metrics=MetricsThat(lambda m: m.is_distance and m.is_symmetric),
     scaled={"margin": 1, "second_margin": 1},
     context=_pairs_apart,
     in_sums=True,

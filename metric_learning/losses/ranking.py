@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.distances import largest_distance
+from metric_learning.distances import METRICS
 from metric_learning.errors import InputError, check_choice
 from metric_learning.intervals import (
   Natural,
@@ -112,7 +112,7 @@ def _range_of_distance(hyper, metric, normalize, dim):
   """The range of the distance from the space, where the space is bounded."""
   value_range = hyper["value_range"]
   if value_range is None:
-    bound = largest_distance(metric, normalize, dim)
+    bound = METRICS[metric].bound(normalize, dim)
     if bound is None:
       raise InputError(
         f"a histogram needs value_range, the range of the distance: {metric!r}"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.distances import largest_distance, safe_sqrt
+from metric_learning.distances import METRICS, safe_sqrt
 from metric_learning.intervals import (
   NotNegative,
   Positive,
@@ -266,7 +266,7 @@ def _floor_of_similarity(hyper, metric, normalize, dim):
   """The largest distance from the space, where the space is bounded."""
   if hyper["upper_bound"] is not None:
     return hyper
-  return {**hyper, "upper_bound": largest_distance(metric, normalize, dim)}
+  return {**hyper, "upper_bound": METRICS[metric].bound(normalize, dim)}
 
 
 def tuplet_margin_loss(

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from metric_learning.combination import combine, regularize
-from metric_learning.memory import with_memory
-from metric_learning.objective import Objective, make_objective
+from metric_learning.objectives import Objective, make_objective
+from metric_learning.objectives.combination import combine, regularize
+from metric_learning.objectives.memory import with_memory
 from metric_learning.training.sections import given, named
 from metric_learning.training.units import with_numbers
 

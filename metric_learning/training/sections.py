@@ -16,8 +16,8 @@ from metric_learning.distances import METRICS
 from metric_learning.errors import check_choice
 from metric_learning.losses import LOSSES
 from metric_learning.losses.regularizers import REGULARIZERS
-from metric_learning.mining import MINERS
-from metric_learning.objective import REDUCTION_OPTIONS
+from metric_learning.miners import MINERS
+from metric_learning.objectives import REDUCTION_OPTIONS
 from metric_learning.plugins import enter, import_modules
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import REDUCTIONS

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float
 from metric_learning import evaluation
 from metric_learning.distances import NORMALIZATIONS, widen
 from metric_learning.errors import InputError
-from metric_learning.mining import MINERS
+from metric_learning.miners import MINERS
 from metric_learning.models import Model
-from metric_learning.objective import Objective
+from metric_learning.objectives import Objective
 from metric_learning.specs import as_numbers
 
 # Items, and seeds, that the mean distance at initialization is taken over.
@@ -36,7 +36,7 @@ _SEEDS = 5
 def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
   """The numbers of an objective that are distances, and the powers they are.
 
-  >>> from metric_learning.objective import make_objective
+  >>> from metric_learning.objectives import make_objective
   >>> miner = ("easy_hard", {"negative_range": (0.2, 1.0)})
   >>> distances_in(make_objective("triplet", miner=miner))
   {'loss.margin': (0.2, 1),
@@ -53,7 +53,7 @@ def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
 def with_numbers(objective: Objective, numbers: Mapping[str, Any]) -> Objective:
   """The objective with other values of those of its numbers that are named.
 
-  >>> from metric_learning.objective import make_objective
+  >>> from metric_learning.objectives import make_objective
   >>> objective = make_objective("triplet", miner="multi_similarity")
   >>> other = with_numbers(objective, {"miner.epsilon": 0.5})
   >>> distances_in(other)

@@ -8,7 +8,7 @@ from loss_oracles import cosines, normalized
 
 import metric_learning as ml
 from metric_learning.inputs import points_of
-from metric_learning.mining import MINERS
+from metric_learning.miners import MINERS
 from metric_learning.rows import Row
 from metric_learning.signatures import call_with
 from tests.quick import quick_jit

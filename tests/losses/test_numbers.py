@@ -6,7 +6,7 @@ import pytest
 
 import metric_learning as ml
 from metric_learning.losses.search import Range
-from metric_learning.mining import MINERS
+from metric_learning.miners import MINERS
 
 OWNERS = {
   **{f"loss {name}": (e.hyper, e.kinds) for name, e in ml.LOSSES.items()},

@@ -24,8 +24,8 @@ def copied(tmp_path_factory):
   ("name", "counts"),
   [
     ("losses/pairs.py", True),
-    ("distances.py", True),
-    ("study/tuning.py", True),
+    ("distances/tiled.py", True),
+    ("study/tuning/trials.py", True),
     ("study/baselines.py", True),
     ("study/scoring.py", True),
     ("training/new.py", True),

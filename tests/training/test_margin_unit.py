@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 from configs import glyphs
 from metric_learning import InputError, data, models
 from metric_learning.data.samplers import make_batches
-from metric_learning.mining import MINERS
+from metric_learning.miners import MINERS
 from metric_learning.training import train, validate
 from metric_learning.training.build import objectives_of
 from metric_learning.training.config import override

@@ -1,11 +1,8 @@
-"""Names and numbers become an objective: `init` and a pure call."""
+"""An objective: `init`, and a pure call that gives a value."""
 
-import contextlib
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping
-from types import NoneType
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,17 +10,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from metric_learning.devices import check_mesh, on_devices
 from metric_learning.distances import (
-  LEARNED,
+  METRICS,
   NORMALIZATIONS,
   MetricName,
-  pairwise,
   project,
-  split_metric,
   widen,
 )
-from metric_learning.errors import InputError, check_choice
+from metric_learning.errors import InputError
 from metric_learning.inputs import (
   as_affinity,
   as_weights,
@@ -32,50 +26,16 @@ from metric_learning.inputs import (
   references_of,
   warn_if_alone,
 )
-from metric_learning.intervals import check_options, check_rising
 from metric_learning.losses import LOSSES, Loss
 from metric_learning.losses.base import batch
-from metric_learning.mining import MINERS
-from metric_learning.relations import RELATIONS
+from metric_learning.objectives.folding import Sides, fold, maps_of
 from metric_learning.rows import (
-  REDUCTIONS,
-  Context,
   Parts,
   Points,
-  Row,
   Terms,
-  make_terms,
-  only_between,
-  over_rows,
   ratio,
   reduce_terms,
 )
-from metric_learning.signatures import (
-  Kind,
-  Named,
-  call_with,
-  keywords,
-  split_named,
-)
-
-# What every reduction takes, beside its name.
-REDUCTION_OPTIONS = {
-  "low": Kind((float, NoneType)),
-  "high": Kind((float, NoneType)),
-  "class_weights": Kind((tuple, NoneType), float),
-  "count_empty": Kind((bool, NoneType)),
-}
-
-# Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
-# would compute it twice, and by an accelerator.
-_CPU_NUMBERS = 2**21
-_TWO_PASS_NUMBERS = 2**26
-_DEVICE_NUMBERS = 2**28
-# Numbers in one block of rows of a larger one that stay in a CPU's cache.
-_CACHE_NUMBERS = 2**19
-# Of fewer rows, the sums over all blocks cost more than the products (measured
-# at 8,192 and 16,384 items).
-_LEAST_ROWS = 128
 
 
 class Aux(NamedTuple):
@@ -118,7 +78,7 @@ class Objective:
     """The metric under which `embed`ded points are compared."""
     if self.metric_options:
       return self.metric, dict(self.metric_options)
-    return LEARNED.get(self.metric, self.metric)
+    return METRICS[self.metric].learned or self.metric
 
   def init(
     self,
@@ -154,7 +114,7 @@ class Objective:
         learned[name] = jnp.asarray(hyper[name], float)
     if learned:
       params["loss"] = learned
-    if self.metric in LEARNED:
+    if METRICS[self.metric].learned:
       if embedding_dim is None:
         raise InputError(
           f"{self.metric} learns a factor: call init(key, embedding_dim=…)."
@@ -214,7 +174,7 @@ class Objective:
     hyper, learned = self._numbers(params, x.shape[1])
     met = self._sides(params, hyper, learned, points, None)
     # A score of each class and item is made: nothing to fold.
-    rows = dataclasses.replace(self, mesh=None)._rows_of(hyper, met, None)
+    rows = maps_of(dataclasses.replace(self, mesh=None), hyper, met, None)
     return rows.anchors(functools.partial(entry.call, entry.logits, hyper))
 
   def __call__(
@@ -331,7 +291,7 @@ class Objective:
     )
     self._check_weights(weights, points, met.anchors)
     outside = self._outside_tables(hyper, met.anchors)
-    parts, seen, kept = self._folded(hyper, met, affinity, state, key)
+    parts, seen, kept = fold(self, hyper, met, affinity, state, key)
 
     value, reduced = self._reduce(parts, met.anchors, weights)
     if self.reduction == "none" and not entry.class_anchors:
@@ -357,7 +317,7 @@ class Objective:
         hyper[name] = learned[name]
     return hyper, learned
 
-  def _sides(self, params, hyper, learned, points, references) -> "_Sides":
+  def _sides(self, params, hyper, learned, points, references) -> Sides:
     """Who meets whom, in the space of the distance."""
     entry = self.entry
     # A loss of its own geometry says itself what becomes of its class weights;
@@ -375,148 +335,7 @@ class Objective:
     plain = anchors, candidates
     anchors = self._projected(params, anchors, hyper)
     candidates = anchors if same else self._projected(params, candidates, hyper)
-    return _Sides(anchors, candidates, plain)
-
-  def _folded(self, hyper, met: "_Sides", affinity, state, key):
-    """What `_terms` gives; on a mesh, each device folds its own anchors."""
-    same = met.candidates is met.anchors
-    mirrored = affinity is not None and self.entry.mirrored and not same
-    affinities = affinity, affinity.T if mirrored else None
-    names = "miner_options", "reduction_options", "relation_options"
-    options = {name: getattr(self, name) for name in names}
-
-    def fold(whole, affinities):
-      options, hyper, met, *more = whole
-      here = dataclasses.replace(self, **options)
-      if same:
-        met = met._replace(candidates=met.anchors)
-      rows = here._rows_of(hyper, met, *affinities)
-      return here._terms(hyper, met, rows, *more)
-
-    whole = options, hyper, met, state, key
-    if self.mesh is None:
-      return fold(whole, affinities)
-    return on_devices(fold, self.mesh, whole, affinities)
-
-  def _rows_of(self, hyper, met: "_Sides", affinity, back=None) -> "_Maps":
-    """Maps over the rows of the anchors, and over those of the candidates.
-
-    `back` is the affinity of candidates and anchors, where it is asked for.
-    """
-    entry, relation = self.entry, RELATIONS[self.relation]
-    distance = functools.partial(pairwise, entry.geometry or self.space)
-    relation = functools.partial(relation, **self.relation_options)
-    devices = 1 if self.mesh is None else self.mesh.size
-
-    def over(side, other, affinity):
-      blocks = block_rows(
-        self.block_size,
-        -(-side.labels.shape[0] // devices),
-        other.labels.shape[0],
-        two_passes=entry.two_passes,
-      )
-      return over_rows(
-        side, other, distance, affinity, blocks, relation, self.mesh
-      )
-
-    anchors, candidates = met.anchors, met.candidates
-    rows = over(anchors, candidates, affinity)
-    if candidates is anchors:
-      return _Maps(rows, rows, rows)
-    if entry.join is not None:
-      rows = _joined(rows, functools.partial(entry.call, entry.join, hyper))
-    # Made where they are used: few losses and miners do.
-    later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
-    among = later(candidates, candidates, None)
-    if back is None:
-      return _Maps(rows, among, among)
-    # An affinity says nothing of two references: only of anchor and reference.
-    return _Maps(rows, among, later(candidates, anchors, back))
-
-  def _terms(self, hyper, met: "_Sides", rows: "_Maps", state, key):
-    """The terms of every anchor, its mean distances, and the next state."""
-    entry, miner = self.entry, MINERS[self.miner]
-    over_anchors = rows.anchors
-    distance = functools.partial(pairwise, entry.geometry or self.space)
-    of_miner = Context()
-    still = lambda row: row._replace(
-      distances=jax.lax.stop_gradient(row.distances)
-    )
-    if miner.context is not None:
-      of_miner = call_with(
-        self.miner_options,
-        miner.context,
-        *(
-          lambda f, over=over: over(lambda row: f(still(row)))
-          for over in (over_anchors, rows.candidates)
-        ),
-        *jax.lax.stop_gradient(met.plain),
-        key,
-      )
-
-    def mined(row: Row, own) -> Row:
-      """The row with constant weights that the miner chose."""
-      more = (Context(own, of_miner.shared),) if miner.context else ()
-      kept = call_with(self.miner_options, miner.mine, still(row), *more)
-      return kept._replace(distances=row.distances)
-
-    def over_mined(over):
-      return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
-
-    context = Context()
-    if entry.context is not None:
-      # A miner with a context knows the anchors: other rows are not mined.
-      mines_both = miner.context is None or rows.back is over_anchors
-      theirs = over_mined(rows.back) if mines_both else rows.back
-      before = () if entry.state is None else (state,)
-      context = entry.call(
-        entry.context,
-        hyper,
-        over_mined(over_anchors),
-        theirs,
-        *met.plain,
-        *before,
-      )
-
-    def terms_of(row: Row, own_mining, own):
-      more = (Context(own, context.shared),) if entry.context else ()
-      return entry.call(entry.terms, hyper, mined(row, own_mining), *more)
-
-    def terms_together(rows: Row, own_mining, own):
-      rows = jax.vmap(mined)(rows, own_mining)
-      embeddings = met.candidates.embeddings
-      return entry.call(entry.terms, hyper, rows, embeddings, distance)
-
-    terms = terms_together if entry.together else jax.vmap(terms_of)
-
-    def of_rows(rows: Row, own_mining, own):
-      with self._window():
-        parts = terms(rows, own_mining, own)
-      # Terms of padding count nothing, whatever a loss makes of an empty row.
-      real = rows.weight > 0
-      parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
-      distances = jax.lax.stop_gradient(rows.distances)
-      each = jax.vmap(make_terms)
-      seen = {
-        "positive_distance": each(distances, rows.positives),
-        "negative_distance": each(distances, rows.negatives),
-      }
-      return parts, seen
-
-    parts, seen = over_anchors(
-      of_rows, of_miner.own, context.own, together=True
-    )
-    kept = state or {} if entry.state is None else context.state
-    return parts, seen, jax.lax.stop_gradient(kept)
-
-  def _window(self):
-    """Within it, only terms of a value between low and high exist."""
-    options = self.reduction_options
-    if not {"low", "high"} & set(options):
-      return contextlib.nullcontext()
-    return only_between(
-      options.get("low", -math.inf), options.get("high", math.inf)
-    )
+    return Sides(anchors, candidates, plain)
 
   def _check_weights(self, weights, points: Points, anchors: Points) -> None:
     """Refuses weights of items where the anchors are others."""
@@ -598,7 +417,7 @@ class Objective:
     entry = self.entry
     if entry.project is not None:
       x = entry.call(entry.project, hyper, params.get("loss", {}), x)
-    if self.metric in LEARNED:
+    if METRICS[self.metric].learned:
       x = project(x, params["metric"]["factor"])
     return x
 
@@ -617,38 +436,6 @@ def _not_finite(*sides: Points | None) -> Array:
     if side is not None:
       count += jnp.sum(~jnp.all(jnp.isfinite(side.embeddings), axis=1))
   return count
-
-
-class _Sides(NamedTuple):
-  """Anchors and candidates; `plain` is both before the loss projects them."""
-
-  anchors: Points
-  candidates: Points
-  plain: tuple[Points, Points]
-
-
-class _Maps(NamedTuple):
-  """Maps of row functions over rows: of the anchors, and of the candidates.
-
-  anchors: against the candidates. candidates: against each other. back: those
-  that the context of the loss asks for, either these or against the anchors.
-  """
-
-  anchors: Callable[..., Any]
-  candidates: Callable[..., Any]
-  back: Callable[..., Any]
-
-
-def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
-  """The map over rows of which each is joined first."""
-
-  def mapped(f, *own, together=False):
-    first = jax.vmap(join) if together else join
-    return over(
-      lambda row, *mine: f(first(row), *mine), *own, together=together
-    )
-
-  return mapped
 
 
 # Parts of a loss that are never done with a pair, or are of none.
@@ -673,160 +460,6 @@ def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
   return {**diagnostics, "not_finite_embeddings": sick}
 
 
-def block_rows(
-  block_size: int | str | None,
-  n: int,
-  m: int,
-  *,
-  two_passes: bool = False,
-  backend: str | None = None,
-) -> int | None:
-  """How many of n rows of m candidates exist at a time; None for all.
-
-  "auto" is all rows while the matrix is small, on a device against its memory;
-  else blocks, which on a CPU fit the cache. With `two_passes` blocks compute
-  each distance twice: there, small is up to 8,192 x 8,192 on a CPU.
-
-  >>> block_rows("auto", 2048, 2048, backend="cpu")
-  256
-  """
-  if not isinstance(block_size, str):
-    return block_size
-  on_cpu = (backend or jax.default_backend()) == "cpu"
-  of_cpu = _TWO_PASS_NUMBERS if two_passes else _CPU_NUMBERS
-  if n * m <= (of_cpu if on_cpu else _DEVICE_NUMBERS):
-    return None
-  room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
-  # As even as can be: what fills the last block is computed for nothing.
-  blocks = -(-n // max(_LEAST_ROWS, room // m))
-  return -(-n // blocks)
-
-
 def _padded(points: Points) -> Points:
   """The points and one more, of weight 0."""
   return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))
-
-
-def make_objective(
-  loss: str,
-  metric: MetricName | None = None,
-  normalize: str | None = None,
-  reduction: Named | None = None,
-  miner: Named = "all",
-  block_size: int | str | None = "auto",
-  relation: Named = "same_label",
-  mesh: Mesh | None = None,
-  **hyper: Any,
-) -> Objective:
-  """An objective from names and numbers.
-
-  A metric, reduction, miner or relation with options is a pair, such as
-  `("lp", {"p": 3})`.
-
-  Args:
-    loss: a name in LOSSES.
-    metric, normalize, reduction: names; None takes the loss's own default.
-      Every reduction has the options `low` and `high` (a term exists only if
-      its value is between, strictly), `class_weights` (one for each class, on
-      totals and not on counts) and `count_empty` (an anchor without a term
-      counts as one of value 0).
-    miner: a name in MINERS.
-    block_size: None for all rows at once, an int for that many anchors at a
-      time (memory linear in the batch, same value), "auto" to choose.
-    relation: a name in RELATIONS, what labels count as similar.
-    mesh: devices that share the anchors, over all axes of the mesh. Each holds
-      all embeddings and what is learned, and the rows of its own anchors (with
-      `block_size` so many at a time): none holds the matrix of the batch. What
-      a loss first computes of the whole batch, each computes. Inputs may be
-      sharded over the mesh or not, and any number of items will do. Meant for
-      jit: outside, each call compiles.
-    **hyper: the loss's hyper-parameters by name; numbers may be traced.
-
-  Raises:
-    InputError: for an unknown name (with the choices), for a metric that the
-      loss does not allow, for a number outside of its interval or of another
-      type. Traced values are not checked.
-
-  >>> objective = make_objective("contrastive", margin=4.0)
-  >>> x = jnp.array([[0.0], [1.0], [3.0], [5.0]])
-  >>> value, aux = objective({}, x, jnp.array([0, 0, 1, 1]))
-  >>> value  # (½1² + ½2² + ½1² + 0 + ½2² + 0) / 6
-  Array(0.8333333, dtype=float32)
-  """
-  check_choice("loss", loss, LOSSES)
-  entry = LOSSES[loss]
-  metric, metric_options = split_metric(
-    entry.metric if metric is None else metric
-  )
-  normalize = entry.normalize if normalize is None else normalize
-  check_choice("normalization", normalize, NORMALIZATIONS)
-  reduction, reduction_options = split_named(
-    "reduction",
-    entry.reduction if reduction is None else reduction,
-    REDUCTIONS,
-    lambda name: dict.fromkeys(REDUCTION_OPTIONS),
-  )
-  miner, miner_options = split_named(
-    "miner", miner, MINERS, lambda name: MINERS[name].options
-  )
-  if entry.in_sums and {"low", "high"} & set(reduction_options):
-    raise InputError(
-      f"{loss} adds its terms without meeting them one by one: it takes no"
-      " low or high."
-    )
-  check_options(
-    f"reduction {reduction}",
-    {"count_empty": REDUCTION_OPTIONS["count_empty"]},
-    reduction_options,
-  )
-  check_rising(
-    "low and high of the reduction",
-    (
-      reduction_options.get("low", -math.inf),
-      reduction_options.get("high", math.inf),
-    ),
-  )
-  MINERS[miner].check_options(miner, miner_options)
-  relation, relation_options = split_named(
-    "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
-  )
-  if reduction_options.get("class_weights") is not None:
-    if relation != "same_label":
-      raise InputError(
-        f"class_weights need one label for each item, not {relation} labels."
-      )
-    as_weights("class_weights", reduction_options["class_weights"])
-  if metric not in (entry.metrics or (entry.metric,)):
-    allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
-    raise InputError(
-      f"{loss} does not allow the metric {metric!r}; it allows: {allowed}."
-    )
-  MINERS[miner].check_space(miner, metric, normalize)
-  if block_size not in (None, "auto") and (
-    not isinstance(block_size, int) or block_size < 1
-  ):
-    raise InputError(
-      f"block_size must be None, 'auto' or a positive int, got {block_size!r}."
-    )
-  check_mesh(mesh)
-  defaults = entry.hyper
-  for name in hyper:
-    check_choice(f"hyper-parameter of {loss}", name, defaults)
-  check_options(loss, entry.kinds, hyper)
-  objective = Objective(
-    loss=loss,
-    metric=metric,
-    normalize=normalize,
-    reduction=reduction,
-    miner=miner,
-    relation=relation,
-    block_size=block_size,
-    mesh=mesh,
-    hyper={**defaults, **hyper},
-    metric_options=metric_options,
-    reduction_options=reduction_options,
-    miner_options=miner_options,
-    relation_options=relation_options,
-  )
-  objective._resolved(1)  # Refuses now what a call would refuse.
-  return objective

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.errors import InputError
 from metric_learning.losses.regularizers import REGULARIZERS
-from metric_learning.objective import Aux
+from metric_learning.objectives.objective import Aux
 from metric_learning.signatures import Named, keywords, split_named
 
 
@@ -91,7 +91,7 @@ def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
   Raises:
     InputError: if there is none.
 
-  >>> from metric_learning.objective import make_objective
+  >>> from metric_learning.objectives import make_objective
   >>> both = combine([(1.0, make_objective("triplet", reduction="mean")),
   ...                 (0.5, make_objective("contrastive"))])
   >>> x, labels = jnp.zeros((4, 2)), jnp.array([0, 0, 1, 1])
@@ -192,7 +192,7 @@ def regularize(
   Raises:
     InputError: for an unknown name or option.
 
-  >>> from metric_learning.objective import make_objective
+  >>> from metric_learning.objectives import make_objective
   >>> short = regularize(make_objective("contrastive"), "lp", 0.5)
   >>> x = jnp.array([[3.0, 4.0], [3.0, 4.0]])
   >>> value, _ = jax.jit(short)({}, x, jnp.array([1, 1]))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metric_learning.distances import comparable, widen
 from metric_learning.errors import InputError
 from metric_learning.inputs import as_labels, as_weights, points_of
-from metric_learning.objective import Aux, Objective
+from metric_learning.objectives.objective import Aux, Objective
 from metric_learning.rows import Points
 
 

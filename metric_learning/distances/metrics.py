@@ -1,0 +1,367 @@
+"""The metrics, by name: two forms of each, and what is known of it."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from metric_learning.distances.normalization import l2_normalize
+from metric_learning.distances.numerics import absolute, comparable, safe_sqrt
+from metric_learning.distances.tiled import (
+  l1_matrix,
+  linf_matrix,
+  lp_matrix,
+  product,
+  squared_l2_matrix,
+  squared_l2_product,
+  zero_if_rounding,
+)
+from metric_learning.errors import InputError
+from metric_learning.signatures import Named, keywords, split_named
+
+
+def _l1(x, y, exact):
+  return l1_matrix(x, y)
+
+
+def _squared_l2(x, y, exact):
+  return (squared_l2_matrix if exact else squared_l2_product)(x, y)
+
+
+def _l2(x, y, exact):
+  return safe_sqrt(_squared_l2(x, y, exact))
+
+
+def _cosine(x, y, exact):
+  x, y = l2_normalize(x), l2_normalize(y)
+  if not exact:
+    return zero_if_rounding(1 - product(x, y), 1.0, x.shape[1])
+  # 1 - cos = ½|x - y|² between unit vectors; a zero vector is at distance 1.
+  zeros = (~jnp.any(x != 0, axis=1))[:, None] * 1.0
+  zeros += (~jnp.any(y != 0, axis=1))[None, :] * 1.0
+  return 0.5 * (squared_l2_matrix(x, y) + zeros)
+
+
+def _dot(x, y, exact):
+  return -product(x, y)
+
+
+def _mahalanobis(x, y, exact, factor=None):
+  return _l2(project(x, factor), project(y, factor), exact)
+
+
+def _squared_mahalanobis(x, y, exact, factor=None):
+  return _squared_l2(project(x, factor), project(y, factor), exact)
+
+
+def _linf(x, y, exact):
+  return linf_matrix(x, y)
+
+
+def _lp(x, y, exact, *, p: float | int):
+  return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
+
+
+def _angular(x, y, exact):
+  # arccos(s) has an infinite slope at ±1, and loses half the digits there.
+  near = _cosine(x, y, exact)
+  far = _cosine(x, -y, exact) if exact else 2 - near
+  return 2 * jnp.arctan2(safe_sqrt(near), safe_sqrt(far))
+
+
+def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
+  # The variance of a difference is the squared distance of what is centred.
+  centred = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
+  x, y = centred(x), centred(y)
+  noise = _squared_l2(x, y, exact) / x.shape[1]
+  return noise / (jnp.mean(x * x, axis=1)[:, None] + epsilon)
+
+
+def project(
+  x: Float[Array, "*n d"], factor: Float[Array, "k d"] | None
+) -> Float[Array, "*n k"]:
+  """L x for each x, with the factor L of a learned metric M = LᵀL.
+
+  Raises:
+    InputError: without a factor, or for one of another dimension.
+  """
+  if factor is None:
+    raise InputError("this metric needs factor=, the matrix L of M = LᵀL.")
+  factor = jnp.asarray(factor)
+  if factor.ndim != 2 or factor.shape[1] != x.shape[-1]:
+    raise InputError(
+      f"a factor of shape {factor.shape} cannot project embeddings of"
+      f" {x.shape[-1]} dimensions: call init with their embedding_dim."
+    )
+  return jnp.matmul(x, factor.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def l1(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """Σ_j |x_j - y_j|. The subgradient at a tie of a coordinate is 0.
+
+  >>> l1(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
+  Array(7., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return jnp.sum(absolute(x - y))
+
+
+def squared_l2(
+  x: Float[Array, " d"], y: Float[Array, " d"]
+) -> Float[Array, ""]:
+  """Σ_j (x_j - y_j)². Not a metric: 0, 1, 2 on a line give 4 > 1 + 1.
+
+  >>> squared_l2(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
+  Array(25., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return jnp.sum(jnp.square(x - y))
+
+
+def l2(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """√Σ_j (x_j - y_j)², with gradient 0 at coincident points.
+
+  >>> l2(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
+  Array(5., dtype=float32)
+  """
+  return safe_sqrt(squared_l2(*comparable(x, y)))
+
+
+def cosine(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """1 - x·y / (|x| |y|), in [0, 2]; 1 where a vector is zero.
+
+  >>> cosine(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
+  Array(1., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return 1 - jnp.dot(l2_normalize(x), l2_normalize(y))
+
+
+def dot(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """-x·y: a similarity, negated; not a distance, since norms matter.
+
+  >>> dot(jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
+  Array(-11., dtype=float32)
+  """
+  return -jnp.dot(*comparable(x, y))
+
+
+def mahalanobis(
+  x: Float[Array, " d"],
+  y: Float[Array, " d"],
+  factor: Float[Array, "k d"] | None = None,
+) -> Float[Array, ""]:
+  """√((x-y)ᵀM(x-y)) with M = LᵀL, the L2 distance of Lx and Ly.
+
+  A metric if L has full column rank, else a pseudo-metric. `factor` is L; an
+  objective learns it, from the identity.
+
+  >>> stretch = jnp.diag(jnp.array([3.0, 1.0]))
+  >>> mahalanobis(jnp.array([0.0, 0.0]), jnp.array([1.0, 4.0]), stretch)
+  Array(5., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return l2(project(x, factor), project(y, factor))
+
+
+def squared_mahalanobis(
+  x: Float[Array, " d"],
+  y: Float[Array, " d"],
+  factor: Float[Array, "k d"] | None = None,
+) -> Float[Array, ""]:
+  """(x-y)ᵀM(x-y) with M = LᵀL: no metric, since the triangle fails.
+
+  >>> stretch = jnp.diag(jnp.array([3.0, 1.0]))
+  >>> squared_mahalanobis(jnp.array([0.0, 0.0]), jnp.array([1.0, 4.0]), stretch)
+  Array(25., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return squared_l2(project(x, factor), project(y, factor))
+
+
+def linf(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """max_j |x_j - y_j|; coordinates that tie for it share the gradient.
+
+  >>> linf(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
+  Array(4., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return jnp.max(absolute(x - y), initial=0)
+
+
+def lp(
+  x: Float[Array, " d"], y: Float[Array, " d"], *, p: float | int
+) -> Float[Array, ""]:
+  """(Σ_j |x_j - y_j|^p)^(1/p): a metric for p >= 1.
+
+  The gradient is 0 at coincident points, and through a tie of a coordinate.
+
+  >>> lp(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]), p=1)
+  Array(7., dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return _lp(x[None], y[None], True, p=p)[0, 0]
+
+
+def angular(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+  """The angle between x and y in radians, in [0, π]; π/2 where one is zero.
+
+  >>> angular(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
+  Array(1.5707964, dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return _angular(x[None], y[None], True)[0, 0]
+
+
+def snr(
+  x: Float[Array, " d"], y: Float[Array, " d"], *, epsilon: float = 1e-8
+) -> Float[Array, ""]:
+  """Var_j(x - y) / (Var_j(x) + ε): the noise that y adds to x, not symmetric.
+
+  ε keeps an x whose coordinates are equal finite.
+
+  >>> snr(jnp.array([0.0, 2.0, 4.0]), jnp.array([1.0, 2.0, 3.0]))
+  Array(0.25, dtype=float32)
+  """
+  x, y = comparable(x, y)
+  return jnp.var(x - y) / (jnp.var(x) + epsilon)
+
+
+def _of_spheres(**bounds: Any) -> Callable[[str, int], float | None]:
+  """Bounds by normalization; a function is of the dimension."""
+
+  def bound(normalize: str, dim: int) -> float | None:
+    found = bounds.get(normalize)
+    return found(dim) if callable(found) else found
+
+  return bound
+
+
+def _of_all(value: float) -> Callable[[str, int], float | None]:
+  return lambda normalize, dim: value
+
+
+class Metric(NamedTuple):
+  """A distance in two forms that agree, and what is known of it.
+
+  pointwise: (x [d], y [d]) to a scalar.
+  matrix: (x [n, d], y [m, d], exact) to [n, m]; its keywords are options.
+  is_distance: 0 is the nearest that two points can be.
+  is_symmetric: it is the same from x to y as from y to x.
+  of_differences: it sees x - y alone, so that all points may be moved.
+  learned: it has a learned factor L, and is this metric of Lx and Ly.
+  bound: (normalization, dimension) to the largest distance there can be, or
+    None.
+  from_squared: gives it from |x - y|², of unit vectors if `on_sphere`.
+  """
+
+  pointwise: Callable[..., Array]
+  matrix: Callable[..., Array]
+  is_distance: bool = True
+  is_symmetric: bool = True
+  of_differences: bool = False
+  learned: str | None = None
+  bound: Callable[[str, int], float | None] = lambda normalize, dim: None
+  from_squared: Callable[[np.ndarray], np.ndarray] | None = None
+  on_sphere: bool = False
+
+
+METRICS: dict[str, Metric] = {
+  # On the unit L2 sphere |x - y|₁ <= √d |x - y|₂ <= 2√d.
+  "l1": Metric(
+    l1,
+    _l1,
+    of_differences=True,
+    bound=_of_spheres(l1=2.0, l2=lambda dim: 2.0 * math.sqrt(dim)),
+  ),
+  "l2": Metric(
+    l2,
+    _l2,
+    of_differences=True,
+    bound=_of_spheres(l1=2.0, l2=2.0),
+    from_squared=np.sqrt,
+  ),
+  "squared_l2": Metric(
+    squared_l2,
+    _squared_l2,
+    of_differences=True,
+    bound=_of_spheres(l1=4.0, l2=4.0),
+    from_squared=lambda squared: squared,
+  ),
+  "lp": Metric(lp, _lp, of_differences=True),
+  "linf": Metric(
+    linf, _linf, of_differences=True, bound=_of_spheres(l1=2.0, l2=2.0)
+  ),
+  "cosine": Metric(
+    cosine,
+    _cosine,
+    bound=_of_all(2.0),
+    from_squared=lambda squared: squared / 2,
+    on_sphere=True,
+  ),
+  "angular": Metric(angular, _angular, bound=_of_all(math.pi)),
+  "snr": Metric(snr, _snr, is_symmetric=False),
+  "mahalanobis": Metric(mahalanobis, _mahalanobis, learned="l2"),
+  "squared_mahalanobis": Metric(
+    squared_mahalanobis, _squared_mahalanobis, learned="squared_l2"
+  ),
+  "dot": Metric(dot, _dot, is_distance=False),
+}
+
+# A metric by its name, or with its options: ("lp", {"p": 3}).
+MetricName = Named
+
+
+def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
+  """The name of a metric and its options, checked.
+
+  Raises:
+    InputError: for an unknown name or option, or if an option is missing.
+
+  >>> split_metric("l1"), split_metric(("lp", {"p": 3}))
+  (('l1', {}), ('lp', {'p': 3}))
+  """
+  name, options = split_named(
+    "metric", metric, METRICS, lambda name: keywords(METRICS[name].matrix)
+  )
+  for key, value in options.items():
+    if not isinstance(value, int | float) or not value > 0:
+      raise InputError(
+        f"{name}: {key} must be a positive number, got {value!r}."
+      )
+  return name, options
+
+
+def pairwise(
+  metric: MetricName,
+  x: Float[Array, "n d"],
+  y: Float[Array, "m d"],
+  *,
+  exact: bool = False,
+  **parameters: Array,
+) -> Float[Array, "n m"]:
+  """The matrix of distances between the rows of x and of y.
+
+  `exact` takes differences before squaring, as evaluation does. The default
+  for L2 and cosine is a matrix product, which is faster and loses digits at
+  small distances. About the center of the points it is wrong by up to about
+  √d·ε·(|x|² + |y|²) in D², and a D² below that is 0, with gradient 0: in
+  float32, unit vectors of 128 dimensions nearer than 1.6e-3 count as one
+  point. A common offset of all points costs no digits. L1, Lp and L∞ have one
+  form, and it is exact. A metric with options is a pair: `("lp", {"p": 3})`.
+
+  Raises:
+    InputError: for an unknown metric or option, or if the dimensions of x, y
+      and a learned factor differ.
+
+  >>> pairwise("l1", jnp.array([[0.0], [1.0]]), jnp.array([[3.0], [5.0]]))
+  Array([[3., 5.],
+         [2., 4.]], dtype=float32)
+  """
+  name, options = split_metric(metric)
+  x, y = comparable(x, y, rank=2)
+  return METRICS[name].matrix(x, y, exact, **options, **parameters)

@@ -1,0 +1,171 @@
+"""Miners that narrow positives and negatives of a row."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from metric_learning.errors import InputError, check_choice
+from metric_learning.intervals import (
+  NotNegative,
+  Number,
+  check_rising,
+)
+from metric_learning.rows import Row
+
+Range = tuple[Number, Number]
+
+
+def all_pairs(row: Row) -> Row:
+  """Every positive and every negative: the row as it is."""
+  return row
+
+
+def one_hot(
+  index: Int[Array, ""], exists: Bool[Array, ""], like: Float[Array, " m"]
+) -> Float[Array, " m"]:
+  """1 at the index if it exists, in the type of `like`."""
+  chosen = (jnp.arange(like.shape[0]) == index) & exists
+  return chosen.astype(like.dtype)
+
+
+def batch_hard(row: Row) -> Row:
+  """The farthest positive and the nearest negative; ties: the lowest index.
+
+  Source: Hermans, Beyer, Leibe 2017, arXiv 1703.07737.
+  """
+  return easy_hard(row, positive="hard", negative="hard")
+
+
+_SIDES = ("easy", "semihard", "hard", "all")
+
+
+def check_sides(
+  *,
+  positive: str = "easy",
+  negative: str = "semihard",
+  positive_range: Any = None,
+  negative_range: Any = None,
+) -> None:
+  """Raises an InputError for options of `easy_hard` that do not fit."""
+  for name, choice in (("positive", positive), ("negative", negative)):
+    check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
+  if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
+    raise InputError(
+      f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
+      " nothing to compare with: a semihard side needs easy or hard opposite."
+    )
+  check_rising("easy_hard: positive_range", positive_range)
+  check_rising("easy_hard: negative_range", negative_range)
+
+
+def easy_hard(
+  row: Row,
+  *,
+  positive: str = "easy",
+  negative: str = "semihard",
+  positive_range: Range | None = None,
+  negative_range: Range | None = None,
+) -> Row:
+  """One positive and one negative an anchor: easy, semihard, hard, or all.
+
+  Of positives the easy one is the nearest, the hard one the farthest; of
+  negatives the other way round. A semihard negative is the nearest that is
+  farther than the chosen positive; a semihard positive the farthest that is
+  nearer than the chosen negative. A range, with its ends, limits the
+  distances that may be chosen. An anchor without a choice on either side has
+  no pair at all.
+
+  Raises:
+    InputError: for an unknown side, or if a semihard side has no single
+      partner to compare with.
+
+  Source: Xuan, Stylianou, Pless, WACV 2020 (easy positive), arXiv 1904.04370.
+  """
+  check_sides(
+    positive=positive,
+    negative=negative,
+    positive_range=positive_range,
+    negative_range=negative_range,
+  )
+  distances = row.distances
+
+  def allowed(weights, limits):
+    low, high = (-jnp.inf, jnp.inf) if limits is None else limits
+    return (weights > 0) & (low <= distances) & (distances <= high)
+
+  def nearest(mask):
+    return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
+
+  def farthest(mask):
+    return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
+
+  masks = (
+    allowed(row.positives, positive_range),
+    allowed(row.negatives, negative_range),
+  )
+  choose = (
+    {"easy": nearest, "hard": farthest},
+    {"easy": farthest, "hard": nearest},
+  )
+  names = (positive, negative)
+  found: list[Any] = [None, None]
+  for side in (0, 1):
+    if names[side] in choose[side]:
+      found[side] = choose[side][names[side]](masks[side])
+  for side in (0, 1):
+    if names[side] == "semihard":
+      partner, exists = found[1 - side]
+      own = distances[partner]
+      mask = masks[side] & (distances > own if side else distances < own)
+      index, some = (nearest if side else farthest)(mask)
+      found[side] = index, some & exists
+  both = functools.reduce(
+    jnp.logical_and,
+    [
+      jnp.any(mask) if some is None else some[1]
+      for mask, some in zip(masks, found, strict=True)
+    ],
+  )
+  kept = [
+    jnp.where(mask & both, weights, 0)
+    if some is None
+    else one_hot(some[0], both, weights)
+    for mask, weights, some in zip(
+      masks, (row.positives, row.negatives), found, strict=True
+    )
+  ]
+  return row._replace(positives=kept[0], negatives=kept[1])
+
+
+def multi_similarity(row: Row, *, epsilon: NotNegative = 0.1) -> Row:
+  """Pairs that are not yet ordered by ε: s_p - ε < max s_n, s_n + ε > min s_p.
+
+  With s = -D under any metric: keep p if D_p + ε > min_n D_n, and n if D_n - ε
+  < max_p D_p. Both sides are needed.
+
+  Source: Wang et al., CVPR 2019, arXiv 1904.06627, equations 11 and 12.
+  """
+  positive, negative = row.positives > 0, row.negatives > 0
+  near = jnp.min(jnp.where(negative, row.distances, jnp.inf), initial=jnp.inf)
+  far = jnp.max(jnp.where(positive, row.distances, -jnp.inf), initial=-jnp.inf)
+  return row._replace(
+    positives=jnp.where(row.distances + epsilon > near, row.positives, 0),
+    negatives=jnp.where(row.distances - epsilon < far, row.negatives, 0),
+  )
+
+
+def pair_margin(
+  row: Row,
+  *,
+  positive_margin: NotNegative = 0.2,
+  negative_margin: NotNegative = 0.8,
+) -> Row:
+  """Positives beyond one distance, negatives within another, strictly."""
+  far = row.distances > positive_margin
+  near = row.distances < negative_margin
+  return row._replace(
+    positives=jnp.where(far, row.positives, 0),
+    negatives=jnp.where(near, row.negatives, 0),
+  )

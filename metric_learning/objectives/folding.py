@@ -1,0 +1,205 @@
+"""Embeddings to rows to terms: what an objective does with every anchor."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metric_learning.devices import on_devices
+from metric_learning.distances import (
+  pairwise,
+)
+from metric_learning.miners import MINERS
+from metric_learning.objectives.blocks import block_rows
+from metric_learning.relations import RELATIONS
+from metric_learning.rows import (
+  Context,
+  Points,
+  Row,
+  make_terms,
+  only_between,
+  over_rows,
+)
+from metric_learning.signatures import (
+  call_with,
+)
+
+
+class Sides(NamedTuple):
+  """Anchors and candidates; `plain` is both before the loss projects them."""
+
+  anchors: Points
+  candidates: Points
+  plain: tuple[Points, Points]
+
+
+class Maps(NamedTuple):
+  """Maps of row functions over rows: of the anchors, and of the candidates.
+
+  anchors: against the candidates. candidates: against each other. back: those
+  that the context of the loss asks for, either these or against the anchors.
+  """
+
+  anchors: Callable[..., Any]
+  candidates: Callable[..., Any]
+  back: Callable[..., Any]
+
+
+def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
+  """The map over rows of which each is joined first."""
+
+  def mapped(f, *own, together=False):
+    first = jax.vmap(join) if together else join
+    return over(
+      lambda row, *mine: f(first(row), *mine), *own, together=together
+    )
+
+  return mapped
+
+
+def fold(objective, hyper, met: Sides, affinity, state, key):
+  """What `_terms` gives; on a mesh, each device folds its own anchors."""
+  same = met.candidates is met.anchors
+  mirrored = affinity is not None and objective.entry.mirrored and not same
+  affinities = affinity, affinity.T if mirrored else None
+  names = "miner_options", "reduction_options", "relation_options"
+  options = {name: getattr(objective, name) for name in names}
+
+  def fold(whole, affinities):
+    options, hyper, met, *more = whole
+    here = dataclasses.replace(objective, **options)
+    if same:
+      met = met._replace(candidates=met.anchors)
+    rows = maps_of(here, hyper, met, *affinities)
+    return _terms_of_all(here, hyper, met, rows, *more)
+
+  whole = options, hyper, met, state, key
+  if objective.mesh is None:
+    return fold(whole, affinities)
+  return on_devices(fold, objective.mesh, whole, affinities)
+
+
+def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
+  """Maps over the rows of the anchors, and over those of the candidates.
+
+  `back` is the affinity of candidates and anchors, where it is asked for.
+  """
+  entry, relation = objective.entry, RELATIONS[objective.relation]
+  distance = functools.partial(pairwise, entry.geometry or objective.space)
+  relation = functools.partial(relation, **objective.relation_options)
+  devices = 1 if objective.mesh is None else objective.mesh.size
+
+  def over(side, other, affinity):
+    blocks = block_rows(
+      objective.block_size,
+      -(-side.labels.shape[0] // devices),
+      other.labels.shape[0],
+      two_passes=entry.two_passes,
+    )
+    return over_rows(
+      side, other, distance, affinity, blocks, relation, objective.mesh
+    )
+
+  anchors, candidates = met.anchors, met.candidates
+  rows = over(anchors, candidates, affinity)
+  if candidates is anchors:
+    return Maps(rows, rows, rows)
+  if entry.join is not None:
+    rows = _joined(rows, functools.partial(entry.call, entry.join, hyper))
+  # Made where they are used: few losses and miners do.
+  later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
+  among = later(candidates, candidates, None)
+  if back is None:
+    return Maps(rows, among, among)
+  # An affinity says nothing of two references: only of anchor and reference.
+  return Maps(rows, among, later(candidates, anchors, back))
+
+
+def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
+  """The terms of every anchor, its mean distances, and the next state."""
+  entry, miner = objective.entry, MINERS[objective.miner]
+  over_anchors = rows.anchors
+  distance = functools.partial(pairwise, entry.geometry or objective.space)
+  of_miner = Context()
+  still = lambda row: row._replace(
+    distances=jax.lax.stop_gradient(row.distances)
+  )
+  if miner.context is not None:
+    of_miner = call_with(
+      objective.miner_options,
+      miner.context,
+      *(
+        lambda f, over=over: over(lambda row: f(still(row)))
+        for over in (over_anchors, rows.candidates)
+      ),
+      *jax.lax.stop_gradient(met.plain),
+      key,
+    )
+
+  def mined(row: Row, own) -> Row:
+    """The row with constant weights that the miner chose."""
+    more = (Context(own, of_miner.shared),) if miner.context else ()
+    kept = call_with(objective.miner_options, miner.mine, still(row), *more)
+    return kept._replace(distances=row.distances)
+
+  def over_mined(over):
+    return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
+
+  context = Context()
+  if entry.context is not None:
+    # A miner with a context knows the anchors: other rows are not mined.
+    mines_both = miner.context is None or rows.back is over_anchors
+    theirs = over_mined(rows.back) if mines_both else rows.back
+    before = () if entry.state is None else (state,)
+    context = entry.call(
+      entry.context,
+      hyper,
+      over_mined(over_anchors),
+      theirs,
+      *met.plain,
+      *before,
+    )
+
+  def terms_of(row: Row, own_mining, own):
+    more = (Context(own, context.shared),) if entry.context else ()
+    return entry.call(entry.terms, hyper, mined(row, own_mining), *more)
+
+  def terms_together(rows: Row, own_mining, own):
+    rows = jax.vmap(mined)(rows, own_mining)
+    embeddings = met.candidates.embeddings
+    return entry.call(entry.terms, hyper, rows, embeddings, distance)
+
+  terms = terms_together if entry.together else jax.vmap(terms_of)
+
+  def of_rows(rows: Row, own_mining, own):
+    with _window(objective):
+      parts = terms(rows, own_mining, own)
+    # Terms of padding count nothing, whatever a loss makes of an empty row.
+    real = rows.weight > 0
+    parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
+    distances = jax.lax.stop_gradient(rows.distances)
+    each = jax.vmap(make_terms)
+    seen = {
+      "positive_distance": each(distances, rows.positives),
+      "negative_distance": each(distances, rows.negatives),
+    }
+    return parts, seen
+
+  parts, seen = over_anchors(of_rows, of_miner.own, context.own, together=True)
+  kept = state or {} if entry.state is None else context.state
+  return parts, seen, jax.lax.stop_gradient(kept)
+
+
+def _window(objective):
+  """Within it, only terms of a value between low and high exist."""
+  options = objective.reduction_options
+  if not {"low", "high"} & set(options):
+    return contextlib.nullcontext()
+  return only_between(
+    options.get("low", -math.inf), options.get("high", math.inf)
+  )

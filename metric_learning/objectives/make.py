@@ -1,0 +1,165 @@
+"""Names and numbers become an objective."""
+
+import math
+from types import NoneType
+from typing import Any
+
+from jax.sharding import Mesh
+
+from metric_learning.devices import check_mesh
+from metric_learning.distances import (
+  NORMALIZATIONS,
+  MetricName,
+  split_metric,
+)
+from metric_learning.errors import InputError, check_choice
+from metric_learning.inputs import (
+  as_weights,
+)
+from metric_learning.intervals import check_options, check_rising
+from metric_learning.losses import LOSSES
+from metric_learning.miners import MINERS
+from metric_learning.objectives.objective import Objective
+from metric_learning.relations import RELATIONS
+from metric_learning.rows import (
+  REDUCTIONS,
+)
+from metric_learning.signatures import (
+  Kind,
+  Named,
+  keywords,
+  split_named,
+)
+
+# What every reduction takes, beside its name.
+REDUCTION_OPTIONS = {
+  "low": Kind((float, NoneType)),
+  "high": Kind((float, NoneType)),
+  "class_weights": Kind((tuple, NoneType), float),
+  "count_empty": Kind((bool, NoneType)),
+}
+
+
+def make_objective(
+  loss: str,
+  metric: MetricName | None = None,
+  normalize: str | None = None,
+  reduction: Named | None = None,
+  miner: Named = "all",
+  block_size: int | str | None = "auto",
+  relation: Named = "same_label",
+  mesh: Mesh | None = None,
+  **hyper: Any,
+) -> Objective:
+  """An objective from names and numbers.
+
+  A metric, reduction, miner or relation with options is a pair, such as
+  `("lp", {"p": 3})`.
+
+  Args:
+    loss: a name in LOSSES.
+    metric, normalize, reduction: names; None takes the loss's own default.
+      Every reduction has the options `low` and `high` (a term exists only if
+      its value is between, strictly), `class_weights` (one for each class, on
+      totals and not on counts) and `count_empty` (an anchor without a term
+      counts as one of value 0).
+    miner: a name in MINERS.
+    block_size: None for all rows at once, an int for that many anchors at a
+      time (memory linear in the batch, same value), "auto" to choose.
+    relation: a name in RELATIONS, what labels count as similar.
+    mesh: devices that share the anchors, over all axes of the mesh. Each holds
+      all embeddings and what is learned, and the rows of its own anchors (with
+      `block_size` so many at a time): none holds the matrix of the batch. What
+      a loss first computes of the whole batch, each computes. Inputs may be
+      sharded over the mesh or not, and any number of items will do. Meant for
+      jit: outside, each call compiles.
+    **hyper: the loss's hyper-parameters by name; numbers may be traced.
+
+  Raises:
+    InputError: for an unknown name (with the choices), for a metric that the
+      loss does not allow, for a number outside of its interval or of another
+      type. Traced values are not checked.
+
+  >>> objective = make_objective("contrastive", margin=4.0)
+  >>> x = jnp.array([[0.0], [1.0], [3.0], [5.0]])
+  >>> value, aux = objective({}, x, jnp.array([0, 0, 1, 1]))
+  >>> value  # (½1² + ½2² + ½1² + 0 + ½2² + 0) / 6
+  Array(0.8333333, dtype=float32)
+  """
+  check_choice("loss", loss, LOSSES)
+  entry = LOSSES[loss]
+  metric, metric_options = split_metric(
+    entry.metric if metric is None else metric
+  )
+  normalize = entry.normalize if normalize is None else normalize
+  check_choice("normalization", normalize, NORMALIZATIONS)
+  reduction, reduction_options = split_named(
+    "reduction",
+    entry.reduction if reduction is None else reduction,
+    REDUCTIONS,
+    lambda name: dict.fromkeys(REDUCTION_OPTIONS),
+  )
+  miner, miner_options = split_named(
+    "miner", miner, MINERS, lambda name: MINERS[name].options
+  )
+  if entry.in_sums and {"low", "high"} & set(reduction_options):
+    raise InputError(
+      f"{loss} adds its terms without meeting them one by one: it takes no"
+      " low or high."
+    )
+  check_options(
+    f"reduction {reduction}",
+    {"count_empty": REDUCTION_OPTIONS["count_empty"]},
+    reduction_options,
+  )
+  check_rising(
+    "low and high of the reduction",
+    (
+      reduction_options.get("low", -math.inf),
+      reduction_options.get("high", math.inf),
+    ),
+  )
+  MINERS[miner].check_options(miner, miner_options)
+  relation, relation_options = split_named(
+    "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
+  )
+  if reduction_options.get("class_weights") is not None:
+    if relation != "same_label":
+      raise InputError(
+        f"class_weights need one label for each item, not {relation} labels."
+      )
+    as_weights("class_weights", reduction_options["class_weights"])
+  if metric not in (entry.metrics or (entry.metric,)):
+    allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
+    raise InputError(
+      f"{loss} does not allow the metric {metric!r}; it allows: {allowed}."
+    )
+  MINERS[miner].check_space(miner, metric, normalize)
+  if block_size not in (None, "auto") and (
+    not isinstance(block_size, int) or block_size < 1
+  ):
+    raise InputError(
+      f"block_size must be None, 'auto' or a positive int, got {block_size!r}."
+    )
+  check_mesh(mesh)
+  defaults = entry.hyper
+  for name in hyper:
+    check_choice(f"hyper-parameter of {loss}", name, defaults)
+  check_options(loss, entry.kinds, hyper)
+  objective = Objective(
+    loss=loss,
+    metric=metric,
+    normalize=normalize,
+    reduction=reduction,
+    miner=miner,
+    relation=relation,
+    block_size=block_size,
+    mesh=mesh,
+    hyper={**defaults, **hyper},
+    metric_options=metric_options,
+    reduction_options=reduction_options,
+    miner_options=miner_options,
+    relation_options=relation_options,
+  )
+  objective._resolved(1)  # Refuses now what a call would refuse.
+  return objective
