@@ -18,8 +18,8 @@ import pytest
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_disable_most_optimizations", True)
 
-# They hold no doctests, and have one name.
-collect_ignore_glob = ["*conftest.py"]
+# They hold no doctests; those have one name, this is for another process.
+collect_ignore_glob = ["*conftest.py", "on_four_devices.py"]
 
 
 # `make quick` leaves out what is marked slow. By hand that is what takes longer

@@ -767,7 +767,7 @@ def test_safe_sqrt():
   ],
 )
 def test_largest_distance_is_a_bound_that_is_reached(metric, normalize, d):
-  bound = METRICS[metric].bound(normalize, d)
+  bound = ml.METRICS[metric].bound(normalize, d)
   # Opposite corners: of the cube for L1 on the L2 sphere, else of an axis.
   cube = (metric, normalize) == ("l1", "l2")
   corner = np.ones((1, d)) if cube else np.eye(1, d)
@@ -782,7 +782,7 @@ def test_largest_distance_is_a_bound_that_is_reached(metric, normalize, d):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_unnormalized_distances_have_no_largest_but_cosine(metric):
-  bound = METRICS[metric].bound("none", 4)
+  bound = ml.METRICS[metric].bound("none", 4)
   assert bound == {"cosine": 2.0, "angular": np.pi}.get(metric)
 
 

@@ -270,7 +270,7 @@ def _repeat(lines: list[Line], _: dict[str, float]) -> list[str]:
       return "equal, bit for bit"
     return f"differs; embeddings by {line[name]['embeddings_apart']:.1e}"
 
-  base = next((x["step"] for x in lines if x["name"] == "no flags"), None)
+  base = next((x.get("step") for x in lines if x["name"] == "no flags"), None)
   rows = []
   for x in lines:
     cost = f"{x['step'] / base:.2f} ×" if base and "step" in x else DASH

@@ -17,7 +17,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from metric_learning.distances import MetricName, l2_normalize, split_metric
+from metric_learning.distances import (
+  METRICS,
+  MetricName,
+  l2_normalize,
+  split_metric,
+)
 from metric_learning.errors import InputError
 from metric_learning.evaluation.tiles import (
   HIDDEN,
@@ -136,7 +141,8 @@ def _by_candidates(
   nothing_done = np.arange(len(queries))
   name, _ = split_metric(metric)
   known = METRICS[name]
-  if known.from_squared is None:
+  scale = known.from_squared
+  if scale is None:
     return nothing_done
   x, y = queries, references
   if known.on_sphere:
@@ -188,7 +194,7 @@ def _by_candidates(
     if len(few):
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
       # The codes of floats that are not negative are their bits.
-      codes = known.from_squared(squared).view(np.int32)
+      codes = scale(squared).view(np.int32)
       # Filled up with keys that come last.
       place = np.arange(max(counts)) < counts[:, None]
       keys = np.full(place.shape, np.iinfo(np.int64).max)

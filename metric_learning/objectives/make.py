@@ -80,6 +80,7 @@ def make_objective(
       loss does not allow, for a number outside of its interval or of another
       type. Traced values are not checked.
 
+  >>> import jax.numpy as jnp
   >>> objective = make_objective("contrastive", margin=4.0)
   >>> x = jnp.array([[0.0], [1.0], [3.0], [5.0]])
   >>> value, aux = objective({}, x, jnp.array([0, 0, 1, 1]))

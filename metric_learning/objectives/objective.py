@@ -157,6 +157,7 @@ class Objective:
     Raises:
       InputError: if the loss is no classification of a class table.
 
+    >>> from metric_learning.objectives import make_objective
     >>> objective = make_objective("cosface", scale=2.0)
     >>> params = {"loss": {"weights": jnp.array([[1.0, 0.0], [0.0, 1.0]])}}
     >>> objective.logits(params, jnp.array([[3.0, 4.0]]))  # 2 · .6, 2 · .8

@@ -17,6 +17,7 @@ from metric_learning.study.sweeps import RunSpec, cell_of, tuned_of
 from metric_learning.training import records
 from metric_learning.training.config import (
   digest,
+  digest_of,
   from_dict,
 )
 
@@ -138,11 +139,13 @@ def read_study(folder: str | Path) -> Study:
 def _read_run(spec: RunSpec, folder: Path) -> Run:
   result = records.read_json(folder / records.RESULT)
   expected = digest(spec.config)
-  config: Mapping[str, Any] = {}
+  # A run that diverged has no digest of its own.
+  found = {result.get("digest", expected)}
   if (folder / records.CONFIG).exists():
     config = records.read_json(folder / records.CONFIG)
-  # A run that diverged has no digest of its own.
-  found = {digest(from_dict(config)), result.get("digest", expected)}
+    found.add(digest_of(config))
+  else:
+    found.add("none")
   return Run(spec, folder, result, is_stale=found != {expected})
 
 

@@ -296,12 +296,12 @@ def leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
 # --- As plain data ----------------------------------------------------------
 
 # Sections that say what is made of many runs, and change none of them.
-_OF_STUDY = ("study", "tune")
+OF_STUDY = ("study", "tune")
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
   """A run as plain nested data, equal before and after a trip through JSON."""
-  fields = {k: v for k, v in config.to_dict().items() if k not in _OF_STUDY}
+  fields = {k: v for k, v in config.to_dict().items() if k not in OF_STUDY}
   return json.loads(json.dumps(fields, sort_keys=True))
 
 
@@ -338,7 +338,12 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
 
 def digest(config: ConfigDict) -> str:
   """Twelve hexadecimal digits that change with any field of a run."""
-  text = json.dumps(as_dict(config), sort_keys=True)
+  return digest_of(as_dict(config))
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+  """The digest of a run as plain data."""
+  text = json.dumps(fields, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

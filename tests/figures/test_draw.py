@@ -167,7 +167,7 @@ def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(
   ]
   for (_, points, _), chosen in zip(drawn, ("l1", "l2"), strict=True):
     temperature = 0.2 if chosen == "l1" else 0.1
-    name = f"metric={chosen},loss.temperature={temperature},seed=2"
+    name = f"metric.name={chosen},loss.temperature={temperature},seed=2"
     arrays = arrays_of(folder / "runs" / name)
     np.testing.assert_array_equal(points, arrays["test_embeddings"])
 
@@ -193,7 +193,7 @@ def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):
   worst = sorted(scored, key=lambda row: row[1])[:2]
   kept = [row for row in scored if row not in worst]
   assert [title for title, *_ in drawn] == [
-    f"shift {overrides['data.shift']}" for overrides, _ in kept
+    f"shift {overrides['augment.shift']}" for overrides, _ in kept
   ]
 
 

@@ -375,7 +375,7 @@ def test_chopra2005_is_bounded():
 
 
 def test_each_network_owns_the_scale_of_its_inputs():
-  numbers = jnp.array([0.0, 0.5, 1.0])
+  numbers = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
   for case in CASES:
     scaled = network(case).preprocess(numbers)
     theirs = 4 * (numbers - 0.5) if case == "chopra2005" else numbers

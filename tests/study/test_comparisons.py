@@ -78,7 +78,7 @@ def test_a_field_compares_twins():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"study.reference": "metrik=l2"}, r"'metrik'; did you mean 'metric'"),
+    ({"study.reference": "metrik=l2"}, r"'metrik'; did you mean 'metric.name'"),
     ({"study.reference": "metric.name=l3"}, r"'l3'; did you mean"),
     ({"study.columns": ("own/map",)}, r"'own/map'; did you mean 'own/map_at_r"),
     ({"study.delta": 0.0}, r"config.study.delta must be positive, got 0.0"),
@@ -297,7 +297,7 @@ def test_runs_that_diverged_count_against_their_cell(write_study, case):
 
 def test_a_run_without_a_score_is_not_called_diverged(write_study):
   folder = write_study(cells(l2=0.5 + NOISE, l1=0.6 + NOISE), diverged=[13])
-  for path in folder.glob("runs/*metric=l1,seed=[57]/result.json"):
+  for path in folder.glob("runs/*metric.name=l1,seed=[57]/result.json"):
     nothing = dict.fromkeys(records.read_json(path)["validation_selected"])
     change(path, selected_step=None, validation_selected=nothing)
   assert judged(folder)["l1"].verdict == (

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import cli
 from metric_learning import InputError, data
-from metric_learning.data import loaded
+from metric_learning.data import feeds, loaded
 from metric_learning.study import (
   launchers,
   make_specs,
@@ -21,7 +21,7 @@ from metric_learning.study import (
   runner,
 )
 from metric_learning.study.launchers import claims, local
-from metric_learning.training import feeds, recorder, records, step
+from metric_learning.training import recorder, records, step
 from metric_learning.training.config import from_dict, override
 from metric_learning.training.embedding import embed_run
 from tests.quick import QUICK_FLAGS

@@ -132,7 +132,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
     "row batch.classes_per_batch=11: ",
     "row data.name=digit and 1 more: unknown data",
     "row eval.columns=",
-    "row reduction.name=mean,reduction.class_weights=_1.0__2.0_",
+    "row reduction.name=mean,reduction.class_weights=_1.0,_2.0_-",
   )
   assert "class_weights of" in str(error.value)
   assert "digits has no own/eer, which config.eval.col" in str(error.value)

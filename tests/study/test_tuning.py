@@ -20,7 +20,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from metric_learning import LOSSES, InputError
-from metric_learning.data import base
+from metric_learning.data import base, feeds
 from metric_learning.evaluation import scores
 from metric_learning.losses.search import Grid, Range
 from metric_learning.study import (
@@ -33,7 +33,7 @@ from metric_learning.study import (
 from metric_learning.study.compared_with import cells_of
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE, grid_points, ranges_of
-from metric_learning.training import NotFiniteError, feeds, records, step
+from metric_learning.training import NotFiniteError, records, step
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.forks import FORKS

@@ -10,11 +10,11 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_curve
 
 from metric_learning import InputError, data
+from metric_learning.data import feeds
 from metric_learning.data.samplers import make_batches
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.training import (
-  feeds,
   records,
   train,
   train_population,

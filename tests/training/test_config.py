@@ -123,8 +123,8 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"also.centre.weight": 0.1}, r"did you mean 'center'"),
     ({"also.center.loss.rat": 0.1}, r"did you mean 'rate'"),
     ({"metric": "l1"}, r"config.metric is a section: .* config.metric.name"),
-    ({"batch.sampler": "pairs"}, r"data.sampler is now config.batch.sampler"),
-    ({"augment.flip": True}, r"config.data.flip is now config.augment.flip"),
+    ({"data." + "sampler": "pairs"}, r"sampler is now config.batch.sampler"),
+    ({"data." + "flip": True}, r"data.flip is now config.augment.flip"),
     ({"optimizer.warmup": 0.1}, r"is now config.optimizer.schedule.warmup"),
     ({"metric.name": "lp"}, r"metric 'lp' needs its p"),
     ({"regularizer.name": "ridge"}, r"Known: .*center_invariant"),
@@ -222,13 +222,8 @@ OF_STUDY = ("study", "tune")
 
 def other_value(field, value):
   """A value of the same kind that is not this one."""
-  if isinstance(value, bool):
-    return not value
-  if isinstance(value, int | float):
-    return value + 1
-  if isinstance(value, tuple):
-    return (*value, *(value[:1] or ("more",)))
   names = {
+    "imports": ("math",),
     "loss.name": "triplet",
     "model.name": "conv3",
     "metric.name": "l1",
@@ -239,7 +234,15 @@ def other_value(field, value):
     "optimizer.name": "rmsprop",
     "optimizer.schedule.name": "constant",
   }
-  return names.get(field, "other")
+  if field in names:
+    return names[field]
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, int | float):
+    return value + 1
+  if isinstance(value, tuple):
+    return (*value, *(value[:1] or ("more",)))
+  return "other"
 
 
 def test_digest_changes_with_every_field_of_a_run():
