@@ -719,7 +719,7 @@ def test_a_storage_that_cannot_be_used(tmp_path, monkeypatch):
     ({"study__delta": 0.0}, "config.study.delta must be positive"),
     (
       {"study__reference": "metric.name=l3"},
-      "metric in config.study.reference",
+      "metric.name in config.study.reference",
     ),
     ({"study__columns": ("own/map",)}, "did you mean 'own/map_at_r'"),
     ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
