@@ -1,6 +1,5 @@
 """Names with options, and functions whose options are keyword-only."""
 
-import ast
 import inspect
 import types
 import typing
@@ -121,48 +120,3 @@ def split_named(
         f"the {kind} {name!r} needs its {key}: ({name!r}, {{{key!r}: …}})."
       )
   return name, dict(options)
-
-
-def parse_named(text: str) -> tuple[str, dict[str, Any]]:
-  """The name and options that a text such as "lp:p=3" stands for.
-
-  It is how a config or a command line writes a choice with options. Values
-  are Python literals; what is none is a text.
-
-  >>> parse_named("hdc:fraction=0.25"), parse_named("l1")
-  (('hdc', {'fraction': 0.25}), ('l1', {}))
-  >>> parse_named("easy_hard:positive=easy,negative_range=(0.2, 1.0)")[1]
-  {'positive': 'easy', 'negative_range': (0.2, 1.0)}
-
-  Raises:
-    InputError: for a text that is not name:option=value,….
-  """
-  name, _, rest = text.partition(":")
-  options = {}
-  for part in _parts(rest) if rest else []:
-    key, equals, value = part.partition("=")
-    if not (equals and key.strip().isidentifier()):
-      raise InputError(
-        f"{text!r} is not of the form name:option=value,option=value."
-      )
-    try:
-      options[key.strip()] = ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-      options[key.strip()] = value.strip()
-  return name.strip(), options
-
-
-def _parts(text: str) -> list[str]:
-  """Splits at the commas that are in no bracket.
-
-  >>> _parts("a=(1,),b=('c', {'d': [2, 3]})")
-  ['a=(1,)', "b=('c', {'d': [2, 3]})"]
-  """
-  parts, depth = [""], 0
-  for letter in text:
-    depth += (letter in "([{") - (letter in ")]}")
-    if letter == "," and depth <= 0:
-      parts.append("")
-    else:
-      parts[-1] += letter
-  return parts
