@@ -50,13 +50,13 @@ def l1_vs_l2():
   Q and margin are in units of the mean distance at initialization; trials on
   validation subjects of some folds chose them, whom other folds test.
   """
-  laws = (
+  settings = (
     ("contrastive_2005", "l1", {"loss.upper_bound": 2.0}),
     ("contrastive", "l2", {"loss.margin": 1.0}),
   )
   # conv4 at half the size: its first layer keeps every pixel of 64 maps.
   for model, size in (("chopra2005", (56, 46)), ("conv4", (28, 23))):
-    for loss, metric, number in laws:
+    for loss, metric, number in settings:
       for fold in range(8):
         yield {
           "model.name": model,

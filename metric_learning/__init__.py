@@ -9,7 +9,12 @@ from types import ModuleType
 
 from metric_learning.distances import METRICS, NORMALIZATIONS, pairwise
 from metric_learning.errors import InputError
-from metric_learning.losses import LOSSES, PAIR_LAWS, REGULARIZERS, pair_loss
+from metric_learning.losses import (
+  LOSSES,
+  PAIR_POTENTIALS,
+  REGULARIZERS,
+  pair_loss,
+)
 from metric_learning.miners import MINERS
 from metric_learning.objectives import Objective, make_objective
 from metric_learning.objectives.combination import combine, regularize
@@ -22,7 +27,7 @@ __all__ = [
   "METRICS",
   "MINERS",
   "NORMALIZATIONS",
-  "PAIR_LAWS",
+  "PAIR_POTENTIALS",
   "REDUCTIONS",
   "REGULARIZERS",
   "RELATIONS",

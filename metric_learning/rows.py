@@ -317,7 +317,7 @@ def over_rows(
   """A function that maps `f(row, *own)` over the rows of all anchors.
 
   Its further arguments are trees with leading axis n, what each anchor knows
-  of its own. With `together=True`, f sees a block of rows at once. With
+  of its own. With `batched=True`, f sees a block of rows at once. With
   `block_size`, that many rows exist at a time, in the forward and in the
   backward pass: memory is O(block_size * m), the value is that of the dense
   form.
@@ -332,7 +332,7 @@ def over_rows(
     )
   if block_size is None or block_size >= anchors.labels.shape[0]:
     rows = make_rows(anchors, candidates, distance, affinity, relation)
-    return lambda f, *own, together=False: (f if together else jax.vmap(f))(
+    return lambda f, *own, batched=False: (f if batched else jax.vmap(f))(
       rows, *own
     )
 
@@ -344,8 +344,8 @@ def over_rows(
     x = jnp.pad(x, [(0, blocks * block_size - n)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(blocks, block_size, *x.shape[1:])
 
-  def mapped(f, *own, together=False):
-    f = f if together else jax.vmap(f)
+  def mapped(f, *own, batched=False):
+    f = f if batched else jax.vmap(f)
 
     @jax.checkpoint
     def block(some):
@@ -382,8 +382,8 @@ def _over_own(
     relation,
   )
 
-  def mapped(f, *own, together=False):
-    out = over(f, *jax.tree.map(own_of, own), together=together)
+  def mapped(f, *own, batched=False):
+    out = over(f, *jax.tree.map(own_of, own), batched=batched)
     gather = lambda x: jax.lax.all_gather(x, axes, tiled=True)[:n]
     return jax.tree.map(gather, out)
 

@@ -140,13 +140,13 @@ BREAKAGES = [
   ),
   # --- Losses, one file after the other
   Breakage(  # a sign
-    "losses/pairs.py",
+    "losses/contrastive.py",
     "jax.nn.relu(d - positive_margin), jax.nn.relu(negative_margin - d)",
     "jax.nn.relu(d - positive_margin), jax.nn.relu(d - negative_margin)",
     f"{DEFINED} contrastive_linear",
   ),
   Breakage(  # a square is lost
-    "losses/pairs.py",
+    "losses/contrastive.py",
     "jax.nn.relu(margin**2 - d**2)",
     "jax.nn.relu(margin - d**2)",
     f"{DEFINED} sq_margin",

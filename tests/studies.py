@@ -156,7 +156,7 @@ class RealStudy:
       {
         "digest": digest(config),
         "commit": "0123456789ab",
-        "metric": objectives_of(config).main.space,
+        "metric": objectives_of(config).main.eval_metric,
         "normalize": "none",
         "numbers": {
           k: 2 * v if k.startswith("loss.") else v for k, v in numbers

@@ -92,7 +92,7 @@ def test_the_first_objective_says_how_points_compare():
       (1.0, ml.make_objective("contrastive", "l2", "none")),
     ]
   )
-  assert whole.space == "l1"
+  assert whole.eval_metric == "l1"
   lengths = np.linalg.norm(whole.embed({"0": {}}, jnp.asarray(X)), axis=1)
   np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 

@@ -99,7 +99,7 @@ def test_dimensions_and_labels_as_a_user_meets_them():
     key, sizes = jax.random.key(0), {"num_classes": 3, "embedding_dim": 8}
     calls = {}
     for name, entry in ml.LOSSES.items():
-      if entry.init and entry.goes_by_classes:
+      if entry.init and entry.needs_labels:
         for metric in {entry.metric, *entry.metrics} - {"lp"}:
           o = ml.make_objective(name, metric)
           calls[name, metric] = lambda o=o: o(o.init(key, **sizes), x, labels)

@@ -319,7 +319,7 @@ PURE = {
   "triplet_margin": {"triplets"},
   "hdc": {"fraction"},
   "uniform_histogram": {"num_bins", "positives_per_bin", "negatives_per_bin"},
-  # Of laws that hold under L2 alone.
+  # Of distributions that hold under L2 alone.
   "distance_weighted": {"cutoff", "upper"},
   "angular": {"angle"},
 }
@@ -695,7 +695,7 @@ def test_a_miner_of_one_metric():
 
 @pytest.mark.parametrize("metric", ml.METRICS)
 @pytest.mark.parametrize("normalize", ml.NORMALIZATIONS)
-def test_the_law_of_distance_weighted_is_of_l2_on_the_sphere(metric, normalize):
+def test_distance_weighted_is_of_l2_on_the_sphere(metric, normalize):
   named = ("lp", {"p": 2}) if metric == "lp" else metric
   make = lambda: ml.make_objective(
     "contrastive_linear", named, normalize, miner="distance_weighted"
@@ -703,8 +703,8 @@ def test_the_law_of_distance_weighted_is_of_l2_on_the_sphere(metric, normalize):
   if (metric, normalize) == ("l2", "l2"):
     make()
   elif metric != "dot":  # which the loss refuses
-    law = "unit sphere.*give metric='l2' and normalize='l2'"
-    with pytest.raises(ml.InputError, match=f"{law}; got metric='{metric}'"):
+    mend = "unit sphere.*give metric='l2' and normalize='l2'"
+    with pytest.raises(ml.InputError, match=f"{mend}; got metric='{metric}'"):
       make()
 
 

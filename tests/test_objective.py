@@ -106,7 +106,7 @@ def check_metric(loss, entry, metric):
 def test_a_metric_with_options():
   named = ("lp", {"p": 3})
   objective = ml.make_objective("contrastive", named, margin=0.0)
-  assert (objective.metric, objective.space) == ("lp", named)
+  assert (objective.metric, objective.eval_metric) == ("lp", named)
   value, _ = quick_jit(objective)({}, X, LABELS)
   # Positive pairs: 1, and (0, 3) to (4, 0).
   expected = (0.5 + 0.5 * (27 + 64) ** (2 / 3)) / 6
@@ -119,7 +119,7 @@ def test_a_metric_with_options():
 def test_squared_mahalanobis_learns_a_factor():
   objective = ml.make_objective("contrastive_linear", "squared_mahalanobis")
   params = objective.init(jax.random.key(0), embedding_dim=2)
-  assert objective.space == "squared_l2"
+  assert objective.eval_metric == "squared_l2"
   np.testing.assert_array_equal(params["metric"]["factor"], np.eye(2))
   plain = ml.make_objective("contrastive_linear", "squared_l2")
   np.testing.assert_allclose(
@@ -329,13 +329,13 @@ def test_same_must_be_boolean():
 
 def test_pair_loss_errors():
   distances, same = jnp.array([0.5, 1.0]), jnp.array([True, False])
-  for law, keywords, message in (
-    ("contrastiv", {"same": same}, r"pair law 'contrastiv'; .*'contrastive'"),
+  for loss, keywords, message in (
+    ("contrastiv", {"same": same}, r"pair loss 'contrastiv'; .*'contrastive'"),
     ("contrastive", {"same": same, "margn": 1.0}, r"'margn'; .*'margin'"),
     ("pair_regression", {"same": same}, "targets"),
   ):
     with pytest.raises(ml.InputError, match=message):
-      ml.pair_loss(law, distances, **keywords)
+      ml.pair_loss(loss, distances, **keywords)
 
 
 @pytest.mark.slow
@@ -532,7 +532,7 @@ def test_embedded_points_compare_as_the_objective_does(metric, normalize):
     params["metric"]["factor"] = jnp.asarray(factor, jnp.float32)
   x = X + 1.0
   points = objective.embed(params, x)
-  got = ml.pairwise(objective.space, points, points, exact=True)
+  got = ml.pairwise(objective.eval_metric, points, points, exact=True)
   x = np.asarray(x, np.float64)
   if normalize == "l2":
     x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -552,7 +552,7 @@ def test_blocks_are_chosen_by_device():
   # 2,049 rows of 256 would leave a block of one.
   assert block_rows("auto", 2049, 2048, backend="cpu") == 228
   assert block_rows("auto", 8192, 8192, backend="gpu") is None
-  twice = {"backend": "cpu", "two_passes": True}
+  twice = {"backend": "cpu", "recomputes_distances": True}
   assert block_rows("auto", 8192, 8192, **twice) is None
   assert block_rows("auto", 8193, 8192, **twice) == 127
   huge = block_rows("auto", 10**6, 10**6, backend="gpu")

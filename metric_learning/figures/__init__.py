@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.histograms import distance_histograms
-from metric_learning.figures.laws import pair_laws
 from metric_learning.figures.maps import embedding_maps
 from metric_learning.figures.neighbours import confusion, neighbour_strip
+from metric_learning.figures.potentials import pair_potentials
 from metric_learning.figures.roc import roc_curves
 from metric_learning.figures.spaces import (
   Space,
@@ -39,7 +39,7 @@ __all__ = [
   "embedding_maps",
   "finished_runs",
   "neighbour_strip",
-  "pair_laws",
+  "pair_potentials",
   "read_space",
   "roc_curves",
   "save",
@@ -68,7 +68,7 @@ FIGURES = {
   "histograms": Drawing(distance_histograms, "spaces"),
   "roc": Drawing(roc_curves, "spaces"),
   "curves": Drawing(tuning_curves, "study"),
-  "laws": Drawing(pair_laws, "nothing"),
+  "potentials": Drawing(pair_potentials, "nothing"),
 }
 
 

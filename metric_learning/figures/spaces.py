@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from metric_learning import evaluation
 from metric_learning.errors import InputError, check_choice
-from metric_learning.losses import LOSSES, PAIR_LAWS
+from metric_learning.losses import LOSSES, PAIR_POTENTIALS
 from metric_learning.study.verification_accuracy import learned_threshold
 from metric_learning.training import records
 
@@ -25,7 +25,8 @@ class Space(NamedTuple):
 
   metric: what compares the embeddings.
   class_names: `class_names[label]` names a class; numbers where it is None.
-  margins: distances at which a pair law stops to act, on the axis of `metric`.
+  margins: distances at which a pair potential stops to act, on the axis of
+    `metric`.
   gaps: margins between the two distances of a triplet: lengths on that axis.
   threshold: the distance that best tells same from different on validation.
   """
@@ -77,7 +78,7 @@ def read_space(
     if power == 1 and name.endswith("margin")
   ]
   names = arrays.get(f"{part}_class_names")
-  positions = loss in PAIR_LAWS
+  positions = loss in PAIR_POTENTIALS
   return Space(
     title=title or f"{loss}, {result['metric']}",
     embeddings=arrays[f"{part}_embeddings"],

@@ -3,8 +3,9 @@
 from metric_learning.losses.angular import ANGULAR_LOSSES
 from metric_learning.losses.base import Context, Loss
 from metric_learning.losses.classifiers import CLASSIFIER_LOSSES
+from metric_learning.losses.integer_margins import INTEGER_MARGIN_LOSSES
 from metric_learning.losses.listwise import LISTWISE_LOSSES, nce_from_logits
-from metric_learning.losses.pairs import PAIR_LAWS, PAIR_LOSSES, pair_loss
+from metric_learning.losses.pairs import PAIR_LOSSES, PAIR_POTENTIALS, pair_loss
 from metric_learning.losses.proxies import PROXY_LOSSES
 from metric_learning.losses.quadruplets import QUADRUPLET_LOSSES
 from metric_learning.losses.ranking import RANKING_LOSSES
@@ -19,6 +20,7 @@ LOSSES: dict[str, Loss] = {
   **ANGULAR_LOSSES,
   **LISTWISE_LOSSES,
   **CLASSIFIER_LOSSES,
+  **INTEGER_MARGIN_LOSSES,
   **RANKING_LOSSES,
   **PROXY_LOSSES,
   **VIEW_LOSSES,
@@ -26,7 +28,7 @@ LOSSES: dict[str, Loss] = {
 
 __all__ = [
   "LOSSES",
-  "PAIR_LAWS",
+  "PAIR_POTENTIALS",
   "REGULARIZERS",
   "Context",
   "Loss",

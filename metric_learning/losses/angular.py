@@ -61,7 +61,7 @@ ANGULAR_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    together=True,
+    batched=True,
     search={"angle": Range(math.radians(5), math.radians(85))},
     source="Wang et al., ICCV 2017, arXiv 1708.01682, equation 8",
   ),

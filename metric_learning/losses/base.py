@@ -69,9 +69,9 @@ class Loss:
     initialisation.
   search: what tuning searches, the most important first: at most two
     hyper-parameters and their ranges; those of `scaled` in its unit.
-  resolve: `(hyper, metric, normalize, dim) -> hyper` fills in defaults that
-    depend on the space.
-  arrange: `(params, points, references, *, …) -> (anchors, candidates)`.
+  fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
+    that depend on the space.
+  pairing: `(params, points, references, *, …) -> (anchors, candidates)`.
   two_views: it compares two views of each item: the batch and the references,
     or a batch in which each label stands twice.
   join: `(row, *, …) -> row` makes one candidate of several, such as a class of
@@ -80,7 +80,7 @@ class Loss:
     margins; the row is joined. Its keywords are hyper-parameters of the others.
   class_anchors: the anchors are the classes and not the items, so that the
     reduction "none" gives one value for each class.
-  geometry: the metric of the rows where it is not the user's choice.
+  fixed_metric: the metric of the rows where it is not the user's choice.
   project: `(params, embeddings, *, …) -> embeddings` after normalisation.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
     Context`, before the terms; the first two map a row function over the rows
@@ -89,15 +89,14 @@ class Loss:
   mirrored: with an affinity and references, the rows of the candidates that
     the context maps over are those against the anchors: an affinity does not
     say which references are similar to each other.
-  two_passes: the context goes over all distances as the terms do; in blocks
-    each distance is then computed twice.
+  recomputes_distances: the context goes over all distances as the terms do; in
+    blocks each distance is then computed twice.
   state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch
-    to batch without a gradient; `arrange` finds it among the params.
-  together: the terms see a block of rows, whose fields have a leading axis,
+    to batch without a gradient; `pairing` finds it among the params.
+  batched: the terms see a block of rows, whose fields have a leading axis,
     and what they need to compare candidates: `(rows, embeddings, distance, *,
     …)`, with the embeddings of the candidates.
-  in_sums: terms are not made one by one, so that none can be left out.
-  by_class: the loss needs classes; it takes no affinity.
+  closed_form: terms are not made one by one, so that none can be left out.
   needs_positives: a batch in which every label stands once says nothing.
   init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
   """
@@ -112,21 +111,20 @@ class Loss:
   learned: Mapping[str, str] = dataclasses.field(default_factory=dict)
   scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
-  resolve: Callable[..., Any] | None = None
-  arrange: Callable[..., Any] = batch
+  fill_defaults: Callable[..., Any] | None = None
+  pairing: Callable[..., Any] = batch
   two_views: bool = False
   join: Callable[..., Any] | None = None
   logits: Callable[..., Any] | None = None
   class_anchors: bool = False
-  geometry: str | None = None
+  fixed_metric: str | None = None
   project: Callable[..., Any] | None = None
   context: Callable[..., Any] | None = None
   mirrored: bool = False
-  two_passes: bool = False
+  recomputes_distances: bool = False
   state: Callable[..., Any] | None = None
-  together: bool = False
-  in_sums: bool = False
-  by_class: bool = False
+  batched: bool = False
+  closed_form: bool = False
   needs_positives: bool = True
   init: Callable[..., Any] | None = None
 
@@ -135,7 +133,7 @@ class Loss:
     """Those whose keyword-only parameters are the hyper-parameters."""
     return (
       self.terms,
-      self.arrange,
+      self.pairing,
       self.join,
       self.project,
       self.context,
@@ -162,9 +160,9 @@ class Loss:
     }
 
   @property
-  def goes_by_classes(self) -> bool:
+  def needs_labels(self) -> bool:
     """Whether the loss takes one label for each item and no affinity."""
-    return self.arrange is not batch or self.by_class
+    return self.pairing is not batch or self.closed_form
 
   def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
     """Calls one of the entry's functions with the keywords that it has."""

@@ -1,24 +1,20 @@
 """Classification losses: a softmax over class weights, or a regression.
 
 They need labels 0..C-1, and learn a table: the candidates of an item are the
-classes. Angular margins are in radians (of `arcface`), in cosine (of
-`cosface`), or an integer factor (of `l_softmax` and `sphereface`).
+classes. Margins are in radians (of `arcface`) or in cosine (of `cosface`).
 """
 
 import functools
-import math
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metric_learning.distances import l2_normalize, safe_sqrt
+from metric_learning.distances import safe_sqrt
 from metric_learning.intervals import (
   CosineMargin,
   Interval,
   Natural,
-  NotNegative,
   Number,
   Positive,
   ShareBelowOne,
@@ -29,13 +25,12 @@ from metric_learning.losses.arrangements import (
   meet_classes,
   refuse_references,
 )
-from metric_learning.losses.base import SIMILARITIES, Context, Loss
+from metric_learning.losses.base import SIMILARITIES, Loss
 from metric_learning.losses.search import (
   ANGLE,
   CLASSIFIER_SCALE,
   COSINE,
   TEMPERATURE,
-  Grid,
 )
 from metric_learning.rows import (
   Parts,
@@ -51,12 +46,6 @@ from metric_learning.rows import (
 def _init_table_and_biases(key, num_classes, embedding_dim):
   params = init_table(key, num_classes, embedding_dim)
   return {**params, "biases": jnp.zeros(num_classes)}
-
-
-def _meet_unit_classes(params, points: Points, references: Points | None):
-  """Candidates of norm 1, whatever the normalisation of the embeddings is."""
-  refuse_references(references)
-  return class_table(l2_normalize(params["weights"]), points)
 
 
 def _meet_classes_with_biases(params, points, references: Points | None):
@@ -307,95 +296,6 @@ def p2sgrad_loss(row: Row) -> Parts:
   return {"squares": add_terms(own, others)}
 
 
-def sphereface_angle(
-  cos: Float[Array, "*n"], margin: int
-) -> Float[Array, "*n"]:
-  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m]: it only falls.
-
-  >>> [round(float(x), 4) for x in sphereface_angle(jnp.array([1, 0, -1.0]), 4)]
-  [1.0, -3.0, -7.0]
-  """
-  # cos(mθ) is the Chebyshev polynomial T_m of cosθ.
-  before, multiple = jnp.ones_like(cos), cos
-  for _ in range(margin - 1):
-    before, multiple = multiple, 2 * cos * multiple - before
-  edges = [math.cos(j * math.pi / margin) for j in range(1, margin)]
-  k = sum((cos < edge).astype(cos.dtype) for edge in edges) + 0 * cos
-  sign = 1 - 2 * jnp.mod(k, 2)
-  return jax.lax.stop_gradient(sign) * multiple - 2 * jax.lax.stop_gradient(k)
-
-
-def sphereface_loss(
-  row: Row,
-  context: Context,
-  *,
-  margin: Natural = 4,
-  scale: Positive = 1.0,
-  annealing: NotNegative = 0.0,
-  label_smoothing: ShareBelowOne = 0.0,
-) -> Parts:
-  """SphereFace: logits |x|·cos_c, own |x|·ψ(θ), with unit class weights.
-
-  ψ(θ) = (-1)^k cos(mθ) - 2k, m an integer (static). With `annealing` λ the own
-  logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ). Targets can be smoothed: see
-  `class_softmax`.
-
-  >>> row = Row(jnp.array([-2.0, 0.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> terms = sphereface_loss(row, Context(own=jnp.array(2.0)))["softmax"]
-  >>> round(float(terms.total), 4)  # log(1 + e⁻²), since ψ(0) = 1
-  0.1269
-
-  Source: Liu et al., CVPR 2017 (arXiv 1704.08063), equation 6; the annealing is
-  of Liu et al. 2016 (arXiv 1612.02295), section 5.1.
-  """
-  norms = jnp.broadcast_to(context.own, row.distances.shape)
-  return _angle_softmax(row, norms, margin, scale, annealing, label_smoothing)
-
-
-def l_softmax_loss(
-  row: Row,
-  context: Context,
-  *,
-  margin: Natural = 4,
-  scale: Positive = 1.0,
-  annealing: NotNegative = 0.0,
-  label_smoothing: ShareBelowOne = 0.0,
-) -> Parts:
-  """L-Softmax: logits x·w_c, own |x||w_y|·ψ(θ), nothing normalised.
-
-  ψ, the integer margin, the annealing and the smoothing are those of
-  `sphereface`, which this is when class weights have norm 1.
-
-  >>> row = Row(jnp.array([-6.0, 0.0]), jnp.array([1.0, 0.0]),
-  ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
-  >>> norms = Context(own=jnp.array(2.0), shared=jnp.array([3.0, 1.0]))
-  >>> terms = l_softmax_loss(row, norms)["softmax"]
-  >>> round(float(terms.total), 5)  # log(1 + e⁻⁶), since ψ(0) = 1
-  0.00248
-
-  Source: Liu et al., ICML 2016 (arXiv 1612.02295), equations 4 and 6.
-  """
-  norms = context.own * context.shared
-  return _angle_softmax(row, norms, margin, scale, annealing, label_smoothing)
-
-
-def _angle_softmax(
-  row: Row, norms, margin, scale, annealing, label_smoothing
-) -> Parts:
-  """Cross-entropy of products, the own one |x||w|·ψ(θ), annealed."""
-  cos = ratio(-row.distances, norms)
-  angle = sphereface_angle(cos, margin)
-  own = norms * (annealing * cos + angle) / (1 + annealing)
-  others = scaled_logits(row, scale=scale)
-  return margin_softmax(row, others, scale * own, label_smoothing)
-
-
-def _norms(over_anchors, over_candidates, anchors, candidates) -> Context:
-  norm = lambda side: safe_sqrt(jnp.sum(side.embeddings**2, axis=1))
-  return Context(own=norm(anchors), shared=norm(candidates))
-
-
 CLASSIFIER_LOSSES: dict[str, Loss] = {
   "cross_entropy": Loss(
     cross_entropy_loss,
@@ -403,8 +303,8 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     normalize="none",
     reduction="mean",
     metrics=(),
-    geometry="dot",
-    arrange=_meet_classes_with_biases,
+    fixed_metric="dot",
+    pairing=_meet_classes_with_biases,
     logits=product_logits,
     init=_init_table_and_biases,
     needs_positives=False,
@@ -417,7 +317,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     scaled={"temperature": 1},
-    arrange=meet_classes,
+    pairing=meet_classes,
     logits=temperature_logits,
     init=init_table,
     needs_positives=False,
@@ -430,7 +330,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    arrange=meet_classes,
+    pairing=meet_classes,
     logits=cosine_logits,
     init=init_table,
     needs_positives=False,
@@ -443,7 +343,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    arrange=meet_classes,
+    pairing=meet_classes,
     logits=cosine_logits,
     init=init_table,
     needs_positives=False,
@@ -457,7 +357,7 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=("cosine",),
     static=("num_centers",),
-    arrange=meet_classes,
+    pairing=meet_classes,
     join=nearest_centers,
     logits=cosine_logits,
     init=_init_subcenters,
@@ -471,42 +371,10 @@ CLASSIFIER_LOSSES: dict[str, Loss] = {
     normalize="l2",
     reduction="mean",
     metrics=("cosine",),
-    arrange=meet_classes,
+    pairing=meet_classes,
     logits=cosine_logits,
     init=init_table,
     needs_positives=False,
     source="Zhang et al., CVPR 2019, arXiv 1905.02479",
-  ),
-  "l_softmax": Loss(
-    l_softmax_loss,
-    metric="cosine",
-    normalize="none",
-    reduction="mean",
-    metrics=(),
-    geometry="dot",
-    static=("margin",),
-    arrange=meet_classes,
-    context=_norms,
-    logits=scaled_logits,
-    init=init_table,
-    needs_positives=False,
-    search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
-    source="Liu et al., ICML 2016, arXiv 1612.02295, equations 4 and 6",
-  ),
-  "sphereface": Loss(
-    sphereface_loss,
-    metric="cosine",
-    normalize="none",
-    reduction="mean",
-    metrics=(),
-    geometry="dot",
-    static=("margin",),
-    arrange=_meet_unit_classes,
-    context=_norms,
-    logits=scaled_logits,
-    init=init_table,
-    needs_positives=False,
-    search={"margin": Grid((1, 2, 3, 4)), "scale": CLASSIFIER_SCALE},
-    source="Liu et al., CVPR 2017, arXiv 1704.08063, equation 6",
   ),
 }

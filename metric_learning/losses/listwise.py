@@ -285,7 +285,7 @@ LISTWISE_LOSSES: dict[str, Loss] = {
     metrics=("cosine", "dot"),
     static=("similarity",),
     learned={"scale": "positive", "bias": "real"},
-    resolve=_similarity_of_metric,
+    fill_defaults=_similarity_of_metric,
     needs_positives=False,
     source="Zhai et al., ICCV 2023, arXiv 2303.15343",
   ),

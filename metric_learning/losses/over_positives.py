@@ -114,7 +114,7 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   `terms(own, row, theirs, *numbers) -> Terms` also gets `theirs`, the
   distances of the positive to all candidates, `[m]`. The result is a function
   `(rows, embeddings, distance, *numbers) -> Terms` of a block of n rows and
-  of the candidates, for a loss with `together=True`.
+  of the candidates, for a loss with `batched=True`.
 
   Step k meets the k-th positive of all anchors: it gathers their embeddings
   and computes their rows, n * m numbers; the backward pass does so again, and
@@ -137,73 +137,74 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
     distance: Callable[[Array, Array], Array],
     *numbers: float | Array,
   ) -> Terms:
-    make = made_here(terms)
-
-    def step(p, own, distances, embeddings, numbers, rows):
-      """The Terms of the positive p of each anchor, 0 where p is m."""
-
-      def one(p, own, distances, theirs, row):
-        index = jnp.arange(distances.shape[0])
-        others = jnp.where(index == p, 0, row.positives)
-        # A product form of the distance would not give 0 to itself.
-        theirs = jnp.where(index == p, 0, theirs)
-        row = _meeting(p, row)
-        row = row._replace(distances=distances, positives=others)
-        return make(own, row, theirs, *numbers)
-
-      theirs = distance(embeddings[p], embeddings)
-      found = jax.vmap(one)(p, own, distances, theirs, rows)
-      weight = jax.vmap(lambda w, p: w.at[p].get(mode="fill", fill_value=0))
-      return _weighted(found, weight(rows.positives, p))
-
-    def total(rows, embeddings, *numbers):
-      def add(p, sums):
-        found = step(
-          p, _at(rows.distances, p), rows.distances, embeddings, numbers, rows
-        )
-        return jax.tree.map(jnp.add, sums, found)
-
-      return each_positive(rows.positives, add, _no_terms(rows))
-
-    def forward(*args):
-      return total(*args), args
-
-    def backward(args, bar):
-      rows, embeddings, *numbers = args
-      numbers = tuple(numbers)
-
-      def add(p, slopes):
-        own = _at(rows.distances, p)
-        _, pull = jax.vjp(
-          lambda *moved: step(p, *moved, rows),
-          *(own, rows.distances, embeddings, numbers),
-        )
-        by_own, *found = pull(bar)
-        by_rows, *others = jax.tree.map(jnp.add, slopes, tuple(found))
-        index = jnp.arange(rows.distances.shape[1])
-        by_own = jnp.where(index == p[:, None], by_own[:, None], 0)
-        return by_rows + by_own, *others
-
-      zeros = jax.tree.map(
-        jnp.zeros_like, (rows.distances, embeddings, numbers)
-      )
-      by_rows, by_embeddings, by_numbers = each_positive(
-        rows.positives, add, zeros
-      )
-      return (
-        Row(by_rows, None, None, None, None),
-        by_embeddings,
-        *by_numbers,
-      )
-
-    differentiable = jax.custom_vjp(total)
-    differentiable.defvjp(forward, backward)
     rows, dtype = _with_chosen(rows), rows.distances.dtype
-    return differentiable(
-      rows, embeddings, *(jnp.asarray(x, dtype) for x in numbers)
-    )
+    summed = _differentiable_rows(_meeting_one(made_here(terms), distance))
+    return summed(rows, embeddings, *(jnp.asarray(x, dtype) for x in numbers))
 
   return of_rows
+
+
+def _meeting_one(make, distance):
+  """What one positive of each anchor says, with the rows of the positives."""
+
+  def step(p, own, distances, embeddings, numbers, rows):
+    """The Terms of the positive p of each anchor, 0 where p is m."""
+
+    def one(p, own, distances, theirs, row):
+      index = jnp.arange(distances.shape[0])
+      others = jnp.where(index == p, 0, row.positives)
+      # A product form of the distance would not give 0 to itself.
+      theirs = jnp.where(index == p, 0, theirs)
+      row = _meeting(p, row)
+      row = row._replace(distances=distances, positives=others)
+      return make(own, row, theirs, *numbers)
+
+    theirs = distance(embeddings[p], embeddings)
+    found = jax.vmap(one)(p, own, distances, theirs, rows)
+    weight = jax.vmap(lambda w, p: w.at[p].get(mode="fill", fill_value=0))
+    return _weighted(found, weight(rows.positives, p))
+
+  return step
+
+
+def _differentiable_rows(step):
+  """The sum of `step` over the positives of a block of rows."""
+
+  def total(rows, embeddings, *numbers):
+    def add(p, sums):
+      own = _at(rows.distances, p)
+      found = step(p, own, rows.distances, embeddings, numbers, rows)
+      return jax.tree.map(jnp.add, sums, found)
+
+    return each_positive(rows.positives, add, _no_terms(rows))
+
+  def forward(*args):
+    return total(*args), args
+
+  def backward(args, bar):
+    rows, embeddings, *numbers = args
+    numbers = tuple(numbers)
+
+    def add(p, slopes):
+      own = _at(rows.distances, p)
+      _, pull = jax.vjp(
+        lambda *moved: step(p, *moved, rows),
+        *(own, rows.distances, embeddings, numbers),
+      )
+      by_own, *found = pull(bar)
+      by_rows, *others = jax.tree.map(jnp.add, slopes, tuple(found))
+      index = jnp.arange(rows.distances.shape[1])
+      by_own = jnp.where(index == p[:, None], by_own[:, None], 0)
+      return by_rows + by_own, *others
+
+    zeros = jax.tree.map(jnp.zeros_like, (rows.distances, embeddings, numbers))
+    slopes = each_positive(rows.positives, add, zeros)
+    by_rows, by_embeddings, by_numbers = slopes
+    return Row(by_rows, None, None, None, None), by_embeddings, *by_numbers
+
+  differentiable = jax.custom_vjp(total)
+  differentiable.defvjp(forward, backward)
+  return differentiable
 
 
 def _with_chosen(row: Row) -> Row:

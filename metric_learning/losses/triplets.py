@@ -276,7 +276,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     scaled={"low": 1, "high": 1},
     context=_follow_histogram,
     state=_start_histogram,
-    resolve=_check_range,
+    fill_defaults=_check_range,
     source="Zhang and Rusinkiewicz, ICCV 2019",
   ),
   "triplet": Loss(
@@ -326,7 +326,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean_active",
     metrics=DISTANCES,
     scaled={"margin": 1},
-    together=True,
+    batched=True,
     search={"margin": MARGIN},
     source="Balntas et al., BMVC 2016, section 3",
   ),

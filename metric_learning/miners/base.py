@@ -20,10 +20,10 @@ class Miner:
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
     Context`, before the rows are mined.
   metrics: those whose distances it reads; empty for any.
-  normalize: the normalization that its law needs; None for any.
+  normalize: the normalization that its distribution needs; None for any.
   scaled: options that are distances, or pairs of them, and the power of the
-    distance in their unit, as `Loss.scaled`. Those of a law that holds for one
-    metric alone are numbers of that law, and none of these.
+    distance in their unit, as `Loss.scaled`. Those of a distribution that holds
+    for one metric alone are numbers of it, and none of these.
   check: of its options, beyond what their annotations say; raises an InputError
     for what a call would refuse.
   """
@@ -52,7 +52,7 @@ class Miner:
       call_with(options, self.check)
 
   def check_space(self, name: str, metric: str, normalize: str) -> None:
-    """Raises an InputError for distances that its law is not about."""
+    """Raises an InputError for distances that its distribution is not of."""
     metrics = self.metrics or (metric,)
     wanted = f"metric={metrics[0]!r}"
     if self.normalize is not None:
@@ -61,6 +61,6 @@ class Miner:
       raise InputError(
         f"the miner {name} reads {' or '.join(metrics)} distances"
         f"{' on the unit sphere' if self.normalize == 'l2' else ''}, where its"
-        f" law holds: give {wanted}; got metric={metric!r} and"
+        f" distribution holds: give {wanted}; got metric={metric!r} and"
         f" normalize={normalize!r}."
       )

@@ -83,7 +83,7 @@ def distance_weighted(
   log w = (2 - d)·log D' - (d - 3)/2·log(1 - D'²/4) with D' = max(D, cutoff),
   and w = 0 if D >= upper. The largest log w of each row is subtracted, so that
   no anchor underflows. The density is that of L2 distances on the unit sphere,
-  which alone are taken; the cutoffs are numbers of that law.
+  which alone are taken; the cutoffs are numbers of that distribution.
 
   Source: Wu, Manmatha, Smola, Krähenbühl, ICCV 2017, arXiv 1706.07567,
   equation 6.

@@ -19,14 +19,14 @@ def block_rows(
   n: int,
   m: int,
   *,
-  two_passes: bool = False,
+  recomputes_distances: bool = False,
   backend: str | None = None,
 ) -> int | None:
   """How many of n rows of m candidates exist at a time; None for all.
 
   "auto" is all rows while the matrix is small, on a device against its memory;
-  else blocks, which on a CPU fit the cache. With `two_passes` blocks compute
-  each distance twice: there, small is up to 8,192 x 8,192 on a CPU.
+  else blocks, which on a CPU fit the cache. With `recomputes_distances` blocks
+  compute each distance twice: there, small is up to 8,192 x 8,192 on a CPU.
 
   >>> block_rows("auto", 2048, 2048, backend="cpu")
   256
@@ -34,7 +34,7 @@ def block_rows(
   if not isinstance(block_size, str):
     return block_size
   on_cpu = (backend or jax.default_backend()) == "cpu"
-  of_cpu = _TWO_PASS_NUMBERS if two_passes else _CPU_NUMBERS
+  of_cpu = _TWO_PASS_NUMBERS if recomputes_distances else _CPU_NUMBERS
   if n * m <= (of_cpu if on_cpu else _DEVICE_NUMBERS):
     return None
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS

@@ -49,9 +49,9 @@ class Combined:
     return self.terms[0][1].logits(params["0"], embeddings)
 
   @property
-  def space(self) -> Named:
+  def eval_metric(self) -> Named:
     """The metric of the first objective."""
-    return self.terms[0][1].space
+    return self.terms[0][1].eval_metric
 
   def __call__(
     self,
@@ -85,7 +85,7 @@ class Combined:
 def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
   """The sum of weight times objective, each with a miner of its own.
 
-  `embed` and `space`, by which embeddings are evaluated, are those of the
+  `embed` and `eval_metric`, by which embeddings are evaluated, are those of the
   first.
 
   Raises:
@@ -134,9 +134,9 @@ class Regularized:
     return self.objective.logits(params, embeddings)
 
   @property
-  def space(self) -> Named:
+  def eval_metric(self) -> Named:
     """The metric under which `embed`ded points are compared."""
-    return self.objective.space
+    return self.objective.eval_metric
 
   def __call__(
     self,

@@ -53,11 +53,9 @@ class Maps(NamedTuple):
 def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
   """The map over rows of which each is joined first."""
 
-  def mapped(f, *own, together=False):
-    first = jax.vmap(join) if together else join
-    return over(
-      lambda row, *mine: f(first(row), *mine), *own, together=together
-    )
+  def mapped(f, *own, batched=False):
+    first = jax.vmap(join) if batched else join
+    return over(lambda row, *mine: f(first(row), *mine), *own, batched=batched)
 
   return mapped
 
@@ -84,13 +82,19 @@ def fold(objective, hyper, met: Sides, affinity, state, key):
   return on_devices(fold, objective.mesh, whole, affinities)
 
 
+def _distance_of(objective):
+  """The distance matrix of the rows, a function of two sides."""
+  metric = objective.entry.fixed_metric or objective.eval_metric
+  return functools.partial(pairwise, metric)
+
+
 def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   """Maps over the rows of the anchors, and over those of the candidates.
 
   `back` is the affinity of candidates and anchors, where it is asked for.
   """
   entry, relation = objective.entry, RELATIONS[objective.relation]
-  distance = functools.partial(pairwise, entry.geometry or objective.space)
+  distance = _distance_of(objective)
   relation = functools.partial(relation, **objective.relation_options)
   devices = 1 if objective.mesh is None else objective.mesh.size
 
@@ -99,7 +103,7 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
       objective.block_size,
       -(-side.labels.shape[0] // devices),
       other.labels.shape[0],
-      two_passes=entry.two_passes,
+      recomputes_distances=entry.recomputes_distances,
     )
     return over_rows(
       side, other, distance, affinity, blocks, relation, objective.mesh
@@ -120,22 +124,21 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   return Maps(rows, among, later(candidates, anchors, back))
 
 
-def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
-  """The terms of every anchor, its mean distances, and the next state."""
-  entry, miner = objective.entry, MINERS[objective.miner]
-  over_anchors = rows.anchors
-  distance = functools.partial(pairwise, entry.geometry or objective.space)
-  of_miner = Context()
-  still = lambda row: row._replace(
-    distances=jax.lax.stop_gradient(row.distances)
-  )
+def _still(row: Row) -> Row:
+  """The row with distances that have no gradient: what a miner sees."""
+  return row._replace(distances=jax.lax.stop_gradient(row.distances))
+
+
+def _miner_of(objective, met: Sides, rows: Maps, key):
+  """The context of the miner, and `mined(row, own) -> row`."""
+  miner, context = MINERS[objective.miner], Context()
   if miner.context is not None:
-    of_miner = call_with(
+    context = call_with(
       objective.miner_options,
       miner.context,
       *(
-        lambda f, over=over: over(lambda row: f(still(row)))
-        for over in (over_anchors, rows.candidates)
+        lambda f, over=over: over(lambda row: f(_still(row)))
+        for over in (rows.anchors, rows.candidates)
       ),
       *jax.lax.stop_gradient(met.plain),
       key,
@@ -143,27 +146,38 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
 
   def mined(row: Row, own) -> Row:
     """The row with constant weights that the miner chose."""
-    more = (Context(own, of_miner.shared),) if miner.context else ()
-    kept = call_with(objective.miner_options, miner.mine, still(row), *more)
+    more = (Context(own, context.shared),) if miner.context else ()
+    kept = call_with(objective.miner_options, miner.mine, _still(row), *more)
     return kept._replace(distances=row.distances)
+
+  return context, mined
+
+
+def _context_of(objective, hyper, met: Sides, rows: Maps, mining, state):
+  """What the loss first computes of the whole batch, if anything."""
+  entry, (of_miner, mined) = objective.entry, mining
+  if entry.context is None:
+    return Context()
 
   def over_mined(over):
     return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
 
-  context = Context()
-  if entry.context is not None:
-    # A miner with a context knows the anchors: other rows are not mined.
-    mines_both = miner.context is None or rows.back is over_anchors
-    theirs = over_mined(rows.back) if mines_both else rows.back
-    before = () if entry.state is None else (state,)
-    context = entry.call(
-      entry.context,
-      hyper,
-      over_mined(over_anchors),
-      theirs,
-      *met.plain,
-      *before,
-    )
+  # A miner with a context knows the anchors: other rows are not mined.
+  mines_both = (
+    MINERS[objective.miner].context is None or rows.back is rows.anchors
+  )
+  theirs = over_mined(rows.back) if mines_both else rows.back
+  before = () if entry.state is None else (state,)
+  return entry.call(
+    entry.context, hyper, over_mined(rows.anchors), theirs, *met.plain, *before
+  )
+
+
+def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
+  """The terms of every anchor, its mean distances, and the next state."""
+  entry = objective.entry
+  mining = of_miner, mined = _miner_of(objective, met, rows, key)
+  context = _context_of(objective, hyper, met, rows, mining, state)
 
   def terms_of(row: Row, own_mining, own):
     more = (Context(own, context.shared),) if entry.context else ()
@@ -171,10 +185,10 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
 
   def terms_together(rows: Row, own_mining, own):
     rows = jax.vmap(mined)(rows, own_mining)
-    embeddings = met.candidates.embeddings
+    embeddings, distance = met.candidates.embeddings, _distance_of(objective)
     return entry.call(entry.terms, hyper, rows, embeddings, distance)
 
-  terms = terms_together if entry.together else jax.vmap(terms_of)
+  terms = terms_together if entry.batched else jax.vmap(terms_of)
 
   def of_rows(rows: Row, own_mining, own):
     with _window(objective):
@@ -190,7 +204,7 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
     }
     return parts, seen
 
-  parts, seen = over_anchors(of_rows, of_miner.own, context.own, together=True)
+  parts, seen = rows.anchors(of_rows, of_miner.own, context.own, batched=True)
   kept = state or {} if entry.state is None else context.state
   return parts, seen, jax.lax.stop_gradient(kept)
 

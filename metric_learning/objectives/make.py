@@ -17,7 +17,7 @@ from metric_learning.inputs import (
   as_weights,
 )
 from metric_learning.intervals import check_options, check_rising
-from metric_learning.losses import LOSSES
+from metric_learning.losses import LOSSES, Loss
 from metric_learning.miners import MINERS
 from metric_learning.objectives.objective import Objective
 from metric_learning.relations import RELATIONS
@@ -88,7 +88,26 @@ def make_objective(
   Array(0.8333333, dtype=float32)
   """
   check_choice("loss", loss, LOSSES)
-  entry = LOSSES[loss]
+  for name in hyper:
+    check_choice(f"hyper-parameter of {loss}", name, LOSSES[loss].hyper)
+  named = _named(LOSSES[loss], metric, normalize, reduction, miner, relation)
+  objective = Objective(
+    loss=loss,
+    block_size=block_size,
+    mesh=mesh,
+    hyper={**LOSSES[loss].hyper, **hyper},
+    **named,
+  )
+  _check(objective)
+  check_options(loss, objective.entry.kinds, hyper)
+  objective._resolved(1)  # Refuses now what a call would refuse.
+  return objective
+
+
+def _named(
+  entry: Loss, metric, normalize, reduction, miner, relation
+) -> dict[str, Any]:
+  """The fields of an objective that are names with their options."""
   metric, metric_options = split_metric(
     entry.metric if metric is None else metric
   )
@@ -103,64 +122,65 @@ def make_objective(
   miner, miner_options = split_named(
     "miner", miner, MINERS, lambda name: MINERS[name].options
   )
-  if entry.in_sums and {"low", "high"} & set(reduction_options):
-    raise InputError(
-      f"{loss} adds its terms without meeting them one by one: it takes no"
-      " low or high."
-    )
-  check_options(
-    f"reduction {reduction}",
-    {"count_empty": REDUCTION_OPTIONS["count_empty"]},
-    reduction_options,
-  )
-  check_rising(
-    "low and high of the reduction",
-    (
-      reduction_options.get("low", -math.inf),
-      reduction_options.get("high", math.inf),
-    ),
-  )
-  MINERS[miner].check_options(miner, miner_options)
   relation, relation_options = split_named(
     "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
   )
-  if reduction_options.get("class_weights") is not None:
-    if relation != "same_label":
-      raise InputError(
-        f"class_weights need one label for each item, not {relation} labels."
-      )
-    as_weights("class_weights", reduction_options["class_weights"])
-  if metric not in (entry.metrics or (entry.metric,)):
-    allowed = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
+  return {
+    "metric": metric,
+    "metric_options": metric_options,
+    "normalize": normalize,
+    "reduction": reduction,
+    "reduction_options": reduction_options,
+    "miner": miner,
+    "miner_options": miner_options,
+    "relation": relation,
+    "relation_options": relation_options,
+  }
+
+
+def _check(objective: Objective) -> None:
+  """Refuses parts that do not fit together."""
+  entry, metric = objective.entry, objective.metric
+  allowed = entry.metrics or (entry.metric,)
+  if metric not in allowed:
+    known = ", ".join(entry.metrics) or f"{entry.metric} only, its own"
     raise InputError(
-      f"{loss} does not allow the metric {metric!r}; it allows: {allowed}."
+      f"{objective.loss} does not allow the metric {metric!r}; it allows:"
+      f" {known}."
     )
-  MINERS[miner].check_space(miner, metric, normalize)
-  if block_size not in (None, "auto") and (
-    not isinstance(block_size, int) or block_size < 1
-  ):
+  miner = MINERS[objective.miner]
+  miner.check_options(objective.miner, objective.miner_options)
+  miner.check_space(objective.miner, metric, objective.normalize)
+  _check_reduction(objective)
+  size = objective.block_size
+  if size not in (None, "auto") and (not isinstance(size, int) or size < 1):
     raise InputError(
-      f"block_size must be None, 'auto' or a positive int, got {block_size!r}."
+      f"block_size must be None, 'auto' or a positive int, got {size!r}."
     )
-  check_mesh(mesh)
-  defaults = entry.hyper
-  for name in hyper:
-    check_choice(f"hyper-parameter of {loss}", name, defaults)
-  check_options(loss, entry.kinds, hyper)
-  objective = Objective(
-    loss=loss,
-    metric=metric,
-    normalize=normalize,
-    reduction=reduction,
-    miner=miner,
-    relation=relation,
-    block_size=block_size,
-    mesh=mesh,
-    hyper={**defaults, **hyper},
-    metric_options=metric_options,
-    reduction_options=reduction_options,
-    miner_options=miner_options,
-    relation_options=relation_options,
+  check_mesh(objective.mesh)
+
+
+def _check_reduction(objective: Objective) -> None:
+  """Refuses options of the reduction that it, or the loss, cannot follow."""
+  options = objective.reduction_options
+  if objective.entry.closed_form and {"low", "high"} & set(options):
+    raise InputError(
+      f"{objective.loss} adds its terms without meeting them one by one: it"
+      " takes no low or high."
+    )
+  check_options(
+    f"reduction {objective.reduction}",
+    {"count_empty": REDUCTION_OPTIONS["count_empty"]},
+    options,
   )
-  objective._resolved(1)  # Refuses now what a call would refuse.
-  return objective
+  check_rising(
+    "low and high of the reduction",
+    (options.get("low", -math.inf), options.get("high", math.inf)),
+  )
+  if options.get("class_weights") is not None:
+    if objective.relation != "same_label":
+      raise InputError(
+        "class_weights need one label for each item, not"
+        f" {objective.relation} labels."
+      )
+    as_weights("class_weights", options["class_weights"])

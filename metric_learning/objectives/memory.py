@@ -121,9 +121,9 @@ class WithMemory:
     return self.objective.embed(params, embeddings)
 
   @property
-  def space(self) -> Any:
+  def eval_metric(self) -> Any:
     """The metric under which `embed`ded points are compared."""
-    return self.objective.space
+    return self.objective.eval_metric
 
   def __call__(
     self,
@@ -162,24 +162,16 @@ class WithMemory:
     state = jax.tree.map(jnp.asarray, state)  # restored ones may be NumPy's
     memory = state["memory"]
     anchors = points_of(embeddings, labels, where, "labels")
-    labels, n = anchors.labels, anchors.labels.shape[0]
+    labels = anchors.labels
     if weights is not None:
-      weights = as_weights("weights", weights, n)
+      weights = as_weights("weights", weights, labels.shape[0])
     kept = anchors.weight > 0
     if keys is not None:
       kept &= keys
       anchors = anchors._replace(weight=jnp.where(keys, 0, anchors.weight))
     filled = enqueue(memory, jnp.asarray(embeddings), labels, kept)
-    size = self.size
-    # A slot is of the group of the item that was just written into it, so that
-    # no item meets its own copy; the others are below 0, of nobody's group.
-    group = -1 - jnp.arange(size)
-    if self.enqueue_first:
-      group = group.at[slots(memory, kept)].set(jnp.arange(n), mode="drop")
     seen = filled if self.enqueue_first else memory
-    candidates = Points(
-      widen(seen.embeddings), seen.labels, seen.valid * 1.0, group
-    )
+    candidates = self._candidates(seen, slots(memory, kept))
     own = state["objective"]
     value, aux = self.objective.on_points(
       params, anchors, candidates, weights=weights, state=own, key=key
@@ -195,6 +187,18 @@ class WithMemory:
     filled_share = jnp.mean(jnp.where(seen.valid, 1.0, 0.0))
     diagnostics = {**aux.diagnostics, "memory_filled": filled_share}
     return value, Aux(diagnostics, {"memory": filled, "objective": aux.state})
+
+  def _candidates(self, seen: Memory, written: Int[Array, " n"]) -> Points:
+    """The memory as candidates; `written` are the slots of the batch.
+
+    A slot is of the group of the item that was just written into it, so that
+    no item meets its own copy; the others are below 0, of nobody's group.
+    """
+    group = -1 - jnp.arange(self.size)
+    if self.enqueue_first:
+      items = jnp.arange(written.shape[0])
+      group = group.at[written].set(items, mode="drop")
+    return Points(widen(seen.embeddings), seen.labels, seen.valid * 1.0, group)
 
 
 def with_memory(

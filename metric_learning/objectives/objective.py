@@ -74,7 +74,7 @@ class Objective:
     return LOSSES[self.loss]
 
   @property
-  def space(self) -> MetricName:
+  def eval_metric(self) -> MetricName:
     """The metric under which `embed`ded points are compared."""
     if self.metric_options:
       return self.metric, dict(self.metric_options)
@@ -141,7 +141,7 @@ class Objective:
   ) -> Float[Array, "n k"]:
     """The points that the distance sees: normalised, then projected.
 
-    Compare them under `space`: the learned part of a metric is in them.
+    Compare them under `eval_metric`: the learned part of a metric is in them.
     """
     x = NORMALIZATIONS[self.normalize](widen(jnp.asarray(embeddings)))
     return self._project(params, x, self._resolved(x.shape[1]))
@@ -223,23 +223,14 @@ class Objective:
     """
     points = points_of(embeddings, labels, where, "labels", self.relation)
     others = None
+    if self_index is not None:
+      self._check_self_index(references)
     if references is not None:
       points, others = references_of(
         references, reference_labels, self_index, points, self.relation
       )
     elif affinity is None and self.entry.needs_positives:
       warn_if_alone(self.loss, points.labels)
-    if self_index is not None and (
-      others is None or self.entry.arrange is not batch
-    ):
-      raise InputError(
-        "self_index says which reference is the item itself: it needs"
-        " references=, and a loss whose candidates they are (not"
-        f" {self.loss} with a second view)."
-        if others is not None
-        else "self_index says which reference is the item itself: give"
-        " references= too."
-      )
     if affinity is not None:
       affinity = as_affinity(affinity, points, others)
     if weights is not None:
@@ -272,7 +263,7 @@ class Objective:
         f"{self.loss} has a state: call it with state=, from init_state."
       )
     state = jax.tree.map(jnp.asarray, state)
-    if entry.goes_by_classes and (
+    if entry.needs_labels and (
       affinity is not None or self.relation != "same_label"
     ):
       raise InputError(
@@ -323,11 +314,11 @@ class Objective:
     entry = self.entry
     # A loss of its own geometry says itself what becomes of its class weights;
     # elsewhere they are normalised as the embeddings are.
-    own_geometry = entry.geometry is not None
+    own_geometry = entry.fixed_metric is not None
     if own_geometry:
       points = self._normalized(points)
     anchors, candidates = entry.call(
-      entry.arrange, hyper, learned, points, references
+      entry.pairing, hyper, learned, points, references
     )
     same = candidates is anchors
     if not own_geometry:
@@ -337,6 +328,20 @@ class Objective:
     anchors = self._projected(params, anchors, hyper)
     candidates = anchors if same else self._projected(params, candidates, hyper)
     return Sides(anchors, candidates, plain)
+
+  def _check_self_index(self, references) -> None:
+    """Refuses a self_index where the references are no candidates."""
+    if references is None:
+      raise InputError(
+        "self_index says which reference is the item itself: give"
+        " references= too."
+      )
+    if self.entry.pairing is not batch:
+      raise InputError(
+        "self_index says which reference is the item itself: it needs"
+        " a loss whose candidates are the references (not"
+        f" {self.loss} with a second view)."
+      )
 
   def _check_weights(self, weights, points: Points, anchors: Points) -> None:
     """Refuses weights of items where the anchors are others."""
@@ -423,11 +428,11 @@ class Objective:
     return x
 
   def _resolved(self, dim: int) -> dict[str, Any]:
-    resolve = self.entry.resolve
+    fill = self.entry.fill_defaults
     hyper = dict(self.hyper)
-    if resolve is None:
+    if fill is None:
       return hyper
-    return dict(resolve(hyper, self.metric, self.normalize, dim))
+    return dict(fill(hyper, self.metric, self.normalize, dim))
 
 
 def _not_finite(*sides: Points | None) -> Array:

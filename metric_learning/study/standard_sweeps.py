@@ -229,7 +229,7 @@ def positive_margins() -> Overrides:
 
 @_standard()
 @_with_seeds
-def dissimilar_laws() -> Overrides:
+def repulsions() -> Overrides:
   """What pushes classes apart: [m - D]², e^(-2.77 D/Q), m² - D², 1/D."""
   for loss, field, values in (
     ("contrastive", "loss.margin", (0.5, 1.0, 1.5)),

@@ -122,7 +122,7 @@ def _check_objective(config: ConfigDict) -> None:
   objectives = objectives_of(config)
   objectives.with_numbers({})
   if config.margin_unit == "initial_mean":
-    if objectives.main.space == "dot":
+    if objectives.main.eval_metric == "dot":
       raise InputError(
         "margin_unit='initial_mean' needs a distance, and a dot product has no"
         " unit: use margin_unit='absolute'."
@@ -170,7 +170,7 @@ def _check_explicit(config: ConfigDict) -> None:
   """Explicit pairs and triplets take a loss that reads an affinity."""
   sampler = config.batch.sampler
   known = PAIR_LOSSES if sampler == "pairs" else LOSSES
-  fit = [name for name, entry in known.items() if not entry.goes_by_classes]
+  fit = [name for name, entry in known.items() if not entry.needs_labels]
   others = [section.loss.name for section in config.also.values()]
   for name in (config.loss.name, *others):
     check_choice(f"loss for explicit {sampler}", name, fit)

@@ -63,7 +63,7 @@ def make_plan(config: ConfigDict, splits: data.Splits) -> Plan:
     config=config,
     splits=splits,
     objectives=objectives,
-    eval_metric=objectives.with_numbers({}).space,
+    eval_metric=objectives.with_numbers({}).eval_metric,
     normalize=objectives.main.normalize,
     numbers=numbers,
     mean_distance=unit,

@@ -144,7 +144,7 @@ class Recorder:
     result = {
       "digest": digest(config),
       "commit": records.environment()["commit"],
-      "metric": objective.space,
+      "metric": objective.eval_metric,
       "normalize": objective.normalize,
       "reduction": objective.reduction,
       "numbers": self.plan.numbers,

@@ -136,16 +136,10 @@ def make_step(
     frozen: groups of parameters that stay as they are; their gradients are not
       computed. A frozen trunk sees batches as in evaluation.
   """
-  moves = any(jitter.values()) and model.input_spec.kind == "image"
 
   def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
     objective = objectives.with_numbers(numbers)
-    # Fused into the first layer, what makes the inputs would be done once for
-    # each of its patches (measured on a CPU: twice the time of a whole step).
-    inputs = jax.lax.optimization_barrier(as_numbers(batch.inputs))
-    if moves:
-      inputs = augment(key, inputs, **jitter)
-    inputs = model.preprocess(inputs)
+    inputs = _seen(model, batch.inputs, jitter, key)
     # Other streams than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
@@ -184,6 +178,18 @@ def make_step(
     return after, {"loss": value, "gradient_norm": norm, **aux.diagnostics}
 
   return step
+
+
+def _seen(
+  model: Model, stored: Array, jitter: Mapping[str, Any], key: Array
+) -> Array:
+  """What the network sees of a batch: its inputs, moved at random."""
+  # Fused into the first layer, what makes the inputs would be done once for
+  # each of its patches (measured on a CPU: twice the time of a whole step).
+  inputs = jax.lax.optimization_barrier(as_numbers(stored))
+  if any(jitter.values()) and model.input_spec.kind == "image":
+    inputs = augment(key, inputs, **jitter)
+  return model.preprocess(inputs)
 
 
 def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:

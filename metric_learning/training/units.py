@@ -111,7 +111,7 @@ def check_units(objective: Objective) -> None:
         f" cannot scale it. Leave {name} out, set it to 0, or use"
         " margin_unit='absolute'."
       )
-  seen = objective.entry.geometry or objective.space
+  seen = objective.entry.fixed_metric or objective.eval_metric
   distances = distances_in(objective)
   if seen == "dot" and distances:
     raise InputError(
@@ -141,7 +141,7 @@ def mean_distance(
     objective: says by its metric and its normalization which distance it is.
   """
   # Equal networks are one object, and are kept as long as the process lives.
-  space = json.dumps([objective.normalize, objective.space, inputs.shape])
+  space = json.dumps([objective.normalize, objective.eval_metric, inputs.shape])
   content = hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()
   key = model, space, content
   if key not in _MEANS:
@@ -150,7 +150,7 @@ def mean_distance(
       params, stats = model.init(jax.random.key(seed))
       points = _points(model, objective.normalize, params, stats, inputs)
       distances, _ = evaluation.pairs_of(
-        np.asarray(points), np.zeros(len(points), int), objective.space
+        np.asarray(points), np.zeros(len(points), int), objective.eval_metric
       )
       means.append(float(np.mean(distances)))
     _MEANS[key] = float(np.mean(means))

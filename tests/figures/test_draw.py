@@ -141,7 +141,7 @@ def test_a_study_is_drawn_into_its_folder(write_study):
   ]
   folder = write_study(scored)
   paths = draw_study(scored_study(folder))
-  names = ("maps", "histograms", "roc", "curves", "laws")
+  names = ("maps", "histograms", "roc", "curves", "potentials")
   assert paths == [
     folder / "figures" / f"{name}.{suffix}"
     for name in names
@@ -179,10 +179,10 @@ def test_a_cell_without_a_finished_run_is_left_out(write_study, drawn):
   assert [title for title, *_ in drawn] == ["l1"]
 
 
-def test_a_study_that_only_diverged_has_its_laws(write_study):
+def test_a_study_that_only_diverged_has_its_potentials(write_study):
   folder = write_study([({"metric.name": "l1"}, 0.5)], diverged=[0])
   paths = draw_study(scored_study(folder))
-  assert [path.name for path in paths] == ["laws.png", "laws.svg"]
+  assert [path.name for path in paths] == ["potentials.png", "potentials.svg"]
 
 
 def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):

@@ -32,7 +32,7 @@ def every_figure(make_space, write_study):
     "histograms": figures.distance_histograms(spaces, "test"),
     "roc": figures.roc_curves(spaces, "test"),
     "curves": figures.tuning_curves(read_study(write_study(scored))),
-    "laws": figures.pair_laws(),
+    "potentials": figures.pair_potentials(),
     "strip": figures.neighbour_strip(spaces[0], images, [0, 9]),
     "confusion": figures.confusion(spaces[0]),
   }

@@ -140,11 +140,11 @@ class Batch:
       yield i, self.D[i], np.flatnonzero(self.P[i]), np.flatnonzero(self.N[i])
 
 
-# --- pair laws ---------------------------------------------------------------
+# --- potentials ---------------------------------------------------------------
 
 
-def law(attract, repel, parts=("pairs", "pairs")):
-  """The oracle of a pair law: both are functions of (distance, **hyper)."""
+def potential(attract, repel, parts=("pairs", "pairs")):
+  """The oracle of a potential: both are functions of (distance, **hyper)."""
 
   def terms(batch, **hyper):
     for i, D, positives, negatives in batch.rows():
@@ -156,33 +156,33 @@ def law(attract, repel, parts=("pairs", "pairs")):
   return terms
 
 
-contrastive_2005 = law(
+contrastive_2005 = potential(
   lambda D, upper_bound: 2 / upper_bound * D**2,
   lambda D, upper_bound: 2 * upper_bound * np.exp(-2.77 * D / upper_bound),
 )
-contrastive = law(
+contrastive = potential(
   lambda D, margin, half=True: (0.5 if half else 1) * D**2,
   lambda D, margin, half=True: (0.5 if half else 1) * hinge(margin - D) ** 2,
 )
-contrastive_linear = law(
+contrastive_linear = potential(
   lambda D, positive_margin, negative_margin: hinge(D - positive_margin),
   lambda D, positive_margin, negative_margin: hinge(negative_margin - D),
   parts=("positive", "negative"),
 )
-contrastive_double_margin = law(
+contrastive_double_margin = potential(
   lambda D, positive_margin, negative_margin: hinge(D - positive_margin) ** 2,
   lambda D, positive_margin, negative_margin: hinge(negative_margin - D) ** 2,
 )
 snr_contrastive = contrastive_linear
-contrastive_caffe_legacy = law(
+contrastive_caffe_legacy = potential(
   lambda D, margin, half=True: (0.5 if half else 1) * D**2,
   lambda D, margin, half=True: (0.5 if half else 1) * hinge(margin - D**2),
 )
-contrastive_sq_margin = law(
+contrastive_sq_margin = potential(
   lambda D, margin, half=False: (0.5 if half else 1) * D**2,
   lambda D, margin, half=False: (0.5 if half else 1) * hinge(margin**2 - D**2),
 )
-contrastive_inverse = law(
+contrastive_inverse = potential(
   lambda D, floor, half=True: (0.5 if half else 1) * D**2,
   lambda D, floor, half=True: 1 / max(D, floor),
 )

@@ -621,12 +621,12 @@ def test_arcface_beyond_the_last_angle_keeps_falling():
   assert value == near(log1p(exp(-own)))
 
 
-# --- pair laws ---------------------------------------------------------------
+# --- potentials ---------------------------------------------------------------
 
 
 @functools.cache
 def jitted_pair_loss():
-  names = ("law", "reduction", "half", "similarity")
+  names = ("name", "reduction", "half", "similarity")
   return quick_jit(ml.pair_loss, static_argnames=names)
 
 
@@ -636,7 +636,7 @@ def pair_loss(name, distances, **keywords):
 
 @functools.cache
 def value_and_slope(name, same, half=None):
-  """A pair law of a distance, and its derivative."""
+  """A pair potential of a distance, and its derivative."""
   static = {} if half is None else {"half": half}
 
   def value(distance, **hyper):
@@ -646,7 +646,7 @@ def value_and_slope(name, same, half=None):
   return quick_jit(jax.value_and_grad(value))
 
 
-def law(name, distance, same, half=None, **hyper):
+def potential(name, distance, same, half=None, **hyper):
   value, _ = value_and_slope(name, same, half)(jnp.float64(distance), **hyper)
   return float(value)
 
@@ -658,7 +658,7 @@ def slope(name, distance, same, half=None, **hyper):
 
 @pytest.mark.parametrize("Q", [2.0, 100.0])
 def test_the_curve_of_2005(Q):
-  curve = functools.partial(law, "contrastive_2005", upper_bound=Q)
+  curve = functools.partial(potential, "contrastive_2005", upper_bound=Q)
   crossing = {2.0: 1.001295, 100.0: 50.064760}[Q]
   end = {2.0: 0.250648, 100.0: 12.532401}[Q]
   assert curve(Q / 2, True) == near(Q / 2)
@@ -739,7 +739,7 @@ def test_gradient_flow_of_two_free_points(name, hyper, end, expected):
   assert distance == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ml.PAIR_LAWS)
+@pytest.mark.parametrize("name", ml.PAIR_POTENTIALS)
 def test_flipping_same_raises_the_loss_of_separated_pairs(name):
   distances = jnp.array([0.05, 0.1, 1.5, 1.9])
   same = jnp.array([True, True, False, False])

@@ -1,4 +1,4 @@
-"""Pair laws: what a pair costs at each distance."""
+"""Pair potentials: what a pair costs at each distance."""
 
 import inspect
 from typing import Any
@@ -17,28 +17,28 @@ from metric_learning.figures.style import (
   panels,
   styled,
 )
-from metric_learning.losses import PAIR_LAWS
+from metric_learning.losses import PAIR_POTENTIALS
 
-FARTHEST = 2.0  # Q, the upper bound of the distance where a law wants one
+FARTHEST = 2.0  # Q, the upper bound of the distance where one wants one
 MARGIN = 1.0
 _HIGHEST = 3.0
 _MARK: dict[str, Any] = {"color": PURPLE, "linestyle": ":"}
 
 
 @styled
-def pair_laws() -> Figure:
-  """Attraction and repulsion of every law: margin 1, other numbers default.
+def pair_potentials() -> Figure:
+  """Attraction and repulsion of every one: margin 1, other numbers default.
 
   The vertical axis ends at 3: some repulsions do not.
   """
   figure, axes = panels(
-    list(PAIR_LAWS), height=1.6, columns=3, sharex=True, sharey=True
+    list(PAIR_POTENTIALS), height=1.6, columns=3, sharex=True, sharey=True
   )
   # The first is not quite 0, where a repulsion may jump.
   d = np.linspace(1e-6, FARTHEST, 401)
-  for axis, law in zip(axes, PAIR_LAWS.values(), strict=True):
-    given = _numbers(law)
-    attract, repel = law(jnp.asarray(d), **given)
+  for axis, potential in zip(axes, PAIR_POTENTIALS.values(), strict=True):
+    given = _numbers(potential)
+    attract, repel = potential(jnp.asarray(d), **given)
     (same,) = axis.plot(d, attract, color=BLUE)
     (different,) = axis.plot(d, repel, color=VERMILION, linestyle="--")
     handles = {"same class: attract": same, "different: repel": different}
@@ -49,16 +49,17 @@ def pair_laws() -> Figure:
     axis.set_xlabel("distance")
   figure.supylabel("cost of a pair")
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
-  heading(figure, f"Pair laws: margin {MARGIN:g}, upper bound {FARTHEST:g}")
+  numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
+  heading(figure, f"Pair potentials: {numbers}")
   return figure
 
 
-def _numbers(law) -> dict[str, Any]:
-  """The margin and the bound, for a law that has them."""
+def _numbers(potential) -> dict[str, Any]:
+  """The margin and the bound, for a potential that has them."""
   ours = {
     "margin": MARGIN,
     "negative_margin": MARGIN,
     "upper_bound": FARTHEST,
   }
-  named = inspect.signature(law).parameters
+  named = inspect.signature(potential).parameters
   return {name: value for name, value in ours.items() if name in named}

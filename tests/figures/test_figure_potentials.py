@@ -1,10 +1,10 @@
-"""Pair laws as drawn, against their definitions."""
+"""Pair potentials as drawn, against their definitions."""
 
 import numpy as np
 import pytest
 
-from metric_learning import PAIR_LAWS
-from metric_learning.figures import pair_laws
+from metric_learning import PAIR_POTENTIALS
+from metric_learning.figures import pair_potentials
 
 
 def hinge(x):
@@ -12,7 +12,7 @@ def hinge(x):
 
 
 # Margin 1, upper bound 2, other numbers default.
-LAWS = {
+POTENTIALS = {
   "contrastive_2005": (lambda d: d**2, lambda d: 4 * np.exp(-2.77 * d / 2)),
   "contrastive": (lambda d: d**2 / 2, lambda d: hinge(1 - d) ** 2 / 2),
   "contrastive_linear": (lambda d: d, lambda d: hinge(1 - d)),
@@ -33,19 +33,21 @@ LAWS = {
 
 @pytest.fixture(scope="module")
 def panels():
-  return {axes.get_title(): axes for axes in pair_laws().axes}
+  return {axes.get_title(): axes for axes in pair_potentials().axes}
 
 
-def test_every_law_has_a_panel(panels):
-  assert list(panels) == list(PAIR_LAWS)
+def test_every_potential_has_a_panel(panels):
+  assert list(panels) == list(PAIR_POTENTIALS)
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_curves_are_the_laws(panels, name):
-  for line, law in zip(panels[name].lines[:2], LAWS[name], strict=True):
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_curves_are_the_potentials(panels, name):
+  for line, potential in zip(
+    panels[name].lines[:2], POTENTIALS[name], strict=True
+  ):
     d, cost = (np.asarray(x, float) for x in line.get_data())
     assert d[0] < 1e-5 and d[-1] == 2
-    np.testing.assert_allclose(cost, law(d), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(cost, potential(d), rtol=1e-4, atol=1e-6)
 
 
 def test_margins_are_marked_where_there_are_any(panels):
