@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from metric_learning import data
 from metric_learning.training import records
-from metric_learning.training.checks import validate
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, make_plan
 from metric_learning.training.recorder import Recorder
@@ -48,14 +47,10 @@ def train(
     NotFiniteError: if the loss stops being finite.
   """
   workdir = Path(workdir)
-  validate(config)
-  splits = data.load(config.data) if splits is None else splits
+  plan = make_plan(config, splits)  # Refused before anything is written.
+  records.claim(workdir, as_dict(config), plan.splits.identity)
   if (workdir / records.RESULT).exists():
-    records.claim(workdir, as_dict(config), splits.identity)
     return records.read_json(workdir / records.RESULT)
-  # Refused before anything is written.
-  plan = make_plan(config, splits)
-  records.claim(workdir, as_dict(config), splits.identity)
   recorder = Recorder(plan, workdir, embeddings=embeddings)
   with contextlib.closing(recorder) as run:
     return _train(run, progress)

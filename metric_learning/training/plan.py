@@ -48,13 +48,16 @@ class Plan(NamedTuple):
   num_classes: int
 
 
-def make_plan(config: ConfigDict, splits: data.Splits) -> Plan:
+def make_plan(config: ConfigDict, splits: data.Splits | None = None) -> Plan:
   """Interprets a config, once its parts are known to fit.
+
+  `splits` is the data, if it is loaded already.
 
   Raises:
     InputError: for a config or data that cannot be used.
   """
   validate(config)
+  splits = data.load(config.data) if splits is None else splits
   check_parts(config, splits)
   objectives = objectives_of(config)
   train = splits.train

@@ -25,7 +25,6 @@ from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
 from metric_learning.training import records
 from metric_learning.training.checkpoints import DamagedError
-from metric_learning.training.checks import validate
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.loop import is_evaluated, is_logged
 from metric_learning.training.plan import feed_of, make_plan
@@ -69,8 +68,7 @@ def train_population(
       more than numbers and seeds, or a workdir of another config or of other
       data.
   """
-  for config in configs:
-    validate(config)
+  plans = [make_plan(config, splits) for config in configs]
   if len({common_of(config) for config in configs}) != 1:
     raise InputError(
       "members of a population may differ in traced numbers and seeds alone."
@@ -80,7 +78,6 @@ def train_population(
       "members of a population share the images on the device: set"
       " config.data.stream=False."
     )
-  plans = [make_plan(config, splits) for config in configs]
   for config, workdir in zip(configs, workdirs, strict=True):
     records.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
