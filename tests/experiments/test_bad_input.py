@@ -235,4 +235,6 @@ def test_help_is_complete(run, script):
 
 
 def test_an_unknown_suite_of_the_benchmark_lists_the_suites(run):
-  assert_refused(run("--suite=speed", script="benchmark"), "speed", "memory")
+  assert_refused(
+    run("--suite=speed", script="benchmarks.speed"), "speed", "memory"
+  )

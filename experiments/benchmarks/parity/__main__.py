@@ -1,6 +1,6 @@
 """Compares every loss, miner and reducer with pytorch-metric-learning.
 
-python -m experiments.parity --output=results/parity.md \
+python -m experiments.benchmarks.parity --output=results/parity.md \
   --golden=tests/golden/pml.json
 
 Values and gradients in float64, over random batches: balanced, unbalanced, with
@@ -23,8 +23,9 @@ import numpy as np
 from absl import flags
 
 import metric_learning as ml
-from experiments import cli, rivals
-from experiments.rivals import Batch, Choice, Pair
+from experiments import cli
+from experiments.benchmarks import pml
+from experiments.benchmarks.pml import Batch, Choice, Pair
 from metric_learning.errors import InputError
 from metric_learning.training.records import to_json
 
@@ -44,13 +45,13 @@ def main() -> None:
     raise InputError("no pytorch_metric_learning: pip install -e '.[bench]'.")
   jax.config.update("jax_enable_x64", True)
   tables = [
-    ("Losses", _LOSS_HEAD, [loss_row(pair) for pair in rivals.LOSSES]),
+    ("Losses", _LOSS_HEAD, [loss_row(pair) for pair in pml.LOSSES]),
     (
       "Reducers",
       _LOSS_HEAD,
-      [*map(loss_row, rivals.REDUCERS), *more_reducers()],
+      [*map(loss_row, pml.REDUCERS), *more_reducers()],
     ),
-    ("Miners", _MINER_HEAD, [*map(miner_row, rivals.MINERS), *random_miners()]),
+    ("Miners", _MINER_HEAD, [*map(miner_row, pml.MINERS), *random_miners()]),
     ("Regularisers", _PLAIN_HEAD, list(regularizer_rows())),
     ("Distances", _PLAIN_HEAD, list(distance_rows())),
     ("Wrappers", _PLAIN_HEAD, list(wrapper_rows())),
@@ -89,7 +90,7 @@ def batches(kinds: Sequence[str]) -> Iterator[tuple[str, Batch]]:
   """Random batches of the kinds."""
   for kind in kinds:
     for seed in range(_SEEDS.value):
-      yield kind, rivals.make_batch(kind, _ITEMS, _DIM, seed)
+      yield kind, pml.make_batch(kind, _ITEMS, _DIM, seed)
 
 
 def apart(ours: Any, theirs: Any) -> float:
@@ -106,14 +107,14 @@ def their_slopes(pair: Pair, batch: Batch):
   """Their value, and its gradients by embeddings and by what is learned."""
   import torch
 
-  value, learned = rivals.their_side(pair, batch)
-  points, labels = rivals.inputs(pair, batch)
+  value, learned = pml.their_side(pair, batch)
+  points, labels = pml.inputs(pair, batch)
   x: Any = torch.tensor(points, requires_grad=True)
   found = value(x, torch.tensor(labels))
   found.backward()
   slopes = [x.grad.numpy()]
   if learned is not None and pair.theirs != "P2SGradLoss":
-    slopes.append(rivals.their_gradient(pair, learned))
+    slopes.append(pml.their_gradient(pair, learned))
   return float(found.detach().sum()), slopes
 
 
@@ -122,9 +123,9 @@ def differences(pair: Pair) -> dict[str, tuple[float, float]]:
   worst: dict[str, tuple[float, float]] = {}
   both = None
   for kind, batch in batches(pair.kinds):
-    value, params = rivals.our_side(pair, batch)
+    value, params = pml.our_side(pair, batch)
     both = both or jax.jit(jax.value_and_grad(value, argnums=(1, 0)))
-    ours, (by_x, by_params) = both(params, *rivals.inputs(pair, batch))
+    ours, (by_x, by_params) = both(params, *pml.inputs(pair, batch))
     theirs, slopes = their_slopes(pair, batch)
     our_slopes = [by_x, *jax.tree.leaves(by_params)]
     gradient = max(map(apart, our_slopes, slopes))
@@ -143,7 +144,7 @@ def loss_row(pair: Pair) -> tuple[str, ...]:
   values, gradients = zip(*worst.values(), strict=True)
   agree = max(*values, *gradients) <= pair.tolerance
   agree &= near is None or max(near) <= max(_NEAR, pair.tolerance)
-  missing = [kind for kind in rivals.KINDS if kind not in pair.kinds]
+  missing = [kind for kind in pml.KINDS if kind not in pair.kinds]
   skipped = f"not compared: {', '.join(missing)}" if missing else ""
   return (
     pair.name,
@@ -167,8 +168,8 @@ def more_reducers() -> Iterator[tuple[str, ...]]:
   )
   pair = Pair("nca", "NCALoss", {"normalize": "l2", "reduction": "none"})
   worst = 0.0
-  for _, batch in batches(rivals.KINDS):
-    value, params = rivals.our_side(pair, batch)
+  for _, batch in batches(pml.KINDS):
+    value, params = pml.our_side(pair, batch)
     theirs = _unreduced(batch)
     worst = max(worst, apart(value(params, batch.x, batch.labels), theirs))
   agree = "=" if worst < _NEAR else "≠"
@@ -184,9 +185,7 @@ def more_reducers() -> Iterator[tuple[str, ...]]:
 def _unreduced(batch: Batch) -> np.ndarray:
   import torch
 
-  loss = rivals.made(
-    "losses", ("NCALoss", {"reducer": ("DoNothingReducer", {})})
-  )
+  loss = pml.made("losses", ("NCALoss", {"reducer": ("DoNothingReducer", {})}))
   found = loss(torch.tensor(batch.x), torch.tensor(batch.labels))["loss"]
   values = np.zeros(len(batch.x))
   values[found["indices"].numpy()] = found["losses"].numpy()
@@ -212,19 +211,19 @@ def their_triplets(choice: Choice, x: np.ndarray, labels: np.ndarray):
   import torch
   from pytorch_metric_learning.utils import loss_and_miner_utils
 
-  found = rivals.their_choice(choice, x, labels)
+  found = pml.their_choice(choice, x, labels)
   found = loss_and_miner_utils.convert_to_triplets(found, torch.tensor(labels))
   return set(zip(*(index.tolist() for index in found), strict=True))
 
 
 def chosen(choice: Choice, batch: Batch) -> tuple[set, set]:
   """What our miner and theirs choose of a batch, as sets."""
-  x, labels = rivals.unit(batch.x), batch.labels
-  rows = rivals.our_choice(choice, jnp.asarray(x), jnp.asarray(labels))
+  x, labels = pml.unit(batch.x), batch.labels
+  rows = pml.our_choice(choice, jnp.asarray(x), jnp.asarray(labels))
   if choice.compared == "triplets":
-    triplets = np.argwhere(np.asarray(rivals.our_triplets(rows)) > 0)
+    triplets = np.argwhere(np.asarray(pml.our_triplets(rows)) > 0)
     return set(map(tuple, triplets.tolist())), their_triplets(choice, x, labels)
-  found = rivals.their_choice(choice, x, labels)
+  found = pml.their_choice(choice, x, labels)
   distances = np.asarray(rows.distances)
   sides = []
   for weights, (a, b) in zip(
@@ -253,7 +252,7 @@ def _set(pairs: np.ndarray, distances: np.ndarray, choice: Choice) -> set:
 def miner_row(choice: Choice) -> tuple[str, ...]:
   """A line of the page."""
   number = differ = 0
-  for _, batch in batches(rivals.DISTINCT):
+  for _, batch in batches(pml.DISTINCT):
     ours, theirs = chosen(choice, batch)
     number += len(theirs)
     differ += len(ours ^ theirs)
@@ -274,8 +273,8 @@ _DRAWS = 400
 
 def random_miners() -> Iterator[tuple[str, ...]]:
   """The miners that draw: what they may draw, and how often they do."""
-  batch = rivals.make_batch("unbalanced", _ITEMS, _DIM, 0)
-  x, labels = rivals.unit(batch.x), batch.labels
+  batch = pml.make_batch("unbalanced", _ITEMS, _DIM, 0)
+  x, labels = pml.unit(batch.x), batch.labels
   weighted = Choice("distance_weighted", "DistanceWeightedMiner")
   law = _law(x, labels)
   ours, theirs = _draws_of_both(weighted, x, labels)
@@ -330,13 +329,13 @@ def _draws_of_both(choice, x, labels) -> tuple[np.ndarray, np.ndarray]:
   torch.manual_seed(0)
   arrays = jnp.asarray(x), jnp.asarray(labels)
   count = lambda key: jnp.sum(
-    rivals.our_triplets(rivals.our_choice(choice, *arrays, key)), axis=1
+    pml.our_triplets(pml.our_choice(choice, *arrays, key)), axis=1
   )
   keys = jax.random.split(jax.random.key(0), _DRAWS)
   ours = np.asarray(jnp.sum(jax.jit(jax.vmap(count))(keys), axis=0))
   theirs = np.zeros_like(ours)
   for _ in range(_DRAWS):
-    found = rivals.their_choice(choice, x, labels)
+    found = pml.their_choice(choice, x, labels)
     np.add.at(theirs, (found[0].numpy(), found[2].numpy()), 1)
   return ours, theirs
 
@@ -344,8 +343,8 @@ def _draws_of_both(choice, x, labels) -> tuple[np.ndarray, np.ndarray]:
 def _bins_apart(choice, x, labels) -> tuple[int, int]:
   """Draws of both that are in other bins, and draws."""
   key = jax.random.key(0)
-  rows = rivals.our_choice(choice, jnp.asarray(x), jnp.asarray(labels), key)
-  found = rivals.their_choice(choice, x, labels)
+  rows = pml.our_choice(choice, jnp.asarray(x), jnp.asarray(labels), key)
+  found = pml.their_choice(choice, x, labels)
   same = (labels[:, None] == labels) & ~np.eye(len(x), dtype=bool)
   distances = np.asarray(rows.distances)
   differ = number = 0
@@ -405,11 +404,11 @@ def _plain_row(name, theirs, found, note="", tolerance=1e-9):
 
 def regularizer_rows() -> Iterator[tuple[str, ...]]:
   """Each regulariser of embeddings, of class weights, of centres."""
-  for name, options, theirs, of in rivals.REGULARIZERS:
+  for name, options, theirs, of in pml.REGULARIZERS:
     function = ml.REGULARIZERS[name]
-    loss = rivals.made("regularizers", theirs)
+    loss = pml.made("regularizers", theirs)
     found = []
-    for _, batch in batches(rivals.DISTINCT):
+    for _, batch in batches(pml.DISTINCT):
       x = {"embeddings": batch.x, "weights": batch.table[:, 0]}.get(
         of, batch.table
       )
@@ -426,13 +425,13 @@ def regularizer_rows() -> Iterator[tuple[str, ...]]:
 
 def distance_rows() -> Iterator[tuple[str, ...]]:
   """Each distance as a matrix, multiplied by random numbers."""
-  for metric, normalize, theirs in rivals.DISTANCES:
-    distance = rivals.made("distances", theirs)
+  for metric, normalize, theirs in pml.DISTANCES:
+    distance = pml.made("distances", theirs)
     # Their similarities rise where our distances fall; a cosine is 1 - D.
     sign = -1 if distance.is_inverted else 1
     shift = 1 if metric == "cosine" else 0
     found = []
-    for seed, (_, batch) in enumerate(batches(rivals.DISTINCT)):
+    for seed, (_, batch) in enumerate(batches(pml.DISTINCT)):
       weights = np.random.RandomState(seed).normal(size=(_ITEMS, _ITEMS))
       # At distance 0 to itself the slope of a root is a matter of choice.
       np.fill_diagonal(weights, 0)
@@ -479,11 +478,11 @@ def _sum_row():
     [(w, ml.make_objective(n)) for w, n in zip(weights, names, strict=True)]
   )
   params: dict[str, Any] = {"0": {}, "1": {}}
-  built = [rivals.made("losses", (name, {})) for name in losses]
-  theirs = rivals.made("losses", ("MultipleLosses", {"losses": built}))
+  built = [pml.made("losses", (name, {})) for name in losses]
+  theirs = pml.made("losses", ("MultipleLosses", {"losses": built}))
   theirs.weights = weights
   found = []
-  for _, batch in batches(rivals.DISTINCT):
+  for _, batch in batches(pml.DISTINCT):
     labels = batch.labels
     found.append(
       both_slopes(
@@ -498,9 +497,9 @@ def _sum_row():
 
 def _views_row(symmetric: bool):
   objective = ml.make_objective("infonce_per_pair")
-  inner = rivals.made("losses", ("NTXentLoss", {}))
+  inner = pml.made("losses", ("NTXentLoss", {}))
   arguments = {"loss": inner, "symmetric": symmetric}
-  theirs = rivals.made("losses", ("SelfSupervisedLoss", arguments))
+  theirs = pml.made("losses", ("SelfSupervisedLoss", arguments))
   half = _ITEMS // 2
   labels = np.arange(half)
 
@@ -527,11 +526,11 @@ def _memory_row():
   state = jax.tree.map(
     lambda x: x.astype(float) if x.dtype == jnp.float32 else x, state
   )
-  inner = rivals.made("losses", ("ContrastiveLoss", {}))
+  inner = pml.made("losses", ("ContrastiveLoss", {}))
   arguments = {"loss": inner, "embedding_size": _DIM, "memory_size": size}
-  theirs = rivals.made("losses", ("CrossBatchMemory", arguments))
+  theirs = pml.made("losses", ("CrossBatchMemory", arguments))
   found = []
-  for _, batch in batches(rivals.DISTINCT):
+  for _, batch in batches(pml.DISTINCT):
     value = lambda x, labels=batch.labels, state=state: ours(
       {}, x, labels, state=state
     )
@@ -553,12 +552,12 @@ def _memory_row():
 def _dynamic_row():
   """The first batch of the dynamic margin, and how far the next is apart."""
   objective = ml.make_objective("triplet_dynamic_soft")
-  theirs = rivals.made("losses", ("DynamicSoftMarginLoss", {}))
+  theirs = pml.made("losses", ("DynamicSoftMarginLoss", {}))
   state = jax.tree.map(lambda x: x.astype(float), objective.init_state())
   off = []
   for seed in (0, 1):
-    batch = rivals.make_batch("balanced", _ITEMS, _DIM, seed)
-    x, labels = rivals.unit(batch.x), batch.labels
+    batch = pml.make_batch("balanced", _ITEMS, _DIM, seed)
+    x, labels = pml.unit(batch.x), batch.labels
     value, aux = objective({}, x, labels, state=state)
     state = aux.state
     off.append(apart(value, theirs(_tensor(x), _tensor(labels))))
@@ -590,25 +589,27 @@ _GOLDEN_ITEMS, _GOLDEN_DIM = 12, 4
 def frozen() -> dict[str, Any]:
   """Their values and counts on one small batch of each kind."""
   small = {
-    kind: rivals.make_batch(kind, _GOLDEN_ITEMS, _GOLDEN_DIM, 0)
-    for kind in rivals.KINDS
+    kind: pml.make_batch(kind, _GOLDEN_ITEMS, _GOLDEN_DIM, 0)
+    for kind in pml.KINDS
   }
   small = {
     kind: Batch(np.round(b.x, 4), b.labels, np.round(b.table, 4))
     for kind, b in small.items()
   }
-  command = "python -m experiments.parity --golden=tests/golden/pml.json"
+  command = (
+    "python -m experiments.benchmarks.parity --golden=tests/golden/pml.json"
+  )
   losses = {
     pair.name: {
       kind: _digits(_their_number(pair, small[kind])) for kind in pair.kinds
     }
-    for pair in rivals.FROZEN
+    for pair in pml.FROZEN
   }
   miners = {
     choice.name: {
-      kind: len(chosen(choice, small[kind])[1]) for kind in rivals.DISTINCT
+      kind: len(chosen(choice, small[kind])[1]) for kind in pml.DISTINCT
     }
-    for choice in rivals.MINERS
+    for choice in pml.MINERS
   }
   return {
     "command": command,
@@ -623,8 +624,8 @@ def frozen() -> dict[str, Any]:
 
 
 def _their_number(pair: Pair, batch: Batch) -> float:
-  value, _ = rivals.their_side(pair, batch)
-  found = value(*map(_tensor, rivals.inputs(pair, batch)))
+  value, _ = pml.their_side(pair, batch)
+  found = value(*map(_tensor, pml.inputs(pair, batch)))
   return float(found.detach().sum())
 
 
@@ -662,8 +663,8 @@ def page(tables) -> str:
   text = [
     "# Parity with pytorch-metric-learning",
     "",
-    f"Written by `python -m experiments.parity`: {said}; float64 on both sides;"
-    f" batches of {_ITEMS} items in {_DIM} dimensions, {_SEEDS.value} of each"
+    f"Written by `python -m experiments.benchmarks.parity`: {said}; float64 on"
+    f" both sides; batches of {_ITEMS} items in {_DIM} dimensions, {_SEEDS.value} of each"
     " kind: balanced, unbalanced, with classes of one item, and with equal"
     " points.",
     "",

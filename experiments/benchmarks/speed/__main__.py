@@ -1,6 +1,7 @@
 """Measures our losses, distances and evaluation, and their rivals, in turn.
 
-python -m experiments.benchmark --suite=distances,losses,memory,evaluation,input
+python -m experiments.benchmarks.speed \
+  --suite=distances,losses,memory,evaluation,input
 
 Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R;
 of input, training steps on images read from files, against images in memory.
@@ -39,7 +40,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import bench_training, cli, rivals
+from experiments import cli
+from experiments.benchmarks import pml, training
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import records
 
@@ -108,14 +110,14 @@ class Case:
 # --- In a process of its own ------------------------------------------------
 
 
-def _batch(case: Case) -> rivals.Batch:
+def _batch(case: Case) -> pml.Batch:
   random = np.random.RandomState(0)
   normal = lambda *shape: np.asarray(random.normal(size=shape), np.float32)
   labels = np.repeat(np.arange(case.classes), -(-case.n // case.classes))
-  return rivals.Batch(
+  return pml.Batch(
     normal(case.n, case.dim),
     labels[: case.n],
-    normal(case.classes, rivals.CENTERS, case.dim),
+    normal(case.classes, pml.CENTERS, case.dim),
   )
 
 
@@ -135,10 +137,10 @@ def _our_loss(case: Case) -> Callable[[], float]:
   import jax
   import jax.numpy as jnp
 
-  pair = _PAIRS.get(case.name) or rivals.Pair(case.name, "")
+  pair = _PAIRS.get(case.name) or pml.Pair(case.name, "")
   batch = _batch(case)
-  value, params = rivals.our_side(pair, batch, block_size=case.block_size)
-  x, labels = map(jnp.asarray, rivals.inputs(pair, batch))
+  value, params = pml.our_side(pair, batch, block_size=case.block_size)
+  x, labels = map(jnp.asarray, pml.inputs(pair, batch))
   both = jax.value_and_grad(value, argnums=(0, 1))
   return _compiled(both, params, x, labels)
 
@@ -147,8 +149,8 @@ def _their_loss(case: Case) -> Callable[[], float]:
   import torch
 
   pair, batch = _PAIRS[case.name], _batch(case)
-  value, learned = rivals.their_side(pair, batch)
-  points, labels = map(torch.tensor, rivals.inputs(pair, batch))
+  value, learned = pml.their_side(pair, batch)
+  points, labels = map(torch.tensor, pml.inputs(pair, batch))
 
   def call() -> float:
     x = points.clone().requires_grad_()
@@ -319,9 +321,9 @@ _BUILDERS = {
   "their retrieval": _their_retrieval,
   "streamed": _training,
   "in memory": _training,
-  **bench_training.BUILDERS,
+  **training.BUILDERS,
 }
-_PAIRS = {pair.name: pair for pair in rivals.LOSSES}
+_PAIRS = {pair.name: pair for pair in pml.LOSSES}
 # Our metric, whether exact, and the p of torch.cdist.
 _DISTANCES: dict[str, tuple[Any, bool, Any]] = {
   "l1": ("l1", False, 1.0),
@@ -756,7 +758,7 @@ def page(found: dict[str, Any]) -> str:
     f" {_TURN} s, with a rest before each turn; medians over all calls. Each"
     " side has a process of its own with as many threads. Extra memory is the"
     " growth of the process at the peak of one call. Made by"
-    " `python -m experiments.benchmark`, at commits"
+    " `python -m experiments.benchmarks.speed`, at commits"
     f" {', '.join(sorted(commits))}; {_JSON.value} says which line at which.",
     "",
   ]
@@ -862,7 +864,7 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
   ),
   "population": functools.partial(
     _of_training,
-    f"Populations, {bench_training.STEPS} steps each",
+    f"Populations, {training.STEPS} steps each",
     ("one program", "in turn"),
   ),
 }
