@@ -1,6 +1,6 @@
 """Counts, baselines and one trained row for each data set at hand.
 
-python -m experiments.benchmarks.datasets \
+python -m experiments.benchmarks.datasets \\
   --sets=glyphs,digits,att_faces=FOLDER,omniglot=FOLDER
 
 A set is a config in configs/, and after = its data_dir. Writes results/data.md;

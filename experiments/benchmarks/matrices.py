@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import pml
+from experiments.benchmarks import pml, pml_sides
 from experiments.benchmarks.clock import (
   Clock,
   Line,
@@ -199,29 +199,29 @@ def _loss_floor(family: str, n: int) -> Line:
   return {**work, "bytes": 8.0 * n * _DIM}
 
 
-def _batch(n: int) -> pml.Batch:
+def _batch(n: int) -> pml_sides.Batch:
   random = np.random.default_rng(0)
   x = random.standard_normal((n, _DIM), np.float32)
   labels = np.arange(n) // _PER_CLASS
   # None of these losses has a table of classes: only its shape is read.
   table = np.broadcast_to(np.float32(0), (n // _PER_CLASS, 1, _DIM))
-  return pml.Batch(x, labels, table)
+  return pml_sides.Batch(x, labels, table)
 
 
-def _our_loss(clock: Clock, pair: pml.Pair, batch: pml.Batch) -> Line:
-  value, params = pml.our_side(pair, batch)
-  x, labels = map(jnp.asarray, pml.inputs(pair, batch))
+def _our_loss(clock: Clock, pair: pml.Pair, batch: pml_sides.Batch) -> Line:
+  value, params = pml_sides.our_side(pair, batch)
+  x, labels = map(jnp.asarray, pml_sides.inputs(pair, batch))
   of = lambda x, labels: value(params, x, labels)
   return jax_line(clock, jax.value_and_grad(of), x, labels)
 
 
-def _their_loss(clock: Clock, pair: pml.Pair, batch: pml.Batch) -> Line:
+def _their_loss(clock: Clock, pair: pml.Pair, batch: pml_sides.Batch) -> Line:
   torch, where = torch_and_device()
   if importlib.util.find_spec("pytorch_metric_learning") is None:
     raise Unavailable("pytorch-metric-learning is not installed")
-  value, _ = pml.their_side(pair, batch)
+  value, _ = pml_sides.their_side(pair, batch)
   points, labels = (
-    torch.tensor(array, device=where) for array in pml.inputs(pair, batch)
+    torch.tensor(array, device=where) for array in pml_sides.inputs(pair, batch)
   )
   last: list[Any] = []
 

@@ -37,9 +37,9 @@ STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
 
 # Where `experiments.benchmarks.speed --suite=population` found a population
-# faster than runs in turn. On a CPU convolutions are slower: one run fills the cores,
-# and several do not fit its caches (eight of `mlp` are 1.2 times as fast).
-# Accelerators are still to be measured.
+# faster than runs in turn. On a CPU convolutions are slower: one run fills the
+# cores, and several do not fit its caches (eight of `mlp` are 1.2 times as
+# fast). Accelerators are still to be measured.
 _FASTER_TOGETHER: tuple[str, ...] = ()
 # Seconds between two looks at runs that another process has.
 _PATIENCE = 1.0

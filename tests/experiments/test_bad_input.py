@@ -221,20 +221,21 @@ def test_tuning(run, tmp_path):
   assert_refused(other, "file is not a journal file")
 
 
-@pytest.mark.parametrize("script", ["train", "sweep", "tune", "report"])
+SCRIPTS = {
+  "train": ("--config", "--workdir", "--[no]test"),
+  "sweep": ("--config", "--sweep", "--study", "--launcher", "--population"),
+  "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
+  "report": ("--study", "--[no]strict"),
+  "prepare": ("--dataset", "--data_dir", "--manual_dir"),
+  "benchmarks.speed": ("--suite", "--output", "--json", "--n"),
+  "benchmarks.parity": ("--output", "--golden", "--seeds"),
+  "benchmarks.datasets": ("--sets", "--steps", "--seeds", "--runs"),
+  "benchmarks.accelerator": ("--[no]tiny", "--budget_s", "--parts"),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_complete(run, script):
   done = run("--help", script=script)
-  flags = {
-    "train": ("--config", "--workdir", "--[no]test"),
-    "sweep": ("--config", "--sweep", "--study", "--launcher", "--population"),
-    "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
-    "report": ("--study", "--[no]strict"),
-  }[script]
-  for words in (f"python -m experiments.{script}", *flags):
+  for words in (f"python -m experiments.{script}", *SCRIPTS[script]):
     assert words in done.stdout
-
-
-def test_an_unknown_suite_of_the_benchmark_lists_the_suites(run):
-  assert_refused(
-    run("--suite=speed", script="benchmarks.speed"), "speed", "memory"
-  )
