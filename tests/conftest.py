@@ -18,8 +18,8 @@ import pytest
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_disable_most_optimizations", True)
 
-# They hold no doctests; those have one name, this is for another process.
-collect_ignore_glob = ["*conftest.py", "on_four_devices.py"]
+# They hold no doctests; those have one name, these are for other processes.
+collect_ignore_glob = ["*conftest.py", "on_four_devices.py", "as_a_user.py"]
 
 
 # `make quick` leaves out what is marked slow. By hand that is what takes longer
