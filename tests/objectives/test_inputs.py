@@ -7,8 +7,9 @@ import pytest
 
 import metric_learning as ml
 from metric_learning.inputs import as_labels, points_of
+from tests.objectives.four_points import LABELS, X
 from tests.quick import quick_jit
-from tests.test_objective import LABELS, X, script
+from tests.scripts import script
 
 BIG = np.array([0, 0, 2**32, 2**32])  # cut to 32 bits these are one class
 
