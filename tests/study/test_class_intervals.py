@@ -32,7 +32,7 @@ def test_classes_are_resampled_for_all_runs_at_once(write_study):
   folder = write_study(rows, class_names=ABC)
   change(
     folder / "study.json",
-    study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
+    study={"reference": {}, "columns": ["own/recall_at_1"], "delta": 0.01},
   )
   study = scored_study(folder)
   found = [
@@ -68,7 +68,7 @@ def test_classes_of_all_folds_are_resampled(write_study):
     np.savez(path, **arrays)
   change(
     folder / "study.json",
-    study={"reference": "", "columns": ["own/recall_at_1"], "delta": 0.01},
+    study={"reference": {}, "columns": ["own/recall_at_1"], "delta": 0.01},
   )
   study = scored_study(folder)
   means = []

@@ -5,9 +5,10 @@ import csv
 import pytest
 
 from metric_learning import InputError
-from metric_learning.study import make_specs, run_study, tables
+from metric_learning.study import make_specs, run_study, sweep, tables
 from metric_learning.study.compared_with import pairs_with_reference
 from metric_learning.study.comparisons import compare_cells
+from metric_learning.study.sweeps import check_reference
 from metric_learning.training import records
 from metric_learning.training.config import as_dict, digest, override
 from tests.studies import COLUMNS, change, scored_study
@@ -30,21 +31,47 @@ NAMES = [
 
 def test_all_cells_are_compared_with_the_first_unless_one_is_named():
   first = [(name, NAMES[0]) for name in NAMES[1:]]
-  assert pairs_with_reference(NAMES, "") == first
-  named = pairs_with_reference(NAMES, "loss.name=margin,metric.name=l1")
+  assert pairs_with_reference(NAMES, {}) == first
+  named = pairs_with_reference(
+    NAMES, {"loss.name": "margin", "metric.name": "l1"}
+  )
   assert named == [(name, NAMES[3]) for name in NAMES[:3]]
 
 
 def test_a_field_compares_twins():
-  found = pairs_with_reference(NAMES, "metric.name=l2")
+  found = pairs_with_reference(NAMES, {"metric.name": "l2"})
   assert found == [(NAMES[1], NAMES[0]), (NAMES[3], NAMES[2])]
+
+
+def test_values_are_compared_as_numbers_and_tuples_as_their_records():
+  names = [
+    {"data.image_size": size, "loss.margin": margin}
+    for size in ([4, 4], [8, 8])
+    for margin in (0.5, 1.0)
+  ]
+  reference = {"data.image_size": (8, 8), "loss.margin": 1}
+  found = pairs_with_reference(names, reference)
+  assert found == [(name, names[3]) for name in names[:3]]
+  with pytest.raises(InputError, match=r"'4×8'.*Known: 4×4, 8×8"):
+    pairs_with_reference(names, {"data.image_size": (4, 8)})
+
+
+def test_a_reference_that_is_a_text_is_told_the_new_form():
+  said = r"reference=\{'metric.name': 'l2'\}; .*reference.metric.name=l2"
+  with pytest.raises(InputError, match=said):
+    check_reference("metric.name=l2")
+  user = lambda function: getattr(function, "__wrapped__", function)
+  with pytest.raises(InputError, match=said):
+    user(sweep)(reference="metric.name=l2")
+  with pytest.raises(InputError, match=said):
+    user(pairs_with_reference)(NAMES, "metric.name=l2")
 
 
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"study.reference": "metrik=l2"}, r"'metrik'; did you mean 'metric.name'"),
-    ({"study.reference": "metric.name=l3"}, r"'l3'; did you mean"),
+    ({"study.reference.metrik": "l2"}, r"'metrik'; did you mean 'metric.name'"),
+    ({"study.reference.metric.name": "l3"}, r"'l3'; did you mean"),
     ({"study.columns": ("own/map",)}, r"'own/map'; did you mean 'own/map_at_r"),
     ({"study.delta": 0.0}, r"config.study.delta must be positive, got 0.0"),
   ],
@@ -62,7 +89,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
 def test_what_is_compared_is_no_part_of_a_run():
   config = tiny_config()
   other = override(
-    config, {"study.delta": 0.5, "study.reference": "metric.name=l1"}
+    config, {"study.delta": 0.5, "study.reference.metric.name": "l1"}
   )
   assert digest(other) == digest(config)
   assert as_dict(other) == as_dict(config)
@@ -148,7 +175,7 @@ def test_of_an_error_rate_less_is_better(write_study):
   assert judged(folder)["l1"].verdict == "better"
   change(
     folder / "study.json",
-    study={"reference": "", "columns": ["own/eer"], "delta": 0.01},
+    study={"reference": {}, "columns": ["own/eer"], "delta": 0.01},
   )
   assert judged(folder)["l1"].verdict == "worse"
 
@@ -183,7 +210,7 @@ def test_a_number_that_the_reference_names_is_compared_and_not_chosen(
     for (positive, negative), mean in means.items()
     for seed, noise in enumerate(NOISE)
   ]
-  reference = "loss.positive_margin=0.0"
+  reference = {"loss.positive_margin": 0.0}
   folder = write_study(scored, study__reference=reference)
   (one,) = compare_cells(scored_study(folder))
   assert one.name["loss.positive_margin"] == 0.5
@@ -315,3 +342,11 @@ def test_cells_are_compared_at_the_selected_checkpoint(real_study, write_study):
   for path in folder.glob("runs/*metric.name=l1*/test.json"):
     records.write_json(path, real_study.scores(0.6, last=0.9))
   assert judged(folder)["l1"].difference.mean == pytest.approx(0.1)
+
+
+def test_a_study_whose_reference_was_a_text_is_of_other_code(write_study):
+  folder = write_study(cells(l2=[0.5], l1=[0.4]))
+  study = {"reference": "metric.name=l2", "columns": [], "delta": 0.01}
+  change(folder / "study.json", study=study)
+  with pytest.raises(InputError, match="written by other code"):
+    scored_study(folder)

@@ -38,22 +38,22 @@ def test_ranges_of_a_config():
   config = tiny_config(
     loss__name="cosface",
     tune__searched=1,
-    tune__ranges=(
-      "margin=0:1.5",
-      "cosface.margin=0.1:0.5",
-      "learning_rate=1e-3:1e-2:log",
-    ),
+    tune__ranges__margin=(0.0, 1.5, False),
+    tune__ranges__cosface__margin=(0.1, 0.5, False),
+    tune__ranges__learning_rate=(1e-3, 1e-2, True),
   )
   found = ranges_of(config)
   assert found == {
     "loss.margin": Range(0.1, 0.5),
     RATE: Range(1e-3, 1e-2, log=True),
   }
-  config = tiny_config(loss__name="triplet", tune__ranges=("margin=0:1.5",))
+  config = tiny_config(
+    loss__name="triplet", tune__ranges={"margin": (0, 1.5, False)}
+  )
   assert ranges_of(config)["loss.margin"] == Range(0.0, 1.5)
-  config = tiny_config(loss__name="fastap", tune__ranges=("num_bins=3,7",))
+  config = tiny_config(loss__name="fastap", tune__ranges={"num_bins": (3, 7)})
   assert ranges_of(config)["loss.num_bins"] == Grid((3, 7))
-  config = override(config, {"tune.ranges": ("num_bins=25,5,2.5,5",)})
+  config = override(config, {"tune.ranges.num_bins": (25, 5, 2.5, 5)})
   assert ranges_of(config)["loss.num_bins"] == Grid((2.5, 5, 25))
 
 
@@ -75,24 +75,23 @@ def test_a_grid_fits_its_ranges_and_has_no_point_twice():
 
 
 def test_every_range_is_of_a_value_that_is_searched():
-  texts = ("margin=0:1", "learning_rate=1e-3:1e-2")
+  unit, rate = (0.0, 1.0, False), (1e-3, 1e-2, False)
+  given = {"margin": unit, "learning_rate": rate}
 
-  def used(texts, *losses, searched=2):
-    config = tiny_config(tune__ranges=texts, tune__searched=searched)
+  def used(given, *losses, searched=2):
+    config = tiny_config(tune__ranges=given, tune__searched=searched)
     cells = [override(config, {"loss.name": loss}) for loss in losses]
     ranges.check_used(config, cells)
 
-  used(texts, "supcon", "triplet")
-  with pytest.raises(InputError, match=r"'margin=0:1' is of a value that no"):
-    used(texts, "supcon")
+  used(given, "supcon", "triplet")
+  with pytest.raises(InputError, match=r"ranges.margin is of a value that no"):
+    used(given, "supcon")
   with pytest.raises(InputError, match=r"no cell .*tune.searched=1"):
-    used(("second_margin=0:1",), "quadruplet", searched=1)
-  both = ("margin=0:1", "triplet.margin=0:2")
+    used({"second_margin": unit}, "quadruplet", searched=1)
+  both = {"margin": unit, "triplet.margin": (0.0, 2.0, False)}
   used(both, "triplet", "triplet_swap")
-  with pytest.raises(InputError, match=r"'margin=0:1' is of a value that no"):
+  with pytest.raises(InputError, match=r"ranges.margin is of a value that no"):
     used(both, "triplet")
-  with pytest.raises(InputError, match=r"margin is given twice"):
-    used(("margin=0:1", "margin=0:2"), "triplet")
 
 
 def test_the_margin_of_other_classes_is_searched_before_that_of_the_same():

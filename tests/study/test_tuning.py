@@ -172,7 +172,7 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
 @pytest.mark.slow
 def test_a_study_whose_reference_failed_compares_nothing(tmp_path):
   train = diverging(lambda config: config.metric.name == "l1")
-  config = override(CONFIG, {"study.reference": "metric.name=l1"})
+  config = override(CONFIG, {"study.reference": {"metric.name": "l1"}})
   folder, rows = tmp_path / "study", make_specs(config, TWO)
   chosen = search(folder, TWO, config=config, train=train)
   run_study(*tuning.final_specs(config, chosen), folder, cells=cells_of(rows))

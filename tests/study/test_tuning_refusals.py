@@ -1,5 +1,6 @@
 """What tuning refuses before it begins."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.study.searches import CONFIG, search
 from tests.tiny import tiny_config
 
 BINS = {"loss__name": "fastap"}
+MARGIN, NUMBER = "tune__ranges__margin", "tune__ranges__num_bins"
+UNIT = (0.0, 1.0, False)
 
 
 @pytest.mark.slow
@@ -80,13 +83,13 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     strict=True,
   ):
     assert said in line
-  assert "by --config.study.reference=loss.beta=1.0." in rest[0]
+  assert "by --config.study.reference.loss.beta=1.0." in rest[0]
   # As it says, its values can be compared.
-  config = tiny_config(loss__name="margin", study__reference="loss.beta=1.0")
+  config = tiny_config(loss__name="margin", study__reference={"loss.beta": 1.0})
   tuning.check(
     config, make_specs(config, [{"loss.beta": b} for b in (1.0, 2.0)])
   )
-  config = tiny_config(tune__searched=0, study__reference=f"{RATE}=0.1")
+  config = tiny_config(tune__searched=0, study__reference={RATE: 0.1})
   rows = make_specs(config, [{RATE: 0.1}, {RATE: 0.2}])
   with pytest.raises(InputError, match="nothing is left to search"):
     tuning.check(config, rows)
@@ -98,31 +101,33 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     ({"tune__sampler": "tpo"}, "did you mean 'tpe'"),
     ({"study__delta": 0.0}, "config.study.delta must be positive"),
     (
-      {"study__reference": "metric.name=l3"},
+      {"study__reference": {"metric.name": "l3"}},
       "metric.name in config.study.reference",
     ),
     ({"study__columns": ("own/map",)}, "did you mean 'own/map_at_r'"),
     ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
     ({"tune__final_on": "test"}, "unknown config.tune.final_on 'test'"),
     ({"tune__prune": True, "tune__folds": 1}, "between folds"),
-    ({"tune__ranges": ("margin=2:1",)}, "is empty, 2 is above 1"),
-    ({"tune__ranges": ("margin=0:1:log",)}, "no logarithm at 0"),
-    ({"tune__ranges": ("margin=a:1",)}, "is not of the form"),
-    ({"tune__ranges": ("margin=0:inf",)}, "is not finite"),
-    ({"tune__ranges": ("margn=0:1",)}, "'margn'; did you mean 'margin'"),
-    ({"tune__ranges": ("triplet.scale=0:1",)}, "searched value of triplet"),
-    ({"tune__ranges": ("margin=-1:1",)}, "margin must be at least 0"),
-    ({"tune__ranges": ("learning_rate=0:1",)}, "must be positive"),
-    ({"tune__ranges": ("margin=0.5,'a',1.0",)}, "is not of the form"),
-    ({"tune__ranges": ("margin=(1,2)",)}, "is not of the form"),
-    ({"tune__ranges": ("margin=0.5,True",)}, "is not of the form"),
-    ({"tune__ranges": ("margin=0.5,nan",)}, "is not finite"),
-    ({**BINS, "tune__ranges": ("num_bins=5,-3,10",)}, "num_bins.*-3"),
-    ({**BINS, "tune__ranges": ("num_bins=5,7.5,10",)}, "num_bins=7.5"),
-    (
-      {**BINS, "tune__ranges": ("num_bins=2:50",)},
-      "num_bins of fastap takes a list, such as fastap.num_bins=2,5,10,",
-    ),
+    ({"tune__ranges": ("margin=0:2",)}, r"margin=\(0.0, 2.0, False\)"),
+    ({MARGIN: (2.0, 1.0, False)}, "is empty, 2 is above 1"),
+    ({MARGIN: (0.0, 1.0, True)}, "no logarithm at 0"),
+    ({MARGIN: ("a", 1.0, False)}, r"give \(low, high, log\)"),
+    ({MARGIN: "0:2"}, "must be a tuple"),
+    ({MARGIN: 2.0}, "must be a tuple"),
+    ({MARGIN: ()}, r"give \(low, high, log\)"),
+    ({MARGIN: (0.0, math.inf, False)}, "must be finite"),
+    ({"tune__ranges__margn": UNIT}, "'margn'; did you mean 'margin'"),
+    ({"tune__ranges__triplet__scale": UNIT}, "searched value of triplet"),
+    ({MARGIN: (-1.0, 1.0, False)}, "margin must be at least 0"),
+    ({"tune__ranges__learning_rate": UNIT}, "must be positive"),
+    ({MARGIN: (0.5, "a", 1.0)}, r"give \(low, high, log\)"),
+    ({MARGIN: ((1.0, 2.0),)}, r"give \(low, high, log\)"),
+    ({MARGIN: (0.5, True)}, r"give \(low, high, log\)"),
+    ({MARGIN: (0.5, 1.0, math.nan)}, "must be finite"),
+    ({MARGIN: (0.5, 1.0)}, r"could be a range: write \(0.5, 1.0, False\)"),
+    ({**BINS, NUMBER: (5, -3, 10)}, "num_bins.*-3"),
+    ({**BINS, NUMBER: (5, 7.5, 10)}, "num_bins=7.5"),
+    ({**BINS, NUMBER: (2, 50, False)}, r"num_bins takes a grid.*\(2, 5, 10, "),
     (
       {"tune__sampler": "grid", "tune__trials": 7},
       r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",
