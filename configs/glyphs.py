@@ -30,7 +30,7 @@ def get_config(loss: str = "infonce_per_pair"):
   return with_loss(config, loss).lock()
 
 
-@sweep(reference="loss.name=contrastive,metric.name=l2")
+@sweep(reference={"loss.name": "contrastive", "metric.name": "l2"})
 def compare() -> Iterator[dict[str, Any]]:
   """Four losses under L1 and L2, three margins or temperatures, three seeds.
 

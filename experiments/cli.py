@@ -2,10 +2,13 @@
 
 import ast
 import errno
+import functools
 import importlib.util
 import logging
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +23,8 @@ from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import NotFiniteError, override
 from metric_learning.training.config import (
+  check_no_section,
   is_name,
-  is_section,
   place_of,
   set_field,
 )
@@ -48,25 +51,81 @@ class _ConfigParser(flags.ArgumentParser[ConfigDict]):
   So their fields are flags too, as they are fields of a run of a sweep.
   """
 
-  def __init__(self, load: flags.ArgumentParser[ConfigDict]):
-    self._load = load
-
   def parse(self, argument: str) -> ConfigDict:
-    config = self._load.parse(os.path.expanduser(argument))
-    # A file that cannot be loaded is another object; see `config_value`.
-    return _with_names(config) if isinstance(config, ConfigDict) else config
+    path, *loss = os.path.expanduser(argument).split(":", 1)
+    try:
+      config = _module_at(path).get_config(*loss)
+    except OSError as error:
+      raise InputError(
+        f"--config={argument}: no such file, or it cannot be loaded."
+      ) from error
+    except InputError:
+      raise
+    except (TypeError, ValueError) as error:
+      _check_sections(error)
+      # The parser of flags would keep the message alone, and no line.
+      raise RuntimeError(f"{path} cannot be loaded.") from error
+    return _with_flags(config).lock()
 
 
-def _with_names(config: ConfigDict) -> ConfigDict:
-  """The config with what flags name, so that its fields are flags too."""
-  given = {field: _argument(f"config.{field}") for field in _fields_given()}
+@functools.cache
+def _module_at(path: str) -> ModuleType:
+  """The module in a file, which is run once."""
+  spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+  if spec is None or spec.loader is None:
+    raise FileNotFoundError(path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _check_sections(error: Exception) -> None:
+  """Checks that a file which failed set no section as if it were a field.
+
+  The library says the last part of its name alone: the whole name is that of
+  the place where it was set, in a config of the functions that were running.
+
+  Raises:
+    InputError: that names a field of the section.
+  """
+  configs: list[ConfigDict] = []
+  for frame, _ in traceback.walk_tb(error.__traceback__):
+    running = frame.f_locals
+    if frame.f_code is ConfigDict.__setitem__.__code__:
+      place, key = running["self"], running["key"]
+      for config in configs:
+        section = _path_to(config, place)
+        if section is not None:
+          check_no_section(f"{section}{key}", place.get(key))
+    configs += [x for x in running.values() if isinstance(x, ConfigDict)]
+
+
+def _path_to(config: ConfigDict, place: ConfigDict) -> str | None:
+  """The name of a section, with a dot behind it; None if it is elsewhere."""
+  if config is place:
+    return ""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      rest = _path_to(value, place)
+      if rest is not None:
+        return f"{name}.{rest}"
+  return None
+
+
+def _with_flags(config: ConfigDict) -> ConfigDict:
+  """The config with what flags name, so that its fields are flags too.
+
+  Raises:
+    InputError: for a flag of a field that there is not, or of a section.
+  """
+  given = _fields_given()
   names = [field for field in given if field == "imports" or is_name(field)]
   with config.unlocked():
     if "imports" in given:
       import_modules(_value("imports", given["imports"]))
     for field in sorted(given, key=lambda field: field not in names):
-      if field in names or field.startswith("also."):
-        place_of(config, field)  # It adds the further loss of a field.
+      inside, name = place_of(config, field)  # It adds what is to be added.
+      check_no_section(field, inside[name])
       if field in names:
         set_field(config, field, _value(field, given[field]))
   return config
@@ -79,14 +138,17 @@ def _value(field: str, text: str) -> Any:
   return ast.literal_eval(text) if text.startswith("(") else (text,)
 
 
-def _fields_given() -> list[str]:
-  """The fields of the config that flags set, in their order."""
-  flags_given = (a.lstrip("-").partition("=")[0] for a in sys.argv[1:])
-  return [
-    flag.removeprefix("config.")
-    for flag in flags_given
-    if flag.startswith("config.")
-  ]
+def _fields_given() -> dict[str, str]:
+  """The fields of the config that flags set, and what is said last of each."""
+  given = {}
+  for argument, following in zip(
+    sys.argv[1:], [*sys.argv[2:], ""], strict=True
+  ):
+    flag, equals, value = argument.partition("=")
+    if re.match(r"--?config\.", flag):
+      field = flag.partition(".")[2].partition("[")[0]  # columns[0]
+      given[field] = value if equals else following
+  return given
 
 
 def define_config() -> Any:
@@ -97,8 +159,7 @@ def define_config() -> Any:
     "A file in configs/, and after a colon the loss: configs/glyphs.py:supcon."
     " Each field is a flag: --config.loss.temperature=0.05.",
   )
-  flag = flags.FLAGS[holder.name]
-  flag.parser = _ConfigParser(flag.parser)
+  flags.FLAGS[holder.name].parser = _ConfigParser()
   return holder
 
 
@@ -108,36 +169,17 @@ def config_value(flag: Any) -> ConfigDict:
   A loss or network that a flag names brings its own defaults, as in a sweep.
 
   Raises:
-    InputError: if there is none, or its file cannot be loaded.
+    InputError: if there is none.
   """
   if flag.value is None:
     raise InputError("which config? --config=configs/glyphs.py, for example.")
-  if not isinstance(flag.value, ConfigDict):
-    raise InputError(
-      f"--config={_argument('config')}: no such file, or it cannot be loaded."
-    )
   return flag.value
 
 
 def config_module() -> ModuleType:
   """The module of --config, where its SWEEPS are."""
-  path = os.path.expanduser(_argument("config").split(":")[0])
-  spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-  if spec is None or spec.loader is None:
-    raise InputError(f"--config={path}: no such file.")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-def _argument(flag: str) -> str:
-  """What the command line says last of a flag; "" if it says nothing."""
-  found = ""
-  for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
-    name, equals, value = argument.partition("=")
-    if name in (f"-{flag}", f"--{flag}"):
-      found = value if equals else following
-  return found
+  named = config_flags.get_config_filename(flags.FLAGS["config"])
+  return _module_at(os.path.expanduser(named).split(":")[0])
 
 
 def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
@@ -145,7 +187,7 @@ def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
   if config.study.reference:
     return config
   # A plain generator names none.
-  named = getattr(sweep, "reference", "")
+  named = getattr(sweep, "reference", {})
   return override(config, {"study.reference": named})
 
 
@@ -261,8 +303,6 @@ def run(main: Callable[[], None], usage: str) -> None:
       rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
       _stop(_explain(error))
-    except InputError as error:
-      _stop(str(error))
     if len(rest) > 1:
       _stop(f"unexpected argument {rest[1]!r}: flags start with --.")
     return rest
@@ -304,17 +344,11 @@ def _stop(message: str, status: int = 2) -> NoReturn:
   sys.exit(status)
 
 
-def _explain(error: Exception) -> str:
-  """Why the flags do not fit; for a missing field, those that there are."""
-  try:
-    config = config_module().get_config(*_argument("config").split(":")[1:])
-    _with_names(config)
-    for field in _fields_given():
-      inside, name = place_of(config, field)
-      if isinstance(inside[name], ConfigDict):
-        return str(is_section(field, inside[name]))
-  except InputError as better:
-    return str(better)
-  except (AttributeError, OSError):
-    pass
+def _explain(error: BaseException) -> str:
+  """Why the flags do not fit: our own message, where one is behind it."""
+  behind: BaseException | None = error
+  while behind is not None:
+    if isinstance(behind, InputError):
+      return str(behind)
+    behind = behind.__context__
   return str(error).removeprefix("flag ")

@@ -18,8 +18,8 @@ import pytest
 gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_disable_most_optimizations", True)
 
-# They hold no doctests; those have one name, this is for another process.
-collect_ignore_glob = ["*conftest.py", "on_four_devices.py"]
+# They hold no doctests; those have one name, these are for other processes.
+collect_ignore_glob = ["*conftest.py", "on_four_devices.py", "as_a_user.py"]
 
 
 # `make quick` leaves out what is marked slow. By hand that is what takes longer
@@ -52,12 +52,14 @@ def is_slow(item, case):
 def pytest_collection_modifyitems(items):
   """Marks what is slow; tests of one loss, or of one file, run in one process.
 
-  It compiles the programs and makes the studies that they share only once. What
+  Files that share what is expensive name a group of their own. The process
+  compiles the programs and makes the studies that they share only once. What
   is slow begins first, so that no process is left with it at the end.
   """
   cases = collections.Counter()
   for item in items:
-    item.add_marker(pytest.mark.xdist_group(loss_of(item) or item.path.name))
+    if not item.get_closest_marker("xdist_group"):
+      item.add_marker(pytest.mark.xdist_group(loss_of(item) or item.path.name))
     test = item.nodeid.partition("[")[0]
     if is_slow(item, cases[test]):
       item.add_marker(pytest.mark.slow)

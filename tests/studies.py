@@ -39,7 +39,7 @@ COLUMNS = (
 )
 # Half of its terms can become 0, or none: where "active" has a meaning.
 HINGE, SOFTMAX = "contrastive", "supcon"
-# What a run leaves whose loss did not stay finite; see test_study.py.
+# What a run leaves whose loss did not stay finite; see study/test_study.py.
 DIVERGED = {"diverged": "at step 3"}
 CONFIG = tiny_config(
   margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS

@@ -18,6 +18,7 @@ from metric_learning.study.compared_with import (
 from metric_learning.study.statistics import can_be_tested
 from metric_learning.study.sweeps import setting_errors, spec_name
 from metric_learning.training import base_config, override, validate
+from metric_learning.training.config import reference_of
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -57,13 +58,13 @@ def test_every_row_of_every_sweep_is_valid(path):
       json.dumps({**row, "seed": 0}, sort_keys=True): row
       for row in reversed(overrides)
     }
-    reference = {"study.reference": getattr(made, "reference", "")}
+    reference = {"study.reference": getattr(made, "reference", {})}
     config = override(module.get_config(), reference)
     rows = make_specs(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
     check_comparisons(config, cells_of(rows))
     assert not setting_errors(rows)
-    pairs = pairs_with_reference(cells_of(rows), config.study.reference)
+    pairs = pairs_with_reference(cells_of(rows), reference_of(config))
     assert can_be_tested(len(standard_sweeps.SEEDS), len(pairs) or 1)
 
 
@@ -84,7 +85,7 @@ def test_positive_margins_are_compared_with_none():
   made = standard_sweeps.sweeps(((8, 4),))["positive_margins"]
   config = override(base_config(), {"study.reference": made.reference})
   rows = make_specs(config, made())
-  pairs = pairs_with_reference(cells_of(rows), config.study.reference)
+  pairs = pairs_with_reference(cells_of(rows), reference_of(config))
   field = "loss.positive_margin"
   assert [own[field] for own, _ in pairs] == 2 * [0.125, 0.25, 0.5]
   for own, reference in pairs:
@@ -166,7 +167,10 @@ def test_compare_is_balanced():
 
 def test_the_batches_of_a_sweep_are_compared_with_their_first_shape():
   made = standard_sweeps.sweeps(((8, 4), (4, 8)))["batches"]
-  assert made.reference == "batch.classes_per_batch=8,batch.images_per_class=4"
+  assert made.reference == {
+    "batch.classes_per_batch": 8,
+    "batch.images_per_class": 4,
+  }
   shapes = {
     (row["batch.classes_per_batch"], row["batch.images_per_class"])
     for row in made()
@@ -175,7 +179,7 @@ def test_the_batches_of_a_sweep_are_compared_with_their_first_shape():
 
 
 def test_a_sweep_is_added_by_its_generator_alone():
-  @sweep(reference="metric.name=l2")
+  @sweep(reference={"metric.name": "l2"})
   def metrics():
     for metric in ("l1", "l2"):
       yield {"metric.name": metric}
@@ -183,10 +187,10 @@ def test_a_sweep_is_added_by_its_generator_alone():
   module = types.SimpleNamespace(SWEEPS={"metrics": metrics})
   config = cli.with_reference(base_config().lock(), module.SWEEPS["metrics"])
   cells = cells_of(make_specs(config, module.SWEEPS["metrics"]()))
-  found = pairs_with_reference(cells, config.study.reference)
+  found = pairs_with_reference(cells, reference_of(config))
   assert found == [({"metric.name": "l1"}, {"metric.name": "l2"})]
   # What the command line names comes first; a plain generator names nothing.
-  named = override(config, {"study.reference": "metric.name=l1"})
+  named = override(config, {"study.reference": {"metric.name": "l1"}})
   assert cli.with_reference(named, metrics) == named
   plain = cli.with_reference(base_config().lock(), lambda: iter(()))
-  assert plain.study.reference == ""
+  assert reference_of(plain) == {}

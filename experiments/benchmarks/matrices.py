@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import rivals
+from experiments.benchmarks import pml, pml_sides
 from experiments.benchmarks.clock import (
   Clock,
   Line,
@@ -127,9 +127,9 @@ _PER_CLASS = 8
 _LONGEST, _LATENCY = 6.0, 1e-3
 
 
-def _pairs(losses: Sequence[str]) -> Iterator[tuple[str, rivals.Pair]]:
+def _pairs(losses: Sequence[str]) -> Iterator[tuple[str, pml.Pair]]:
   """Each loss as a pair of sides, under its product metric and under L1."""
-  known = {pair.name: pair for pair in rivals.LOSSES}
+  known = {pair.name: pair for pair in pml.LOSSES}
   for name in losses:
     yield "l2", known[name]
     yield (
@@ -137,7 +137,7 @@ def _pairs(losses: Sequence[str]) -> Iterator[tuple[str, rivals.Pair]]:
       dataclasses.replace(
         known[name],
         ours={**known[name].ours, "metric": "l1", "normalize": "l1"},
-        arguments={**known[name].arguments, "distance": rivals.L1},
+        arguments={**known[name].arguments, "distance": pml.L1},
       ),
     )
 
@@ -199,29 +199,29 @@ def _loss_floor(family: str, n: int) -> Line:
   return {**work, "bytes": 8.0 * n * _DIM}
 
 
-def _batch(n: int) -> rivals.Batch:
+def _batch(n: int) -> pml_sides.Batch:
   random = np.random.default_rng(0)
   x = random.standard_normal((n, _DIM), np.float32)
   labels = np.arange(n) // _PER_CLASS
   # None of these losses has a table of classes: only its shape is read.
   table = np.broadcast_to(np.float32(0), (n // _PER_CLASS, 1, _DIM))
-  return rivals.Batch(x, labels, table)
+  return pml_sides.Batch(x, labels, table)
 
 
-def _our_loss(clock: Clock, pair: rivals.Pair, batch: rivals.Batch) -> Line:
-  value, params = rivals.our_side(pair, batch)
-  x, labels = map(jnp.asarray, rivals.inputs(pair, batch))
+def _our_loss(clock: Clock, pair: pml.Pair, batch: pml_sides.Batch) -> Line:
+  value, params = pml_sides.our_side(pair, batch)
+  x, labels = map(jnp.asarray, pml_sides.inputs(pair, batch))
   of = lambda x, labels: value(params, x, labels)
   return jax_line(clock, jax.value_and_grad(of), x, labels)
 
 
-def _their_loss(clock: Clock, pair: rivals.Pair, batch: rivals.Batch) -> Line:
+def _their_loss(clock: Clock, pair: pml.Pair, batch: pml_sides.Batch) -> Line:
   torch, where = torch_and_device()
   if importlib.util.find_spec("pytorch_metric_learning") is None:
     raise Unavailable("pytorch-metric-learning is not installed")
-  value, _ = rivals.their_side(pair, batch)
+  value, _ = pml_sides.their_side(pair, batch)
   points, labels = (
-    torch.tensor(array, device=where) for array in rivals.inputs(pair, batch)
+    torch.tensor(array, device=where) for array in pml_sides.inputs(pair, batch)
   )
   last: list[Any] = []
 

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import bench_training
-from experiments.bench_training import Network
+from experiments.benchmarks import training
 from experiments.benchmarks.clock import (
   Clock,
   Line,
@@ -27,6 +26,7 @@ from experiments.benchmarks.clock import (
   torch_and_device,
   torch_line,
 )
+from experiments.benchmarks.training import Network
 from metric_learning import models
 from metric_learning.specs import InputSpec
 from metric_learning.training import base_config, records
@@ -78,9 +78,9 @@ def population(clock: Clock) -> Iterator[Line]:
 
 
 _FORMS: dict[str, Callable[[Network, int], Callable[[], float]]] = {
-  "alone": bench_training.in_turn,
-  "products": bench_training.population,
-  "grouped": functools.partial(bench_training.population, products=False),
+  "alone": training.in_turn,
+  "products": training.population,
+  "grouped": functools.partial(training.population, products=False),
 }
 
 
@@ -107,7 +107,7 @@ def conv4(clock: Clock) -> Iterator[Line]:
     batch *= overrides.get("batch.images_per_class", 4)
     line: Line = {"name": "conv4", "shape": list(network.image_shape)}
     line |= {"batch": batch, "steps": network.steps}
-    ours = functools.partial(bench_training.in_turn, network, 1)
+    ours = functools.partial(training.in_turn, network, 1)
     line["ours"] = attempt(functools.partial(call_line, clock, ours))
     line["theirs"] = attempt(functools.partial(_in_torch, clock, network))
     for side in ("ours", "theirs"):
@@ -118,13 +118,13 @@ def conv4(clock: Clock) -> Iterator[Line]:
 
 
 def _in_torch(clock: Clock, network: Network) -> Line:
-  """The steps of `bench_training.in_turn` in PyTorch, without compilation."""
+  """The steps of `training.in_turn` in PyTorch, without compilation."""
   torch, where = torch_and_device()
   # As JAX multiplies and convolves float32 by default on such a device.
   torch.backends.cudnn.allow_tf32 = True
   torch.backends.cuda.matmul.allow_tf32 = where == "cuda"
   try:
-    _, _, (images, labels), batches, *_ = bench_training.members_of(network)
+    _, _, (images, labels), batches, *_ = training.members_of(network)
     images = torch.tensor(np.asarray(images).transpose(0, 3, 1, 2).copy())
     images = images.to(where)
     labels = torch.tensor(np.asarray(labels)).to(where)

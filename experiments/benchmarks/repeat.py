@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bench_training
+from experiments.benchmarks import training
 from experiments.benchmarks.clock import Clock, timed
 from metric_learning.evaluation import lower_is_better
 from metric_learning.training import base_config, override, records, train
@@ -52,11 +52,11 @@ def twice(folder: Path, tiny: bool) -> None:
   checkpoints.delete_after(config.train.steps // 2)
   checkpoints.close()
   network = (
-    bench_training.Network("mlp", steps=1)
+    training.Network("mlp", steps=1)
     if tiny
-    else bench_training.Network("conv4", steps=50)
+    else training.Network("conv4", steps=50)
   )
-  call = bench_training.in_turn(network, 1)
+  call = training.in_turn(network, 1)
   step = timed(Clock(0, tiny), call)["seconds"] / network.steps
   line = {"first_run": seconds[0], "second_run": seconds[1], "step": step}
   (folder / "times.json").write_text(json.dumps(line))

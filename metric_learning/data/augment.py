@@ -6,6 +6,7 @@ has no resized crop, and its saturation refuses gray images.
 """
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -68,16 +69,8 @@ def augment(
   """
 
   def one(index, image):
-    key_of_image = jax.random.fold_in(key, index)
-    # Streams of their own: a new kind of change leaves the others' as they are.
-    draws, crop_draws, color_draws, bend_draws = (
-      jax.random.uniform(key_of_kind, (count,), minval=-1)
-      for key_of_kind, count in (
-        (key_of_image, 5),
-        (jax.random.fold_in(key_of_image, 1), 4),
-        (jax.random.fold_in(key_of_image, 2), 3),
-        (jax.random.fold_in(key_of_image, 3), 12),
-      )
+    draws, crop_draws, color_draws, bend_draws = _draws(
+      jax.random.fold_in(key, index)
     )
     kept = (1 + bend_draws[4:]) / 2 >= skip
     motion = kept[:4] * draws[1:] * jnp.array([rotate, scale, shift, shift])
@@ -89,6 +82,16 @@ def augment(
     return _recolor(moved, color_draws, brightness, contrast, saturation)
 
   return jax.vmap(one)(jnp.arange(len(images)), images)
+
+
+def _draws(key: PRNGKeyArray) -> Iterator[Float[Array, " _"]]:
+  """Numbers from -1 to 1 for one image: motion, crop, colors, bend.
+
+  Streams of their own: a new kind of change leaves the others' as they are.
+  """
+  keys = (key, *(jax.random.fold_in(key, kind) for kind in (1, 2, 3)))
+  for key_of_kind, count in zip(keys, (5, 4, 3, 12), strict=True):
+    yield jax.random.uniform(key_of_kind, (count,), minval=-1)
 
 
 def _look_up(image, mirror, motion, bend, crop_draws, crop):

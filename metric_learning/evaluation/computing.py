@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from metric_learning.errors import InputError
 from metric_learning.evaluation.entries import Given, Points, Score
 from metric_learning.evaluation.scores import (
   MAX_PAIRS,
@@ -22,7 +23,12 @@ def compute(
 
   Verification comes only if one of its scores is asked for, or if `asked` is
   None.
+
+  Raises:
+    InputError: for a name that is no score, and for one text instead of names.
   """
+  if isinstance(asked, str):
+    raise InputError(f"asked={asked!r}: give a list of names, [{asked!r}].")
   given = Given(
     len(points.embeddings),
     points.pairs is not None,

@@ -62,9 +62,7 @@ def few_shot(
   Args:
     embeddings: one image a row.
     labels: their classes.
-    ways: classes of an episode.
-    shots: examples of each.
-    queries: images of each to classify.
+    ways, shots, queries: the size of an episode, as above.
     episodes: how many, at least 2.
     metric: a name in `METRICS`, or `(name, {options})`.
     rule: "prototype" or "nearest".
@@ -83,24 +81,11 @@ def few_shot(
   labels = check_labels("labels", labels, len(embeddings))
   check_whole("episodes", episodes, 2)
   check_images(labels, ways, shots, queries)
-  members = _members(labels)
-  rng = np.random.default_rng(seed)
-  drawn = np.empty((episodes, ways, shots + queries), int)
-  for episode in drawn:
-    for row, c in zip(episode, rng.permutation(len(members)), strict=False):
-      row[:] = rng.permutation(members[c])[: shots + queries]
+  drawn = _draw(labels, (episodes, ways, shots + queries), seed)
   name, options = split_metric(metric)
-  accuracies = np.asarray(
-    _accuracies(
-      name,
-      tuple(sorted(options.items())),
-      rule,
-      shots,
-      jnp.asarray(embeddings),
-      jnp.asarray(drawn),
-    ),
-    np.float64,
-  )
+  settings = name, tuple(sorted(options.items())), rule, shots
+  arrays = jnp.asarray(embeddings), jnp.asarray(drawn)
+  accuracies = np.asarray(_accuracies(*settings, *arrays), np.float64)
   return {
     "accuracy": float(accuracies.mean()),
     "interval": float(1.96 * accuracies.std(ddof=1) / np.sqrt(episodes)),
@@ -135,6 +120,19 @@ def check_images(
       f" classes have fewer (class {classes[counts.argmin()]} has"
       f" {counts.min()}). Choose fewer, or leave these classes out."
     )
+
+
+def _draw(
+  labels: Int[np.ndarray, " n"], shape: tuple[int, int, int], seed: int
+) -> Int[np.ndarray, "episodes ways images"]:
+  """Rows of images: of each episode and class as many as the shape says."""
+  members = _members(labels)
+  rng = np.random.default_rng(seed)
+  drawn = np.empty(shape, int)
+  for episode in drawn:
+    for row, c in zip(episode, rng.permutation(len(members)), strict=False):
+      row[:] = rng.permutation(members[c])[: len(row)]
+  return drawn
 
 
 def _members(labels: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:

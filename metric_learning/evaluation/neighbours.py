@@ -12,6 +12,7 @@ candidates decide.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from metric_learning.distances import (
   METRICS,
+  Metric,
   MetricName,
   l2_normalize,
   split_metric,
@@ -138,41 +140,14 @@ def _by_candidates(
   Returns:
     the indices of the others.
   """
-  nothing_done = np.arange(len(queries))
-  name, _ = split_metric(metric)
-  known = METRICS[name]
-  scale = known.from_squared
-  if scale is None:
-    return nothing_done
-  x, y = queries, references
-  if known.on_sphere:
-    x, y = (np.asarray(_unit(z)) for z in (x, y))
-  x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
-  norms = np.concatenate([x_norms, y_norms])
-  if norms.max() > 1e15 or (known.on_sphere and norms.min() == 0):
-    # Squares would overflow; a zero vector has a rule of its own.
-    return nothing_done
-  # With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum
-  # of squared differences are each within (d + 8) u N² of the truth (sums of d
-  # terms, a few roundings more, and those of the square root), so within
-  # D = 2 (d + 8) u N² of each other. The k references that the product form
-  # ranks first bound the k-th distance up to D, and what is as near as that is
-  # within 2 D of its k-th. Below the smallest normal number, rounding is
-  # absolute.
-  rounding = np.finfo(np.float32)
-  slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
-  slack += 4 * (x.shape[1] + 8) * rounding.tiny
-  # |x|² + |y|² - 2 x·y as one product. With the slack on top it is positive, so
-  # that its bits sort as it does; integers are partitioned faster than floats.
-  left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
-  right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
-  # Columns of nobody, farther than all, fill the last group of `_near`.
+  known = METRICS[split_metric(metric)[0]]
+  points = _in_product_form(known, queries, references)
+  if points is None:
+    return np.arange(len(queries))
+  x, y = points.x, points.y
+  slack = _slack(points)
   group = min(_GROUP, len(y) // (4 * k))
-  nobody = np.zeros((-len(y) % group, right_side.shape[1]))
-  nobody[:, -2] = 1e38
-  left_side, right_side = (
-    z.astype(np.float32) for z in (left_side, np.vstack([right_side, nobody]))
-  )
+  left_side, right_side = _factors(points, slack, group)
   left: list[int] = []
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
@@ -193,17 +168,94 @@ def _by_candidates(
     few, counts = numbers[counts > 0], counts[counts > 0]
     if len(few):
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
-      # The codes of floats that are not negative are their bits.
-      codes = scale(squared).view(np.int32)
-      # Filled up with keys that come last.
-      place = np.arange(max(counts)) < counts[:, None]
-      keys = np.full(place.shape, np.iinfo(np.int64).max)
-      keys[place] = codes.astype(np.int64) << 32 | near
-      keys.sort(axis=1)
-      use(few, *_split(keys[:, :k]))
+      use(few, *_first(points.from_squared(squared), near, counts, k))
 
   in_threads(work, len(queries), len(right_side))
   return np.array(sorted(left), int)
+
+
+class _Points(NamedTuple):
+  """Points whose distance is a function of |x - y|², and their norms."""
+
+  from_squared: Callable[[np.ndarray], np.ndarray]
+  x: Float[np.ndarray, "n d"]
+  y: Float[np.ndarray, "m d"]
+  x_norms: Float[np.ndarray, " n"]
+  y_norms: Float[np.ndarray, " m"]
+
+
+def _in_product_form(
+  known: Metric,
+  queries: Float[np.ndarray, "n d"],
+  references: Float[np.ndarray, "m d"],
+) -> _Points | None:
+  """Points for the product form; None where it does not serve."""
+  if known.from_squared is None:
+    return None
+  x, y = queries, references
+  if known.on_sphere:
+    x, y = (np.asarray(_unit(z)) for z in (x, y))
+  x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
+  norms = np.concatenate([x_norms, y_norms])
+  if norms.max() > 1e15 or (known.on_sphere and norms.min() == 0):
+    # Squares would overflow; a zero vector has a rule of its own.
+    return None
+  return _Points(known.from_squared, x, y, x_norms, y_norms)
+
+
+def _slack(points: _Points) -> Float[np.ndarray, " n"]:
+  """How far a candidate of each query may be beyond its k-th, in |x - y|².
+
+  With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum of
+  squared differences are each within (d + 8) u N² of the truth (sums of d
+  terms, a few roundings more, and those of the square root), so within
+  D = 2 (d + 8) u N² of each other. The k references that the product form
+  ranks first bound the k-th distance up to D, and what is as near as that is
+  within 2 D of its k-th. Below the smallest normal number, rounding is
+  absolute.
+  """
+  _, x, _, x_norms, y_norms = points
+  rounding = np.finfo(np.float32)
+  slack = 2 * (x.shape[1] + 8) * rounding.eps * (x_norms + y_norms.max()) ** 2
+  return slack + 4 * (x.shape[1] + 8) * rounding.tiny
+
+
+def _factors(
+  points: _Points, slack: Float[np.ndarray, " n"], group: int
+) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "p e"]]:
+  """|x|² + |y|² - 2 x·y as one product, with the slack on top.
+
+  It is positive, so that its bits sort as it does; integers are partitioned
+  faster than floats. References at a distance beyond all fill the last group.
+  """
+  _, x, y, x_norms, y_norms = points
+  left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
+  right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
+  nobody = np.zeros((-len(y) % group, right_side.shape[1]))
+  nobody[:, -2] = 1e38
+  right_side = np.vstack([right_side, nobody])
+  return left_side.astype(np.float32), right_side.astype(np.float32)
+
+
+def _first(
+  distances: Float[np.ndarray, " p"],
+  near: Int[np.ndarray, " p"],
+  counts: Int[np.ndarray, " q"],
+  k: int,
+) -> tuple[Int[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
+  """Positions and codes of the k nearest candidates of each query.
+
+  `near` has the candidates of the first query, then those of the second, …;
+  `counts` says how many each query has.
+  """
+  # The codes of floats that are not negative are their bits.
+  codes = distances.view(np.int32)
+  # Filled up with keys that come last.
+  place = np.arange(max(counts)) < counts[:, None]
+  keys = np.full(place.shape, np.iinfo(np.int64).max)
+  keys[place] = codes.astype(np.int64) << 32 | near
+  keys.sort(axis=1)
+  return _split(keys[:, :k])
 
 
 def _near(

@@ -1,6 +1,20 @@
-"""Ranking metrics: is the query's class among its nearest references?"""
+"""Ranking metrics: is the query's class among its nearest references?
 
-from collections.abc import Sequence
+Ranks are exact: see `neighbours` for the rule of ties. Distances are float32
+differences. float64 embeddings far from the origin are centered first, in
+float64; cosine, angular and dot depend on the origin, and see them rounded.
+
+With `groups`, such as cameras or sequences, a query does not see the
+references of its class *and* its group: they are too easy, and neither right
+nor wrong. References of other classes in its group stay, as do those of its
+class in other groups, which are its R. This is the rule of Market-1501.
+
+Sources: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
+Reality Check, ECCV 2020; groups, Zheng et al., Scalable Person
+Re-identification, ICCV 2015.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +50,7 @@ def retrieval(
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, float]:
-  """Recall@K, R-Precision, MAP@R and MRR of every row as a query.
+  """Recall@K, R-Precision, MAP@R and MRR, means over every row as a query.
 
   References are ranked r_1, r_2, ... by increasing distance, rel(i) is 1 if
   r_i has the query's class and P(i) = Σ_{j≤i} rel(j) / i. With R references
@@ -55,15 +69,6 @@ def retrieval(
   queries whose nearest two references are equally far: where it is not near
   0, the embeddings have collapsed. Without a scored query every mean is NaN.
 
-  Ranks are exact: see `neighbours` for the rule of ties. Distances are float32
-  differences. float64 embeddings far from the origin are centered first, in
-  float64; cosine, angular and dot depend on the origin, and see them rounded.
-
-  With `groups`, such as cameras or sequences, a query does not see the
-  references of its class *and* its group: they are too easy, and neither right
-  nor wrong. References of other classes in its group stay, as do those of its
-  class in other groups, which are its R. This is the rule of Market-1501.
-
   >>> embeddings = np.array([[0.0], [1.0], [2.5], [3.0]])
   >>> scores = retrieval(embeddings, np.array([0, 0, 1, 0]), ks=(1, 2))
   >>> scores["recall_at_1"]  # of 0, 1 and 3; the nearest to 3 is 2.5
@@ -73,27 +78,7 @@ def retrieval(
   >>> scores["lone_queries"]
   1.0
 
-  Args:
-    embeddings: one query a row.
-    labels: their classes.
-    metric: a name in `METRICS`, or `(name, {options})`.
-    ks: the K of Recall@K.
-    references: where to look. None: among the embeddings, without the query.
-    reference_labels: their classes.
-    exclude_self: for references that hold queries: True if query i is reference
-      i; or the index of each query among the references, -1 for one that is not
-      there. A query does not see itself.
-    groups: the group of each query.
-    reference_groups: the group of each reference.
-
-  Raises:
-    InputError: for an unknown metric, embeddings that are not finite, labels or
-      groups that do not fit them, a K below 1, or one of references and
-      reference_labels without the other.
-
-  Sources: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
-  Reality Check, ECCV 2020; groups, Zheng et al., Scalable Person
-  Re-identification, ICCV 2015.
+  Args and errors are those of `retrieval_per_query`.
   """
   values = retrieval_per_query(
     embeddings,
@@ -106,15 +91,7 @@ def retrieval(
     groups=groups,
     reference_groups=reference_groups,
   )
-  scored = np.isfinite(values["mrr"])
-  classes = np.asarray(labels)[scored]
-  scores = {name: _mean(value[scored]) for name, value in values.items()}
-  for name, value in values.items():
-    if name != "tied_fraction":
-      scores[f"macro_{name}"] = _mean(_class_means(value[scored], classes))
-  scores["num_queries"] = float(np.count_nonzero(scored))
-  scores["lone_queries"] = float(np.count_nonzero(~scored))
-  return scores
+  return _means(values, labels)
 
 
 def retrieval_per_query(
@@ -136,71 +113,49 @@ def retrieval_per_query(
   >>> values["mrr"]  # from 3, the first of class 0 is the second, 1
   array([1. , 1. , nan, 0.5])
 
+  Args:
+    embeddings: one query a row.
+    labels: their classes.
+    metric: a name in `METRICS`, or `(name, {options})`.
+    ks: the K of Recall@K.
+    references: where to look. None: among the embeddings, without the query.
+    reference_labels: their classes.
+    exclude_self: for references that hold queries: True if query i is reference
+      i; or the index of each query among the references, -1 for one that is not
+      there. A query does not see itself.
+    groups: the group of each query, which does not see references of its class
+      and its group; other references of its class are its R.
+    reference_groups: the group of each reference.
+
   Raises:
-    InputError: as `retrieval`.
+    InputError: for an unknown metric, embeddings that are not finite, labels or
+      groups that do not fit them, a K below 1, or one of references and
+      reference_labels without the other.
   """
   ks = _checked_ks(ks)
-  queries, gallery, query_labels, gallery_labels = _checked(
-    embeddings, labels, metric, references, reference_labels
-  )
-  if references is None and exclude_self is not False:
-    raise InputError(
-      "exclude_self: is about references, and there are none; a query that is"
-      " looked for among the other rows never sees itself."
-    )
+  sets = _checked(embeddings, labels, metric, references, reference_labels)
   seen = _seen(
-    query_labels,
-    None if references is None else gallery_labels,
+    sets.labels,
+    None if references is None else sets.gallery_labels,
     exclude_self=exclude_self,
     groups=groups,
     reference_groups=reference_groups,
   )
-  lone = seen.relevant == 0
-  names = [*(f"recall_at_{k}" for k in ks), "precision_at_1", "r_precision"]
-  names += ["map_at_r", "mrr", "tied_fraction"]
-  values = {name: np.full(len(queries), np.nan) for name in names}
-  if lone.all():
-    return values
+  return _values(metric, sets, seen, ks)
 
-  gallery, gallery_labels = gallery[seen.order], gallery_labels[seen.order]
-  depth = min(max(int(seen.relevant.max()), *ks, 2), len(gallery))
 
-  def use(rows, positions, codes) -> None:
-    # What a query does not see comes behind all its answers: a hit there
-    # changes no score.
-    hits = gallery_labels[positions] == query_labels[rows, None]
-    block = _scores(hits, seen.relevant[rows], ks)
-    block["tied_fraction"] = (
-      codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))
-    )
-    for name, value in block.items():
-      values[name][rows] = np.where(lone[rows], np.nan, value)
+class _Sets(NamedTuple):
+  """Queries and gallery as the metric compares them, and labels of both."""
 
-  for_each_nearest(use, metric, queries, gallery, depth, seen.own, seen.keys)
-
-  # Few queries have no hit among their first neighbors: they are looked at
-  # again, for the rank of their first one.
-  missed = np.flatnonzero(np.isinf(values["mrr"]))
-  if not len(missed):
-    return values
-  members = _members(gallery_labels)
-
-  def rank(rows: slice, codes: Codes) -> None:
-    some = missed[rows]
-    values["mrr"][some] = _reciprocal_ranks(
-      np.asarray(codes), [members[x] for x in query_labels[some].tolist()]
-    )
-
-  own = None if seen.own is None else seen.own[missed]
-  keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
-  for_each_block(rank, metric, queries[missed], gallery, own, keys)
-  return values
+  queries: Float[np.ndarray, "n d"]
+  gallery: Float[np.ndarray, "m d"]
+  labels: Int[np.ndarray, " n"]
+  gallery_labels: Int[np.ndarray, " m"]
 
 
 def _checked(
   embeddings, labels, metric: MetricName, references, reference_labels
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Queries and gallery as the metric compares them, and labels of both."""
+) -> _Sets:
   queries = check_embeddings("embeddings", embeddings)
   labels = check_labels("labels", labels, len(queries))
   if (references is None) != (reference_labels is None):
@@ -210,12 +165,13 @@ def _checked(
     )
   if references is None:
     (queries,) = as_float32(metric, queries)
-    return queries, queries, labels, labels
+    return _Sets(queries, queries, labels, labels)
   gallery = check_embeddings("references", references)
   reference_labels = check_labels(
     "reference_labels", reference_labels, len(gallery)
   )
-  return *as_float32(metric, queries, gallery), labels, reference_labels
+  queries, gallery = as_float32(metric, queries, gallery)
+  return _Sets(queries, gallery, labels, reference_labels)
 
 
 def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
@@ -255,6 +211,11 @@ def _seen(
   reference_groups: Int[np.ndarray | Array, " m"] | None,
 ) -> _Seen:
   if reference_labels is None:
+    if exclude_self is not False:
+      raise InputError(
+        "exclude_self: is about references, and there are none; a query that is"
+        " looked for among the other rows never sees itself."
+      )
     reference_labels, exclude_self = labels, True
     if reference_groups is not None:
       raise InputError(
@@ -323,6 +284,61 @@ def answers(
     reference_groups=reference_groups,
   )
   return seen.relevant, seen.strangers
+
+
+def _values(
+  metric: MetricName, sets: _Sets, seen: _Seen, ks: Sequence[int]
+) -> dict[str, Float[np.ndarray, " n"]]:
+  """What each query scores."""
+  lone = seen.relevant == 0
+  names = [*(f"recall_at_{k}" for k in ks), "precision_at_1", "r_precision"]
+  names += ["map_at_r", "mrr", "tied_fraction"]
+  values = {name: np.full(len(lone), np.nan) for name in names}
+  if lone.all():
+    return values
+  sets = sets._replace(
+    gallery=sets.gallery[seen.order],
+    gallery_labels=sets.gallery_labels[seen.order],
+  )
+  depth = min(max(int(seen.relevant.max()), *ks, 2), len(sets.gallery))
+
+  def use(rows, positions, codes) -> None:
+    # What a query does not see comes behind all its answers: a hit there
+    # changes no score.
+    hits = sets.gallery_labels[positions] == sets.labels[rows, None]
+    block = _scores(hits, seen.relevant[rows], ks)
+    block["tied_fraction"] = (
+      codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))
+    )
+    for name, value in block.items():
+      values[name][rows] = np.where(lone[rows], np.nan, value)
+
+  for_each_nearest(
+    use, metric, sets.queries, sets.gallery, depth, seen.own, seen.keys
+  )
+  # Few queries have no hit among their first neighbors: they are looked at
+  # again, for the rank of their first one.
+  missed = np.flatnonzero(np.isinf(values["mrr"]))
+  if len(missed):
+    values["mrr"][missed] = _ranks_of(missed, metric, sets, seen)
+  return values
+
+
+def _ranks_of(
+  missed: Int[np.ndarray, " q"], metric: MetricName, sets: _Sets, seen: _Seen
+) -> Float[np.ndarray, " q"]:
+  """1 / rank of the first answer of some queries, from all distances."""
+  members = _members(sets.gallery_labels)
+  values = np.empty(len(missed))
+
+  def rank(rows: slice, codes: Codes) -> None:
+    answers_of = [members[x] for x in sets.labels[missed[rows]].tolist()]
+    values[rows] = _reciprocal_ranks(np.asarray(codes), answers_of)
+
+  own = None if seen.own is None else seen.own[missed]
+  keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
+  for_each_block(rank, metric, sets.queries[missed], sets.gallery, own, keys)
+  return values
 
 
 def _as_numbers(
@@ -406,6 +422,22 @@ def _reciprocal_ranks(
     tied_before = np.count_nonzero(row[:first] == row[first])
     result[i] = 1 / (1 + closer + tied_before)
   return result
+
+
+def _means(
+  values: Mapping[str, Float[np.ndarray, " n"]],
+  labels: Int[np.ndarray | Array, " n"],
+) -> dict[str, float]:
+  """The means over the queries that are scored, and over classes of them."""
+  scored = np.isfinite(values["mrr"])
+  classes = np.asarray(labels)[scored]
+  scores = {name: _mean(value[scored]) for name, value in values.items()}
+  for name, value in values.items():
+    if name != "tied_fraction":
+      scores[f"macro_{name}"] = _mean(_class_means(value[scored], classes))
+  scores["num_queries"] = float(np.count_nonzero(scored))
+  scores["lone_queries"] = float(np.count_nonzero(~scored))
+  return scores
 
 
 def _class_means(

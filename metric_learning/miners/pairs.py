@@ -89,38 +89,11 @@ def easy_hard(
     positive_range=positive_range,
     negative_range=negative_range,
   )
-  distances = row.distances
-
-  def allowed(weights, limits):
-    low, high = (-jnp.inf, jnp.inf) if limits is None else limits
-    return (weights > 0) & (low <= distances) & (distances <= high)
-
-  def nearest(mask):
-    return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
-
-  def farthest(mask):
-    return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
-
   masks = (
-    allowed(row.positives, positive_range),
-    allowed(row.negatives, negative_range),
+    _allowed(row.positives, row.distances, positive_range),
+    _allowed(row.negatives, row.distances, negative_range),
   )
-  choose = (
-    {"easy": nearest, "hard": farthest},
-    {"easy": farthest, "hard": nearest},
-  )
-  names = (positive, negative)
-  found: list[Any] = [None, None]
-  for side in (0, 1):
-    if names[side] in choose[side]:
-      found[side] = choose[side][names[side]](masks[side])
-  for side in (0, 1):
-    if names[side] == "semihard":
-      partner, exists = found[1 - side]
-      own = distances[partner]
-      mask = masks[side] & (distances > own if side else distances < own)
-      index, some = (nearest if side else farthest)(mask)
-      found[side] = index, some & exists
+  found = _choose(row.distances, masks, (positive, negative))
   both = functools.reduce(
     jnp.logical_and,
     [
@@ -137,6 +110,51 @@ def easy_hard(
     )
   ]
   return row._replace(positives=kept[0], negatives=kept[1])
+
+
+def _allowed(
+  weights: Float[Array, " m"],
+  distances: Float[Array, " m"],
+  limits: Range | None,
+) -> Bool[Array, " m"]:
+  """Which candidates of a side may be chosen."""
+  low, high = (-jnp.inf, jnp.inf) if limits is None else limits
+  return (weights > 0) & (low <= distances) & (distances <= high)
+
+
+# The index of one candidate, and whether there is one.
+_Chosen = tuple[Int[Array, ""], Bool[Array, ""]]
+
+
+def _choose(
+  distances: Float[Array, " m"],
+  masks: tuple[Bool[Array, " m"], Bool[Array, " m"]],
+  names: tuple[str, str],
+) -> list[_Chosen | None]:
+  """The choice of each side, positives and negatives; None for all."""
+
+  def nearest(mask):
+    return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
+
+  def farthest(mask):
+    return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
+
+  choose = (
+    {"easy": nearest, "hard": farthest},
+    {"easy": farthest, "hard": nearest},
+  )
+  found: list[Any] = [None, None]
+  for side in (0, 1):
+    if names[side] in choose[side]:
+      found[side] = choose[side][names[side]](masks[side])
+  for side in (0, 1):
+    if names[side] == "semihard":
+      partner, exists = found[1 - side]
+      own = distances[partner]
+      mask = masks[side] & (distances > own if side else distances < own)
+      index, some = (nearest if side else farthest)(mask)
+      found[side] = index, some & exists
+  return found
 
 
 def multi_similarity(row: Row, *, epsilon: NotNegative = 0.1) -> Row:

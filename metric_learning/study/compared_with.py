@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import check_ranks
-from metric_learning.study.sweeps import RunSpec, cell_of
+from metric_learning.study.sweeps import RunSpec, cell_of, check_reference
+from metric_learning.training.config import reference_of
 
 Name = dict[str, Any]
 
@@ -24,48 +25,56 @@ def said(value: Any) -> str:
   return str(value)
 
 
-def _words(name: Mapping[str, Any]) -> dict[str, str]:
-  return {field: said(value) for field, value in name.items()}
-
-
 def pairs_with_reference(
-  names: Sequence[Name], reference: str
+  names: Sequence[Name], reference: Mapping[str, Any]
 ) -> list[tuple[Name, Name]]:
   """Each cell that is compared, and the one that it is compared with.
 
   Args:
     names: the fields of all cells.
-    reference: "field=value,…": a cell is compared with the one that has these
-      values and is the same in all other fields. "": with the first cell.
+    reference: fields and values: a cell is compared with the one that has these
+      values and is the same in all other fields. Empty: with the first cell.
 
   Raises:
     InputError: for a field or a value that no cell has, or if nothing is
       compared.
 
   >>> names = [{"metric.name": name} for name in ("l2", "l1", "cosine")]
-  >>> pairs_with_reference(names, "metric.name=l1")[0]
+  >>> pairs_with_reference(names, {"metric.name": "l1"})[0]
   ({'metric.name': 'l2'}, {'metric.name': 'l1'})
   """
+  check_reference(reference)
   if not reference:
     return [(name, names[0]) for name in names[1:]]
-  wanted = dict(part.partition("=")[::2] for part in reference.split(","))
-  words = [_words(name) for name in names]
-  fields = {field for name in words for field in name}
+  plain = [_plain(name) for name in names]
+  wanted = _plain(reference)
+  fields = {field for name in plain for field in name}
   for field, value in wanted.items():
     check_choice("field in config.study.reference:", field, fields)
-    values = {name[field] for name in words if field in name}
-    check_choice(f"{field} in config.study.reference:", value, values)
+    values = [name[field] for name in plain if field in name]
+    if value not in values:
+      check_choice(
+        f"{field} in config.study.reference:", said(value), {*map(said, values)}
+      )
   pairs = []
-  for name, own in zip(names, words, strict=True):
+  for name, own in zip(names, plain, strict=True):
     twin = {**own, **wanted}
-    if twin != own and twin in words:
-      pairs.append((name, names[words.index(twin)]))
+    if twin != own and twin in plain:
+      pairs.append((name, names[plain.index(twin)]))
   if not pairs and len(names) > 1:
     raise InputError(
-      f"config.study.reference={reference!r} compares nothing: no cell has a"
-      " twin that differs from it in these fields alone."
+      f"config.study.reference={dict(reference)} compares nothing: no cell has"
+      " a twin that differs from it in these fields alone."
     )
   return pairs
+
+
+def _plain(name: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of a cell, tuples as the lists that a record makes of them."""
+  return {
+    field: list(value) if isinstance(value, tuple) else value
+    for field, value in name.items()
+  }
 
 
 def cells_of(specs: Sequence[RunSpec]) -> list[Name]:
@@ -91,4 +100,4 @@ def check_comparisons(config: ConfigDict, cells: Sequence[Name]) -> None:
       config.eval.columns,
     )
     check_ranks("column in config.study.columns", column)
-  pairs_with_reference(cells, config.study.reference)
+  pairs_with_reference(cells, reference_of(config))

@@ -12,7 +12,12 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES
 from metric_learning.losses.search import Grid, Range
 from metric_learning.training.checks import validate
-from metric_learning.training.config import override
+from metric_learning.training.config import (
+  is_of,
+  leaves,
+  override,
+  reference_of,
+)
 
 RATE = "optimizer.learning_rate"
 # Of the network and of what the loss learns.
@@ -28,28 +33,47 @@ def ranges_of(config: ConfigDict) -> Ranges:
 
   >>> from metric_learning.training import base_config, with_loss
   >>> config = with_loss(base_config(), "triplet")
-  >>> config.tune.ranges = ("learning_rate=1e-3:1e-2",)
+  >>> config.tune.ranges.learning_rate = (1e-3, 1e-2, False)
   >>> for field, found in ranges_of(config).items():
   ...   print(field, found)
   loss.margin Range(low=0.0, high=2.0, log=False)
   optimizer.learning_rate Range(low=0.001, high=0.01, log=False)
 
   Raises:
-    InputError: for a text in `config.tune.ranges` that is no range, names what
+    InputError: for a value in `config.tune.ranges` that is no range, names what
       no loss searches, or is a range where a value is one of a few.
   """
-  given = dict(map(_parse, config.tune.ranges))
+  given = _given(config)
   found = {}
   for field, (names, default) in searched(config).items():
     name = next((name for name in names if name in given), "")
     found[field] = given.get(name, default)
-    if isinstance(default, Grid) and not isinstance(found[field], Grid):
-      listed = ",".join(map(str, default.values))
-      raise InputError(
-        f"config.tune.ranges: {name} of {config.loss.name} takes a list, such"
-        f" as {config.loss.name}.{names[-1]}={listed}."
-      )
+    if name:
+      _check_kind(name, found[field], default)
   return found
+
+
+def _given(config: ConfigDict) -> Ranges:
+  """The ranges of a config by what names them: "margin", "triplet.margin"."""
+  given = leaves(config.tune.ranges)
+  return {name: _range(name, value) for name, value in given}
+
+
+def _check_kind(name: str, found: Range | Grid, default: Range | Grid) -> None:
+  """Checks that a value of few is given few, and two numbers are a range."""
+  if isinstance(default, Grid) and not isinstance(found, Grid):
+    raise InputError(
+      f"config.tune.ranges.{name} takes a grid, such as {default.values}: what"
+      " it selects is compiled once for each value."
+    )
+  if isinstance(default, Range) and isinstance(found, Grid):
+    low, high = ends(found)
+    if len(found.values) == 2:
+      raise InputError(
+        f"config.tune.ranges.{name}={found.values} could be a range: write"
+        f" ({low}, {high}, False) for all between, with True even in the"
+        " logarithm; a grid has three values or more."
+      )
 
 
 def searched(
@@ -63,7 +87,7 @@ def searched(
     RATE: (("learning_rate",), LEARNING_RATE),
   }
   # A number that the reference names makes a cell.
-  named = {part.partition("=")[0] for part in config.study.reference.split(",")}
+  named = reference_of(config)
   return {field: how for field, how in found.items() if field not in named}
 
 
@@ -71,20 +95,18 @@ def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
   """Checks that each of `config.tune.ranges` is of a value of some cell.
 
   Raises:
-    InputError: that names those which are of none, or given twice.
+    InputError: that names one which is of none.
   """
-  names = [_parse(text)[0] for text in config.tune.ranges]
+  names = _given(config)
   used = set()
   for cell in cells:
     for known, _ in searched(cell).values():
       used.update([name for name in known if name in names][:1])
-  for text, name in zip(config.tune.ranges, names, strict=True):
-    if names.count(name) > 1:
-      raise InputError(f"config.tune.ranges: {name} is given twice.")
+  for name in names:
     if name not in used:
       raise InputError(
-        f"config.tune.ranges: {text!r} is of a value that no cell searches:"
-        " leave it out, or change the sweep or config.tune.searched="
+        f"config.tune.ranges.{name} is of a value that no cell searches: leave"
+        " it out, or change the sweep or config.tune.searched="
         f"{config.tune.searched}."
       )
 
@@ -100,7 +122,7 @@ def check_ranges(config: ConfigDict) -> None:
     raise InputError(
       "nothing is left to search: config.tune.searched="
       f"{config.tune.searched}, and config.study.reference="
-      f"{config.study.reference!r} names the rest. Use experiments.sweep."
+      f"{reference_of(config)} names the rest. Use experiments.sweep."
     )
   values = [
     found.values if isinstance(found, Grid) else ends(found)
@@ -113,42 +135,28 @@ def check_ranges(config: ConfigDict) -> None:
     grid_points(ranges, config.tune.trials)
 
 
-def _parse(text: str) -> tuple[str, Range | Grid]:
-  """Name and range of "margin=0:2", "margin=0.1:2:log" or "num_bins=5,10"."""
-  name, _, rest = text.partition("=")
+def _range(name: str, value: Any) -> Range | Grid:
+  """The range (low, high, log), or the grid (5, 10, 20), of a value."""
   _check_name(name)
-  low, colon, high = rest.removesuffix(":log").partition(":")
-  parts = [low, high] if colon else rest.split(",")
-  try:
-    values = [_number(part) for part in parts]
-  except ValueError:
+  said = f"config.tune.ranges.{name}={value!r}"
+  value = tuple(value) if isinstance(value, tuple | list) else (value,)
+  is_range = len(value) == 3 and isinstance(value[-1], bool)
+  numbers = value[:-1] if is_range else value
+  if not numbers or not all(is_of(float, number) for number in numbers):
     raise InputError(
-      f"config.tune.ranges: {text!r} is not of the form name=low:high,"
-      " name=low:high:log or name=value,value,…, of numbers."
-    ) from None
-  if not all(map(math.isfinite, values)):
-    raise InputError(f"config.tune.ranges: {text!r} is not finite.")
-  if not colon:
-    return name, Grid(tuple(sorted(set(values))))
-  found = Range(float(low), float(high), rest.endswith(":log"))
-  if found.low > found.high:
-    raise InputError(
-      f"config.tune.ranges: {text!r} is empty, {found.low:g} is above"
-      f" {found.high:g}."
+      f"{said}: give (low, high, log), such as (0.0, 2.0, False), or numbers of"
+      " a grid, such as (5, 10, 20)."
     )
+  if not is_range:
+    return Grid(tuple(sorted(set(numbers))))
+  found = Range(float(value[0]), float(value[1]), value[2])
+  if found.low > found.high:
+    raise InputError(f"{said} is empty, {found.low:g} is above {found.high:g}.")
   if found.log and found.low <= 0:
     raise InputError(
-      f"config.tune.ranges: {text!r} has no logarithm at {found.low:g}: start"
-      " above 0, or leave out :log."
+      f"{said} has no logarithm at {found.low:g}: start above 0, or say False."
     )
-  return name, found
-
-
-def _number(text: str) -> int | float:
-  try:
-    return int(text)
-  except ValueError:
-    return float(text)
+  return found
 
 
 def _check_name(name: str) -> None:

@@ -19,6 +19,7 @@ from metric_learning.training.config import (
   digest,
   digest_of,
   from_dict,
+  reference_of,
 )
 
 TUNING = "tuning.json"
@@ -70,7 +71,8 @@ class Study(NamedTuple):
   """What the tables and figures are made of.
 
   names: of all cells in their order, finished or not.
-  compared: the section `study` of the config: how cells are compared.
+  compared: the section `study` of the config: how cells are compared; its
+    reference by flat names.
   given_up: of tuning.json, the cells that chose nothing: every trial failed.
   """
 
@@ -102,7 +104,10 @@ def read_study(folder: str | Path) -> Study:
       " python -m experiments.sweep first."
     )
   study = records.read_json(folder / STUDY)
-  if not {"cells", "study"} <= study.keys():
+  if (
+    not {"cells", "study"} <= study.keys()
+    or not isinstance(study["study"]["reference"], dict)  # It was a text once.
+  ):
     raise InputError(
       f"{folder} was written by other code: report it with the code of its"
       " runs, whose commit is in their result.json."
@@ -131,7 +136,7 @@ def read_study(folder: str | Path) -> Study:
     records.read_json(folder / BASELINES),
     len(specs) - len(runs),
     study["cells"],
-    study["study"],
+    {**study["study"], "reference": reference_of(specs[0].config)},
     [entry for entry in tuning if not entry["chosen"]],
   )
 

@@ -36,10 +36,10 @@ from metric_learning.training.plan import check_parts, draws_of
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
 
-# Where `experiments.benchmark --suite=population` found a population faster
-# than runs in turn. On a CPU convolutions are slower: one run fills the cores,
-# and several do not fit its caches (eight of `mlp` are 1.2 times as fast).
-# Accelerators are still to be measured.
+# Where `experiments.benchmarks.speed --suite=population` found a population
+# faster than runs in turn. On a CPU convolutions are slower: one run fills the
+# cores, and several do not fit its caches (eight of `mlp` are 1.2 times as
+# fast). Accelerators are still to be measured.
 _FASTER_TOGETHER: tuple[str, ...] = ()
 # Seconds between two looks at runs that another process has.
 _PATIENCE = 1.0

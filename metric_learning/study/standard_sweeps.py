@@ -7,7 +7,7 @@ where the config or the sweep says margin_unit="initial_mean".
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from metric_learning.losses import LOSSES
@@ -79,11 +79,14 @@ MARGINS = {
 }
 
 
+# Fields and values of a cell.
+Reference = Mapping[str, Any]
+
 _STANDARD: dict[str, Callable[[Shapes], Sweep]] = {}
 
 
 def _standard(
-  reference: str | Callable[[Shapes], str] = "",
+  reference: Reference | Callable[[Shapes], Reference] | None = None,
 ) -> Callable[[Callable[..., Overrides]], Callable[..., Overrides]]:
   """Makes a generator one of the standard sweeps, under its own name.
 
@@ -95,7 +98,7 @@ def _standard(
 
     def make(shapes: Shapes) -> Sweep:
       bound = functools.partial(overrides, shapes)
-      named = reference if isinstance(reference, str) else reference(shapes)
+      named = reference(shapes) if callable(reference) else reference or {}
       return Sweep(bound if takes_shapes else overrides, named)
 
     _STANDARD[overrides.__name__] = make
@@ -149,7 +152,7 @@ def margins() -> Overrides:
       yield {"loss.name": loss, **metric, f"loss.{name}": value}
 
 
-@_standard("metric.name=l2")
+@_standard({"metric.name": "l2"})
 @_with_seeds
 def l1_vs_l2() -> Overrides:
   """L1 against L2 and others: margins in units of d̄, and one raw margin.
@@ -165,14 +168,14 @@ def l1_vs_l2() -> Overrides:
         yield {**cell, "loss.margin": margin}
 
 
-@_standard("normalize=l2")
+@_standard({"normalize": "l2"})
 @_with_seeds
 def normalizations() -> Overrides:
   """Embeddings on the L2 sphere, on the L1 sphere, and as they are."""
   yield from _tried(NUMBERS, ({"normalize": n} for n in ("l2", "l1", "none")))
 
 
-@_standard("reduction.name=mean")
+@_standard({"reduction.name": "mean"})
 @_with_seeds
 def reductions() -> Overrides:
   """The mean over all terms, over active ones, over anchors, and the sum."""
@@ -181,7 +184,7 @@ def reductions() -> Overrides:
   yield from _tried(("contrastive", "triplet"), cells)
 
 
-@_standard("miner.name=all")
+@_standard({"miner.name": "all"})
 @_with_seeds
 def miners() -> Overrides:
   """Which pairs count, for a pair loss and a triplet loss."""
@@ -191,9 +194,9 @@ def miners() -> Overrides:
   yield from _tried(("contrastive", "triplet"), cells)
 
 
-def _first_shape(shapes: Shapes) -> str:
+def _first_shape(shapes: Shapes) -> Reference:
   p, k = shapes[0]
-  return f"batch.classes_per_batch={p},batch.images_per_class={k}"
+  return {"batch.classes_per_batch": p, "batch.images_per_class": k}
 
 
 @_standard(_first_shape)
@@ -207,7 +210,7 @@ def batches(shapes: Shapes) -> Overrides:
   yield from _tried(NUMBERS, cells)
 
 
-@_standard("model.embedding_dim=64")
+@_standard({"model.embedding_dim": 64})
 @_with_seeds
 def dimensions() -> Overrides:
   """The dimension of the embedding."""
@@ -215,7 +218,7 @@ def dimensions() -> Overrides:
   yield from _tried(("contrastive", "supcon"), sizes)
 
 
-@_standard("loss.positive_margin=0.0")
+@_standard({"loss.positive_margin": 0.0})
 @_with_seeds
 def positive_margins() -> Overrides:
   """How near is near enough: pulling stops at a positive margin."""

@@ -18,7 +18,11 @@ from ml_collections import ConfigDict
 from metric_learning.errors import InputError
 from metric_learning.losses import LOSSES
 from metric_learning.training.checks import validate
-from metric_learning.training.config import override, traced_numbers
+from metric_learning.training.config import (
+  override,
+  reference_of,
+  traced_numbers,
+)
 
 REPLICATES = ("seed", "data.fold")
 
@@ -29,12 +33,12 @@ Overrides = Iterator[dict[str, Any]]
 class Sweep(NamedTuple):
   """A sweep of a config: what its runs override, and what they are compared to.
 
-  reference: "field=value,…", with which each cell is compared where
-    config.study.reference is empty; "" for the first cell.
+  reference: fields and values of the cell with which each is compared where
+    config.study.reference is empty; empty for the first cell.
   """
 
   overrides: Callable[[], Overrides]
-  reference: str = ""
+  reference: Mapping[str, Any] = {}
 
   def __call__(self) -> Overrides:
     """The overrides of each run."""
@@ -42,18 +46,37 @@ class Sweep(NamedTuple):
 
 
 def sweep(
-  reference: str = "",
+  reference: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[[], Overrides]], Sweep]:
   """Makes a generator of overrides a sweep that names its reference.
 
-  >>> @sweep(reference="metric.name=l2")
+  >>> @sweep(reference={"metric.name": "l2"})
   ... def metrics():
   ...   for metric in ("l2", "l1"):
   ...     yield {"metric.name": metric}
   >>> metrics.reference, len(list(metrics()))
-  ('metric.name=l2', 2)
+  ({'metric.name': 'l2'}, 2)
+
+  Raises:
+    InputError: for a reference that is a text.
   """
-  return lambda overrides: Sweep(overrides, reference)
+  named = {} if reference is None else reference
+  check_reference(named)
+  return lambda overrides: Sweep(overrides, named)
+
+
+def check_reference(reference: Any) -> None:
+  """Checks that a reference is fields with their values.
+
+  Raises:
+    InputError: for a text, as it once was.
+  """
+  if not isinstance(reference, Mapping):
+    raise InputError(
+      f"reference={reference!r}: give the fields and their values, such as"
+      " reference={'metric.name': 'l2'}; on the command line"
+      " --config.study.reference.metric.name=l2."
+    )
 
 
 class RunSpec(NamedTuple):
@@ -185,6 +208,5 @@ def tuned_of(spec: RunSpec) -> dict[str, Any]:
   """
   searched = LOSSES[spec.config.loss.name].search
   tuned = {*traced_numbers(spec.config), *(f"loss.{name}" for name in searched)}
-  for part in spec.config.study.reference.split(","):
-    tuned.discard(part.partition("=")[0])
+  tuned.difference_update(reference_of(spec.config))
   return {k: v for k, v in spec.overrides.items() if k in tuned}

@@ -80,10 +80,11 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
   found, expected = dict(leaves(config)), dict(leaves(whole))
   for field in sorted(found.keys() - expected.keys()):
     try:
-      place_of(whole, field)
+      inside, name = place_of(whole, field)
     except InputError as error:
       yield str(error)
-    else:
+      continue
+    if isinstance(inside[name], ConfigDict):
       yield f"config.{field} is a section, and was set to {found[field]!r}."
   for field in sorted(expected.keys() - found.keys()):
     # A run on disk has no sections that make and compare many of them.

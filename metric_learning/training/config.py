@@ -45,7 +45,12 @@ _KINDS = {
   "data.image_size": Kind((tuple,), int),
   "eval.columns": Kind((tuple,), str),
   "study.columns": Kind((tuple,), str),
-  "tune.ranges": Kind((tuple,), str),
+}
+# Sections whose fields whoever sets them names: what those take, and one.
+_ANYTHING = Kind((str, int, float, bool, tuple, types.NoneType))
+_OPEN: dict[str, tuple[Kind, str]] = {
+  "study.reference": (_ANYTHING, "metric.name='l2'"),
+  "tune.ranges": (Kind((tuple,)), "margin=(0.0, 2.0, False)"),
 }
 _WORDS = {
   bool: "True or False",
@@ -174,8 +179,12 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
     InputError: for a field that does not exist, or a value of another type.
   """
   inside, name = place_of(config, field)
-  if isinstance(inside[name], ConfigDict):
-    raise is_section(field, inside[name])
+  if field in _OPEN and isinstance(value, Mapping):
+    inside[name] = ConfigDict()
+    for key, one in value.items():
+      set_field(config, f"{field}.{key}", one)
+    return
+  check_no_section(field, inside[name])
   if is_name(field) and isinstance(value, str):
     name_in(config, _section(field), value)
     return
@@ -191,10 +200,19 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
     inside[name] = None if value is None else fitting[0](value)
 
 
-def is_section(field: str, section: ConfigDict) -> InputError:
-  """The error of a section that is set as if it were a field."""
-  inner = "name" if "name" in section else min(section, default="LOSS.weight")
-  return InputError(
+def check_no_section(field: str, held: Any) -> None:
+  """Checks that a field which is set, and holds something, is no section.
+
+  Raises:
+    InputError: that names a field of the section.
+  """
+  if not isinstance(held, ConfigDict):
+    return
+  if field in _OPEN:
+    inner = _OPEN[field][1]
+  else:
+    inner = "name" if "name" in held else min(held, default="LOSS.weight")
+  raise InputError(
     f"config.{field} is a section: set a field of it, such as"
     f" config.{field}.{inner}."
   )
@@ -204,6 +222,8 @@ def kind_at(config: ConfigDict, field: str) -> Kind | None:
   """What a field takes, where it says more than the type of its value."""
   if field.startswith("also.") and field.endswith(".normalize"):
     return _KINDS["normalize"]
+  if section := _open_section(field):
+    return _OPEN[section][0]
   return _KINDS.get(field) or kind_of(config, field)
 
 
@@ -221,7 +241,8 @@ def _types_of(kind: Kind | None, default: type) -> tuple[type, ...]:
 def place_of(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
   """The section that has a field, and the field's name there.
 
-  A field of a further loss that is not there adds it.
+  A field of a further loss that is not there adds it, and so does a field of a
+  section that any field may be in.
 
   Raises:
     InputError: if there is no such field, with those that there are; of one
@@ -235,6 +256,7 @@ def place_of(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
     raise InputError(f"config.{field} is now config.{MOVED[field]}.")
   section, _, name = field.rpartition(".")
   _add_further(config, field)
+  _add_open(config, field)
   inside = config
   for part in section.split(".") if section else ():
     check_choice("config field", part, inside.keys())
@@ -266,6 +288,33 @@ def _add_further(config: ConfigDict, field: str) -> None:
   if not field.endswith(".loss.name") and parts[1] not in config.also:
     check_choice("loss in config.also", parts[1], LOSSES)
   with_further_loss(config, parts[1])
+
+
+def _open_section(field: str) -> str | None:
+  """The section that a field is in, if it may have any field.
+
+  >>> _open_section("study.reference.metric.name"), _open_section("study.delta")
+  ('study.reference', None)
+  """
+  return next((x for x in _OPEN if field.startswith(f"{x}.")), None)
+
+
+def _add_open(config: ConfigDict, field: str) -> None:
+  """Adds a field to a section that may have any, unless it is there."""
+  section = _open_section(field)
+  if section is None:
+    return
+  *above, last = field.split(".")
+  place = config
+  for part in above:
+    if part not in place:
+      place[part] = ConfigDict()
+    place = place[part]
+    if not isinstance(place, ConfigDict):
+      return
+  if last not in place:
+    kind = _OPEN[section][0]
+    place[last] = as_field(kind, None) if len(kind.types) > 1 else ()
 
 
 def is_of(kind: type, value: Any) -> bool:
@@ -308,6 +357,17 @@ def as_dict(config: ConfigDict) -> dict[str, Any]:
 def of_study(config: ConfigDict) -> dict[str, Any]:
   """The section `study` as plain data: no part of any run."""
   return json.loads(json.dumps(config.study.to_dict(), sort_keys=True))
+
+
+def reference_of(config: ConfigDict) -> dict[str, Any]:
+  """The fields of the reference of a study, named from the top.
+
+  >>> reference_of(
+  ...   override(base_config(), {"study.reference.metric.name": "l2"})
+  ... )
+  {'metric.name': 'l2'}
+  """
+  return dict(leaves(config.study.reference))
 
 
 def from_dict(fields: Mapping[str, Any]) -> ConfigDict:

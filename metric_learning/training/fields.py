@@ -130,10 +130,11 @@ _EVAL = {
 
 _STUDY = {
   "reference": Field(
-    "",
-    "field=value,…: each cell is compared with the cell that has these values"
-    " and is otherwise the same; '': with the first of the sweep. A number that"
-    " is named here makes a cell, and is not chosen on validation.",
+    {},
+    "A section of fields of a run, such as study.reference.metric.name=l2. Each"
+    " cell is compared with the cell that has these values and is otherwise the"
+    " same; empty: with the first of the sweep. A number that is named here"
+    " makes a cell, and is not chosen on validation.",
   ),
   "columns": Field(
     ("own/map_at_r",),
@@ -151,10 +152,11 @@ _TUNE = {
     " With 1 the search is as wide for all; many have no second.",
   ),
   "ranges": Field(
-    (),
-    "Instead of those that the losses declare, each margin=0:2, or"
-    " triplet.margin=0:1 for one loss, with :log for even in the logarithm,"
-    " num_bins=5,10,20 for a grid, learning_rate=1e-4:1e-2.",
+    {},
+    "A section: ranges instead of those that the losses declare. margin=(0.0,"
+    " 2.0, False) is from 0 to 2, with True even in the logarithm;"
+    " num_bins=(5, 10, 20) is a grid; learning_rate is of all losses, and"
+    " triplet.margin is of one.",
   ),
   "folds": Field(
     4,

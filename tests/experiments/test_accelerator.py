@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from experiments import rivals
-from experiments.benchmarks import matrices, networks
+from experiments.benchmarks import matrices, networks, pml
 from experiments.benchmarks.clock import Unavailable, attempt
 from metric_learning.errors import InputError
 
@@ -118,7 +117,7 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
 
 def test_both_sides_of_each_loss_can_be_made():
   """A rehearsal measures some of them."""
-  known = {pair.name: pair for pair in rivals.LOSSES}
+  known = {pair.name: pair for pair in pml.LOSSES}
   assert set(matrices._TINY_LOSSES) < set(matrices._LOSSES) < set(known)
   made = []
   for family, pair in matrices._pairs(matrices._LOSSES):

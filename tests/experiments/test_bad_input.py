@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import types
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import cli
+from metric_learning import InputError
 from tests.studies import change
 
 
@@ -48,6 +51,14 @@ SMALL = (
     (
       (DIGITS, "--config.loss.temperature=3"),
       ("config.loss", "'temperature'", "Known: half, margin, name"),
+    ),
+    (
+      (DIGITS, "--config.metric=l1"),
+      ("config.metric is a section", "config.metric.name"),
+    ),
+    (
+      (DIGITS, "--config.study.reference=metric.name=l2"),
+      ("config.study.reference is a section", "reference.metric.name='l2'"),
     ),
     ((DIGITS, "--config.train.steps=many"), ("config.train.steps", "many")),
     (("--config=configs/digits.py:tripplet",), ("'triplet'", "Known:")),
@@ -93,6 +104,49 @@ def test_arguments(run, arguments, said, tmp_path):
   workdir = tmp_path / "run"
   assert_refused(run(*arguments, f"--workdir={workdir}"), *said)
   assert not workdir.exists()
+
+
+MINE = """
+from metric_learning.training import base_config
+
+
+def get_config(section):
+  config = base_config()
+  if section == "metric":
+    config.metric = "l1"
+  if section == "head":
+    config.optimizer.head = 0.1
+  if section == "ranges":
+    config.tune.ranges = ("margin=0:2",)
+  return config
+"""
+
+
+@pytest.mark.parametrize(
+  ("section", "said"),
+  [
+    ("metric", "config.metric is a section: set a field of it, such as"),
+    ("head", "config.optimizer.head is a section"),
+    ("ranges", "such as config.tune.ranges.margin=(0.0, 2.0, False)."),
+  ],
+)
+def test_a_file_that_sets_a_section_as_a_text(monkeypatch, section, said):
+  """As on the command line, where the flag is refused."""
+  module = types.ModuleType("mine")
+  exec(MINE, module.__dict__)
+  monkeypatch.setattr(cli, "_module_at", lambda path: module)
+  with pytest.raises(InputError) as error:
+    cli._ConfigParser().parse(f"mine.py:{section}")
+  assert said in str(error.value)
+
+
+def test_a_fault_of_a_config_file_keeps_its_place(run, tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def get_config():\n  return int('of mine')\n")
+  done = run(f"--config={path}", f"--workdir={tmp_path / 'run'}")
+  assert done.returncode == 1
+  for words in (f"{path} cannot be loaded", "return int('of mine')"):
+    assert words in done.stderr
 
 
 def empty(folder):
@@ -189,6 +243,9 @@ def test_studies(run, tmp_path):
   for flag, known in (("launcher", "ray"), ("population", "auto")):
     options = (DIGITS, "--sweep=losses", f"--{flag}=no", f"--study={tmp_path}")
     assert_refused(run(*options, script="sweep"), "'no'", known)
+  flag = "--config.study.reference.loss.name=triplt"
+  other = run(DIGITS, "--sweep=losses", flag, script="sweep")
+  assert_refused(other, "loss.name in config.study.reference", "'triplet'")
   report = run(f"--study={tmp_path}", script="report")
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
@@ -205,9 +262,9 @@ def test_a_strict_report_names_the_runs_that_are_stale(write_study, run):
 def test_tuning(run, tmp_path):
   study = f"--study={tmp_path / 'study'}"
   empty = run(
-    DIGITS, study, "--config.tune.ranges=('margin=2:1',)", script="tune"
+    DIGITS, study, "--config.tune.ranges.margin=(2, 1, False)", script="tune"
   )
-  assert_refused(empty, "'margin=2:1' is empty")
+  assert_refused(empty, "config.tune.ranges.margin=(2, 1, False) is empty")
   # Its rows have margins and seeds, which are for tuning.
   whole = run(DIGITS, study, "--sweep=losses", script="tune")
   assert whole.returncode == 2
@@ -221,18 +278,21 @@ def test_tuning(run, tmp_path):
   assert_refused(other, "file is not a journal file")
 
 
-@pytest.mark.parametrize("script", ["train", "sweep", "tune", "report"])
+SCRIPTS = {
+  "train": ("--config", "--workdir", "--[no]test"),
+  "sweep": ("--config", "--sweep", "--study", "--launcher", "--population"),
+  "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
+  "report": ("--study", "--[no]strict"),
+  "prepare": ("--dataset", "--data_dir", "--manual_dir"),
+  "benchmarks.speed": ("--suite", "--output", "--json", "--n"),
+  "benchmarks.parity": ("--output", "--golden", "--seeds"),
+  "benchmarks.datasets": ("--sets", "--steps", "--seeds", "--runs"),
+  "benchmarks.accelerator": ("--[no]tiny", "--budget_s", "--parts"),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_complete(run, script):
   done = run("--help", script=script)
-  flags = {
-    "train": ("--config", "--workdir", "--[no]test"),
-    "sweep": ("--config", "--sweep", "--study", "--launcher", "--population"),
-    "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
-    "report": ("--study", "--[no]strict"),
-  }[script]
-  for words in (f"python -m experiments.{script}", *flags):
+  for words in (f"python -m experiments.{script}", *SCRIPTS[script]):
     assert words in done.stdout
-
-
-def test_an_unknown_suite_of_the_benchmark_lists_the_suites(run):
-  assert_refused(run("--suite=speed", script="benchmark"), "speed", "memory")

@@ -1,6 +1,7 @@
 """Our values against those of pytorch-metric-learning, frozen in a file.
 
-`python -m experiments.parity --golden=tests/golden/pml.json` makes the file.
+The file is made by
+`python -m experiments.benchmarks.parity --golden=tests/golden/pml.json`.
 """
 
 import json
@@ -11,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import rivals
+from experiments.benchmarks import pml, pml_sides
 from tests.quick import quick_jit
 
 GOLDEN = json.loads(
   (Path(__file__).parents[1] / "golden" / "pml.json").read_text()
 )
 BATCHES = {
-  kind: rivals.Batch(*map(np.array, batch.values()))
+  kind: pml_sides.Batch(*map(np.array, batch.values()))
   for kind, batch in GOLDEN["batches"].items()
 }
-PAIRS = {pair.name: pair for pair in rivals.FROZEN}
-CHOICES = {choice.name: choice for choice in rivals.MINERS}
+PAIRS = {pair.name: pair for pair in pml.FROZEN}
+CHOICES = {choice.name: choice for choice in pml.MINERS}
 
 
 def test_the_file_has_every_loss_and_miner():
@@ -36,9 +37,9 @@ def test_loss_is_theirs(name, x64):
   run = None
   for kind, expected in GOLDEN["losses"][name].items():
     batch = BATCHES[kind]
-    value, params = rivals.our_side(pair, batch, block_size=None)
+    value, params = pml_sides.our_side(pair, batch, block_size=None)
     run = run or quick_jit(value)
-    found = run(params, *rivals.inputs(pair, batch))
+    found = run(params, *pml_sides.inputs(pair, batch))
     # Where points coincide, a product form is exact to √ε.
     tolerance = 1e-6 if kind == "duplicates" else 1e-9
     np.testing.assert_allclose(
@@ -52,15 +53,15 @@ def test_miners_choose_as_many(x64):
   def counts(x, labels):
     found = {}
     for name, choice in CHOICES.items():
-      rows = rivals.our_choice(choice, x, labels)
+      rows = pml_sides.our_choice(choice, x, labels)
       if choice.compared == "triplets":
-        found[name] = jnp.sum(rivals.our_triplets(rows) > 0)
+        found[name] = jnp.sum(pml_sides.our_triplets(rows) > 0)
       else:
         found[name] = jnp.sum(rows.positives > 0) + jnp.sum(rows.negatives > 0)
     return found
 
-  for kind in rivals.DISTINCT:
+  for kind in pml.DISTINCT:
     batch = BATCHES[kind]
-    found = jax.device_get(counts(rivals.unit(batch.x), batch.labels))
+    found = jax.device_get(counts(pml_sides.unit(batch.x), batch.labels))
     expected = {name: each[kind] for name, each in GOLDEN["miners"].items()}
     assert found == expected, kind

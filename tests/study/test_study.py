@@ -1,65 +1,36 @@
-"""A study: checked first, resumed, chosen on validation, tabulated."""
+"""A study: its rows checked first, done once, resumed."""
 
-import csv
 import dataclasses
-import io
-import json
 import re
-import shutil
 import time
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
-from metric_learning import InputError, data, evaluation
+from metric_learning import InputError, data
 from metric_learning.data import loaded
-from metric_learning.data.base import select
 from metric_learning.evaluation import scores
 from metric_learning.study import (
-  baselines,
   make_specs,
   read_study,
   run_study,
   tables,
 )
-from metric_learning.study.baselines import BASELINES, write_baselines
-from metric_learning.study.results import (
-  over_replicates,
-)
-from metric_learning.study.runs import Run
-from metric_learning.study.scoring import TEST, score_run
 from metric_learning.study.sweeps import cell_of, tuned_of
-from metric_learning.training import records, train
-from metric_learning.training.config import digest, from_dict, override
+from metric_learning.training import records
+from metric_learning.training.config import override
 from tests.forks import FORKS
 from tests.studies import (
   CONFIG,
   DIVERGED,
-  HINGE,
-  changed,
   real_sweep,
   scored_study,
 )
+from tests.study.study_files import BY_QUERY, results_of
 from tests.tiny import tiny_config
 
-BY_QUERY = ("own/recall_at_1", "own/map_at_r")
-
-
-@pytest.fixture
-def study(real_study, tmp_path):
-  """A copy of the trained and reported study that a test may change."""
-  return shutil.copytree(real_study.reported, tmp_path / "study")
-
-
-@pytest.fixture
-def finished(real_study):
-  """The trained study as it was reported; no test may change it."""
-  return real_study.reported
-
-
-def results_of(folder):
-  return sorted(folder.glob("runs/*/result.json"))
+# Files of this group train the same tiny network, compiled once.
+pytestmark = pytest.mark.xdist_group("trained studies")
 
 
 def test_cells_and_tuned_fields_follow_from_the_overrides():
@@ -250,214 +221,6 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
   assert parts == load(CONFIG.data).identity
 
 
-def rewrite_validation(folder, score_of):
-  """Gives every run of the hinge loss a validation score of our own."""
-  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
-    result = json.loads(path.read_text())
-    config = json.loads((path.parent / "config.json").read_text())
-    result["validation_selected"]["own/map_at_r"] = score_of(config)
-    path.write_text(json.dumps(result))
-
-
-def tuned_cell(folder):
-  """The cell that has three margins."""
-  (cell,) = [c for c in read_study(folder).cells if len(c.settings) == 3]
-  return cell
-
-
-def test_the_best_mean_on_validation_is_chosen(study):
-  # The margin 1.0 has the best mean, 2.0 the best single run.
-  scores = {
-    (0.5, 0): 0.1,
-    (0.5, 1): 0.2,
-    (1.0, 0): 0.5,
-    (1.0, 1): 0.5,
-    (2.0, 0): 0.9,
-    (2.0, 1): 0.0,
-  }
-  rewrite_validation(study, lambda c: scores[c["loss"]["margin"], c["seed"]])
-  cell = tuned_cell(study)
-  assert cell.chosen.tuned == {"loss.margin": 1.0}
-  assert cell.chosen.validation.mean == 0.5
-  assert cell.on_edge == []
-
-
-def select_nothing(folder, where):
-  """Takes the selected checkpoint from the runs of the hinge loss."""
-  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
-    if where(records.read_json(path.parent / records.CONFIG)):
-      result = records.read_json(path)
-      nothing = dict.fromkeys(result["validation_selected"], float("nan"))
-      found = {"selected_step": None, "validation_selected": nothing}
-      records.write_json(path, changed(result, found))
-
-
-def test_a_setting_that_lost_a_score_is_not_chosen(study):
-  rewrite_validation(study, lambda c: c["loss"]["margin"])
-  select_nothing(study, lambda c: (c["loss"]["margin"], c["seed"]) == (2.0, 0))
-  cell = tuned_cell(study)
-  assert cell.chosen.tuned == {"loss.margin": 1.0}
-  assert [setting.unscored for setting in cell.settings] == [0, 0, 1]
-  assert not any(setting.diverged for setting in cell.settings)
-  assert cell.unscored == 1
-
-
-def test_nan_chooses_nothing_and_the_table_says_so(study):
-  select_nothing(study, lambda config: True)
-  cell = tuned_cell(study)
-  assert cell.chosen.runs == []
-  assert cell.chosen.tuned == {}
-  lines = tables.to_markdown(scored_study(study)).splitlines()
-  for metric, count in (("l1", 6), ("l2", 2)):
-    line = next(x for x in lines if x.startswith(f"| {HINGE}, {metric} |"))
-    texts = line.split(" | ")
-    assert texts[1] == (
-      f"not chosen: the validation score of {count} runs is NaN"
-    )
-    assert texts[2] == "not chosen"
-
-
-def test_settings_that_each_lost_a_run_are_not_chosen_among(study):
-  select_nothing(study, lambda config: config["seed"] == 0)
-  cell = tuned_cell(study)
-  assert cell.chosen.runs == []
-  text = tables.to_markdown(scored_study(study))
-  # One setting is not chosen among others: its other run is shown.
-  assert text.count("not chosen: ") == 1
-  assert f"| {HINGE}, l2 (1 without a score) |" in text
-
-
-@pytest.mark.slow
-def test_an_optimum_on_a_bound_is_flagged(study):
-  rewrite_validation(study, lambda c: c["loss"]["margin"])
-  assert tuned_cell(study).on_edge == ["loss.margin"]
-  text = tables.to_markdown(scored_study(study))
-  assert "margin 2 d̄" in text
-  # The other cells had one value each, which is no edge.
-  assert text.count("(edge)") == 1
-
-
-def test_lower_is_better_for_error_rates(study):
-  for path in study.glob("study.json"):
-    text = path.read_text().replace('own/map_at_r"', 'own/eer"')
-    whole = json.loads(text)
-    for row in whole["rows"]:
-      row["config"]["eval"]["select"] = "own/eer"
-    path.write_text(json.dumps(whole))
-  for path in results_of(study):
-    result = json.loads(path.read_text())
-    rows = json.loads((study / "study.json").read_text())["rows"]
-    name = path.parent.name
-    config = next(r["config"] for r in rows if r["name"] == name)
-    result["validation_selected"]["own/eer"] = config["loss"].get("margin", 0.0)
-    result["digest"] = digest(from_dict(config))
-    path.write_text(json.dumps(result))
-    (path.parent / "config.json").write_text(json.dumps(config))
-  assert tuned_cell(study).chosen.tuned == {"loss.margin": 0.5}
-
-
-@pytest.mark.slow
-def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
-  study = shutil.copytree(real_study.folder, tmp_path / "study")
-  files = (TEST, records.EMBEDDINGS)
-  assert not any(list(study.glob(f"runs/*/{name}")) for name in files)
-  tables.to_csv(scored_study(study))
-  scored, embedded = (
-    {p.parent.name for p in study.glob(f"runs/*/{name}")} for name in files
-  )
-  chosen = {
-    run.spec.name
-    for cell in read_study(study).cells
-    for run in cell.chosen.runs
-  }
-  assert scored == embedded == chosen
-  assert len(chosen) == 4 * 2  # cells, seeds
-
-
-@pytest.mark.slow
-def test_the_table_holds_what_the_embeddings_score(study):
-  found = scored_study(study)
-  cell = found.cells[0]
-  values = []
-  for run in cell.chosen.runs:
-    arrays = np.load(run.folder / records.EMBEDDINGS)
-    scores = evaluation.retrieval(
-      arrays["test_embeddings"], arrays["test_labels"], metric="l1"
-    )
-    values.append(scores["recall_at_1"])
-  lines = list(csv.DictReader(io.StringIO(tables.to_csv(found))))
-  line = next(x for x in lines if x["name"] == "contrastive, l1")
-  assert float(line["own/recall_at_1"]) == pytest.approx(np.mean(values))
-  half = 12.706204736 * np.std(values, ddof=1) / np.sqrt(2)
-  high = float(line["own/recall_at_1 high"])
-  assert high == pytest.approx(np.mean(values) + half)
-
-
-@pytest.mark.slow
-def test_a_column_may_ask_for_a_slow_score(study):
-  run = read_study(study).cells[0].chosen.runs[0]
-  columns = ("clustering/ami", "own/few_shot_5_way_1_shot")
-  config = override(run.spec.config, {"eval.columns": columns})
-  asking = run._replace(spec=run.spec._replace(config=config))
-  (run.folder / TEST).unlink()  # It was scored for other columns.
-  scores = score_run(asking).tested.last
-  arrays = np.load(run.folder / records.EMBEDDINGS)
-  points, labels = arrays["test_embeddings"], arrays["test_labels"]
-  found = evaluation.few_shot(points, labels, metric="l1")
-  assert scores["own/few_shot_5_way_1_shot"] == found["accuracy"]
-  found = evaluation.clustering(points, labels)
-  assert scores["clustering/ami"] == pytest.approx(found["ami"])
-
-
-def test_the_accuracy_threshold_is_learned_on_validation(study):
-  run = read_study(study).cells[0].chosen.runs[0]
-  scores = score_run(run).tested.selected
-  arrays = np.load(run.folder / records.EMBEDDINGS)
-
-  def pairs(part):
-    return evaluation.pairs_of(
-      arrays[f"{part}_embeddings"], arrays[f"{part}_labels"], "l1"
-    )
-
-  threshold = evaluation.best_threshold(*pairs("validation"))
-  distances, same = pairs("test")
-  assert scores["own/threshold"] == threshold
-  accuracy = np.mean((distances <= threshold) == same)
-  assert scores["own/accuracy"] == pytest.approx(accuracy)
-
-
-@pytest.mark.slow
-def test_baselines_are_in_every_table_without_asking(finished):
-  found = scored_study(finished)
-  names = [line["name"] for line in tables.table_lines(found)]
-  assert names[:3] == ["raw pixels", "PCA-4 of pixels", "untrained mlp"]
-  text = tables.to_markdown(found)
-  assert "bootstrap interval over test classes" in text
-  assert "closed-set" in text
-  # Not each score is a mean over queries, so that classes can be resampled.
-  assert "nan" not in text
-
-
-def test_raw_pixels_score_what_scikit_learn_finds(finished):
-  test = data.load(CONFIG.data).test
-  pixels = test.inputs.reshape(len(test.inputs), -1).astype(float)
-  near = NearestNeighbors(n_neighbors=2).fit(pixels).kneighbors(pixels)[1][:, 1]
-  line = tables.table_lines(scored_study(finished))[0]
-  expected = np.mean(test.labels[near] == test.labels)
-  assert line["own/recall_at_1"].mean == pytest.approx(expected)
-
-
-def test_pca_is_that_of_the_training_images():
-  splits = data.load(CONFIG.data)
-  flat = lambda part: part.inputs.reshape(len(part.inputs), -1) / 255
-  mean = flat(splits.train).mean(axis=0)
-  axes = np.linalg.svd(flat(splits.train) - mean, full_matrices=False)[2][:4]
-  expected = (flat(splits.test) - mean) @ axes.T
-  found = baselines._pca(4, CONFIG, splits)(splits.test.inputs)
-  # Up to the sign of each axis.
-  np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
-
-
 @pytest.mark.slow
 def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   config = tiny_config(
@@ -494,144 +257,3 @@ def test_latex_is_escaped(study):
   assert r"$\pm$" in table
   assert "±" not in table
   assert table.count(r"\\") == 1 + 3 + 4
-
-
-def test_folds_count_once_each(tmp_path):
-  found = [(0, 0.0), (0, 0.2), (1, 0.5), (2, 0.6)]
-  runs = []
-  for seed, (fold, value) in enumerate(found):
-    (row,) = make_specs(CONFIG, [{"data.fold": fold, "seed": seed}])
-    runs.append(Run(row, tmp_path, {"value": value}))
-  interval = over_replicates(runs, lambda run: run.result["value"])
-  # Fold means .1, .5, .6: mean .4, s = .2645751, t(.975, 2) = 4.302653.
-  assert interval.n == 3
-  assert interval.mean == pytest.approx(0.4)
-  assert interval.half_width == pytest.approx(
-    4.302653 * 0.2645751 / 3**0.5, rel=1e-5
-  )
-
-
-def baselines_of(folder, rows):
-  """Name and seed of each baseline, which is not scored: that takes seconds."""
-  splits = data.load(CONFIG.data)
-  runs = []
-  for row in make_specs(CONFIG, rows):
-    height, width = row.config.data.image_size or (8, 8)
-    cut = lambda part, h=height, w=width: dataclasses.replace(
-      part, inputs=part.inputs[:, :h, :w]
-    )
-    parts = {"train": cut(splits.train), "test": cut(splits.test)}
-    runs.append((row.config, dataclasses.replace(splits, **parts)))
-  with pytest.MonkeyPatch.context() as patch:
-    for name in ("_untrained", "_pca"):
-      patch.setattr(baselines, name, lambda *_: None)
-    patch.setattr(baselines, "_record", lambda name, _, seed, *__: (name, seed))
-    write_baselines(folder, runs)
-  return [tuple(found) for found in records.read_json(folder / BASELINES)]
-
-
-def test_a_baseline_counts_once_however_batches_are_made(tmp_path):
-  rows = [
-    {
-      "batch.classes_per_batch": p,
-      "augment.flip": p == 2,
-      "model.embedding_dim": dim,
-      "seed": seed,
-    }
-    for p in (5, 2)
-    for dim in (4, 3)
-    for seed in (0, 1)
-  ]
-  found = baselines_of(tmp_path, rows)
-  untrained = [f"untrained mlp, embedding_dim {dim}" for dim in (4, 3)]
-  plain = ("raw pixels", "PCA-4 of pixels", "PCA-3 of pixels")
-  wanted = [(name, None) for name in plain]
-  wanted += [(name, seed) for name in untrained for seed in (0, 1)]
-  assert sorted(found, key=str) == sorted(wanted, key=str)
-
-
-def test_baselines_are_named_by_what_differs_in_their_images(tmp_path):
-  rows = [{"data.image_size": s, "seed": 0} for s in ((8, 8), (4, 6))]
-  rows.append({"data.split_seed": 1, "data.fold": 0})
-  names = [name for name, _ in baselines_of(tmp_path, rows)]
-  assert len(set(names)) == len(names) == 9
-  assert [name for name in names if "raw" in name] == [
-    "raw pixels 8×8, split_seed 0",
-    "raw pixels 4×6, split_seed 0",
-    "raw pixels 8×8, split_seed 1",
-  ]
-  assert "untrained mlp, 4×6, split_seed 0" in names
-
-
-@pytest.mark.slow
-def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
-  columns = ("own/recall_at_4", "cosine/recall_at_1", "own/mrr", "own/eer")
-  columns += ("clustering/ami",)
-  config = override(CONFIG, {"eval.columns": columns})
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(baselines, "_untrained", lambda *_: baselines._flat)
-    write_baselines(tmp_path, [(config, data.load(config.data))])
-  pixels = records.read_json(tmp_path / BASELINES)[0]
-  assert sorted(pixels["class_interval"]) == sorted(columns[:3])
-  test = data.load(CONFIG.data).test
-  points = test.inputs.reshape(len(test.inputs), -1).astype(float)
-  found = evaluation.clustering(points.astype(np.float32) / 255, test.labels)
-  assert pixels["test"]["clustering/ami"] == pytest.approx(found["ami"])
-  near = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(points)[1]
-  hits = (test.labels[near[:, 1:]] == test.labels[:, None]).any(axis=1)
-  assert pixels["class_interval"]["own/recall_at_4"] == pytest.approx(
-    evaluation.class_bootstrap(hits.astype(float), test.labels)
-  )
-
-
-def with_gallery():
-  """Digits whose test images are cut into queries and a gallery."""
-  splits = data.load(CONFIG.data)
-  places = np.arange(len(splits.test.labels))
-  query, gallery = places[places % 3 == 0], places[places % 3 > 0]
-  return data.Splits(
-    splits.train,
-    splits.validation,
-    select(splits.test, query),
-    splits.protocol,
-    select(splits.test, gallery),
-  )
-
-
-@pytest.mark.slow
-def test_queries_are_scored_against_the_gallery(tmp_path):
-  # As in the study, so that its program is compiled already.
-  fields = {"loss.name": HINGE, "metric.name": "l2", "eval.columns": BY_QUERY}
-  (row,), splits = make_specs(CONFIG, [fields]), with_gallery()
-  result = train(row.config, tmp_path / "run", splits=splits, progress=False)
-  scores = score_run(Run(row, tmp_path / "run", result)).tested.selected
-  files = sorted((tmp_path / "run").glob("embeddings*.npz"))
-  arrays = records.read_arrays(files[-1])  # the selected ones, if not the last
-  assert len(arrays["gallery_labels"]) == len(splits.gallery.labels)
-  wanted = nearest_is_of_the_class(
-    arrays["test_embeddings"],
-    splits.test.labels,
-    arrays["gallery_embeddings"],
-    splits.gallery.labels,
-  )
-  assert scores["own/recall_at_1"] == wanted
-  assert scores["own/num_queries"] == len(splits.test.labels)
-  assert "own/eer" not in scores
-
-  write_baselines(tmp_path, [(row.config, splits)])
-  pixels = records.read_json(tmp_path / "baselines.json")[0]
-  flat = lambda part: part.inputs.reshape(len(part.labels), -1) / 255
-  assert pixels["test"]["own/recall_at_1"] == nearest_is_of_the_class(
-    flat(splits.test),
-    splits.test.labels,
-    flat(splits.gallery),
-    splits.gallery.labels,
-  )
-  low, high = pixels["class_interval"]["own/recall_at_1"]
-  assert low <= pixels["test"]["own/recall_at_1"] <= high
-
-
-def nearest_is_of_the_class(queries, labels, gallery, gallery_labels):
-  queries, gallery = queries.astype(float), gallery.astype(float)
-  apart = ((queries[:, None] - gallery) ** 2).sum(axis=2)
-  return float((gallery_labels[apart.argmin(axis=1)] == labels).mean())

@@ -59,7 +59,7 @@ def _errors(cell: RunSpec) -> Iterator[str]:
       yield (
         f"{field} is a number, and makes no cell: leave it out, set"
         f" config.{field} for all, or compare its values by"
-        f" --config.study.reference={field}={value}."
+        f" --config.study.reference.{field}={value}."
       )
     elif field in REPLICATES or field.startswith("tune."):
       yield (

@@ -7,8 +7,9 @@ import pytest
 
 import metric_learning as ml
 from metric_learning.inputs import as_labels, points_of
+from tests.objectives.four_points import LABELS, X
 from tests.quick import quick_jit
-from tests.test_objective import LABELS, X, script
+from tests.scripts import script
 
 BIG = np.array([0, 0, 2**32, 2**32])  # cut to 32 bits these are one class
 
@@ -84,74 +85,8 @@ def test_an_affinity_outside_of_0_and_1_is_refused():
 
 @pytest.mark.slow
 def test_dimensions_and_labels_as_a_user_meets_them():
-  """In galleries, tables, memories and learned metrics, in every metric.
-
-  Types are not enforced there, and NumPy keeps labels of 64 bits.
-  """
-  lines = script("""
-    import json
-    import jax
-    import numpy as np
-    import metric_learning as ml
-    from metric_learning.objectives.memory import empty_memory, enqueue
-    
-    x, labels = np.ones((6, 5), np.float32), np.array([0, 0, 1, 1, 2, 2])
-    key, sizes = jax.random.key(0), {"num_classes": 3, "embedding_dim": 8}
-    calls = {}
-    for name, entry in ml.LOSSES.items():
-      if entry.init and entry.needs_labels:
-        for metric in {entry.metric, *entry.metrics} - {"lp"}:
-          o = ml.make_objective(name, metric)
-          calls[name, metric] = lambda o=o: o(o.init(key, **sizes), x, labels)
-    for name, metric in (("triplet", "mahalanobis"), ("pair_bce", "l1")):
-      o = ml.make_objective(name, metric)
-      calls[name, metric] = lambda o=o: o(o.init(key, **sizes), x, labels)
-    for name in ("triplet", "infonce", "ntxent", "vicreg", "npair"):
-      o = ml.make_objective(name)
-      calls[name, "references"] = lambda o=o: o(
-        {}, x[::2], labels[::2], references=x[::2, :3],
-        reference_labels=labels[::2],
-      )
-    center = ml.make_objective("center")
-    calls["center", "state"] = lambda: center(
-      {}, x, labels, state=center.init_state(**sizes)
-    )
-    empty = empty_memory(8, 5)
-    calls["memory", "l2"] = lambda: enqueue(empty, x[:, :1], labels)
-    for metric in ("l1", "l2", "cosine"):
-      calls["retrieval", metric] = lambda metric=metric: (
-        ml.evaluation.retrieval(
-          x, labels, metric=metric, references=x[:, :3], reference_labels=labels
-        )
-      )
-    big = np.array([0, 0, 2**32, 2**32, 1, 1])  # in 32 bits one class
-    o, table = ml.make_objective("contrastive"), ml.make_objective("arcface")
-    params = table.init(key, num_classes=3, embedding_dim=5)
-    memory = ml.with_memory(o, 8)
-    state = memory.init_state(embedding_dim=5)
-    calls |= {
-      ("labels", "batch"): lambda: o({}, x, big),
-      ("labels", "references"): lambda: o(
-        {}, x, labels, references=x, reference_labels=big
-      ),
-      ("labels", "table"): lambda: table(params, x, big),
-      ("labels", "memory"): lambda: memory({}, x, big, state=state),
-      ("labels", "enqueue"): lambda: enqueue(state["memory"], x, big),
-    }
-    wrong = []
-    for name, call in calls.items():
-      try:
-        call()
-        wrong.append([*name, "no error"])
-      except ml.InputError as error:
-        text = str(error)
-        words = ("same d", "embedding_dim", "no distance", "hold 4294967296")
-        if not any(word in text for word in words):
-          wrong.append([*name, text])
-      except Exception as error:
-        wrong.append([*name, repr(error)])
-    print(json.dumps([len(calls), wrong]))
-  """)
+  """In galleries, tables, memories and learned metrics, in every metric."""
+  lines = script("from tests.as_a_user import main; main()")
   assert lines[0] > 40 and lines[1] == []
 
 

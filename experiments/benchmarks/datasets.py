@@ -1,6 +1,7 @@
 """Counts, baselines and one trained row for each data set at hand.
 
-python -m experiments.data --sets=glyphs,digits,att_faces=FOLDER,omniglot=FOLDER
+python -m experiments.benchmarks.datasets \\
+  --sets=glyphs,digits,att_faces=FOLDER,omniglot=FOLDER
 
 A set is a config in configs/, and after = its data_dir. Writes results/data.md;
 the trained row is a short training with the config as it is, to see what a set
@@ -38,7 +39,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each set.", 1)
 _RUNS = cli.define_path("runs", "runs/data", "The folder of the runs.")
 _OUTPUT = cli.define_path("output", "results/data.md", "The page.")
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 MARKS = (
   "Published accuracies of another split, which mixes the alphabets (1,200"
   " characters with their rotations train, 423 are tested), so that they are"
@@ -61,7 +62,8 @@ def main() -> None:
   page = [
     "# Data sets",
     "",
-    f"`python -m experiments.data --steps={_STEPS.value}"
+    "`python -m experiments.benchmarks.datasets"
+    f" --steps={_STEPS.value}"
     f" --seeds={_SEEDS.value} --sets={named}`, commit {where['commit']}, on"
     f" {where['device']} with {where['cores']} cores. The trained rows are"
     f" {_STEPS.value} steps with the config of the set as it is, seeds 0 to"

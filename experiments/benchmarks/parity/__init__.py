@@ -1,0 +1,1 @@
+"""Our values beside theirs: `python -m experiments.benchmarks.parity`."""

@@ -1,0 +1,1 @@
+"""Ours beside rivals: `python -m experiments.benchmarks.speed`."""

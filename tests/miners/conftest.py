@@ -1,0 +1,10 @@
+"""What the tests of miners share."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def x64():
+  with jax.enable_x64(True):
+    yield

@@ -1,0 +1,7 @@
+"""Files of a study, found by tests."""
+
+BY_QUERY = ("own/recall_at_1", "own/map_at_r")
+
+
+def results_of(folder):
+  return sorted(folder.glob("runs/*/result.json"))
