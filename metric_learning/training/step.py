@@ -139,7 +139,7 @@ def make_step(
 
   def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
     objective = objectives.with_numbers(numbers)
-    inputs = _seen(model, batch.inputs, jitter, key)
+    inputs = _seen(model, batch, jitter, key)
     # Other streams than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
@@ -181,12 +181,12 @@ def make_step(
 
 
 def _seen(
-  model: Model, stored: Array, jitter: Mapping[str, Any], key: Array
+  model: Model, batch: Batch, jitter: Mapping[str, Any], key: Array
 ) -> Array:
   """What the network sees of a batch: its inputs, moved at random."""
   # Fused into the first layer, what makes the inputs would be done once for
   # each of its patches (measured on a CPU: twice the time of a whole step).
-  inputs = jax.lax.optimization_barrier(as_numbers(stored))
+  inputs = jax.lax.optimization_barrier(as_numbers(batch.inputs))
   if any(jitter.values()) and model.input_spec.kind == "image":
     inputs = augment(key, inputs, **jitter)
   return model.preprocess(inputs)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from loss_oracles import cosines, normalized
+from oracle_batches import normalized
+from oracle_classes import cosines
 
 import metric_learning as ml
 from metric_learning.inputs import points_of

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import loss_cases as cases
 import loss_oracles
 import numpy as np
+import oracle_batches
+import oracle_pairs
 import pytest
 
 import metric_learning as ml
@@ -55,9 +57,9 @@ def test_a_histogram_follows_the_batches(x64):
       state={"histogram": expected},
       **options,
     )
-    x = loss_oracles.normalized("l2", x)
-    rows = loss_oracles.Batch("l2", x, labels, x, labels, itself=True)
-    expected = loss_oracles.triplet_histogram(
+    x = oracle_batches.normalized("l2", x)
+    rows = oracle_batches.Batch("l2", x, labels, x, labels, itself=True)
+    expected = oracle_pairs.triplet_histogram(
       rows, expected, num_bins=6, **hyper
     )
     np.testing.assert_allclose(value, wanted, rtol=1e-9)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import loss_oracles
 import numpy as np
+import oracle_batches
 import pytest
 
 import metric_learning as ml
@@ -45,15 +46,17 @@ HYPER = {
 def of_choice(loss, normalize, x, chosen):
   """The mean of a loss over chosen pairs or triplets, by loops."""
   P, N_, T = chosen
-  x = loss_oracles.normalized(normalize, x)
-  D = loss_oracles.distances("l2", x, x)
+  x = oracle_batches.normalized(normalize, x)
+  D = oracle_batches.distances("l2", x, x)
   if loss.startswith("triplet"):
     total = 0.0
     for i, p, n in np.argwhere(T):
       near = min(D[i, n], D[p, n]) if loss == "triplet_swap" else D[i, n]
       total += T[i, p, n] * max(0, D[i, p] - near + HYPER[loss]["margin"])
     return total / T.sum() if T.any() else 0.0
-  batch = loss_oracles.Batch("l2", x, np.zeros(N), x, np.zeros(N), itself=True)
+  batch = oracle_batches.Batch(
+    "l2", x, np.zeros(N), x, np.zeros(N), itself=True
+  )
   batch.P, batch.N = P, N_
   parts = {}
   for part, *term in loss_oracles.ORACLES[loss](batch, **HYPER[loss]):
@@ -78,10 +81,10 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
   loss, block_size = list(HYPER)[turn % len(HYPER)], 4 if blocked else N
   normalize, key = MINERS[miner].normalize or "none", jax.random.key(5)
   x, labels = points("random"), np.array(LABELS["unbalanced"])
-  seen = loss_oracles.normalized(normalize, x)
+  seen = oracle_batches.normalized(normalize, x)
   everyone = np.ones(N, bool)
   if miner in ORACLES:
-    D = loss_oracles.distances("l2", seen, seen)
+    D = oracle_batches.distances("l2", seen, seen)
     weights = weights_of(labels, everyone, None)
     chosen = ORACLES[miner](seen, D, *weights, **dict(options))
   else:
@@ -127,7 +130,7 @@ def test_a_loss_with_context_or_state_is_mined_too(loss):
   mined = ml.make_objective(loss, "l2", "none", miner="pair_margin")
   state = mined.init_state()
   value, _ = quick_jit(mined.__call__)({}, x, labels, state=state)
-  still = loss_oracles.Batch("l2", x, labels, x, labels, itself=True)
+  still = oracle_batches.Batch("l2", x, labels, x, labels, itself=True)
   still.P, still.N = P, N_
   still.state = jax.tree.map(np.asarray, state)
   hyper = {k: v for k, v in mined.hyper.items() if k != "num_bins"}

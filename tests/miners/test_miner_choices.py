@@ -4,8 +4,8 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import loss_oracles
 import numpy as np
+import oracle_batches
 import pytest
 
 import metric_learning as ml
@@ -82,7 +82,7 @@ def test_choice_equals_the_definition(miner, options):
   ]
   for kind, name, where, a in batches:
     x, labels = points(kind), np.array(LABELS[name])
-    D = loss_oracles.distances(metric, x, x)
+    D = oracle_batches.distances(metric, x, x)
     expected = ORACLES[miner](
       x, D, *weights_of(labels, where, a), **dict(options)
     )

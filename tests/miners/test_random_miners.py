@@ -3,8 +3,8 @@
 import functools
 
 import jax
-import loss_oracles
 import numpy as np
+import oracle_batches
 import pytest
 
 import metric_learning as ml
@@ -48,7 +48,7 @@ def test_distance_weighted_draws_by_the_density():
   _, T = (
     np.asarray(drawn) for drawn in many("distance_weighted", options, x, labels)
   )
-  D = loss_oracles.distances("l2", x, x)
+  D = oracle_batches.distances("l2", x, x)
   P, N_ = weights_of(labels, np.ones(N, bool), None)
   for i in range(N):
     allowed = (N_[i] > 0) & (D[i] < upper)
@@ -93,7 +93,7 @@ def test_uniform_histogram_draws_as_many_from_each_bin():
   run = functools.partial(choose, "uniform_histogram", options, "l2", None)
   each = lambda key: run(x, labels, np.ones(N, bool), None, key)[:2]
   drawn = quick_jit(lambda keys: jax.lax.map(each, keys, batch_size=100))(keys)
-  D = loss_oracles.distances("l2", x, x)
+  D = oracle_batches.distances("l2", x, x)
   sides = weights_of(labels, np.ones(N, bool), None)
   for times, exists, number in zip(drawn, sides, (3, 4), strict=True):
     times, exists = np.asarray(times), exists > 0

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import loss_oracles
 import numpy as np
+import oracle_batches
 import pytest
 from loss_cases import (
   CLASSIFICATION,
@@ -36,7 +37,7 @@ def pairs(**options):
 
 def by_hand(x, labels, others, other_labels, same=()):
   """The mean of the hinges over the pairs; `same` are one item twice."""
-  D = loss_oracles.distances("l2", x, others)
+  D = oracle_batches.distances("l2", x, others)
   parts = {"positive": [], "negative": []}
   for i, j in np.ndindex(*D.shape):
     if (i, j) in same:
@@ -124,7 +125,7 @@ def test_weights_are_of_the_anchors_and_not_of_the_slots():
   )(jnp.asarray(weights, jnp.float32))
   # Each part is a mean over pairs: weigh each anchor's mean by its pairs.
   same = np.asarray(labels)[:, None] == np.asarray(labels)[None]
-  D = loss_oracles.distances("l2", x, x)
+  D = oracle_batches.distances("l2", x, x)
   expected = 0.0
   for kind, value in (
     (same & ~np.eye(N, dtype=bool), D - HYPER["positive_margin"]),
