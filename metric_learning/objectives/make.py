@@ -91,12 +91,9 @@ def make_objective(
   for name in hyper:
     check_choice(f"hyper-parameter of {loss}", name, LOSSES[loss].hyper)
   named = _named(LOSSES[loss], metric, normalize, reduction, miner, relation)
+  numbers = {**LOSSES[loss].hyper, **hyper}
   objective = Objective(
-    loss=loss,
-    block_size=block_size,
-    mesh=mesh,
-    hyper={**LOSSES[loss].hyper, **hyper},
-    **named,
+    loss=loss, block_size=block_size, mesh=mesh, hyper=numbers, **named
   )
   _check(objective)
   check_options(loss, objective.entry.kinds, hyper)

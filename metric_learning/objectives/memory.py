@@ -90,6 +90,12 @@ def enqueue(
   )
 
 
+_NO_STATE = (
+  "a memory is state: begin with state = objective.init_state(embedding_dim=…),"
+  " call with state=state, and take aux.state for the next batch."
+)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithMemory:
   """An objective whose candidates are a memory; see `with_memory`."""
@@ -154,11 +160,7 @@ class WithMemory:
       InputError: without a state, or if shapes or labels do not fit.
     """
     if not state:
-      raise InputError(
-        "a memory is state: begin with state = objective.init_state("
-        "embedding_dim=…), call with state=state, and take aux.state for the"
-        " next batch."
-      )
+      raise InputError(_NO_STATE)
     state = jax.tree.map(jnp.asarray, state)  # restored ones may be NumPy's
     memory = state["memory"]
     anchors = points_of(embeddings, labels, where, "labels")

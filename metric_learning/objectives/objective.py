@@ -231,19 +231,12 @@ class Objective:
       )
     elif affinity is None and self.entry.needs_positives:
       warn_if_alone(self.loss, points.labels)
+    given: dict[str, Any] = {"state": state, "key": key}
     if affinity is not None:
-      affinity = as_affinity(affinity, points, others)
+      given["affinity"] = as_affinity(affinity, points, others)
     if weights is not None:
-      weights = as_weights("weights", weights, points.labels.shape[0])
-    return self.on_points(
-      params,
-      points,
-      others,
-      affinity=affinity,
-      weights=weights,
-      state=state,
-      key=key,
-    )
+      given["weights"] = as_weights("weights", weights, len(points.labels))
+    return self.on_points(params, points, others, **given)
 
   def on_points(
     self,

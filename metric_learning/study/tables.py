@@ -115,6 +115,17 @@ def _texts(line: Line, study: Study) -> list[str]:
   ]
 
 
+def _filled(
+  study: Study, lines: Sequence[Line]
+) -> tuple[list[str], list[list[str]]]:
+  """Heads and texts, without columns that are empty in every line."""
+  heads, texts = _heads(study), [_texts(line, study) for line in lines]
+  columns = zip(heads, *texts, strict=True)
+  filled = [(head, *own) for head, *own in columns if {*own} != {"–"}]
+  heads, *texts = map(list, zip(*filled, strict=True))
+  return heads, texts
+
+
 def to_markdown(study: Study) -> str:
   """The tables with what a reader must know to trust them."""
   return _to_markdown(study, table_lines(study), compare_cells(study))
@@ -123,12 +134,22 @@ def to_markdown(study: Study) -> str:
 def _to_markdown(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
-  table = as_markdown(_heads(study), [_texts(line, study) for line in lines])
+  table = as_markdown(*_filled(study, lines))
   text = f"{table}\n\n{notes(study, lines)}\n"
   if compared:
     table = as_markdown(*_comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
   return text + _fold_tables(study)
+
+
+# What stands under the table of a column that is there.
+_MEANINGS = {
+  "active": "active: the share of the loss's terms that are not 0 at the last"
+  " step, – where none can be 0, as in a softmax",
+  "trials": "trials: the settings that validation chose from",
+  "searched": "searched: how many values of the loss each trial of tuning drew,"
+  " and the learning rate if that too",
+}
 
 
 def notes(study: Study, lines: Sequence[Line]) -> str:
@@ -145,16 +166,13 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     "folds": "± is a 95 % t-interval over folds, each the mean of its seeds",
     "classes": "[ ] is a 95 % bootstrap interval over test classes",
   }
+  heads, _ = _filled(study, lines)
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
     _how_chosen(study),
     "d̄ is the mean distance at initialization",
-    "active: the share of the loss's terms that are not 0 at the last step,"
-    " – where none can be 0, as in a softmax",
-    "trials: the settings that validation chose from",
-    "searched: how many values of the loss each trial of tuning drew, and the"
-    " learning rate if that too; – without tuning",
+    *(text for head, text in _MEANINGS.items() if head in heads),
     *["the own metric of the baselines is L2"] * bool(study.baselines),
     "the runs of each line: trace.json",
     f"commit {', '.join(commits)}",
@@ -357,8 +375,7 @@ def to_latex(study: Study) -> str:
 def _to_latex(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
-  texts = [_texts(line, study) for line in lines]
-  text = as_latex(_heads(study), texts, notes(study, lines))
+  text = as_latex(*_filled(study, lines), notes(study, lines))
   if compared:
     note = how_compared(study, compared)
     text += "\n" + as_latex(*_comparison_texts(study, compared), note)
