@@ -92,7 +92,7 @@ def _episodes(points: Points, ways: int, shots: int) -> dict[str, float]:
 
 
 def _geometry(points: Points) -> dict[str, float]:
-  return geometry(points.embeddings, points.labels)
+  return geometry(points.embeddings, points.classes)
 
 
 def _clustering(points: Points) -> dict[str, float]:
@@ -109,7 +109,7 @@ _EPISODES = {
 
 
 def _retrieval_scores(family: str) -> Iterator[Score]:
-  ranks: dict[str, Any] = {"no_choice": choosing.no_ranks}
+  ranks: dict[str, Any] = {"no_choice": choosing.no_ranks, "needs": "labels"}
   for name, short in (
     ("recall_at_K", "R@{K}"),
     ("precision_at_1", ""),
@@ -126,7 +126,7 @@ def _retrieval_scores(family: str) -> Iterator[Score]:
     )
     yield Score(f"macro_{name}", family, of_retrieval, "higher", **ranks)
   for name in ("tied_fraction", "num_queries", "lone_queries"):
-    yield Score(name, family, of_retrieval, None)
+    yield Score(name, family, of_retrieval, None, needs="labels")
 
 
 def _verification_scores(family: str) -> Iterator[Score]:
@@ -331,12 +331,18 @@ def why_absent(
   explicit_pairs: bool,
   gallery: bool,
   folds: bool = False,
+  several_labels: bool = False,
 ) -> str | None:
   """Why a set does not give this score; None if it does.
 
   >>> why_absent("own/map_at_r", 9, explicit_pairs=True, gallery=False)
   'explicit pairs have no classes'
   >>> why_absent("own/eer", 9, explicit_pairs=True, gallery=False)
+  >>> why_absent(
+  ...   "clustering/nmi", 9, explicit_pairs=False, gallery=False,
+  ...   several_labels=True,
+  ... )
+  'it takes one label of each item, and these have several'
 
   Args:
     name: of a score.
@@ -344,11 +350,12 @@ def why_absent(
     explicit_pairs: whether these are scored, by `evaluate_pairs`.
     gallery: whether points are queries that look there.
     folds: whether the explicit pairs have some.
+    several_labels: whether points have several labels.
 
   Raises:
     InputError: for a score that there is not.
   """
-  given = Given(num_points, explicit_pairs, gallery, folds)
+  given = Given(num_points, explicit_pairs, gallery, folds, several_labels)
   return absent(score_of(name), given, MAX_PAIRS)
 
 
@@ -361,6 +368,8 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
   if given.explicit_pairs:
     none = "explicit pairs have no classes"
     return None if score.needs == "pairs" else none
+  if given.several_labels and score.needs in ("classes", "one set"):
+    return "it takes one label of each item, and these have several"
   if given.gallery and score.needs in ("pairs", "one set"):
     return "with a gallery, images are queries and make no pairs"
   pairs = given.num_points * (given.num_points - 1) // 2
@@ -371,7 +380,7 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
 
 def why_no_choice(
   name: str,
-  labels: Int[np.ndarray, " n"],
+  labels: Int[np.ndarray, "n *k"],
   *,
   groups: Int[np.ndarray, " n"] | None = None,
   same: Bool[np.ndarray, " p"] | None = None,
@@ -388,7 +397,7 @@ def why_no_choice(
 
   Args:
     name: a score that `check_ranks` takes.
-    labels: the classes of the points.
+    labels: of the points, as `retrieval` takes them.
     groups: as `retrieval` takes them.
     same: of explicit pairs, which are scored instead of all pairs.
   """

@@ -149,7 +149,8 @@ def _record(
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = records.environment()["commit"]
-  if seed is None and test.pairs is None:
+  # Intervals draw classes, and an item with several labels has no one class.
+  if seed is None and test.pairs is None and not test.has_several_labels:
     queries = evaluation.per_query(
       columns,
       evaluation.Points(points, test.labels, "l2", gallery=references),

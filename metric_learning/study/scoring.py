@@ -121,9 +121,10 @@ def _queries(
     selected = run.folder / records.SELECTED_EMBEDDINGS
     last = run.folder / records.EMBEDDINGS
     arrays = records.read_arrays(selected if selected.exists() else last)
-    if "test_class_names" not in arrays:
-      return {}, None
     labels = arrays["test_labels"]
+    # Intervals draw classes, and a query with several labels has no one class.
+    if "test_class_names" not in arrays or labels.ndim > 1:
+      return {}, None
     kept["classes"] = arrays["test_class_names"][labels]
     points = evaluation.Points(
       arrays["test_embeddings"],
