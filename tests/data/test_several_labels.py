@@ -199,33 +199,46 @@ def test_only_a_sampler_of_items_draws_them(sampler):
     make_batches(dataset, config, 0)
 
 
-def letters(classes=4, fonts=6):
-  """One pixel for a letter and one for its font."""
-  labels = np.tile(np.arange(classes, dtype=np.int32), fonts)
-  images = np.stack([labels, np.repeat(np.arange(fonts), classes)], axis=1)
-  return base.Dataset(
-    "letters",
-    images.reshape(-1, 2, 1, 1).astype(np.uint8),
-    labels,
-    tuple("abcd"[:classes]),
-  )
+def bars(letter, font):
+  """As many bars as say the letter, as thick as says the font."""
+  edges = []
+  for number in range(letter + 1):
+    x, width = -0.5 + 0.25 * number, 0.04 * (font + 1)
+    corners = np.array(
+      [[x, -0.5], [x, 0.5], [x + width, 0.5], [x + width, -0.5]]
+    )
+    edges.append(np.stack([corners, np.roll(corners, -1, axis=0)], axis=1))
+  return np.concatenate(edges)
 
 
-def test_pairs_of_letters_have_both_labels_and_fonts_of_their_part():
-  sizes = ((20, 3), (10, 2), (10, 1))
-  splits = glyph_pairs.split_by_font(letters(), sizes, 0)
+def test_pairs_of_letters_have_both_labels_and_fonts_of_their_part(monkeypatch):
+  monkeypatch.setattr(glyph_pairs.glyphs, "jitter", lambda edges, key: edges)
+  outlines = {(k, f): bars(k, f) for k in range(4) for f in range(6)}
+  pictures = {
+    glyph_pairs.glyphs.rasterise(0.7 * edges, 24).tobytes(): place
+    for place, edges in outlines.items()
+  }
+  assert len(pictures) == 24
+  sizes = ((30, 3), (20, 2), (10, 1))
+  parts = glyph_pairs.draw_parts(outlines, "abcd", sizes, 0)
   seen = set()
-  parts = (splits.train, splits.validation, splits.test)
   for part, (count, fonts) in zip(parts, sizes, strict=True):
-    left, right = part.inputs[:, :, 0, 0], part.inputs[:, :, 1, 0]
-    assert part.inputs.shape == (count, 2, 2, 1)
-    for a, b, row in zip(left[:, 0], right[:, 0], part.labels, strict=True):
-      assert np.flatnonzero(row).tolist() == sorted({a, b}) and a != b
-    pictures = {image.tobytes() for image in part.inputs}
-    assert len(pictures) == count
-    of_part = {*left[:, 1].tolist(), *right[:, 1].tolist()}
+    assert part.inputs.shape == (count, 24, 48, 1)
+    of_part = set()
+    for image, row in zip(part.inputs, part.labels, strict=True):
+      halves = image[:, :24], image[:, 24:]
+      (a, font), (b, other) = (pictures[half.tobytes()] for half in halves)
+      assert a != b and np.flatnonzero(row).tolist() == sorted({a, b})
+      of_part |= {font, other}
     assert len(of_part) == fonts and not of_part & seen
     seen |= of_part
-  again = glyph_pairs.split_by_font(letters(), sizes, 0)
-  other = glyph_pairs.split_by_font(letters(), sizes, 1)
-  assert again.identity == splits.identity != other.identity
+
+
+def test_pairs_of_letters_are_jittered_one_by_one_and_seeded():
+  outlines = {(k, 0): bars(k, 0) for k in range(2)}
+  one, again, other = (
+    glyph_pairs.draw(outlines, "ab", [0], 8, [seed]) for seed in (0, 0, 1)
+  )
+  assert one.identity == again.identity != other.identity
+  halves = np.concatenate([one.inputs[:, :, :24], one.inputs[:, :, 24:]])
+  assert len({half.tobytes() for half in halves}) == 16

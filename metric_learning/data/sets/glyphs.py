@@ -201,15 +201,25 @@ def load(config: Any) -> base.Splits:
   return SPLITS[config.split](stored(0), config.split_seed)
 
 
+def recipe_of(*sources: str) -> str:
+  """A digest of all that decides how letters are drawn.
+
+  Of this source file and further ones, of matplotlib's version, and of the kind
+  of processor.
+  """
+  code = b"".join(
+    pathlib.Path(source).read_bytes() for source in (__file__, *sources)
+  )
+  version = f"{importlib.metadata.version('matplotlib')} {platform.machine()}"
+  return hashlib.sha256(code + version.encode()).hexdigest()[:16]
+
+
 def stored(seed: int) -> base.Dataset:
   """Returns `draw(seed)`, drawn once on this machine and then kept.
 
-  What is kept belongs to this source file, to this version of matplotlib and
-  its fonts, and to this kind of processor.
+  What is kept belongs to its `recipe_of`.
   """
-  source = pathlib.Path(__file__).read_bytes()
-  version = f"{importlib.metadata.version('matplotlib')} {platform.machine()}"
-  recipe = hashlib.sha256(source + version.encode()).hexdigest()[:16]
+  recipe = recipe_of()
 
   def build() -> cache.Arrays:
     dataset = draw(seed)
