@@ -5,8 +5,9 @@ python -m experiments.train --config=configs/hierarchical.py \
 
 Two images of one letter are similar by 1, two letters of one script by the
 first of `relation.weights`, and letters of two scripts are not similar. The
-sweep `relations` compares weights with letters alone. Any data set with
-super-classes will do: omniglot (alphabets), cifar100 (coarse classes).
+table has retrieval by letter and by script. The sweep `relations` compares
+weights with letters alone. Any data set with super-classes will do: omniglot
+(alphabets), cifar100 (coarse classes).
 """
 
 from metric_learning.training import base_config, override, with_loss
@@ -21,6 +22,12 @@ def get_config(loss: str = "contrastive"):
   config.data.protocol = "open-set"
   config.normalize = "l2"
   config.margin_unit = "initial_mean"
+  config.eval.columns = (
+    "own/recall_at_1",
+    "own/map_at_r",
+    "own/superclass_recall_at_1",
+    "own/superclass_map_at_r",
+  )
   levels = {"relation.name": "levels", "relation.weights": (0.1, 1.0)}
   return override(with_loss(config, loss), levels)
 

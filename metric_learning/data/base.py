@@ -129,8 +129,15 @@ class Dataset:
     """
     if self.superclasses is None:
       raise InputError(f"{self.name} has no super-classes.")
-    _, numbers = np.unique(self.superclasses, return_inverse=True)
-    return np.stack([numbers[self.labels], self.labels], 1).astype(np.int32)
+    numbers, _ = number_classes(np.array(self.superclasses))
+    return np.stack([numbers[self.labels], self.labels], axis=1)
+
+  @property
+  def item_superclasses(self) -> Shaped[np.ndarray, "n"] | None:
+    """The name of the super-class of each item, where it is of one class."""
+    if self.superclasses is None or self.has_several_labels:
+      return None
+    return np.array(self.superclasses)[self.labels]
 
   def classes_of(self, index: int) -> str:
     """The names of the classes of an item, for a message."""

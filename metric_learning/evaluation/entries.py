@@ -19,6 +19,7 @@ class Points(NamedTuple):
     `retrieval`.
   pairs: explicit ones, as first rows, second rows, and whether they are of one
     class; such points have no labels.
+  superclasses, reference_superclasses: those of the points, and of the gallery.
   asked: the names with numbers that are asked for, without their family.
   """
 
@@ -29,6 +30,8 @@ class Points(NamedTuple):
   ks: tuple[int, ...] = (1,)
   gallery: Mapping[str, Any] = {}
   pairs: tuple[Any, Any, Any] | None = None
+  superclasses: Any = None
+  reference_superclasses: Any = None
   asked: tuple[str, ...] = ()
 
   @property
@@ -45,6 +48,7 @@ class Given(NamedTuple):
   gallery: bool = False
   folds: bool = False
   several_labels: bool = False
+  superclasses: bool = False
 
 
 class Score(NamedTuple):
@@ -60,8 +64,8 @@ class Score(NamedTuple):
   heading: above its column, with {K} for the number; its name if empty.
   needs: "points", nothing but embeddings; "labels", one or several of each
     point; "classes", one label of each; "one set", classes of points that are
-    no queries to a gallery; "pairs", of all points or explicit ones, which are
-    the same if they have a label in common.
+    no queries to a gallery; "superclasses"; "pairs", of all points or explicit
+    ones, which are the same if they have a label in common.
   slow: whether it takes seconds, and is computed only if it is named.
   by_query: from `Points` to what each query adds, where it is a mean over
     queries.
@@ -77,7 +81,9 @@ class Score(NamedTuple):
   compute: Callable[[Points], float | dict[str, float]] | None
   better: Literal["higher", "lower"] | None
   heading: str = ""
-  needs: Literal["points", "labels", "classes", "one set", "pairs"] = "classes"
+  needs: Literal[
+    "points", "labels", "classes", "one set", "superclasses", "pairs"
+  ] = "classes"
   slow: bool = False
   by_query: Callable[[Points], Mapping[str, np.ndarray]] | None = None
   numbers: Mapping[str, tuple[int, int]] = {}

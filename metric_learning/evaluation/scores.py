@@ -11,7 +11,7 @@ from collections.abc import (
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import choosing
@@ -54,6 +54,31 @@ def _per_query(points: Points) -> Mapping[str, np.ndarray]:
     ks=points.ks,
     **points.gallery,
   )
+
+
+_OF_SUPERCLASSES = (("recall_at_K", "R@{K}"), ("map_at_r", "MAP@R"))
+
+
+def _by_superclass(points: Points) -> dict[str, float]:
+  """Retrieval whose right answers are of the super-class of the query."""
+  gallery = dict(points.gallery)
+  names = np.asarray(points.superclasses)
+  if gallery.get("references") is not None:
+    names = np.concatenate([names, points.reference_superclasses])
+  _, numbers = np.unique(names, return_inverse=True)
+  own, others = np.split(numbers, [len(points.embeddings)])
+  if len(others):
+    gallery["reference_labels"] = others
+  ks = [int(name.rpartition("_")[2]) for name in points.asked] or [1]
+  scores = retrieval(
+    points.embeddings,
+    own,
+    metric=points.metric,
+    ks=ks,
+    **gallery,
+  )
+  given = [*(f"recall_at_{k}" for k in ks), "map_at_r"]
+  return {f"superclass_{name}": scores[name] for name in given}
 
 
 def _verification(points: Points) -> dict[str, float]:
@@ -129,6 +154,18 @@ def _retrieval_scores(family: str) -> Iterator[Score]:
     yield Score(name, family, of_retrieval, None, needs="labels")
 
 
+def _superclass_scores(family: str) -> Iterator[Score]:
+  for name, short in _OF_SUPERCLASSES:
+    yield Score(
+      *(f"superclass_{name}", family, _by_superclass, "higher"),
+      f"{short} super-class {family}",
+      needs="superclasses",
+      slow=True,
+      numbers=_K if name == "recall_at_K" else {},
+      no_choice=choosing.no_ranks,
+    )
+
+
 def _verification_scores(family: str) -> Iterator[Score]:
   of = "" if family == "own" else f" {family}"
   pairs: dict[str, Any] = {"needs": "pairs", "no_choice": choosing.no_rates}
@@ -177,6 +214,7 @@ def _with_folds(given: Given) -> str | None:
 def _table() -> Iterator[Score]:
   for family in ("own", "cosine"):
     yield from _retrieval_scores(family)
+    yield from _superclass_scores(family)
     yield from _verification_scores(family)
     yield from _few_shot_scores(family)
     yield Score(
@@ -239,7 +277,9 @@ def names() -> set[str]:
 
 
 def is_slow(name: str) -> bool:
-  """Whether `evaluate` takes seconds for it: clustering and few-shot.
+  """Whether `evaluate` computes it only by name.
+
+  Clustering, few-shot and super-classes.
 
   >>> is_slow("clustering/ami"), is_slow("own/map_at_r")
   (True, False)
@@ -332,6 +372,7 @@ def why_absent(
   gallery: bool,
   folds: bool = False,
   several_labels: bool = False,
+  superclasses: bool = False,
 ) -> str | None:
   """Why a set does not give this score; None if it does.
 
@@ -351,11 +392,14 @@ def why_absent(
     gallery: whether points are queries that look there.
     folds: whether the explicit pairs have some.
     several_labels: whether points have several labels.
+    superclasses: whether classes have super-classes.
 
   Raises:
     InputError: for a score that there is not.
   """
-  given = Given(num_points, explicit_pairs, gallery, folds, several_labels)
+  given = Given(
+    num_points, explicit_pairs, gallery, folds, several_labels, superclasses
+  )
   return absent(score_of(name), given, MAX_PAIRS)
 
 
@@ -368,6 +412,8 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
   if given.explicit_pairs:
     none = "explicit pairs have no classes"
     return None if score.needs == "pairs" else none
+  if score.needs == "superclasses" and not given.superclasses:
+    return "its classes have no super-classes"
   if given.several_labels and score.needs in ("classes", "one set"):
     return "it takes one label of each item, and these have several"
   if given.gallery and score.needs in ("pairs", "one set"):
@@ -384,6 +430,7 @@ def why_no_choice(
   *,
   groups: Int[np.ndarray, " n"] | None = None,
   same: Bool[np.ndarray, " p"] | None = None,
+  superclasses: Shaped[np.ndarray, " n"] | None = None,
 ) -> str | None:
   """Why a score of these points cannot choose between embeddings of them.
 
@@ -400,8 +447,11 @@ def why_no_choice(
     labels: of the points, as `retrieval` takes them.
     groups: as `retrieval` takes them.
     same: of explicit pairs, which are scored instead of all pairs.
+    superclasses: those of the points, where there are some.
   """
   if not len(labels):
     return "there are no images"
   score, numbers = find("score", name)
+  if score.needs == "superclasses" and superclasses is not None:
+    labels = superclasses
   return score.no_choice(numbers, labels, groups, same)

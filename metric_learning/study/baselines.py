@@ -141,7 +141,12 @@ def _record(
     references["references"] = embed(gallery.inputs)
     references["reference_labels"] = gallery.labels
   scores = scores_of(
-    points, test, "l2", asked=["own/eer", *columns], **references
+    points,
+    test,
+    "l2",
+    asked=["own/eer", *columns],
+    reference_superclasses=gallery and gallery.item_superclasses,
+    **references,
   )
   if any(map(evaluation.is_at_threshold, columns)):
     known = splits.validation

@@ -98,6 +98,8 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
       metric,
       asked=["own/eer", *run.spec.config.eval.columns],
       normalized=run.result["normalize"],
+      superclasses=arrays.get("test_superclasses"),
+      reference_superclasses=arrays.get("gallery_superclasses"),
       **_gallery(arrays),
     )
   if "own/eer" in scores:
