@@ -43,13 +43,13 @@ def load(config: Any) -> base.Splits:
 
   recipe = glyphs.recipe_of(__file__)
   arrays = cache.cached(f"glyph_pairs-{seed}-{recipe}", build)
-  parts = [
+  train, validation, test = (
     base.Dataset(
       "glyph_pairs", arrays[f"inputs{i}"], arrays[f"labels{i}"], tuple(LETTERS)
     )
     for i in range(len(SIZES))
-  ]
-  return base.Splits(*parts, "closed-set")
+  )
+  return base.Splits(train, validation, test, "closed-set")
 
 
 def draw_parts(
@@ -88,7 +88,7 @@ def draw(
     label[pair] = 1
     halves = []
     for side, letter in enumerate(pair.tolist()):
-      edges = outlines[letter, fonts[rng.integers(len(fonts))]]
+      edges = outlines[letter, fonts[int(rng.integers(len(fonts)))]]
       moved = glyphs.jitter(glyphs.SCALE * edges, [*key, number, side])
       halves.append(glyphs.rasterise(moved, glyphs.SIZE))
     images.append(np.concatenate(halves, axis=1)[..., None])
