@@ -132,13 +132,6 @@ class Dataset:
     numbers, _ = number_classes(np.array(self.superclasses))
     return np.stack([numbers[self.labels], self.labels], axis=1)
 
-  @property
-  def item_superclasses(self) -> Shaped[np.ndarray, "n"] | None:
-    """The name of the super-class of each item, where it is of one class."""
-    if self.superclasses is None or self.has_several_labels:
-      return None
-    return np.array(self.superclasses)[self.labels]
-
   def classes_of(self, index: int) -> str:
     """The names of the classes of an item, for a message."""
     label = self.labels[index]

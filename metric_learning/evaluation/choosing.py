@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 
 from metric_learning.evaluation.few_shot import TooFewImagesError, check_images
 from metric_learning.evaluation.verification import refusal
 from metric_learning.relevance import answers
 
-Labels = Shaped[np.ndarray, "n *k"]
+Labels = Int[np.ndarray, "n *k"]
 Groups = Int[np.ndarray, " n"] | None
 Same = Bool[np.ndarray, " p"] | None
 Numbers = Mapping[str, Any]

@@ -19,7 +19,7 @@ class Points(NamedTuple):
     `retrieval`.
   pairs: explicit ones, as first rows, second rows, and whether they are of one
     class; such points have no labels.
-  superclasses, reference_superclasses: those of the points, and of the gallery.
+  superclasses: `superclasses[label]` names the super-class of a class.
   asked: the names with numbers that are asked for, without their family.
   """
 
@@ -31,7 +31,6 @@ class Points(NamedTuple):
   gallery: Mapping[str, Any] = {}
   pairs: tuple[Any, Any, Any] | None = None
   superclasses: Any = None
-  reference_superclasses: Any = None
   asked: tuple[str, ...] = ()
 
   @property
@@ -64,8 +63,8 @@ class Score(NamedTuple):
   heading: above its column, with {K} for the number; its name if empty.
   needs: "points", nothing but embeddings; "labels", one or several of each
     point; "classes", one label of each; "one set", classes of points that are
-    no queries to a gallery; "superclasses"; "pairs", of all points or explicit
-    ones, which are the same if they have a label in common.
+    no queries to a gallery; "superclasses", of classes; "pairs", of all points
+    or explicit ones, which are the same if they have a label in common.
   slow: whether it takes seconds, and is computed only if it is named.
   by_query: from `Points` to what each query adds, where it is a mean over
     queries.

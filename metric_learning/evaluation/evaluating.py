@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
@@ -28,25 +28,21 @@ def evaluate(
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
-  superclasses: Shaped[np.ndarray, " n"] | None = None,
-  reference_superclasses: Shaped[np.ndarray, " m"] | None = None,
+  superclasses: Sequence[str] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
   `own/<name>` is under the metric that was trained, `cosine/<name>` under
   cosine, the same for every run; `geometry/<name>` is about the embeddings
   themselves. The names are those of `retrieval`, `verification`, `geometry` and
-  `intra_inter_ratio`. Verification is left out where there are more than
-  `max_pairs` unordered pairs, since it keeps them all. With `references`, a
-  gallery, retrieval looks there and the rest is left out; and so is what takes
-  one label of each point where these have several.
+  `intra_inter_ratio`. Verification keeps all pairs: it is left out above
+  `max_pairs`. With `references`, a gallery, retrieval alone is computed.
 
   `asked` names scores that a caller looks at. What else is quick comes too, but
   verification only if one of its scores is named. Slow ones come only if they
-  are named: `clustering/<name>`, those of `clustering`, and, with its interval
-  under `…_interval`, `own/few_shot_N_way_K_shot`, the accuracy of `few_shot`;
-  NaN if images or classes are too few. `own/recall_at_K` adds K to `ks`. With
-  `superclasses`: `own/superclass_recall_at_K`, `own/superclass_map_at_r`.
+  are named: `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or
+  classes are too few, with `…_interval`; `own/superclass_recall_at_K` and
+  `own/superclass_map_at_r`. Of several labels, scores of one are left out.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
@@ -57,12 +53,11 @@ def evaluate(
     embeddings, labels: one point a row, and its class, or several.
     metric: the one that was trained.
     asked: names of scores; None for all that are not slow.
-    normalized: how the embeddings are normalized already. Nothing is normalized
-      here but the class means of `intra_inter_ratio`.
-    ks, max_pairs: the K of Recall@K; the most that verification may keep.
+    normalized: how the embeddings are normalized already; here class means are.
+    ks: the K of Recall@K.
     references, reference_labels, exclude_self, groups, reference_groups: as
       `retrieval` takes them; other scores do not see groups.
-    superclasses, reference_superclasses: of each point and of the references.
+    superclasses: `superclasses[label]` names the super-class of a class.
 
   Raises:
     InputError: for an unknown metric or score, embeddings that are not finite
@@ -78,9 +73,7 @@ def evaluate(
     "reference_groups": reference_groups,
   }
   points = Points(embeddings, labels, metric, normalized, tuple(ks), gallery)
-  points = points._replace(
-    superclasses=superclasses, reference_superclasses=reference_superclasses
-  )
+  points = points._replace(superclasses=superclasses)
   return compute(points, asked, max_pairs)
 
 

@@ -63,8 +63,8 @@ def retrieval(
   """Recall@K, R-Precision, MAP@R and MRR, means over every row as a query.
 
   References are ranked r_1, r_2, ... by increasing distance, rel(i) is 1 if
-  r_i has the query's class (or one of them) and P(i) = Σ_{j≤i} rel(j) / i. With R references
-  of the query's class, each query scores
+  r_i has the query's class (or one of them), P(i) = Σ_{j≤i} rel(j) / i. With R
+  references of the query's class, each query scores
 
     recall_at_K   1 if one of the first K is relevant, else 0
     precision_at_1  rel(1)

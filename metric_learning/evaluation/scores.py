@@ -7,11 +7,12 @@ import re
 from collections.abc import (
   Iterator,
   Mapping,
+  Sequence,
 )
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation import choosing
@@ -62,23 +63,33 @@ _OF_SUPERCLASSES = (("recall_at_K", "R@{K}"), ("map_at_r", "MAP@R"))
 def _by_superclass(points: Points) -> dict[str, float]:
   """Retrieval whose right answers are of the super-class of the query."""
   gallery = dict(points.gallery)
-  names = np.asarray(points.superclasses)
   if gallery.get("references") is not None:
-    names = np.concatenate([names, points.reference_superclasses])
-  _, numbers = np.unique(names, return_inverse=True)
-  own, others = np.split(numbers, [len(points.embeddings)])
-  if len(others):
-    gallery["reference_labels"] = others
+    labels = gallery["reference_labels"]
+    gallery["reference_labels"] = _numbers(points.superclasses, labels)
   ks = [int(name.rpartition("_")[2]) for name in points.asked] or [1]
   scores = retrieval(
     points.embeddings,
-    own,
+    _numbers(points.superclasses, points.labels),
     metric=points.metric,
     ks=ks,
     **gallery,
   )
-  given = [*(f"recall_at_{k}" for k in ks), "map_at_r"]
-  return {f"superclass_{name}": scores[name] for name in given}
+  names = [*(f"recall_at_{k}" for k in ks), "map_at_r"]
+  return {f"superclass_{name}": scores[name] for name in names}
+
+
+def _numbers(superclasses: Any, labels: Any) -> Int[np.ndarray, " n"]:
+  """The number of the super-class of each label."""
+  labels = np.asarray(labels)
+  if labels.dtype.kind not in "iu" or not (
+    0 <= labels.min() <= labels.max() < len(superclasses)
+  ):
+    raise InputError(
+      f"superclasses are of {len(superclasses)} classes: give labels as"
+      f" integers from 0 to {len(superclasses) - 1}."
+    )
+  _, numbers = np.unique(list(superclasses), return_inverse=True)
+  return numbers[labels]
 
 
 def _verification(points: Points) -> dict[str, float]:
@@ -412,10 +423,14 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
   if given.explicit_pairs:
     none = "explicit pairs have no classes"
     return None if score.needs == "pairs" else none
+  if given.several_labels and score.needs in (
+    "classes",
+    "one set",
+    "superclasses",
+  ):
+    return "it takes one label of each item, and these have several"
   if score.needs == "superclasses" and not given.superclasses:
     return "its classes have no super-classes"
-  if given.several_labels and score.needs in ("classes", "one set"):
-    return "it takes one label of each item, and these have several"
   if given.gallery and score.needs in ("pairs", "one set"):
     return "with a gallery, images are queries and make no pairs"
   pairs = given.num_points * (given.num_points - 1) // 2
@@ -430,7 +445,7 @@ def why_no_choice(
   *,
   groups: Int[np.ndarray, " n"] | None = None,
   same: Bool[np.ndarray, " p"] | None = None,
-  superclasses: Shaped[np.ndarray, " n"] | None = None,
+  superclasses: Sequence[str] | None = None,
 ) -> str | None:
   """Why a score of these points cannot choose between embeddings of them.
 
@@ -447,11 +462,11 @@ def why_no_choice(
     labels: of the points, as `retrieval` takes them.
     groups: as `retrieval` takes them.
     same: of explicit pairs, which are scored instead of all pairs.
-    superclasses: those of the points, where there are some.
+    superclasses: `superclasses[label]` names that of a class.
   """
   if not len(labels):
     return "there are no images"
   score, numbers = find("score", name)
   if score.needs == "superclasses" and superclasses is not None:
-    labels = superclasses
+    labels = _numbers(superclasses, labels)
   return score.no_choice(numbers, labels, groups, same)

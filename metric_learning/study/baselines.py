@@ -145,7 +145,6 @@ def _record(
     test,
     "l2",
     asked=["own/eer", *columns],
-    reference_superclasses=gallery and gallery.item_superclasses,
     **references,
   )
   if any(map(evaluation.is_at_threshold, columns)):

@@ -98,8 +98,7 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
       metric,
       asked=["own/eer", *run.spec.config.eval.columns],
       normalized=run.result["normalize"],
-      superclasses=arrays.get("test_superclasses"),
-      reference_superclasses=arrays.get("gallery_superclasses"),
+      superclasses=_superclasses(arrays),
       **_gallery(arrays),
     )
   if "own/eer" in scores:
@@ -137,6 +136,12 @@ def _queries(
     kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
     records.write_arrays(path, kept)
   return {column: kept[column] for column in wanted}, kept["classes"]
+
+
+def _superclasses(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
+  """The super-class of each test class, where there are some."""
+  names = arrays.get("test_superclasses")
+  return None if names is None else tuple(names.tolist())
 
 
 def _gallery(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
       gallery=gallery,
       folds=part.pairs is not None and part.pairs.folds is not None,
       several_labels=part.has_several_labels,
-      superclasses=part.item_superclasses is not None,
+      superclasses=part.superclasses is not None,
     )
     if reason:
       raise InputError(
@@ -229,7 +229,7 @@ def _check_choice(select: str, part: data.Dataset) -> None:
     part.labels,
     groups=part.groups,
     same=None if part.pairs is None else part.pairs.is_same,
-    superclasses=part.item_superclasses,
+    superclasses=part.superclasses,
   )
   if reason:
     classes = np.count_nonzero(part.class_sizes)

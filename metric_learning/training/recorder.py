@@ -250,7 +250,7 @@ def scores_of(
       embeddings,
       part.labels,
       metric,
-      superclasses=part.item_superclasses,
+      superclasses=part.superclasses,
       **options,
     )
   return evaluation.evaluate_pairs(
