@@ -5,7 +5,8 @@ python -m experiments.train --config=configs/features.py \
 
 Half of the classes train, a fifth validates, the rest are tested. With
 --config.data.split=images --config.data.protocol=closed-set all classes are in
-all parts. --config.model.name=mlp has hidden layers.
+all parts. --config.model.name=mlp has hidden layers. Where an item has several
+labels, `labels` is [n, k]: see multi_label.py.
 """
 
 from metric_learning.study import standard_sweeps

@@ -11,7 +11,8 @@ first half of the classes to the second; `folds`, five of them
 --config.data.protocol=closed-set; `official`, what an array `split` says:
 "train", "validation" or "test" for each image, or "query" and "gallery" in
 place of "test". An array `groups` names the sequence or camera of each image:
-of one class, images of one group do not answer each other.
+of one class, images of one group do not answer each other. Where an image has
+several labels, `labels` is [n, k]: see multi_label.py.
 """
 
 from metric_learning.study import standard_sweeps

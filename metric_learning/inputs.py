@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from metric_learning.distances import comparable, widen
 from metric_learning.errors import InputError
+from metric_learning.relations import RELATIONS
 from metric_learning.rows import Points
 
 # How to turn labels of any kind into those that an objective takes.
@@ -96,7 +97,7 @@ def points_of(
   """
   labels = as_labels(labels, name)
   embeddings = jnp.asarray(_real("embeddings", embeddings, "[n, d]"))
-  wanted = "[n]" if relation == "same_label" else "[n, k]"
+  wanted = "[n]" if RELATIONS[relation].labels == "one" else "[n, k]"
   n = embeddings.shape[0]
   if labels.ndim != wanted.count(",") + 1 or labels.shape[0] != n:
     raise InputError(

@@ -5,6 +5,7 @@ A relation maps labels `[n, …]` and `[m, …]` to positive and negative weight
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -78,9 +79,22 @@ def levels(
   return positives, (positives == 0).astype(float)
 
 
-RELATIONS: dict[str, Callable[..., Weights]] = {
-  "same_label": same_label,
-  "any_label": any_label,
-  "jaccard": jaccard,
-  "levels": levels,
+class Relation(NamedTuple):
+  """What counts as similar.
+
+  weights: `(a, b, *, …) -> (positives, negatives)` of labels of two sides.
+  labels: those that it compares: "one" of each item, `[n]`; "several", `[n, k]`
+    of 0 and 1, a column for each class; "levels", `[n, k]`, a number at each
+    level, the widest first.
+  """
+
+  weights: Callable[..., Weights]
+  labels: Literal["one", "several", "levels"]
+
+
+RELATIONS: dict[str, Relation] = {
+  "same_label": Relation(same_label, "one"),
+  "any_label": Relation(any_label, "several"),
+  "jaccard": Relation(jaccard, "several"),
+  "levels": Relation(levels, "levels"),
 }

@@ -59,7 +59,7 @@ def test_every_relation_is_tried():
 @pytest.mark.parametrize("name", CASES)
 def test_weights_of_pairs(name):
   _, a, b, options = CASES[name]
-  got = quick_jit(functools.partial(RELATIONS[name], **options))(a, b)
+  got = quick_jit(functools.partial(RELATIONS[name].weights, **options))(a, b)
   np.testing.assert_allclose(got, expected_of(name, a, b), rtol=1e-6)
 
 

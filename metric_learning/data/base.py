@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
 from metric_learning.data.identity import digest
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError
+from metric_learning.relevance import check_several
 from metric_learning.specs import InputSpec, spec_of
 
 # Open-set: test classes are unseen in training and validation. Closed-set:
@@ -49,6 +50,8 @@ class Dataset:
   """Items and their labels; `class_names[label]` names the class of one.
 
   inputs: images, in memory or on disk, or vectors of features.
+  labels: one of each item, `[n]`; or several, `[n, k]`: 1 in the column of each
+    class that an item belongs to, else 0.
   superclasses: the name of the super-class of each class, where there are some.
   pairs: explicit pairs of the items, which verification scores instead of
     all pairs. Where classes are not known, labels number the items.
@@ -56,19 +59,22 @@ class Dataset:
     Of one class, items of one group are no answers to each other: they are
     too much alike.
 
-  Raises `InputError` if two classes have one name.
+  Raises `InputError` if two classes have one name, or for several labels of
+  which an item has none.
   """
 
   name: str
   inputs: UInt8[np.ndarray, "n h w c"] | Float32[np.ndarray, "n d"] | ImageFiles
-  labels: Int32[np.ndarray, "n"]
+  labels: Int32[np.ndarray, "n *k"]
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
   groups: Int32[np.ndarray, "n"] | None = None
 
   def __post_init__(self) -> None:
-    """Checks that a name tells a class from the others."""
+    """Checks that a name tells a class from the others, and several labels."""
+    if self.has_several_labels:
+      self._check_several()
     if len(set(self.class_names)) < len(self.class_names):
       counts = collections.Counter(self.class_names)
       twice = [repr(name) for name, count in counts.items() if count > 1]
@@ -76,6 +82,61 @@ class Dataset:
         f"{self.name}: several classes have the name {first_of(twice)}; give "
         "each a name of its own, or their images one label."
       )
+
+  def _check_several(self) -> None:
+    check_several(f"{self.name}, labels", self.labels)
+    if len(self.class_names) != self.labels.shape[1]:
+      raise InputError(
+        f"{self.name}: labels have {self.labels.shape[1]} columns, and there"
+        f" are {len(self.class_names)} class names; give one for each column."
+      )
+    if self.groups is not None:
+      raise InputError(
+        f"{self.name}: items of one class and one group are no answers to each"
+        " other, and its items have several labels: leave the groups out."
+      )
+
+  @property
+  def has_several_labels(self) -> bool:
+    """Whether an item may have more labels than one."""
+    return self.labels.ndim > 1
+
+  @property
+  def class_sizes(self) -> Int[np.ndarray, "k"]:
+    """The number of items of each class."""
+    return sizes_of(self.labels, len(self.class_names))
+
+  @property
+  def strata(self) -> Int32[np.ndarray, "n"]:
+    """What a cut by items takes equal shares of: classes.
+
+    Items with several labels are all one stratum.
+    """
+    one = np.zeros(len(self.labels), np.int32)
+    return one if self.has_several_labels else self.labels
+
+  @property
+  def levels(self) -> Int32[np.ndarray, "n 2"]:
+    """The numbers of the super-class and of the class of each item.
+
+    Raises `InputError` if there are no super-classes.
+
+    >>> images = np.zeros((3, 1, 1, 1), np.uint8)
+    >>> Dataset(
+    ...   "three", images, np.int32([0, 1, 2]), ("a", "b", "c"), ("y", "x", "y")
+    ... ).levels.tolist()
+    [[1, 0], [0, 1], [1, 2]]
+    """
+    if self.superclasses is None:
+      raise InputError(f"{self.name} has no super-classes.")
+    numbers, _ = number_classes(np.array(self.superclasses))
+    return np.stack([numbers[self.labels], self.labels], axis=1)
+
+  def classes_of(self, index: int) -> str:
+    """The names of the classes of an item, for a message."""
+    label = self.labels[index]
+    labels = np.flatnonzero(label) if self.has_several_labels else [label]
+    return " and ".join(repr(self.class_names[i]) for i in labels)
 
   @property
   def input_spec(self) -> InputSpec:
@@ -174,6 +235,8 @@ def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
 def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
   """Returns the images of `classes`, relabelled 0, 1, … in the order given.
 
+  Raises `InputError` if items have several labels.
+
   >>> images = np.zeros((4, 1, 1, 1), np.uint8)
   >>> letters = Dataset(
   ...   "letters", images, np.int32([0, 1, 2, 1]), ("a", "b", "c")
@@ -182,6 +245,7 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
   >>> part.labels.tolist(), part.class_names
   ([1, 0, 1], ('c', 'b'))
   """
+  check_one_label(dataset)
   relabel = np.full(len(dataset.class_names), -1, np.int32)
   relabel[list(classes)] = np.arange(len(classes))
   part = select(dataset, np.flatnonzero(relabel[dataset.labels] >= 0))
@@ -192,6 +256,16 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
     superclasses=dataset.superclasses
     and tuple(dataset.superclasses[c] for c in classes),
   )
+
+
+def check_one_label(dataset: Dataset) -> None:
+  """Raises `InputError` if classes cannot be parted: of several labels."""
+  if dataset.has_several_labels:
+    raise InputError(
+      f"{dataset.name}: an item has several labels, so that parts without a"
+      " common class would share items. Cut it by items: data.split='images',"
+      " or 'official' with its own parts, and data.protocol='closed-set'."
+    )
 
 
 def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
@@ -254,9 +328,24 @@ def number_classes(
   return labels.astype(np.int32), tuple(map(str, found.tolist()))
 
 
+def sizes_of(
+  labels: Int[np.ndarray, "n *k"], count: int
+) -> Int[np.ndarray, "{count}"]:
+  """The number of items of each of `count` classes.
+
+  >>> sizes_of(np.array([0, 2, 2]), 3)
+  array([1, 0, 2])
+  >>> sizes_of(np.array([[1, 1], [1, 0]]), 2)
+  array([2, 1])
+  """
+  if labels.ndim > 1:
+    return labels.sum(axis=0)
+  return np.bincount(labels, minlength=count)
+
+
 def check_class_sizes(
   where: str,
-  labels: Int[np.ndarray, "n"],
+  labels: Int[np.ndarray, "n *k"],
   class_names: Sequence[str],
   *,
   least: int = 2,
@@ -270,7 +359,7 @@ def check_class_sizes(
   allowed = small_classes != "refuse"
   if allowed:
     least, purpose = 1, "be a class"
-  sizes = np.bincount(labels, minlength=len(class_names))
+  sizes = sizes_of(labels, len(class_names))
   small = [
     f"{name!r} ({size})"
     for name, size in zip(class_names, sizes, strict=True)

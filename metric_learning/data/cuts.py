@@ -13,12 +13,14 @@ from metric_learning.data.base import (
   Dataset,
   Splits,
   check_class_sizes,
+  check_one_label,
   first_of,
   select,
+  sizes_of,
   subset,
 )
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation.retrieval import answers
+from metric_learning.relevance import answers
 
 # How a data set without parts of its own can be cut: name → number of folds.
 FOLDS = 5
@@ -82,7 +84,8 @@ def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
   """Closed-set splits of a data set that has its own training and test images.
 
   A tenth of the training images of each class, and at least two of them, drawn
-  by `config.split_seed`, validates.
+  by `config.split_seed`, validates; of all images, where these have several
+  labels.
 
   Raises `InputError` if a class has fewer than 4 training images, unless
   `config.small_classes` lets it: then none of it validates.
@@ -96,7 +99,7 @@ def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
     small_classes=config.small_classes,
   )
   validation, train = share_of_each_class(
-    training.labels, [0.1], config.split_seed, least=2
+    training.strata, [0.1], config.split_seed, least=2
   )
   return Splits(
     select(training, np.sort(train)),
@@ -110,7 +113,11 @@ def cut(dataset: Dataset, config: Any) -> Splits:
   """Cuts a data set that has no parts of its own by `config.split`.
 
   "classes", "half" and "folds" are open-set, "images" is closed-set.
+
+  Raises `InputError` for an open-set split of items with several labels.
   """
+  if config.split != "images":
+    check_one_label(dataset)
   seed = config.split_seed
   if config.split == "folds":
     return class_fold(dataset, seed, config.fold)
@@ -192,7 +199,8 @@ def split_as_given(
   (open-set) is drawn for it by `split_seed`.
 
   Raises `InputError` for another part, for a class that is in two parts of an
-  open-set split, and for one that a part of a closed-set split lacks.
+  open-set split, and for one that a part of a closed-set split lacks; and for
+  an open-set split of items with several labels.
   """
   for part in np.unique(parts).tolist():
     check_choice(f"part of {dataset.name}", part, GIVEN_PARTS)
@@ -201,16 +209,16 @@ def split_as_given(
   if len(queries) or len(in_gallery):
     _check_gallery(dataset, queries, in_gallery, members["test"])
     members["test"] = np.sort(np.concatenate([queries, in_gallery]))
+  if config.protocol == "open-set":
+    check_one_label(dataset)
   _check_given(dataset, members, config.protocol)
   splits = _split_members(dataset, members, config)
   if not len(in_gallery):
     return splits
-  classes = np.arange(len(dataset.class_names))
+  test, gallery = (select(dataset, some) for some in (queries, in_gallery))
   if config.protocol == "open-set":
     classes = np.unique(dataset.labels[members["test"]])
-  test, gallery = (
-    subset(select(dataset, some), classes) for some in (queries, in_gallery)
-  )
+    test, gallery = (subset(part, classes) for part in (test, gallery))
   return dataclasses.replace(splits, test=test, gallery=gallery)
 
 
@@ -255,8 +263,13 @@ def _check_given(
   for part in ("train", "test"):
     if not len(members[part]):
       raise InputError(f"{dataset.name} has no image in the part {part!r}.")
+  count = len(dataset.class_names)
+  sizes = {
+    part: sizes_of(dataset.labels[some], count)
+    for part, some in members.items()
+  }
   holders = {
-    name: [part for part in members if label in dataset.labels[members[part]]]
+    name: [part for part in members if sizes[part][label]]
     for label, name in enumerate(dataset.class_names)
   }
   used = [part for part in members if len(members[part])]
@@ -290,6 +303,8 @@ def random_images(
 ) -> Splits:
   """Closed-set splits: 60, 20 and 20 % of each class, drawn by `seed`.
 
+  Of all items, where these have several labels.
+
   Raises `InputError` if a class has fewer than 9 images: a part would have
   fewer than two of them, and no pair. Unless `small_classes` lets it: then of
   such a class a part has fewer, or none.
@@ -303,7 +318,7 @@ def random_images(
     small_classes=small_classes,
   )
   return split_by_image(
-    dataset, share_of_each_class(dataset.labels, (0.6, 0.2), seed)
+    dataset, share_of_each_class(dataset.strata, (0.6, 0.2), seed)
   )
 
 
@@ -358,8 +373,7 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
   """Why images of a part have no right or no wrong answer, or None."""
   if not len(dataset.labels):
     return "it has no image"
-  sizes = np.bincount(references.labels, minlength=len(dataset.class_names))
-  classes = np.flatnonzero(sizes)
+  classes = np.flatnonzero(references.class_sizes)
   if len(classes) < 2:
     names = [repr(dataset.class_names[label]) for label in classes]
     return f"all images are of one class, {first_of(names) or 'of none'}"
@@ -372,7 +386,8 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
       among["reference_groups"] = references.groups
   relevant, _ = answers(dataset.labels, **among)
   if not relevant.any():
-    names = [repr(dataset.class_names[i]) for i in np.unique(dataset.labels)]
+    present = np.flatnonzero(dataset.class_sizes)
+    names = [repr(dataset.class_names[i]) for i in present]
     have = "one image each" if references is dataset else "none in the gallery"
     have = "images of one group each" if dataset.groups is not None else have
     return f"its classes, {first_of(names)}, have {have}"

@@ -40,4 +40,4 @@ def _digests(part: Dataset) -> list[bytes]:
 
 
 def _name(part: Dataset, index: int) -> str:
-  return f"{index} ({part.class_names[part.labels[index]]!r})"
+  return f"{index} ({part.classes_of(index)})"

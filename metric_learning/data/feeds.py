@@ -23,12 +23,13 @@ class Batch(NamedTuple):
   """What one step sees; a tree of arrays.
 
   inputs: as they are stored.
+  labels: of the kind that the relation compares.
   affinity: similarities in place of labels, NaN where two are no pair.
   where: False for items that only pad; None if none does.
   """
 
   inputs: Shaped[AnyArray, "n *item"]
-  labels: Int[AnyArray, " n"]
+  labels: Int[AnyArray, "n *k"]
   affinity: Float[AnyArray, "n n"] | None = None
   where: Bool[AnyArray, " n"] | None = None
 
@@ -52,6 +53,8 @@ def resident(
   steps: range,
   views: int = 1,
   put: Callable[[np.ndarray], Array] = jnp.asarray,
+  *,
+  levels: bool = False,
 ) -> Feed:
   """The feed of a part that lies on the device, where `put` brings it."""
 
@@ -60,7 +63,7 @@ def resident(
       indices, affinity = draws(step)
       yield np.tile(indices, views), affinity
 
-  shared = put(np.asarray(part.inputs)), put(_labels(part, views))
+  shared = put(np.asarray(part.inputs)), put(labels_of(part, views, levels))
   return Feed(shared, own(), gather_resident)
 
 
@@ -75,9 +78,11 @@ def streamed(
   draws: Callable[[int], Draw],
   steps: range,
   views: int = 1,
+  *,
+  levels: bool = False,
 ) -> Feed:
   """The feed of a part that stays on the host or on disk, and is read ahead."""
-  labels = _labels(part, views)
+  labels = labels_of(part, views, levels)
 
   def read(step: int) -> Batch:
     indices, affinity = draws(step)
@@ -85,7 +90,7 @@ def streamed(
     every = [1] * (inputs.ndim - 1)
     return Batch(
       np.tile(inputs, (views, *every)),
-      np.tile(labels[indices], views),
+      np.tile(labels[indices], (views, *[1] * (labels.ndim - 1))),
       affinity,
     )
 
@@ -97,8 +102,13 @@ def gather_streamed(shared: Any, own: Batch) -> Batch:
   return own
 
 
-def _labels(part: data.Dataset, views: int) -> np.ndarray:
-  """Classes; or, where an item has several views, each item is its own."""
+def labels_of(
+  part: data.Dataset, views: int, levels: bool
+) -> Int[np.ndarray, "n *k"]:
+  """What a relation compares: labels, or with `levels` super-class and class.
+
+  Where an item has several views, each item is its own class.
+  """
   if views > 1:
     return np.arange(len(part.labels), dtype=np.int32)
-  return part.labels
+  return part.levels if levels else part.labels

@@ -7,7 +7,7 @@ that it would have drawn.
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
@@ -72,17 +72,24 @@ def make_batches(
   array([nan,  1.,  0.], dtype=float32)
   """
   check_choice("sampler", config.sampler, SAMPLERS)
+  sampler = SAMPLERS[config.sampler]
   if config.classes_per_batch < 1 or config.images_per_class < 1:
     raise InputError(
       f"classes_per_batch={config.classes_per_batch} and"
       f" images_per_class={config.images_per_class} must both be at least 1."
     )
-  if dataset.pairs is not None and config.sampler not in ("pairs", "uniform"):
+  if dataset.pairs is not None and sampler.needs == "classes":
     raise InputError(
       f"{dataset.name} has pairs and no classes: set sampler='pairs', or "
       "'uniform' for views."
     )
-  return SAMPLERS[config.sampler](dataset, config, seed, small_classes)
+  if dataset.has_several_labels and sampler.needs != "items":
+    raise InputError(
+      f"{dataset.name}: an item has several labels, and the sampler"
+      f" {config.sampler!r} draws items of one class: set"
+      " config.batch.sampler='uniform'."
+    )
+  return sampler.make(dataset, config, seed, small_classes)
 
 
 def make_sampler(
@@ -180,12 +187,12 @@ def make_hierarchical_sampler(
 # --- Samplers by name -------------------------------------------------------
 
 
-def _by_class(dataset, config, seed, small_classes):
-  sample = make_sampler(
-    dataset.labels,
-    config.classes_per_batch,
-    config.images_per_class,
-    seed,
+def _by_class(dataset, config, seed, small_classes, make=make_sampler):
+  sample = make(
+    labels=dataset.labels,
+    classes_per_batch=config.classes_per_batch,
+    images_per_class=config.images_per_class,
+    seed=seed,
     class_names=dataset.class_names,
     small_classes=small_classes,
   )
@@ -198,17 +205,12 @@ def _hierarchical(dataset, config, seed, small_classes):
       f"{dataset.name} has no super-classes, which sampler='hierarchical' "
       "takes; use sampler='classes'."
     )
-  sample = make_hierarchical_sampler(
-    dataset.labels,
-    dataset.superclasses,
-    config.superclasses_per_batch,
-    config.classes_per_batch,
-    config.images_per_class,
-    seed,
-    class_names=dataset.class_names,
-    small_classes=small_classes,
+  make = functools.partial(
+    make_hierarchical_sampler,
+    superclasses=dataset.superclasses,
+    superclasses_per_batch=config.superclasses_per_batch,
   )
-  return lambda step: Draw(sample(step))
+  return _by_class(dataset, config, seed, small_classes, make)
 
 
 def _uniform(dataset, config, seed, small_classes):
@@ -251,12 +253,33 @@ def _fixed_triplets(dataset, config, seed, small_classes):
   return lambda step: Draw(triplets[sample(step)].T.ravel(), affinity)
 
 
-SAMPLERS: dict[str, Callable[[Dataset, Any, int, str], Draws]] = {
-  "classes": _by_class,
-  "hierarchical": _hierarchical,
-  "uniform": _uniform,
-  "pairs": _explicit_pairs,
-  "triplets": _fixed_triplets,
+class Sampler(NamedTuple):
+  """A way to draw batches, and what is known of it.
+
+  make: from the data set, the section `batch`, a seed and what happens to small
+    classes, to the batch of a step.
+  needs: what it takes: "items", whatever they are; "classes", one label of each
+    item; "pairs", explicit ones, or classes from which to draw them.
+  explicit: what the loss sees of a batch, and nothing else; None for all pairs,
+    by their labels.
+  """
+
+  make: Callable[[Dataset, Any, int, str], Draws]
+  needs: Literal["items", "classes", "pairs"]
+  explicit: Literal["pairs", "triplets"] | None = None
+
+  @property
+  def repeats_classes(self) -> bool:
+    """Whether a class is in a batch as often as `images_per_class` says."""
+    return self.needs == "classes" and self.explicit is None
+
+
+SAMPLERS: dict[str, Sampler] = {
+  "classes": Sampler(_by_class, "classes"),
+  "hierarchical": Sampler(_hierarchical, "classes"),
+  "uniform": Sampler(_uniform, "items"),
+  "pairs": Sampler(_explicit_pairs, "pairs", explicit="pairs"),
+  "triplets": Sampler(_fixed_triplets, "classes", explicit="triplets"),
 }
 
 

@@ -129,9 +129,10 @@ def _image_fold(splits, both: Dataset, config) -> Splits:
     small_classes=config.small_classes,
   )
   rng = np.random.default_rng(config.split_seed)
+  strata = both.strata
   held = []
   for label in range(len(both.class_names)):
-    members = rng.permutation(np.flatnonzero(both.labels == label))
+    members = rng.permutation(np.flatnonzero(strata == label))
     size = len(members) // folds
     held.append(members[fold * size : (fold + 1) * size])
   chosen = np.sort(np.concatenate(held))

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from metric_learning.evaluation.few_shot import TooFewImagesError, check_images
-from metric_learning.evaluation.retrieval import answers
 from metric_learning.evaluation.verification import refusal
+from metric_learning.relevance import answers
 
-Labels = Int[np.ndarray, " n"]
+Labels = Int[np.ndarray, "n *k"]
 Groups = Int[np.ndarray, " n"] | None
 Same = Bool[np.ndarray, " p"] | None
 Numbers = Mapping[str, Any]
@@ -22,8 +22,7 @@ def no_rates(
   """Of error rates: pairs of both kinds are needed, as many as F asks for."""
   del groups
   if same is None:
-    _, counts = np.unique(labels, return_counts=True)
-    genuine = int(np.sum(counts * (counts - 1) // 2))
+    genuine = int(answers(labels)[0].sum()) // 2  # each from both sides
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
   else:
     genuine = int(np.count_nonzero(same))

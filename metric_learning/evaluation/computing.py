@@ -33,6 +33,8 @@ def compute(
     len(points.embeddings),
     points.pairs is not None,
     points.gallery.get("references") is not None,
+    several_labels=np.ndim(points.labels) > 1,
+    superclasses=points.superclasses is not None,
   )
   named = [(name, *find("score in asked", name)) for name in asked or ()]
   verifies = asked is None or any(s.needs == "pairs" for _, s, _ in named)

@@ -19,6 +19,7 @@ class Points(NamedTuple):
     `retrieval`.
   pairs: explicit ones, as first rows, second rows, and whether they are of one
     class; such points have no labels.
+  superclasses: `superclasses[label]` names the super-class of a class.
   asked: the names with numbers that are asked for, without their family.
   """
 
@@ -29,7 +30,13 @@ class Points(NamedTuple):
   ks: tuple[int, ...] = (1,)
   gallery: Mapping[str, Any] = {}
   pairs: tuple[Any, Any, Any] | None = None
+  superclasses: Any = None
   asked: tuple[str, ...] = ()
+
+  @property
+  def classes(self) -> Any:
+    """The labels, where each point has one; None where it has none or more."""
+    return self.labels if np.ndim(self.labels) == 1 else None
 
 
 class Given(NamedTuple):
@@ -39,6 +46,8 @@ class Given(NamedTuple):
   explicit_pairs: bool = False
   gallery: bool = False
   folds: bool = False
+  several_labels: bool = False
+  superclasses: bool = False
 
 
 class Score(NamedTuple):
@@ -52,8 +61,10 @@ class Score(NamedTuple):
   better: which of two values is the better one; None where it only describes
     the embeddings, and neither is.
   heading: above its column, with {K} for the number; its name if empty.
-  needs: "points", nothing but embeddings; "classes"; "one set", classes that
-    are no queries to a gallery; "pairs", of all points or explicit ones.
+  needs: "points", nothing but embeddings; "labels", one or several of each
+    point; "classes", one label of each; "one set", classes of points that are
+    no queries to a gallery; "superclasses", of classes; "pairs", of all points
+    or explicit ones, which are the same if they have a label in common.
   slow: whether it takes seconds, and is computed only if it is named.
   by_query: from `Points` to what each query adds, where it is a mean over
     queries.
@@ -69,7 +80,9 @@ class Score(NamedTuple):
   compute: Callable[[Points], float | dict[str, float]] | None
   better: Literal["higher", "lower"] | None
   heading: str = ""
-  needs: Literal["points", "classes", "one set", "pairs"] = "classes"
+  needs: Literal[
+    "points", "labels", "classes", "one set", "superclasses", "pairs"
+  ] = "classes"
   slow: bool = False
   by_query: Callable[[Points], Mapping[str, np.ndarray]] | None = None
   numbers: Mapping[str, tuple[int, int]] = {}

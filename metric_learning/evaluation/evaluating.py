@@ -16,7 +16,7 @@ from metric_learning.evaluation.tiles import check_embeddings
 
 def evaluate(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, "n *k"],
   metric: MetricName,
   *,
   asked: Collection[str] | None = None,
@@ -24,25 +24,25 @@ def evaluate(
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = MAX_PAIRS,
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
+  superclasses: Sequence[str] | None = None,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
   `own/<name>` is under the metric that was trained, `cosine/<name>` under
   cosine, the same for every run; `geometry/<name>` is about the embeddings
   themselves. The names are those of `retrieval`, `verification`, `geometry` and
-  `intra_inter_ratio`. Verification is left out where there are more than
-  `max_pairs` unordered pairs, since it keeps them all. With `references`, a
-  gallery, retrieval looks there and the rest is left out.
+  `intra_inter_ratio`. Verification keeps all pairs: it is left out above
+  `max_pairs`. With `references`, a gallery, retrieval alone is computed.
 
   `asked` names scores that a caller looks at. What else is quick comes too, but
   verification only if one of its scores is named. Slow ones come only if they
-  are named: `clustering/<name>`, those of `clustering`, and, with its interval
-  under `…_interval`, `own/few_shot_N_way_K_shot`, the accuracy of `few_shot`;
-  NaN if images or classes are too few. `own/recall_at_K` adds K to `ks`.
+  are named: `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or
+  classes are too few, with `…_interval`; `own/superclass_recall_at_K` and
+  `own/superclass_map_at_r`. Of several labels, scores of one are left out.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
@@ -50,14 +50,14 @@ def evaluate(
   (1.0, 0.0)
 
   Args:
-    embeddings, labels: one point a row, and its class.
+    embeddings, labels: one point a row, and its class, or several.
     metric: the one that was trained.
     asked: names of scores; None for all that are not slow.
-    normalized: how the embeddings are normalized already. Nothing is normalized
-      here but the class means of `intra_inter_ratio`.
-    ks, max_pairs: the K of Recall@K; the most that verification may keep.
+    normalized: how the embeddings are normalized already; here class means are.
+    ks: the K of Recall@K.
     references, reference_labels, exclude_self, groups, reference_groups: as
       `retrieval` takes them; other scores do not see groups.
+    superclasses: `superclasses[label]` names the super-class of a class.
 
   Raises:
     InputError: for an unknown metric or score, embeddings that are not finite
@@ -73,6 +73,7 @@ def evaluate(
     "reference_groups": reference_groups,
   }
   points = Points(embeddings, labels, metric, normalized, tuple(ks), gallery)
+  points = points._replace(superclasses=superclasses)
   return compute(points, asked, max_pairs)
 
 

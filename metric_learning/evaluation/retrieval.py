@@ -9,16 +9,19 @@ references of its class *and* its group: they are too easy, and neither right
 nor wrong. References of other classes in its group stay, as do those of its
 class in other groups, which are its R. This is the rule of Market-1501.
 
+Where items have several labels, a reference is relevant if it has one of the
+query, and the mean of a class is over the queries that have its label.
+
 Sources: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
 Reality Check, ECCV 2020; groups, Zheng et al., Scalable Person
 Re-identification, ICCV 2015.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
@@ -36,16 +39,23 @@ from metric_learning.evaluation.tiles import (
   check_whole,
   for_each_block,
 )
+from metric_learning.relevance import (
+  check_kinds,
+  count_answers,
+  keys_of,
+  related,
+  related_at,
+)
 
 
 def retrieval(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, "n *k"],
   *,
   metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
@@ -53,8 +63,8 @@ def retrieval(
   """Recall@K, R-Precision, MAP@R and MRR, means over every row as a query.
 
   References are ranked r_1, r_2, ... by increasing distance, rel(i) is 1 if
-  r_i has the query's class and P(i) = Σ_{j≤i} rel(j) / i. With R references
-  of the query's class, each query scores
+  r_i has the query's class (or one of them), P(i) = Σ_{j≤i} rel(j) / i. With R
+  references of the query's class, each query scores
 
     recall_at_K   1 if one of the first K is relevant, else 0
     precision_at_1  rel(1)
@@ -96,12 +106,12 @@ def retrieval(
 
 def retrieval_per_query(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, "n *k"],
   *,
   metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, " m"] | None = None,
+  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
@@ -115,7 +125,8 @@ def retrieval_per_query(
 
   Args:
     embeddings: one query a row.
-    labels: their classes.
+    labels: their classes; or, of items with several labels, a row for each item
+      and a column for each class, of 0 and 1.
     metric: a name in `METRICS`, or `(name, {options})`.
     ks: the K of Recall@K.
     references: where to look. None: among the embeddings, without the query.
@@ -149,15 +160,15 @@ class _Sets(NamedTuple):
 
   queries: Float[np.ndarray, "n d"]
   gallery: Float[np.ndarray, "m d"]
-  labels: Int[np.ndarray, " n"]
-  gallery_labels: Int[np.ndarray, " m"]
+  labels: Shaped[np.ndarray, "n *k"]
+  gallery_labels: Shaped[np.ndarray, "m *k"]
 
 
 def _checked(
   embeddings, labels, metric: MetricName, references, reference_labels
 ) -> _Sets:
   queries = check_embeddings("embeddings", embeddings)
-  labels = check_labels("labels", labels, len(queries))
+  labels = check_labels("labels", labels, len(queries), several=True)
   if (references is None) != (reference_labels is None):
     raise InputError(
       "references and reference_labels: give both or neither; without them "
@@ -168,8 +179,14 @@ def _checked(
     return _Sets(queries, queries, labels, labels)
   gallery = check_embeddings("references", references)
   reference_labels = check_labels(
-    "reference_labels", reference_labels, len(gallery)
+    "reference_labels", reference_labels, len(gallery), several=True
   )
+  if labels.shape[1:] != reference_labels.shape[1:]:
+    raise InputError(
+      f"labels and reference_labels: shapes {labels.shape} and"
+      f" {reference_labels.shape} do not fit; give both one label for each"
+      " item, or both the same columns of classes."
+    )
   queries, gallery = as_float32(metric, queries, gallery)
   return _Sets(queries, gallery, labels, reference_labels)
 
@@ -191,20 +208,18 @@ class _Seen(NamedTuple):
   order: the references in that order; positions are places in it.
   own: the position of each query, -1 if it is no reference.
   keys: of class and group, with references in that order.
-  relevant: how many references of its class each query sees.
-  strangers: how many of other classes there are.
+  relevant: how many references with a label of it each query sees.
   """
 
   order: Int[np.ndarray, " m"]
   own: Int[np.ndarray, " n"] | None
   keys: Keys | None
   relevant: Int[np.ndarray, " n"]
-  strangers: Int[np.ndarray, " n"]
 
 
 def _seen(
-  labels: Int[np.ndarray, " n"],
-  reference_labels: Int[np.ndarray, " m"] | None,
+  labels: Shaped[np.ndarray, "n *k"],
+  reference_labels: Shaped[np.ndarray, "m *k"] | None,
   *,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None,
@@ -226,64 +241,21 @@ def _seen(
     raise InputError(
       "groups and reference_groups: with references, give both or neither."
     )
-  _check_kinds("labels", labels, reference_labels)
+  check_kinds("labels", labels, reference_labels)
   order = shuffled(len(reference_labels))
   own = places(exclude_self, len(labels), order)
-  of_class = _as_numbers(labels, reference_labels[order])
-  hidden = np.zeros(len(labels), int)
+  in_order = reference_labels[order]
+  if own is not None:
+    _check_same(labels, in_order, own)
   keys = None
   if groups is not None and reference_groups is not None:
     groups = check_labels("groups", groups, len(labels))
     reference_groups = check_labels(
       "reference_groups", reference_groups, len(order)
     )
-    _check_kinds("groups", groups, reference_groups)
-    of_group = _as_numbers(groups, reference_groups[order])
-    keys = Keys(
-      *_as_numbers(
-        *(
-          one * (len(labels) + len(order)) + other
-          for one, other in zip(of_class, of_group, strict=True)
-        )
-      )
-    )
-    hidden += _counts(*keys)
-  if own is not None:
-    there = own >= 0
-    _check_same(labels, of_class, own, there)
-    if keys is not None:
-      # What is hidden by its key already does not count again.
-      there = there & (keys.references[own] != keys.queries)
-    hidden += there
-  in_class = _counts(*of_class)
-  return _Seen(order, own, keys, in_class - hidden, len(order) - in_class)
-
-
-def answers(
-  labels: Int[np.ndarray, " n"],
-  *,
-  groups: Int[np.ndarray, " n"] | None = None,
-  reference_labels: Int[np.ndarray, " m"] | None = None,
-  reference_groups: Int[np.ndarray, " m"] | None = None,
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-  """How many others of its class, and of other classes, each image can find.
-
-  Of all that ask, here alone it is said which are a query's answers.
-
-  >>> answers(np.array([0, 0, 1]))
-  (array([1, 1, 0]), array([1, 1, 2]))
-  >>> answers(np.array([0, 0, 0]), groups=np.array([5, 5, 7]))
-  (array([1, 1, 2]), array([0, 0, 0]))
-  >>> answers(np.array([0, 1]), reference_labels=np.array([1, 1, 2]))
-  (array([0, 2]), array([3, 1]))
-  """
-  seen = _seen(
-    labels,
-    reference_labels,
-    groups=groups,
-    reference_groups=reference_groups,
-  )
-  return seen.relevant, seen.strangers
+    keys = keys_of(labels, in_order, groups, reference_groups[order])
+  relevant, _ = count_answers(labels, in_order, own, keys)
+  return _Seen(order, own, keys and Keys(*keys), relevant)
 
 
 def _values(
@@ -305,7 +277,7 @@ def _values(
   def use(rows, positions, codes) -> None:
     # What a query does not see comes behind all its answers: a hit there
     # changes no score.
-    hits = sets.gallery_labels[positions] == sets.labels[rows, None]
+    hits = related_at(sets.labels[rows], sets.gallery_labels, positions)
     block = _scores(hits, seen.relevant[rows], ks)
     block["tied_fraction"] = (
       codes[:, 0] == codes[:, 1] if depth > 1 else np.zeros(len(codes))
@@ -328,12 +300,12 @@ def _ranks_of(
   missed: Int[np.ndarray, " q"], metric: MetricName, sets: _Sets, seen: _Seen
 ) -> Float[np.ndarray, " q"]:
   """1 / rank of the first answer of some queries, from all distances."""
-  members = _members(sets.gallery_labels)
+  answers_to = _finder(sets.gallery_labels)
   values = np.empty(len(missed))
 
   def rank(rows: slice, codes: Codes) -> None:
-    answers_of = [members[x] for x in sets.labels[missed[rows]].tolist()]
-    values[rows] = _reciprocal_ranks(np.asarray(codes), answers_of)
+    found = answers_to(sets.labels[missed[rows]])
+    values[rows] = _reciprocal_ranks(np.asarray(codes), found)
 
   own = None if seen.own is None else seen.own[missed]
   keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
@@ -341,38 +313,10 @@ def _ranks_of(
   return values
 
 
-def _as_numbers(
-  of_queries: np.ndarray, of_references: np.ndarray
-) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-  """Values as integers from 0, equal where the values are."""
-  both = np.concatenate([of_queries, of_references])
-  _, numbers = np.unique(both, return_inverse=True)
-  return numbers[: len(of_queries)], numbers[len(of_queries) :]
-
-
-def _counts(
-  of_queries: Int[np.ndarray, " n"], of_references: Int[np.ndarray, " m"]
-) -> Int[np.ndarray, " n"]:
-  """How many references have the integer of each query."""
-  return np.bincount(of_references, minlength=of_queries.max() + 1)[of_queries]
-
-
-def _check_kinds(
-  name: str, of_queries: np.ndarray, of_references: np.ndarray
-) -> None:
-  texts = [some.dtype.kind in "US" for some in (of_queries, of_references)]
-  kinds = [some.dtype.kind for some in (of_queries, of_references)]
-  if any(texts) and kinds[0] != kinds[1]:
-    raise InputError(
-      f"{name} and reference_{name}: dtypes {of_queries.dtype} and"
-      f" {of_references.dtype} are never equal; give both as integers, or both"
-      " as texts."
-    )
-
-
-def _check_same(labels, of_class, own, there) -> None:
-  """Checks that queries are of the classes of the references they are."""
-  differ = there & (of_class[1][own] != of_class[0])
+def _check_same(labels, reference_labels, own) -> None:
+  """Checks that queries have the labels of the references that they are."""
+  differ = labels != reference_labels[own]
+  differ = (own >= 0) & differ.reshape(len(labels), -1).any(axis=1)
   if differ.any():
     raise InputError(
       f"exclude_self: {np.count_nonzero(differ)} of {len(labels)} queries are"
@@ -382,11 +326,21 @@ def _check_same(labels, of_class, own, there) -> None:
     )
 
 
-def _members(labels: Int[np.ndarray, " m"]) -> dict[int, Int[np.ndarray, " _"]]:
-  """The positions of each class, in ascending order."""
-  classes, first = np.unique(np.sort(labels), return_index=True)
-  grouped = np.split(np.argsort(labels, kind="stable"), first[1:])
-  return dict(zip(classes.tolist(), grouped, strict=True))
+def _finder(
+  reference_labels: Shaped[np.ndarray, "m *k"],
+) -> Callable[[np.ndarray], Sequence[Int[np.ndarray, " _"]]]:
+  """From labels of queries to the positions of the references with one of them.
+
+  In ascending order.
+  """
+  if reference_labels.ndim > 1:
+    return lambda labels: [
+      np.flatnonzero(row) for row in related(labels, reference_labels)
+    ]
+  classes, first = np.unique(np.sort(reference_labels), return_index=True)
+  grouped = np.split(np.argsort(reference_labels, kind="stable"), first[1:])
+  members = dict(zip(classes.tolist(), grouped, strict=True))
+  return lambda labels: [members[label] for label in labels.tolist()]
 
 
 def _scores(
@@ -426,7 +380,7 @@ def _reciprocal_ranks(
 
 def _means(
   values: Mapping[str, Float[np.ndarray, " n"]],
-  labels: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, "n *k"],
 ) -> dict[str, float]:
   """The means over the queries that are scored, and over classes of them."""
   scored = np.isfinite(values["mrr"])
@@ -441,8 +395,12 @@ def _means(
 
 
 def _class_means(
-  values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
+  values: Float[np.ndarray, " n"], labels: Shaped[np.ndarray, "n *k"]
 ) -> Float[np.ndarray, " c"]:
+  """The mean value of each class; several labels count in several classes."""
+  if labels.ndim > 1:
+    sizes = labels.sum(axis=0)
+    return (labels.T @ values)[sizes > 0] / sizes[sizes > 0]
   _, index = np.unique(labels, return_inverse=True)
   return np.bincount(index, values) / np.bincount(index)
 

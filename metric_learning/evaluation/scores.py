@@ -7,6 +7,7 @@ import re
 from collections.abc import (
   Iterator,
   Mapping,
+  Sequence,
 )
 from typing import Any
 
@@ -56,6 +57,41 @@ def _per_query(points: Points) -> Mapping[str, np.ndarray]:
   )
 
 
+_OF_SUPERCLASSES = (("recall_at_K", "R@{K}"), ("map_at_r", "MAP@R"))
+
+
+def _by_superclass(points: Points) -> dict[str, float]:
+  """Retrieval whose right answers are of the super-class of the query."""
+  gallery = dict(points.gallery)
+  if gallery.get("references") is not None:
+    labels = gallery["reference_labels"]
+    gallery["reference_labels"] = _numbers(points.superclasses, labels)
+  ks = [int(name.rpartition("_")[2]) for name in points.asked] or [1]
+  scores = retrieval(
+    points.embeddings,
+    _numbers(points.superclasses, points.labels),
+    metric=points.metric,
+    ks=ks,
+    **gallery,
+  )
+  names = [*(f"recall_at_{k}" for k in ks), "map_at_r"]
+  return {f"superclass_{name}": scores[name] for name in names}
+
+
+def _numbers(superclasses: Any, labels: Any) -> Int[np.ndarray, " n"]:
+  """The number of the super-class of each label."""
+  labels = np.asarray(labels)
+  if labels.dtype.kind not in "iu" or not (
+    0 <= labels.min() <= labels.max() < len(superclasses)
+  ):
+    raise InputError(
+      f"superclasses are of {len(superclasses)} classes: give labels as"
+      f" integers from 0 to {len(superclasses) - 1}."
+    )
+  _, numbers = np.unique(list(superclasses), return_inverse=True)
+  return numbers[labels]
+
+
 def _verification(points: Points) -> dict[str, float]:
   x, metric = points.embeddings, points.metric
   if points.pairs is None:
@@ -92,7 +128,7 @@ def _episodes(points: Points, ways: int, shots: int) -> dict[str, float]:
 
 
 def _geometry(points: Points) -> dict[str, float]:
-  return geometry(points.embeddings, points.labels)
+  return geometry(points.embeddings, points.classes)
 
 
 def _clustering(points: Points) -> dict[str, float]:
@@ -109,7 +145,7 @@ _EPISODES = {
 
 
 def _retrieval_scores(family: str) -> Iterator[Score]:
-  ranks: dict[str, Any] = {"no_choice": choosing.no_ranks}
+  ranks: dict[str, Any] = {"no_choice": choosing.no_ranks, "needs": "labels"}
   for name, short in (
     ("recall_at_K", "R@{K}"),
     ("precision_at_1", ""),
@@ -126,7 +162,19 @@ def _retrieval_scores(family: str) -> Iterator[Score]:
     )
     yield Score(f"macro_{name}", family, of_retrieval, "higher", **ranks)
   for name in ("tied_fraction", "num_queries", "lone_queries"):
-    yield Score(name, family, of_retrieval, None)
+    yield Score(name, family, of_retrieval, None, needs="labels")
+
+
+def _superclass_scores(family: str) -> Iterator[Score]:
+  for name, short in _OF_SUPERCLASSES:
+    yield Score(
+      *(f"superclass_{name}", family, _by_superclass, "higher"),
+      f"{short} super-class {family}",
+      needs="superclasses",
+      slow=True,
+      numbers=_K if name == "recall_at_K" else {},
+      no_choice=choosing.no_ranks,
+    )
 
 
 def _verification_scores(family: str) -> Iterator[Score]:
@@ -177,6 +225,7 @@ def _with_folds(given: Given) -> str | None:
 def _table() -> Iterator[Score]:
   for family in ("own", "cosine"):
     yield from _retrieval_scores(family)
+    yield from _superclass_scores(family)
     yield from _verification_scores(family)
     yield from _few_shot_scores(family)
     yield Score(
@@ -239,7 +288,9 @@ def names() -> set[str]:
 
 
 def is_slow(name: str) -> bool:
-  """Whether `evaluate` takes seconds for it: clustering and few-shot.
+  """Whether `evaluate` computes it only by name.
+
+  Clustering, few-shot and super-classes.
 
   >>> is_slow("clustering/ami"), is_slow("own/map_at_r")
   (True, False)
@@ -331,12 +382,19 @@ def why_absent(
   explicit_pairs: bool,
   gallery: bool,
   folds: bool = False,
+  several_labels: bool = False,
+  superclasses: bool = False,
 ) -> str | None:
   """Why a set does not give this score; None if it does.
 
   >>> why_absent("own/map_at_r", 9, explicit_pairs=True, gallery=False)
   'explicit pairs have no classes'
   >>> why_absent("own/eer", 9, explicit_pairs=True, gallery=False)
+  >>> why_absent(
+  ...   "clustering/nmi", 9, explicit_pairs=False, gallery=False,
+  ...   several_labels=True,
+  ... )
+  'it takes one label of each item, and these have several'
 
   Args:
     name: of a score.
@@ -344,11 +402,15 @@ def why_absent(
     explicit_pairs: whether these are scored, by `evaluate_pairs`.
     gallery: whether points are queries that look there.
     folds: whether the explicit pairs have some.
+    several_labels: whether points have several labels.
+    superclasses: whether classes have super-classes.
 
   Raises:
     InputError: for a score that there is not.
   """
-  given = Given(num_points, explicit_pairs, gallery, folds)
+  given = Given(
+    num_points, explicit_pairs, gallery, folds, several_labels, superclasses
+  )
   return absent(score_of(name), given, MAX_PAIRS)
 
 
@@ -361,6 +423,14 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
   if given.explicit_pairs:
     none = "explicit pairs have no classes"
     return None if score.needs == "pairs" else none
+  if given.several_labels and score.needs in (
+    "classes",
+    "one set",
+    "superclasses",
+  ):
+    return "it takes one label of each item, and these have several"
+  if score.needs == "superclasses" and not given.superclasses:
+    return "its classes have no super-classes"
   if given.gallery and score.needs in ("pairs", "one set"):
     return "with a gallery, images are queries and make no pairs"
   pairs = given.num_points * (given.num_points - 1) // 2
@@ -371,10 +441,11 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
 
 def why_no_choice(
   name: str,
-  labels: Int[np.ndarray, " n"],
+  labels: Int[np.ndarray, "n *k"],
   *,
   groups: Int[np.ndarray, " n"] | None = None,
   same: Bool[np.ndarray, " p"] | None = None,
+  superclasses: Sequence[str] | None = None,
 ) -> str | None:
   """Why a score of these points cannot choose between embeddings of them.
 
@@ -388,11 +459,14 @@ def why_no_choice(
 
   Args:
     name: a score that `check_ranks` takes.
-    labels: the classes of the points.
+    labels: of the points, as `retrieval` takes them.
     groups: as `retrieval` takes them.
     same: of explicit pairs, which are scored instead of all pairs.
+    superclasses: `superclasses[label]` names that of a class.
   """
   if not len(labels):
     return "there are no images"
   score, numbers = find("score", name)
+  if score.needs == "superclasses" and superclasses is not None:
+    labels = _numbers(superclasses, labels)
   return score.no_choice(numbers, labels, groups, same)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 from threadpoolctl import threadpool_limits
 
 from metric_learning.distances import (
@@ -25,6 +25,7 @@ from metric_learning.distances import (
   split_metric,
 )
 from metric_learning.errors import InputError
+from metric_learning.relevance import check_several
 
 # Queries and references of one tile. 512 x 512 float32 numbers stay in a
 # CPU's cache; an accelerator wants fewer and larger pieces.
@@ -157,9 +158,15 @@ def _is_finite(metric: MetricName, largest: float, dim: int) -> bool:
 
 
 def check_labels(
-  name: str, labels: Int[np.ndarray | Array, " _"], count: int
-) -> Int[np.ndarray, " n"]:
+  name: str,
+  labels: Int[np.ndarray | Array, "_ *k"],
+  count: int,
+  *,
+  several: bool = False,
+) -> Shaped[np.ndarray, "n *k"]:
   """Returns the labels as a NumPy array.
+
+  With `several`, they may have a row for each item and a column for each class.
 
   Raises:
     InputError: if there is not one for each of `count` embeddings, or they are
@@ -179,6 +186,9 @@ def check_labels(
         " both."
       )
     array = np.array(array.tolist())
+  if several and array.ndim == 2 and len(array) == count and array.size:
+    check_several(name, array)
+    return array
   if array.shape != (count,):
     raise InputError(
       f"{name}: shape {array.shape} does not fit {count} embeddings; give "

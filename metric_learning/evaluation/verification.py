@@ -22,6 +22,7 @@ from metric_learning.evaluation.tiles import (
   decode,
   for_each_block,
 )
+from metric_learning.relevance import related
 
 FRR_AT_FAR = (0.1, 0.075, 0.05)
 TAR_AT_FAR = (0.01, 0.001)
@@ -40,10 +41,12 @@ class Roc(NamedTuple):
 
 def pairs_of(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, " n"],
+  labels: Int[np.ndarray | Array, "n *k"],
   metric: MetricName = "l2",
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
   """Distances of all unordered pairs i < j, and whether they are of one class.
+
+  Items with several labels are of one class if they have one in common.
 
   Pairs are in the order (0, 1), (0, 2), ..., (1, 2), ... . Distances are
   float32, from exact differences. Memory: 5 bytes for each of the
@@ -57,7 +60,7 @@ def pairs_of(
       labels that do not fit them.
   """
   (embeddings,) = as_float32(metric, check_embeddings("embeddings", embeddings))
-  labels = check_labels("labels", labels, len(embeddings))
+  labels = check_labels("labels", labels, len(embeddings), several=True)
   n = len(labels)
   columns = np.arange(n)
   distances = np.empty(n * (n - 1) // 2, np.float32)
@@ -69,7 +72,7 @@ def pairs_of(
     first = rows.start * (2 * n - 1 - rows.start) // 2
     pairs = slice(first, first + np.count_nonzero(upper))
     distances[pairs] = decode(np.asarray(codes)[upper])
-    same[pairs] = (labels == labels[rows, None])[upper]
+    same[pairs] = related(labels[rows], labels)[upper]
 
   for_each_block(use, metric, embeddings, embeddings)
   return distances, same

@@ -26,15 +26,18 @@ MOST_OF_A_CLASS = 50
 
 
 @styled
-def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure:
+def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
   """Maps of some spaces, classes told apart by colour and marker.
 
   Embeddings of one or two dimensions are drawn as they are; if any has more,
   all are drawn by t-SNE of the distances under their own metric, the same each
   time. All panels have the same limits. Of many classes the ten largest are
   drawn (of equals, the first), of many images of a class the first 50. `part`
-  is a word for the title, such as "test".
+  is a word for the title, such as "test". None where images have several
+  labels: a marker is of one class.
   """
+  if any(space.has_several_labels for space in spaces):
+    return None
   flat = all(space.embeddings.shape[1] <= 2 for space in spaces)
   place = _pad_to_plane if flat else tsne
   titles = [space.title for space in spaces]

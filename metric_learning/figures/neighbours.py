@@ -31,8 +31,10 @@ def neighbour_strip(
   distance.
 
   Raises:
-    InputError: if there is not one image for each embedding.
+    InputError: if there is not one image for each embedding, or if images have
+      several labels.
   """
+  _check_one_label(space)
   if len(images) != len(space.labels):
     raise InputError(
       f"{len(images)} images for {len(space.labels)} embeddings: give the"
@@ -69,7 +71,11 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
 
   A row is a class, its numbers shares of its images' neighbours. The hardest
   are those with the smallest share of their own.
+
+  Raises:
+    InputError: if images have several labels.
   """
+  _check_one_label(space)
   shares, classes = confusion_of(space, k)
   hard = np.argsort(np.diag(shares), kind="stable")[:most]
   table = shares[np.ix_(hard, hard)]
@@ -110,6 +116,14 @@ def confusion_of(space: Space, k: int = 1):
   counts = np.zeros((len(classes), len(classes)))
   np.add.at(counts, (codes[:, None], codes[found]), 1)
   return counts / counts.sum(axis=1, keepdims=True), classes
+
+
+def _check_one_label(space: Space) -> None:
+  if space.has_several_labels:
+    raise InputError(
+      f"{space.title}: its images have several labels, and this figure shows"
+      " the one class of each."
+    )
 
 
 def _neighbours(space: Space, k: int):

@@ -24,6 +24,7 @@ class Space(NamedTuple):
   """Embeddings of one run, and what its pictures say of them.
 
   metric: what compares the embeddings.
+  labels: one of each image, or several: 1 in the columns of its classes.
   class_names: `class_names[label]` names a class; numbers where it is None.
   margins: distances at which a pair potential stops to act, on the axis of
     `metric`.
@@ -33,12 +34,17 @@ class Space(NamedTuple):
 
   title: str
   embeddings: Float[np.ndarray, "n d"]
-  labels: Int[np.ndarray, " n"]
+  labels: Int[np.ndarray, "n *k"]
   metric: str = "l2"
   class_names: Sequence[str] | None = None
   margins: Sequence[float] = ()
   gaps: Sequence[float] = ()
   threshold: float | None = None
+
+  @property
+  def has_several_labels(self) -> bool:
+    """Whether an image may have more labels than one."""
+    return self.labels.ndim > 1
 
   def name_of(self, label: int | np.integer) -> str:
     """The name of a class."""
@@ -134,16 +140,20 @@ def _threshold(arrays, metric: str) -> float:
   return learned_threshold(few, metric)
 
 
-def _sample(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+def _sample(labels: Int[np.ndarray, "n *k"]) -> Int[np.ndarray, " m"]:
   """Indices of all images, or of as many classes, by lot, as are not too many.
 
-  Whole classes, since images drawn one by one would leave few same pairs.
+  Whole classes, since images drawn one by one would leave few same pairs; but
+  images one by one, where these have several labels.
 
   >>> _sample(np.array([0, 1, 0, 1])).tolist()
   [0, 1, 2, 3]
   """
   if len(labels) <= MOST_IMAGES:
     return np.arange(len(labels))
+  if labels.ndim > 1:
+    order = np.random.default_rng(0).permutation(len(labels))
+    return np.sort(order[:MOST_IMAGES])
   classes, sizes = np.unique(labels, return_counts=True)
   order = np.random.default_rng(0).permutation(len(classes))
   enough = max(2, np.count_nonzero(np.cumsum(sizes[order]) <= MOST_IMAGES))

@@ -93,7 +93,7 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
 
   `back` is the affinity of candidates and anchors, where it is asked for.
   """
-  entry, relation = objective.entry, RELATIONS[objective.relation]
+  entry, relation = objective.entry, RELATIONS[objective.relation].weights
   distance = _distance_of(objective)
   relation = functools.partial(relation, **objective.relation_options)
   devices = 1 if objective.mesh is None else objective.mesh.size

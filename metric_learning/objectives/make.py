@@ -120,7 +120,10 @@ def _named(
     "miner", miner, MINERS, lambda name: MINERS[name].options
   )
   relation, relation_options = split_named(
-    "relation", relation, RELATIONS, lambda name: keywords(RELATIONS[name])
+    "relation",
+    relation,
+    RELATIONS,
+    lambda name: keywords(RELATIONS[name].weights),
   )
   return {
     "metric": metric,

@@ -141,7 +141,11 @@ def _record(
     references["references"] = embed(gallery.inputs)
     references["reference_labels"] = gallery.labels
   scores = scores_of(
-    points, test, "l2", asked=["own/eer", *columns], **references
+    points,
+    test,
+    "l2",
+    asked=["own/eer", *columns],
+    **references,
   )
   if any(map(evaluation.is_at_threshold, columns)):
     known = splits.validation
@@ -149,7 +153,8 @@ def _record(
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = records.environment()["commit"]
-  if seed is None and test.pairs is None:
+  # Intervals draw classes, and an item with several labels has no one class.
+  if seed is None and test.pairs is None and not test.has_several_labels:
     queries = evaluation.per_query(
       columns,
       evaluation.Points(points, test.labels, "l2", gallery=references),

@@ -98,6 +98,7 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
       metric,
       asked=["own/eer", *run.spec.config.eval.columns],
       normalized=run.result["normalize"],
+      superclasses=_superclasses(arrays),
       **_gallery(arrays),
     )
   if "own/eer" in scores:
@@ -121,9 +122,10 @@ def _queries(
     selected = run.folder / records.SELECTED_EMBEDDINGS
     last = run.folder / records.EMBEDDINGS
     arrays = records.read_arrays(selected if selected.exists() else last)
-    if "test_class_names" not in arrays:
-      return {}, None
     labels = arrays["test_labels"]
+    # Intervals draw classes, and a query with several labels has no one class.
+    if "test_class_names" not in arrays or labels.ndim > 1:
+      return {}, None
     kept["classes"] = arrays["test_class_names"][labels]
     points = evaluation.Points(
       arrays["test_embeddings"],
@@ -134,6 +136,12 @@ def _queries(
     kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
     records.write_arrays(path, kept)
   return {column: kept[column] for column in wanted}, kept["classes"]
+
+
+def _superclasses(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
+  """The super-class of each test class, where there are some."""
+  names = arrays.get("test_superclasses")
+  return None if names is None else tuple(names.tolist())
 
 
 def _gallery(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

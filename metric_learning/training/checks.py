@@ -13,6 +13,7 @@ from metric_learning.evaluation import check_ranks, check_score
 from metric_learning.intervals import check_options
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
+from metric_learning.relations import RELATIONS
 from metric_learning.training.build import objectives_of
 from metric_learning.training.config import (
   OF_STUDY,
@@ -122,6 +123,14 @@ def _check_objective(config: ConfigDict) -> None:
   check_choice("margin_unit", config.margin_unit, MARGIN_UNITS)
   objectives = objectives_of(config)
   objectives.with_numbers({})
+  relation = config.relation.name
+  for each in objectives.each().values():
+    if RELATIONS[relation].labels != "one" and each.entry.needs_labels:
+      raise InputError(
+        f"{each.loss} goes by classes: it takes one label for each item, which"
+        f" config.relation.name={relation!r} does not compare. Set it to"
+        " same_label, or choose another loss."
+      )
   if config.margin_unit == "initial_mean":
     if objectives.main.eval_metric == "dot":
       raise InputError(
@@ -153,8 +162,8 @@ def _check_batch(config: ConfigDict) -> None:
         f"config.augment.{name} is in [0, 1); got {jitter[name]}."
       )
   # How often a label stands in a batch; 0 where nobody knows.
-  by_class = batch.sampler in ("classes", "hierarchical")
-  times = batch.images_per_class if by_class else 0
+  sampler = SAMPLERS[batch.sampler]
+  times = batch.images_per_class if sampler.repeats_classes else 0
   times = batch.views if batch.views > 1 else times
   loss = config.loss.name
   if LOSSES[loss].two_views and times != 2:
@@ -163,21 +172,29 @@ def _check_batch(config: ConfigDict) -> None:
       " config.augment, or the sampler 'classes' with"
       " config.batch.images_per_class=2, or use infonce_per_pair or supcon."
     )
-  if batch.sampler in ("pairs", "triplets"):
-    _check_explicit(config)
+  if sampler.explicit:
+    _check_explicit(config, sampler.explicit)
+  relation = config.relation.name
+  if RELATIONS[relation].labels != "one" and (
+    batch.views > 1 or sampler.explicit
+  ):
+    what = "views" if batch.views > 1 else f"explicit {sampler.explicit}"
+    raise InputError(
+      f"config.relation.name={relation!r} compares labels, and {what} leave the"
+      " labels out: set it to same_label."
+    )
 
 
-def _check_explicit(config: ConfigDict) -> None:
+def _check_explicit(config: ConfigDict, explicit: str) -> None:
   """Explicit pairs and triplets take a loss that reads an affinity."""
-  sampler = config.batch.sampler
-  known = PAIR_LOSSES if sampler == "pairs" else LOSSES
+  known = PAIR_LOSSES if explicit == "pairs" else LOSSES
   fit = [name for name, entry in known.items() if not entry.needs_labels]
   others = [section.loss.name for section in config.also.values()]
   for name in (config.loss.name, *others):
-    check_choice(f"loss for explicit {sampler}", name, fit)
+    check_choice(f"loss for explicit {explicit}", name, fit)
   if config.batch.views > 1 or config.memory.size:
     raise InputError(
-      f"config.batch.sampler={sampler!r} says who meets whom: set"
+      f"config.batch.sampler={config.batch.sampler!r} says who meets whom: set"
       " config.batch.views=1 and config.memory.size=0."
     )
 

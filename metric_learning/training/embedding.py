@@ -67,6 +67,8 @@ def arrays_of(
     "labels": part.labels,
     "class_names": np.array(part.class_names),
   }
+  if part.superclasses is not None:
+    found["superclasses"] = np.array(part.superclasses)
   if part.groups is not None:
     found["groups"] = part.groups
   if part.pairs is not None:

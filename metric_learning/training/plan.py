@@ -12,6 +12,7 @@ from metric_learning.data.feeds import Feed, resident, streamed
 from metric_learning.data.samplers import Draws, make_batches
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
+from metric_learning.relations import RELATIONS
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
 from metric_learning.training.config import traced_numbers
@@ -119,9 +120,10 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
   """The batches of all steps from `first` on, each on the device."""
   config, train = plan.config, plan.splits.train
   steps, views = range(first, config.train.steps), config.batch.views
+  levels = RELATIONS[config.relation.name].labels == "levels"
   if config.data.stream:
-    return streamed(train, plan.draws, steps, views)
-  return resident(train, plan.draws, steps, views, put)
+    return streamed(train, plan.draws, steps, views, levels=levels)
+  return resident(train, plan.draws, steps, views, put, levels=levels)
 
 
 # --- Scores that the parts can give -----------------------------------------
@@ -130,14 +132,16 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
 def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
-  That classes with weights are those of the training part, and that what is
-  augmented are images.
+  That classes with weights are those of the training part, that the relation
+  compares labels of its kind, and that what is augmented are images.
 
   Raises:
     InputError: with the score that a part does not give, or that cannot choose
-      there, and why; or for class weights of another number of classes.
+      there, and why; for class weights of another number of classes, or for
+      labels that the relation does not compare.
   """
   _check_class_weights(config, splits.train)
+  _check_relation(config, splits.train)
   spec = splits.train.input_spec
   if any(config.augment.values()) and spec.kind != "image":
     raise InputError(
@@ -151,6 +155,8 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
       explicit_pairs=part.pairs is not None,
       gallery=gallery,
       folds=part.pairs is not None and part.pairs.folds is not None,
+      several_labels=part.has_several_labels,
+      superclasses=part.superclasses is not None,
     )
     if reason:
       raise InputError(
@@ -183,17 +189,53 @@ def _check_class_weights(config: ConfigDict, train: data.Dataset) -> None:
       )
 
 
+def _check_relation(config: ConfigDict, train: data.Dataset) -> None:
+  """Checks that a batch has the labels that the relation compares.
+
+  Views are classes of their own, whatever the labels.
+  """
+  name = config.relation.name
+  labels = RELATIONS[name].labels
+  several = train.has_several_labels and config.batch.views == 1
+  if several != (labels == "several"):
+    ways = [way for way, one in RELATIONS.items() if one.labels == "several"]
+    takes = "several labels" if several else "one label"
+    fits = " or ".join(ways) if several else "same_label"
+    raise InputError(
+      f"{train.name}: an item has {takes}, which config.relation.name={name!r}"
+      f" does not compare: set it to {fits}."
+    )
+  if labels == "levels":
+    _check_levels(config.relation, train)
+
+
+def _check_levels(relation: ConfigDict, train: data.Dataset) -> None:
+  if train.superclasses is None:
+    raise InputError(
+      f"{train.name} has no super-classes, which config.relation.name="
+      f"{relation.name!r} compares: set it to same_label."
+    )
+  weights = relation.get("weights")
+  if weights is not None and len(weights) != 2:
+    raise InputError(
+      f"config.relation.weights={tuple(weights)} has {len(weights)} weights:"
+      f" give two, of the super-class and of the class of {train.name}."
+    )
+
+
 def _check_choice(select: str, part: data.Dataset) -> None:
   reason = evaluation.why_no_choice(
     select,
     part.labels,
     groups=part.groups,
     same=None if part.pairs is None else part.pairs.is_same,
+    superclasses=part.superclasses,
   )
   if reason:
+    classes = np.count_nonzero(part.class_sizes)
     raise InputError(
       f"{part.name}: {select}, which config.eval.select names, cannot choose a"
       f" checkpoint on the validation part ({len(part.labels)} images of"
-      f" {len(np.unique(part.labels))} classes): {reason.rstrip('.')}. Give the"
+      f" {classes} classes): {reason.rstrip('.')}. Give the"
       " part more, choose another config.data.split, or another score."
     )

@@ -246,7 +246,13 @@ def scores_of(
   """
   pairs = part.pairs
   if pairs is None:
-    return evaluation.evaluate(embeddings, part.labels, metric, **options)
+    return evaluation.evaluate(
+      embeddings,
+      part.labels,
+      metric,
+      superclasses=part.superclasses,
+      **options,
+    )
   return evaluation.evaluate_pairs(
     embeddings, pairs.first, pairs.second, pairs.is_same, metric
   )

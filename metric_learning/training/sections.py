@@ -78,7 +78,11 @@ CHOICES: dict[str, Choice] = {
   "miner": Choice(
     MINERS, lambda name: MINERS[name].options, lambda name: MINERS[name].kinds
   ),
-  "relation": _of_functions(RELATIONS),
+  "relation": Choice(
+    RELATIONS,
+    lambda name: keywords(RELATIONS[name].weights),
+    lambda name: kinds(RELATIONS[name].weights),
+  ),
   "regularizer": _of_functions(REGULARIZERS, "where", default=True),
   "optimizer": _of_functions(OPTIMIZERS),
   "optimizer.schedule": _of_functions(SCHEDULES),

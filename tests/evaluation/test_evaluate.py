@@ -163,8 +163,10 @@ def test_naming_recall_adds_its_k():
 def test_the_names_of_scores_are_those_that_are_computed():
   points, labels = data()
   episodes = [f"{m}/few_shot_5_way_1_shot" for m in ("own", "cosine")]
-  asked = ["own/eer", "clustering/ami", *episodes]
-  given = evaluate(points, labels, "l1", asked=asked)
+  above = [f"{m}/superclass_recall_at_1" for m in ("own", "cosine")]
+  asked = ["own/eer", "clustering/ami", *episodes, *above]
+  names = "yz" * (labels.max() + 1)
+  given = evaluate(points, labels, "l1", asked=asked, superclasses=names)
   first, second = np.array([0, 1]), np.array([2, 9])
   given |= evaluate_pairs(points, first, second, first < 1, "l1")
   for name in given:

@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 
 from metric_learning.data import base, cuts, files
 from metric_learning.errors import InputError
+from metric_learning.relevance import check_several
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -45,7 +46,8 @@ def read(
   """Reads the data set, and the part of each image if the file says it.
 
   - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
-  - `labels`: [n], integers or strings
+  - `labels`: [n], integers or strings; or, of items with several labels, [n, k]
+    of 0 and 1, a column for each class
   - `class_names` (optional): what the labels 0, 1, … are called
   - `split` (optional): [n], "train", "validation" or "test"; or, in place of
     "test", "query" and "gallery"
@@ -76,10 +78,12 @@ def labelled(
   """
   for array in ("labels", "split", "groups"):
     shape = arrays[array].shape if array in arrays else inputs.shape[:1]
+    if array == "labels" and len(shape) == 2 and shape[1] > 1:
+      shape = shape[:1]  # Several of each item.
     if shape != inputs.shape[:1]:
       raise InputError(
         f"{path} has {len(inputs)} items, but `{array}` has the shape {shape};"
-        " it takes one value for each item."
+        " it takes one value for each item, or as `labels` a row of several."
       )
   labels, names = _classes(path, arrays)
   base.check_class_sizes(str(path), labels, names, small_classes=small_classes)
@@ -160,8 +164,10 @@ def _check_kind(
 
 def _classes(
   path: pathlib.Path, arrays: Arrays
-) -> tuple[Shaped[np.ndarray, "n"], tuple[str, ...]]:
+) -> tuple[Shaped[np.ndarray, "n *k"], tuple[str, ...]]:
   labels = arrays["labels"]
+  if labels.ndim > 1:
+    return _several(path, arrays)
   _check_kind(path, "labels", labels)
   if "class_names" not in arrays:
     return base.number_classes(labels)
@@ -174,3 +180,24 @@ def _classes(
       f"each of its {len(names)} `class_names`."
     )
   return labels.astype(np.int32), names
+
+
+def _several(
+  path: pathlib.Path, arrays: Arrays
+) -> tuple[Shaped[np.ndarray, "n k"], tuple[str, ...]]:
+  """Labels of which an item has several, and the names of their columns."""
+  labels = arrays["labels"]
+  check_several(f"{path}, `labels`", labels)
+  columns = labels.shape[1]
+  names = arrays.get("class_names", np.arange(columns)).ravel().tolist()
+  if len(names) != columns:
+    raise InputError(
+      f"{path}: `labels` has {columns} columns, and there are {len(names)}"
+      " `class_names`; give one for each column."
+    )
+  if "groups" in arrays:
+    raise InputError(
+      f"{path}: `groups` are of items with one label, and an item of `labels`"
+      " has several: leave `groups` out."
+    )
+  return labels.astype(np.int32), tuple(map(str, names))
