@@ -52,9 +52,8 @@ def evaluate(
   Args:
     embeddings, labels: one point a row, and its class, or several.
     metric: the one that was trained.
-    asked: names of scores; None for all that are not slow.
     normalized: how the embeddings are normalized already; here class means are.
-    ks: the K of Recall@K.
+    asked, ks: names of scores, None for all that are not slow; K of Recall@K.
     references, reference_labels, exclude_self, groups, reference_groups: as
       `retrieval` takes them; other scores do not see groups.
     superclasses: `superclasses[label]` names the super-class of a class.
