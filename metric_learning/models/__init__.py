@@ -47,12 +47,15 @@ class Model(NamedTuple):
     are (`specs.as_numbers`, and augmentation between), to the inputs of
     `apply`: mean and deviation are the network's own.
   input_spec: of the items.
+  layers: names of the parts of params, such as "conv1" or "hidden.dense1", in
+    the order in which an input goes through them; the last is the head.
   """
 
   init: Callable[[Array], tuple[dict[str, Any], dict[str, Any]]]
   apply: Callable[..., tuple[Array, dict[str, Any]]]
   preprocess: Callable[[Array], Array]
   input_spec: InputSpec
+  layers: tuple[str, ...]
 
 
 def create(
@@ -166,7 +169,19 @@ def _model(
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
   # Traced and not run: the structure alone, without numbers.
-  graphdef, _, _ = split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+  defined: list[str] = []
+
+  def traced():
+    network = build(jax.random.key(0))
+    for name, part in vars(network).items():  # in the order of the definition
+      inner = [*part] if isinstance(part, nnx.Dict) else []
+      if isinstance(part, nnx.List):
+        inner = [*range(len(part))]
+      defined.extend([f"{name}.{each}" for each in inner] or [name])
+    return network
+
+  graphdef, params, _ = split(nnx.eval_shape(traced))
+  layers = tuple(name for name in defined if name.split(".")[0] in params)
 
   def init(key):
     return split(build(key))[1:]
@@ -187,7 +202,7 @@ def _model(
     return embeddings, split(merged)[2]
 
   preprocess = getattr(network, "preprocess", _as_it_is)
-  return Model(init, apply, preprocess, input_spec)
+  return Model(init, apply, preprocess, input_spec, layers)
 
 
 def _as_it_is(numbers: Float[Array, "n *item"]) -> Float[Array, "n *item"]:

@@ -218,6 +218,24 @@ def _check_optimizer(config: ConfigDict) -> None:
       f" {section.learning_rate}."
     )
   check_choice("decay", section.decay, ("kernels", "all"))
+  if section.clip is not None and not section.clip > 0:
+    raise InputError(
+      f"config.optimizer.clip must be positive, or None: {section.clip}."
+    )
+  if not 0 <= section.ema < 1:
+    raise InputError(
+      f"config.optimizer.ema is a share, in [0, 1); got {section.ema}."
+    )
+  if config.eval.averaged and not section.ema:
+    raise InputError(
+      "config.eval.averaged=True scores the mean of the weights: set"
+      " config.optimizer.ema, such as 0.99."
+    )
+  if not 0 < section.trunk.layer_decay <= 1:
+    raise InputError(
+      "config.optimizer.trunk.layer_decay is a factor, in (0, 1]; got"
+      f" {section.trunk.layer_decay}."
+    )
   for group in GROUPS:
     for name in ("weight_decay", "factor"):
       if section[group][name] < 0:

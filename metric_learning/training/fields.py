@@ -91,9 +91,25 @@ _GROUP = {
   "freeze": Field(False, "Whether it stays as it is."),
 }
 
+_TRUNK = {
+  **_GROUP,
+  "layer_decay": Field(
+    1.0,
+    "The rate of a layer is times layer_decay^k, k layers before the head.",
+  ),
+}
+
 _OPTIMIZER = {
   "learning_rate": Field(3e-3, "At the end of the warm-up."),
   "decay": Field("kernels", "What weight decay acts on: kernels, or all."),
+  "clip": Field(
+    None, "The largest norm of the gradient of all together; None: any."
+  ),
+  "ema": Field(
+    0.0,
+    "Above 0 the weights after each step are averaged, the last with 1, those"
+    " before with ema, ema², …; the mean is scored beside the weights.",
+  ),
 }
 _SCHEDULE = {
   "warmup": Field(0.05, "The share of the steps over which the rate rises."),
@@ -115,6 +131,11 @@ _TRAIN = {
 _EVAL = {
   "select": Field(
     "own/map_at_r", "Chooses checkpoints and numbers, on validation classes."
+  ),
+  "averaged": Field(
+    False,
+    "Whether the mean of the weights (optimizer.ema) chooses, is embedded and"
+    " is tested; the other is scored beside it, in metrics.jsonl.",
   ),
   "columns": Field(
     (
@@ -204,7 +225,7 @@ FIELDS: dict[str, dict[str, Field]] = {
   "memory": _MEMORY,
   "optimizer": _OPTIMIZER,
   "optimizer.schedule": _SCHEDULE,
-  "optimizer.trunk": _GROUP,
+  "optimizer.trunk": _TRUNK,
   "optimizer.head": _GROUP,
   "optimizer.loss": _GROUP,
   "train": _TRAIN,

@@ -1,46 +1,160 @@
 """Optimizers and schedules by name: add a function and its line in the dict.
 
-The keyword-only parameters of an optimizer are fields of `config.optimizer`.
+The keyword-only parameters of an optimizer are fields of `config.optimizer`,
+those of a schedule fields of `config.optimizer.schedule`.
 All of it is one optax transformation: `make_optimizer`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from metric_learning.intervals import ShareBelowOne
+from metric_learning.intervals import (
+  Natural,
+  Positive,
+  Share,
+  ShareBelowOne,
+)
 from metric_learning.signatures import call_with
 
 # Of the network all but its last layer; its last layer; what the loss learns.
 GROUPS = ("trunk", "head", "loss")
 
 
-def adam() -> optax.GradientTransformation:
-  """Kingma and Ba 2015: the mean gradient over its root mean square."""
-  return optax.scale_by_adam()
+Direction = optax.GradientTransformation
 
 
-def rmsprop() -> optax.GradientTransformation:
-  """The gradient over its root mean square."""
-  return optax.scale_by_rms()
+def adam(
+  decay: Direction,
+  *,
+  b1: ShareBelowOne = 0.9,
+  b2: ShareBelowOne = 0.999,
+  epsilon: Positive = 1e-8,
+) -> Direction:
+  """The mean gradient over its root mean square: m̂ / (√v̂ + ε).
+
+  m and v are running means of the gradient and of its square, of `b1` and
+  `b2`, each divided by 1 - bᵗ. With a weight decay this is AdamW.
+
+  Source: Kingma and Ba 2015; Loshchilov and Hutter 2019.
+  """
+  return optax.chain(optax.scale_by_adam(b1, b2, epsilon), decay)
 
 
-def sgd(*, momentum: ShareBelowOne = 0.9) -> optax.GradientTransformation:
-  """The gradient, plus `momentum` times the direction of the last step."""
-  return optax.trace(decay=momentum)
+def sgd(
+  decay: Direction, *, momentum: ShareBelowOne = 0.9, nesterov: bool = False
+) -> Direction:
+  """The gradient, plus `momentum` times the direction of the last step.
+
+  With `nesterov` the gradient plus `momentum` times the new direction.
+  """
+  return optax.chain(optax.trace(momentum, nesterov), decay)
 
 
-def cosine(step: Int[Array, ""] | int, steps: int) -> Float[Array, ""] | float:
-  """Half a cosine, from 1 at the first of all steps toward 0.
+def rmsprop(
+  decay: Direction,
+  *,
+  b2: ShareBelowOne = 0.9,
+  epsilon: Positive = 1e-8,
+  momentum: ShareBelowOne = 0.0,
+) -> Direction:
+  """The gradient over its root mean square g / √(v + ε), with a momentum.
+
+  v is the running mean of the squared gradient, of `b2`, 0 at first.
+  """
+  scaled = optax.scale_by_rms(b2, epsilon)
+  return optax.chain(scaled, optax.trace(momentum), decay)
+
+
+def lion(
+  decay: Direction, *, b1: ShareBelowOne = 0.9, b2: ShareBelowOne = 0.99
+) -> Direction:
+  """The sign of b1·m + (1 - b1)·g; m is the running mean of g, of `b2`.
+
+  Source: Chen et al. 2023 (arXiv 2302.06675), algorithm 2.
+  """
+  return optax.chain(optax.scale_by_lion(b1, b2), decay)
+
+
+def lamb(
+  decay: Direction,
+  *,
+  b1: ShareBelowOne = 0.9,
+  b2: ShareBelowOne = 0.999,
+  epsilon: Positive = 1e-6,
+) -> Direction:
+  """Adam's direction and decay, of each parameter as long as the parameter.
+
+  Times |p| / |direction|, or 1 where either is 0.
+
+  Source: You et al. 2020 (arXiv 1904.00962), algorithm 2, with φ(z) = z.
+  """
+  adam = optax.scale_by_adam(b1, b2, epsilon)
+  return optax.chain(adam, decay, optax.scale_by_trust_ratio())
+
+
+def muon(
+  decay: Direction,
+  *,
+  beta: ShareBelowOne = 0.95,
+  nesterov: bool = True,
+  ns_steps: Natural = 5,
+) -> Direction:
+  """The momentum of a kernel, made nearly orthogonal; of the others, Adam.
+
+  A kernel is a matrix [inputs, outputs], that of a convolution with a row for
+  each input of each place; its direction is times √max(1, outputs / inputs).
+
+  Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers".
+  """
+
+  def kinds_of(params):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: "muon" if _is_matrix(path, x) else "adam", params
+    )
+
+  def axes_of(params):
+    return jax.tree.map(
+      lambda x: optax.contrib.MuonDimensionNumbers(
+        tuple(range(x.ndim - 1)), x.ndim - 1
+      ),
+      params,
+    )
+
+  def shaped(x):
+    return x * max(1.0, x.shape[-1] ** 2 / x.size) ** 0.5
+
+  orthogonal = optax.contrib.scale_by_muon(
+    ns_steps=ns_steps,
+    beta=beta,
+    nesterov=nesterov,
+    weight_dimension_numbers=axes_of,
+  )
+  shape = optax.stateless(lambda updates, _: jax.tree.map(shaped, updates))
+  each = {
+    "muon": optax.chain(orthogonal, shape),
+    "adam": optax.scale_by_adam(),
+  }
+  return optax.chain(optax.partition(each, kinds_of), decay)
+
+
+def _is_matrix(path: Any, x: Array) -> bool:
+  return path[-1].key == "kernel" and x.ndim > 1
+
+
+def cosine(
+  step: Int[Array, ""] | int, steps: int, *, floor: Share = 0.0
+) -> Float[Array, ""] | float:
+  """Half a cosine, from 1 at the first of all steps toward `floor`.
 
   >>> [round(float(cosine(step, 4)), 4) for step in (0, 2, 3)]
   [1.0, 0.5, 0.1464]
   """
-  return 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
+  return _above(floor, 0.5 * (1 + jnp.cos(jnp.pi * step / steps)))
 
 
 def constant(
@@ -50,16 +164,54 @@ def constant(
   return 1.0
 
 
-# Each gives a direction for each gradient, which the rate multiplies.
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+def linear(
+  step: Int[Array, ""] | int, steps: int, *, floor: Share = 0.0
+) -> Float[Array, ""] | float:
+  """A line, from 1 at the first of all steps toward `floor`.
+
+  >>> [float(linear(step, 4)) for step in (0, 2, 3)]
+  [1.0, 0.5, 0.25]
+  """
+  return _above(floor, 1 - step / steps)
+
+
+def stairs(
+  step: Int[Array, ""] | int,
+  steps: int,
+  *,
+  at: tuple[float, ...] = (0.5, 0.75),
+  drop: Share = 0.1,
+) -> Float[Array, ""] | float:
+  """1, times `drop` from each of the shares `at` of the steps on.
+
+  >>> [round(float(stairs(step, 4)), 4) for step in (0, 1, 2, 3)]
+  [1.0, 1.0, 0.1, 0.01]
+  """
+  passed = sum((step >= share * steps) * 1.0 for share in at)
+  return drop**passed
+
+
+def _above(floor, share):
+  return share if floor == 0 else floor + (1 - floor) * share
+
+
+# Each takes the weight decay, and puts it where it belongs; it gives a
+# direction for each gradient, which the rate multiplies.
+OPTIMIZERS: dict[str, Callable[..., Direction]] = {
   "adam": adam,
+  "adamw": adam,
   "sgd": sgd,
   "rmsprop": rmsprop,
+  "lion": lion,
+  "lamb": lamb,
+  "muon": muon,
 }
 # The share of the learning rate at a step, beside the warm-up.
 SCHEDULES: dict[str, Callable[..., Float[Array, ""] | float]] = {
   "cosine": cosine,
   "constant": constant,
+  "linear": linear,
+  "step": stairs,
 }
 
 
@@ -82,18 +234,24 @@ def make_optimizer(
   section: Mapping[str, Any],
   steps: int,
   numbers: Mapping[str, Any] | None = None,
+  *,
+  layers: Sequence[str] = (),
 ) -> optax.GradientTransformation:
   """The transformation of gradients that a section `optimizer` describes.
 
-  Each group has its direction, decoupled weight decay as in AdamW, and minus
-  the learning rate at the step times the group's factor; one that is frozen
-  stays as it is. Of a group, `decay` says whether it acts on kernels or on all.
+  Gradients are first made as long as `clip`, all together, where they are
+  longer. Each group has its direction with its weight decay, which `decay` says
+  to act on kernels or on all, and minus the learning rate at the step times the
+  group's factor; in the trunk also times layer_decay^k, k layers before the
+  head. One that is frozen stays as it is. Last stands the running mean of what
+  is trained, where `ema` asks for it.
 
   Args:
     section: `config.optimizer` as nested plain data.
     steps: of the whole run.
     numbers: by flat name, such as "optimizer.learning_rate"; these replace
       those of the section, and may be traced.
+    layers: of the network, in the order in which an input goes through them.
   """
   numbers = numbers or {}
   rate = numbers.get("optimizer.learning_rate", section["learning_rate"])
@@ -108,15 +266,73 @@ def make_optimizer(
       share = rate_at(step, steps, section["schedule"])
       return -share * rate * factor
 
-    return optax.chain(
-      call_with(section, OPTIMIZERS[section["name"]]),
-      optax.add_decayed_weights(
-        own["weight_decay"], _kernels if section["decay"] == "kernels" else None
-      ),
+    kernels = _kernels if section["decay"] == "kernels" else None
+    decay = optax.add_decayed_weights(own["weight_decay"], kernels)
+    steps_of = [
+      call_with(section, OPTIMIZERS[section["name"]], decay),
       optax.scale_by_schedule(step_size),
+    ]
+    if own.get("layer_decay", 1.0) != 1:
+      steps_of.append(_by_layer(own["layer_decay"], layers))
+    return optax.chain(*steps_of)
+
+  every = [optax.partition({name: group(name) for name in GROUPS}, groups_of)]
+  if section["clip"] is not None:
+    every.insert(0, optax.clip_by_global_norm(section["clip"]))
+  if section["ema"]:
+    every.append(running_mean(section["ema"]))
+  return optax.chain(*every) if len(every) > 1 else every[0]
+
+
+def _by_layer(
+  layer_decay: float, layers: Sequence[str]
+) -> optax.GradientTransformation:
+  """Times layer_decay^k, k layers before the last, which is the head."""
+  before = {name: k for k, name in enumerate(reversed(layers))}
+
+  def scaled(updates, _):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: layer_decay ** before[_layer(path, before)] * x, updates
     )
 
-  return optax.partition({name: group(name) for name in GROUPS}, groups_of)
+  return optax.stateless(scaled)
+
+
+def _layer(path: Any, layers: Collection[str]) -> str:
+  """The layer of a parameter of the network: its part, or one of a list."""
+  part = str(path[1].key)
+  return part if part in layers else f"{part}.{path[2].key}"
+
+
+class RunningMean(NamedTuple):
+  """The mean of what was trained after each step, and the number of steps."""
+
+  count: Int[Array, ""]
+  mean: Any
+
+
+def running_mean(ema: float) -> optax.GradientTransformation:
+  """Keeps Σ ema^(t-i)·pᵢ / Σ ema^(t-i) of the parameters after each step i.
+
+  It changes no update, and is last: it adds what all before it say.
+  """
+
+  def init(params):
+    return RunningMean(jnp.zeros((), jnp.int32), params)
+
+  def update(updates, state, params):
+    count = state.count + 1
+    share = (1 - ema) / (1 - jnp.float32(ema) ** count)
+    after = optax.apply_updates(params, updates)
+    mean = jax.tree.map(lambda m, p: m + share * (p - m), state.mean, after)
+    return updates, RunningMean(count, mean)
+
+  return optax.GradientTransformation(init, update)
+
+
+def mean_of(state: Any) -> Any:
+  """The running mean of the parameters in the state of an optimizer."""
+  return state[-1].mean
 
 
 def groups_of(params: Mapping[str, Any]) -> Any:

@@ -117,11 +117,26 @@ class Recorder:
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
     scores = score(self._embedded, part, self.plan)
-    self._metrics.write(done, {f"validation/{k}": v for k, v in scores.items()})
+    self._metrics.write(
+      done,
+      {f"validation/{k}": v for k, v in scores.items()}
+      | self._scored_beside(state),
+    )
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
     if done % config.train.save_every == 0 or done == config.train.steps:
       self.checkpoints.save(done, state, chosen, self.seconds())
+
+  def _scored_beside(self, state: dict[str, Any]) -> dict[str, float]:
+    """Scores by the other weights, where there is a mean of them."""
+    plan, part = self.plan, self.plan.splits.validation
+    if plan.program.embed_beside is None:
+      return {}
+    name = "weights" if plan.config.eval.averaged else "mean_of_weights"
+    program = plan.program._replace(embed=plan.program.embed_beside)
+    points = embed_all(program, state, part.inputs)
+    scores = score(points, part, plan)
+    return {f"validation_by_{name}/{k}": v for k, v in scores.items()}
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
     """Writes embeddings, if it shall, and the result; scores no test class.

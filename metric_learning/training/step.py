@@ -26,6 +26,7 @@ from metric_learning.training.optimizers import (
   GROUPS,
   groups_of,
   make_optimizer,
+  mean_of,
 )
 
 State = dict[str, Any]
@@ -33,7 +34,7 @@ Step = Callable[..., tuple[State, dict[str, Array]]]
 
 # Sections that nothing compiled depends on, but for these fields of them.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
-_COMPILED = ("train.steps",)
+_COMPILED = ("train.steps", "eval.averaged")
 
 
 class Program(NamedTuple):
@@ -43,11 +44,14 @@ class Program(NamedTuple):
   step: (state, batch, key, numbers) to (state, values to log); pure, and not
     compiled by itself: see `compiled`.
   embed: (state, stored inputs) to the points that the distance sees.
+  embed_beside: the same by the running mean of the weights, or by the weights
+    if `embed` takes the mean; None where there is no mean.
   """
 
   init: Callable[..., State]
   step: Step
   embed: Callable[..., Array]
+  embed_beside: Callable[..., Array] | None = None
 
 
 def program_of(config: ConfigDict, input_spec: InputSpec) -> Program:
@@ -77,7 +81,13 @@ def _make_program(
   model = model_of(config, input_spec)
   objectives = objectives_of(config)
   steps, options = fields["train"]["steps"], fields["optimizer"]
-  optimizer = functools.partial(make_optimizer, options, steps)
+  optimizer = functools.partial(
+    make_optimizer, options, steps, layers=model.layers
+  )
+  averaged = fields["eval"]["averaged"]
+  embed = lambda mean: jax.jit(
+    functools.partial(_embed, model, objectives, mean)
+  )
   frozen = tuple(name for name in GROUPS if options[name]["freeze"])
   return Program(
     functools.partial(
@@ -88,7 +98,8 @@ def _make_program(
       fields["model"]["embedding_dim"],
     ),
     make_step(model, objectives, optimizer, fields["augment"], frozen),
-    jax.jit(functools.partial(_embed, model, objectives)),
+    embed(averaged),
+    embed(not averaged) if options["ema"] else None,
   )
 
 
@@ -230,14 +241,19 @@ def on_fed(
 
 
 def _embed(
-  model: Model, objectives: Objectives, state: State, inputs: Array
+  model: Model,
+  objectives: Objectives,
+  averaged: bool,
+  state: State,
+  inputs: Array,
 ) -> Array:
+  params = mean_of(state["optimizer"]) if averaged else state["params"]
   inputs = jax.lax.optimization_barrier(as_numbers(inputs))
   embeddings, _ = model.apply(
-    state["params"]["model"],
+    params["model"],
     state["stats"],
     model.preprocess(inputs),
     train=False,
   )
   objective = objectives.with_numbers({})
-  return objective.embed(state["params"]["objective"], embeddings)
+  return objective.embed(params["objective"], embeddings)

@@ -8,7 +8,12 @@ import pytest
 
 from metric_learning import InputError, data
 from metric_learning.data.feeds import gather_resident
-from metric_learning.training import base_config, optimizers, override
+from metric_learning.training import (
+  base_config,
+  optimizers,
+  override,
+  validate,
+)
 from metric_learning.training.plan import make_plan
 from metric_learning.training.step import compiled
 from tests.tiny import tiny_config
@@ -123,8 +128,8 @@ def test_a_name_added_to_the_dict_is_what_a_run_uses(monkeypatch, splits):
   with pytest.raises(InputError, match="'still'"):
     override(tiny_config(), names)
 
-  def still(*, share: float = 0.5):
-    return optax.chain(optax.set_to_zero(), optax.scale(share))
+  def still(decay, *, share: float = 0.5):
+    return optax.chain(optax.set_to_zero(), optax.scale(share), decay)
 
   monkeypatch.setitem(optimizers.OPTIMIZERS, "still", still)
   monkeypatch.setitem(optimizers.SCHEDULES, "triple", lambda step, steps: 3.0)
@@ -163,3 +168,191 @@ def test_a_factor_multiplies_the_rate_of_its_group(splits):
     np.testing.assert_allclose(
       other - old, factor * (new - old), rtol=1e-3, atol=1e-7
     )
+
+
+def after_three(name, **fields):
+  """Directions of a matrix [4, 3] by three gradients, and the gradients."""
+  gradients = np.random.default_rng(1).normal(size=(3, 4, 3))
+  fields = {"optimizer.name": name, "optimizer.schedule.warmup": 0.0, **fields}
+  fields["optimizer.schedule.name"] = "constant"
+  optimizer = optimizers.make_optimizer(
+    override(base_config(), fields).optimizer.to_dict(),
+    3,
+    {"optimizer.learning_rate": -1.0},
+  )
+  params = {"model": {"head": {"kernel": jnp.full((4, 3), 2.0)}}}
+  state, found = optimizer.init(params), []
+  for gradient in jnp.asarray(gradients, jnp.float32):
+    grown = {"model": {"head": {"kernel": gradient}}}
+    updates, state = optimizer.update(grown, state, params)
+    found.append(np.asarray(updates["model"]["head"]["kernel"]))
+  return np.array(found), gradients
+
+
+def test_adamw_is_adam():
+  assert optimizers.OPTIMIZERS["adamw"] is optimizers.OPTIMIZERS["adam"]
+
+
+def test_nesterov_looks_ahead():
+  found, g = after_three("sgd", **{"optimizer.nesterov": True})
+  m, expected = 0.0, []
+  for gradient in g:
+    m = gradient + 0.9 * m
+    expected.append(gradient + 0.9 * m)
+  np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_rmsprop_with_a_momentum():
+  found, g = after_three("rmsprop", **{"optimizer.momentum": 0.5})
+  v, m, expected = 0.0, 0.0, []
+  for gradient in g:
+    v = 0.9 * v + 0.1 * gradient**2
+    m = gradient / np.sqrt(v + 1e-8) + 0.5 * m
+    expected.append(m)
+  np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_lion_takes_the_sign_of_a_mean():
+  found, g = after_three("lion")
+  m, expected = 0.0, []
+  for gradient in g:
+    expected.append(np.sign(0.9 * m + 0.1 * gradient))
+    m = 0.99 * m + 0.01 * gradient
+  np.testing.assert_array_equal(found, expected)
+
+
+def test_lamb_is_as_long_as_its_parameter():
+  found, g = after_three("lamb", **{"optimizer.head.weight_decay": 0.1})
+  m = v = 0.0
+  for step, (gradient, update) in enumerate(zip(g, found, strict=True), 1):
+    m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+    direction = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6)
+    direction = direction + 0.1 * 2.0
+    expected = np.sqrt(12 * 4) * direction / np.linalg.norm(direction)
+    np.testing.assert_allclose(update, expected, rtol=2e-4)
+
+
+def test_muon_makes_a_momentum_nearly_orthogonal():
+  found, g = after_three("muon", **{"optimizer.nesterov": False})
+  values = np.linalg.svd(found[0], compute_uv=False)
+  # Five steps of Newton and Schulz bring all near 1.
+  assert ((values > 0.6) & (values < 1.3)).all()
+  left, _, right = np.linalg.svd(g[0], full_matrices=False)
+  cosine = np.sum(found[0] * (left @ right)) / np.linalg.norm(found[0])
+  assert cosine / np.sqrt(3) > 0.95
+  wide = {"model": {"head": {"kernel": jnp.ones((2, 8))}}}
+  section = override(base_config(), {"optimizer.name": "muon"}).optimizer
+  optimizer = optimizers.make_optimizer(
+    section.to_dict(), 1, {"optimizer.learning_rate": -1.0}
+  )
+  spread = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+  updates, _ = optimizer.update(
+    {"model": {"head": {"kernel": jnp.asarray(spread)}}},
+    optimizer.init(wide),
+    wide,
+  )
+  values = np.linalg.svd(updates["model"]["head"]["kernel"], compute_uv=False)
+  assert ((values > 2 * 0.6) & (values < 2 * 1.3)).all()  # √(8 / 2)
+
+
+def test_a_bias_moves_by_adam_under_muon():
+  for each in directions("muon").swapaxes(0, 1)[1:]:
+    np.testing.assert_allclose(each, adam_oracle(0.9, 0.999, True), rtol=2e-5)
+
+
+def test_schedules_fall_as_their_equations_say():
+  rates = lambda **section: [
+    float(optimizers.rate_at(s, 8, {"warmup": 0.0, **section}))
+    for s in range(8)
+  ]
+  steps = np.arange(8)
+  np.testing.assert_allclose(
+    rates(name="linear", floor=0.2), 0.2 + 0.8 * (1 - steps / 8), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    rates(name="cosine", floor=0.5),
+    0.5 + 0.25 * (1 + np.cos(np.pi * steps / 8)),
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+    rates(name="step", at=(0.25, 0.5), drop=0.5),
+    [1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25],
+    rtol=1e-5,
+  )
+
+
+def test_a_long_gradient_is_cut_to_its_norm_over_all_groups():
+  bias = lambda x: {"bias": jnp.array([x])}
+  whole = {
+    "model": {"a": bias(3.0), "head": bias(0.0)},
+    "objective": {"loss": {"weights": jnp.array([4.0])}},
+  }
+  params = jax.tree.map(jnp.ones_like, whole)
+  for clip, factor in ((2.5, 0.5), (7.0, 1.0), (None, 1.0)):
+    fields = {
+      **{"optimizer.clip": clip, "optimizer.name": "sgd"},
+      **{"optimizer.schedule.warmup": 0.0},
+    }
+    optimizer = optimizers.make_optimizer(
+      override(base_config(), fields).optimizer.to_dict(),
+      1,
+      {"optimizer.learning_rate": -1.0},
+    )
+    updates, _ = optimizer.update(whole, optimizer.init(params), params)
+    for got, expected in zip(
+      jax.tree.leaves(updates), jax.tree.leaves(whole), strict=True
+    ):
+      np.testing.assert_allclose(got, factor * expected, rtol=1e-6)
+
+
+def test_the_mean_of_the_weights_is_that_of_the_equation():
+  section = override(
+    base_config(), {"optimizer.ema": 0.5, "optimizer.name": "sgd"}
+  ).optimizer
+  optimizer = optimizers.make_optimizer(section.to_dict(), 3)
+  params = {"model": {"head": {"bias": jnp.zeros(2)}}}
+  state, seen = optimizer.init(params), []
+  for gradient in (1.0, -2.0, 0.5):
+    updates, state = optimizer.update(
+      {"model": {"head": {"bias": jnp.full(2, gradient)}}}, state, params
+    )
+    params = optax.apply_updates(params, updates)
+    seen.append(np.asarray(params["model"]["head"]["bias"], float))
+  expected = (0.25 * seen[0] + 0.5 * seen[1] + seen[2]) / 1.75
+  got = optimizers.mean_of(state)["model"]["head"]["bias"]
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_layers_before_the_head_move_less():
+  fields = {"optimizer.trunk.layer_decay": 0.5, "optimizer.name": "sgd"}
+  fields["optimizer.schedule.warmup"] = 0.0
+  section = override(base_config(), fields).optimizer
+  names = ("conv1", "deep.a", "deep.b", "head")
+  optimizer = optimizers.make_optimizer(
+    section.to_dict(), 1, {"optimizer.learning_rate": -1.0}, layers=names
+  )
+  ones = {"bias": jnp.ones(1)}
+  params = {
+    "model": {"conv1": ones, "deep": {"a": ones, "b": ones}, "head": ones}
+  }
+  updates, _ = optimizer.update(params, optimizer.init(params), params)
+  moved = updates["model"]
+  assert [
+    float(part["bias"][0])
+    for part in (moved["conv1"], *moved["deep"].values(), moved["head"])
+  ] == [0.125, 0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"optimizer.clip": 0.0}, "optimizer.clip must be positive"),
+    ({"optimizer.ema": 1.0}, "optimizer.ema is a share"),
+    ({"eval.averaged": True}, r"set config\.optimizer\.ema"),
+    ({"optimizer.trunk.layer_decay": 0.0}, "layer_decay is a factor"),
+    ({"optimizer.nesterov": True}, "nesterov"),
+  ],
+)
+def test_what_an_optimizer_refuses(fields, message):
+  with pytest.raises(InputError, match=message):
+    validate(override(tiny_config(), fields))
