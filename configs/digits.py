@@ -3,7 +3,7 @@
 python -m experiments.train --config=configs/digits.py --workdir=runs/digits
 
 All ten classes are seen in training; test images are not. The embedding is
-2-D and L2-normalisation is off, so that the space can be drawn as it is.
+2-D and L2-normalization is off, so that the space can be drawn as it is.
 """
 
 from metric_learning.training import base_config, with_loss, with_model

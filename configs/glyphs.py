@@ -34,7 +34,7 @@ def get_config(loss: str = "infonce_per_pair"):
 def compare() -> Iterator[dict[str, Any]]:
   """Four losses under L1 and L2, three margins or temperatures, three seeds.
 
-  Margins and temperatures are in units of the mean distance at initialisation,
+  Margins and temperatures are in units of the mean distance at initialization,
   one grid for both metrics.
   """
   grids = {

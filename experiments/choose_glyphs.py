@@ -34,7 +34,7 @@ def draw_all(letters: str) -> Float[np.ndarray, "fonts letters pixels"]:
   shape = (len(glyphs.FONTS), len(letters), SIZE * SIZE)
   images = np.full(shape, np.nan, np.float32)
   for letter, font, edges in glyphs.outlines(letters):
-    image = glyphs.rasterise(SCALE * edges, SIZE, grid=FINE)
+    image = glyphs.rasterize(SCALE * edges, SIZE, grid=FINE)
     images[font, letter] = image.ravel()
   return images
 

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
+from metric_learning.plugins import import_modules
 from metric_learning.training import NotFiniteError, override
 from metric_learning.training.config import (
   check_no_section,

@@ -53,7 +53,7 @@ def _real(name: str, values: Any, shape: str) -> np.ndarray | Array:
   return array
 
 
-def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, "n *k"]:
+def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, " n *k"]:
   """Labels as integers of JAX, none of them cut.
 
   Raises:
@@ -85,7 +85,7 @@ def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, "n *k"]:
 
 def points_of(
   embeddings: Float[Array, "n d"],
-  labels: Int[Array, "n *k"],
+  labels: Int[Array, " n *k"],
   where: Bool[Array, " n"] | None = None,
   name: str = "labels",
   relation: str = "same_label",

@@ -52,7 +52,7 @@ def check_several(where: str, labels: Shaped[np.ndarray, "n k"]) -> None:
 
 
 def related(
-  labels: Shaped[np.ndarray, "n *k"], others: Shaped[np.ndarray, "m *k"]
+  labels: Shaped[np.ndarray, " n *k"], others: Shaped[np.ndarray, " m *k"]
 ) -> Bool[np.ndarray, "n m"]:
   """Whether two items have a label in common.
 
@@ -70,8 +70,8 @@ def related(
 
 
 def related_at(
-  labels: Shaped[np.ndarray, "n *k"],
-  others: Shaped[np.ndarray, "m *k"],
+  labels: Shaped[np.ndarray, " n *k"],
+  others: Shaped[np.ndarray, " m *k"],
   positions: Int[np.ndarray, "n d"],
 ) -> Bool[np.ndarray, "n d"]:
   """Whether an item has a label in common with the others at its positions.
@@ -89,7 +89,7 @@ def answers(
   labels: Labels,
   *,
   groups: Int[np.ndarray, " n"] | None = None,
-  reference_labels: Shaped[np.ndarray, "m *k"] | None = None,
+  reference_labels: Shaped[np.ndarray, " m *k"] | None = None,
   reference_groups: Int[np.ndarray, " m"] | None = None,
 ) -> Counts:
   """How many others with a label of it, and without, each image can find.
@@ -113,7 +113,7 @@ def answers(
 
 def count_answers(
   labels: Labels,
-  reference_labels: Shaped[np.ndarray, "m *k"],
+  reference_labels: Shaped[np.ndarray, " m *k"],
   own: Int[np.ndarray, " n"] | None,
   keys: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None,
 ) -> Counts:
@@ -148,7 +148,7 @@ def count_answers(
 
 def keys_of(
   labels: Labels,
-  reference_labels: Shaped[np.ndarray, "m *k"],
+  reference_labels: Shaped[np.ndarray, " m *k"],
   groups: Shaped[np.ndarray, " n"] | None,
   reference_groups: Shaped[np.ndarray, " m"] | None,
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None:

@@ -267,7 +267,7 @@ class Points(NamedTuple):
   """
 
   embeddings: Float[Array, "n d"]
-  labels: Int[Array, "n *k"]
+  labels: Int[Array, " n *k"]
   weight: Float[Array, " n"]
   group: Int[Array, " n"]
 

@@ -41,8 +41,8 @@ def spec_of(inputs: Any) -> InputSpec:
 
 
 def as_numbers(
-  inputs: Shaped[Array | np.ndarray, "n *item"],
-) -> Float[Array, "n *item"]:
+  inputs: Shaped[Array | np.ndarray, " n *item"],
+) -> Float[Array, " n *item"]:
   """Stored items as float32: an image in [0, 1], features as they are.
 
   >>> as_numbers(np.array([[0, 255]], np.uint8))

@@ -95,18 +95,18 @@ figures.distance_histograms([space], "validation")
 figures.roc_curves([space], "validation")
 
 # %% [markdown]
-# ## Neighbours
+# ## Neighbors
 #
 # A few images, and those that lie nearest to them.
 
 # %%
 queries = np.linspace(0, len(space.labels) - 1, 6).astype(int)
-figures.neighbour_strip(space, splits.validation.inputs, queries)
+figures.neighbor_strip(space, splits.validation.inputs, queries)
 
 # %% [markdown]
 # ## The hardest classes
 #
-# A row is a class whose images have the fewest nearest neighbours of their own
+# A row is a class whose images have the fewest nearest neighbors of their own
 # class; its numbers say whose they are instead.
 
 # %%

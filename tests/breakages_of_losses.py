@@ -200,7 +200,7 @@ BREAKAGES = [
     "push = _log_one_plus_sum(alpha * (cos - margin), row.negatives)",
     f"{DEFINED} proxy_anchor",
   ),
-  Breakage(  # centres flee their classes
+  Breakage(  # centers flee their classes
     "losses/proxies.py",
     "moved = centers - rate * pull",
     "moved = centers + rate * pull",

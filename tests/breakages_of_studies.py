@@ -91,10 +91,10 @@ BREAKAGES = [
     "evaluation/test_verification.py",
   ),
   Breakage(  # the bound of rounding
-    "evaluation/neighbours.py",
+    "evaluation/neighbors.py",
     "slack = 2 * (x.shape[1] + 8)",
     "slack = -20 * (x.shape[1] + 8)",
-    "evaluation/test_neighbours.py",
+    "evaluation/test_neighbors.py",
   ),
   Breakage(  # pairs of an item with itself
     "evaluation/geometry.py",

@@ -6,7 +6,7 @@ import os
 
 from tests.quick import QUICK_FLAGS
 
-# Compiling is most of what they do: optimise little, and each program in one
+# Compiling is most of what they do: optimize little, and each program in one
 # piece, here and in the processes that they start. Read when jax is imported.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)

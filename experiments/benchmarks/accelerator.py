@@ -11,7 +11,7 @@ losses      value and gradient of six losses under L2 and L1, 1,024
 l1          the matrix of L1 distances against torch.cdist          (25 s)
 population  1 to 128 members as one program, runs per hour          (100 s)
 conv4       images per second, beside the same network in PyTorch   (35 s)
-retrieval   neighbours in 60,500 points, beside top-k in PyTorch    (35 s)
+retrieval   neighbors in 60,500 points, beside top-k in PyTorch    (35 s)
 repeat      two equal runs and a killed one, under XLA's flags      (120 s)
 
 The same command resumes: parts that are in the JSON file are not measured

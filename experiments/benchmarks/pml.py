@@ -441,7 +441,7 @@ FROZEN = (
   *(pair for pair in REDUCERS if pair.loss == "contrastive_linear"),
 )
 
-# Our regulariser, theirs, and what it is of.
+# Our regularizer, theirs, and what it is of.
 REGULARIZERS: tuple[tuple[str, dict[str, Any], Made, str], ...] = (
   ("lp", {}, ("LpRegularizer", {}), "embeddings"),
   (
@@ -464,7 +464,7 @@ REGULARIZERS: tuple[tuple[str, dict[str, Any], Made, str], ...] = (
   ),
 )
 
-# Our metric and normalisation, and their distance.
+# Our metric and normalization, and their distance.
 DISTANCES: tuple[tuple[Any, str, Made], ...] = (
   ("l2", "l2", ("LpDistance", {})),
   ("l2", "none", ("LpDistance", {"normalize_embeddings": False})),

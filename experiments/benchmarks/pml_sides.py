@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
   x: np.ndarray
   labels: np.ndarray
-  table: np.ndarray  # [classes, centres, dim]
+  table: np.ndarray  # [classes, centers, dim]
 
 
 def make_batch(kind: str, n: int, dim: int, seed: int) -> Batch:

@@ -1,4 +1,4 @@
-"""The part `retrieval` of the accelerator run: neighbours in a test set."""
+"""The part `retrieval` of the accelerator run: neighbors in a test set."""
 
 import functools
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from experiments.benchmarks.clock import (
 )
 from metric_learning import evaluation
 
-_DIM, _NEIGHBOURS = 128, 10
+_DIM, _NEIGHBORS = 128, 10
 
 
 def retrieval(clock: Clock) -> Iterator[Line]:
-  """The nearest neighbours of each point of a test set among the others."""
+  """The nearest neighbors of each point of a test set among the others."""
   n, classes = (600, 110) if clock.tiny else (60_500, 11_316)
   random = np.random.default_rng(0)
   labels = np.arange(n) % classes
@@ -32,7 +32,7 @@ def retrieval(clock: Clock) -> Iterator[Line]:
       side: attempt(functools.partial(measure, clock, x, metric, indices))
       for side, measure in (("ours", _our_nearest), ("theirs", _their_nearest))
     }
-    line: Line = {"name": f"{_NEIGHBOURS} neighbours", "metric": metric, "n": n}
+    line: Line = {"name": f"{_NEIGHBORS} neighbors", "metric": metric, "n": n}
     if len(indices) == 2:
       first, second = (np.sort(found, axis=1) for found in indices.values())
       line["equal"] = float(np.mean(first == second))
@@ -51,8 +51,8 @@ def _our_nearest(
   clock: Clock, x: np.ndarray, metric: str, indices: dict
 ) -> Line:
   def call() -> None:
-    indices["ours"], _ = evaluation.neighbours(
-      x, x, _NEIGHBOURS, metric=metric, exclude_self=True
+    indices["ours"], _ = evaluation.neighbors(
+      x, x, _NEIGHBORS, metric=metric, exclude_self=True
     )
 
   return timed(clock, call)
@@ -77,7 +77,7 @@ def _their_nearest(
         near = -torch.cdist(some, points, p=1.0)
       rows = torch.arange(len(some), device=where)
       near[rows, start + rows] = -torch.inf
-      parts.append(near.topk(_NEIGHBOURS, dim=1).indices.cpu())
+      parts.append(near.topk(_NEIGHBORS, dim=1).indices.cpu())
     indices["theirs"] = torch.cat(parts).numpy()
 
   return torch_line(clock, torch, call)

@@ -55,7 +55,7 @@ def augment(
     images: of any number of channels, in [0, 1].
     flip: whether to mirror left and right with probability ½.
     shift: largest shift along each axis, as a fraction of that side.
-    rotate: largest rotation about the centre, in radians.
+    rotate: largest rotation about the center, in radians.
     scale: largest change of the logarithm of the size.
     shear: largest shift along each axis for each pixel along the other.
     stretch: largest change of a factor from 1, drawn for each axis.
@@ -102,7 +102,7 @@ def _look_up(image, mirror, motion, bend, crop_draws, crop):
   height, width = image.shape[:2]
   middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
   angle, zoom = motion[0], jnp.exp(motion[1])
-  # The window of the crop: sides and centre, as fractions of the image's.
+  # The window of the crop: sides and center, as fractions of the image's.
   log_area = jnp.log1p(-crop * (1 + crop_draws[0]) / 2)
   # A window of nearly the whole area cannot be stretched far.
   stretch = jnp.minimum(_STRETCH, -log_area) * crop_draws[1]

@@ -31,14 +31,14 @@ class Pairs(NamedTuple):
   folds: the fold of each pair, where a protocol scores them fold by fold.
   """
 
-  first: Int32[np.ndarray, "p"]
-  second: Int32[np.ndarray, "p"]
-  same: Bool[np.ndarray, "p"] | None
-  similarity: Float32[np.ndarray, "p"] | None
-  folds: Int32[np.ndarray, "p"] | None = None
+  first: Int32[np.ndarray, " p"]
+  second: Int32[np.ndarray, " p"]
+  same: Bool[np.ndarray, " p"] | None
+  similarity: Float32[np.ndarray, " p"] | None
+  folds: Int32[np.ndarray, " p"] | None = None
 
   @property
-  def is_same(self) -> Bool[np.ndarray, "p"]:
+  def is_same(self) -> Bool[np.ndarray, " p"]:
     """Whether a pair is the same: as given, or by a similarity of ½ or more."""
     if self.similarity is None:
       return np.asarray(self.same)
@@ -65,11 +65,11 @@ class Dataset:
 
   name: str
   inputs: UInt8[np.ndarray, "n h w c"] | Float32[np.ndarray, "n d"] | ImageFiles
-  labels: Int32[np.ndarray, "n *k"]
+  labels: Int32[np.ndarray, " n *k"]
   class_names: tuple[str, ...]
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
-  groups: Int32[np.ndarray, "n"] | None = None
+  groups: Int32[np.ndarray, " n"] | None = None
 
   def __post_init__(self) -> None:
     """Checks that a name tells a class from the others, and several labels."""
@@ -102,12 +102,12 @@ class Dataset:
     return self.labels.ndim > 1
 
   @property
-  def class_sizes(self) -> Int[np.ndarray, "k"]:
+  def class_sizes(self) -> Int[np.ndarray, " k"]:
     """The number of items of each class."""
     return sizes_of(self.labels, len(self.class_names))
 
   @property
-  def strata(self) -> Int32[np.ndarray, "n"]:
+  def strata(self) -> Int32[np.ndarray, " n"]:
     """What a cut by items takes equal shares of: classes.
 
     Items with several labels are all one stratum.
@@ -221,7 +221,7 @@ class Splits:
     return {part: getattr(self, part).identity for part in parts}
 
 
-def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
+def select(dataset: Dataset, indices: Int[np.ndarray, " m"]) -> Dataset:
   """Returns the images at `indices`, in that order, with labels unchanged."""
   return dataclasses.replace(
     dataset,
@@ -233,7 +233,7 @@ def select(dataset: Dataset, indices: Int[np.ndarray, "m"]) -> Dataset:
 
 
 def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
-  """Returns the images of `classes`, relabelled 0, 1, … in the order given.
+  """Returns the images of `classes`, relabeled 0, 1, … in the order given.
 
   Raises `InputError` if items have several labels.
 
@@ -317,8 +317,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
 
 
 def number_classes(
-  values: Shaped[np.ndarray, "n"],
-) -> tuple[Int32[np.ndarray, "n"], tuple[str, ...]]:
+  values: Shaped[np.ndarray, " n"],
+) -> tuple[Int32[np.ndarray, " n"], tuple[str, ...]]:
   """Labels 0, 1, … in the order of the values, and the values as class names.
 
   >>> number_classes(np.array([7, 3, 7]))
@@ -329,8 +329,8 @@ def number_classes(
 
 
 def sizes_of(
-  labels: Int[np.ndarray, "n *k"], count: int
-) -> Int[np.ndarray, "{count}"]:
+  labels: Int[np.ndarray, " n *k"], count: int
+) -> Int[np.ndarray, " {count}"]:
   """The number of items of each of `count` classes.
 
   >>> sizes_of(np.array([0, 2, 2]), 3)
@@ -345,7 +345,7 @@ def sizes_of(
 
 def check_class_sizes(
   where: str,
-  labels: Int[np.ndarray, "n *k"],
+  labels: Int[np.ndarray, " n *k"],
   class_names: Sequence[str],
   *,
   least: int = 2,

@@ -168,8 +168,8 @@ def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
 
 
 def hold_out_fifth(
-  classes: Int[np.ndarray, "n"], seed: Any, name: str = "the data set"
-) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
+  classes: Int[np.ndarray, " n"], seed: Any, name: str = "the data set"
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " validation"]]:
   """Draws a fifth of the classes, and at least two; the rest come first.
 
   Raises `InputError` with fewer than 4 classes.
@@ -189,7 +189,7 @@ def hold_out_fifth(
 
 
 def split_as_given(
-  dataset: Dataset, parts: Shaped[np.ndarray, "n"], config: Any
+  dataset: Dataset, parts: Shaped[np.ndarray, " n"], config: Any
 ) -> Splits:
   """The parts that a data set comes with, by `config.protocol`.
 
@@ -323,7 +323,7 @@ def random_images(
 
 
 def share_of_each_class(
-  labels: Int[np.ndarray, "n"],
+  labels: Int[np.ndarray, " n"],
   shares: Sequence[float],
   seed: int,
   least: int = 0,

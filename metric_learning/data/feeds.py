@@ -28,8 +28,8 @@ class Batch(NamedTuple):
   where: False for items that only pad; None if none does.
   """
 
-  inputs: Shaped[AnyArray, "n *item"]
-  labels: Int[AnyArray, "n *k"]
+  inputs: Shaped[AnyArray, " n *item"]
+  labels: Int[AnyArray, " n *k"]
   affinity: Float[AnyArray, "n n"] | None = None
   where: Bool[AnyArray, " n"] | None = None
 
@@ -104,7 +104,7 @@ def gather_streamed(shared: Any, own: Batch) -> Batch:
 
 def labels_of(
   part: data.Dataset, views: int, levels: bool
-) -> Int[np.ndarray, "n *k"]:
+) -> Int[np.ndarray, " n *k"]:
   """What a relation compares: labels, or with `levels` super-class and class.
 
   Where an item has several views, each item is its own class.

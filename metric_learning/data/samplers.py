@@ -28,7 +28,7 @@ class Draw(NamedTuple):
     where they are no pair.
   """
 
-  indices: Int32[np.ndarray, "b"]
+  indices: Int32[np.ndarray, " b"]
   affinity: Float32[np.ndarray, "b b"] | None = None
 
 
@@ -93,14 +93,14 @@ def make_batches(
 
 
 def make_sampler(
-  labels: Int[np.ndarray, "n"],
+  labels: Int[np.ndarray, " n"],
   classes_per_batch: int,
   images_per_class: int,
   seed: int,
   *,
   class_names: Sequence[str] | None = None,
   small_classes: str = "refuse",
-) -> Callable[[int], Int32[np.ndarray, "batch"]]:
+) -> Callable[[int], Int32[np.ndarray, " batch"]]:
   """Returns step → indices of P = classes_per_batch × K = images_per_class.
 
   The indices of one class stand together. Coverage, also where P does not
@@ -131,7 +131,7 @@ def make_sampler(
 
 
 def make_hierarchical_sampler(
-  labels: Int[np.ndarray, "n"],
+  labels: Int[np.ndarray, " n"],
   superclasses: Sequence[str],
   superclasses_per_batch: int,
   classes_per_batch: int,
@@ -140,7 +140,7 @@ def make_hierarchical_sampler(
   *,
   class_names: Sequence[str] | None = None,
   small_classes: str = "refuse",
-) -> Callable[[int], Int32[np.ndarray, "batch"]]:
+) -> Callable[[int], Int32[np.ndarray, " batch"]]:
   """Returns step → indices of S super-classes × P/S classes × K images.
 
   `superclasses[label]` names the super-class of a class. Super-classes come in
@@ -284,7 +284,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def _draw_triplets(
-  labels: Int[np.ndarray, "n"], count: int, seed: int
+  labels: Int[np.ndarray, " n"], count: int, seed: int
 ) -> Int32[np.ndarray, "{count} 3"]:
   """Anchor, positive and negative, each drawn uniformly given the one before.
 
@@ -321,7 +321,7 @@ def _draw(
   takes: tuple[int, ...],
   seed: int,
   path: tuple[int, ...] = (),
-) -> Callable[[int], Int[np.ndarray, "b"]]:
+) -> Callable[[int], Int[np.ndarray, " b"]]:
   """Returns visit → the leaves that this visit of a tree takes.
 
   A visit takes `takes[0]` branches, `takes[1]` branches of each of them, and so
@@ -352,12 +352,12 @@ def _draw(
 
 
 def _members(
-  labels: Int[np.ndarray, "n"],
+  labels: Int[np.ndarray, " n"],
   classes: int,
   images: int,
   class_names: Sequence[str] | None,
   small_classes: str,
-) -> tuple[np.ndarray, list[Int32[np.ndarray, "_"]]]:
+) -> tuple[np.ndarray, list[Int32[np.ndarray, " _"]]]:
   """The labels to draw from, and the indices of each.
 
   Raises `InputError` if they do not fill a batch of `classes` × `images`.
@@ -435,8 +435,8 @@ def _round(
 
 
 def _free_first(
-  order: Int[np.ndarray, "size"], free: np.ndarray, count: int
-) -> Int[np.ndarray, "size"]:
+  order: Int[np.ndarray, " size"], free: np.ndarray, count: int
+) -> Int[np.ndarray, " size"]:
   """Moves the first `count` free items to the front, and keeps the rest."""
   front = free & (free.cumsum() <= count)
   return np.concatenate([order[front], order[~front]])

@@ -28,7 +28,7 @@ class ImageFiles:
   """
 
   paths: np.ndarray
-  stamps: UInt64[np.ndarray, "n"]
+  stamps: UInt64[np.ndarray, " n"]
   image_shape: tuple[int, int, int]
   background: int = 255
 

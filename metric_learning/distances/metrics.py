@@ -74,9 +74,9 @@ def _angular(x, y, exact):
 
 
 def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
-  # The variance of a difference is the squared distance of what is centred.
-  centred = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
-  x, y = centred(x), centred(y)
+  # The variance of a difference is the squared distance of what is centered.
+  centered = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
+  x, y = centered(x), centered(y)
   noise = _squared_l2(x, y, exact) / x.shape[1]
   return noise / (jnp.mean(x * x, axis=1)[:, None] + epsilon)
 

@@ -12,7 +12,7 @@ from metric_learning.evaluation.geometry import (
   geometry,
   intra_inter_ratio,
 )
-from metric_learning.evaluation.neighbours import neighbours
+from metric_learning.evaluation.neighbors import neighbors
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.scores import (
   SCORES,
@@ -61,7 +61,7 @@ __all__ = [
   "is_by_query",
   "is_slow",
   "lower_is_better",
-  "neighbours",
+  "neighbors",
   "pair_distances",
   "pairs_of",
   "per_query",

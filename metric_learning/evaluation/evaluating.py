@@ -16,7 +16,7 @@ from metric_learning.evaluation.tiles import check_embeddings
 
 def evaluate(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, "n *k"],
+  labels: Int[np.ndarray | Array, " n *k"],
   metric: MetricName,
   *,
   asked: Collection[str] | None = None,
@@ -24,7 +24,7 @@ def evaluate(
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = MAX_PAIRS,
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,

@@ -30,10 +30,10 @@ def geometry(
   """Effective rank, ρ-spectrum, norms, collapse, uniformity and alignment.
 
     effective_rank       exp(-Σ p_i log p_i), p = σ / Σσ for the singular
-                         values σ of the centred embeddings: 1 for one
+                         values σ of the centered embeddings: 1 for one
                          direction or for a single point, at most d
     rho_spectrum_1       KL(U‖S) in nats: S is the singular values of the rows
-                         as given, not centred, divided by their sum, U is
+                         as given, not centered, divided by their sum, U is
                          uniform; 0 if all are equal, infinite if one is 0.
                          Variant 1: the largest stays in
     embedding_norm_mean, embedding_norm_std  of the rows as given
@@ -81,13 +81,13 @@ def geometry(
 
 
 def effective_rank(embeddings: Float[np.ndarray | Array, "n d"]) -> float:
-  """exp of the entropy of the centred matrix's singular-value shares.
+  """exp of the entropy of the centered matrix's singular-value shares.
 
   >>> effective_rank(np.array([[0.0, 1.0], [0.0, 1.0]]))  # one point
   1.0
   """
   singular = _singular_values(
-    _centred(check_embeddings("embeddings", embeddings))
+    _centered(check_embeddings("embeddings", embeddings))
   )
   total = singular.sum()
   if not total > 0:
@@ -225,14 +225,14 @@ def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
   """
   embeddings = check_embeddings("embeddings", embeddings)
   size = np.linalg.norm(embeddings.astype(np.float64))
-  spread = np.linalg.norm(_centred(embeddings))
+  spread = np.linalg.norm(_centered(embeddings))
   one_point = bool(spread <= 1e-3 * size)
   return one_point or (
     embeddings.shape[1] > 1 and effective_rank(embeddings) < 1.5
   )
 
 
-def _centred(
+def _centered(
   embeddings: Float[np.ndarray | Array, "n d"],
 ) -> Float[np.ndarray, "n d"]:
   # The first row first: of equal rows, the rest is then exactly zero.

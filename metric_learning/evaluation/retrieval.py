@@ -1,6 +1,6 @@
 """Ranking metrics: is the query's class among its nearest references?
 
-Ranks are exact: see `neighbours` for the rule of ties. Distances are float32
+Ranks are exact: see `neighbors` for the rule of ties. Distances are float32
 differences. float64 embeddings far from the origin are centered first, in
 float64; cosine, angular and dot depend on the origin, and see them rounded.
 
@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
-from metric_learning.evaluation.neighbours import (
+from metric_learning.evaluation.neighbors import (
   for_each_nearest,
   places,
   shuffled,
@@ -50,12 +50,12 @@ from metric_learning.relevance import (
 
 def retrieval(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, "n *k"],
+  labels: Int[np.ndarray | Array, " n *k"],
   *,
   metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
@@ -106,12 +106,12 @@ def retrieval(
 
 def retrieval_per_query(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, "n *k"],
+  labels: Int[np.ndarray | Array, " n *k"],
   *,
   metric: MetricName = "l2",
   ks: Sequence[int] = (1, 2, 4, 8),
   references: Float[np.ndarray | Array, "m d"] | None = None,
-  reference_labels: Int[np.ndarray | Array, "m *k"] | None = None,
+  reference_labels: Int[np.ndarray | Array, " m *k"] | None = None,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
@@ -160,8 +160,8 @@ class _Sets(NamedTuple):
 
   queries: Float[np.ndarray, "n d"]
   gallery: Float[np.ndarray, "m d"]
-  labels: Shaped[np.ndarray, "n *k"]
-  gallery_labels: Shaped[np.ndarray, "m *k"]
+  labels: Shaped[np.ndarray, " n *k"]
+  gallery_labels: Shaped[np.ndarray, " m *k"]
 
 
 def _checked(
@@ -218,8 +218,8 @@ class _Seen(NamedTuple):
 
 
 def _seen(
-  labels: Shaped[np.ndarray, "n *k"],
-  reference_labels: Shaped[np.ndarray, "m *k"] | None,
+  labels: Shaped[np.ndarray, " n *k"],
+  reference_labels: Shaped[np.ndarray, " m *k"] | None,
   *,
   exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   groups: Int[np.ndarray | Array, " n"] | None,
@@ -327,7 +327,7 @@ def _check_same(labels, reference_labels, own) -> None:
 
 
 def _finder(
-  reference_labels: Shaped[np.ndarray, "m *k"],
+  reference_labels: Shaped[np.ndarray, " m *k"],
 ) -> Callable[[np.ndarray], Sequence[Int[np.ndarray, " _"]]]:
   """From labels of queries to the positions of the references with one of them.
 
@@ -346,7 +346,7 @@ def _finder(
 def _scores(
   hits: np.ndarray, relevant_count: Int[np.ndarray, " b"], ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-  """The scores that follow from the first neighbours.
+  """The scores that follow from the first neighbors.
 
   The reciprocal rank is infinite where there is no hit among them.
   """
@@ -380,7 +380,7 @@ def _reciprocal_ranks(
 
 def _means(
   values: Mapping[str, Float[np.ndarray, " n"]],
-  labels: Int[np.ndarray | Array, "n *k"],
+  labels: Int[np.ndarray | Array, " n *k"],
 ) -> dict[str, float]:
   """The means over the queries that are scored, and over classes of them."""
   scored = np.isfinite(values["mrr"])
@@ -395,7 +395,7 @@ def _means(
 
 
 def _class_means(
-  values: Float[np.ndarray, " n"], labels: Shaped[np.ndarray, "n *k"]
+  values: Float[np.ndarray, " n"], labels: Shaped[np.ndarray, " n *k"]
 ) -> Float[np.ndarray, " c"]:
   """The mean value of each class; several labels count in several classes."""
   if labels.ndim > 1:

@@ -441,7 +441,7 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
 
 def why_no_choice(
   name: str,
-  labels: Int[np.ndarray, "n *k"],
+  labels: Int[np.ndarray, " n *k"],
   *,
   groups: Int[np.ndarray, " n"] | None = None,
   same: Bool[np.ndarray, " p"] | None = None,

@@ -159,11 +159,11 @@ def _is_finite(metric: MetricName, largest: float, dim: int) -> bool:
 
 def check_labels(
   name: str,
-  labels: Int[np.ndarray | Array, "_ *k"],
+  labels: Int[np.ndarray | Array, " _ *k"],
   count: int,
   *,
   several: bool = False,
-) -> Shaped[np.ndarray, "n *k"]:
+) -> Shaped[np.ndarray, " n *k"]:
   """Returns the labels as a NumPy array.
 
   With `several`, they may have a row for each item and a column for each class.
@@ -261,7 +261,7 @@ def for_each_block(
   Args:
     use: what is done with a block; it writes to places of its own.
     metric: a name in `METRICS`, or `(name, {options})`.
-    queries: rows that look for neighbours.
+    queries: rows that look for neighbors.
     references: rows among which they look.
     own: position of each query among the references, -1 if it is not there;
       that column is hidden.

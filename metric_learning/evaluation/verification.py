@@ -41,7 +41,7 @@ class Roc(NamedTuple):
 
 def pairs_of(
   embeddings: Float[np.ndarray | Array, "n d"],
-  labels: Int[np.ndarray | Array, "n *k"],
+  labels: Int[np.ndarray | Array, " n *k"],
   metric: MetricName = "l2",
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
   """Distances of all unordered pairs i < j, and whether they are of one class.
@@ -140,7 +140,7 @@ def verification(
   """AUC, equal error rate and the rates at fixed FAR of a set of pairs.
 
     auc              P(d_genuine < d_impostor) + P(equal) / 2
-    eer              FAR where FAR = FRR, linear between the two neighbouring
+    eer              FAR where FAR = FRR, linear between the two neighboring
                      operating points
     frr_at_far_f     FRR at the largest t with FAR(t) ≤ f; not interpolated
     tar_at_far_f     1 - FRR there
@@ -183,7 +183,7 @@ def verification(
     scores[f"tar_at_far_{f}"] = 1 - _frr_at_far(far, frr, f, impostors)
   if threshold is not None:
     # In float64 on both sides: rounded to float32, a threshold between two
-    # neighbouring distances would fall on one of them.
+    # neighboring distances would fall on one of them.
     right = (distances <= threshold) == same
     scores["accuracy"] = float(right.mean()) if len(right) else float("nan")
   scores["num_genuine"] = float(genuine)
@@ -215,7 +215,7 @@ def best_threshold(
 ) -> float:
   """The threshold that decides most pairs rightly; learn it on other pairs.
 
-  The midpoint between two neighbouring distances, or -infinity (accept
+  The midpoint between two neighboring distances, or -infinity (accept
   nothing) or infinity (accept all); the smallest one on equal accuracy.
 
   >>> best_threshold(

@@ -1,7 +1,7 @@
 """Pictures from files: PNG and SVG of finished runs and studies.
 
 Nothing here trains, and nothing here needs the images, except a strip of
-neighbours.
+neighbors.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.maps import embedding_maps
-from metric_learning.figures.neighbours import confusion, neighbour_strip
+from metric_learning.figures.neighbors import confusion, neighbor_strip
 from metric_learning.figures.potentials import pair_potentials
 from metric_learning.figures.roc import roc_curves
 from metric_learning.figures.spaces import (
@@ -38,7 +38,7 @@ __all__ = [
   "draw_study",
   "embedding_maps",
   "finished_runs",
-  "neighbour_strip",
+  "neighbor_strip",
   "pair_potentials",
   "read_space",
   "roc_curves",

@@ -157,7 +157,7 @@ def is_geometric(values: Sequence[float | int]) -> bool:
 def _unit(field: str, cell: Cell) -> str:
   """The field's name, and its unit where that is not its own.
 
-  As in the tables, d̄ is the mean distance at initialisation.
+  As in the tables, d̄ is the mean distance at initialization.
   """
   run = next(run for setting in cell.settings for run in setting.runs)
   config, name = run.spec.config, field.split(".")[-1]

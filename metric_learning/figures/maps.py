@@ -27,7 +27,7 @@ MOST_OF_A_CLASS = 50
 
 @styled
 def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
-  """Maps of some spaces, classes told apart by colour and marker.
+  """Maps of some spaces, classes told apart by color and marker.
 
   Embeddings of one or two dimensions are drawn as they are; if any has more,
   all are drawn by t-SNE of the distances under their own metric, the same each
@@ -67,7 +67,7 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
 def tsne(
   embeddings: Float[np.ndarray, "n d"], metric: str = "l2"
 ) -> Float[np.ndarray, "n 2"]:
-  """A plane in which neighbours under a metric stay neighbours; centred on 0.
+  """A plane in which neighbors under a metric stay neighbors; centered on 0.
 
   Its axes and its scale mean nothing, and neither do long distances.
 
@@ -76,8 +76,8 @@ def tsne(
   x = jnp.asarray(embeddings)
   distances = np.array(pairwise(metric, x, x, exact=True))
   distances -= distances.min()  # a dot product enters negated
-  centred = embeddings - embeddings.mean(axis=0)
-  u, scale, _ = np.linalg.svd(centred, full_matrices=False)
+  centered = embeddings - embeddings.mean(axis=0)
+  u, scale, _ = np.linalg.svd(centered, full_matrices=False)
   start = _pad_to_plane((u * scale)[:, :2])
   # Starts small and in the plane of largest variance: nothing is random.
   start *= 1e-4 / max(float(start.std(axis=0).max()), 1e-30)

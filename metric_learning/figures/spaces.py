@@ -34,7 +34,7 @@ class Space(NamedTuple):
 
   title: str
   embeddings: Float[np.ndarray, "n d"]
-  labels: Int[np.ndarray, "n *k"]
+  labels: Int[np.ndarray, " n *k"]
   metric: str = "l2"
   class_names: Sequence[str] | None = None
   margins: Sequence[float] = ()
@@ -140,7 +140,7 @@ def _threshold(arrays, metric: str) -> float:
   return learned_threshold(few, metric)
 
 
-def _sample(labels: Int[np.ndarray, "n *k"]) -> Int[np.ndarray, " m"]:
+def _sample(labels: Int[np.ndarray, " n *k"]) -> Int[np.ndarray, " m"]:
   """Indices of all images, or of as many classes, by lot, as are not too many.
 
   Whole classes, since images drawn one by one would leave few same pairs; but

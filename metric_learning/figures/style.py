@@ -1,8 +1,8 @@
-"""How every picture looks: sizes, colours, and the way to a file.
+"""How every picture looks: sizes, colors, and the way to a file.
 
 Pictures are `matplotlib.figure.Figure` objects made without pyplot, so that
-none shares state with another or with a notebook. What colour tells apart,
-a marker or a line style tells apart too, for readers who do not see colours
+none shares state with another or with a notebook. What color tells apart,
+a marker or a line style tells apart too, for readers who do not see colors
 and for printers that have none.
 """
 
@@ -65,7 +65,7 @@ styled = matplotlib.style.context(STYLE)  # a decorator of what draws
 
 
 def line_style(index: int) -> dict[str, Any]:
-  """Colour, marker and line of the line with this number.
+  """Color, marker and line of the line with this number.
 
   >>> line_style(0) == {"color": BLUE, "marker": "o", "linestyle": "-"}
   True
@@ -78,7 +78,7 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def point_style(index: int) -> dict[str, Any]:
-  """Colour and marker of the class with this number, hollow from the 9th on.
+  """Color and marker of the class with this number, hollow from the 9th on.
 
   >>> point_style(8) == {"marker": ">", "edgecolor": BLUE, "facecolor": "none"}
   True

@@ -154,7 +154,7 @@ def class_table(
 
   Of a table `[c, k, d]` the first rows of all classes come first, then the
   second: what joins the k of a class works on whole vectors of classes, which
-  is several times as fast as joining neighbours.
+  is several times as fast as joining neighbors.
   """
   if table.ndim == 3:
     rows = jnp.moveaxis(table, 1, 0).reshape(-1, table.shape[-1])

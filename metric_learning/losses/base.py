@@ -66,7 +66,7 @@ class Loss:
   scaled: hyper-parameters whose unit is a power of the distance's, and that
     power: 1 of a margin, -1 of what multiplies a distance. A scale-matched
     comparison multiplies them by that power of the mean distance at
-    initialisation.
+    initialization.
   search: what tuning searches, the most important first: at most two
     hyper-parameters and their ranges; those of `scaled` in its unit.
   fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
@@ -81,7 +81,7 @@ class Loss:
   class_anchors: the anchors are the classes and not the items, so that the
     reduction "none" gives one value for each class.
   fixed_metric: the metric of the rows where it is not the user's choice.
-  project: `(params, embeddings, *, …) -> embeddings` after normalisation.
+  project: `(params, embeddings, *, …) -> embeddings` after normalization.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
     Context`, before the terms; the first two map a row function over the rows
     of either side, the last two are points before projection. Where the loss

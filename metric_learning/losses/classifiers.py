@@ -127,9 +127,9 @@ def norm_softmax_loss(
   temperature: Positive = 0.05,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """Normalised softmax: cross-entropy of cos_c / τ (of -D_c / τ in general).
+  """Normalized softmax: cross-entropy of cos_c / τ (of -D_c / τ in general).
 
-  Class weights are normalised as the embeddings are. Targets can be smoothed:
+  Class weights are normalized as the embeddings are. Targets can be smoothed:
   see `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
@@ -241,7 +241,7 @@ def nearest_centers(row: Row, *, num_centers: Natural = 3) -> Row:
   >>> nearest_centers(row, num_centers=2).distances
   Array([2.], dtype=float32)
   """
-  # Selected: the gradient of a minimum would be shared among equal centres,
+  # Selected: the gradient of a minimum would be shared among equal centers,
   # which could then never part.
   nearest = functools.reduce(
     lambda a, b: jnp.where(b < a, b, a), row.distances.reshape(num_centers, -1)
@@ -256,7 +256,7 @@ def arcface_subcenter_loss(
   scale: Positive = 64.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """Sub-centre ArcFace: ArcFace of max_k cos_ck, K centres of each class.
+  """Sub-center ArcFace: ArcFace of max_k cos_ck, K centers of each class.
 
   The row is one of classes: see `nearest_centers`. The margin is in radians,
   and targets can be smoothed, as in `arcface`.

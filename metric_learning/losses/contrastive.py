@@ -43,7 +43,7 @@ def contrastive_2005_potential(
   """Contrastive loss of 2005: attract (2/Q)·E², repel 2Q·exp(-2.77·E/Q).
 
   Q is the upper bound of the distance E, in its units. In an objective it
-  follows from metric and normalisation (2 for L1 under L1 normalisation, 2√d
+  follows from metric and normalization (2 for L1 under L1 normalization, 2√d
   for L1 and 2 for L2 on the unit sphere); where that bounds nothing, give it.
 
   >>> [round(float(x), 4) for x in contrastive_2005_potential(jnp.array(1.0),
@@ -110,7 +110,7 @@ def snr_contrastive_potential(
   [0.25, 0.25]
 
   Source: Yuan et al., CVPR 2019 (arXiv 1904.02616), equation 9, without its
-  zero-mean regulariser, as pytorch-metric-learning by default.
+  zero-mean regularizer, as pytorch-metric-learning by default.
   """
   return contrastive_linear_potential(
     d, positive_margin=positive_margin, negative_margin=negative_margin

@@ -37,7 +37,7 @@ from metric_learning.rows import (
 
 
 def _meet_unit_classes(params, points: Points, references: Points | None):
-  """Candidates of norm 1, whatever the normalisation of the embeddings is."""
+  """Candidates of norm 1, whatever the normalization of the embeddings is."""
   refuse_references(references)
   return class_table(l2_normalize(params["weights"]), points)
 
@@ -97,7 +97,7 @@ def l_softmax_loss(
   annealing: NotNegative = 0.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """L-Softmax: logits x·w_c, own |x||w_y|·ψ(θ), nothing normalised.
+  """L-Softmax: logits x·w_c, own |x||w_y|·ψ(θ), nothing normalized.
 
   ψ, the integer margin, the annealing and the smoothing are those of
   `sphereface`, which this is when class weights have norm 1.

@@ -127,7 +127,7 @@ def lifted_generalized_loss(
   positive_margin: NotNegative = 0.0,
   negative_margin: NotNegative = 1.0,
 ) -> Parts:
-  """Generalised lifted structure: [LSE_P(D - m_pos) + LSE_N(m_neg - D)]+.
+  """Generalized lifted structure: [LSE_P(D - m_pos) + LSE_N(m_neg - D)]+.
 
   One term for each anchor that has both.
 

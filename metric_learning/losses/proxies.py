@@ -1,6 +1,6 @@
 """Proxy losses: a learned point, or several, stands for each class.
 
-They need labels 0..C-1. Proxies are normalised as the embeddings are.
+They need labels 0..C-1. Proxies are normalized as the embeddings are.
 """
 
 import jax
@@ -172,11 +172,11 @@ def soft_triple_loss(
   regularization: NotNegative = 0.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """SoftTriple: cross-entropy of λ(S_c - δ·1[c = y]), K centres of a class.
+  """SoftTriple: cross-entropy of λ(S_c - δ·1[c = y]), K centers of a class.
 
   The row is one of classes, at 1 - S_c: see `soft_centers`. δ is in cosine, and
   targets can be smoothed: see `class_softmax`. A part of its own is
-  `regularization` times `sparse_centers`, which lets centres merge.
+  `regularization` times `sparse_centers`, which lets centers merge.
 
   >>> row = Row(jnp.ones(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -185,7 +185,7 @@ def soft_triple_loss(
   >>> [round(float(part.total), 4) for part in parts.values()]  # log 2, 4 · ½
   [0.6931, 2.0]
 
-  Source: Qian et al., ICCV 2019 (arXiv 1909.05235), section 3. The regulariser
+  Source: Qian et al., ICCV 2019 (arXiv 1909.05235), section 3. The regularizer
   is off by default, as in pytorch-metric-learning.
   """
   exists = jnp.any(row.positives > 0).astype(row.distances.dtype)
@@ -209,13 +209,13 @@ def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
   return init_table(key, num_classes, embedding_dim, num_centers)
 
 
-# --- Centres that follow their classes --------------------------------------
+# --- Centers that follow their classes --------------------------------------
 
 
 def _start_centers(num_classes, embedding_dim):
   if num_classes is None or embedding_dim is None:
     raise InputError(
-      "center keeps a centre for each class: call"
+      "center keeps a center for each class: call"
       " init_state(num_classes=…, embedding_dim=…)."
     )
   return {"centers": jnp.zeros((num_classes, embedding_dim))}
@@ -235,9 +235,9 @@ def _follow_classes(
   *,
   rate: Share = 0.5,
 ) -> Context:
-  """Moves each centre towards the items of its class."""
+  """Moves each center towards the items of its class."""
   centers = state["centers"]
-  # A traced label may be outside of the table: it moves no centre.
+  # A traced label may be outside of the table: it moves no center.
   at = jnp.where(anchors.weight > 0, anchors.labels, centers.shape[0])
   counts = jnp.zeros(centers.shape[0], centers.dtype)
   counts = counts.at[at].add(anchors.weight, mode="drop")
@@ -253,7 +253,7 @@ def center_loss(
 ) -> Parts:
   """Center loss: ½λ·|x - μ_y|², to be added to a classification loss.
 
-  Centres are state, not parameters: after each batch μ_c moves by `rate` times
+  Centers are state, not parameters: after each batch μ_c moves by `rate` times
   Σ_{i in c} (μ_c - x_i) / (1 + n_c), n_c items of the class in the batch.
 
   >>> row = Row(jnp.array([4.0, 9.0]), jnp.array([1.0, 0.0]),
@@ -335,11 +335,11 @@ def manifold_loss(
   """
   reached, alike = context.own
   intrinsic = _log_one_plus_violations(reached, row, margin)
-  neighbourly = _log_one_plus_violations(alike, row, margin)
+  neighborly = _log_one_plus_violations(alike, row, margin)
   exists = jnp.any(row.positives > 0).astype(intrinsic.dtype)
   return {
     "intrinsic": make_terms(intrinsic, exists),
-    "context": make_terms(context_weight * neighbourly, exists),
+    "context": make_terms(context_weight * neighborly, exists),
   }
 
 

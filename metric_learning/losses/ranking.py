@@ -38,7 +38,7 @@ def histogram_loss(row: Row, context: Context) -> Parts:
   h⁺ and h⁻ are soft histograms of the distances of all positive and of all
   negative pairs of the batch, of sum 1, with `num_bins` equal bins on
   `value_range`, the range of the distance. An objective takes the range from
-  metric and normalisation: (0, 2) under cosine, which is s in [-1, 1]. One
+  metric and normalization: (0, 2) under cosine, which is s in [-1, 1]. One
   value for each batch, whatever the reduction: every anchor says it, with equal
   weights of sum 1. Without positives or negatives there is none.
 
@@ -89,7 +89,7 @@ def fastap_loss(
   h⁺ is the soft histogram of the positives over the edges of `num_bins` equal
   bins on `value_range`, the range of the distance; H⁺ and H are cumulative, of
   positives and of all candidates. An objective takes the range from metric and
-  normalisation. One term for each anchor that has a positive.
+  normalization. One term for each anchor that has a positive.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -215,7 +215,7 @@ def pnp_loss(
   b: Positive = 2.0,
   include_self: bool = False,
 ) -> Parts:
-  """Penalised negatives before a positive: mean over p of f(R_p).
+  """Penalized negatives before a positive: mean over p of f(R_p).
 
   R_p = Σ_N σ((s_n - s_p)/τ), and f by variant. O: R. Ds: log(1 + R). Dq:
   1 - (1 + R)^-α. Iu: (1 + R) log(1 + R). Ib: (bR - log(1 + bR))/b². One term

@@ -1,4 +1,4 @@
-"""Regularisers: one number of embeddings or of class weights.
+"""Regularizers: one number of embeddings or of class weights.
 
 They know no labels and no distance of an objective. Each is pure, and finite
 in value and gradient wherever its argument is.
@@ -111,10 +111,10 @@ def regular_face(weights: Float[Array, "c d"]) -> Float[Array, ""]:
 
 
 def sparse_centers(centers: Float[Array, "c k d"]) -> Float[Array, ""]:
-  """Σ √(2 - 2cos) / (2 · pairs), over unordered pairs of centres of a class.
+  """Σ √(2 - 2cos) / (2 · pairs), over unordered pairs of centers of a class.
 
-  Half the mean distance on the sphere; centres of a class that are superfluous
-  merge. The gradient of equal centres is 0. With one centre it is 0.
+  Half the mean distance on the sphere; centers of a class that are superfluous
+  merge. The gradient of equal centers is 0. With one center it is 0.
 
   >>> jax.jit(sparse_centers)(jnp.array([[[1.0, 0.0], [-2.0, 0.0]]]))  # √4 / 2
   Array(1., dtype=float32)

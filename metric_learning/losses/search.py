@@ -25,7 +25,7 @@ class Grid(NamedTuple):
 
 
 # Margins that are distances: with margin_unit="initial_mean" in units of the
-# mean distance at initialisation, and so one range for all metrics.
+# mean distance at initialization, and so one range for all metrics.
 MARGIN = Range(0.0, 2.0)
 # Divides the distance, and is in the same unit.
 TEMPERATURE = Range(1e-2, 1e2, log=True)

@@ -198,7 +198,7 @@ def debiased_loss(
   g = max( (mean_N e^{s/τ} - τ⁺ e^{s_p/τ}) / (1 - τ⁺), e^{-U/τ} ): the mean over
   negatives without the share τ⁺ (`positive_prior`) that is of the anchor's
   class. U is the largest distance, in its units, so that e^{-U/τ} is the least
-  that e^{s/τ} can be. An objective takes U from metric and normalisation;
+  that e^{s/τ} can be. An objective takes U from metric and normalization;
   where they bound nothing, and none is given, g may be 0.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
@@ -296,11 +296,11 @@ def tuplet_margin_loss(
 def nca_loss(
   row: Row, *, scale: Positive = 1.0, expected: bool = False
 ) -> Parts:
-  """Neighbourhood components: -log Σ_{j in P(i)} p_ij, p = softmax of -scale·D.
+  """Neighborhood components: -log Σ_{j in P(i)} p_ij, p = softmax of -scale·D.
 
   One term for each anchor that has a positive. D is squared L2 by default, and
   `scale` is in units of 1/D. `expected` is -Σ_{j in P(i)} p_ij, the original
-  objective: the expected number of right neighbours, negated.
+  objective: the expected number of right neighbors, negated.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -321,7 +321,7 @@ def nca_loss(
 
 
 def soft_nn_loss(row: Row, *, temperature: Positive = 1.0) -> Parts:
-  """Soft nearest neighbours: -log( Σ_P e^{-D/τ} / Σ_{k≠i} e^{-D/τ} ).
+  """Soft nearest neighbors: -log( Σ_P e^{-D/τ} / Σ_{k≠i} e^{-D/τ} ).
 
   `nca` with scale 1/τ. D is squared L2 by default; τ, in its units, is fixed.
 
@@ -352,7 +352,7 @@ def npair_loss(
   [0.6931471824645996, 2.0]
 
   Source: Sohn, NIPS 2016, equation 6 and section 3.2.3. λ multiplies ½|x|² of
-  both ends, which the paper leaves open. Not symmetrised.
+  both ends, which the paper leaves open. Not symmetrized.
   """
   norms = regularization * (context.own + context.shared)
   return {

@@ -130,7 +130,7 @@ def vicreg_loss(
 
   v = mean_j [1 - √(var_j + 1e-4)]+, c = Σ_{j≠k} cov_jk² / d, both over the
   pairs of the batch (with n - 1), of which there must be two. Three parts.
-  Embeddings are not normalised.
+  Embeddings are not normalized.
 
   >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
   ...           jnp.array(0))

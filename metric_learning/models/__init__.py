@@ -205,5 +205,5 @@ def _model(
   return Model(init, apply, preprocess, input_spec, layers)
 
 
-def _as_it_is(numbers: Float[Array, "n *item"]) -> Float[Array, "n *item"]:
+def _as_it_is(numbers: Float[Array, " n *item"]) -> Float[Array, " n *item"]:
   return numbers

@@ -25,7 +25,7 @@ class _Subsample(nnx.Module):
 
 
 class Chopra2005(nnx.Module):
-  """C1 to F6 on 56x46 grey images; embeddings lie in (-1, 1).
+  """C1 to F6 on 56x46 gray images; embeddings lie in (-1, 1).
 
     C1  15 maps, 7x7      15 @ 50x40
     S2  2x2 subsampling   15 @ 25x20
@@ -41,7 +41,7 @@ class Chopra2005(nnx.Module):
   a bounded output.
 
   Departures: C3 sees all maps of S2, where descriptions connect it to some of
-  them; the initialisation is Glorot's; grey values in [0, 1] enter as 4(x - ½),
+  them; the initialization is Glorot's; gray values in [0, 1] enter as 4(x - ½),
   which in photographs have about mean 0 and variance 1, as tanh wants them.
 
   Raises:
@@ -63,7 +63,7 @@ class Chopra2005(nnx.Module):
     """It has no options."""
     if item_shape != (*IMAGE_SIZE, 1):
       raise InputError(
-        f"chopra2005 sees grey images of 56x46, not {item_shape}: set "
+        f"chopra2005 sees gray images of 56x46, not {item_shape}: set "
         f"image_size={IMAGE_SIZE} and one channel, or choose conv3 or conv4."
       )
 
@@ -94,7 +94,7 @@ class Chopra2005(nnx.Module):
 
   def feature_maps(
     self, images: Float[Array, "n h w c"]
-  ) -> dict[str, Float[Array, "n *map"]]:
+  ) -> dict[str, Float[Array, " n *map"]]:
     """What each layer makes of the images, by its name."""
     c1 = jnp.tanh(self.c1(images))
     s2 = self.s2(c1)

@@ -50,7 +50,7 @@ class Conv3(nnx.Module):
 
 
 class _Block(nnx.Module):
-  """3x3 convolution to 64 channels, normalisation, ReLU, 2x2 max pool."""
+  """3x3 convolution to 64 channels, normalization, ReLU, 2x2 max pool."""
 
   def __init__(self, channels: int, normalization: str, *, rngs: nnx.Rngs):
     self.conv = WideConv(
@@ -77,18 +77,18 @@ NORMALIZATIONS = {
 class Conv4(nnx.Module):
   """The backbone of few-shot learning: four blocks, then a dense head.
 
-  Each block is a 3x3 convolution to 64 channels, normalisation, ReLU and a
-  2x2 max pool. Batch normalisation over class-balanced batches leaks
+  Each block is a 3x3 convolution to 64 channels, normalization, ReLU and a
+  2x2 max pool. Batch normalization over class-balanced batches leaks
   information between images: what an image becomes depends on which classes
-  share its batch, in training only. Hence group normalisation (8 groups) is
+  share its batch, in training only. Hence group normalization (8 groups) is
   the default.
 
   Raises:
     InputError: for images too small to halve four times, or an unknown
-      normalisation.
+      normalization.
 
   Source: Vinyals et al., Matching Networks, NeurIPS 2016, and Snell et al.,
-  Prototypical Networks, NeurIPS 2017. Departures: group normalisation, and
+  Prototypical Networks, NeurIPS 2017. Departures: group normalization, and
   the head.
   """
 
@@ -122,7 +122,7 @@ class Conv4(nnx.Module):
   def __call__(
     self, images: Float[Array, "n h w c"], *, train: bool
   ) -> Float[Array, "n k"]:
-    """Embeds the images; `train` matters to batch normalisation alone."""
+    """Embeds the images; `train` matters to batch normalization alone."""
     x = images
     for block in (self.block1, self.block2, self.block3, self.block4):
       x = block(x, train=train)

@@ -23,7 +23,7 @@ class Linear(nnx.Module):
     )
 
   def __call__(
-    self, inputs: Float[Array, "n *item"], *, train: bool
+    self, inputs: Float[Array, " n *item"], *, train: bool
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
     return self.head(inputs.reshape(len(inputs), -1))
@@ -54,7 +54,7 @@ class MLP(nnx.Module):
     self.head = dense(len(hidden))
 
   def __call__(
-    self, inputs: Float[Array, "n *item"], *, train: bool
+    self, inputs: Float[Array, " n *item"], *, train: bool
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
     x = inputs.reshape(len(inputs), -1)

@@ -1,4 +1,4 @@
-"""Sums: of objectives, and of an objective and a regulariser."""
+"""Sums: of objectives, and of an objective and a regularizer."""
 
 import dataclasses
 import functools
@@ -57,7 +57,7 @@ class Combined:
     self,
     params: dict[str, Any],
     embeddings: Float[Array, "n d"],
-    labels: Int[Array, "n *k"],
+    labels: Int[Array, " n *k"],
     *,
     state: dict[str, Any] | None = None,
     key: Array | None = None,
@@ -106,7 +106,7 @@ def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Regularized:
-  """An objective plus a weighted regulariser; see `regularize`."""
+  """An objective plus a weighted regularizer; see `regularize`."""
 
   objective: Any
   name: str
@@ -142,12 +142,12 @@ class Regularized:
     self,
     params: dict[str, Any],
     embeddings: Float[Array, "n d"],
-    labels: Int[Array, "n *k"],
+    labels: Int[Array, " n *k"],
     *,
     where: Bool[Array, " n"] | None = None,
     **more: Any,
   ) -> tuple[Float[Array, "*n"], Aux]:
-    """The value of the objective plus that of the regulariser."""
+    """The value of the objective plus that of the regularizer."""
     value, aux = self.objective(params, embeddings, labels, where=where, **more)
     function = REGULARIZERS[self.name]
     if "where" in keywords(function):
@@ -156,7 +156,7 @@ class Regularized:
       tables = _class_weights(params)
       if not tables:
         raise InputError(
-          f"the regulariser {self.name} is of class weights, and the objective"
+          f"the regularizer {self.name} is of class weights, and the objective"
           " learns none."
         )
       each = [function(table, **self.options) for table in tables]
@@ -183,9 +183,9 @@ def _options(name: str) -> dict[str, Any]:
 def regularize(
   objective: Any, regularizer: Named, weight: float | Array = 1.0
 ) -> Regularized:
-  """An objective plus `weight` times a regulariser of REGULARIZERS.
+  """An objective plus `weight` times a regularizer of REGULARIZERS.
 
-  `lp` and `zero_mean` are of the embeddings, before normalisation; the others
+  `lp` and `zero_mean` are of the embeddings, before normalization; the others
   are of the class weights that the objective learns; of a sum, added over its
   objectives.
 
@@ -200,6 +200,6 @@ def regularize(
   Array(2.5, dtype=float32)
   """
   name, options = split_named(
-    "regulariser", regularizer, REGULARIZERS, _options
+    "regularizer", regularizer, REGULARIZERS, _options
   )
   return Regularized(objective, name, weight, options)

@@ -139,7 +139,7 @@ class Objective:
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
-    """The points that the distance sees: normalised, then projected.
+    """The points that the distance sees: normalized, then projected.
 
     Compare them under `eval_metric`: the learned part of a metric is in them.
     """
@@ -182,10 +182,10 @@ class Objective:
     self,
     params: dict[str, Any],
     embeddings: Float[Array, "n d"],
-    labels: Int[Array, "n *k"],
+    labels: Int[Array, " n *k"],
     *,
     references: Float[Array, "m d"] | None = None,
-    reference_labels: Int[Array, "m *k"] | None = None,
+    reference_labels: Int[Array, " m *k"] | None = None,
     self_index: Int[Array, " n"] | None = None,
     affinity: Float[Array, "n m"] | None = None,
     where: Bool[Array, " n"] | None = None,
@@ -197,7 +197,7 @@ class Objective:
 
     Args:
       params: from `init`.
-      embeddings: as the network gives them; normalised here.
+      embeddings: as the network gives them; normalized here.
       labels: classes, equal for similar items. What has a number for each
         class (a table, class weights) needs 0..C-1: another label is an error,
         and under jit makes the value NaN. Labels beyond 32 bits are an error
@@ -306,7 +306,7 @@ class Objective:
     """Who meets whom, in the space of the distance."""
     entry = self.entry
     # A loss of its own geometry says itself what becomes of its class weights;
-    # elsewhere they are normalised as the embeddings are.
+    # elsewhere they are normalized as the embeddings are.
     own_geometry = entry.fixed_metric is not None
     if own_geometry:
       points = self._normalized(points)

@@ -199,7 +199,7 @@ def in_words(name: Mapping[str, Any]) -> str:
 def chosen_numbers(cell: Cell) -> list[str]:
   """The tuned numbers: as given, in absolute units, flagged on an edge.
 
-  d̄ is the mean distance at initialisation.
+  d̄ is the mean distance at initialization.
   """
   said = []
   for field, value in cell.chosen.tuned.items():

@@ -41,7 +41,7 @@ def learned_threshold(arrays: Arrays, metric: MetricName) -> float:
 
 def _pairs_of(
   arrays: Arrays, part: str, metric: MetricName
-) -> tuple[Float[np.ndarray, "p"], Bool[np.ndarray, "p"]]:
+) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
   """Distances of the pairs of a part, and whether they are the same."""
   points = arrays[f"{part}_embeddings"]
   if f"{part}_same" not in arrays:

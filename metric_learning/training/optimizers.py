@@ -307,7 +307,7 @@ def _layer(path: Any, layers: Collection[str]) -> str:
 class RunningMean(NamedTuple):
   """The mean of what was trained after each step, and the number of steps."""
 
-  count: Int[Array, ""]
+  steps: Int[Array, ""]
   mean: Any
 
 
@@ -321,11 +321,11 @@ def running_mean(ema: float) -> optax.GradientTransformation:
     return RunningMean(jnp.zeros((), jnp.int32), params)
 
   def update(updates, state, params):
-    count = state.count + 1
-    share = (1 - ema) / (1 - jnp.float32(ema) ** count)
+    steps = state.steps + 1
+    share = (1 - ema) / (1 - jnp.float32(ema) ** steps)
     after = optax.apply_updates(params, updates)
     mean = jax.tree.map(lambda m, p: m + share * (p - m), state.mean, after)
-    return updates, RunningMean(count, mean)
+    return updates, RunningMean(steps, mean)
 
   return optax.GradientTransformation(init, update)
 

@@ -43,7 +43,7 @@ def disks(at):
   return np.tile(disk[None, ..., None], (64, 1, 1, 1))
 
 
-def centres(images):
+def centers(images):
   return np.array([ndimage.center_of_mass(image) for image in images[..., 0]])
 
 
@@ -64,7 +64,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 @pytest.mark.slow
 def test_shift_moves_within_its_range():
-  moves = centres(run(disks((20, 20)), shift=0.2)) - 20
+  moves = centers(run(disks((20, 20)), shift=0.2)) - 20
   assert np.abs(moves).max() < 0.2 * SIDE + 0.1
   assert (moves.min(axis=0) < -0.15 * SIDE).all()
   assert (moves.max(axis=0) > 0.15 * SIDE).all()
@@ -74,13 +74,13 @@ def test_shift_moves_within_its_range():
 def test_shift_is_a_fraction_of_each_side():
   wide = np.zeros((64, 20, 80, 1), np.float32)
   wide[:, 10, 40] = 1
-  moves = np.abs(centres(run(wide, shift=0.1)) - [10, 40]).max(axis=0)
+  moves = np.abs(centers(run(wide, shift=0.1)) - [10, 40]).max(axis=0)
   assert 1.5 < moves[0] < 2.01
   assert 6 < moves[1] < 8.01
 
 
-def test_rotation_turns_about_the_centre_within_its_range():
-  y, x = (centres(run(disks((20, 26)), rotate=0.5)) - 20).T
+def test_rotation_turns_about_the_center_within_its_range():
+  y, x = (centers(run(disks((20, 26)), rotate=0.5)) - 20).T
   np.testing.assert_allclose(np.hypot(x, y), 6, atol=0.1)
   angles = np.arctan2(y, x)
   assert np.abs(angles).max() < 0.52
@@ -97,7 +97,7 @@ def test_scale_grows_and_shrinks_evenly_in_the_logarithm():
 
 
 def test_scale_does_not_change_the_angle():
-  y, x = (centres(run(disks((20, 26)), rotate=0.5, scale=0.4)) - 20).T
+  y, x = (centers(run(disks((20, 26)), rotate=0.5, scale=0.4)) - 20).T
   assert np.abs(np.arctan2(y, x)).max() < 0.52
   reach = np.log(np.hypot(x, y) / 6)
   assert np.abs(reach).max() < 0.43
@@ -114,8 +114,8 @@ def test_beyond_the_edge_the_edge_repeats():
 def test_image_depends_on_its_place_and_the_key_alone():
   numbers = {"shift": 0.1, "rotate": 0.3, "scale": 0.2}
   changed = run(RANDOM, **numbers)
-  neighbours = np.concatenate([RANDOM[:5], 1 - RANDOM[5:]])
-  np.testing.assert_array_equal(run(neighbours, **numbers)[:5], changed[:5])
+  neighbors = np.concatenate([RANDOM[:5], 1 - RANDOM[5:]])
+  np.testing.assert_array_equal(run(neighbors, **numbers)[:5], changed[:5])
   other_key = run(RANDOM, seed=1, **numbers)
   assert np.abs(other_key - changed).max(axis=(1, 2, 3)).min() > 0.01
   copies = run(np.tile(RANDOM[:1], (64, 1, 1, 1)), **numbers)
@@ -159,7 +159,7 @@ def test_shear_and_stretch_agree_with_scipy(monkeypatch):
   image = disks((17, 26))[:1]
   bend = quick_jit(lambda key, x: augment(key, x, shear=0.3, stretch=0.2))
   ours = bend(jax.random.key(0), jnp.array(image))
-  # Of coordinates (y, x): first stretched, then sheared, about the centre.
+  # Of coordinates (y, x): first stretched, then sheared, about the center.
   forward = np.array([[1, 0.27], [-0.15, 1]]) @ np.diag([1.14, 0.8])
   back = np.linalg.inv(forward)
   scipys = ndimage.affine_transform(
@@ -169,11 +169,11 @@ def test_shear_and_stretch_agree_with_scipy(monkeypatch):
 
 
 def test_shear_and_stretch_fill_their_ranges():
-  # From (20, 26), 6 pixels to the right of the centre.
-  moves = centres(run(disks((20, 26)), shear=0.3)) - [20, 26]
+  # From (20, 26), 6 pixels to the right of the center.
+  moves = centers(run(disks((20, 26)), shear=0.3)) - [20, 26]
   assert np.abs(moves[:, 0]).max() < 6 * 0.3 + 0.1
   assert moves[:, 0].min() < -1.2 and moves[:, 0].max() > 1.2
-  moves = centres(run(disks((26, 26)), stretch=0.2)) - 26
+  moves = centers(run(disks((26, 26)), stretch=0.2)) - 26
   assert np.abs(moves).max() < 6 * 0.2 + 0.1
   assert (moves.min(axis=0) < -0.8).all() and (moves.max(axis=0) > 0.8).all()
   assert np.abs(np.corrcoef(moves.T)[0, 1]) < 0.4  # each axis on its own
@@ -181,7 +181,7 @@ def test_shear_and_stretch_fill_their_ranges():
 
 def test_skipped_changes_are_left_out_one_by_one():
   many = [run(disks((20, 20)), s, shift=0.2, skip=0.5) for s in range(4)]
-  still = np.abs(centres(np.concatenate(many)) - 20) < 1e-3
+  still = np.abs(centers(np.concatenate(many)) - 20) < 1e-3
   np.testing.assert_allclose(still.mean(axis=0), 0.5, atol=0.1)
   np.testing.assert_allclose(still.all(axis=1).mean(), 0.25, atol=0.1)
   motion = {"shift": 0.1, "rotate": 0.3, "scale": 0.2}
@@ -195,7 +195,7 @@ def test_skipped_changes_are_left_out_one_by_one():
 
 
 def windows(crop, shape=(31, 51)):
-  """Height, width and centre of each crop, as shares, from ramps of pixels."""
+  """Height, width and center of each crop, as shares, from ramps of pixels."""
   height, width = shape
   y, x = np.mgrid[:height, :width].astype(np.float32)
   ramps = np.stack([(y + 0.5) / height, (x + 0.5) / width], axis=-1)
@@ -209,7 +209,7 @@ def windows(crop, shape=(31, 51)):
 
 @pytest.mark.slow
 def test_crops_keep_their_share_and_stay_inside():
-  sides, centres = windows(0.6)
+  sides, centers = windows(0.6)
   area = sides.prod(axis=1)
   assert area.min() > 0.399 and area.min() < 0.45
   assert area.max() < 1.001 and area.max() > 0.95
@@ -217,7 +217,7 @@ def test_crops_keep_their_share_and_stay_inside():
   stretch = np.log(sides[:, 1] / sides[:, 0])
   assert np.abs(stretch).max() < np.log(4 / 3) + 1e-3
   assert stretch.min() < -0.2 and stretch.max() > 0.2
-  low, high = centres - sides / 2, centres + sides / 2
+  low, high = centers - sides / 2, centers + sides / 2
   assert low.min() > -1e-3 and high.max() < 1 + 1e-3
   for edge in (low, 1 - high):
     assert (edge.min(axis=0) < 0.02).all() and (edge.max(axis=0) > 0.2).all()

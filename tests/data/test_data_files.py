@@ -83,7 +83,7 @@ def test_black_and_white_image_is_gray(tmp_path):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_color_images_have_three_channels(tmp_path, mode):
   flat = np.tile(np.uint8([255, 0, 51]), (5, 4, 1))
-  array = flat if mode == "P" else COLOR  # a palette rounds other colours
+  array = flat if mode == "P" else COLOR  # a palette rounds other colors
   path = saved(tmp_path / "a.png", array, mode)
   np.testing.assert_array_equal(imaging.read_images([path])[0], array)
 

@@ -99,7 +99,7 @@ def polygons_to_edges(polygons):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rasterise_agrees_with_matplotlib_on_a_polygon(seed):
+def test_rasterize_agrees_with_matplotlib_on_a_polygon(seed):
   size, rng = 12, np.random.default_rng(seed)
   angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
   radii = rng.uniform(0.1, 0.49, (9, 1))
@@ -110,7 +110,7 @@ def test_rasterise_agrees_with_matplotlib_on_a_polygon(seed):
     np.stack([x, y], axis=-1).reshape(-1, 2)
   )
   covered = inside.reshape(size, 4, size, 4).mean(axis=(1, 3))
-  image = glyphs.rasterise(polygons_to_edges([polygon]), size, grid=2**20)
+  image = glyphs.rasterize(polygons_to_edges([polygon]), size, grid=2**20)
   np.testing.assert_allclose(image, 255 * covered, atol=8)
   assert abs(image.mean() - 255 * covered.mean()) < 2
 
@@ -126,18 +126,18 @@ def square(radius):
 )
 def test_fill_is_non_zero_winding(inner, middle):
   edges = polygons_to_edges([square(0.5), inner])
-  image = glyphs.rasterise(edges, 4)
+  image = glyphs.rasterize(edges, 4)
   assert (image[1:3, 1:3] == middle).all()
   assert (image[0] == 255).all()
 
 
 def test_what_is_outside_the_image_is_cut_off():
   edges = polygons_to_edges([np.array([1.0, 0.0]) + square(1.0)])
-  image = glyphs.rasterise(edges, 4)
+  image = glyphs.rasterize(edges, 4)
   assert (image[:, 2:] == 255).all() and (image[:, :2] == 0).all()
 
 
-def test_outlines_are_centred_and_miss_what_a_font_lacks():
+def test_outlines_are_centered_and_miss_what_a_font_lacks():
   # Hebrew alef: in the upright DejaVu Sans fonts, not in STIX.
   found = list(glyphs.outlines("Aא"))
   assert [font for index, font, _ in found if index == 0] == [*range(16)]
@@ -154,7 +154,7 @@ def test_outlines_are_centred_and_miss_what_a_font_lacks():
 def test_a_letter_looks_as_matplotlib_draws_it():
   """The outline of O, filled: a ring of the area of its two ellipses."""
   _, _, edges = next(glyphs.outlines("O"))
-  image = glyphs.rasterise(edges, 64, grid=2**20) / 255
+  image = glyphs.rasterize(edges, 64, grid=2**20) / 255
   begin, end = edges[:, 0], edges[:, 1]
   area = np.abs(np.sum(begin[:, 0] * end[:, 1] - begin[:, 1] * end[:, 0])) / 2
   assert image.mean() == pytest.approx(area, rel=0.01)

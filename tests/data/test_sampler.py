@@ -95,7 +95,7 @@ def test_every_image_is_drawn_about_equally_often():
 
 @pytest.mark.slow
 def test_pairs_of_classes_meet_equally_often():
-  # P = 3 of 4: the window over two cycles must not favour a class. Each of the
+  # P = 3 of 4: the window over two cycles must not favor a class. Each of the
   # 6 pairs is in half of the batches; a standard deviation is 0.009 there.
   labels = np.repeat(np.arange(4), 2)
   sample = make_sampler(labels, 3, 1, seed=0)

@@ -221,7 +221,7 @@ def test_pairs_of_letters_have_both_labels_and_fonts_of_their_part(monkeypatch):
   monkeypatch.setattr(glyph_pairs.glyphs, "jitter", lambda edges, key: edges)
   outlines = {(k, f): bars(k, f) for k in range(4) for f in range(6)}
   pictures = {
-    glyph_pairs.glyphs.rasterise(0.7 * edges, 24).tobytes(): place
+    glyph_pairs.glyphs.rasterize(0.7 * edges, 24).tobytes(): place
     for place, edges in outlines.items()
   }
   assert len(pictures) == 24

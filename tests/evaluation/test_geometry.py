@@ -16,7 +16,7 @@ from metric_learning.evaluation import (
 
 
 def cross(d, scale=1.0):
-  """±e_j: centred, all singular values equal."""
+  """±e_j: centered, all singular values equal."""
   return scale * np.concatenate([np.eye(d), -np.eye(d)])
 
 
@@ -41,7 +41,7 @@ def test_rho_spectrum_by_hand():
   points = cross(2) * np.array([3.0, 1.0])
   expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
   assert geometry(points)[name] == pytest.approx(expected)
-  # The matrix as it is: around another centre, one direction is larger.
+  # The matrix as it is: around another center, one direction is larger.
   assert geometry(points + 100)[name] > 1
   assert geometry(np.ones((20, 3)))[name] == math.inf
 

@@ -76,8 +76,8 @@ def clustered(num_classes=9, d=5, spread=1.0, seed=0):
   rng = np.random.default_rng(seed)
   labels = np.repeat(np.arange(num_classes), np.arange(1, num_classes + 1))
   labels = rng.permutation(labels)
-  centres = rng.normal(size=(num_classes, d))
-  points = centres[labels] + spread * rng.normal(size=(len(labels), d))
+  centers = rng.normal(size=(num_classes, d))
+  points = centers[labels] + spread * rng.normal(size=(len(labels), d))
   return points.astype(
     np.float32
   ), labels * 7 - 20  # any integers may be labels
@@ -110,7 +110,7 @@ def test_ties_and_duplicates_equal_the_definitions(metric):
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_candidates_equal_the_definitions(metric):
-  # Classes of 4 or so among 600: few neighbours are asked for.
+  # Classes of 4 or so among 600: few neighbors are asked for.
   rng = np.random.default_rng(10)
   labels = rng.integers(0, 150, 600)
   points = rng.normal(size=(150, 8))[labels] + rng.normal(size=(600, 8))
@@ -159,7 +159,7 @@ def test_map_at_r_divides_by_r_and_not_by_the_number_of_hits():
   assert values["mrr"][0] == 1
 
 
-def test_mrr_sees_beyond_the_neighbours_that_other_scores_need():
+def test_mrr_sees_beyond_the_neighbors_that_other_scores_need():
   # 30 strangers are nearer than the only reference of the query's class.
   references = np.arange(1.0, 32.0)[:, None]
   labels = np.where(np.arange(31) == 30, 0, 1)

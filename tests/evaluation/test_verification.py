@@ -167,7 +167,7 @@ def test_accuracy_at_a_given_threshold():
   assert "accuracy" not in verification(distances, same)
 
 
-def test_threshold_between_neighbouring_float32_distances_separates_them():
+def test_threshold_between_neighboring_float32_distances_separates_them():
   low = np.float32(1)
   high = np.nextafter(low, np.float32(2))
   distances, same = np.array([low, high]), np.array([True, False])

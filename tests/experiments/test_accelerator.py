@@ -109,7 +109,7 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
     "| forward and backward | 64 |",
     "| conv4 at 28×28 | 1 | grouped |",
     "| conv4 | 16×16×3 | 4 |",
-    "| 10 neighbours | l1 | 600 |",
+    "| 10 neighbors | l1 | 600 |",
     "| `no flags` | equal, bit for bit | equal, bit for bit |",
   ):
     assert words in page

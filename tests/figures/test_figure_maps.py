@@ -95,7 +95,7 @@ def test_one_dimension_is_a_line(make_space):
   assert not points[:, 1].any()
 
 
-def test_tsne_keeps_neighbours_and_is_the_same_each_time(make_space):
+def test_tsne_keeps_neighbors_and_is_the_same_each_time(make_space):
   space = make_space(classes=5, dim=20)
   points = tsne(space.embeddings, "l2")
   assert nearest_is_same(points, space.labels) == 1

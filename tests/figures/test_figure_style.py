@@ -33,7 +33,7 @@ def every_figure(make_space, write_study):
     "roc": figures.roc_curves(spaces, "test"),
     "curves": figures.tuning_curves(read_study(write_study(scored))),
     "potentials": figures.pair_potentials(),
-    "strip": figures.neighbour_strip(spaces[0], images, [0, 9]),
+    "strip": figures.neighbor_strip(spaces[0], images, [0, 9]),
     "confusion": figures.confusion(spaces[0]),
   }
 
@@ -112,7 +112,7 @@ def tick_labels(axes):
   return x + [label for w in both for label in axes.get_yticklabels(which=w)]
 
 
-def test_what_has_another_colour_has_another_shape():
+def test_what_has_another_color_has_another_shape():
   markers = {style.point_style(i)["marker"] for i in range(10)}
   assert len(markers) == 10
   lines = [style.line_style(i) for i in range(8)]

@@ -299,7 +299,7 @@ def batch(kind, loss, n=N):
 
 
 def defaults(loss):
-  """The metric (None: its own), normalisation and reduction of a loss."""
+  """The metric (None: its own), normalization and reduction of a loss."""
   entry = ml.LOSSES[loss]
   metric = entry.metric if entry.metrics else None
   return metric, entry.normalize, entry.reduction
@@ -310,7 +310,7 @@ def settings(loss):
 
 
 # Each program takes half a second to compile. What a loss does not do itself,
-# such as normalising, reducing or widening, is tested on one of each kind.
+# such as normalizing, reducing or widening, is tested on one of each kind.
 ONE_OF_EACH_KIND = (
   "contrastive",
   "contrastive_linear",

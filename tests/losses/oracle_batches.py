@@ -14,7 +14,7 @@ def hinge(z):
   return max(0.0, z)
 
 
-# --- normalisation and distances ---------------------------------------------
+# --- normalization and distances ---------------------------------------------
 
 
 def normalized(how, x):
@@ -61,9 +61,9 @@ class Batch:
   """Rows: distances, positive and negative weights; and what lies behind."""
 
   metric: str
-  x: np.ndarray  # [n, d], normalised
+  x: np.ndarray  # [n, d], normalized
   labels: np.ndarray  # [n]
-  candidates: np.ndarray  # [m, d], normalised
+  candidates: np.ndarray  # [m, d], normalized
   candidate_labels: np.ndarray  # [m]
   itself: bool  # the candidates are the anchors
   normalize: str = "none"

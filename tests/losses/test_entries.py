@@ -10,7 +10,7 @@ import pytest
 import metric_learning as ml
 from tests.quick import quick_jit
 
-# metric (None: its own), normalisation, reduction, and the numbers.
+# metric (None: its own), normalization, reduction, and the numbers.
 DEFAULTS = {
   "contrastive_2005": ("l1", "none", "mean", {"upper_bound": None}),
   "contrastive": ("l2", "none", "mean", {"margin": 1, "half": True}),
@@ -370,7 +370,7 @@ def test_numbers_and_names_that_a_loss_refuses(loss, options, match):
 
 @pytest.mark.parametrize("metric", ["l2", "dot"])
 def test_debiased_without_a_largest_distance_has_no_floor(metric, x64):
-  """Not normalised, s has no least value."""
+  """Not normalized, s has no least value."""
   x, labels = cases.batch("unbalanced", "debiased")
   hyper = {"temperature": 0.7, "positive_prior": 0.4}
   value_of = cases.value_of("debiased", metric, "none")
@@ -414,7 +414,7 @@ def test_initial_parameters():
   assert sigmoid["bias"] == -10
   for loss in cases.CLASSIFICATION:
     if loss == "center":
-      assert init(loss) == {}  # centres are state
+      assert init(loss) == {}  # centers are state
       continue
     shape = init(loss)["loss"]["weights"].shape
     centers = ml.LOSSES[loss].hyper.get("num_centers")

@@ -94,7 +94,7 @@ def test_three_classes(loss, length, options, expected, table_length):
 
 
 @pytest.mark.parametrize("table_length", [1.0, 3.0])
-def test_l_softmax_normalises_nothing(table_length):
+def test_l_softmax_normalizes_nothing(table_length):
   x, labels, params = one_item([0.6, 0.2, -0.1], 2.0, table_length)
   value = evaluate("l_softmax", x, labels, {"loss": params})
   length, psi = 2 * table_length, 8 * 0.6**4 - 8 * 0.6**2 + 1  # cos 4θ
@@ -117,7 +117,7 @@ def test_proxy_anchor_has_divisors_of_its_own():
 
 
 def test_soft_triple_by_hand():
-  # Class 0 at cosines 1 and 0, class 1 at 0 and 0; centres 90° apart.
+  # Class 0 at cosines 1 and 0, class 1 at 0 and 0; centers 90° apart.
   params = {"weights": np.eye(4)[[[0, 1], [2, 3]]]}
   numbers = {"scale": 2.0, "gamma": 1.0, "margin": 0.1, "regularization": 0.0}
   x, options = [[5.0, 0, 0, 0]], {"num_centers": 2}
@@ -131,7 +131,7 @@ def test_soft_triple_by_hand():
   assert more - value == near(0.5 * sqrt(2) / 2)
 
 
-def test_the_nearest_sub_centre_counts():
+def test_the_nearest_sub_center_counts():
   params = {"weights": np.eye(4)[[[0, 1], [2, 3]]]}
   x = np.array([[3.0, 4.0, 0, 0]]) / 5
   numbers = {"margin": 0.0, "scale": 2.0, "num_centers": 2}
@@ -140,8 +140,8 @@ def test_the_nearest_sub_centre_counts():
 
 
 @pytest.mark.slow
-def test_equal_sub_centres_can_part():
-  """The first of equal centres has the whole gradient, the second none."""
+def test_equal_sub_centers_can_part():
+  """The first of equal centers has the whole gradient, the second none."""
   params = {"loss": {"weights": jnp.eye(4)[jnp.array([[0, 0], [2, 3]])]}}
   x = jnp.array([[3.0, 4.0, 0, 0]])
   value = cases.value_of("arcface_subcenter", num_centers=2)

@@ -138,7 +138,7 @@ def test_flipping_same_raises_the_loss_of_separated_pairs(name):
 # What is semi-hard is nearly right: wrong labels leave nothing of it.
 @pytest.mark.parametrize(
   "loss",
-  # A centre is state, and does not know these classes.
+  # A center is state, and does not know these classes.
   [name for name in ml.LOSSES if name not in ("triplet_semihard", "center")],
 )
 def test_wrong_labels_raise_the_loss_of_separated_classes(loss):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 # --- collapsed batch ---------------------------------------------------------
 
 COLLAPSED = [(4, 2), (3, 3)]
-#                      metric  normalise  numbers             C=4,K=2   C=3,K=3
+#                      metric  normalize  numbers             C=4,K=2   C=3,K=3
 COLLAPSED_VALUES = [
   ("contrastive_2005", {"upper_bound": 2.0}, 3.428571, 3.000000),
   ("contrastive", {"margin": 1.0}, 0.428571, 0.375000),

@@ -197,8 +197,8 @@ def test_jit_changes_nothing(loss):
   params = jax.tree.map(jnp.asarray, cases.params(loss))
   batch = (params, jnp.asarray(x), jnp.asarray(labels))
   eager, _ = objective(*batch)
-  optimised, _ = jax.jit(objective.__call__)(*batch)
-  assert_close((eager, optimised), (run(loss, x, labels, hyper)[0],) * 2)
+  optimized, _ = jax.jit(objective.__call__)(*batch)
+  assert_close((eager, optimized), (run(loss, x, labels, hyper)[0],) * 2)
 
 
 ON_THE_SPHERE = [n for n in EVERY if ml.LOSSES[n].normalize == "l2"]

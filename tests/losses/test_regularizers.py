@@ -1,4 +1,4 @@
-"""Regularisers against their equations, as loops in NumPy float64."""
+"""Regularizers against their equations, as loops in NumPy float64."""
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +155,7 @@ def test_few_rows(name, n):
     assert value == 0
 
 
-def test_one_centre_has_no_spread():
+def test_one_center_has_no_spread():
   run = quick_jit(jax.value_and_grad(REGULARIZERS["sparse_centers"]))
   value, gradient = run(jnp.ones((3, 1, 2)))
   assert value == 0 and not gradient.any()

@@ -39,7 +39,7 @@ GIVEN = {
 
 
 def value(loss, x, numbers, unit):
-  """The loss without normalisation, its numbers and proxies in `unit`s."""
+  """The loss without normalization, its numbers and proxies in `unit`s."""
   scaled = ml.LOSSES[loss].scaled
   units = {name: unit ** scaled[name] for name in numbers}
   given = {

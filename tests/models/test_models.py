@@ -238,7 +238,7 @@ def test_population_of_two_equals_two_models(case):
 
 
 @pytest.mark.slow
-def test_population_can_be_initialised_together():
+def test_population_can_be_initialized_together():
   keys = jax.random.split(jax.random.key(3), 2)
   init = lambda key: make("mlp_linear", key).params
   together = jax.vmap(init)(keys)
@@ -262,7 +262,7 @@ def test_gradient_is_finite_and_reaches_every_layer(case):
       assert np.any(np.asarray(leaf) != 0), path
 
 
-# --- Normalisation -----------------------------------------------------------
+# --- Normalization -----------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -336,7 +336,7 @@ def test_batch_statistics_of_a_population_stay_apart():
     ("conv4_batch", False, False),
   ],
 )
-def test_only_batch_normalisation_sees_the_other_images(case, train, depends):
+def test_only_batch_normalization_sees_the_other_images(case, train, depends):
   model, images = made(case), images_of(case)
   others = np.concatenate([images[:1], images_of(case, seed=1)[1:]])
   arguments = model.params, model.stats

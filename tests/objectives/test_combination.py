@@ -1,4 +1,4 @@
-"""Sums of objectives and regularisers against their parts."""
+"""Sums of objectives and regularizers against their parts."""
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,7 @@ def test_a_sum_of_nothing():
     ("zero_mean", {}, np.mean([abs(sum(x)) for x in X.astype(float)])),
   ],
 )
-def test_a_regulariser_of_embeddings(name, options, expected):
+def test_a_regularizer_of_embeddings(name, options, expected):
   plain = ml.make_objective("contrastive")
   whole = regularize(plain, name, 0.3)
   run = quick_jit(whole)
@@ -136,7 +136,7 @@ def test_a_regulariser_of_embeddings(name, options, expected):
     ("cosface", ("center_invariant", {})),
   ],
 )
-def test_a_regulariser_of_class_weights(loss, name):
+def test_a_regularizer_of_class_weights(loss, name):
   whole = regularize(ml.make_objective(loss), name, 0.3)
   params = whole.init(jax.random.key(0), **SIZES)
   table = params["loss"]["weights"]
@@ -153,7 +153,7 @@ def test_a_regulariser_of_class_weights(loss, name):
 
 
 @pytest.mark.slow
-def test_a_regulariser_of_weights_that_are_not_there():
+def test_a_regularizer_of_weights_that_are_not_there():
   whole = regularize(ml.make_objective("contrastive"), "regular_face")
   with pytest.raises(ml.InputError, match="regular_face is of class weights"):
     jax.eval_shape(whole, {}, jnp.asarray(X), LABELS_)
@@ -162,18 +162,18 @@ def test_a_regulariser_of_weights_that_are_not_there():
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("l2", r"unknown regulariser 'l2'.*Known: .*zero_mean"),
+    ("l2", r"unknown regularizer 'l2'.*Known: .*zero_mean"),
     (("lp", {"q": 2}), "option of lp 'q'"),
     (("lp", {"where": None}), "option of lp 'where'"),
   ],
 )
-def test_a_wrong_regulariser(name, message):
+def test_a_wrong_regularizer(name, message):
   with pytest.raises(ml.InputError, match=message):
     regularize(ml.make_objective("contrastive"), name)
 
 
-def test_memory_and_regulariser_of_a_sum():
-  """They nest: what is regularised may be a sum, and have a memory."""
+def test_memory_and_regularizer_of_a_sum():
+  """They nest: what is regularized may be a sum, and have a memory."""
   inner = with_memory(ml.make_objective("contrastive", normalize="none"), 8)
   whole = regularize(combine([(1.0, inner)]), "lp", 0.5)
   state = whole.init_state(**SIZES)
@@ -193,7 +193,7 @@ def test_memory_and_regulariser_of_a_sum():
 
 
 @pytest.mark.slow
-def test_a_regulariser_of_class_weights_of_a_sum():
+def test_a_regularizer_of_class_weights_of_a_sum():
   """Of each objective that has a table, wherever it stands in the sum."""
   tables = ml.make_objective("cosface"), ml.make_objective("norm_softmax")
   plain = ml.make_objective("contrastive")

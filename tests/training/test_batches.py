@@ -44,7 +44,7 @@ def metrics_of(folder):
 
 
 def untrained(config, splits, images):
-  """Embeddings before the first step, before they are normalised."""
+  """Embeddings before the first step, before they are normalized."""
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.normalize = "none"

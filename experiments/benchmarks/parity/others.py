@@ -37,7 +37,7 @@ _HEAD = (
 
 def tables(seeds: int) -> Iterator[Table]:
   """The tables, from `seeds` batches of each kind."""
-  yield "Regularisers", _HEAD, list(regularizer_rows(seeds))
+  yield "Regularizers", _HEAD, list(regularizer_rows(seeds))
   yield "Distances", _HEAD, list(distance_rows(seeds))
   yield "Wrappers", _HEAD, list(wrapper_rows(seeds))
 
@@ -57,7 +57,7 @@ def _plain_row(name, theirs, found, note="", tolerance=1e-9) -> Row:
 
 
 def regularizer_rows(seeds: int) -> Iterator[Row]:
-  """Each regulariser of embeddings, of class weights, of centres."""
+  """Each regularizer of embeddings, of class weights, of centers."""
   for name, options, theirs, of in pml.REGULARIZERS:
     function = ml.REGULARIZERS[name]
     loss = pml_sides.made("regularizers", theirs)

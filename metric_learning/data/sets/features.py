@@ -22,7 +22,7 @@ def load(config: Any) -> base.Splits:
 
 def read(
   config: Any,
-) -> tuple[base.Dataset, Shaped[np.ndarray, "n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
   """Reads the data set, and the part of each vector if the file says it.
 
   - `features`: float32, [n, d], finite
@@ -31,7 +31,7 @@ def read(
   path = files.data_path(config, "an npz file with `features` and `labels`")
   arrays = npz.read_arrays(path, "features", "labels")
   vectors = _checked(path, arrays["features"])
-  return npz.labelled("features", path, vectors, arrays, config.small_classes)
+  return npz.labeled("features", path, vectors, arrays, config.small_classes)
 
 
 def _checked(

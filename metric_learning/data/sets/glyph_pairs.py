@@ -90,6 +90,6 @@ def draw(
     for side, letter in enumerate(pair.tolist()):
       edges = outlines[letter, fonts[int(rng.integers(len(fonts)))]]
       moved = glyphs.jitter(glyphs.SCALE * edges, [*key, number, side])
-      halves.append(glyphs.rasterise(moved, glyphs.SIZE))
+      halves.append(glyphs.rasterize(moved, glyphs.SIZE))
     images.append(np.concatenate(halves, axis=1)[..., None])
   return base.Dataset("glyph_pairs", np.stack(images), labels, tuple(letters))

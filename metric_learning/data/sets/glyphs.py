@@ -54,7 +54,7 @@ Edges = Float[np.ndarray, "e 2 2"]
 def outlines(characters: str) -> Iterator[tuple[int, int, Edges]]:
   """Yields (index of the character, index of the font, outline).
 
-  The outline's box is centred on 0 and its longest side is 1. A character
+  The outline's box is centered on 0 and its longest side is 1. A character
   that a font lacks is left out.
   """
   import matplotlib
@@ -67,11 +67,11 @@ def outlines(characters: str) -> Iterator[tuple[int, int, Edges]]:
     for index, character in enumerate(characters):
       if font.get_char_index(ord(character)):
         font.load_char(ord(character), flags=ft2font.LoadFlags.NO_HINTING)
-        yield index, font_index, _centred(_edges(*font.get_path()))
+        yield index, font_index, _centered(_edges(*font.get_path()))
 
 
 def _edges(
-  vertices: Float[np.ndarray, "v 2"], codes: UInt8[np.ndarray, "v"]
+  vertices: Float[np.ndarray, "v 2"], codes: UInt8[np.ndarray, " v"]
 ) -> Edges:
   """Cuts a path of lines and quadratic curves into straight edges."""
   move, line, curve, close = 1, 2, 3, 79
@@ -95,12 +95,12 @@ def _edges(
   )
 
 
-def _centred(edges: Edges) -> Edges:
+def _centered(edges: Edges) -> Edges:
   low, high = edges.min(axis=(0, 1)), edges.max(axis=(0, 1))
   return (edges - (low + high) / 2) / (high - low).max()
 
 
-def rasterise(
+def rasterize(
   edges: Edges, size: int, grid: int = 64
 ) -> UInt8[np.ndarray, "{size} {size}"]:
   """Fills an outline by the non-zero winding rule: 255 inside, 0 outside.
@@ -112,7 +112,7 @@ def rasterise(
   >>> low, high, middle = -0.5, 0.5, 0.0
   >>> corners = [(low, low), (middle, low), (middle, high), (low, high)]
   >>> left_half = np.array([*zip(corners, corners[1:] + corners[:1])])
-  >>> rasterise(left_half, 2)
+  >>> rasterize(left_half, 2)
   array([[255,   0],
          [255,   0]], dtype=uint8)
   """
@@ -157,7 +157,7 @@ def draw(seed: int = 0) -> base.Dataset:
   images, labels = [], []
   for label, font, edges in outlines(CHARACTERS):
     key = [seed, ord(CHARACTERS[label]), font]  # no image depends on another
-    images.append(rasterise(jitter(SCALE * edges, key), SIZE))
+    images.append(rasterize(jitter(SCALE * edges, key), SIZE))
     labels.append(label)
   return base.Dataset(
     "glyphs",

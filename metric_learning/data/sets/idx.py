@@ -37,7 +37,7 @@ def read(config: Any) -> base.Dataset:
 
 def read_files(
   image_path: pathlib.Path, label_path: pathlib.Path
-) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, "n"]]:
+) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, " n"]]:
   """Reads images and their labels, of which there must be as many."""
   images, labels = files.read_idx(image_path), files.read_idx(label_path)
   if (

@@ -53,7 +53,7 @@ def read(config: Any) -> base.Dataset:
   return _read(config, _PassedOver(root), [("", root)])[0]
 
 
-def read_parts(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
+def read_parts(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   """Reads the images of the part folders, and the part of each image.
 
   A class of the same name is the same class in all parts.
@@ -91,7 +91,7 @@ def _read(
   config: Any,
   passed_over: "_PassedOver",
   parts: list[tuple[str, pathlib.Path]],
-) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   """The images in the class folders of each part, and the part of each."""
   paths, classes, part_of = [], [], []
   for part, top in parts:

@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
 
   first: tuple[str, ...]
   second: tuple[str, ...]
-  same: Bool[np.ndarray, "p"]
+  same: Bool[np.ndarray, " p"]
 
 
 def load(config: Any) -> base.Splits:
@@ -153,7 +153,7 @@ def read_pairs(path: pathlib.Path) -> list[Pairs]:
 
 def locate(
   pairs: Pairs, names: Sequence[str]
-) -> tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]]:
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
   """The indices of the two images of each pair among `names`.
 
   Raises:

@@ -23,7 +23,7 @@ def load(config: Any) -> base.Splits:
 
 
 def split_arrays(
-  dataset: base.Dataset, parts: Shaped[np.ndarray, "n"] | None, config: Any
+  dataset: base.Dataset, parts: Shaped[np.ndarray, " n"] | None, config: Any
 ) -> base.Splits:
   """Cuts a data set by `config.split`, or takes the parts that its file names.
 
@@ -42,7 +42,7 @@ def split_arrays(
 
 def read(
   config: Any,
-) -> tuple[base.Dataset, Shaped[np.ndarray, "n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
   """Reads the data set, and the part of each image if the file says it.
 
   - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
@@ -61,16 +61,16 @@ def read(
   images = arrays["images"]
   _check_images(path, images)
   images = images.reshape(*images.shape[:3], -1)
-  return labelled("npz", path, images, arrays, config.small_classes)
+  return labeled("npz", path, images, arrays, config.small_classes)
 
 
-def labelled(
+def labeled(
   name: str,
   path: pathlib.Path,
   inputs: Any,
   arrays: Arrays,
   small_classes: str,
-) -> tuple[base.Dataset, Shaped[np.ndarray, "n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
   """Items with what the other arrays of their file say, and their parts.
 
   Raises `InputError` for arrays of another length or type, and for classes that
@@ -154,7 +154,7 @@ def _check_images(
 
 
 def _check_kind(
-  path: pathlib.Path, name: str, array: Shaped[np.ndarray, "n"]
+  path: pathlib.Path, name: str, array: Shaped[np.ndarray, " n"]
 ) -> None:
   if array.dtype.kind not in "iuU":
     raise InputError(
@@ -164,7 +164,7 @@ def _check_kind(
 
 def _classes(
   path: pathlib.Path, arrays: Arrays
-) -> tuple[Shaped[np.ndarray, "n *k"], tuple[str, ...]]:
+) -> tuple[Shaped[np.ndarray, " n *k"], tuple[str, ...]]:
   labels = arrays["labels"]
   if labels.ndim > 1:
     return _several(path, arrays)

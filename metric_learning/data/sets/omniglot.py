@@ -32,8 +32,8 @@ class Drawings(NamedTuple):
   """
 
   dataset: base.Dataset
-  drawers: Int[np.ndarray, "n"]
-  background: Bool[np.ndarray, "c"]
+  drawers: Int[np.ndarray, " n"]
+  background: Bool[np.ndarray, " c"]
 
 
 def load(config: Any) -> base.Splits:

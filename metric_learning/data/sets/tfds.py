@@ -44,7 +44,7 @@ def load(config: Any) -> base.Splits:
   return cuts.cut(dataset, config)
 
 
-def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, "n"]]:
+def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   """Reads images and labels, and the part of each image.
 
   Classes without an image are left out.

@@ -1,11 +1,11 @@
-"""Neighbours in pictures, and whose they are."""
+"""Neighbors in pictures, and whose they are."""
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 from metric_learning import InputError
-from metric_learning.figures import confusion, neighbour_strip
+from metric_learning.figures import confusion, neighbor_strip
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def order(space):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_row_shows_the_query_and_its_neighbours(space, order, channels):
+def test_a_row_shows_the_query_and_its_neighbors(space, order, channels):
   rng = np.random.default_rng(0)
   images = rng.integers(256, size=(24, 5, 4, channels), dtype=np.uint8)
   queries = np.array([3, 20])
-  figure = neighbour_strip(space, images, queries, k=4)
+  figure = neighbor_strip(space, images, queries, k=4)
   rows = np.array(figure.axes).reshape(2, 5)
   others, distances = order
   for query, (own, *found) in zip(queries, rows, strict=True):
@@ -52,11 +52,11 @@ def test_a_row_shows_the_query_and_its_neighbours(space, order, channels):
 
 def test_images_must_be_those_of_the_embeddings(space):
   with pytest.raises(InputError, match="23 images for 24 embeddings"):
-    neighbour_strip(space, np.zeros((23, 5, 4, 1), np.uint8), [0])
+    neighbor_strip(space, np.zeros((23, 5, 4, 1), np.uint8), [0])
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_confusion_counts_the_classes_of_neighbours(space, order, k):
+def test_confusion_counts_the_classes_of_neighbors(space, order, k):
   found = space.labels[order[0][:, :k]]
   shares = np.array(
     [

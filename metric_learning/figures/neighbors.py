@@ -1,4 +1,4 @@
-"""Nearest neighbours in pictures, and which classes they mix up."""
+"""Nearest neighbors in pictures, and which classes they mix up."""
 
 from collections.abc import Sequence
 
@@ -19,15 +19,15 @@ from metric_learning.figures.style import (
 
 
 @styled
-def neighbour_strip(
+def neighbor_strip(
   space: Space,
   images: UInt8[np.ndarray, "n h w c"],
   queries: Sequence[int] | Int[np.ndarray, " q"],
   k: int = 8,
 ) -> Figure:
-  """A row of pictures for each query: itself, then its k nearest neighbours.
+  """A row of pictures for each query: itself, then its k nearest neighbors.
 
-  `images[i]` is what `space.embeddings[i]` embeds. Under a neighbour is its
+  `images[i]` is what `space.embeddings[i]` embeds. Under a neighbor is its
   distance.
 
   Raises:
@@ -41,7 +41,7 @@ def neighbour_strip(
       " images that the run embedded, in their order."
     )
   queries = np.asarray(queries)
-  found, distances = _neighbours(space, k)
+  found, distances = _neighbors(space, k)
   figure = Figure(
     figsize=(0.75 * (k + 1), 1.0 * len(queries) + 0.4), layout="constrained"
   )
@@ -59,7 +59,7 @@ def neighbour_strip(
         _frame(axis, VERMILION, ":")
   heading(
     figure,
-    f"{space.title}: an image and its {k} nearest neighbours with their"
+    f"{space.title}: an image and its {k} nearest neighbors with their"
     f" {space.metric} distances; dotted frame: another class",
   )
   return figure
@@ -67,9 +67,9 @@ def neighbour_strip(
 
 @styled
 def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
-  """Whose images are the k nearest neighbours of the hardest classes.
+  """Whose images are the k nearest neighbors of the hardest classes.
 
-  A row is a class, its numbers shares of its images' neighbours. The hardest
+  A row is a class, its numbers shares of its images' neighbors. The hardest
   are those with the smallest share of their own.
 
   Raises:
@@ -94,17 +94,17 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
   turned = 90 if max(map(len, names)) > 3 else 0
   axis.set_xticks(range(table.shape[1]), [*names, *others], rotation=turned)
   axis.set_yticks(range(len(hard)), names)
-  axis.set(xlabel="class of the nearest neighbour", ylabel="class")
+  axis.set(xlabel="class of the nearest neighbor", ylabel="class")
   axis.spines[:].set_visible(True)
   heading(
     figure,
-    f"{space.title}: nearest neighbours of the {len(hard)} hardest classes",
+    f"{space.title}: nearest neighbors of the {len(hard)} hardest classes",
   )
   return figure
 
 
 def confusion_of(space: Space, k: int = 1):
-  """Shares of the k nearest neighbours: row class, column class; the classes.
+  """Shares of the k nearest neighbors: row class, column class; the classes.
 
   >>> points = np.array([[0.0], [1.0], [1.5], [9.0]])
   >>> shares, _ = confusion_of(Space("", points, np.array([0, 0, 1, 1]), "l1"))
@@ -112,7 +112,7 @@ def confusion_of(space: Space, k: int = 1):
   [[0.5, 0.5], [0.5, 0.5]]
   """
   classes, codes = np.unique(space.labels, return_inverse=True)
-  found, _ = _neighbours(space, k)
+  found, _ = _neighbors(space, k)
   counts = np.zeros((len(classes), len(classes)))
   np.add.at(counts, (codes[:, None], codes[found]), 1)
   return counts / counts.sum(axis=1, keepdims=True), classes
@@ -126,8 +126,8 @@ def _check_one_label(space: Space) -> None:
     )
 
 
-def _neighbours(space: Space, k: int):
-  return evaluation.neighbours(
+def _neighbors(space: Space, k: int):
+  return evaluation.neighbors(
     space.embeddings,
     space.embeddings,
     k,

@@ -1,13 +1,13 @@
-"""Nearest neighbours under a metric, with one rule for ties.
+"""Nearest neighbors under a metric, with one rule for ties.
 
 References are ranked by (distance, position), where position is one shuffle of
 the references that does not depend on labels: files sorted by class cannot
 help a model whose embeddings coincide. Distances are exact float32
 differences; see `tiles`.
 
-For a few neighbours under L2 or cosine the product form of the distance, which
+For a few neighbors under L2 or cosine the product form of the distance, which
 is fast and rounds, narrows the references down to candidates. The bound on its
-error is a proof that all neighbours are among them; exact distances of the
+error is a proof that all neighbors are among them; exact distances of the
 candidates decide.
 """
 
@@ -50,9 +50,9 @@ UseNearest = Callable[
 ]
 
 # Candidates pay where k is less than this share of the references, and where
-# there are at most so many of them for each neighbour.
+# there are at most so many of them for each neighbor.
 _SHARE = 1 / 32
-_PER_NEIGHBOUR = 4
+_PER_NEIGHBOR = 4
 
 # Columns of one group, at most, and rows that are looked at together: their
 # values stay in the cache of a core.
@@ -161,7 +161,7 @@ def _by_candidates(
       some = slice(start, start + _ROWS)
       row, near = _near(memory[some], k, slack[numbers[some]], group)
       counts = np.bincount(row, minlength=len(memory[some]))
-      many = counts > _PER_NEIGHBOUR * k
+      many = counts > _PER_NEIGHBOR * k
       left.extend(numbers[some][many])
       found.append((counts * ~many, near[~many[row]]))
     counts, near = map(np.concatenate, zip(*found, strict=True))
@@ -303,7 +303,7 @@ def _split(
   return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
 
 
-def neighbours(
+def neighbors(
   queries: Float[np.ndarray | Array, "n d"],
   references: Float[np.ndarray | Array, "m d"],
   k: int,
@@ -318,7 +318,7 @@ def neighbours(
   by its index, not because its distance is zero.
 
   >>> points = np.array([[0.0], [1.0], [3.0]])
-  >>> neighbours(points, points, 1, exclude_self=True)
+  >>> neighbors(points, points, 1, exclude_self=True)
   (array([[1], [0], [1]]), array([[1.], [1.], [2.]], dtype=float32))
 
   Args:
