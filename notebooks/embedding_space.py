@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 
 from metric_learning import data, figures
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
 
 # %% [markdown]
@@ -47,8 +47,8 @@ if Path.cwd().name == "notebooks":  # paths are relative to the repository
   os.chdir("..")
 folder = Path(os.environ.get("RUN") or figures.finished_runs("runs")[0])
 space = figures.read_space(folder, "validation")
-fields = records.read_json(folder / records.CONFIG)
-result = records.read_json(folder / records.RESULT)
+fields = run_files.read_json(folder / run_files.CONFIG)
+result = run_files.read_json(folder / run_files.RESULT)
 print(folder)
 
 # %% [markdown]
@@ -56,7 +56,7 @@ print(folder)
 # the numbers of the loss in absolute units.
 
 # %%
-records.flatten(fields)
+run_files.flatten(fields)
 
 # %%
 result["numbers"]

@@ -134,7 +134,7 @@ BREAKAGES = [
     "training/test_population.py goes_on or gone_on",
   ),
   Breakage(  # a record is lost
-    "training/records.py",
+    "training/run_files.py",
     'kept = [r for r in read_metrics(folder) if r["step"] <= last_step]',
     'kept = [r for r in read_metrics(folder) if r["step"] < last_step]',
     "training/test_loop.py killed",

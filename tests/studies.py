@@ -22,7 +22,7 @@ from metric_learning.study.baselines import BASELINES
 from metric_learning.study.compared_with import cells_of
 from metric_learning.study.runner import claim_study
 from metric_learning.study.scoring import TEST
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.build import objectives_of
 from metric_learning.training.config import (
   as_dict,
@@ -92,16 +92,16 @@ class RealStudy:
 
   def read(self, name):
     """A record of that run."""
-    return records.read_json(self.run / name)
+    return run_files.read_json(self.run / name)
 
   def tuned(self, **values):
     """What tuning.json says of a cell, with other values."""
-    (real,) = records.read_json(self._searched / tuning.TUNING)
+    (real,) = run_files.read_json(self._searched / tuning.TUNING)
     return changed(real, values)
 
   def baseline(self, name, score, **values):
     """A record of baselines.json with another score."""
-    found = records.read_json(self.reported / BASELINES)
+    found = run_files.read_json(self.reported / BASELINES)
     (real,) = [b for b in found if b["name"] == name and not b["seed"]]
     test = changed(real["test"], dict.fromkeys(COLUMNS, score))
     return changed(real, {"test": test, **values})
@@ -130,23 +130,23 @@ class RealStudy:
     Its numbers are twice those of the config.
     """
     folder.mkdir(parents=True)
-    records.write_json(folder / records.CONFIG, as_dict(config))
+    run_files.write_json(folder / run_files.CONFIG, as_dict(config))
     if diverged:
-      records.write_json(folder / records.RESULT, DIVERGED)
+      run_files.write_json(folder / run_files.RESULT, DIVERGED)
       return folder
     arrays = {}
     for number, part in enumerate(("validation", "test")):
       points, labels = clusters(100 * number + seed, dim=dim, spread=2.0)
       arrays |= {f"{part}_embeddings": points, f"{part}_labels": labels}
-    real = records.read_arrays(self.run / records.EMBEDDINGS)
+    real = run_files.read_arrays(self.run / run_files.EMBEDDINGS)
     arrays = changed(real, arrays)
     for part in ("validation", "test"):
       if class_names is None:
         del arrays[f"{part}_class_names"]  # Older runs have none.
       else:
         arrays[f"{part}_class_names"] = np.array(class_names)
-    records.write_arrays(folder / records.EMBEDDINGS, arrays)
-    result = self.read(records.RESULT)
+    run_files.write_arrays(folder / run_files.EMBEDDINGS, arrays)
+    result = self.read(run_files.RESULT)
     validation = changed(
       result["validation_selected"], {config.eval.select: score}
     )
@@ -166,7 +166,7 @@ class RealStudy:
         "validation_selected": validation,
       },
     )
-    records.write_json(folder / records.RESULT, result)
+    run_files.write_json(folder / run_files.RESULT, result)
     return folder
 
   def write_study(
@@ -183,7 +183,7 @@ class RealStudy:
     rows = make_specs(config, [overrides for overrides, _ in scored])
     folder.mkdir()
     claim_study(folder, config, rows, cells_of(rows), {})
-    records.write_json(folder / BASELINES, [])
+    run_files.write_json(folder / BASELINES, [])
     for index, (row, (_, score)) in enumerate(zip(rows, scored, strict=True)):
       if index in missing:
         continue
@@ -197,7 +197,7 @@ class RealStudy:
         class_names=class_names,
       )
       if index not in diverged:
-        records.write_json(where / TEST, self.scores(score))
+        run_files.write_json(where / TEST, self.scores(score))
     return folder
 
 

@@ -54,7 +54,7 @@ from experiments import cli
 from experiments.benchmarks import matrices, networks, page, retrieval
 from experiments.benchmarks.clock import Clock, Line
 from metric_learning.errors import InputError, check_choice
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 
 class Part(NamedTuple):
@@ -107,7 +107,7 @@ def main() -> None:
       " rehearses the run; with a GPU, install jax[cuda12]."
     )
   folder = Path(_OUT.value)
-  records.make_folder(folder)
+  run_files.make_folder(folder)
   found = _kept(folder)
   broken = []
   for name in (name for name in PARTS if name in _PARTS.value):
@@ -129,7 +129,7 @@ def main() -> None:
         traceback.print_exc()
         _skip(found, name, f"{type(error).__name__}: {error}"[:200])
         broken.append(name)
-    records.write_json(folder / _JSON, found)
+    run_files.write_json(folder / _JSON, found)
     try:
       _write_page(folder, found)
     except Exception:  # The page can be written later, from the numbers.
@@ -166,7 +166,7 @@ def _measured(part: Part, clock: Clock) -> dict[str, Any]:
     "command": " ".join(
       ["python -m experiments.benchmarks.accelerator", *sys.argv[1:]]
     ),
-    "commit": _COMMIT.value or records.commit(),
+    "commit": _COMMIT.value or run_files.commit(),
   }
 
 
@@ -202,7 +202,7 @@ def _kept(folder: Path) -> dict[str, Any]:
   path = folder / _JSON
   if not path.exists():
     return found
-  before = records.read_json(path)
+  before = run_files.read_json(path)
   for field in ("machine", "tiny"):
     if before[field] != found[field]:
       raise InputError(
@@ -215,7 +215,7 @@ def _kept(folder: Path) -> dict[str, Any]:
 def _write_page(folder: Path, found: dict[str, Any]) -> None:
   titles = {name: part.title for name, part in PARTS.items()}
   text = page.page(found, titles)
-  records.write_atomically(
+  run_files.write_atomically(
     folder / _PAGE, lambda file: file.write(text.encode())
   )
 

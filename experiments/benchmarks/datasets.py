@@ -31,7 +31,7 @@ from metric_learning.study import (
 )
 from metric_learning.study.results import Study
 from metric_learning.study.statistics import t_interval
-from metric_learning.training import override, records
+from metric_learning.training import override, run_files
 
 _SETS = flags.DEFINE_list("sets", [], "name, or name=data_dir, each.")
 _STEPS = flags.DEFINE_integer("steps", 200, "Training steps of each run.", 1)
@@ -58,7 +58,7 @@ def main() -> None:
   splits = [load_once(config.data) for config in configs]
   sections = [_section(config) for config in configs]
   named = ",".join(name + "=FOLDER" * bool(folder) for name, folder in sets)
-  where = records.environment()
+  where = run_files.environment()
   page = [
     "# Data sets",
     "",
@@ -79,8 +79,8 @@ def main() -> None:
     page += _unnamed(config, some)
   text = "\n".join([*page, *sections]) + "\n"
   path = Path(_OUTPUT.value)
-  records.make_folder(path.parent)
-  records.write_atomically(path, lambda file: file.write(text.encode()))
+  run_files.make_folder(path.parent)
+  run_files.write_atomically(path, lambda file: file.write(text.encode()))
   print(f"{text}\nThe page is {path}.")
 
 

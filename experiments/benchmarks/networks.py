@@ -29,7 +29,7 @@ from experiments.benchmarks.clock import (
 from experiments.benchmarks.training import Network
 from metric_learning import models
 from metric_learning.specs import InputSpec
-from metric_learning.training import base_config, records
+from metric_learning.training import base_config, run_files
 
 _ROOT = Path(__file__).parents[2]
 
@@ -246,4 +246,4 @@ def _repeated(clock: Clock, flags: str) -> Line:
       if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise RuntimeError(f"{words[0]}: {lines[-1]}")
-    return records.read_json(Path(folder) / "line.json")
+    return run_files.read_json(Path(folder) / "line.json")

@@ -18,7 +18,7 @@ import numpy as np
 from experiments.benchmarks import training
 from experiments.benchmarks.clock import Clock, timed
 from metric_learning.evaluation import lower_is_better
-from metric_learning.training import base_config, override, records, train
+from metric_learning.training import base_config, override, run_files, train
 from metric_learning.training.recorder import Checkpoints
 
 FIRST, SECOND, KILLED = "first", "second", "killed"
@@ -47,7 +47,7 @@ def twice(folder: Path, tiny: bool) -> None:
     train(config, folder / name, progress=False)
     seconds.append(time.perf_counter() - start)
   shutil.copytree(folder / FIRST, folder / KILLED)
-  (folder / KILLED / records.RESULT).unlink()
+  (folder / KILLED / run_files.RESULT).unlink()
   checkpoints = _checkpoints(folder / KILLED, config)
   checkpoints.delete_after(config.train.steps // 2)
   checkpoints.close()
@@ -66,10 +66,10 @@ def resume(folder: Path, tiny: bool) -> None:
   """Resumes the run that was killed, and compares all three."""
   config = _config(tiny)
   train(config, folder / KILLED, progress=False)
-  line = records.read_json(folder / "times.json")
+  line = run_files.read_json(folder / "times.json")
   for name in (SECOND, KILLED):
     line[name] = _compare(folder / FIRST, folder / name, config)
-  records.write_json(folder / "line.json", line)
+  run_files.write_json(folder / "line.json", line)
 
 
 def _checkpoints(run: Path, config) -> Checkpoints:
@@ -86,7 +86,7 @@ def _compare(one: Path, other: Path, config) -> dict:
     digests.append(checkpoints.record(config.train.steps)["digest"])
     checkpoints.close()
   first, second = (
-    records.read_arrays(r / records.EMBEDDINGS) for r in (one, other)
+    run_files.read_arrays(r / run_files.EMBEDDINGS) for r in (one, other)
   )
   apart = max(
     float(np.max(np.abs(first[name] - second[name])))

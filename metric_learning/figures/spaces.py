@@ -11,7 +11,7 @@ from metric_learning import evaluation
 from metric_learning.errors import InputError, check_choice
 from metric_learning.losses import LOSSES, PAIR_POTENTIALS
 from metric_learning.study.verification_accuracy import learned_threshold
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 PARTS = ("validation", "test")
 
@@ -68,15 +68,15 @@ def read_space(
   folder = Path(folder)
   if not is_finished(folder):
     raise InputError(
-      f"{folder} holds no finished run ({records.RESULT} with its embeddings"
+      f"{folder} holds no finished run ({run_files.RESULT} with its embeddings"
       " is missing): run python -m experiments.train first. (Of a study, the"
       " runs that it chose have embeddings, once it is reported.)"
     )
-  result = records.read_json(folder / records.RESULT)
-  loss = records.read_json(folder / records.CONFIG)["loss"]["name"]
-  selected = folder / records.SELECTED_EMBEDDINGS
-  arrays = records.read_arrays(
-    selected if selected.exists() else folder / records.EMBEDDINGS
+  result = run_files.read_json(folder / run_files.RESULT)
+  loss = run_files.read_json(folder / run_files.CONFIG)["loss"]["name"]
+  selected = folder / run_files.SELECTED_EMBEDDINGS
+  arrays = run_files.read_arrays(
+    selected if selected.exists() else folder / run_files.EMBEDDINGS
   )
   margins = [
     result["numbers"][f"loss.{name}"]
@@ -100,7 +100,8 @@ def read_space(
 def is_finished(folder: Path) -> bool:
   """Whether a folder holds a run whose embeddings can be drawn."""
   return all(
-    (folder / name).exists() for name in (records.RESULT, records.EMBEDDINGS)
+    (folder / name).exists()
+    for name in (run_files.RESULT, run_files.EMBEDDINGS)
   )
 
 
@@ -111,7 +112,7 @@ def finished_runs(root: str | Path) -> list[Path]:
     InputError: if there is none.
   """
   root = Path(root)
-  found = sorted(path.parent for path in root.glob(f"**/{records.RESULT}"))
+  found = sorted(path.parent for path in root.glob(f"**/{run_files.RESULT}"))
   found = [folder for folder in found if is_finished(folder)]
   if not found:
     raise InputError(

@@ -15,7 +15,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 # Okabe and Ito 2008, "Color Universal Design", with gray for its yellow, which
 # is faint on paper.
@@ -167,13 +167,13 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
   The same figure gives the same bytes: no date is in them.
   """
   path = Path(path)
-  records.make_folder(path.parent)
+  run_files.make_folder(path.parent)
   written = []
   for suffix in ("png", "svg"):
     # A name may hold dots, so with_suffix would cut it.
     target = path.parent / f"{path.name}.{suffix}"
     metadata = {"Date": None} if suffix == "svg" else {}
-    records.write_atomically(
+    run_files.write_atomically(
       target,
       lambda file, suffix=suffix, metadata=metadata: figure.savefig(
         file, format=suffix, metadata=metadata

@@ -15,7 +15,7 @@ from metric_learning import data, evaluation
 from metric_learning.specs import as_numbers
 from metric_learning.study.compared_with import said
 from metric_learning.study.verification_accuracy import accuracy_scores
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import (
   as_dict,
   override,
@@ -68,7 +68,7 @@ def write_baselines(
         embed = make(config, splits)
         record = _record(name, fold, seed, embed, splits, columns)
         found[name, fold, seed] = record
-  records.write_json(path, list(found.values()))
+  run_files.write_json(path, list(found.values()))
 
 
 def _names(
@@ -152,7 +152,7 @@ def _record(
     arrays = arrays_of("validation", known, embed(known.inputs))
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
-  record["commit"] = records.environment()["commit"]
+  record["commit"] = run_files.environment()["commit"]
   # Intervals draw classes, and an item with several labels has no one class.
   if seed is None and test.pairs is None and not test.has_several_labels:
     queries = evaluation.per_query(

@@ -14,7 +14,7 @@ from metric_learning.study.runner import RUNS, STUDY
 from metric_learning.study.runs import Run
 from metric_learning.study.statistics import Interval, t_interval, units_of
 from metric_learning.study.sweeps import RunSpec, cell_of, tuned_of
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import (
   digest,
   digest_of,
@@ -103,7 +103,7 @@ def read_study(folder: str | Path) -> Study:
       f"{folder} holds no study ({STUDY} is missing): run"
       " python -m experiments.sweep first."
     )
-  study = records.read_json(folder / STUDY)
+  study = run_files.read_json(folder / STUDY)
   if (
     not {"cells", "study"} <= study.keys()
     or not isinstance(study["study"]["reference"], dict)  # It was a text once.
@@ -122,18 +122,18 @@ def read_study(folder: str | Path) -> Study:
   runs = [
     _read_run(spec, folder / RUNS / spec.name)
     for spec in specs
-    if (folder / RUNS / spec.name / records.RESULT).exists()
+    if (folder / RUNS / spec.name / run_files.RESULT).exists()
   ]
   if not runs:
     raise InputError(f"no run of {folder} is finished.")
   tuning = []
   if (folder / TUNING).exists():
-    tuning = records.read_json(folder / TUNING)
+    tuning = run_files.read_json(folder / TUNING)
   return Study(
     folder,
     study["config"],
     _cells(runs, tuning),
-    records.read_json(folder / BASELINES),
+    run_files.read_json(folder / BASELINES),
     len(specs) - len(runs),
     study["cells"],
     {**study["study"], "reference": reference_of(specs[0].config)},
@@ -142,12 +142,12 @@ def read_study(folder: str | Path) -> Study:
 
 
 def _read_run(spec: RunSpec, folder: Path) -> Run:
-  result = records.read_json(folder / records.RESULT)
+  result = run_files.read_json(folder / run_files.RESULT)
   expected = digest(spec.config)
   # A run that diverged has no digest of its own.
   found = {result.get("digest", expected)}
-  if (folder / records.CONFIG).exists():
-    config = records.read_json(folder / records.CONFIG)
+  if (folder / run_files.CONFIG).exists():
+    config = run_files.read_json(folder / run_files.CONFIG)
     found.add(digest_of(config))
   else:
     found.add("none")

@@ -29,7 +29,7 @@ from metric_learning.study.sweeps import (
   setting_errors,
   specs_named,
 )
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, of_study
 from metric_learning.training.plan import check_parts, draws_of
 
@@ -97,7 +97,7 @@ def run_study(
   check_comparisons(config, cells)
   start_launcher(launcher)
   refuse([*setting_errors(specs), *_data_errors(specs)])
-  records.make_folder(folder)
+  run_files.make_folder(folder)
   with only_here(folder):
     claim_study(folder, config, specs, cells, data_of(specs))
     write_baselines(
@@ -205,7 +205,7 @@ def claim_study(
   Raises:
     InputError: with what differs.
   """
-  study = records.identity(
+  study = run_files.identity(
     config=as_dict(config),
     study=of_study(config),
     cells=list(cells),
@@ -221,6 +221,6 @@ def claim_study(
   )
   path = folder / STUDY
   if path.exists():
-    records.refuse_another(path, study)
+    run_files.refuse_another(path, study)
   else:
-    records.write_json(path, study)
+    run_files.write_json(path, study)

@@ -11,7 +11,7 @@ from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
 from metric_learning.study.runs import Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.embedding import embed_run, is_embedded
 
 TEST = "test.json"
@@ -54,14 +54,14 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
     embed_run(run.spec.config, run.folder, _data_of(run))
   path = run.folder / TEST
   if not path.exists():
-    last = _scores_in(run, records.EMBEDDINGS)
+    last = _scores_in(run, run_files.EMBEDDINGS)
     selected = last
     if run.result["selected_step"] is None:
       selected = dict.fromkeys(last, math.nan)
-    elif (run.folder / records.SELECTED_EMBEDDINGS).exists():
-      selected = _scores_in(run, records.SELECTED_EMBEDDINGS)
-    records.write_json(path, {"last": last, "selected": selected})
-  found = records.read_json(path)
+    elif (run.folder / run_files.SELECTED_EMBEDDINGS).exists():
+      selected = _scores_in(run, run_files.SELECTED_EMBEDDINGS)
+    run_files.write_json(path, {"last": last, "selected": selected})
+  found = run_files.read_json(path)
   queries, classes = _queries(run, columns)
   return run._replace(
     test=TestScores(found["selected"], found["last"], queries, classes)
@@ -84,7 +84,7 @@ def _data_of(run: Run) -> Any:
 
 def _scores_in(run: Run, name: str) -> dict[str, float]:
   """The scores of the embeddings in a file."""
-  arrays = records.read_arrays(run.folder / name)
+  arrays = run_files.read_arrays(run.folder / name)
   metric = run.result["metric"]
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   if "test_same" in arrays:
@@ -117,11 +117,11 @@ def _queries(
   if not wanted:
     return {}, None
   path = run.folder / QUERIES
-  kept = records.read_arrays(path) if path.exists() else {}
+  kept = run_files.read_arrays(path) if path.exists() else {}
   if not wanted <= kept.keys():
-    selected = run.folder / records.SELECTED_EMBEDDINGS
-    last = run.folder / records.EMBEDDINGS
-    arrays = records.read_arrays(selected if selected.exists() else last)
+    selected = run.folder / run_files.SELECTED_EMBEDDINGS
+    last = run.folder / run_files.EMBEDDINGS
+    arrays = run_files.read_arrays(selected if selected.exists() else last)
     labels = arrays["test_labels"]
     # Intervals draw classes, and a query with several labels has no one class.
     if "test_class_names" not in arrays or labels.ndim > 1:
@@ -134,7 +134,7 @@ def _queries(
       gallery=_gallery(arrays),
     )
     kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
-    records.write_arrays(path, kept)
+    run_files.write_arrays(path, kept)
   return {column: kept[column] for column in wanted}, kept["classes"]
 
 

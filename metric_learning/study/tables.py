@@ -30,7 +30,7 @@ from metric_learning.study.table_lines import (
   mean_of,
   table_lines,
 )
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 
 def _number(value: float) -> str:
@@ -427,9 +427,9 @@ def write_tables(study: Study) -> list[Path]:
     ("table.csv", as_csv(lines)),
     ("comparisons.csv", as_csv(_comparison_lines(compared))),
     ("table.tex", _to_latex(study, lines, compared)),
-    ("trace.json", records.to_json(trace(study), indent=2) + "\n"),
+    ("trace.json", run_files.to_json(trace(study), indent=2) + "\n"),
   ):
     path = study.folder / name
-    records.write_atomically(path, lambda f, t=text: f.write(t.encode()))
+    run_files.write_atomically(path, lambda f, t=text: f.write(t.encode()))
     written.append(path)
   return written

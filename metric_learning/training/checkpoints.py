@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from metric_learning.errors import InputError
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 # Orbax reports each save and restore at this level.
 logging.getLogger("absl").setLevel(logging.WARNING)
@@ -72,7 +72,7 @@ def _listed(folder: Path) -> dict[str, str]:
   if _FILES not in os.listdir(folder):
     return {}
   try:
-    return records.from_json(path.read_bytes())
+    return run_files.from_json(path.read_bytes())
   except (json.JSONDecodeError, UnicodeDecodeError):
     # It was written whole or not at all.
     raise DamagedError(
@@ -143,7 +143,7 @@ class Checkpoints:
       path.relative_to(folder).as_posix(): _digest_of_file(path)
       for path in files
     }
-    records.write_json(folder / _FILES, digests)
+    run_files.write_json(folder / _FILES, digests)
 
   def steps(self) -> list[int]:
     """The steps that are on disk, newest first."""

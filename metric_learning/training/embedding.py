@@ -12,7 +12,7 @@ from metric_learning import data
 from metric_learning.data.stream import read_ahead
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.plan import num_classes
 from metric_learning.training.step import Program, program_of
@@ -82,7 +82,7 @@ def arrays_of(
 
 def is_embedded(workdir: Path) -> bool:
   """Whether a run has its embeddings: those of the last step come last."""
-  return (workdir / records.EMBEDDINGS).exists()
+  return (workdir / run_files.EMBEDDINGS).exists()
 
 
 def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
@@ -97,24 +97,24 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   """
   if is_embedded(workdir):
     return
-  shown = records.difference(
-    records.read_json(workdir / records.DATA), splits.identity
+  shown = run_files.difference(
+    run_files.read_json(workdir / run_files.DATA), splits.identity
   )
   if shown:
     raise InputError(
       f"{workdir} is a run on other data: {shown}. Its test images are embedded"
       " when it is scored: give it the data that it was trained on."
     )
-  result = records.read_json(workdir / records.RESULT)
+  result = run_files.read_json(workdir / run_files.RESULT)
   program = program_of(config, splits.train.input_spec)
   classes = num_classes(config, splits.train)
   like = program.init(config.seed, classes, result["numbers"])
   names = {
-    records.SELECTED_EMBEDDINGS: result["selected_step"],
-    records.EMBEDDINGS: result["steps"],
+    run_files.SELECTED_EMBEDDINGS: result["selected_step"],
+    run_files.EMBEDDINGS: result["steps"],
   }
   if result["selected_step"] in (None, result["steps"]):
-    del names[records.SELECTED_EMBEDDINGS]
+    del names[run_files.SELECTED_EMBEDDINGS]
   checkpoints = Checkpoints(
     workdir / "checkpoints",
     lower_is_better=lower_is_better(config.eval.select),
@@ -123,7 +123,7 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
     for name, step in names.items():
       state = _state(checkpoints, workdir, step, like)
       found = embedded(program, state, splits)
-      records.write_arrays(workdir / name, found)
+      run_files.write_arrays(workdir / name, found)
 
 
 def _state(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from metric_learning import data
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, make_plan
 from metric_learning.training.recorder import Recorder
@@ -48,9 +48,9 @@ def train(
   """
   workdir = Path(workdir)
   plan = make_plan(config, splits)  # Refused before anything is written.
-  records.claim(workdir, as_dict(config), plan.splits.identity)
-  if (workdir / records.RESULT).exists():
-    return records.read_json(workdir / records.RESULT)
+  run_files.claim(workdir, as_dict(config), plan.splits.identity)
+  if (workdir / run_files.RESULT).exists():
+    return run_files.read_json(workdir / run_files.RESULT)
   recorder = Recorder(plan, workdir, embeddings=embeddings)
   with contextlib.closing(recorder) as run:
     return _train(run, progress)

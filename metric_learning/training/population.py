@@ -23,7 +23,7 @@ from metric_learning.data.feeds import Batch
 from metric_learning.data.samplers import Draw, Draws
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.checkpoints import DamagedError
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.loop import is_evaluated, is_logged
@@ -46,7 +46,7 @@ def common_of(config: ConfigDict) -> str:
   False
   """
   own = {"seed", *traced_numbers(config)}
-  fields = records.flatten(as_dict(config))
+  fields = run_files.flatten(as_dict(config))
   return json.dumps({k: v for k, v in fields.items() if k not in own})
 
 
@@ -79,7 +79,7 @@ def train_population(
       " config.data.stream=False."
     )
   for config, workdir in zip(configs, workdirs, strict=True):
-    records.claim(workdir, as_dict(config), splits.identity)
+    run_files.claim(workdir, as_dict(config), splits.identity)
   with contextlib.ExitStack() as opened:
     runs = [
       opened.enter_context(
@@ -126,7 +126,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
       yield
     except NotFiniteError as error:
       results[i] = {"diverged": str(error)}
-      records.write_json(runs[i].workdir / records.RESULT, results[i])
+      run_files.write_json(runs[i].workdir / run_files.RESULT, results[i])
 
   for done, own in enumerate(feed.own, first + 1):
     state, values = step(state, done - 1, feed.shared, own, key, traced)

@@ -15,7 +15,7 @@ from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import digest
 from metric_learning.training.embedding import embed_all, embedded
@@ -34,7 +34,9 @@ class Recorder:
     self.plan, self.workdir = plan, workdir
     config = plan.config
     self._keeps_embeddings = embeddings
-    records.write_json(workdir / records.ENVIRONMENT, records.environment())
+    run_files.write_json(
+      workdir / run_files.ENVIRONMENT, run_files.environment()
+    )
     # As the step takes them: the numbers, and what its keys are made of.
     self.traced = {k: jnp.float32(v) for k, v in plan.numbers.items()}
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
@@ -69,7 +71,7 @@ class Recorder:
     self._first, self._started = first, time.perf_counter()
     self._members = members
     self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
-    self._metrics = records.Metrics(self.workdir, first)
+    self._metrics = run_files.Metrics(self.workdir, first)
     self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
   def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
@@ -147,7 +149,7 @@ class Recorder:
     seconds = self.seconds()
     config = self.plan.config
     last = config.train.steps
-    written = records.read_metrics(self.workdir)
+    written = run_files.read_metrics(self.workdir)
     selected = self._selected(written)
     if self._keeps_embeddings:
       self._write_embeddings(state, selected)
@@ -158,7 +160,7 @@ class Recorder:
     of_last = _validation(written, last)
     result = {
       "digest": digest(config),
-      "commit": records.environment()["commit"],
+      "commit": run_files.environment()["commit"],
       "metric": objective.eval_metric,
       "normalize": objective.normalize,
       "reduction": objective.reduction,
@@ -176,10 +178,10 @@ class Recorder:
       result["members"] = self._members
     if self.plan.mean_distance is not None:
       result["initial_mean_distance"] = self.plan.mean_distance
-    path = self.workdir / records.RESULT
-    records.write_json(path, result)
+    path = self.workdir / run_files.RESULT
+    run_files.write_json(path, result)
     self._log.info("finished")
-    return records.read_json(path)
+    return run_files.read_json(path)
 
   def _selected(self, written: list[dict[str, Any]]) -> int | None:
     """The step of the best checkpoint on the validation classes.
@@ -218,11 +220,13 @@ class Recorder:
     """Writes all that is not trained on, at the last and a selected step."""
     plan = self.plan
     found = embedded(plan.program, state, plan.splits, self._embedded)
-    records.write_arrays(self.workdir / records.EMBEDDINGS, found)
+    run_files.write_arrays(self.workdir / run_files.EMBEDDINGS, found)
     if selected not in (None, plan.config.train.steps):
       chosen = self._restore_selected(selected, state)
       found = embedded(plan.program, chosen, plan.splits)
-      records.write_arrays(self.workdir / records.SELECTED_EMBEDDINGS, found)
+      run_files.write_arrays(
+        self.workdir / run_files.SELECTED_EMBEDDINGS, found
+      )
 
 
 def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:

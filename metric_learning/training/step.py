@@ -19,7 +19,7 @@ from metric_learning.data.augment import augment
 from metric_learning.data.feeds import Batch
 from metric_learning.models import Model
 from metric_learning.specs import InputSpec, as_numbers
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.optimizers import (
@@ -59,7 +59,7 @@ def program_of(config: ConfigDict, input_spec: InputSpec) -> Program:
   numbers = traced_numbers(config)
   static = {
     name: value
-    for name, value in records.flatten(as_dict(config)).items()
+    for name, value in run_files.flatten(as_dict(config)).items()
     if name not in numbers
     and (name in _COMPILED or name.split(".")[0] not in _NOT_COMPILED)
   }

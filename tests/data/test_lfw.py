@@ -10,7 +10,7 @@ from metric_learning.data.sets import lfw
 from metric_learning.errors import InputError
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
-from metric_learning.training import records, train
+from metric_learning.training import run_files, train
 from tests.data import stand_ins
 from tests.tiny import tiny_config
 
@@ -85,7 +85,7 @@ def test_a_run_reports_the_accuracy_over_ten_folds(config, tmp_path):
   )
   result = train(run_config, tmp_path / "run", progress=False)
   found = score_run(Run(None, tmp_path / "run", result)).tested.last
-  arrays = records.read_arrays(tmp_path / "run" / records.EMBEDDINGS)
+  arrays = run_files.read_arrays(tmp_path / "run" / run_files.EMBEDDINGS)
   points, same = arrays["test_embeddings"], arrays["test_same"]
   first, second = points[arrays["test_first"]], points[arrays["test_second"]]
   distances = np.abs(first - second).sum(axis=1)

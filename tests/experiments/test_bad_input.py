@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 import types
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from experiments import cli
 from metric_learning import InputError
+from metric_learning.training import base_config
 from tests.studies import change
 
 
@@ -138,6 +140,16 @@ def test_a_file_that_sets_a_section_as_a_text(monkeypatch, section, said):
   with pytest.raises(InputError) as error:
     cli._ConfigParser().parse(f"mine.py:{section}")
   assert said in str(error.value)
+
+
+def test_a_module_that_a_flag_names_is_imported_first(monkeypatch, tmp_path):
+  (tmp_path / "enters_a_score.py").write_text("ENTERED = True\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  flag = "--config.imports=('enters_a_score',)"
+  monkeypatch.setattr(sys, "argv", ["train", flag])
+  config = cli._with_flags(base_config().lock())
+  assert sys.modules.pop("enters_a_score").ENTERED
+  assert config.is_locked
 
 
 def test_a_fault_of_a_config_file_keeps_its_place(run, tmp_path):

@@ -7,7 +7,7 @@ from scipy.spatial.distance import pdist
 
 from metric_learning import InputError, figures
 from metric_learning.figures import draw_study, read_space
-from metric_learning.training import records
+from metric_learning.training import run_files
 from tests.studies import scored_study
 from tests.tiny import tiny_config
 
@@ -28,8 +28,8 @@ def drawn(monkeypatch):
   return seen
 
 
-def arrays_of(folder, name=records.EMBEDDINGS):
-  return records.read_arrays(folder / name)
+def arrays_of(folder, name=run_files.EMBEDDINGS):
+  return run_files.read_arrays(folder / name)
 
 
 def test_a_space_is_what_the_files_of_a_run_say(run_folder):
@@ -72,7 +72,7 @@ def test_the_margin_of_a_triplet_is_a_gap_and_a_temperature_is_no_margin(
 
 def test_the_selected_checkpoint_is_shown(run_folder):
   other = {k: v + 1 for k, v in arrays_of(run_folder).items()}
-  records.write_arrays(run_folder / records.SELECTED_EMBEDDINGS, other)
+  run_files.write_arrays(run_folder / run_files.SELECTED_EMBEDDINGS, other)
   np.testing.assert_array_equal(
     read_space(run_folder).embeddings, other["validation_embeddings"]
   )
@@ -86,7 +86,7 @@ def test_names_of_classes_are_read_where_they_are_kept(
   assert read_space(run_folder, "test").name_of(1) == "class 1"
 
 
-@pytest.mark.parametrize("name", [records.RESULT, records.EMBEDDINGS])
+@pytest.mark.parametrize("name", [run_files.RESULT, run_files.EMBEDDINGS])
 def test_an_unfinished_run_is_refused(run_folder, name):
   (run_folder / name).unlink()
   with pytest.raises(InputError, match="no finished run"):
@@ -127,7 +127,7 @@ def test_finished_runs_are_found_in_order(write_run, tmp_path):
     figures.finished_runs(tmp_path)
   for name in ("b", "a", "unfinished"):
     write_run(tmp_path / "study" / "runs" / name, tiny_config())
-  (tmp_path / "study" / "runs" / "unfinished" / records.RESULT).unlink()
+  (tmp_path / "study" / "runs" / "unfinished" / run_files.RESULT).unlink()
   write_run(tmp_path / "diverged", tiny_config(), diverged=True)
   found = figures.finished_runs(tmp_path)
   assert [folder.name for folder in found] == ["a", "b"]

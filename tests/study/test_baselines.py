@@ -13,7 +13,7 @@ from metric_learning.study import (
   tables,
 )
 from metric_learning.study.baselines import BASELINES, write_baselines
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import override
 from tests.studies import (
   CONFIG,
@@ -78,7 +78,7 @@ def baselines_of(folder, rows):
       patch.setattr(baselines, name, lambda *_: None)
     patch.setattr(baselines, "_record", lambda name, _, seed, *__: (name, seed))
     write_baselines(folder, runs)
-  return [tuple(found) for found in records.read_json(folder / BASELINES)]
+  return [tuple(found) for found in run_files.read_json(folder / BASELINES)]
 
 
 def test_a_baseline_counts_once_however_batches_are_made(tmp_path):
@@ -122,7 +122,7 @@ def test_baselines_have_class_intervals_for_all_means_over_queries(tmp_path):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(baselines, "_untrained", lambda *_: baselines._flat)
     write_baselines(tmp_path, [(config, data.load(config.data))])
-  pixels = records.read_json(tmp_path / BASELINES)[0]
+  pixels = run_files.read_json(tmp_path / BASELINES)[0]
   assert sorted(pixels["class_interval"]) == sorted(columns[:3])
   test = data.load(CONFIG.data).test
   points = test.inputs.reshape(len(test.inputs), -1).astype(float)

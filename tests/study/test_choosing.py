@@ -21,7 +21,7 @@ from metric_learning.study.results import (
 )
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import TEST, score_run
-from metric_learning.training import records, train
+from metric_learning.training import run_files, train
 from metric_learning.training.config import digest, from_dict, override
 from tests.studies import (
   CONFIG,
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("trained studies")
 
 def rewrite_validation(folder, score_of):
   """Gives every run of the hinge loss a validation score of our own."""
-  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
+  for path in folder.glob(f"runs/*{HINGE}*/{run_files.RESULT}"):
     result = json.loads(path.read_text())
     config = json.loads((path.parent / "config.json").read_text())
     result["validation_selected"]["own/map_at_r"] = score_of(config)
@@ -69,12 +69,12 @@ def test_the_best_mean_on_validation_is_chosen(study):
 
 def select_nothing(folder, where):
   """Takes the selected checkpoint from the runs of the hinge loss."""
-  for path in folder.glob(f"runs/*{HINGE}*/{records.RESULT}"):
-    if where(records.read_json(path.parent / records.CONFIG)):
-      result = records.read_json(path)
+  for path in folder.glob(f"runs/*{HINGE}*/{run_files.RESULT}"):
+    if where(run_files.read_json(path.parent / run_files.CONFIG)):
+      result = run_files.read_json(path)
       nothing = dict.fromkeys(result["validation_selected"], float("nan"))
       found = {"selected_step": None, "validation_selected": nothing}
-      records.write_json(path, changed(result, found))
+      run_files.write_json(path, changed(result, found))
 
 
 def test_a_setting_that_lost_a_score_is_not_chosen(study):
@@ -144,7 +144,7 @@ def test_lower_is_better_for_error_rates(study):
 @pytest.mark.slow
 def test_only_chosen_runs_are_scored_on_test(real_study, tmp_path):
   study = shutil.copytree(real_study.folder, tmp_path / "study")
-  files = (TEST, records.EMBEDDINGS)
+  files = (TEST, run_files.EMBEDDINGS)
   assert not any(list(study.glob(f"runs/*/{name}")) for name in files)
   tables.to_csv(scored_study(study))
   scored, embedded = (
@@ -165,7 +165,7 @@ def test_the_table_holds_what_the_embeddings_score(study):
   cell = found.cells[0]
   values = []
   for run in cell.chosen.runs:
-    arrays = np.load(run.folder / records.EMBEDDINGS)
+    arrays = np.load(run.folder / run_files.EMBEDDINGS)
     scores = evaluation.retrieval(
       arrays["test_embeddings"], arrays["test_labels"], metric="l1"
     )
@@ -186,7 +186,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
   asking = run._replace(spec=run.spec._replace(config=config))
   (run.folder / TEST).unlink()  # It was scored for other columns.
   scores = score_run(asking).tested.last
-  arrays = np.load(run.folder / records.EMBEDDINGS)
+  arrays = np.load(run.folder / run_files.EMBEDDINGS)
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   found = evaluation.few_shot(points, labels, metric="l1")
   assert scores["own/few_shot_5_way_1_shot"] == found["accuracy"]
@@ -197,7 +197,7 @@ def test_a_column_may_ask_for_a_slow_score(study):
 def test_the_accuracy_threshold_is_learned_on_validation(study):
   run = read_study(study).cells[0].chosen.runs[0]
   scores = score_run(run).tested.selected
-  arrays = np.load(run.folder / records.EMBEDDINGS)
+  arrays = np.load(run.folder / run_files.EMBEDDINGS)
 
   def pairs(part):
     return evaluation.pairs_of(
@@ -248,7 +248,9 @@ def test_queries_are_scored_against_the_gallery(tmp_path):
   result = train(row.config, tmp_path / "run", splits=splits, progress=False)
   scores = score_run(Run(row, tmp_path / "run", result)).tested.selected
   files = sorted((tmp_path / "run").glob("embeddings*.npz"))
-  arrays = records.read_arrays(files[-1])  # the selected ones, if not the last
+  arrays = run_files.read_arrays(
+    files[-1]
+  )  # the selected ones, if not the last
   assert len(arrays["gallery_labels"]) == len(splits.gallery.labels)
   wanted = nearest_is_of_the_class(
     arrays["test_embeddings"],
@@ -261,7 +263,7 @@ def test_queries_are_scored_against_the_gallery(tmp_path):
   assert "own/eer" not in scores
 
   write_baselines(tmp_path, [(row.config, splits)])
-  pixels = records.read_json(tmp_path / "baselines.json")[0]
+  pixels = run_files.read_json(tmp_path / "baselines.json")[0]
   flat = lambda part: part.inputs.reshape(len(part.labels), -1) / 255
   assert pixels["test"]["own/recall_at_1"] == nearest_is_of_the_class(
     flat(splits.test),

@@ -8,7 +8,7 @@ from metric_learning import evaluation
 from metric_learning.study import read_study, tables
 from metric_learning.study.comparisons import class_interval, compare_cells
 from metric_learning.study.scoring import QUERIES, score_run
-from metric_learning.training import records
+from metric_learning.training import run_files
 from tests.studies import change, scored_study
 from tests.study.written_tables import cells
 
@@ -112,7 +112,7 @@ def test_queries_are_those_of_the_selected_checkpoint(write_study):
   # At the selected checkpoint every point is on the mark of its class.
   marks = np.eye(3, 2, dtype=np.float32)[arrays["test_labels"]]
   selected = {**arrays, "test_embeddings": marks}
-  np.savez(run.folder / records.SELECTED_EMBEDDINGS, **selected)
+  np.savez(run.folder / run_files.SELECTED_EMBEDDINGS, **selected)
   (found,) = score_run(run, ["own/recall_at_1"]).tested.queries.values()
   assert np.mean(found) == 1
   assert np.mean(hits(run.folder)[0]) < 1

@@ -9,7 +9,7 @@ from metric_learning.study import make_specs, run_study, sweep, tables
 from metric_learning.study.compared_with import pairs_with_reference
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.sweeps import check_reference
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, digest, override
 from tests.studies import COLUMNS, change, scored_study
 from tests.study.written_tables import NOISE, cells, lines_of, table_of
@@ -284,7 +284,7 @@ def test_runs_that_diverged_count_against_their_cell(write_study, case):
 def test_a_run_without_a_score_is_not_called_diverged(write_study):
   folder = write_study(cells(l2=0.5 + NOISE, l1=0.6 + NOISE), diverged=[13])
   for path in folder.glob("runs/*metric.name=l1,seed=[57]/result.json"):
-    nothing = dict.fromkeys(records.read_json(path)["validation_selected"])
+    nothing = dict.fromkeys(run_files.read_json(path)["validation_selected"])
     change(path, selected_step=None, validation_selected=nothing)
   assert judged(folder)["l1"].verdict == (
     "unresolved: 1 of 10 runs diverged, 2 of 10 runs without a score"
@@ -340,7 +340,7 @@ def test_what_is_not_tested_has_no_p_in_any_file(write_study):
 def test_cells_are_compared_at_the_selected_checkpoint(real_study, write_study):
   folder = write_study(cells(l2=[0.5] * 3, l1=[0.6] * 3))
   for path in folder.glob("runs/*metric.name=l1*/test.json"):
-    records.write_json(path, real_study.scores(0.6, last=0.9))
+    run_files.write_json(path, real_study.scores(0.6, last=0.9))
   assert judged(folder)["l1"].difference.mean == pytest.approx(0.1)
 
 

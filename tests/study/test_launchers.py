@@ -21,7 +21,7 @@ from metric_learning.study import (
   runner,
 )
 from metric_learning.study.launchers import claims, local
-from metric_learning.training import recorder, records, step
+from metric_learning.training import recorder, run_files, step
 from metric_learning.training.config import from_dict, override
 from metric_learning.training.embedding import embed_run
 from tests.quick import QUICK_FLAGS
@@ -60,9 +60,9 @@ def results_of(folder):
   """The embeddings of each finished row, by its name."""
   found = {}
   for path in folder.glob("runs/*/result.json"):
-    config = from_dict(records.read_json(path.parent / records.CONFIG))
+    config = from_dict(run_files.read_json(path.parent / run_files.CONFIG))
     embed_run(config, path.parent, loaded.load_once(config.data))
-    arrays = records.read_arrays(path.parent / records.EMBEDDINGS)
+    arrays = run_files.read_arrays(path.parent / run_files.EMBEDDINGS)
     found[path.parent.name] = arrays["test_embeddings"]
   return found
 
@@ -149,7 +149,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
       assert thread.is_alive()
     thread.join(0.1)
     assert thread.is_alive()
-    assert not (theirs / records.CONFIG).exists()
+    assert not (theirs / run_files.CONFIG).exists()
   thread.join()
   assert times_finished(tmp_path) == [1, 1, 1]
 

@@ -9,7 +9,7 @@ from metric_learning import InputError
 from metric_learning.study import make_specs, read_study, run_study
 from metric_learning.study.launchers import ray as on_ray
 from metric_learning.study.launchers.claims import RUNS
-from metric_learning.training import records
+from metric_learning.training import run_files
 from tests.studies import scored_study
 from tests.tiny import tiny_config
 
@@ -57,7 +57,7 @@ def test_more_than_the_cluster_has_is_refused(cluster, tmp_path):
 
 
 def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
-  monkeypatch.setattr(records, "code", lambda: "another")
+  monkeypatch.setattr(run_files, "code", lambda: "another")
   rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(
     InputError, match=r"(?s)1 tasks failed.* is other code than"
@@ -80,9 +80,10 @@ def test_a_worker_is_killed_and_its_row_done_again(
     there, here = (f / RUNS / row.name for f in (folder, serial))
     names = {path.name for path in here.iterdir()}
     assert {path.name for path in there.iterdir()} == names
-    assert records.EMBEDDINGS not in names and "checkpoints" in names
+    assert run_files.EMBEDDINGS not in names and "checkpoints" in names
     scores = [
-      records.read_json(f / records.RESULT)["validation"] for f in (there, here)
+      run_files.read_json(f / run_files.RESULT)["validation"]
+      for f in (there, here)
     ]
     assert scores[0] == pytest.approx(scores[1])
   # Their checkpoints came back: chosen runs are embedded and scored here.

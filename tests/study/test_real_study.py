@@ -10,7 +10,7 @@ from metric_learning.figures import read_space, tuning_curves
 from metric_learning.study import read_study, tables
 from metric_learning.study.baselines import BASELINES
 from metric_learning.study.table_lines import table_lines
-from metric_learning.training import records, train
+from metric_learning.training import run_files, train
 from metric_learning.training.config import override
 from tests.studies import HINGE, SOFTMAX, scored_study
 
@@ -85,10 +85,10 @@ def test_the_active_share_is_that_of_the_last_step(real_study):
   cell = study.cells[0]
   values = []
   for run in cell.chosen.runs:
-    last = records.read_metrics(run.folder)[-1]
+    last = run_files.read_metrics(run.folder)[-1]
     (written,) = [
       record
-      for record in records.read_metrics(run.folder)
+      for record in run_files.read_metrics(run.folder)
       if "train/loss" in record and record["step"] == last["step"]
     ]
     values.append(written["train/active_fraction"])
@@ -105,9 +105,9 @@ def test_of_several_objectives_the_first_says_what_is_active(
   config = override(run.spec.config, {f"also.{SOFTMAX}.weight": 0.5})
   result = train(config, tmp_path / "run", progress=False)
   # Files of runs of one objective, with what this run says of its last step.
-  for path in folder.glob(f"runs/*{HINGE}*l1*/{records.RESULT}"):
-    kept = records.read_json(path)
-    records.write_json(path, {**kept, "train": result["train"]})
+  for path in folder.glob(f"runs/*{HINGE}*l1*/{run_files.RESULT}"):
+    kept = run_files.read_json(path)
+    run_files.write_json(path, {**kept, "train": result["train"]})
   (line,) = [
     x for x in table_lines(scored_study(folder)) if x["name"] == f"{HINGE}, l1"
   ]
@@ -156,12 +156,12 @@ def noted(value, place, asked):
 def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
   """A key that no writer knows is an empty column, and no error."""
   folder = shutil.copytree(real_study.reported, tmp_path / "study")
-  asked, read = {}, records.read_json
+  asked, read = {}, run_files.read_json
 
   def read_noted(path):
     return noted(read(path), (path.name,), asked)
 
-  monkeypatch.setattr(records, "read_json", read_noted)
+  monkeypatch.setattr(run_files, "read_json", read_noted)
   study = scored_study(folder)
   tables.write_tables(study)
   tuning_curves(study)

@@ -19,7 +19,7 @@ from metric_learning.study import (
 )
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.table_lines import table_lines
-from metric_learning.training import records
+from metric_learning.training import run_files
 from tests.studies import scored_study
 
 
@@ -37,7 +37,7 @@ def read_only(monkeypatch):
     for name in ("retrieval", "retrieval_per_query", "verification"):
       monkeypatch.setattr(evaluation.scores, name, forbidden)
     for name in ("write_json", "write_arrays", "read_json", "read_arrays"):
-      monkeypatch.setattr(records, name, forbidden)
+      monkeypatch.setattr(run_files, name, forbidden)
     monkeypatch.setattr(scoring, "score_run", forbidden)
     monkeypatch.setattr(builtins, "open", forbidden)
 

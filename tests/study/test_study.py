@@ -17,7 +17,7 @@ from metric_learning.study import (
   tables,
 )
 from metric_learning.study.sweeps import cell_of, tuned_of
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import override
 from tests.forks import FORKS
 from tests.studies import (
@@ -163,7 +163,7 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
   unfinished = lambda: [
     path.parent
     for path in folder.glob("runs/*/metrics.jsonl")
-    if not (path.parent / records.RESULT).exists() and path.stat().st_size
+    if not (path.parent / run_files.RESULT).exists() and path.stat().st_size
   ]
   while process.is_alive():
     if len(results_of(folder)) == 1 and unfinished():
@@ -188,14 +188,14 @@ def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
   for path, written in done.items():
     if path.parent == whole and path.is_file():
       assert path.stat().st_mtime_ns == written
-  assert len(records.read_metrics(cut)) == len(records.read_metrics(whole))
+  assert len(run_files.read_metrics(cut)) == len(run_files.read_metrics(whole))
 
 
 def test_a_folder_of_another_study_is_refused(study, monkeypatch):
   rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(InputError, match=r"another study: .*seed=0.*None now"):
     run_study(CONFIG, rows, study)
-  monkeypatch.setattr(records, "code", lambda: "abc")
+  monkeypatch.setattr(run_files, "code", lambda: "abc")
   with pytest.raises(InputError, match=r"code \(.*'abc' now\).* of commit"):
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   with pytest.raises(InputError, match="holds no study"):
@@ -217,7 +217,7 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
   with pytest.raises(InputError, match=message):
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), study)
   # One record, though all rows load it.
-  (parts,) = records.read_json(study / "study.json")["data"].values()
+  (parts,) = run_files.read_json(study / "study.json")["data"].values()
   assert parts == load(CONFIG.data).identity
 
 
@@ -236,7 +236,7 @@ def test_a_diverged_run_is_recorded_and_not_chosen(tmp_path):
   (cell,) = read_study(folder).cells
   assert cell.diverged == 1
   assert cell.chosen.tuned == {"optimizer.learning_rate": 1e-3}
-  left = [records.read_json(path) for path in results_of(folder)]
+  left = [run_files.read_json(path) for path in results_of(folder)]
   (lost,) = [result for result in left if "train" not in result]
   assert lost.keys() == DIVERGED.keys()
 

@@ -7,7 +7,7 @@ import pytest
 
 from metric_learning.study import tables
 from metric_learning.study.ranges import RATE
-from metric_learning.training import records
+from metric_learning.training import run_files
 from tests.studies import change, scored_study
 from tests.study.written_tables import NOISE, cells, lines_of, table_of
 
@@ -113,9 +113,9 @@ def test_baselines_and_trials_can_be_traced(real_study, write_study):
     folder="trials/lost",
     chosen={},
   )
-  records.write_json(folder / "tuning.json", [kept, lost])
+  run_files.write_json(folder / "tuning.json", [kept, lost])
   pixels = real_study.baseline("raw pixels", 0.1, commit="fedcba987654")
-  records.write_json(folder / "baselines.json", [pixels])
+  run_files.write_json(folder / "baselines.json", [pixels])
   tables.write_tables(scored_study(folder))
   traced = json.loads((folder / "trace.json").read_text())
   assert traced["raw pixels"] == {"commits": ["fedcba987654"]}
@@ -130,7 +130,7 @@ def test_the_last_checkpoint_stands_beside_the_selected_one(
 ):
   folder = write_study(cells(l2=[0.5]))
   (run,) = folder.glob("runs/*")
-  records.write_json(run / "test.json", real_study.scores(0.5, last=0.25))
+  run_files.write_json(run / "test.json", real_study.scores(0.5, last=0.25))
   head, _, line = tables.to_markdown(scored_study(folder)).splitlines()[:3]
   values = dict(zip(head.split("|"), line.split("|"), strict=True))
   assert values[" MAP@R own "] == " 0.500 "
@@ -209,7 +209,7 @@ def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
   folder = write_study(cells(l2=[0.5]))
   assert "of the baselines" not in tables.to_markdown(scored_study(folder))
   pixels = real_study.baseline("raw pixels", 0.1)
-  records.write_json(folder / "baselines.json", [pixels])
+  run_files.write_json(folder / "baselines.json", [pixels])
   text = tables.to_markdown(scored_study(folder))
   assert "the own metric of the baselines is L2" in text
 
@@ -246,7 +246,7 @@ def test_folds_have_a_table_of_their_own(real_study, write_study):
     real_study.baseline("untrained mlp", value / 2, fold=fold, seed=seed)
     for (fold, seed), value in values.items()
   ]
-  records.write_json(folder / "baselines.json", baselines)
+  run_files.write_json(folder / "baselines.json", baselines)
   text = tables.to_markdown(scored_study(folder))
   title, _, rest = text.partition("MAP@R own by fold (mean over seeds)")
   assert title and rest

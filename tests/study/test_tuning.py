@@ -19,7 +19,7 @@ from metric_learning.study import (
 from metric_learning.study.compared_with import cells_of
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.ranges import RATE
-from metric_learning.training import NotFiniteError, records, step
+from metric_learning.training import NotFiniteError, run_files, step
 from metric_learning.training.checkpoints import Checkpoints
 from metric_learning.training.config import override
 from tests.studies import scored_study
@@ -60,7 +60,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   assert one._cache_size() == 1
 
   left = {path.name for path in folder.glob("trials/*/*-fold*/*")}
-  assert records.RESULT in left
+  assert run_files.RESULT in left
   assert not {name for name in left if name.endswith(".npz")}
   assert "checkpoints" not in left
   trials = sorted(path.name for path in folder.glob("trials/*/*-fold*"))
@@ -70,7 +70,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
     runs = [
       folder / f"trials/metric.name=l2/{trial:03}-fold{f}" for f in range(2)
     ]
-    results = [records.read_json(run / records.RESULT) for run in runs]
+    results = [run_files.read_json(run / run_files.RESULT) for run in runs]
     for result in results:
       faked = result_of(0.0)
       assert faked.keys() <= result.keys()

@@ -13,7 +13,7 @@ from metric_learning.study import (
   tuning,
 )
 from metric_learning.study.ranges import RATE
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import override
 from tests.study.searches import CONFIG, search
 from tests.tiny import tiny_config
@@ -40,13 +40,13 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   with pytest.raises(InputError, match=r"data\..*\.test .*'other pixels' now"):
     search(folder)
   monkeypatch.undo()
-  monkeypatch.setattr(records, "commit", lambda: "abc")
-  monkeypatch.setattr(records, "code", lambda: "def")
+  monkeypatch.setattr(run_files, "commit", lambda: "abc")
+  monkeypatch.setattr(run_files, "code", lambda: "def")
   with pytest.raises(InputError, match=r"code \(.*'def' now\).* this is abc"):
     search(folder)
   assert Path(f"{folder}.journal").read_bytes() == before
   monkeypatch.undo()
-  monkeypatch.setattr(records, "commit", lambda: "abc")
+  monkeypatch.setattr(run_files, "commit", lambda: "abc")
   search(folder)  # Another commit of the same code: of a README, say.
   # The same name in one storage, from another folder.
   (tmp_path / "other").mkdir()

@@ -15,7 +15,7 @@ from metric_learning.data.samplers import make_batches
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.training import (
-  records,
+  run_files,
   train,
   train_population,
 )
@@ -40,7 +40,7 @@ def digits():
 
 
 def metrics_of(folder):
-  return (folder / records.METRICS).read_text()
+  return (folder / run_files.METRICS).read_text()
 
 
 def untrained(config, splits, images):
@@ -239,7 +239,7 @@ def test_pairs_are_scored_by_their_own_error_rate(folder, tmp_path):
   )
   splits = data.load(config.data)
   result = train(config, tmp_path / "run", splits=splits)
-  arrays = records.read_arrays(tmp_path / "run" / records.EMBEDDINGS)
+  arrays = run_files.read_arrays(tmp_path / "run" / run_files.EMBEDDINGS)
 
   def expected(part):
     points = arrays[f"{part}_embeddings"].astype(float)
@@ -304,7 +304,7 @@ def test_streamed_and_in_memory_runs_are_equal(images, tmp_path):
     train(config, tmp_path / f"{stream}")
   assert metrics_of(tmp_path / "True") == metrics_of(tmp_path / "False")
   one, other = (
-    records.read_arrays(tmp_path / f"{stream}" / records.EMBEDDINGS)
+    run_files.read_arrays(tmp_path / f"{stream}" / run_files.EMBEDDINGS)
     for stream in (False, True)
   )
   np.testing.assert_array_equal(
@@ -318,7 +318,7 @@ def test_a_streamed_run_resumes_at_its_batch(images, tmp_path):
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   train(config, whole)
   shutil.copytree(whole, cut)
-  (cut / records.RESULT).unlink()
+  (cut / run_files.RESULT).unlink()
   shutil.rmtree(cut / "checkpoints" / "6")
   train(config, cut)
   assert "from step 3:" in (cut / "train.log").read_text()

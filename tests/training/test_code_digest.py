@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import metric_learning
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 PACKAGE = Path(metric_learning.__file__).parent
 
@@ -36,13 +36,13 @@ def copied(tmp_path_factory):
   ],
 )
 def test_only_a_change_that_can_reach_a_number_counts(copied, name, counts):
-  before = records.digest_of_code(copied)
-  assert before == records.code()
+  before = run_files.digest_of_code(copied)
+  assert before == run_files.code()
   path = copied / name
   kept = path.read_text() if path.exists() else None
   path.write_text((kept or "") + "# mended\n")
   try:
-    assert (records.digest_of_code(copied) != before) == counts
+    assert (run_files.digest_of_code(copied) != before) == counts
   finally:
     path.unlink() if kept is None else path.write_text(kept)
 
@@ -58,14 +58,14 @@ def imported_by(path):
 
 
 def test_what_is_left_out_is_imported_by_no_run():
-  for name in records.READS_RUNS:
+  for name in run_files.READS_RUNS:
     assert (PACKAGE / name).exists(), name
   out = {
     ".".join(("metric_learning", *Path(name).with_suffix("").parts))
-    for name in records.READS_RUNS
+    for name in run_files.READS_RUNS
   }
   for path in PACKAGE.rglob("*.py"):
     name = path.relative_to(PACKAGE)
     # That of the study only gives names to what is in its files.
-    if not records.reads_runs(name) and name != Path("study/__init__.py"):
+    if not run_files.reads_runs(name) and name != Path("study/__init__.py"):
       assert not {*imported_by(path)} & out, name

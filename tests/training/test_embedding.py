@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metric_learning import InputError, data
-from metric_learning.training import records, train
+from metric_learning.training import run_files, train
 from metric_learning.training.embedding import embed_run
 from tests.tiny import tiny_config
 
@@ -18,7 +18,7 @@ CONFIG = tiny_config(
   train__save_every=2,
   optimizer__learning_rate=0.3,
 )
-FILES = (records.EMBEDDINGS, records.SELECTED_EMBEDDINGS)
+FILES = (run_files.EMBEDDINGS, run_files.SELECTED_EMBEDDINGS)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_embeddings_from_checkpoints_are_those_of_a_run_that_writes_them(
   embed_run(CONFIG, run, splits)
   for name in FILES:
     one, other = (
-      records.read_arrays(folder / name)
+      run_files.read_arrays(folder / name)
       for folder in (run, tmp_path / "single")
     )
     assert one.keys() == other.keys()
@@ -58,7 +58,7 @@ def test_embeddings_from_checkpoints_are_those_of_a_run_that_writes_them(
 
 
 def test_only_the_last_and_the_selected_checkpoint_are_kept(trained):
-  result = records.read_json(trained / records.RESULT)
+  result = run_files.read_json(trained / run_files.RESULT)
   kept = {path.name for path in (trained / "checkpoints").glob("[0-9]*")}
   assert kept == {str(result["selected_step"]), str(result["steps"])}
 
@@ -66,9 +66,9 @@ def test_only_the_last_and_the_selected_checkpoint_are_kept(trained):
 def test_what_is_embedded_is_left_as_it_is(run, splits):
   embed_run(CONFIG, run, splits)
   shutil.rmtree(run / "checkpoints")
-  before = (run / records.EMBEDDINGS).stat().st_mtime_ns
+  before = (run / run_files.EMBEDDINGS).stat().st_mtime_ns
   embed_run(CONFIG, run, splits)
-  assert (run / records.EMBEDDINGS).stat().st_mtime_ns == before
+  assert (run / run_files.EMBEDDINGS).stat().st_mtime_ns == before
 
 
 def test_other_data_is_refused(run, splits):
@@ -77,11 +77,11 @@ def test_other_data_is_refused(run, splits):
     InputError, match=r"on other data: test .*360.*300 images"
   ):
     embed_run(CONFIG, run, dataclasses.replace(splits, test=fewer))
-  assert not (run / records.EMBEDDINGS).exists()
+  assert not (run / run_files.EMBEDDINGS).exists()
 
 
 def test_a_checkpoint_that_is_gone_or_damaged_is_named(run, splits):
-  step = records.read_json(run / records.RESULT)["selected_step"]
+  step = run_files.read_json(run / run_files.RESULT)["selected_step"]
   for path in (run / "checkpoints" / str(step)).rglob("*"):
     if path.is_file():
       path.write_bytes(b"")

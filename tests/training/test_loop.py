@@ -16,7 +16,7 @@ from metric_learning.training import (
   NotFiniteError,
   loop,
   recorder,
-  records,
+  run_files,
   train,
 )
 from metric_learning.training.embedding import embed_all
@@ -36,7 +36,7 @@ def finished(splits, tmp_path_factory):
 
 
 def metrics_of(folder):
-  return (folder / records.METRICS).read_text()
+  return (folder / run_files.METRICS).read_text()
 
 
 @pytest.mark.slow
@@ -52,8 +52,8 @@ def test_a_run_leaves_its_files(finished):
     "result.json",
     "train.log",
   }
-  assert records.read_json(folder / "result.json") == result
-  environment = records.read_json(folder / "environment.json")
+  assert run_files.read_json(folder / "result.json") == result
+  environment = run_files.read_json(folder / "environment.json")
   assert environment["versions"]["jax"] == jax.__version__
 
 
@@ -82,7 +82,7 @@ def test_each_step_draws_its_own_augmentation(splits):
 @pytest.mark.slow
 def test_scores_are_those_of_the_embeddings_on_disk(finished):
   folder, result = finished
-  arrays = records.read_arrays(folder / records.EMBEDDINGS)
+  arrays = run_files.read_arrays(folder / run_files.EMBEDDINGS)
   again = evaluation.retrieval(
     arrays["validation_embeddings"],
     arrays["validation_labels"],
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(splits, tmp_path):
   )
   with pytest.raises(NotFiniteError, match=r"at step [23]: .*no checkpoint"):
     train(config, tmp_path / "run", splits=splits)
-  assert not (tmp_path / "run" / records.RESULT).exists()
+  assert not (tmp_path / "run" / run_files.RESULT).exists()
 
 
 def test_embeddings_that_are_not_finite_stop_the_run(
@@ -227,7 +227,7 @@ def test_an_older_checkpoint_that_is_half_removed_stops_nothing(
 ):
   folder, result = finished
   shutil.copytree(folder, tmp_path / "run")
-  (tmp_path / "run" / records.RESULT).unlink()
+  (tmp_path / "run" / run_files.RESULT).unlink()
   assert result["selected_step"] == 6
   shutil.rmtree(tmp_path / "run" / "checkpoints" / "3" / "record")
   again = train(tiny_config(), tmp_path / "run", splits=splits)
@@ -261,7 +261,7 @@ def test_what_an_objective_keeps_is_saved_and_restored(
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   train(config, whole, splits=splits)
   shutil.copytree(whole, cut)
-  (cut / records.RESULT).unlink()
+  (cut / run_files.RESULT).unlink()
   shutil.rmtree(cut / "checkpoints" / "6")
   train(config, cut, splits=splits)
   assert "from step 3:" in (cut / "train.log").read_text()
@@ -274,7 +274,7 @@ def test_seconds_before_a_kill_count(splits, tmp_path, monkeypatch):
   ticks = types.SimpleNamespace(perf_counter=lambda: next(clock))
   monkeypatch.setattr(recorder, "time", ticks)
   whole = train(tiny_config(), folder, splits=splits)["seconds"]
-  (folder / records.RESULT).unlink()
+  (folder / run_files.RESULT).unlink()
   again = train(tiny_config(), folder, splits=splits)["seconds"]
   assert again >= whole
 
@@ -305,7 +305,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
   process.kill()
   process.join()
   assert not (killed / "result.json").exists()
-  reached = records.read_metrics(killed)[-1]["step"]
+  reached = run_files.read_metrics(killed)[-1]["step"]
   assert 0 < reached < 400
   long_run(killed)
   long_run(whole)
@@ -314,17 +314,19 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
   resumed = [line for line in log.splitlines() if "from step" in line]
   assert len(resumed) == 2
   assert "from step 0:" not in resumed[1]
-  a, b = (records.read_arrays(f / records.EMBEDDINGS) for f in (killed, whole))
+  a, b = (
+    run_files.read_arrays(f / run_files.EMBEDDINGS) for f in (killed, whole)
+  )
   np.testing.assert_array_equal(a["test_embeddings"], b["test_embeddings"])
 
 
 def test_a_line_cut_short_is_left_out(tmp_path):
-  metrics = records.Metrics(tmp_path, 0)
+  metrics = run_files.Metrics(tmp_path, 0)
   metrics.write(1, {"a": 1.0})
-  with (tmp_path / records.METRICS).open("a") as file:
+  with (tmp_path / run_files.METRICS).open("a") as file:
     file.write('{"step": 2, "a"')
-  assert records.read_metrics(tmp_path) == [{"step": 1, "a": 1.0}]
-  records.Metrics(tmp_path, 1).write(2, {"a": 2.0})
+  assert run_files.read_metrics(tmp_path) == [{"step": 1, "a": 1.0}]
+  run_files.Metrics(tmp_path, 1).write(2, {"a": 2.0})
   lines = metrics_of(tmp_path).splitlines()
   assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
@@ -336,7 +338,7 @@ def test_a_run_on_other_data_is_refused(splits, tmp_path):
   train(tiny_config(), whole, splits=splits)
   cut = tmp_path / "cut"
   shutil.copytree(whole, cut)
-  (cut / records.RESULT).unlink()
+  (cut / run_files.RESULT).unlink()
   other = dataclasses.replace(
     splits, test=data.select(splits.test, np.arange(300))
   )
@@ -351,7 +353,7 @@ def test_a_run_on_other_data_is_refused(splits, tmp_path):
   # The same data, from another array.
   copied = dataclasses.replace(splits.test, inputs=splits.test.inputs.copy())
   train(tiny_config(), cut, splits=dataclasses.replace(splits, test=copied))
-  (whole / records.DATA).unlink()
+  (whole / run_files.DATA).unlink()
   with pytest.raises(
     InputError, match=r"of an earlier version, without data\."
   ):

@@ -11,7 +11,7 @@ from metric_learning import InputError, data
 from metric_learning.training import (
   population,
   recorder,
-  records,
+  run_files,
   train,
   train_population,
 )
@@ -45,21 +45,23 @@ def assert_same_run(one, other):
   """All that the folders of a single run and of a member say is equal."""
   files = [{p.name for p in folder.iterdir()} for folder in (one, other)]
   assert files[0] == files[1]
-  assert records.read_json(one / records.CONFIG) == records.read_json(
-    other / records.CONFIG
+  assert run_files.read_json(one / run_files.CONFIG) == run_files.read_json(
+    other / run_files.CONFIG
   )
-  said = [records.read_metrics(folder) for folder in (one, other)]
+  said = [run_files.read_metrics(folder) for folder in (one, other)]
   for a, b in zip(*said, strict=True):
     assert a.keys() == b.keys()
     for name, value in a.items():
       # A rank may change with the last bit of a distance.
       slack = {"abs": 0.01} if name.startswith("validation/") else CLOSE
       assert b[name] == pytest.approx(value, **slack), name
-  arrays = [records.read_arrays(f / records.EMBEDDINGS) for f in (one, other)]
+  arrays = [
+    run_files.read_arrays(f / run_files.EMBEDDINGS) for f in (one, other)
+  ]
   for name in arrays[0]:
     if name.endswith("embeddings"):
       np.testing.assert_allclose(*(a[name] for a in arrays), 2e-4, 2e-5)
-  results = [records.read_json(f / records.RESULT) for f in (one, other)]
+  results = [run_files.read_json(f / run_files.RESULT) for f in (one, other)]
   assert results[1].pop("members") > 1
   assert results[0].keys() == results[1].keys()
   assert results[0]["digest"] == results[1]["digest"]
@@ -90,7 +92,7 @@ def test_a_member_that_diverges_leaves_the_others(splits, tmp_path):
   workdirs = [tmp_path / str(i) for i in range(3)]
   results = train_population(configs, workdirs, splits)
   assert "not finite at step" in results[1]["diverged"]
-  assert records.read_json(workdirs[1] / records.RESULT) == results[1]
+  assert run_files.read_json(workdirs[1] / run_files.RESULT) == results[1]
   train(configs[2], tmp_path / "alone", splits=splits)
   assert_same_run(tmp_path / "alone", workdirs[2])
 
@@ -110,8 +112,8 @@ def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
   monkeypatch.setattr(recorder, "embed_all", sick_once)
   results = train_population(configs, workdirs, splits)
   assert "embeddings of validation" in results[0]["diverged"]
-  assert records.read_json(workdirs[0] / records.RESULT) == results[0]
-  assert records.read_json(workdirs[1] / records.RESULT) == results[1]
+  assert run_files.read_json(workdirs[0] / run_files.RESULT) == results[0]
+  assert run_files.read_json(workdirs[1] / run_files.RESULT) == results[1]
   assert results[1]["members"] == 2
 
 
@@ -126,16 +128,16 @@ def test_a_population_goes_on_from_the_last_step_that_all_have(
   train_population(configs, whole, splits)
   shutil.copytree(tmp_path / "whole", tmp_path / "cut")
   for workdir in cut:
-    (workdir / records.RESULT).unlink()
+    (workdir / run_files.RESULT).unlink()
   # Killed between the two, when the first had saved step 6.
   shutil.rmtree(cut[1] / "checkpoints" / "6")
   train_population(configs, cut, splits)
   for before, after in zip(whole, cut, strict=True):
     assert "from step 3:" in (after / "train.log").read_text()
-    metrics = [(w / records.METRICS).read_text() for w in (before, after)]
+    metrics = [(w / run_files.METRICS).read_text() for w in (before, after)]
     assert metrics[0] == metrics[1]
     arrays = [
-      records.read_arrays(w / records.EMBEDDINGS) for w in (before, after)
+      run_files.read_arrays(w / run_files.EMBEDDINGS) for w in (before, after)
     ]
     np.testing.assert_array_equal(*(a["test_embeddings"] for a in arrays))
 

@@ -12,7 +12,7 @@ from metric_learning.evaluation import is_slow
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import RunSpec
-from metric_learning.training import override, records, train, validate
+from metric_learning.training import override, run_files, train, validate
 from metric_learning.training.plan import check_parts, feed_of, make_plan
 from tests.test_configs import ROOT, load
 from tests.tiny import tiny_config
@@ -79,7 +79,7 @@ def test_a_study_trains_and_its_relation_reaches_the_loss(name, tmp_path):
     config = override(config_of(name), overrides)
     folder = tmp_path / str(number)
     result = train(config, folder, splits=splits, embeddings=not overrides)
-    lines = (folder / records.METRICS).read_text().splitlines()
+    lines = (folder / run_files.METRICS).read_text().splitlines()
     losses.append(json.loads(lines[0])["train/loss"])
   # The first step has the first weights, and the batch is the same.
   assert np.isfinite(losses).all() and losses[0] != losses[1]

@@ -14,7 +14,7 @@ from metric_learning.training import (
   embedding,
   plan,
   recorder,
-  records,
+  run_files,
   train,
   train_population,
 )
@@ -88,17 +88,17 @@ def test_the_selected_checkpoint_is_the_best_on_validation(splits, tmp_path):
   result = train(config, tmp_path / "run", splits=splits)
   scores = {
     r["step"]: r["validation/own/map_at_r"]
-    for r in records.read_metrics(tmp_path / "run")
+    for r in run_files.read_metrics(tmp_path / "run")
     if "validation/own/map_at_r" in r
   }
   assert len(scores) == 10
   best = max(scores, key=lambda step: (scores[step], step))
   assert result["selected_step"] == best
   assert result["validation_selected"]["own/map_at_r"] == scores[best]
-  exists = (tmp_path / "run" / records.SELECTED_EMBEDDINGS).exists()
+  exists = (tmp_path / "run" / run_files.SELECTED_EMBEDDINGS).exists()
   assert exists
   # What is damaged is trained again: a later step is not taken in its place.
-  (tmp_path / "run" / records.RESULT).unlink()
+  (tmp_path / "run" / run_files.RESULT).unlink()
   for path in (tmp_path / "run" / "checkpoints" / str(best)).rglob("*"):
     if path.is_file():
       path.write_bytes(b"")
@@ -118,7 +118,7 @@ def test_nan_selects_no_checkpoint(splits, monkeypatch, tmp_path):
   result = train(tiny_config(), folder, splits=splits)
   assert result["selected_step"] is None
   assert np.isnan(result["validation_selected"]["own/map_at_r"])
-  assert not (folder / records.SELECTED_EMBEDDINGS).exists()
+  assert not (folder / run_files.SELECTED_EMBEDDINGS).exists()
   assert "nothing is selected" in (folder / "train.log").read_text()
   run = Run(RunSpec("run", {}, tiny_config()), folder, result)
   tested = score_run(run).tested

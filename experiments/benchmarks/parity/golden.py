@@ -10,7 +10,7 @@ from experiments.benchmarks.parity.cells import tensor
 from experiments.benchmarks.parity.miners import chosen
 from experiments.benchmarks.pml import Pair
 from experiments.benchmarks.pml_sides import Batch
-from metric_learning.training.records import to_json
+from metric_learning.training.run_files import to_json
 
 _COMMAND = (
   "python -m experiments.benchmarks.parity --golden=tests/golden/pml.json"

@@ -31,7 +31,7 @@ from experiments import cli
 from experiments.benchmarks.speed.page import page, shown
 from experiments.benchmarks.speed.suites import SUITES, Settings
 from metric_learning.errors import InputError, check_choice
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 # Those that take minutes, and no run.
 _QUICK = ("distances", "losses", "memory", "evaluation", "input")
@@ -71,7 +71,7 @@ def main() -> None:
     check_choice("suite", suite, SUITES)
   settings = _settings()
   found = _kept()
-  commit = records.commit()
+  commit = run_files.commit()
   for suite in _SUITE.value:
     for name, measured in SUITES[suite].items():
       for line in measured(settings):
@@ -115,7 +115,7 @@ def _kept() -> dict[str, Any]:
   path = Path(_JSON.value)
   if not path.exists():
     return found
-  before = records.read_json(path)
+  before = run_files.read_json(path)
   if before["machine"] != found["machine"]:
     raise InputError(
       f"{path} was measured elsewhere or otherwise: {before['machine']}; here"
@@ -131,7 +131,7 @@ def _key(line: dict[str, Any]) -> str:
 def _write(found: dict[str, Any]) -> None:
   for name, text in (
     (_OUTPUT.value, page(found, _JSON.value)),
-    (_JSON.value, records.to_json(found, indent=1) + "\n"),
+    (_JSON.value, run_files.to_json(found, indent=1) + "\n"),
   ):
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)

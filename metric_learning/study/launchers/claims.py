@@ -12,7 +12,7 @@ from metric_learning import data
 from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import (
   NotFiniteError,
-  records,
+  run_files,
   train,
   train_population,
 )
@@ -40,7 +40,7 @@ def groups_of(specs: Sequence[RunSpec], members: int) -> list[Group]:
 
 def is_finished(workdir: Path) -> bool:
   """Whether a run has its result."""
-  return (workdir / records.RESULT).exists()
+  return (workdir / run_files.RESULT).exists()
 
 
 def claim(
@@ -56,7 +56,7 @@ def claim(
     workdir = folder / RUNS / spec.name
     if is_finished(workdir):
       continue
-    records.make_folder(workdir)
+    run_files.make_folder(workdir)
     try:
       lock = filelock.FileLock(workdir / ".lock")
       held.enter_context(lock.acquire(blocking=False))
@@ -98,5 +98,5 @@ def train_group(
     return [found]
   except NotFiniteError as error:
     result = {"diverged": str(error)}
-    records.write_json(workdir / records.RESULT, result)
+    run_files.write_json(workdir / run_files.RESULT, result)
     return [result]

@@ -17,7 +17,7 @@ from metric_learning.study.launchers.claims import (
   claim,
   train_group,
 )
-from metric_learning.training import records
+from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, from_dict
 
 # How often a task is begun again after its worker died.
@@ -75,7 +75,7 @@ def launch(
   task = ray.remote(num_cpus=1, num_gpus=gpus_per_run, max_retries=_RETRIES)(
     train_elsewhere
   )
-  code = records.code()
+  code = run_files.code()
   sent: dict[int, Any] = {}
   failed = []
   with contextlib.ExitStack() as held:
@@ -110,7 +110,7 @@ def train_elsewhere(
   Raises:
     InputError: if the code here is not that of the study.
   """
-  if records.code() != code:
+  if run_files.code() != code:
     raise InputError(
       f"the metric_learning of worker {platform.node()} is other code than the"
       " driver's: install the driver's there."
@@ -131,9 +131,9 @@ def train_elsewhere(
 
 def write_files(workdir: Path, files: dict[str, bytes]) -> dict[str, Any]:
   """Writes the files of a run, its result last; returns the result."""
-  for name in sorted(files, key=records.RESULT.__eq__):
+  for name in sorted(files, key=run_files.RESULT.__eq__):
     (workdir / name).parent.mkdir(parents=True, exist_ok=True)
-    records.write_atomically(
+    run_files.write_atomically(
       workdir / name, lambda file, name=name: file.write(files[name])
     )
-  return records.from_json(files[records.RESULT])
+  return run_files.from_json(files[run_files.RESULT])

@@ -40,7 +40,7 @@ from metric_learning.study.tuning.storage import (
   open_storage,
   shown,
 )
-from metric_learning.training import NotFiniteError, records, train
+from metric_learning.training import NotFiniteError, run_files, train
 from metric_learning.training.config import (
   as_dict,
   hyper_parameters,
@@ -98,8 +98,8 @@ def search(
   """
   folder = Path(folder)
   check(config, cells)
-  records.make_folder(folder)
-  identity = records.identity(
+  run_files.make_folder(folder)
+  identity = run_files.identity(
     storage=storage and shown(storage),
     config=_whole(config),
     study=of_study(config),
@@ -112,14 +112,14 @@ def search(
     with only_here(folder):
       _refuse_another(folder, identity)
       opened = held.enter_context(open_storage(where))
-      records.make_folder(folder / TRIALS)
+      run_files.make_folder(folder / TRIALS)
       searches = [_start(cell, folder, opened) for cell in cells]
       if not (folder / SEARCH).exists():
-        records.write_json(folder / SEARCH, identity)
+        run_files.write_json(folder / SEARCH, identity)
     while not all([_work(s, opened) for s in searches]):
       time.sleep(1)  # Others have the trials that are left.
     chosen = [_summary(s, opened) for s in searches]
-  records.write_json(folder / TUNING, chosen)
+  run_files.write_json(folder / TUNING, chosen)
   return chosen
 
 
@@ -130,7 +130,7 @@ def _whole(config) -> dict[str, Any]:
 
 def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
   if (folder / SEARCH).exists():
-    records.refuse_another(folder / SEARCH, identity)
+    run_files.refuse_another(folder / SEARCH, identity)
   elif (folder / STUDY).exists():
     raise InputError(
       f"{folder} holds a study that was not tuned: choose another --study, or"
@@ -155,7 +155,7 @@ def _start(cell: RunSpec, folder: Path, storage) -> Search:
   if there.get("config", config) != config:
     raise InputError(
       f"the storage holds another study of the name {name!r}:"
-      f" {records.difference(there['config'], config)}. {_FREE_NAME}"
+      f" {run_files.difference(there['config'], config)}. {_FREE_NAME}"
     )
   if there.get("folder", here) != here:
     raise InputError(
@@ -169,7 +169,7 @@ def _start(cell: RunSpec, folder: Path, storage) -> Search:
   points = _first_points(cell.config, ranges)
   for point in points[len(study.get_trials(deepcopy=False)) :]:
     study.enqueue_trial(point)
-  records.make_folder(folder / TRIALS / cell.name)
+  run_files.make_folder(folder / TRIALS / cell.name)
   return Search(cell, ranges, name, folder / TRIALS / cell.name)
 
 
@@ -177,8 +177,8 @@ def _folder_id(folder: Path) -> str:
   """Tells a folder from others of its name, on whatever machine it is seen."""
   path = folder / TRIALS / "folder.json"
   if not path.exists():
-    records.write_json(path, uuid.uuid4().hex)
-  return records.read_json(path)
+    run_files.write_json(path, uuid.uuid4().hex)
+  return run_files.read_json(path)
 
 
 def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:

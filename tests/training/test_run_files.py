@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from metric_learning.training import records
+from metric_learning.training import run_files
 
 
 def strict(text):
@@ -24,7 +24,7 @@ def test_nan_and_infinity_are_written_strictly_and_read_again(tmp_path):
     "metric": {"p": math.inf},
   }
   path = tmp_path / "some.json"
-  records.write_json(path, value)
+  run_files.write_json(path, value)
   expected = {
     "step": 3,
     "selected_step": None,
@@ -37,20 +37,20 @@ def test_nan_and_infinity_are_written_strictly_and_read_again(tmp_path):
   expected["test"] = {"own/eer": math.nan, "geometry/rho_spectrum_1": math.inf}
   expected["class_interval"] = {"own/map_at_r": [-math.inf, math.nan]}
   expected["metric"] = {"p": math.inf}
-  assert records.read_json(path) == expected
+  assert run_files.read_json(path) == expected
 
 
 def test_metrics_are_strict_and_read_back(tmp_path):
-  metrics = records.Metrics(tmp_path, 0)
+  metrics = run_files.Metrics(tmp_path, 0)
   metrics.write(1, {"validation/own/eer": math.nan})
   metrics.write(2, {"validation/own/eer": 0.5})
   for again in range(2):
-    for line in (tmp_path / records.METRICS).read_text().splitlines():
+    for line in (tmp_path / run_files.METRICS).read_text().splitlines():
       strict(line)
-    first, second = records.read_metrics(tmp_path)
+    first, second = run_files.read_metrics(tmp_path)
     assert math.isnan(first["validation/own/eer"]), again
     assert second == {"step": 2, "validation/own/eer": 0.5}
-    records.Metrics(tmp_path, 2)  # writes what it keeps again
+    run_files.Metrics(tmp_path, 2)  # writes what it keeps again
 
 
 def test_all_json_of_a_study_is_strict(real_study):
