@@ -71,7 +71,7 @@ def test_all_json_of_a_study_is_strict(real_study):
 
 def test_no_json_is_written_around_the_writer():
   # Keys of dicts in memory and texts of the log may be; files may not.
-  package = records.Path(records.__file__).parents[1]
+  package = run_files.Path(run_files.__file__).parents[1]
   for path in package.rglob("*.py"):
     text = path.read_text()
     assert "json.dump(" not in text, path
