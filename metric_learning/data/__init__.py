@@ -31,8 +31,10 @@ from metric_learning.data.sets import (
   omniglot,
   pairs_csv,
   retrieval,
+  table,
   tfds,
 )
+from metric_learning.data.standardize import standardized
 from metric_learning.data.stream import ImageFiles
 from metric_learning.errors import InputError, check_choice
 from metric_learning.plugins import enter
@@ -68,6 +70,7 @@ DATASETS: dict[str, Callable[[Any], Splits]] = {
   "omniglot": omniglot.load,
   "pairs_csv": pairs_csv.load,
   "sop": retrieval.load,
+  "table": table.load,
   "tfds": tfds.load,
 }
 
@@ -84,8 +87,9 @@ def load(config: Any) -> Splits:
   "repeat" or "drop" to load classes with too few images too; `background`, the
   gray level of what is transparent; `validation_folds`, `validation_fold` and
   `train_on`, for which see `held_out`; `stream`, whether images of a folder
-  stay on disk until they are needed. Warns of images that are in training and
-  in test.
+  stay on disk until they are needed; `standardize`, whether features are
+  brought to mean 0 and deviation 1, which may be left out. Warns of images that
+  are in training and in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
@@ -119,6 +123,8 @@ def load(config: Any) -> Splits:
   )
   found = validation_folds.hold_out(resized, config)
   check_scorable(found)
+  if getattr(config, "standardize", False):
+    return standardized(found)
   return found
 
 

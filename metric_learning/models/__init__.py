@@ -17,11 +17,11 @@ from jaxtyping import Array, Float
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.chopra2005 import Chopra2005
 from metric_learning.models.conv import Conv3, Conv4
-from metric_learning.models.dense import MLP, Linear
+from metric_learning.models.dense import MLP, Identity, Linear
 from metric_learning.signatures import Kind, keywords, kinds
 from metric_learning.specs import InputSpec, spec_of
 
-__all__ = ["MODELS", "Model", "create", "kinds_of", "options_of"]
+__all__ = ["DTYPES", "MODELS", "Model", "create", "kinds_of", "options_of"]
 
 # Each is made of the shape of an item and the dimension of an embedding, with
 # its options as keywords. `sees`, an attribute, are the kinds of its items; its
@@ -31,9 +31,14 @@ MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
   "conv4": Conv4,
+  "identity": Identity,
   "linear": Linear,
   "mlp": MLP,
 }
+
+
+# What a network computes in.
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Model(NamedTuple):
@@ -63,6 +68,7 @@ def create(
   *,
   input_spec: InputSpec,
   embedding_dim: int,
+  dtype: str = "float32",
   **options: Any,
 ) -> Model:
   """The network of this name and these options for items of this spec.
@@ -84,6 +90,8 @@ def create(
     name: a name in `MODELS`.
     input_spec: what one item is.
     embedding_dim: length of an embedding.
+    dtype: what it computes in, a name in `DTYPES`. What is learned, batch
+      statistics and embeddings are float32 whatever it is.
     options: keywords of the network, such as `hidden` of the MLP.
 
   Raises:
@@ -91,6 +99,7 @@ def create(
       see.
   """
   check_options(name, **options)
+  check_choice("dtype of a model", dtype, DTYPES)
   if min(*input_spec.shape, embedding_dim) < 1:
     raise InputError(
       f"input_spec={input_spec}, embedding_dim={embedding_dim}: give sizes of 1"
@@ -107,7 +116,7 @@ def create(
     (key, tuple(value) if isinstance(value, list) else value)
     for key, value in sorted(options.items())
   )
-  return _model(name, input_spec, embedding_dim, fixed)
+  return _model(name, input_spec, embedding_dim, dtype, fixed)
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -154,6 +163,7 @@ def _model(
   name: str,
   input_spec: InputSpec,
   embedding_dim: int,
+  dtype: str,
   options: tuple[tuple[str, Any], ...],
 ) -> Model:
   network = MODELS[name]
@@ -196,13 +206,24 @@ def _model(
       )
     # copy=True: variables of this call alone, so that batch statistics may
     # change under any transformation of jax.
+    params, inputs = (_cast(x, DTYPES[dtype]) for x in (params, inputs))
     merged = nnx.merge(graphdef, params, stats, copy=True)
     more = {"key": key} if draws else {}
     embeddings = merged(inputs, train=train, **more)
-    return embeddings, split(merged)[2]
+    return _cast((embeddings, split(merged)[2]), jnp.float32)
 
   preprocess = getattr(network, "preprocess", _as_it_is)
   return Model(init, apply, preprocess, input_spec, layers)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+  """The same with its real numbers in another precision."""
+
+  def cast(x):
+    is_real = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(dtype) if is_real and x.dtype != jnp.float64 else x
+
+  return jax.tree.map(cast, tree)
 
 
 def _as_it_is(numbers: Float[Array, " n *item"]) -> Float[Array, " n *item"]:

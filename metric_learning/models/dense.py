@@ -6,7 +6,34 @@ from collections.abc import Sequence
 from flax import nnx
 from jaxtyping import Array, Float
 
+from metric_learning.errors import InputError
 from metric_learning.models.initializers import lecun_normal
+
+
+class Identity(nnx.Module):
+  """The features as they are: what a learned metric alone compares."""
+
+  sees = ("features",)
+
+  def __init__(
+    self, item_shape: tuple[int, ...], embedding_dim: int, *, rngs: nnx.Rngs
+  ):
+    """It has no options, and learns nothing.
+
+    Raises `InputError` if the embedding is to have another dimension.
+    """
+    del rngs  # nothing is drawn
+    if (embedding_dim,) != item_shape:
+      raise InputError(
+        f"identity embeds {item_shape[0]} features as they are: set"
+        f" config.model.embedding_dim={item_shape[0]}, not {embedding_dim}."
+      )
+
+  def __call__(
+    self, inputs: Float[Array, "n d"], *, train: bool
+  ) -> Float[Array, "n d"]:
+    """The items."""
+    return inputs
 
 
 class Linear(nnx.Module):

@@ -201,8 +201,9 @@ def _check_explicit(config: ConfigDict, explicit: str) -> None:
 
 def _check_model(config: ConfigDict) -> None:
   options = dict(config.model)
-  del options["embedding_dim"]
+  del options["embedding_dim"], options["dtype"]
   models.check_options(**options)
+  check_choice("config.model.dtype", config.model.dtype, models.DTYPES)
   if config.model.embedding_dim < 1:
     raise InputError(
       "config.model.embedding_dim must be at least 1, got"
@@ -261,7 +262,7 @@ def _check_optimizer(config: ConfigDict) -> None:
 
 
 def _check_steps(config: ConfigDict) -> None:
-  for name in ("steps", "log_every", "eval_every", "save_every"):
+  for name in ("steps", "chunks", "log_every", "eval_every", "save_every"):
     if config.train[name] < 1:
       raise InputError(
         f"config.train.{name} must be at least 1, got {config.train[name]}."

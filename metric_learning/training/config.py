@@ -44,6 +44,7 @@ _KINDS = {
   "block_size": Kind((int, str, types.NoneType)),
   "optimizer.clip": Kind((float, types.NoneType)),
   "data.image_size": Kind((tuple,), int),
+  "data.drop_columns": Kind((tuple,), str),
   "eval.columns": Kind((tuple,), str),
   "study.columns": Kind((tuple,), str),
 }

@@ -34,6 +34,12 @@ _DATA = {
   ),
   "image_size": Field((), "(height, width), or () for the native size."),
   "background": Field(255, "The gray level that transparent pixels show."),
+  "standardize": Field(
+    False,
+    "Whether features get mean 0 and deviation 1, by the training part alone.",
+  ),
+  "label_column": Field("label", "Of the set table: where its labels stand."),
+  "drop_columns": Field((), "Of the set table: columns that are no features."),
   "protocol": Field(
     "open-set",
     "open-set: test classes are unseen in training; closed-set: they are not.",
@@ -123,6 +129,12 @@ _MEMORY = {
 
 _TRAIN = {
   "steps": Field(400, "In all."),
+  "chunks": Field(
+    1,
+    "Of a batch: so many pass through the network one after another, forward"
+    " and back, and the loss sees all at once: the same gradient, with the"
+    " activations of one chunk in memory, for a third forward pass more time.",
+  ),
   "log_every": Field(20, "Steps."),
   "eval_every": Field(200, "Steps between scores of the validation classes."),
   "save_every": Field(200, "Steps; a multiple of eval_every."),
@@ -220,7 +232,14 @@ FIELDS: dict[str, dict[str, Field]] = {
   "data": _DATA,
   "batch": _BATCH,
   "augment": _AUGMENT,
-  "model": {"embedding_dim": Field(64, "The length of an embedding.")},
+  "model": {
+    "embedding_dim": Field(64, "The length of an embedding."),
+    "dtype": Field(
+      "float32",
+      "What the network computes in: float32 or bfloat16. Parameters,"
+      " embeddings and losses are float32 with both.",
+    ),
+  },
   "regularizer": {"weight": Field(1.0, "Of the regularizer, if one is named.")},
   "memory": _MEMORY,
   "optimizer": _OPTIMIZER,

@@ -15,6 +15,7 @@ from metric_learning.errors import InputError
 from metric_learning.relations import RELATIONS
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
+from metric_learning.training.chunks import check_chunks
 from metric_learning.training.config import traced_numbers
 from metric_learning.training.step import Program, model_of, program_of
 from metric_learning.training.units import (
@@ -81,10 +82,15 @@ def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
   """Step to the items of its batch.
 
   Raises:
-    InputError: if the training part does not fill a batch.
+    InputError: if the training part does not fill a batch, or a batch is not
+      so many chunks.
   """
   small_classes = config.data.small_classes
-  return make_batches(train, config.batch, config.seed, small_classes)
+  draws = make_batches(train, config.batch, config.seed, small_classes)
+  if config.train.chunks > 1:
+    size = len(draws(0).indices) * config.batch.views
+    check_chunks(config.train.chunks, size)
+  return draws
 
 
 def num_classes(config: ConfigDict, train: data.Dataset) -> int:

@@ -17,10 +17,12 @@ from ml_collections import ConfigDict
 from metric_learning import models
 from metric_learning.data.augment import augment
 from metric_learning.data.feeds import Batch
+from metric_learning.errors import InputError
 from metric_learning.models import Model
 from metric_learning.specs import InputSpec, as_numbers
 from metric_learning.training import run_files
 from metric_learning.training.build import Objectives, objectives_of
+from metric_learning.training.chunks import in_chunks, in_one
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.optimizers import (
   GROUPS,
@@ -34,7 +36,7 @@ Step = Callable[..., tuple[State, dict[str, Array]]]
 
 # Sections that nothing compiled depends on, but for these fields of them.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
-_COMPILED = ("train.steps", "eval.averaged")
+_COMPILED = ("train.steps", "train.chunks", "eval.averaged")
 
 
 class Program(NamedTuple):
@@ -84,11 +86,14 @@ def _make_program(
   optimizer = functools.partial(
     make_optimizer, options, steps, layers=model.layers
   )
+  frozen = tuple(name for name in GROUPS if options[name]["freeze"])
+  chunks = fields["train"]["chunks"]
+  if chunks > 1 and "trunk" not in frozen:
+    _check_apart(config.model.name, model)
   averaged = fields["eval"]["averaged"]
   embed = lambda mean: jax.jit(
     functools.partial(_embed, model, objectives, mean)
   )
-  frozen = tuple(name for name in GROUPS if options[name]["freeze"])
   return Program(
     functools.partial(
       _first_state,
@@ -97,10 +102,28 @@ def _make_program(
       optimizer(),
       fields["model"]["embedding_dim"],
     ),
-    make_step(model, objectives, optimizer, fields["augment"], frozen),
+    make_step(
+      model,
+      objectives,
+      optimizer,
+      fields["augment"],
+      frozen,
+      chunks,
+    ),
     embed(averaged),
     embed(not averaged) if options["ema"] else None,
   )
+
+
+def _check_apart(name: str, model: Model) -> None:
+  """Raises `InputError` for a network that compares the items of a batch."""
+  _, stats = jax.eval_shape(model.init, jax.random.key(0))
+  if jax.tree.leaves(stats):
+    raise InputError(
+      f"config.train.chunks is for networks that embed each item by itself, and"
+      f" {name} normalizes by its batch: set config.train.chunks=1, another"
+      " normalization, or config.optimizer.trunk.freeze=True."
+    )
 
 
 def model_of(config: ConfigDict, input_spec: InputSpec) -> Model:
@@ -136,6 +159,7 @@ def make_step(
   optimizer: Callable[..., optax.GradientTransformation],
   jitter: Mapping[str, Any],
   frozen: tuple[str, ...] = (),
+  chunks: int = 1,
 ) -> Step:
   """The step of a network under an objective: a pure function.
 
@@ -146,6 +170,7 @@ def make_step(
     jitter: how images change at random, the options of `augment`.
     frozen: groups of parameters that stay as they are; their gradients are not
       computed. A frozen trunk sees batches as in evaluation.
+    chunks: the parts of a batch that pass through the network in turn.
   """
 
   def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
@@ -154,34 +179,35 @@ def make_step(
     # Other streams than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
-    def loss_of(params):
-      params = _stopped(params, frozen)
-      embeddings, stats = model.apply(
-        params["model"],
+    def embed(params, inputs, key):
+      return model.apply(
+        _stopped(params, frozen)["model"],
         state["stats"],
         inputs,
         train="trunk" not in frozen,
-        key=model_key,
+        key=key,
       )
-      value, aux = objective(
-        params["objective"],
+
+    def loss_of(params, embeddings):
+      return objective(
+        _stopped(params, frozen)["objective"],
         embeddings,
         batch.labels,
         state=state["objective_state"],
         key=own_key,
         **_given(affinity=batch.affinity, where=batch.where),
       )
-      return value, (stats, aux)
 
-    (value, (stats, aux)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-      state["params"]
+    gradients = in_one if chunks == 1 else functools.partial(in_chunks, chunks)
+    (value, (stats, aux)), gradient = gradients(
+      embed, loss_of, state["params"], inputs, model_key
     )
     updates, moments = optimizer(numbers).update(
       gradient, state["optimizer"], state["params"]
     )
     after = {
       "params": optax.apply_updates(state["params"], updates),
-      "stats": stats,
+      "stats": state["stats"] if stats is None else stats,
       "objective_state": aux.state,
       "optimizer": moments,
     }

@@ -4,6 +4,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from metric_learning.specs import InputSpec
 
 # Name, options, image shape, embedding dimension, number of parameters.
 CASES = {
+  "identity": ("identity", {}, (3,), 3, 0),
   "linear": ("linear", {}, (6, 5, 2), 3, 60 * 3 + 3),
   "linear_features": ("linear", {}, (7,), 3, 7 * 3 + 3),
   "mlp": (
@@ -432,9 +434,47 @@ def test_images_of_another_shape_are_refused():
 
 def test_options_are_those_of_the_constructors():
   assert {name: options_of(name) for name in MODELS} == {
+    "identity": {},
     "linear": {},
     "mlp": {"hidden": (256, 256)},
     "conv3": {},
     "conv4": {"normalization": "group"},
     "chopra2005": {},
   }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_embeds_nearly_the_same_and_learns_in_float32(case):
+  name, options, shape, dim, _ = CASES[case]
+  spec = InputSpec(shape, "image" if len(shape) == 3 else "features")
+  exact = made(case)
+  half = create(
+    name, input_spec=spec, embedding_dim=dim, dtype="bfloat16", **options
+  )
+  params, stats = exact.params, exact.stats
+  inputs = jax.random.uniform(jax.random.key(3), (6, *shape))
+
+  weights = jax.random.normal(jax.random.key(4), (6, dim))
+
+  def weighted(params, model):
+    embeddings, after = model.apply(params, stats, inputs, train=True)
+    assert embeddings.dtype == jnp.float32
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(after))
+    return jnp.sum(weights * embeddings), embeddings
+
+  (_, expected), whole = jax.value_and_grad(weighted, has_aux=True)(
+    params, exact
+  )
+  (_, found), slopes = jax.value_and_grad(weighted, has_aux=True)(params, half)
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(slopes))
+  # A number of bfloat16 has 8 bits: some layers of them leave 5 %.
+  scale = float(jnp.abs(expected).max())
+  np.testing.assert_allclose(found, expected, atol=0.05 * scale)
+  assert name == "identity" or not np.array_equal(found, expected)
+  if params:
+    whole, slopes = (
+      jax.flatten_util.ravel_pytree(tree)[0] for tree in (whole, slopes)
+    )
+    # Of six images, those of a batch normalization are nearly noise.
+    share = 0.3 if case == "conv4_batch" else 0.1
+    assert jnp.linalg.norm(whole - slopes) < share * jnp.linalg.norm(whole)

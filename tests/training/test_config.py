@@ -98,7 +98,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"loss.temperature.x": 1}, r"'loss.temperature.x': temperature has no f"),
     (
       {"train": {"steps": 3}},
-      r"config.train is a section: .* config.train.eval",
+      r"config.train is a section: .* config.train.chunks",
     ),
     ({"optimizer.head.weight_decay": math.nan}, r"decay=nan must be finite"),
     ({"optimizer.trunk.weight_decay": -1.0}, r"decay must not be neg.* -1.0"),
@@ -120,7 +120,7 @@ def test_every_loss_has_a_valid_default_config(loss):
     ({"model.hidden": ("a",)}, r"model.hidden=\('a',\) .* tuple of whole num"),
     ({"model.hidden": (0,)}, r"model.hidden=\(0,\) must be .* from 1"),
     ({"also": (3,)}, r"config.also is a section: .* config.also.LOSS.weight"),
-    ({"also.center.weight": 0.1}, r"did you mean 'center'"),
+    ({"also.centr.weight": 0.1}, r"did you mean 'center'"),
     ({"also.center.loss.rat": 0.1}, r"did you mean 'rate'"),
     ({"metric": "l1"}, r"config.metric is a section: .* config.metric.name"),
     ({"data." + "sampler": "pairs"}, r"sampler is now config.batch.sampler"),
@@ -233,6 +233,7 @@ def other_value(field, value):
     "regularizer.name": "lp",
     "optimizer.name": "rmsprop",
     "optimizer.schedule.name": "constant",
+    "optimizer.clip": 2.0,
   }
   if field in names:
     return names[field]

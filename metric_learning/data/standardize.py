@@ -1,0 +1,49 @@
+"""Features of mean 0 and deviation 1, by the training part alone."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import numpy as np
+
+from metric_learning.data.base import Dataset, Splits
+from metric_learning.errors import InputError
+
+
+def standardized(splits: Splits) -> Splits:
+  """Each feature less its mean in training, over its deviation there.
+
+  One that is constant in training is 0 everywhere, with a warning.
+
+  Raises `InputError` for images: networks have scales of their own.
+  """
+  spec = splits.train.input_spec
+  if spec.kind != "features":
+    raise InputError(
+      f"config.data.standardize is for features, and {splits.train.name} holds"
+      f" {spec}: set it to False."
+    )
+  train = np.asarray(splits.train.inputs, np.float64)
+  mean, deviation = train.mean(axis=0), train.std(axis=0)
+  # Of equal numbers the mean may be off by a rounding.
+  constant = (train == train[:1]).all(axis=0)
+  if constant.any():
+    first = np.flatnonzero(constant)[:5].tolist()
+    warnings.warn(
+      f"{splits.train.name}: {constant.sum()} of {len(mean)} features are the"
+      f" same for all of training (the first: {first}), and say nothing.",
+      stacklevel=2,
+    )
+  factor = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
+
+  def scaled(part: Dataset) -> Dataset:
+    inputs = (np.asarray(part.inputs, np.float64) - mean) * factor
+    return dataclasses.replace(part, inputs=inputs.astype(np.float32))
+
+  changed: dict[str, Any] = {
+    name: scaled(getattr(splits, name))
+    for name in ("train", "validation", "test")
+  }
+  if splits.gallery is not None:
+    changed["gallery"] = scaled(splits.gallery)
+  return dataclasses.replace(splits, **changed)

@@ -1,0 +1,93 @@
+"""Value and gradient of a batch, which goes through the network in one or more.
+
+The loss sees all embeddings at once in both. What is equal, and what is not:
+networks that compare the items of a batch, as batch normalization does, are
+refused in chunks; one that draws has other draws.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+
+from metric_learning.errors import InputError
+
+Gradient = tuple[tuple[Array, tuple[Any, Any]], Any]
+
+
+def in_one(
+  embed: Callable[..., Any],
+  loss: Callable[..., Any],
+  params: Any,
+  inputs: Shaped[Array, " n *item"],
+  key: Array,
+) -> Gradient:
+  """((value, (stats, aux)), gradient), of the whole batch at once.
+
+  Args:
+    embed: (params, inputs, key) to (embeddings, stats).
+    loss: (params, embeddings) to (value, aux).
+    params: of both.
+    inputs: of the batch.
+    key: what the network draws by.
+  """
+
+  def loss_of(params):
+    embeddings, stats = embed(params, inputs, key)
+    value, aux = loss(params, embeddings)
+    return value, (stats, aux)
+
+  return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+
+def in_chunks(
+  chunks: int,
+  embed: Callable[..., Any],
+  loss: Callable[..., Any],
+  params: Any,
+  inputs: Shaped[Array, " n *item"],
+  key: Array,
+) -> Gradient:
+  """As `in_one`, with the activations of one of so many chunks at a time.
+
+  The network must have no stats that a batch changes: None is given of them.
+
+  All are embedded; the loss gives the gradient of each embedding; each chunk is
+  embedded once more, and takes that of its own back to the parameters.
+
+  Source: the gradient cache of Gao et al. 2021 (arXiv 2101.06983), section 3.
+
+  Raises `InputError` if the chunks would differ in size.
+  """
+  n = inputs.shape[0]
+  check_chunks(chunks, n)
+  parts = inputs.reshape(chunks, n // chunks, *inputs.shape[1:])
+  keys = jax.random.split(key, chunks)
+
+  def embedded(carry, part):
+    return carry, embed(params, *part)[0]
+
+  def pulled(sums, part):
+    inputs, key, slopes = part
+    _, pull = jax.vjp(lambda params: embed(params, inputs, key)[0], params)
+    return jax.tree.map(jnp.add, sums, pull(slopes)[0]), None
+
+  _, found = jax.lax.scan(embedded, (), (parts, keys))
+  embeddings = found.reshape(n, *found.shape[2:])
+  (value, aux), (gradient, slopes) = jax.value_and_grad(
+    loss, argnums=(0, 1), has_aux=True
+  )(params, embeddings)
+  slopes = slopes.reshape(found.shape)
+  gradient, _ = jax.lax.scan(pulled, gradient, (parts, keys, slopes))
+  return (value, (None, aux)), gradient
+
+
+def check_chunks(chunks: int, n: int) -> None:
+  """Raises `InputError` if so many chunks of n items would differ in size."""
+  if n % chunks:
+    raise InputError(
+      f"config.train.chunks={chunks} does not divide a batch of {n} items: take"
+      " a divisor of it."
+    )
