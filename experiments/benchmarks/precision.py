@@ -8,6 +8,8 @@ the same embeddings are rounded to bfloat16, and value and gradient compared
 with those of the embeddings in float32.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,7 @@ def errors_of(loss: str, seed: int) -> tuple[float, float, float]:
   labels = jnp.tile(jnp.arange(CLASSES), EACH)
   if ml.LOSSES[loss].two_views:
     labels = jnp.tile(jnp.arange(CLASSES * EACH // 2), 2)
-  options = {}
+  options: dict[str, Any] = {}
   if loss == "contrastive_2005":
     options["upper_bound"] = 20.0
   objective = ml.make_objective(loss, **options)
