@@ -68,7 +68,10 @@ class Terms:
   active: Any
 
 
+# What a loss makes of a row. Each part is reduced apart; one of these names has
+# no terms that a pair can be done with: a softmax, or what is of no pair.
 Parts = dict[str, Terms]
+ALWAYS_ACTIVE = ("softmax", "regularization")
 
 
 _WINDOW: contextvars.ContextVar[tuple[float, float] | None] = (

@@ -30,6 +30,7 @@ from metric_learning.losses import LOSSES, Loss
 from metric_learning.losses.base import batch
 from metric_learning.objectives.folding import Sides, fold, maps_of
 from metric_learning.rows import (
+  ALWAYS_ACTIVE,
   Parts,
   Points,
   Terms,
@@ -437,10 +438,6 @@ def _not_finite(*sides: Points | None) -> Array:
   return count
 
 
-# Parts of a loss that are never done with a pair, or are of none.
-_ALWAYS_ACTIVE = ("softmax", "regularization")
-
-
 def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
   """Scalars to log: distances, and of each part its value and active share.
 
@@ -451,7 +448,7 @@ def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
     diagnostics[f"{name}_loss"] = jnp.mean(reduced[name])
     active, count = jnp.sum(terms.active), jnp.sum(terms.count)
     diagnostics[f"{name}_active_fraction"] = ratio(active, count)
-  hinges = [t for name, t in parts.items() if name not in _ALWAYS_ACTIVE]
+  hinges = [t for name, t in parts.items() if name not in ALWAYS_ACTIVE]
   if hinges:
     active = jnp.stack([jnp.sum(terms.active) for terms in hinges])
     count = jnp.stack([jnp.sum(terms.count) for terms in hinges])

@@ -1,5 +1,6 @@
 """Checkpoints that are kept, verified, and fallen back from."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -92,7 +93,7 @@ class Checkpoints:
   """
 
   def __init__(self, folder: Path, *, lower_is_better: bool):
-    """Opens a folder, and creates it if need be."""
+    """Of a folder, which is made with the first of them."""
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(2),
@@ -105,11 +106,15 @@ class Checkpoints:
         ),
       ]
     )
-    self._folder = folder.absolute()
-    self._manager = ocp.CheckpointManager(
+    self._folder, self._policy = folder.absolute(), policy
+
+  @functools.cached_property
+  def _manager(self) -> ocp.CheckpointManager:
+    """Opened where it is needed: many trials save nothing."""
+    return ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, enable_async_checkpointing=False
+        preservation_policy=self._policy, enable_async_checkpointing=False
       ),
       # Named, since a folder that is opened again has no metadata else.
       item_handlers={
@@ -147,6 +152,8 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """The steps that are on disk, newest first."""
+    if not self._folder.exists():
+      return []
     return sorted(self._manager.all_steps(), reverse=True)
 
   def record(self, step: int) -> dict[str, Any]:
@@ -300,4 +307,5 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is being written."""
-    self._manager.close()
+    if "_manager" in vars(self):
+      self._manager.close()

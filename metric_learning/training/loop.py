@@ -25,6 +25,7 @@ def train(
   splits: data.Splits | None = None,
   progress: bool = True,
   embeddings: bool = True,
+  save_after: float = 0.0,
 ) -> dict[str, Any]:
   """Trains a run, or goes on where it was, and returns its result.
 
@@ -40,6 +41,9 @@ def train(
     embeddings: whether embeddings of what is not trained on are written. If
       not, its network never sees a test class; it keeps the checkpoints of the
       last and the selected step, from which `embed_run` writes them later.
+    save_after: seconds of training that may be lost by a kill. Above 0 only
+      what took longer since the last checkpoint is saved, and not the last
+      step: for a trial, of which nothing but the result is kept.
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of
@@ -51,7 +55,9 @@ def train(
   run_files.claim(workdir, as_dict(config), plan.splits.identity)
   if (workdir / run_files.RESULT).exists():
     return run_files.read_json(workdir / run_files.RESULT)
-  recorder = Recorder(plan, workdir, embeddings=embeddings)
+  recorder = Recorder(
+    plan, workdir, embeddings=embeddings, save_after=save_after
+  )
   with contextlib.closing(recorder) as run:
     return _train(run, progress)
 

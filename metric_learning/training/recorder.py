@@ -29,11 +29,20 @@ class NotFiniteError(ArithmeticError):
 class Recorder:
   """A run while it trains: where it starts, what it logs, scores and saves."""
 
-  def __init__(self, plan: Plan, workdir: Path, *, embeddings: bool = True):
+  def __init__(
+    self,
+    plan: Plan,
+    workdir: Path,
+    *,
+    embeddings: bool = True,
+    save_after: float = 0.0,
+  ):
     """Opens the folder of a run that is not finished, and claimed by it."""
     self.plan, self.workdir = plan, workdir
     config = plan.config
     self._keeps_embeddings = embeddings
+    # Of training, what a kill may lose; and when the last checkpoint was saved.
+    self._save_after, self._saved = save_after, 0.0
     run_files.write_json(
       workdir / run_files.ENVIRONMENT, run_files.environment()
     )
@@ -71,6 +80,7 @@ class Recorder:
     self._first, self._started = first, time.perf_counter()
     self._members = members
     self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
+    self._saved = self._before
     self._metrics = run_files.Metrics(self.workdir, first)
     self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
@@ -126,8 +136,21 @@ class Recorder:
     )
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
-    if done % config.train.save_every == 0 or done == config.train.steps:
+    if self._is_kept(done) and self._is_worth_it(done):
       self.checkpoints.save(done, state, chosen, self.seconds())
+      self._saved = self.seconds()
+
+  def _is_kept(self, step: int) -> bool:
+    """Whether the state of a step is one to choose from."""
+    train = self.plan.config.train
+    return step % train.save_every == 0 or step == train.steps
+
+  def _is_worth_it(self, step: int) -> bool:
+    """Whether a kill would lose more than it may, or the state is kept."""
+    if not self._save_after:
+      return True
+    lost = self.seconds() - self._saved
+    return step < self.plan.config.train.steps and lost > self._save_after
 
   def _scored_beside(self, state: dict[str, Any]) -> dict[str, float]:
     """Scores by the other weights, where there is a mean of them."""
@@ -153,7 +176,7 @@ class Recorder:
     selected = self._selected(written)
     if self._keeps_embeddings:
       self._write_embeddings(state, selected)
-    else:
+    elif not self._save_after:
       # From these it is embedded, if it is chosen: see `embed_run`.
       self.checkpoints.keep_only({last, selected})
     objective = self.plan.objectives.main
@@ -193,12 +216,15 @@ class Recorder:
     if self.plan.splits.validation_seen:
       return config.train.steps
     name = f"validation/{config.eval.select}"
-    saved = set(self.checkpoints.steps())
-    scores = {
-      record["step"]: record[name]
-      for record in reversed(written)
-      if record["step"] in saved and name in record
-    }
+    known = {r["step"]: r[name] for r in reversed(written) if name in r}
+    if self._save_after:
+      # Those that checkpoints would be there of: the newest two, and the best.
+      steps = [step for step in known if self._is_kept(step)]
+      saved = {step for step in steps if np.isfinite(known[step])}
+      saved |= set(steps[:2])
+    else:
+      saved = set(self.checkpoints.steps())
+    scores = {step: score for step, score in known.items() if step in saved}
     if not scores or not np.isfinite(list(scores.values())).all():
       self._log.warning("nothing is selected: %s is not a number", name)
       return None

@@ -207,3 +207,67 @@ def test_seen_validation_classes_choose_no_checkpoint(monkeypatch, tmp_path):
     config = tiny_config(data__train_on=train_on)
     result = train(config, tmp_path / train_on)
     assert result["selected_step"] == step
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+  ("scores", "selected"),
+  [
+    ((0.1, 0.5, 0.3, 0.2, 0.2, 0.1), 2),
+    ((NAN, 0.1, 0.5, 0.2, 0.2, 0.1), 3),  # Its checkpoint is long gone.
+    ((0.5, 0.1, 0.2, 0.3, NAN, 0.4), None),
+    ((0.1, 0.2, 0.3, 0.4, 0.4, NAN), None),
+  ],
+)
+def test_a_run_that_saves_nothing_selects_as_one_that_does(
+  scores, selected, splits, tmp_path, monkeypatch
+):
+  config = tiny_config(train__eval_every=1, train__save_every=1)
+  results = []
+  for name, save_after in (("kept", 0.0), ("lost", 1e6)):
+    given = iter(scores)
+    monkeypatch.setattr(
+      recorder, "score", lambda *_, given=given: {"own/map_at_r": next(given)}
+    )
+    results.append(
+      train(
+        config,
+        tmp_path / name,
+        splits=splits,
+        embeddings=False,
+        save_after=save_after,
+      )
+    )
+    del results[-1]["seconds"]
+  assert [result["selected_step"] for result in results] == [selected] * 2
+  assert str(results[0]) == str(results[1])
+  assert (tmp_path / "kept" / "checkpoints").exists()
+  assert not (tmp_path / "lost" / "checkpoints").exists()
+
+
+def test_a_long_run_that_keeps_nothing_goes_on_where_it_was(
+  splits, tmp_path, monkeypatch
+):
+  config = tiny_config(train__eval_every=2, train__save_every=2)
+  options = {"splits": splits, "embeddings": False, "save_after": 1e-9}
+  whole = train(config, tmp_path / "whole", **options)
+  seen = iter((True, True, False))
+  embed = recorder.embed_all
+
+  def killed(*args):
+    if not next(seen):
+      raise KeyboardInterrupt
+    return embed(*args)
+
+  monkeypatch.setattr(recorder, "embed_all", killed)
+  with pytest.raises(KeyboardInterrupt):
+    train(config, tmp_path / "killed", **options)
+  monkeypatch.setattr(recorder, "embed_all", embed)
+  resumed = train(config, tmp_path / "killed", **options)
+  log = (tmp_path / "killed" / "train.log").read_text()
+  assert "from step 4:" in log
+  assert resumed["validation"] == whole["validation"]
+  steps = [path.name for path in (tmp_path / "killed/checkpoints").iterdir()]
+  assert "6" not in steps

@@ -266,13 +266,22 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   )
 
 
+# Seconds of a trial that a kill may lose.
+_SAVE_AFTER = 60.0
+
+
 def _train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
   """Trains a trial on one fold: its score, seconds, and why it failed."""
   started, seconds, said = time.perf_counter(), 0.0, ""
   score = math.nan
   try:
     result = train(
-      run, workdir, splits=load_once(run.data), progress=False, embeddings=False
+      run,
+      workdir,
+      splits=load_once(run.data),
+      progress=False,
+      embeddings=False,
+      save_after=_SAVE_AFTER,
     )
     seconds = result["seconds"]
     score = result["validation_selected"][run.eval.select]
