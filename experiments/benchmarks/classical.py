@@ -159,7 +159,7 @@ def _ours(
   # Nothing is chosen: the last step counts, and what validates is unused.
   parts |= {"validation": (train_x, train_y), "query": (test_x, test_y)}
   if not file.exists():
-    np.savez(file, **_arrays(parts))
+    run_files.write_arrays(file, _arrays(parts))
   start = time.perf_counter()
   result = train(
     _config(file, loss, split, train_x.shape[1], len(np.unique(train_y))),
