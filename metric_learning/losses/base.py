@@ -72,6 +72,8 @@ class Loss:
   fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
     that depend on the space.
   pairing: `(params, points, references, *, …) -> (anchors, candidates)`.
+  one_pair: of each class one anchor has a positive, so that of n items in a
+    batch at most n // 2 anchors have terms: the others are left out.
   two_views: it compares two views of each item: the batch and the references,
     or a batch in which each label stands twice.
   join: `(row, *, …) -> row` makes one candidate of several, such as a class of
@@ -113,6 +115,7 @@ class Loss:
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   fill_defaults: Callable[..., Any] | None = None
   pairing: Callable[..., Any] = batch
+  one_pair: bool = False
   two_views: bool = False
   join: Callable[..., Any] | None = None
   logits: Callable[..., Any] | None = None

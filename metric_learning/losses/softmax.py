@@ -374,6 +374,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=SIMILARITIES,
     pairing=first_pairs,
+    one_pair=True,
     context=_half_squares,
     search={"regularization": WEIGHT},
     source="Sohn, NIPS 2016, equation 6",

@@ -88,6 +88,35 @@ def _distance_of(objective):
   return functools.partial(pairwise, metric)
 
 
+def fold_pairs(objective, hyper, met: Sides, *more):
+  """As `fold`, of the anchors that have a positive: at most half of the items.
+
+  For a loss with `one_pair`, where all others have no term.
+  """
+  index = _with_partner(met.anchors, met.candidates)
+  pick = lambda points: Points(*(x[index] for x in points))
+  plain = pick(met.plain[0]), met.plain[1]
+  met_half = met._replace(anchors=pick(met.anchors), plain=plain)
+  parts, seen, kept = fold(objective, hyper, met_half, *more)
+  n = met.anchors.labels.shape[0]
+  spread = lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype).at[index].set(x)
+  return *jax.tree.map(spread, (parts, seen)), kept
+
+
+def _with_partner(anchors: Points, candidates: Points):
+  """The anchors with a candidate of their label first; of n, n // 2 of them."""
+  there = candidates.weight > 0
+  # Sorted, with what only pads behind all labels.
+  order = jnp.lexsort((candidates.labels, ~there))
+  labels, count = candidates.labels[order], jnp.sum(there)
+  last = jnp.iinfo(labels.dtype).max
+  keys = jnp.where(jnp.arange(labels.shape[0]) < count, labels, last)
+  at = jnp.searchsorted(keys, anchors.labels)
+  found = (at < count) & (labels[at] == anchors.labels) & (anchors.weight > 0)
+  n = anchors.labels.shape[0]
+  return jnp.argsort(~found, stable=True)[: max(n // 2, 1)]
+
+
 def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   """Maps over the rows of the anchors, and over those of the candidates.
 

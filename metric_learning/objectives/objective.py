@@ -28,7 +28,12 @@ from metric_learning.inputs import (
 )
 from metric_learning.losses import LOSSES, Loss
 from metric_learning.losses.base import batch
-from metric_learning.objectives.folding import Sides, fold, maps_of
+from metric_learning.objectives.folding import (
+  Sides,
+  fold,
+  fold_pairs,
+  maps_of,
+)
 from metric_learning.rows import (
   ALWAYS_ACTIVE,
   Parts,
@@ -277,7 +282,9 @@ class Objective:
     )
     self._check_weights(weights, points, met.anchors)
     outside = self._outside_tables(hyper, met.anchors)
-    parts, seen, kept = fold(self, hyper, met, affinity, state, key)
+    in_pairs = entry.one_pair and references is None
+    folded = fold_pairs if in_pairs else fold
+    parts, seen, kept = folded(self, hyper, met, affinity, state, key)
 
     value, reduced = self._reduce(parts, met.anchors, weights)
     if self.reduction == "none" and not entry.class_anchors:
