@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, Shaped, UInt8
 
 from metric_learning.data.identity import digest
 from metric_learning.data.stream import ImageFiles
@@ -183,7 +183,8 @@ class Splits:
 
   Where there is a `gallery`, test images are queries that look there, and not
   among each other. Where `validation_seen`, the validation part is trained on
-  too, and says nothing of what was not.
+  too, and says nothing of what was not. `scale` is the mean of each feature and
+  what it was multiplied by, where features were standardized.
 
   Raises `ValueError` if an open-set split shares a class between parts, if
   the parts of a closed-set split differ in their classes, or if the gallery
@@ -196,6 +197,7 @@ class Splits:
   protocol: str
   gallery: Dataset | None = None
   validation_seen: bool = False
+  scale: tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]] | None = None
 
   def __post_init__(self) -> None:
     """Checks what the protocol promises about classes."""

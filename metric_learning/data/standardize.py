@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 from metric_learning.data.base import Dataset, Splits
 from metric_learning.errors import InputError
@@ -36,14 +37,25 @@ def standardized(splits: Splits) -> Splits:
     )
   factor = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
 
-  def scaled(part: Dataset) -> Dataset:
-    inputs = (np.asarray(part.inputs, np.float64) - mean) * factor
-    return dataclasses.replace(part, inputs=inputs.astype(np.float32))
+  def changed(part: Dataset) -> Dataset:
+    return dataclasses.replace(part, inputs=scaled(part.inputs, mean, factor))
 
-  changed: dict[str, Any] = {
-    name: scaled(getattr(splits, name))
+  parts: dict[str, Any] = {
+    name: changed(getattr(splits, name))
     for name in ("train", "validation", "test")
   }
   if splits.gallery is not None:
-    changed["gallery"] = scaled(splits.gallery)
-  return dataclasses.replace(splits, **changed)
+    parts["gallery"] = changed(splits.gallery)
+  return dataclasses.replace(splits, **parts, scale=(mean, factor))
+
+
+def scaled(
+  features: Any, mean: Float[np.ndarray, " d"], factor: Float[np.ndarray, " d"]
+) -> Float32[np.ndarray, "n d"]:
+  """Features less the mean, times the factor.
+
+  >>> scaled(np.array([[3.0, 5.0]]), np.array([1.0, 5.0]), np.array([2.0, 0.0]))
+  array([[4., 0.]], dtype=float32)
+  """
+  numbers = (np.asarray(features, np.float64) - mean) * factor
+  return numbers.astype(np.float32)

@@ -1,6 +1,6 @@
 """Scores of embeddings: plain functions from arrays to dicts of floats."""
 
-from metric_learning.evaluation.bootstrap import class_bootstrap
+from metric_learning.evaluation.bootstrap import class_bootstrap, rate_bootstrap
 from metric_learning.evaluation.clustering import agreement, clustering
 from metric_learning.evaluation.computing import per_query
 from metric_learning.evaluation.entries import Points, Score
@@ -34,6 +34,7 @@ from metric_learning.evaluation.verification import (
   pairs_of,
   refusal,
   roc,
+  threshold_at_far,
   verification,
 )
 
@@ -65,10 +66,12 @@ __all__ = [
   "pair_distances",
   "pairs_of",
   "per_query",
+  "rate_bootstrap",
   "refusal",
   "retrieval",
   "retrieval_per_query",
   "roc",
+  "threshold_at_far",
   "verification",
   "why_absent",
   "why_no_choice",

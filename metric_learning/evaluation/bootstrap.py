@@ -1,7 +1,7 @@
 """How far a mean over queries could move with other classes."""
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from metric_learning.evaluation.tiles import check_labels
 
@@ -41,13 +41,48 @@ def class_bootstrap(
   classes, index = np.unique(labels[known], return_inverse=True)
   if len(classes) < 2:
     return float("nan"), float("nan")
-  sums = np.bincount(index, values[known])
-  counts = np.bincount(index)
-  rng = np.random.default_rng(seed)
-  times = rng.multinomial(
-    len(classes), np.full(len(classes), 1 / len(classes)), size=num_samples
+  return rate_bootstrap(
+    np.bincount(index, values[known]),
+    np.bincount(index),
+    num_samples=num_samples,
+    seed=seed,
+    confidence=confidence,
   )
-  means = (times @ sums) / (times @ counts)
+
+
+def rate_bootstrap(
+  events: Shaped[np.ndarray, " c *c"],
+  trials: Shaped[np.ndarray, " c *c"],
+  *,
+  num_samples: int = 1000,
+  seed: int = 0,
+  confidence: float = 0.95,
+) -> tuple[float, float]:
+  """Percentile interval of Σ events / Σ trials, from resampled classes.
+
+  As `class_bootstrap`, of counts by class, or by two classes where a trial is a
+  pair of items of two: a pair counts as often as both of its classes are drawn.
+
+  >>> rate_bootstrap(np.array([0, 3]), np.array([3, 3]))
+  (0.0, 1.0)
+
+  Args:
+    events: how many trials of each class, or of each two, are counted.
+    trials: how many there are.
+    num_samples, seed, confidence: as in `class_bootstrap`.
+  """
+  count = len(events)
+  rng = np.random.default_rng(seed)
+  times = rng.multinomial(count, np.full(count, 1 / count), size=num_samples)
+
+  def total(counts):
+    if counts.ndim == 1:
+      return times @ counts
+    return ((times @ counts) * times).sum(axis=1)
+
+  sums, counts = total(events), total(trials)
+  # Where one class alone was drawn, it has no pairs with another.
+  rates = sums[counts > 0] / counts[counts > 0]
   tail = 50 * (1 - confidence)
-  low, high = np.percentile(means, [tail, 100 - tail])
+  low, high = np.percentile(rates, [tail, 100 - tail])
   return float(low), float(high)

@@ -159,7 +159,7 @@ def _is_finite(metric: MetricName, largest: float, dim: int) -> bool:
 
 def check_labels(
   name: str,
-  labels: Int[np.ndarray | Array, " _ *k"],
+  labels: Any,
   count: int,
   *,
   several: bool = False,

@@ -191,10 +191,13 @@ def verification(
   return scores
 
 
-def refusal(far: float, num_impostor: int) -> str | None:
+def refusal(
+  far: float, num_impostor: int, impostors: str = "impostor pairs"
+) -> str | None:
   """Why a rate at this FAR is not printed, or None if it is.
 
-  Fewer than 10 accepted impostors are too few to speak of a rate.
+  Fewer than 10 accepted impostors are too few to speak of a rate; `impostors`
+  says what they are.
 
   >>> refusal(0.01, 1000)
   >>> refusal(0.01, 999)
@@ -204,9 +207,25 @@ def refusal(far: float, num_impostor: int) -> str | None:
   if num_impostor >= needed:
     return None
   return (
-    f"FAR {far:g} needs {np.ceil(needed):.0f} impostor pairs (10 accepted "
+    f"FAR {far:g} needs {np.ceil(needed):.0f} {impostors} (10 accepted "
     f"ones), and there are {num_impostor}."
   )
+
+
+def threshold_at_far(curve: Roc, far: float) -> float:
+  """The threshold that accepts most at no more than this FAR.
+
+  The midpoint between the last distance that is accepted and the next, so that
+  rounding decides no pair; -infinity where even one more would be too many.
+
+  >>> distances = np.array([1.0, 2.0, 4.0, 5.0])
+  >>> curve = roc(distances, np.array([True, False, True, False]))
+  >>> threshold_at_far(curve, 0.5)  # accepts 2, and 4 with it, but not 5
+  4.5
+  """
+  ends = np.append(curve.thresholds, curve.thresholds[-1])
+  last = np.searchsorted(curve.far, far, side="right") - 1
+  return float((ends[last] + ends[last + 1]) / 2)
 
 
 def best_threshold(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from ml_collections import ConfigDict
 
 from metric_learning import data
@@ -25,15 +25,23 @@ def embed_all(
   program: Program, state: dict[str, Any], inputs: np.ndarray | data.ImageFiles
 ) -> Float[np.ndarray, "n d"]:
   """Embeddings of all stored items, in batches of one shape."""
-  found = []
   starts = range(0, len(inputs), _BATCH)
   read = lambda start: np.asarray(inputs[start : start + _BATCH])
   on_disk = isinstance(inputs, data.ImageFiles)
-  for some in read_ahead(read, starts) if on_disk else map(read, starts):
-    short = _BATCH - len(some)
-    padded = np.pad(some, [(0, short)] + [(0, 0)] * (inputs.ndim - 1))
-    found.append(np.asarray(program.embed(state, padded))[: len(some)])
-  return np.concatenate(found)
+  blocks = read_ahead(read, starts) if on_disk else map(read, starts)
+  return np.concatenate([embed_block(program, state, x) for x in blocks])
+
+
+def embed_block(
+  program: Program,
+  state: dict[str, Any],
+  items: Shaped[np.ndarray, " n *item"],
+  size: int = _BATCH,
+) -> Float[np.ndarray, "n d"]:
+  """Embeddings of up to `size` items, padded so that one program serves all."""
+  short = size - len(items)
+  padded = np.pad(items, [(0, short)] + [(0, 0)] * (items.ndim - 1))
+  return np.asarray(program.embed(state, padded))[: len(items)]
 
 
 def embedded(
@@ -115,28 +123,30 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   }
   if result["selected_step"] in (None, result["steps"]):
     del names[run_files.SELECTED_EMBEDDINGS]
+  for name, step in names.items():
+    state = saved_state(config, workdir, step, like)
+    found = embedded(program, state, splits)
+    run_files.write_arrays(workdir / name, found)
+
+
+def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:
+  """The state after a step of a finished run, from its checkpoint.
+
+  Raises:
+    InputError: if the checkpoint is not there, or damaged.
+  """
+  again = "Delete its folder, and give the command that made it again."
   checkpoints = Checkpoints(
     workdir / "checkpoints",
     lower_is_better=lower_is_better(config.eval.select),
   )
   with contextlib.closing(checkpoints):
-    for name, step in names.items():
-      state = _state(checkpoints, workdir, step, like)
-      found = embedded(program, state, splits)
-      run_files.write_arrays(workdir / name, found)
-
-
-def _state(
-  checkpoints: Checkpoints, workdir: Path, step: int, like: Any
-) -> Any:
-  """The state after a step of a finished run."""
-  again = "Delete its folder, and give the command that made it again."
-  if step not in checkpoints.steps():
-    raise InputError(
-      f"{workdir} has neither embeddings nor the checkpoint of step {step} from"
-      f" which its test images would be embedded. {again}"
-    )
-  try:
-    return checkpoints.restore_step(step, like)
-  except DamagedError as error:
-    raise InputError(f"{workdir}: {error} {again}") from None
+    if step not in checkpoints.steps():
+      raise InputError(
+        f"{workdir} does not have the checkpoint of step {step}, from which"
+        f" items are embedded. {again}"
+      )
+    try:
+      return checkpoints.restore_step(step, like)
+    except DamagedError as error:
+      raise InputError(f"{workdir}: {error} {again}") from None

@@ -30,8 +30,8 @@ def train(
   """Trains a run, or goes on where it was, and returns its result.
 
   A finished run is returned as it is. Writes config.json, data.json (what the
-  data was), environment.json, metrics.jsonl, train.log, checkpoints/,
-  embeddings.npz and, last, result.json.
+  data was), inputs.json (what one item is), environment.json, metrics.jsonl,
+  train.log, checkpoints/, embeddings.npz and, last, result.json.
 
   Args:
     config: a whole config; see `base_config`.

@@ -46,6 +46,7 @@ class Recorder:
     run_files.write_json(
       workdir / run_files.ENVIRONMENT, run_files.environment()
     )
+    run_files.write_json(workdir / run_files.INPUTS, _inputs_of(plan))
     # As the step takes them: the numbers, and what its keys are made of.
     self.traced = {k: jnp.float32(v) for k, v in plan.numbers.items()}
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
@@ -253,6 +254,17 @@ class Recorder:
       run_files.write_arrays(
         self.workdir / run_files.SELECTED_EMBEDDINGS, found
       )
+
+
+def _inputs_of(plan: Plan) -> dict[str, Any]:
+  """What the network of a run is made for, so that it is used without data."""
+  spec, scale = plan.splits.train.input_spec, plan.splits.scale
+  return {
+    "shape": spec.shape,
+    "kind": spec.kind,
+    "num_classes": plan.num_classes,
+    "scale": None if scale is None else [side.tolist() for side in scale],
+  }
 
 
 def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:

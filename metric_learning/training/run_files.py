@@ -20,6 +20,7 @@ from metric_learning.errors import InputError
 
 CONFIG = "config.json"
 DATA = "data.json"
+INPUTS = "inputs.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 EMBEDDINGS = "embeddings.npz"
@@ -196,6 +197,7 @@ def commit() -> str:
 # Files and folders of this package that only read finished runs.
 READS_RUNS = (
   "figures",
+  "inference",
   "study/comparisons.py",
   "study/formats.py",
   "study/table_lines.py",

@@ -90,5 +90,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_is_named(run, splits):
   ):
     embed_run(CONFIG, run, splits)
   shutil.rmtree(run / "checkpoints")
-  with pytest.raises(InputError, match=f"nor the checkpoint of step {step} .*"):
+  with pytest.raises(
+    InputError, match=f"not have the checkpoint of step {step}"
+  ):
     embed_run(CONFIG, run, splits)

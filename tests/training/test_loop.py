@@ -46,6 +46,7 @@ def test_a_run_leaves_its_files(finished):
   assert names >= {
     "config.json",
     "environment.json",
+    "inputs.json",
     "metrics.jsonl",
     "checkpoints",
     "embeddings.npz",

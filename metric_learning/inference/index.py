@@ -1,0 +1,116 @@
+"""A gallery of points with labels: its nearest, and who a probe is."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from metric_learning import evaluation
+from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
+from metric_learning.evaluation.tiles import check_embeddings, check_labels
+from metric_learning.inference import thresholds
+
+
+class Hits(NamedTuple):
+  """The nearest of the gallery to each query, nearest first.
+
+  labels: None for a gallery without labels.
+  """
+
+  distances: Float[np.ndarray, "n k"]
+  indices: Int[np.ndarray, "n k"]
+  labels: Shaped[np.ndarray, "n k"] | None
+
+
+class Identified(NamedTuple):
+  """Who each probe is.
+
+  labels: that of the nearest in the gallery, or None where it is too far.
+  distances, indices: of the nearest, also where it is too far.
+  """
+
+  labels: list[Any]
+  distances: Float[np.ndarray, " n"]
+  indices: Int[np.ndarray, " n"]
+  threshold: thresholds.Threshold
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+  """A gallery, compared by the metric of a run; made by `FinishedRun.index`."""
+
+  points: Float[np.ndarray, "m d"]
+  labels: Shaped[np.ndarray, " m"] | None
+  metric: MetricName
+  validation: Callable[[], thresholds.Validation]
+
+  def search(
+    self,
+    queries: Float[np.ndarray | Array, "n d"],
+    k: int = 5,
+    *,
+    exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
+  ) -> Hits:
+    """The k nearest of the gallery to each query, by exact distances.
+
+    With `exclude_self` a query that is in the gallery does not find itself:
+    True if query i is item i; or the index of each query in the gallery, -1
+    for one that is not there.
+
+    Raises:
+      InputError: for a k that the gallery does not have.
+    """
+    indices, distances = evaluation.neighbors(
+      queries, self.points, k, metric=self.metric, exclude_self=exclude_self
+    )
+    labels = None if self.labels is None else self.labels[indices]
+    return Hits(distances, indices, labels)
+
+  def identify(
+    self, probes: Float[np.ndarray | Array, "n d"], *, far: float
+  ) -> Identified:
+    """Names each probe by its nearest in the gallery, or not at all.
+
+    Of unknown probes a share of at most `far` gets a name, as far as validation
+    tells; see `thresholds.of_nearest`.
+
+    Raises:
+      InputError: for a gallery without labels, and a rate that validation is
+        too small to support.
+    """
+    if self.labels is None:
+      raise InputError(
+        "identify names by labels: give run.index(points, labels)."
+      )
+    threshold = thresholds.of_nearest(
+      self.validation(),
+      self.points,
+      np.unique(self.labels).tolist(),
+      self.metric,
+      far,
+    )
+    hits = self.search(probes, 1)
+    distances, indices = hits.distances[:, 0], hits.indices[:, 0]
+    # In float64: rounded, the threshold might fall on a distance.
+    named = distances.astype(np.float64) <= threshold.distance
+    found = [
+      label if near else None
+      for label, near in zip(self.labels[indices].tolist(), named, strict=True)
+    ]
+    return Identified(found, distances, indices, threshold)
+
+
+def make_index(
+  points: Any,
+  labels: Any,
+  metric: MetricName,
+  validation: Callable[[], thresholds.Validation],
+) -> Index:
+  """An index of checked points and labels."""
+  points = check_embeddings("points", points)
+  if labels is not None:
+    labels = check_labels("labels", labels, len(points))
+  return Index(points, labels, metric, validation)

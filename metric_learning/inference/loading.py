@@ -1,0 +1,111 @@
+"""From the folder of a run, or of a study, to what was trained."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from metric_learning import evaluation
+from metric_learning.errors import InputError
+from metric_learning.inference.runs import FinishedRun, data_of
+from metric_learning.specs import InputSpec
+from metric_learning.study.results import Study, read_study
+from metric_learning.study.runner import STUDY
+from metric_learning.training import run_files
+from metric_learning.training.config import from_dict
+from metric_learning.training.embedding import saved_state
+from metric_learning.training.plan import num_classes
+from metric_learning.training.step import program_of
+
+
+def load(folder: str | Path) -> FinishedRun:
+  """A finished run at its selected checkpoint, from the folder of the run.
+
+  From that of a study, the best run by validation of the cell that is best by
+  validation. Test items are not looked at.
+
+  Raises:
+    InputError: if the folder holds neither, the run is not finished, selected
+      no checkpoint or was written by other code, or its checkpoint is gone or
+      damaged.
+  """
+  folder = Path(folder).expanduser()
+  if (folder / STUDY).exists():
+    folder = _best_of(read_study(folder))
+  result = _result_of(folder)
+  config = from_dict(run_files.read_json(folder / run_files.CONFIG))
+  spec, classes, scale = _inputs_of(folder, config)
+  program = program_of(config, spec)
+  like = program.init(config.seed, classes, result["numbers"])
+  state = saved_state(config, folder, result["selected_step"], like)
+  return FinishedRun(folder, config, result, spec, scale, program, state)
+
+
+def _best_of(study: Study) -> Path:
+  """The folder of the best run, by validation, of the best cell."""
+  cells = [c for c in study.cells if np.isfinite(c.chosen.validation.mean)]
+  if not cells:
+    raise InputError(
+      f"{study.folder}: no cell has a validation score of all its runs, so that"
+      " none is the best: give the folder of one of its runs."
+    )
+  selects = {
+    run.spec.config.eval.select for c in cells for run in c.chosen.runs
+  }
+  if len(selects) > 1:
+    raise InputError(
+      f"{study.folder}: its cells are chosen by different scores,"
+      f" {' and '.join(sorted(selects))}: give the folder of one of its runs."
+    )
+  (select,) = selects
+  better = min if evaluation.lower_is_better(select) else max
+  best = better(cells, key=lambda cell: cell.chosen.validation.mean)
+  return better(
+    best.chosen.runs, key=lambda run: run.result["validation_selected"][select]
+  ).folder
+
+
+def _result_of(folder: Path) -> dict[str, Any]:
+  """What the result of a run says, that can be used."""
+  if not (folder / run_files.RESULT).exists():
+    if (folder / run_files.CONFIG).exists():
+      raise InputError(
+        f"{folder} is a run that is not finished: give the command that trains"
+        " it again, and it goes on where it was."
+      )
+    raise InputError(
+      f"{folder} holds neither a run nor a study ({run_files.RESULT} and"
+      f" {STUDY} are missing): give the --workdir of experiments.train, or the"
+      " --study of experiments.sweep."
+    )
+  result = run_files.read_json(folder / run_files.RESULT)
+  if "diverged" in result:
+    raise InputError(f"{folder}: its loss diverged, {result['diverged']}.")
+  needed = {"selected_step", "numbers", "metric"}
+  if not needed <= result.keys():
+    raise InputError(
+      f"{folder} was written by other code: use that of its commit,"
+      f" {result.get('commit', 'in its environment.json')}."
+    )
+  if result["selected_step"] is None:
+    raise InputError(
+      f"{folder} selected no checkpoint: its validation score is not a number."
+    )
+  return result
+
+
+def _inputs_of(folder: Path, config: ConfigDict) -> tuple[InputSpec, int, Any]:
+  """What an item is, how many classes the loss met, and the scale."""
+  path = folder / run_files.INPUTS
+  if path.exists():
+    found = run_files.read_json(path)
+    scale = found["scale"]
+    return (
+      InputSpec(tuple(found["shape"]), found["kind"]),
+      found["num_classes"],
+      None if scale is None else tuple(map(np.array, scale)),
+    )
+  splits = data_of(folder, config)  # Of an earlier version.
+  train = splits.train
+  return train.input_spec, num_classes(config, train), splits.scale

@@ -1,0 +1,340 @@
+"""A finished run at its selected checkpoint: what can be done with it."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from metric_learning import evaluation
+from metric_learning.data import Dataset, ImageFiles, Splits, imaging
+from metric_learning.data.loaded import load_once
+from metric_learning.data.standardize import scaled
+from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
+from metric_learning.evaluation.tiles import (
+  Codes,
+  as_float32,
+  check_embeddings,
+  decode,
+  for_each_block,
+)
+from metric_learning.inference import files, thresholds
+from metric_learning.inference.index import Index, make_index
+from metric_learning.specs import InputSpec, spec_of
+from metric_learning.training import run_files
+from metric_learning.training.embedding import (
+  arrays_of,
+  embed_all,
+  embed_block,
+)
+from metric_learning.training.step import Program, State
+
+BATCH = 512
+
+
+class Embedded(NamedTuple):
+  """What became of image files.
+
+  paths: those of the points, in order.
+  bad: what is wrong with each of the other files.
+  """
+
+  points: Float[np.ndarray, "n d"]
+  paths: list[Path]
+  bad: list[InputError]
+
+
+class Verdict(NamedTuple):
+  """Whether pairs are the same, and how sure that is."""
+
+  same: Bool[np.ndarray, " n"]
+  distances: Float[np.ndarray, " n"]
+  threshold: thresholds.Threshold
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+  """What was trained, ready for use; `load` makes it.
+
+  result: what result.json says.
+  input_spec: what one item is.
+  scale: mean and factor of each feature, where the data was standardized.
+  """
+
+  folder: Path
+  config: ConfigDict
+  result: dict[str, Any]
+  input_spec: InputSpec
+  scale: tuple[np.ndarray, np.ndarray] | None
+  program: Program
+  state: State
+
+  @property
+  def metric(self) -> MetricName:
+    """What compares points: the trained metric; a learned factor is in them."""
+    return self.result["metric"]
+
+  @functools.cached_property
+  def validation(self) -> thresholds.Validation:
+    """The validation part, embedded; test items are not looked at.
+
+    Raises:
+      InputError: if it was trained on, or is neither kept nor there as data.
+    """
+    if self.config.data.train_on != "train":
+      raise InputError(
+        f"{self.folder} was trained on its validation classes too, which so say"
+        " nothing of error rates: take a run with config.data.train_on='train'."
+      )
+    for name in (run_files.SELECTED_EMBEDDINGS, run_files.EMBEDDINGS):
+      if (self.folder / name).exists():
+        return _validation(run_files.read_arrays(self.folder / name))
+    part = data_of(self.folder, self.config).validation
+    points = embed_all(self.program, self.state, part.inputs)
+    return _validation(arrays_of("validation", part, points))
+
+  def embed(
+    self,
+    items: Any,
+    *,
+    batch_size: int = BATCH,
+    resize: bool = False,
+    progress: bool = False,
+  ) -> Float[np.ndarray, "n d"]:
+    """Points of items, in their order: what `distances` and all below take.
+
+    Args:
+      items: an array of images (uint8) or of features, as they were before any
+        standardization; a `Dataset` as `data.load` gives it; the path of an
+        image, or several; or a folder, whose images come in the order of
+        `images_in`.
+      batch_size: how many pass through the network together, at most.
+      resize: whether images of other sizes are resized, as training does with
+        `config.data.image_size`; with that set they always are.
+      progress: a bar on a terminal.
+
+    Raises:
+      InputError: for items of another kind or size than the run was trained on,
+        and for files that cannot be read, all in one message.
+    """
+    if isinstance(items, str | Path):
+      path = Path(items)
+      items = [path] if path.is_file() else files.images_in(path)
+    elif isinstance(items, ImageFiles):
+      items = list(items.paths)
+    elif isinstance(items, Dataset):
+      if not isinstance(items.inputs, ImageFiles):
+        return self._embed_stored(items.inputs, batch_size, progress)
+      items = list(items.inputs.paths)
+    elif not isinstance(items, Sequence) or not _are_paths(items):
+      stored = self._checked(items)
+      if self.scale is not None:
+        stored = scaled(stored, *self.scale)
+      return self._embed_stored(stored, batch_size, progress)
+    return self.embed_files(
+      items, batch_size=batch_size, resize=resize, progress=progress
+    ).points
+
+  def embed_files(
+    self,
+    paths: Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    batch_size: int = BATCH,
+    resize: bool = False,
+    progress: bool = False,
+  ) -> Embedded:
+    """Points of image files, and which files could not be used.
+
+    Raises:
+      InputError: that lists the files which cannot be read, or have another
+        size or color, unless `skip_bad`; if none can be used; and if the run
+        takes no images.
+    """
+    chosen = [Path(path) for path in paths]
+    if self.input_spec.kind != "image":
+      raise InputError(
+        f"{self.folder} takes {self.input_spec}, not images: give an array."
+      )
+    if not chosen:
+      raise InputError("there are no images to embed: give at least one path.")
+    section = self.config.data
+    read = functools.partial(
+      files.read_image,
+      spec=self.input_spec,
+      resize=resize or bool(section.image_size),
+      background=section.background,
+    )
+    size = _batch_of(len(chosen), batch_size)
+    points, bad = [], {}
+    with _bar(len(chosen), progress) as bar:
+      for start, block in enumerate(files.read_blocks(chosen, read, size)):
+        good = [item for item in block if not isinstance(item, InputError)]
+        for place, item in enumerate(block, start * size):
+          if isinstance(item, InputError):
+            bad[place] = item
+        if good:
+          points.append(
+            embed_block(self.program, self.state, np.stack(good), size)
+          )
+        bar.update(len(block))
+    errors = list(bad.values())
+    if not skip_bad or not points:
+      imaging.refuse(errors, len(chosen))
+    kept = [path for place, path in enumerate(chosen) if place not in bad]
+    return Embedded(np.concatenate(points), kept, errors)
+
+  def distances(
+    self,
+    points: Float[np.ndarray | Array, "n d"],
+    others: Float[np.ndarray | Array, "m d"] | None = None,
+  ) -> Float[np.ndarray, "n m"]:
+    """Distances of all points to all others, or among each other.
+
+    By the metric that was trained; float32, from exact differences.
+    """
+    first = check_embeddings("points", points)
+    second = first if others is None else check_embeddings("others", others)
+    first, second = as_float32(self.metric, first, second)
+    found = np.empty((len(first), len(second)), np.float32)
+
+    def use(rows: slice, codes: Codes) -> None:
+      found[rows] = decode(np.asarray(codes))
+
+    for_each_block(use, self.metric, first, second)
+    return found
+
+  def index(
+    self,
+    points: Float[np.ndarray | Array, "m d"],
+    labels: Any = None,
+  ) -> Index:
+    """A gallery to search; `labels` are integers or texts, one a point."""
+    return make_index(points, labels, self.metric, lambda: self.validation)
+
+  def verify(
+    self,
+    first: Float[np.ndarray | Array, "n d"],
+    second: Float[np.ndarray | Array, "n d"],
+    *,
+    far: float,
+  ) -> Verdict:
+    """Whether each row of `first` is the same as that row of `second`.
+
+    At a false-accept rate on validation pairs; see `thresholds.of_pairs`.
+
+    Raises:
+      InputError: for a rate that these pairs are too few to support.
+    """
+    threshold = thresholds.of_pairs(self.validation, self.metric, far)
+    found = evaluation.pair_distances(first, second, self.metric)
+    # In float64: rounded, the threshold might fall on a distance.
+    same = found.astype(np.float64) <= threshold.distance
+    return Verdict(same, found, threshold)
+
+  def _checked(self, items: Any) -> Shaped[np.ndarray, " n *item"]:
+    """Items as an array of the spec."""
+    spec, array = self.input_spec, np.asarray(items)
+    if array.shape[1:] == spec.shape[:-1] and spec.shape[-1] == 1:
+      array = array[..., None]  # gray images without an axis of channels
+    if array.ndim < 2 or array.shape[1:] != spec.shape or not len(array):
+      raise InputError(
+        f"items: shape {array.shape}; the run takes {spec}: give (n,"
+        f" {', '.join(map(str, spec.shape))}), at least one."
+      )
+    if spec.kind == "image":
+      if spec_of(array).kind != "image":
+        raise InputError(
+          f"items: dtype {array.dtype}; the run takes {spec}: give uint8, from"
+          " 0 to 255."
+        )
+      return array
+    return check_embeddings("items", array)
+
+  def _embed_stored(
+    self,
+    stored: Shaped[np.ndarray, " n *item"],
+    batch_size: int,
+    progress: bool,
+  ) -> Float[np.ndarray, "n d"]:
+    """Points of items as a `Dataset` holds them."""
+    if spec_of(stored) != self.input_spec:
+      raise InputError(
+        f"items are {spec_of(stored)}; the run takes {self.input_spec}."
+      )
+    size = _batch_of(len(stored), batch_size)
+    found = []
+    with _bar(len(stored), progress) as bar:
+      for block in _blocks(stored, size):
+        found.append(embed_block(self.program, self.state, block, size))
+        bar.update(len(block))
+    return np.concatenate(found)
+
+
+def data_of(folder: Path, config: ConfigDict) -> Splits:
+  """The data of a run whose files do not say all that is needed."""
+  try:
+    splits = load_once(config.data)
+  except (InputError, OSError) as error:
+    raise InputError(
+      f"{folder} was written without what its use needs, which is read from its"
+      f" data; and {error}"
+    ) from error
+  shown = run_files.difference(
+    run_files.read_json(folder / run_files.DATA), splits.identity
+  )
+  if shown:
+    raise InputError(
+      f"{folder} is a run on other data: {shown}. Give it the data that it was"
+      " trained on."
+    )
+  return splits
+
+
+def _validation(arrays: dict[str, np.ndarray]) -> thresholds.Validation:
+  labels = arrays["validation_labels"]
+  names = arrays.get("validation_class_names")
+  pairs = None
+  if "validation_same" in arrays:
+    first, second, same = (
+      arrays[f"validation_{side}"] for side in ("first", "second", "same")
+    )
+    pairs = first, second, same
+  if names is None:  # Of an earlier version.
+    count = labels.shape[1] if labels.ndim > 1 else int(labels.max()) + 1
+    names = np.arange(count).astype(str)
+  return thresholds.Validation(
+    arrays["validation_embeddings"], labels, names, pairs
+  )
+
+
+def _are_paths(items: Sequence[Any]) -> bool:
+  return bool(items) and all(isinstance(x, str | Path) for x in items)
+
+
+def _batch_of(count: int, batch_size: int) -> int:
+  """The least power of two that holds all, or `batch_size`.
+
+  >>> _batch_of(3, 512), _batch_of(1000, 512)
+  (4, 512)
+  """
+  if batch_size < 1:
+    raise InputError(f"batch_size={batch_size}: choose 1 or more.")
+  return min(batch_size, 1 << (count - 1).bit_length())
+
+
+def _blocks(
+  stored: Shaped[np.ndarray, " n *item"], size: int
+) -> Iterator[Shaped[np.ndarray, " _ *item"]]:
+  for start in range(0, len(stored), size):
+    yield np.asarray(stored[start : start + size])
+
+
+def _bar(total: int, shown: bool) -> Any:
+  return tqdm(total=total, unit="item", disable=None if shown else True)

@@ -1,0 +1,244 @@
+"""Thresholds at a false-accept rate, learned on validation classes alone."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from metric_learning import evaluation
+from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
+from metric_learning.evaluation.scores import MAX_PAIRS
+
+
+class Validation(NamedTuple):
+  """The validation part of a run, embedded: what thresholds are learned on.
+
+  labels: one of each point, or a row of 0 and 1.
+  class_names: `class_names[label]` names a class.
+  pairs: explicit ones, as first rows, second rows, and whether they are the
+    same. Labels then number the points.
+  """
+
+  points: Float[np.ndarray, "n d"]
+  labels: Shaped[np.ndarray, " n *k"]
+  class_names: Shaped[np.ndarray, " c"]
+  pairs: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+class Rate(NamedTuple):
+  """A rate, its 95 % interval, and of how many trials it is."""
+
+  value: float
+  low: float
+  high: float
+  trials: int
+
+  def __str__(self) -> str:
+    """In words.
+
+    >>> print(Rate(0.01, 0.004, 0.02, 1000))
+    0.01 [0.004, 0.02]
+    """
+    return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+class Threshold(NamedTuple):
+  """Accept up to this distance, and what to expect of that.
+
+  asked: the false-accept rate that was asked for.
+  far: the rate of accepted impostors in validation, at most `asked`.
+  frr: that of rejected genuine pairs; None for identification, where validation
+    does not tell it.
+  source: what it was learned on.
+  """
+
+  distance: float
+  asked: float
+  far: Rate
+  frr: Rate | None
+  source: str
+
+  def __str__(self) -> str:
+    """What a command prints of it."""
+    rates = f"expected FAR {self.far}"
+    if self.frr is not None:
+      rates += f", FRR {self.frr}"
+    return f"threshold {self.distance:.6g}: {rates}; from {self.source}"
+
+
+def of_pairs(
+  validation: Validation, metric: MetricName, far: float
+) -> Threshold:
+  """Where two points are called the same, at a false-accept rate.
+
+  Intervals draw validation classes anew, since images of a class are alike.
+  Explicit pairs and items with several labels have no classes to draw: their
+  intervals treat pairs as independent, and are too narrow where images recur.
+  They hold the threshold fixed.
+
+  Raises:
+    InputError: for a rate that there are too few impostor pairs to support, and
+      where not one genuine pair is left to be missed.
+  """
+  check_far(far)
+  distances, same = _pairs(validation, metric)
+  num_impostor = int(np.count_nonzero(~same))
+  _refuse(evaluation.refusal(far, num_impostor), num_impostor)
+  curve = evaluation.roc(distances, same)
+  threshold = evaluation.threshold_at_far(curve, far)
+  if threshold == -np.inf:
+    raise InputError(
+      f"no threshold has a FAR of {far:g} or less: so many validation pairs are"
+      " equally far that the first of them are more. Choose a larger FAR, or"
+      " another run: its embeddings have collapsed."
+    )
+  accepted = distances <= threshold
+  if validation.pairs is None and validation.labels.ndim == 1:
+    rates = _rates_by_class(validation.labels, accepted)
+    over = f"{len(np.unique(validation.labels))} classes"
+  else:
+    rates = _rate(accepted[~same]), _rate(~accepted[same])
+    over = "pairs taken as independent"
+  source = (
+    f"{num_impostor} impostor and {len(same) - num_impostor} genuine pairs of"
+    f" {len(validation.points)} validation items; intervals over {over}"
+  )
+  return Threshold(threshold, far, *rates, source)
+
+
+def of_nearest(
+  validation: Validation,
+  gallery: Float[np.ndarray, "m d"],
+  names: Collection[Any],
+  metric: MetricName,
+  far: float,
+) -> Threshold:
+  """Where a probe is called by the name of its nearest in the gallery.
+
+  The rate is that of unknown probes that get a name, whatever the size of the
+  gallery. Validation items are the unknown probes: those of a class in `names`
+  are left out. Raises `InputError` where too few are left.
+  """
+  check_far(far)
+  known = np.isin(validation.class_names.astype(str), [str(x) for x in names])
+  labels = validation.labels
+  is_known = labels @ known > 0 if labels.ndim > 1 else known[labels]
+  strangers = validation.points[~is_known]
+  count = len(strangers)
+  what = "validation items of classes that are not in the gallery"
+  _refuse(evaluation.refusal(far, count, what), count)
+  _, nearest = evaluation.neighbors(strangers, gallery, 1, metric=metric)
+  curve = evaluation.roc(nearest[:, 0], np.zeros(count, bool))
+  threshold = evaluation.threshold_at_far(curve, far)
+  if threshold == -np.inf:
+    raise InputError(
+      f"no threshold has a FAR of {far:g} or less: so many validation items are"
+      " equally far from the gallery that the first of them are more. Choose a"
+      " larger FAR."
+    )
+  accepted = nearest[:, 0] <= threshold
+  if labels.ndim == 1 and validation.pairs is None:
+    _, index = np.unique(labels[~is_known], return_inverse=True)
+    rate = _resampled(np.bincount(index, accepted), np.bincount(index))
+    over = f"{index.max() + 1} classes"
+  else:
+    rate, over = _rate(accepted), "items taken as independent"
+  source = f"{count} {what}; interval over {over}"
+  return Threshold(threshold, far, rate, None, source)
+
+
+def check_far(far: float) -> None:
+  """Raises `InputError` unless it is a rate between 0 and 1."""
+  if not 0 < far < 1:
+    raise InputError(
+      f"far={far!r} is a false-accept rate: choose one above 0 and below 1,"
+      " as 0.01."
+    )
+
+
+def _refuse(reason: str | None, count: int) -> None:
+  if reason:
+    least = f"; the smallest FAR for them is {10 / count:.3g}" * (count > 10)
+    raise InputError(f"{reason.rstrip('.')}, in the validation part{least}.")
+
+
+def _pairs(
+  validation: Validation, metric: MetricName
+) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
+  points = validation.points
+  if validation.pairs is not None:
+    first, second, same = validation.pairs
+    found = evaluation.pair_distances(points[first], points[second], metric)
+    return found, same
+  count = len(points) * (len(points) - 1) // 2
+  if count > MAX_PAIRS:
+    raise InputError(
+      f"the {len(points)} validation items make {count} pairs, more than the"
+      f" {MAX_PAIRS} that are kept in memory: train with a smaller validation"
+      " part."
+    )
+  return evaluation.pairs_of(points, validation.labels, metric)
+
+
+def _rates_by_class(
+  labels: Int[np.ndarray, " n"], accepted: Bool[np.ndarray, " p"]
+) -> tuple[Rate, Rate]:
+  """FAR and FRR of all pairs, in the order of `evaluation.pairs_of`."""
+  names, index = np.unique(labels, return_inverse=True)
+  c, n = len(names), len(labels)
+  total, taken = np.zeros((c, c)), np.zeros((c, c))
+  start = 0
+  for i in range(n):
+    others = index[i + 1 :]
+    some = accepted[start : start + len(others)]
+    total[index[i]] += np.bincount(others, minlength=c)
+    taken[index[i]] += np.bincount(others[some], minlength=c)
+    start += len(others)
+  genuine, hits = total.diagonal().copy(), taken.diagonal().copy()
+  np.fill_diagonal(total, 0)
+  np.fill_diagonal(taken, 0)
+  return _resampled(taken, total), _resampled(genuine - hits, genuine)
+
+
+def _resampled(events: Float[np.ndarray, " c *c"], trials: Any) -> Rate:
+  """A rate whose interval draws classes anew.
+
+  Where none or all are events, drawing them anew says nothing: the interval is
+  the exact one of as many independent trials as there are classes, or as can be
+  paired off.
+  """
+  happened, count = int(events.sum()), int(trials.sum())
+  if not count:
+    return Rate(np.nan, np.nan, np.nan, 0)
+  if happened in (0, count):
+    classes = int(np.count_nonzero(trials.reshape(len(trials), -1).any(axis=1)))
+    independent = classes // trials.ndim
+    low, high = _exact(independent if happened else 0, independent)
+  else:
+    low, high = evaluation.rate_bootstrap(events, trials)
+  return Rate(happened / count, low, high, count)
+
+
+def _rate(events: Bool[np.ndarray, " p"]) -> Rate:
+  """A rate of independent trials."""
+  count = len(events)
+  if not count:
+    return Rate(np.nan, np.nan, np.nan, 0)
+  happened = int(np.count_nonzero(events))
+  return Rate(happened / count, *_exact(happened, count), count)
+
+
+def _exact(events: int, trials: int) -> tuple[float, float]:
+  """The interval of Clopper and Pearson (1934), of 95 %.
+
+  >>> _, high = _exact(0, 10)
+  >>> round((1 - high) ** 10, 6)  # the chance of none in ten
+  0.025
+  """
+  from scipy.stats import beta
+
+  low = beta.ppf(0.025, events, trials - events + 1) if events else 0.0
+  high = beta.ppf(0.975, events + 1, trials - events)
+  return float(low), float(high) if events < trials else 1.0
