@@ -59,7 +59,7 @@ def fill(
   tensors: Mapping[str, np.ndarray],
   what: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Params and stats with the numbers of a file, but for the layout's own.
+  """Params and stats of a file, without the layout's own parts.
 
   Each tensor is used and each parameter filled: batch statistics too.
 
@@ -79,7 +79,6 @@ def fill(
     flat = {}
     for path, like in _leaves(tree):
       if path[0] in layout.own:
-        flat[path] = like
         continue
       name = layout.name_of(path)
       used.add(name)
