@@ -6,11 +6,13 @@ population: parameters stacked along a new axis) apply as to anything else.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -18,27 +20,39 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.models.chopra2005 import Chopra2005
 from metric_learning.models.conv import Conv3, Conv4
 from metric_learning.models.dense import MLP, Identity, Linear
+from metric_learning.models.efficientnet import EfficientNetLite0
+from metric_learning.models.resnet import ResNet18, ResNet50
+from metric_learning.models.weights import Layout, digest_of, fill, read
 from metric_learning.signatures import Kind, keywords, kinds
 from metric_learning.specs import InputSpec, spec_of
 
 __all__ = ["DTYPES", "MODELS", "Model", "create", "kinds_of", "options_of"]
 
+_log = logging.getLogger(__name__)
+
 # Each is made of the shape of an item and the dimension of an embedding, with
 # its options as keywords. `sees`, an attribute, are the kinds of its items; its
 # last layer is `head`; `preprocess`, where it has one, brings numbers of items
-# to its own scale.
+# to its own scale; `layout`, where it has one, says what files of pretrained
+# weights call its parameters.
 MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
   "conv4": Conv4,
+  "efficientnet_lite0": EfficientNetLite0,
   "identity": Identity,
   "linear": Linear,
   "mlp": MLP,
+  "resnet18": ResNet18,
+  "resnet50": ResNet50,
 }
 
 
 # What a network computes in.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+Init = Callable[[Array], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Model(NamedTuple):
@@ -56,7 +70,7 @@ class Model(NamedTuple):
     the order in which an input goes through them; the last is the head.
   """
 
-  init: Callable[[Array], tuple[dict[str, Any], dict[str, Any]]]
+  init: Init
   apply: Callable[..., tuple[Array, dict[str, Any]]]
   preprocess: Callable[[Array], Array]
   input_spec: InputSpec
@@ -69,6 +83,7 @@ def create(
   input_spec: InputSpec,
   embedding_dim: int,
   dtype: str = "float32",
+  weights: str | None = None,
   **options: Any,
 ) -> Model:
   """The network of this name and these options for items of this spec.
@@ -92,13 +107,16 @@ def create(
     embedding_dim: length of an embedding.
     dtype: what it computes in, a name in `DTYPES`. What is learned, batch
       statistics and embeddings are float32 whatever it is.
+    weights: a file from which `init` takes all but the head and what is learned
+      of the pool; its digest is `weights.digest_of`.
     options: keywords of the network, such as `hidden` of the MLP.
 
   Raises:
-    InputError: for an unknown name or option, or items that the network cannot
-      see.
+    InputError: for an unknown name or option, items that the network cannot
+      see, or a network that has no files; `init` for a file that does not fit.
   """
   check_options(name, **options)
+  check_weights(name, weights)
   check_choice("dtype of a model", dtype, DTYPES)
   if min(*input_spec.shape, embedding_dim) < 1:
     raise InputError(
@@ -116,7 +134,18 @@ def create(
     (key, tuple(value) if isinstance(value, list) else value)
     for key, value in sorted(options.items())
   )
-  return _model(name, input_spec, embedding_dim, dtype, fixed)
+  return _model(name, input_spec, embedding_dim, dtype, weights, fixed)
+
+
+def check_weights(name: str, weights: str | None) -> None:
+  """Raises `InputError` for weights of a network that no files are known of."""
+  if weights is None or hasattr(MODELS[name], "layout"):
+    return
+  fit = ", ".join(n for n, m in MODELS.items() if hasattr(m, "layout"))
+  raise InputError(
+    f"config.model.weights={weights!r}: no files of {name} are known. Choose"
+    f" one of {fit} by config.model.name, or set config.model.weights=None."
+  )
 
 
 def check_options(name: str, **options: Any) -> None:
@@ -164,9 +193,15 @@ def _model(
   input_spec: InputSpec,
   embedding_dim: int,
   dtype: str,
+  weights: str | None,
   options: tuple[tuple[str, Any], ...],
 ) -> Model:
   network = MODELS[name]
+  preprocess = getattr(network, "preprocess", _as_it_is)
+  items = jax.ShapeDtypeStruct((1, *input_spec.shape), jnp.float32)
+  seen = jax.eval_shape(preprocess, items).shape[1:]
+  if seen != input_spec.shape:
+    _log.warning("%s sees %s, repeated as RGB.", name, input_spec)
   draws = "key" in keywords(network.__call__)
 
   def build(key):
@@ -190,15 +225,18 @@ def _model(
       defined.extend([f"{name}.{each}" for each in inner] or [name])
     return network
 
-  graphdef, params, _ = split(nnx.eval_shape(traced))
-  layers = tuple(name for name in defined if name.split(".")[0] in params)
+  graphdef, *shapes = split(nnx.eval_shape(traced))
+  layers = tuple(name for name in defined if name.split(".")[0] in shapes[0])
 
   def init(key):
     return split(build(key))[1:]
 
+  if weights is not None:
+    init = _from_file(init, network.layout, tuple(shapes), weights, name)
+
   def apply(params, stats, inputs, *, train, key=None):
     inputs = jnp.asarray(inputs)
-    if inputs.shape[1:] != input_spec.shape:
+    if inputs.shape[1:] != seen:
       raise InputError(
         f"model {name!r} was made for {input_spec}, not"
         f" {spec_of(inputs)._replace(kind=input_spec.kind)}: create it with"
@@ -212,8 +250,38 @@ def _model(
     embeddings = merged(inputs, train=train, **more)
     return _cast((embeddings, split(merged)[2]), jnp.float32)
 
-  preprocess = getattr(network, "preprocess", _as_it_is)
   return Model(init, apply, preprocess, input_spec, layers)
+
+
+def _from_file(
+  init: Init, layout: Layout, shapes: tuple[Any, Any], path: str, name: str
+) -> Init:
+  """An init that draws only what no file has; params and stats of `shapes`."""
+
+  @jax.jit  # What it does not return is not drawn.
+  def own(key):
+    return [
+      {part: value for part, value in tree.items() if part in layout.own}
+      for tree in init(key)
+    ]
+
+  def filled(key):
+    tensors = _tensors_of(path, digest_of(path))
+    trees = fill(layout, shapes, tensors, f"{path} and {name}")
+    params, stats = (
+      {**jax.tree.map(jnp.array, tree), **drawn}
+      for tree, drawn in zip(trees, own(key), strict=True)
+    )
+    return params, stats
+
+  return filled
+
+
+@functools.lru_cache(maxsize=1)
+def _tensors_of(path: str, digest: str) -> dict[str, np.ndarray]:
+  """The tensors of a file, which is read once for all runs that begin there."""
+  del digest  # A file that has changed is another.
+  return read(path)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

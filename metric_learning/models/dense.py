@@ -85,6 +85,6 @@ class MLP(nnx.Module):
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
     x = inputs.reshape(len(inputs), -1)
-    for layer in self.hidden.values():
-      x = nnx.relu(layer(x))
+    for i in range(len(self.hidden)):  # by number: Flax sorts them as texts
+      x = nnx.relu(self.hidden[f"dense{i + 1}"](x))
     return self.head(x)

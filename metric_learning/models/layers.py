@@ -8,6 +8,7 @@ together: `Conv` 2 times faster at stride 2 and 5 times for few, wide kernels;
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -136,3 +137,52 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
   x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
   top = jnp.maximum(x[:, ::2, ::2], x[:, ::2, 1::2])
   return jnp.maximum(top, jnp.maximum(x[:, 1::2, ::2], x[:, 1::2, 1::2]))
+
+
+class DepthwiseConv(nnx.Conv):
+  """A convolution of each channel by itself, without a bias, padded "SAME".
+
+  On a CPU it is a sum of shifted images: measured for 4 images of 28×28×240
+  and a 3×3 kernel, 3 ms instead of 131, and 58 instead of 677 with gradients.
+  """
+
+  def __init__(
+    self,
+    channels: int,
+    kernel_size: tuple[int, int],
+    strides: int = 1,
+    *,
+    rngs: nnx.Rngs,
+    kernel_init: Any,
+  ):
+    """The kernel is [height, width, 1, channels]."""
+    super().__init__(
+      channels,
+      channels,
+      kernel_size,
+      strides,
+      padding="SAME",
+      use_bias=False,
+      feature_group_count=channels,
+      kernel_init=kernel_init,
+      rngs=rngs,
+    )
+
+  def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
+    """Convolves `[n, h, w, c]`."""
+    if not (_products.get() or jax.default_backend() == "cpu"):
+      return super().__call__(inputs, out_sharding)
+    kernel, by = self.kernel[...], cast(int, self.strides)
+    height, width = kernel.shape[:2]
+    pads = jax.lax.padtype_to_pads(
+      inputs.shape[1:3], (height, width), (by, by), "SAME"
+    )
+    x = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
+    rows = (x.shape[1] - height) // by * by + 1
+    columns = (x.shape[2] - width) // by * by + 1
+    shifted = (
+      kernel[i, j, 0] * x[:, i : i + rows : by, j : j + columns : by]
+      for i in range(height)
+      for j in range(width)
+    )
+    return functools.reduce(jnp.add, shifted)

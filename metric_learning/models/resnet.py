@@ -1,0 +1,185 @@
+"""Residual networks as torchvision has them."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from metric_learning.models.initializers import lecun_normal
+from metric_learning.models.layers import Conv, WideConv
+from metric_learning.models.trunks import ConvNorm, Pool, check_color, in_color
+from metric_learning.models.weights import Layout
+
+_EPSILON = 1e-5
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _conv(
+  cin: int,
+  cout: int,
+  size: int,
+  stride: int = 1,
+  *,
+  frozen: bool,
+  rngs: nnx.Rngs,
+) -> ConvNorm:
+  """A convolution that pads half its size on all sides, as torch does.
+
+  "SAME" pads unevenly at stride 2.
+  """
+  kind = Conv if cin == 3 else WideConv
+  conv = kind(
+    cin,
+    cout,
+    (size, size),
+    stride,
+    padding="VALID",
+    use_bias=False,
+    kernel_init=lecun_normal,
+    rngs=rngs,
+  )
+  return ConvNorm(
+    conv, pad=size // 2, epsilon=_EPSILON, frozen=frozen, rngs=rngs
+  )
+
+
+class _Block(nnx.Module):
+  """Convolutions with ReLU between them, added to the maps or a shortcut.
+
+  Two of 3×3; or, as a bottleneck, 1×1, 3×3 and 1×1 to four times the channels.
+  The first 3×3 has the stride.
+  """
+
+  def __init__(
+    self, cin: int, width: int, stride: int, bottleneck: bool, **more
+  ):
+    # The sizes, strides and channels of its convolutions.
+    parts = [(3, stride, width), (3, 1, width)]
+    if bottleneck:
+      parts = [(1, 1, width), (3, stride, width), (1, 1, 4 * width)]
+    convolutions, wide = {}, cin
+    for i, (size, by, cout) in enumerate(parts):
+      convolutions[f"part{i + 1}"] = _conv(wide, cout, size, by, **more)
+      wide = cout
+    self.parts = nnx.Dict(convolutions)
+    fits = stride == 1 and cin == wide
+    self.shortcut = None if fits else _conv(cin, wide, 1, stride, **more)
+
+  def __call__(self, maps, *, train):
+    *first, last = self.parts.values()
+    x = maps
+    for part in first:
+      x = nnx.relu(part(x, train=train))
+    x = last(x, train=train)
+    if self.shortcut is not None:
+      maps = self.shortcut(maps, train=train)
+    return nnx.relu(x + maps)
+
+
+_WITHIN = r"layer(\d)\.block(\d+)\."
+
+
+class ResNet(nnx.Module):
+  """A stem, four groups of residual blocks, a pool, and a dense head.
+
+  Weights: files of torchvision, and others with its names, such as timm's.
+  """
+
+  sees = ("image",)
+  layout = Layout(
+    {
+      r"stem\.conv": "conv1",
+      r"stem\.norm": "bn1",
+      _WITHIN + r"parts\.part(\d)\.conv": r"layer\1.\2.conv\3",
+      _WITHIN + r"parts\.part(\d)\.norm": r"layer\1.\2.bn\3",
+      _WITHIN + r"shortcut\.conv": r"layer\1.\2.downsample.0",
+      _WITHIN + r"shortcut\.norm": r"layer\1.\2.downsample.1",
+    },
+    left_over=(r"fc\.(weight|bias)", r".*\.num_batches_tracked"),
+  )
+  # Of each kind of it.
+  repeats: tuple[int, ...]
+  bottleneck: bool
+
+  def __init__(
+    self,
+    item_shape: tuple[int, ...],
+    embedding_dim: int,
+    *,
+    pool: str = "avg",
+    frozen_norm: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    """The options are fields of a config.
+
+    Args:
+      item_shape: (height, width, channels) of an image.
+      embedding_dim: length of an embedding.
+      pool: a name in `trunks.POOLS`.
+      frozen_norm: normalizes by the running statistics in training too.
+      rngs: of the initial weights.
+    """
+    check_color(type(self).__name__.lower(), item_shape)
+    more = {"frozen": frozen_norm, "rngs": rngs}
+    self.stem = _conv(3, 64, 7, 2, **more)
+    cin = 64
+    for group, repeats in enumerate(self.repeats):
+      width, blocks = 64 * 2**group, {}
+      for i in range(repeats):
+        stride = 2 if group and not i else 1
+        blocks[f"block{i}"] = _Block(
+          cin, width, stride, self.bottleneck, **more
+        )
+        cin = 4 * width if self.bottleneck else width
+      setattr(self, f"layer{group + 1}", nnx.Dict(blocks))
+    self.pool = Pool(pool)
+    self.head = nnx.Linear(
+      cin, embedding_dim, kernel_init=lecun_normal, rngs=rngs
+    )
+
+  @staticmethod
+  def preprocess(
+    images: Float[Array, "n h w c"],
+  ) -> Float[Array, "n h w rgb"]:
+    """Mean 0 and deviation 1 of each channel of ImageNet."""
+    return (in_color(images) - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
+
+  def __call__(
+    self, images: Float[Array, "n h w rgb"], *, train: bool
+  ) -> Float[Array, "n k"]:
+    """Embeds the images."""
+    x = nnx.relu(self.stem(images, train=train))
+    x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    for group in (self.layer1, self.layer2, self.layer3, self.layer4):
+      for block in group.values():
+        x = block(x, train=train)
+    return self.head(self.pool(x))
+
+
+class ResNet18(ResNet):
+  """ResNet-18: 512 features of RGB images, then a dense head.
+
+  Made for 224×224, and any size goes.
+
+  Raises:
+    InputError: for images of other than one or three channels, or an unknown
+      pool.
+
+  Source: He et al., Deep residual learning for image recognition, CVPR 2016.
+  """
+
+  repeats, bottleneck = (2, 2, 2, 2), False
+
+
+class ResNet50(ResNet):
+  """ResNet-50: 2048 features of RGB images, then a dense head.
+
+  The stride is on the 3×3 of a block, as in torchvision ("v1.5").
+
+  Raises:
+    InputError: for images of other than one or three channels, or an unknown
+      pool.
+
+  Source: He et al., Deep residual learning for image recognition, CVPR 2016.
+  """
+
+  repeats, bottleneck = (3, 4, 6, 3), True

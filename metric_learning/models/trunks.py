@@ -1,0 +1,108 @@
+"""What networks for large photographs share: inputs, normalization, pooling."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from metric_learning.errors import InputError, check_choice
+
+Maps = Float[Array, "n h w c"]
+
+
+def check_color(name: str, item_shape: tuple[int, ...]) -> None:
+  """Checks that images have three channels, or one, which is repeated.
+
+  Raises:
+    InputError: for any other number.
+  """
+  if item_shape[-1] not in (1, 3):
+    raise InputError(
+      f"{name} sees RGB images, and gray ones as RGB; these have"
+      f" {item_shape[-1]} channels: choose conv3 or conv4, or convert them."
+    )
+
+
+def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
+  """Images in [0, 1] with three equal channels where they are gray."""
+  is_gray = images.shape[-1] == 1
+  return jnp.repeat(images, 3, axis=-1) if is_gray else images
+
+
+class ConvNorm(nnx.Module):
+  """A convolution without a bias, then batch normalization."""
+
+  def __init__(
+    self,
+    conv: nnx.Conv,
+    *,
+    pad: int = 0,
+    epsilon: float,
+    frozen: bool,
+    rngs: nnx.Rngs,
+  ):
+    """Pads all four sides; frozen means running statistics in training too."""
+    self.pad = pad
+    self.conv = conv
+    self.norm = nnx.BatchNorm(
+      conv.out_features, momentum=0.9, epsilon=epsilon, rngs=rngs
+    )
+    self.frozen = frozen
+
+  def __call__(self, maps: Maps, *, train: bool) -> Float[Array, "n h2 w2 c2"]:
+    """Convolves and normalizes."""
+    around = (self.pad, self.pad)
+    padded = jnp.pad(maps, ((0, 0), around, around, (0, 0)))
+    by_batch = train and not self.frozen
+    return self.norm(self.conv(padded), use_running_average=not by_batch)
+
+
+class Pool(nnx.Module):
+  """Maps of an image to one vector, by a name in `POOLS`.
+
+  The exponent of `gem` is learned, and 3 at first.
+  """
+
+  def __init__(self, name: str):
+    """Raises `InputError` for an unknown name."""
+    check_choice("pool", name, POOLS)
+    self.name = name
+    if name == "gem":
+      self.exponent = nnx.Param(jnp.full(1, 3.0))
+
+  def __call__(self, maps: Maps) -> Float[Array, "n c"]:
+    """Pools over places."""
+    if self.name == "gem":
+      return gem(maps, self.exponent[...])
+    return POOLS[self.name](maps)
+
+
+def average(maps: Maps) -> Float[Array, "n c"]:
+  """The mean over places."""
+  return jnp.mean(maps, axis=(1, 2))
+
+
+def maximum(maps: Maps) -> Float[Array, "n c"]:
+  """The maximum over places."""
+  return jnp.max(maps, axis=(1, 2))
+
+
+def gem(
+  maps: Maps, exponent: Float[Array, " 1"] | float = 3.0
+) -> Float[Array, "n c"]:
+  """The generalized mean (mean of x^p)^(1/p), where x is at least 1e-6.
+
+  Source: Radenović, Tolias & Chum, Fine-tuning CNN image retrieval with no
+  human annotation, TPAMI 2019.
+  """
+  powers = jnp.maximum(maps, 1e-6) ** exponent
+  return jnp.mean(powers, axis=(1, 2)) ** (1 / exponent)
+
+
+POOLS: dict[str, Callable[[Maps], Float[Array, "n c"]]] = {
+  "avg": average,
+  "max": maximum,
+  "avg+max": lambda maps: average(maps) + maximum(maps),
+  "gem": gem,
+}

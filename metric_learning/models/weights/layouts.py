@@ -1,0 +1,186 @@
+"""Where the tensors of a file belong in a network: names, shapes, axes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metric_learning.errors import InputError
+
+Path = tuple[str, ...]
+
+# What a file calls the last part of a name.
+_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+_SHOWN = 10  # names of each kind of fault
+
+
+class Layout(NamedTuple):
+  """How PyTorch files name the tensors of a network.
+
+  modules: our name of a module, a regular expression, to that in a file.
+  left_over: expressions of tensors that a file may hold beside them, such as
+    the classifier.
+  own: parts of the network that no file has: they stay as they are drawn.
+  """
+
+  modules: Mapping[str, str]
+  left_over: tuple[str, ...] = ()
+  own: tuple[str, ...] = ("head", "pool")
+
+  def name_of(self, path: Path) -> str:
+    """The name in a file of a parameter of ours.
+
+    >>> layout = Layout({r"blocks\\.(\\d+)\\.conv": r"_blocks.\\1._conv"})
+    >>> layout.name_of(("blocks", "3", "conv", "kernel"))
+    '_blocks.3._conv.weight'
+    """
+    *module, leaf = path
+    ours = ".".join(module)
+    for pattern, theirs in self.modules.items():
+      if found := re.fullmatch(pattern, ours):
+        return f"{found.expand(theirs)}.{_LEAVES[leaf]}"
+    raise KeyError(f"the layout does not say where {ours} is in a file")
+
+  def may_remain(self, name: str) -> bool:
+    """Whether a file may hold this tensor though the network has none."""
+    return any(re.fullmatch(pattern, name) for pattern in self.left_over)
+
+
+def fill(
+  layout: Layout,
+  trees: tuple[dict[str, Any], dict[str, Any]],
+  tensors: Mapping[str, np.ndarray],
+  what: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Params and stats of a file, without the layout's own parts.
+
+  Each tensor is used and each parameter filled: batch statistics too.
+
+  Args:
+    layout: of the network.
+    trees: params and stats, arrays or their shapes.
+    tensors: those of the file.
+    what: the file and the network, for messages.
+
+  Raises:
+    InputError: that lists what is missing, left over, of another shape, or not
+      finite.
+  """
+  tensors = _without_wrapper(tensors)
+  filled, faults, used = [], _Faults([], [], [], []), set()
+  for tree in trees:
+    flat = {}
+    for path, like in _leaves(tree):
+      if path[0] in layout.own:
+        continue
+      name = layout.name_of(path)
+      used.add(name)
+      if name not in tensors:
+        faults.missing.append(f"{name} {_words(_theirs(like.shape))}")
+        continue
+      flat[path] = _numbers(name, tensors[name], like.shape, faults)
+    filled.append(_nested(flat))
+  faults.left_over.extend(
+    name
+    for name in sorted(tensors.keys() - used)
+    if not layout.may_remain(name)
+  )
+  faults.refuse(what, nothing_fits=not used & tensors.keys())
+  params, stats = filled
+  return params, stats
+
+
+class _Faults(NamedTuple):
+  missing: list[str]
+  left_over: list[str]
+  of_another_shape: list[str]
+  not_finite: list[str]
+
+  def refuse(self, what: str, *, nothing_fits: bool) -> None:
+    """Raises an `InputError` if there are any."""
+    if not any(self):
+      return
+    lines = []
+    for kind, names in self._asdict().items():
+      if names:
+        shown = names[:_SHOWN]
+        if len(names) > _SHOWN:
+          shown.append(f"and {len(names) - _SHOWN} more")
+        words = kind.replace("_", " ")
+        lines.append(f"  {words} ({len(names)}): {', '.join(shown)}")
+    hint = "no name fits" if nothing_fits else "another version of it?"
+    raise InputError(
+      f"{what} do not fit ({hint}). Give the file of this network, or the"
+      " network of this file:\n" + "\n".join(lines)
+    )
+
+
+def _numbers(
+  name: str, tensor: np.ndarray, shape: tuple[int, ...], faults: _Faults
+) -> np.ndarray | None:
+  """A tensor as float32 with the axes of ours."""
+  if tensor.shape != _theirs(shape):
+    faults.of_another_shape.append(
+      f"{name} ({_words(tensor.shape)} there, {_words(_theirs(shape))} wanted)"
+    )
+    return None
+  numbers = _ours(np.asarray(tensor, np.float32))
+  if not np.isfinite(numbers).all():
+    faults.not_finite.append(name)
+  return numbers
+
+
+def _theirs(shape: tuple[int, ...]) -> tuple[int, ...]:
+  """The shape in a file: outputs first, then inputs and places."""
+  return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _ours(tensor: np.ndarray) -> np.ndarray:
+  """Axes of a file to ours.
+
+  OIHW becomes HWIO, which holds for depthwise kernels too; a matrix is
+  transposed.
+  """
+  axes = (2, 3, 1, 0) if tensor.ndim == 4 else range(tensor.ndim)[::-1]
+  return np.ascontiguousarray(tensor.transpose(*axes))
+
+
+def _without_wrapper(
+  tensors: Mapping[str, np.ndarray],
+) -> Mapping[str, np.ndarray]:
+  """Names without the "module." that `DataParallel` puts before all of them."""
+  before = "module."
+  if all(name.startswith(before) for name in tensors):
+    return {name.removeprefix(before): x for name, x in tensors.items()}
+  return tensors
+
+
+def _leaves(
+  tree: Mapping[str, Any], before: Path = ()
+) -> Iterator[tuple[Path, Any]]:
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _leaves(value, (*before, name))
+    else:
+      yield (*before, name), value
+
+
+def _nested(flat: Mapping[Path, Any]) -> dict[str, Any]:
+  tree: dict[str, Any] = {}
+  for path, value in flat.items():
+    place = tree
+    for part in path[:-1]:
+      place = place.setdefault(part, {})
+    place[path[-1]] = value
+  return tree
+
+
+def _words(shape: tuple[int, ...]) -> str:
+  return "×".join(map(str, shape)) or "one number"

@@ -1,0 +1,277 @@
+"""What `torch.save` wrote, read without torch and without running it.
+
+A pickle is a program. Its instructions are checked before it runs: only those
+that build plain values are admitted, and only the names of a list, which are
+those of tensors. Everything else is refused by its name.
+"""
+
+import io
+import math
+import pickle
+import pickletools
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from metric_learning.errors import InputError
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_DAMAGED = "damaged or cut short: fetch it again"
+# Those that build numbers, texts, tuples, lists and dicts, call, and end.
+_INSTRUCTIONS = """PROTO STOP GLOBAL REDUCE BUILD MARK NONE NEWTRUE NEWFALSE
+BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINPERSID EMPTY_TUPLE TUPLE
+TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
+BINGET LONG_BINGET BINPUT LONG_BINPUT"""
+_ADMITTED = frozenset(_INSTRUCTIONS.split())
+# Storages of torch, little-endian.
+_STORAGES = {
+  "torch FloatStorage": np.dtype("<f4"),
+  "torch DoubleStorage": np.dtype("<f8"),
+  "torch HalfStorage": np.dtype("<f2"),
+  "torch BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+  "torch LongStorage": np.dtype("<i8"),
+  "torch IntStorage": np.dtype("<i4"),
+  "torch ShortStorage": np.dtype("<i2"),
+  "torch CharStorage": np.dtype("i1"),
+  "torch ByteStorage": np.dtype("u1"),
+  "torch BoolStorage": np.dtype("?"),
+}
+# Of a checkpoint that holds more than its weights.
+_OF_CHECKPOINTS = ("state_dict", "model_state_dict", "model")
+
+
+class _Storage(NamedTuple):
+  """Numbers of one type in a row, which are read later."""
+
+  key: str
+  dtype: np.dtype
+  length: int
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+# A pickle may call an object of these. Without __slots__ it could also set an
+# attribute of it, which later files would meet.
+class _RebuildTensor:
+  """torch._utils._rebuild_tensor_v2."""
+
+  __slots__ = ()
+
+  def __call__(self, storage, offset, shape, strides, *_):
+    sizes = (offset, *shape, *strides)
+    whole = all(type(x) is int and x >= 0 for x in sizes)
+    if not isinstance(storage, _Storage) or not whole:
+      raise pickle.UnpicklingError("a tensor that is none")
+    if len(shape) != len(strides) or len(shape) > 8:
+      raise pickle.UnpicklingError("a tensor of impossible shape")
+    last = offset + sum(
+      (n - 1) * s for n, s in zip(shape, strides, strict=True)
+    )
+    # Of weights, no number is there twice: that could fill the memory.
+    count = math.prod(shape)
+    if count and (last >= storage.length or count > storage.length):
+      raise pickle.UnpicklingError("a tensor larger than its storage")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _RebuildParameter:
+  """torch._utils._rebuild_parameter."""
+
+  __slots__ = ()
+
+  def __call__(self, tensor, *_):
+    if not isinstance(tensor, _Tensor):
+      raise pickle.UnpicklingError("a parameter that is no tensor")
+    return tensor
+
+
+_NAMES: dict[str, Any] = {
+  "collections OrderedDict": OrderedDict,
+  "torch._utils _rebuild_tensor_v2": _RebuildTensor(),
+  "torch._utils _rebuild_parameter": _RebuildParameter(),
+  # As texts: a pickle may set the state of what it gets, and a text has none.
+  **{name: name for name in _STORAGES},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows the names of the list, and keeps the storages that it meets."""
+
+  def __init__(self, file: Any):
+    super().__init__(file, encoding="utf-8")
+    self.storages: dict[str, _Storage] = {}
+
+  def find_class(self, module: str, name: str) -> Any:
+    """The thing of this name, if it is in the list."""
+    _check_name(f"{module} {name}")
+    return _NAMES[f"{module} {name}"]
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    """The storage that ("storage", type, key, device, count, …) names."""
+    what, kind, key, _, count, *view = pid
+    # Views of views were written before torch 0.4 only.
+    if what != "storage" or view not in ([], [None]):
+      raise pickle.UnpicklingError("a persistent id that is no storage")
+    if type(count) is not int or count < 0:
+      raise pickle.UnpicklingError("a storage that is none")
+    storage = _Storage(str(key), _STORAGES[kind], count)
+    if self.storages.setdefault(storage.key, storage) != storage:
+      raise pickle.UnpicklingError("two storages of one key")
+    return storage
+
+
+def from_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+  """The tensors of the zip that `torch.save` writes, by their names.
+
+  Raises:
+    InputError: for a file that is damaged, or holds more than tensors.
+  """
+  names = [x for x in archive.namelist() if x.split("/")[-1] == "data.pkl"]
+  folder = names[0].removesuffix("data.pkl")
+
+  def bytes_of(name: str) -> bytes:
+    try:
+      return archive.read(folder + name)
+    # Whatever zipfile and zlib make of damaged bytes.
+    except Exception as error:
+      raise InputError(f"{name} in it is {_DAMAGED} ({error}).") from None
+
+  if f"{folder}byteorder" in archive.namelist():
+    order = bytes_of("byteorder")
+    if order != b"little":
+      raise InputError(f"its byte order is {order!r}; only little is read.")
+  found, unpickler = _unpickled(io.BytesIO(bytes_of("data.pkl")))
+  data = {key: bytes_of(f"data/{key}") for key in unpickler.storages}
+  return _tensors(found, unpickler.storages, data)
+
+
+def from_legacy(data: bytes) -> dict[str, np.ndarray]:
+  """The tensors of a file that torch wrote before 1.6, by their names.
+
+  Raises:
+    InputError: for a file that is damaged, another pickle, or holds more than
+      tensors.
+  """
+  file = io.BytesIO(data)
+  if _unpickled(file)[0] != _MAGIC:
+    raise InputError(
+      "a pickle, but not one of torch.save: nothing of it is read. Save its"
+      " arrays by numpy.savez."
+    )
+  protocol, system = _unpickled(file)[0], _unpickled(file)[0]
+  little = isinstance(system, dict) and system.get("little_endian") is True
+  if protocol != _PROTOCOL or not little:
+    raise InputError("written by a torch or a machine that is not known.")
+  found, unpickler = _unpickled(file)
+  keys, _ = _unpickled(file)
+  if not isinstance(keys, list) or {*map(str, keys)} != {*unpickler.storages}:
+    raise InputError(f"its list of storages is {_DAMAGED}.")
+  blobs = {}
+  for key in map(str, keys):
+    storage = unpickler.storages[key]
+    count = int.from_bytes(file.read(8), "little")
+    size = count * storage.dtype.itemsize
+    if count != storage.length or size > len(data) - file.tell():
+      raise InputError(f"storage {key!r} in it is {_DAMAGED}.")
+    blobs[key] = file.read(size)
+  if file.read(1):
+    raise InputError(f"bytes follow its last storage: it is {_DAMAGED}.")
+  return _tensors(found, unpickler.storages, blobs)
+
+
+def _unpickled(file: io.BytesIO) -> tuple[Any, _Unpickler]:
+  """The next pickle of a file, checked before it runs."""
+  start, size = file.tell(), len(file.getbuffer())
+  _check_instructions(file, size)
+  file.seek(start)
+  unpickler = _Unpickler(file)
+  return _guarded(unpickler.load), unpickler
+
+
+def _check_instructions(file: io.BytesIO, size: int) -> None:
+  """Reads one pickle, and runs nothing of it."""
+
+  def check():
+    for instruction, value, _ in pickletools.genops(file):
+      if instruction.name not in _ADMITTED:
+        raise InputError(
+          f"its pickle has the instruction {instruction.name}, which tensors"
+          " do not need: it is not read. Save the state_dict alone."
+        )
+      if instruction.name == "GLOBAL":
+        _check_name(value)
+      # Unpickling would make a table of so many places.
+      if "BINPUT" in instruction.name and value > size:
+        raise pickle.UnpicklingError("a place beyond its end")
+
+  _guarded(check)
+
+
+def _check_name(name: str) -> None:
+  if name not in _NAMES:
+    raise InputError(
+      f"it names {name.replace(' ', '.', 1)!r}, which could run code: it is not"
+      " read. Save the state_dict alone: torch.save(model.state_dict(), PATH)."
+    )
+
+
+def _guarded(call: Callable[[], Any]) -> Any:
+  """What a call returns; a damaged pickle may raise anything."""
+  try:
+    return call()
+  except InputError:
+    raise
+  except Exception as error:
+    raise InputError(f"its pickle is {_DAMAGED} ({error}).") from None
+
+
+def _tensors(
+  found: Any, storages: dict[str, _Storage], data: dict[str, bytes]
+) -> dict[str, np.ndarray]:
+  """The tensors of a state dict, or of the one in a checkpoint."""
+  if isinstance(found, dict):
+    inner = [
+      found[x] for x in _OF_CHECKPOINTS if isinstance(found.get(x), dict)
+    ]
+    found = inner[0] if inner else found
+  if not isinstance(found, dict):
+    raise InputError("it holds no state_dict: save that of the network.")
+  others = [str(k) for k, x in found.items() if not isinstance(x, _Tensor)]
+  if others:
+    raise InputError(
+      f"{', '.join(others[:5])} in it are no tensors: save the state_dict"
+      " alone."
+    )
+  flat = {}
+  for key, storage in storages.items():
+    if len(data[key]) < storage.length * storage.dtype.itemsize:
+      raise InputError(f"storage {key!r} in it is {_DAMAGED}.")
+    flat[key] = np.frombuffer(data[key], storage.dtype, storage.length)
+  return _guarded(
+    lambda: {
+      str(name): _view(flat[tensor.storage.key], tensor)
+      for name, tensor in found.items()
+    }
+  )
+
+
+def _view(flat: np.ndarray, tensor: _Tensor) -> np.ndarray:
+  """The tensor in its storage; it takes no memory."""
+  size = flat.dtype.itemsize
+  return np.lib.stride_tricks.as_strided(
+    flat[tensor.offset :],
+    tensor.shape,
+    [size * stride for stride in tensor.strides],
+    writeable=False,
+  )
