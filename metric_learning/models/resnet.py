@@ -1,5 +1,7 @@
 """Residual networks as torchvision has them."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -119,11 +121,12 @@ class ResNet(nnx.Module):
       rngs: of the initial weights.
     """
     check_color(type(self).__name__.lower(), item_shape)
-    more = {"frozen": frozen_norm, "rngs": rngs}
+    more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
     cin = 64
     for group, repeats in enumerate(self.repeats):
-      width, blocks = 64 * 2**group, {}
+      width = 64 * 2**group
+      blocks: dict[str, Any] = {}
       for i in range(repeats):
         stride = 2 if group and not i else 1
         blocks[f"block{i}"] = _Block(
@@ -149,8 +152,8 @@ class ResNet(nnx.Module):
     """Embeds the images."""
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-    for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-      for block in group.values():
+    for group in range(len(self.repeats)):
+      for block in getattr(self, f"layer{group + 1}").values():
         x = block(x, train=train)
     return self.head(self.pool(x))
 
