@@ -70,7 +70,7 @@ def read_pairs(
     background: the gray level, 0 to 255, of what is transparent.
   """
   path = pathlib.Path(path).expanduser()
-  target, rows = _read_rows(path)
+  target, rows = read_rows(path)
   indices: dict[pathlib.Path, int] = {}
   pairs, values = [], []
   for line, row in rows:
@@ -80,7 +80,7 @@ def read_pairs(
       image = _image_path(path.parent, row[side], where)
       pair.append(indices.setdefault(image, len(indices)))
     pairs.append(pair)
-    values.append(_TARGETS[target](row[target], where))
+    values.append(target_of(target, row, where))
   first, second = np.array(pairs, np.int32).T
   images = imaging.read_images(indices, size, background)
   return base.Dataset(
@@ -97,8 +97,14 @@ def read_pairs(
   )
 
 
-def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
-  """The name of the target, and (line, row) of each pair."""
+def read_rows(
+  path: pathlib.Path, *, needs_target: bool = True
+) -> tuple[str, list[tuple[int, dict]]]:
+  """The name of the target, and (line, row) of each pair.
+
+  The name is "" where there is no target and none is needed. Raises
+  `InputError` that names the line that is wrong.
+  """
   files.check_regular(path)
   try:
     # Spreadsheets write a mark of the byte order before the first column.
@@ -120,10 +126,12 @@ def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
   twice = [name for name in columns if columns.count(name) > 1]
   if twice and {*twice} & {"first", "second", *targets}:
     raise InputError(f"{path} has the column {twice[0]} twice; keep one.")
-  if not {"first", "second"} <= {*columns} or len(targets) != 1:
+  allowed = (1,) if needs_target else (0, 1)
+  if not {"first", "second"} <= {*columns} or len(targets) not in allowed:
     raise InputError(
       f"{path} has the columns {', '.join(columns) or '(none)'}; it takes "
-      "first, second, and one of same and similarity, in its first line."
+      f"first, second, and {'' if needs_target else 'at most '}one of same and"
+      " similarity, in its first line."
     )
   if not rows:
     raise InputError(f"{path} holds no pairs.")
@@ -136,7 +144,12 @@ def _read_rows(path: pathlib.Path) -> tuple[str, list[tuple[int, dict]]]:
         f"{path}, line {line}: it takes one value in each of the columns "
         f"{', '.join(columns)}."
       )
-  return targets[0], rows
+  return "".join(targets), rows
+
+
+def target_of(target: str, row: dict, where: str) -> float:
+  """The target of a row; raises `InputError` that names the place."""
+  return _TARGETS[target](row[target], where)
 
 
 def _image_path(folder: pathlib.Path, name: str, where: str) -> pathlib.Path:

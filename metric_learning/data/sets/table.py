@@ -39,7 +39,7 @@ def read(
   has gaps.
   """
   path = files.data_path(config, "a CSV or Parquet file")
-  columns = _read(path)
+  columns = read_columns(path)
   label, dropped = config.label_column, tuple(config.drop_columns)
   check_choice(f"column of {path} (config.data.label_column)", label, columns)
   for name in dropped:
@@ -49,14 +49,17 @@ def read(
     **{name: columns[name] for name in _OTHERS if name in columns},
   }
   left_out = {label, *_OTHERS, *dropped}
-  features = _features(
+  features = features_of(
     path, {name: x for name, x in columns.items() if name not in left_out}
   )
   return npz.labeled("table", path, features, arrays, config.small_classes)
 
 
-def _read(path: pathlib.Path) -> Columns:
-  """All columns by name; those of a CSV file are texts."""
+def read_columns(path: pathlib.Path) -> Columns:
+  """All columns by name; those of a CSV file are texts.
+
+  Raises `InputError` for a file that is no table, or not a whole one.
+  """
   files.check_regular(path)
   if path.suffix == ".parquet":
     return _read_parquet(path)
@@ -129,10 +132,13 @@ def _gaps(column: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
   return np.isin(texts, ("", "nan", "na", "null", "none"))
 
 
-def _features(
+def features_of(
   path: pathlib.Path, columns: Columns
 ) -> Float32[np.ndarray, "n d"]:
-  """The columns side by side, as they are."""
+  """The columns side by side, as they are.
+
+  Raises `InputError` for a column with gaps, or of what is no number.
+  """
   if not columns:
     raise InputError(f"{path} has no column of numbers beside its labels.")
   gaps = {name: int(_gaps(x).sum()) for name, x in columns.items()}

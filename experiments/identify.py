@@ -1,0 +1,56 @@
+"""Names who is on each image, or nobody, by a finished run and a gallery.
+
+python -m experiments.identify --run=runs/faces --gallery=KNOWN --probes=NEW \
+  --far=0.1 --output=names.csv
+
+KNOWN is a folder of class folders, or another input of experiments.embed with
+labels; NEW any such input. A probe gets the label of its nearest in the
+gallery, if that is near enough: of people who are not in the gallery a share of
+at most --far gets a name, as the run's validation classes tell. A share that
+these are too few to support is refused. In the CSV file `label` is empty and
+`unknown` 1 for a probe without a name.
+"""
+
+from absl import flags
+
+from experiments import cli, using
+from metric_learning import inference
+
+_GALLERY = cli.define_path("gallery", None, "Who is known, with labels.")
+_PROBES = cli.define_path("probes", None, "Who is to be named.")
+_FAR = flags.DEFINE_float(
+  "far", 0.01, "The share of unknown probes that may get a name."
+)
+_OUTPUT = cli.define_path("output", None, "A .csv file.")
+flags.adopt_module_key_flags(using)
+
+
+def main() -> None:
+  """Names the probes that --probes names."""
+  where = using.needed(_GALLERY, "who is known?", "people")
+  what = using.needed(_PROBES, "who is to be named?", "photos")
+  output = using.needed(_OUTPUT, "where to?", "names.csv")
+  inference.check_output(output, (".csv",))
+  run = using.loaded()
+  gallery, probes = using.embedded(run, where), using.embedded(run, what)
+  index = run.index(gallery.points, gallery.labels)
+  found = index.identify(probes.points, far=_FAR.value)
+  print(found.threshold)
+  rows = [
+    (name, label, int(label is None), gallery.names[i], distance)
+    for name, label, i, distance in zip(
+      probes.names,
+      found.labels,
+      found.indices,
+      found.distances.tolist(),
+      strict=True,
+    )
+  ]
+  names = ("probe", "label", "unknown", "nearest", "distance")
+  inference.write_csv(output, names, rows)
+  unknown = found.labels.count(None)
+  print(f"{len(rows) - unknown} named, {unknown} unknown. Names: {output}")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

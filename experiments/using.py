@@ -1,0 +1,76 @@
+"""What the scripts that use a finished run share: flags, and what they read."""
+
+import sys
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from metric_learning import inference
+from metric_learning.errors import InputError
+
+RUN = cli.define_path(
+  "run",
+  None,
+  "The folder of a run; or of a study, whose best run by validation is taken.",
+)
+SKIP_BAD = flags.DEFINE_bool(
+  "skip_bad",
+  False,
+  "Names images that cannot be used and leaves them out; else they end the"
+  " command, all in one message, and nothing is written.",
+)
+RESIZE = flags.DEFINE_bool(
+  "resize",
+  False,
+  "Resizes images of other sizes, as runs with config.data.image_size do.",
+)
+BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", inference.BATCH, "Items that are embedded together, at most."
+)
+
+
+def needed(flag: Any, question: str, example: str) -> str:
+  """The value of a flag that a command cannot do without.
+
+  Raises:
+    InputError: if it is not given.
+  """
+  if not flag.value:
+    raise InputError(f"{question} --{flag.name}={example}, for example.")
+  return flag.value
+
+
+def loaded() -> inference.FinishedRun:
+  """The run that --run names."""
+  folder = needed(RUN, "which run?", "runs/glyphs_compare")
+  run = inference.load(folder)
+  cli.keep_programs()
+  print(f"{run.folder}: step {run.result['selected_step']}, {run.input_spec}")
+  return run
+
+
+def options() -> dict[str, Any]:
+  """Keywords of `embed_files` that flags set."""
+  return {
+    "skip_bad": SKIP_BAD.value,
+    "resize": RESIZE.value,
+    "batch_size": BATCH_SIZE.value,
+    "progress": True,
+  }
+
+
+def embedded(run: inference.FinishedRun, path: str) -> inference.Items:
+  """What is at a path, embedded; says what was skipped."""
+  items = inference.embed_input(run, path, **options())
+  say_skipped(items.bad)
+  print(
+    f"{path}: {len(items.points)} points of {items.points.shape[1]} numbers"
+  )
+  return items
+
+
+def say_skipped(bad: list[InputError]) -> None:
+  """Names each image that was skipped, on standard error."""
+  for error in bad:
+    print(f"skipped: {error}", file=sys.stderr)

@@ -1,0 +1,100 @@
+"""Decides whether pairs of images show the same, by a finished run.
+
+python -m experiments.verify --run=runs/faces --first=a.png --second=b.png \
+  --far=0.01
+python -m experiments.verify --run=runs/faces --pairs=pairs.csv --far=0.01 \
+  --output=decided.csv
+
+pairs.csv has the columns `first` and `second`, images relative to its folder,
+and may have `same` (1 or 0): then scores are printed too. The threshold accepts
+a share of at most --far of the impostor pairs of the run's validation classes;
+a share that there are too few of these to support is refused.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import cli, using
+from metric_learning import evaluation, inference
+from metric_learning.errors import InputError
+
+_FIRST = cli.define_path("first", None, "An image.")
+_SECOND = cli.define_path("second", None, "Another image.")
+_PAIRS = cli.define_path("pairs", None, "A CSV file of pairs, in their place.")
+_FAR = flags.DEFINE_float("far", 0.01, "The false-accept rate.")
+_OUTPUT = cli.define_path("output", None, "A .csv file of all decisions.")
+flags.adopt_module_key_flags(using)
+
+
+def main() -> None:
+  """Decides the pair, or the pairs, that flags name."""
+  if bool(_PAIRS.value) == bool(_FIRST.value and _SECOND.value):
+    raise InputError(
+      "which pairs? --first=a.png --second=b.png, or --pairs=pairs.csv."
+    )
+  if _OUTPUT.value:
+    inference.check_output(_OUTPUT.value, (".csv",))
+  pairs, same = [(Path(_FIRST.value or ""), Path(_SECOND.value or ""))], None
+  if _PAIRS.value:
+    pairs, same = inference.read_pairs(_PAIRS.value)
+  run = using.loaded()
+  kept, first, second = _embedded(run, pairs)
+  verdict = run.verify(first, second, far=_FAR.value)
+  print(verdict.threshold)
+  _write([pairs[i] for i in kept], verdict, same and [same[i] for i in kept])
+  if same is not None:
+    scores = evaluation.verification(
+      verdict.distances,
+      np.array(same)[kept],
+      threshold=verdict.threshold.distance,
+    )
+    for name, value in scores.items():
+      print(f"{name} {value:.6g}")
+
+
+def _embedded(
+  run: inference.FinishedRun, pairs: list[tuple[Path, Path]]
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+  """Which pairs can be used, and the points of both sides of these."""
+  images = list(dict.fromkeys(image for pair in pairs for image in pair))
+  found = run.embed_files(images, **using.options())
+  using.say_skipped(found.bad)
+  place = {path: i for i, path in enumerate(found.paths)}
+  kept = [i for i, pair in enumerate(pairs) if {*pair} <= place.keys()]
+  if len(kept) < len(pairs):
+    print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs are left out.")
+  if not kept:
+    raise InputError("no pair is left: both images of one must be usable.")
+  first, second = (
+    found.points[[place[pairs[i][side]] for i in kept]] for side in (0, 1)
+  )
+  return kept, first, second
+
+
+def _write(
+  pairs: list[tuple[Path, Path]],
+  verdict: inference.Verdict,
+  same: list[bool] | None,
+) -> None:
+  """Writes the decisions to --output, or prints them."""
+  decisions = zip(
+    pairs, verdict.distances.tolist(), verdict.same.tolist(), strict=True
+  )
+  rows = [(*pair, far, int(accepted)) for pair, far, accepted in decisions]
+  names = ["first", "second", "distance", "accepted"]
+  if not _OUTPUT.value:
+    for one, other, distance, accepted in rows:
+      word = "same" if accepted else "different"
+      print(f"{one} {other}: {word}, distance {distance:.6g}")
+    return
+  if same is not None:
+    names += ["same"]
+    rows = [(*row, int(x)) for row, x in zip(rows, same, strict=True)]
+  inference.write_csv(_OUTPUT.value, names, rows)
+  print(f"Decisions: {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)
