@@ -1,12 +1,14 @@
 """Residual networks as torchvision has them."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, check_color, in_color
+from metric_learning.models.trunks import ConvNorm, Pool, in_color
 from metric_learning.models.weights import Layout
 
 _EPSILON = 1e-5
@@ -50,7 +52,7 @@ class _Block(nnx.Module):
   """
 
   def __init__(
-    self, cin: int, width: int, stride: int, bottleneck: bool, **more
+    self, cin: int, width: int, stride: int, bottleneck: bool, **more: Any
   ):
     # The sizes, strides and channels of its convolutions.
     parts = [(3, stride, width), (3, 1, width)]
@@ -118,10 +120,9 @@ class ResNet(nnx.Module):
       frozen_norm: normalizes by the running statistics in training too.
       rngs: of the initial weights.
     """
-    check_color(type(self).__name__.lower(), item_shape)
-    more = {"frozen": frozen_norm, "rngs": rngs}
+    more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
-    cin = 64
+    cin, groups = 64, []
     for group, repeats in enumerate(self.repeats):
       width, blocks = 64 * 2**group, {}
       for i in range(repeats):
@@ -130,7 +131,8 @@ class ResNet(nnx.Module):
           cin, width, stride, self.bottleneck, **more
         )
         cin = 4 * width if self.bottleneck else width
-      setattr(self, f"layer{group + 1}", nnx.Dict(blocks))
+      groups.append(nnx.Dict(blocks))
+    self.layer1, self.layer2, self.layer3, self.layer4 = groups
     self.pool = Pool(pool)
     self.head = nnx.Linear(
       cin, embedding_dim, kernel_init=lecun_normal, rngs=rngs
@@ -150,8 +152,8 @@ class ResNet(nnx.Module):
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-      for block in group.values():
-        x = block(x, train=train)
+      for i in range(len(group)):  # by number: Flax sorts them as texts
+        x = group[f"block{i}"](x, train=train)
     return self.head(self.pool(x))
 
 
