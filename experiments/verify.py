@@ -12,6 +12,7 @@ a share that there are too few of these to support is refused.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -82,7 +83,9 @@ def _write(
   decisions = zip(
     pairs, verdict.distances.tolist(), verdict.same.tolist(), strict=True
   )
-  rows = [(*pair, far, int(accepted)) for pair, far, accepted in decisions]
+  rows: list[tuple[Any, ...]] = [
+    (*pair, far, int(accepted)) for pair, far, accepted in decisions
+  ]
   names = ["first", "second", "distance", "accepted"]
   if not _OUTPUT.value:
     for one, other, distance, accepted in rows:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, DepthwiseConv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, check_color, in_color
+from metric_learning.models.trunks import ConvNorm, Pool, in_color
 from metric_learning.models.weights import Layout
 
 # TensorFlow's. Some variances in the published file are 0: it decides there.
@@ -120,13 +120,12 @@ class EfficientNetLite0(nnx.Module):
       frozen_norm: normalizes by the running statistics in training too.
       rngs: of the initial weights.
     """
-    check_color("efficientnet_lite0", item_shape)
     more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
     first = Conv(
       3, 32, (3, 3), 2, use_bias=False, kernel_init=lecun_normal, rngs=rngs
     )
     self.stem = ConvNorm(first, epsilon=_EPSILON, **more)
-    blocks: dict[str, Any] = {}
+    blocks: dict[str, _Block] = {}
     cin = 32
     for stage in _STAGES:
       for i in range(stage.repeats):

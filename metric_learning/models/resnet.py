@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, check_color, in_color
+from metric_learning.models.trunks import ConvNorm, Pool, in_color
 from metric_learning.models.weights import Layout
 
 _EPSILON = 1e-5
@@ -52,7 +52,7 @@ class _Block(nnx.Module):
   """
 
   def __init__(
-    self, cin: int, width: int, stride: int, bottleneck: bool, **more
+    self, cin: int, width: int, stride: int, bottleneck: bool, **more: Any
   ):
     # The sizes, strides and channels of its convolutions.
     parts = [(3, stride, width), (3, 1, width)]
@@ -120,20 +120,19 @@ class ResNet(nnx.Module):
       frozen_norm: normalizes by the running statistics in training too.
       rngs: of the initial weights.
     """
-    check_color(type(self).__name__.lower(), item_shape)
     more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
-    cin = 64
+    cin, groups = 64, []
     for group, repeats in enumerate(self.repeats):
-      width = 64 * 2**group
-      blocks: dict[str, Any] = {}
+      width, blocks = 64 * 2**group, {}
       for i in range(repeats):
         stride = 2 if group and not i else 1
         blocks[f"block{i}"] = _Block(
           cin, width, stride, self.bottleneck, **more
         )
         cin = 4 * width if self.bottleneck else width
-      setattr(self, f"layer{group + 1}", nnx.Dict(blocks))
+      groups.append(nnx.Dict(blocks))
+    self.layer1, self.layer2, self.layer3, self.layer4 = groups
     self.pool = Pool(pool)
     self.head = nnx.Linear(
       cin, embedding_dim, kernel_init=lecun_normal, rngs=rngs
@@ -152,9 +151,9 @@ class ResNet(nnx.Module):
     """Embeds the images."""
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-    for group in range(len(self.repeats)):
-      for block in getattr(self, f"layer{group + 1}").values():
-        x = block(x, train=train)
+    for group in (self.layer1, self.layer2, self.layer3, self.layer4):
+      for i in range(len(group)):  # by number: Flax sorts them as texts
+        x = group[f"block{i}"](x, train=train)
     return self.head(self.pool(x))
 
 

@@ -11,23 +11,20 @@ from metric_learning.errors import InputError, check_choice
 Maps = Float[Array, "n h w c"]
 
 
-def check_color(name: str, item_shape: tuple[int, ...]) -> None:
-  """Checks that images have three channels, or one, which is repeated.
+def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
+  """Images with three equal channels where they are gray.
 
   Raises:
-    InputError: for any other number.
+    InputError: for other than one or three channels.
   """
-  if item_shape[-1] not in (1, 3):
+  channels = images.shape[-1]
+  if channels not in (1, 3):
     raise InputError(
-      f"{name} sees RGB images, and gray ones as RGB; these have"
-      f" {item_shape[-1]} channels: choose conv3 or conv4, or convert them."
+      f"networks with pretrained weights see RGB images, and gray ones as RGB;"
+      f" these have {channels} channels: choose conv3 or conv4 by"
+      " config.model.name, or convert the images."
     )
-
-
-def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
-  """Images in [0, 1] with three equal channels where they are gray."""
-  is_gray = images.shape[-1] == 1
-  return jnp.repeat(images, 3, axis=-1) if is_gray else images
+  return jnp.repeat(images, 3, axis=-1) if channels == 1 else images
 
 
 class ConvNorm(nnx.Module):

@@ -31,7 +31,7 @@ from metric_learning.study.sweeps import (
 )
 from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, of_study
-from metric_learning.training.plan import check_parts, draws_of
+from metric_learning.training.plan import check_parts, draws_of, identity_of
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -147,10 +147,10 @@ def _do_missing(
 
 
 def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:
-  """What runs load: the `identity` of each data set, by one of its runs."""
+  """What runs load: each data set, with weights, by one of its runs."""
   found: dict[str, Any] = {}
   for spec in sorted(specs, key=lambda spec: spec.name):
-    identity = load_once(spec.config.data).identity
+    identity = identity_of(spec.config, load_once(spec.config.data))
     if identity not in found.values():
       found[spec.name] = identity
   return found
@@ -162,7 +162,7 @@ def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
   together: dict[str, list[RunSpec]] = {}
   for spec in specs:
     sections = as_dict(spec.config)
-    names = ("data", "batch", "eval", "reduction", "also")
+    names = ("data", "batch", "model", "eval", "reduction", "also")
     read = [sections[name] for name in names]
     key = json.dumps(read, sort_keys=True)
     together.setdefault(key, []).append(spec)

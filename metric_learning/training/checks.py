@@ -200,9 +200,11 @@ def _check_explicit(config: ConfigDict, explicit: str) -> None:
 
 
 def _check_model(config: ConfigDict) -> None:
-  options = dict(config.model)
-  del options["embedding_dim"], options["dtype"]
-  models.check_options(**options)
+  shared = ("embedding_dim", "dtype", "weights")
+  models.check_options(
+    **{k: v for k, v in config.model.items() if k not in shared}
+  )
+  models.check_weights(config.model.name, config.model.weights)
   check_choice("config.model.dtype", config.model.dtype, models.DTYPES)
   if config.model.embedding_dim < 1:
     raise InputError(

@@ -42,6 +42,7 @@ _KINDS = {
   "normalize": Kind((str, types.NoneType)),
   "imports": Kind((tuple,), str),
   "block_size": Kind((int, str, types.NoneType)),
+  "model.weights": Kind((str, types.NoneType)),
   "optimizer.clip": Kind((float, types.NoneType)),
   "data.image_size": Kind((tuple,), int),
   "data.drop_columns": Kind((tuple,), str),

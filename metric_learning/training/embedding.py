@@ -14,7 +14,7 @@ from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.training import run_files
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
-from metric_learning.training.plan import num_classes
+from metric_learning.training.plan import identity_of, num_classes
 from metric_learning.training.step import Program, program_of
 
 # Items that are embedded at a time.
@@ -106,7 +106,7 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   if is_embedded(workdir):
     return
   shown = run_files.difference(
-    run_files.read_json(workdir / run_files.DATA), splits.identity
+    run_files.read_json(workdir / run_files.DATA), identity_of(config, splits)
   )
   if shown:
     raise InputError(

@@ -239,6 +239,11 @@ FIELDS: dict[str, dict[str, Field]] = {
       "What the network computes in: float32 or bfloat16. Parameters,"
       " embeddings and losses are float32 with both.",
     ),
+    "weights": Field(
+      None,
+      "A file of pretrained weights (.safetensors, .npz, or .pth, which is read"
+      " without torch), from which all but the head begins; None draws it.",
+    ),
   },
   "regularizer": {"weight": Field(1.0, "Of the regularizer, if one is named.")},
   "memory": _MEMORY,

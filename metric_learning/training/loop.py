@@ -13,7 +13,7 @@ from tqdm import tqdm
 from metric_learning import data
 from metric_learning.training import run_files
 from metric_learning.training.config import as_dict
-from metric_learning.training.plan import feed_of, make_plan
+from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.recorder import Recorder
 from metric_learning.training.step import compiled
 
@@ -52,7 +52,8 @@ def train(
   """
   workdir = Path(workdir)
   plan = make_plan(config, splits)  # Refused before anything is written.
-  run_files.claim(workdir, as_dict(config), plan.splits.identity)
+  identity = identity_of(config, plan.splits)
+  run_files.claim(workdir, as_dict(config), identity)
   if (workdir / run_files.RESULT).exists():
     return run_files.read_json(workdir / run_files.RESULT)
   recorder = Recorder(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from metric_learning.data.feeds import Feed, resident, streamed
 from metric_learning.data.samplers import Draws, make_batches
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
+from metric_learning.models.weights import digest_of
 from metric_learning.relations import RELATIONS
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
@@ -78,6 +80,16 @@ def make_plan(config: ConfigDict, splits: data.Splits | None = None) -> Plan:
   )
 
 
+def identity_of(config: ConfigDict, splits: data.Splits) -> dict[str, str]:
+  """What a run depends on beside its config: digests of data and of weights.
+
+  Raises:
+    InputError: if its file of weights cannot be read.
+  """
+  path = config.model.weights
+  return splits.identity | ({"weights": digest_of(path)} if path else {})
+
+
 def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
   """Step to the items of its batch.
 
@@ -138,14 +150,19 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
 def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   """Checks that the parts give what chooses checkpoints and what tables show.
 
-  That classes with weights are those of the training part, that the relation
-  compares labels of its kind, and that what is augmented are images.
+  That a file of weights is of the network, that classes with weights are those
+  of the training part, that the relation compares labels of its kind, and that
+  what is augmented are images.
 
   Raises:
     InputError: with the score that a part does not give, or that cannot choose
-      there, and why; for class weights of another number of classes, or for
-      labels that the relation does not compare.
+      there, and why; for weights that do not fit the network, class weights of
+      another number of classes, or labels that the relation does not compare.
   """
+  if config.model.weights:
+    # Traced, so that nothing is drawn; what has a shape in the file is checked.
+    model = model_of(config, splits.train.input_spec)
+    jax.eval_shape(model.init, jax.random.key(config.seed))
   _check_class_weights(config, splits.train)
   _check_relation(config, splits.train)
   spec = splits.train.input_spec

@@ -27,7 +27,7 @@ from metric_learning.training import run_files
 from metric_learning.training.checkpoints import DamagedError
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.loop import is_evaluated, is_logged
-from metric_learning.training.plan import feed_of, make_plan
+from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.recorder import NotFiniteError, Recorder
 from metric_learning.training.step import Step, on_fed
 
@@ -79,7 +79,7 @@ def train_population(
       " config.data.stream=False."
     )
   for config, workdir in zip(configs, workdirs, strict=True):
-    run_files.claim(workdir, as_dict(config), splits.identity)
+    run_files.claim(workdir, as_dict(config), identity_of(config, splits))
   with contextlib.ExitStack() as opened:
     runs = [
       opened.enter_context(

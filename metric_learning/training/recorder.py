@@ -15,6 +15,7 @@ from metric_learning import data, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
+from metric_learning.models.weights import digest_of
 from metric_learning.training import run_files
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import digest
@@ -198,6 +199,8 @@ class Recorder:
       if selected is None
       else _validation(written, selected),
     }
+    if config.model.weights:
+      result["weights"] = digest_of(config.model.weights)
     if self._members > 1:
       result["members"] = self._members
     if self.plan.mean_distance is not None:

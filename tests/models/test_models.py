@@ -15,6 +15,8 @@ from metric_learning.errors import InputError
 from metric_learning.models import MODELS, create, options_of
 from metric_learning.specs import InputSpec
 
+# Large ones, which begin from a weights file: see test_trunks.py.
+TRUNKS = {"efficientnet_lite0", "resnet18", "resnet50"}
 # Name, options, image shape, embedding dimension, number of parameters.
 CASES = {
   "identity": ("identity", {}, (3,), 3, 0),
@@ -158,7 +160,20 @@ def equal_trees(a, b):
 
 
 def test_every_model_has_a_case():
-  assert {case[0] for case in CASES.values()} == set(MODELS)
+  # Those that have files are in test_trunks.py.
+  small = {n for n, model in MODELS.items() if not hasattr(model, "layout")}
+  assert {case[0] for case in CASES.values()} == small
+
+
+def test_many_hidden_layers_are_passed_in_their_order():
+  # Flax sorts dense10 before dense2, whose width would not fit.
+  spec = InputSpec((5,), "features")
+  hidden = tuple(range(2, 14))
+  model = create("mlp", input_spec=spec, embedding_dim=3, hidden=hidden)
+  params, stats = jax.eval_shape(model.init, jax.random.key(0))
+  apply = functools.partial(model.apply, train=False)
+  inputs = np.zeros((1, 5), np.float32)
+  assert jax.eval_shape(apply, params, stats, inputs)[0].shape == (1, 3)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -433,13 +448,17 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_options_are_those_of_the_constructors():
-  assert {name: options_of(name) for name in MODELS} == {
+  small = [name for name in MODELS if name not in TRUNKS]
+  assert {name: options_of(name) for name in small} == {
     "identity": {},
     "linear": {},
     "mlp": {"hidden": (256, 256)},
     "conv3": {},
     "conv4": {"normalization": "group"},
     "chopra2005": {},
+    "efficientnet_lite0": {"pool": "avg", "frozen_norm": False},
+    "resnet18": {"pool": "avg", "frozen_norm": False},
+    "resnet50": {"pool": "avg", "frozen_norm": False},
   }
 
 

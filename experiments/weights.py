@@ -1,0 +1,73 @@
+"""Says what a file of pretrained weights holds, and whether a network takes it.
+
+python -m experiments.weights --weights=FILE --model=efficientnet_lite0
+
+FILE is .safetensors, .npz, or what torch.save wrote (.pth, .bin); torch is not
+needed, and nothing in the file is run. --out=FILE.safetensors converts it.
+"""
+
+import jax
+from absl import flags
+
+from experiments import cli
+from metric_learning import models
+from metric_learning.errors import InputError, check_choice
+from metric_learning.models import weights
+from metric_learning.specs import InputSpec
+
+_WEIGHTS = cli.define_path("weights", None, "The file.")
+_MODEL = flags.DEFINE_string(
+  "model", None, "The network that is to take it; without it, none is asked."
+)
+_OUT = cli.define_path("out", None, "Where its tensors go as .safetensors.")
+
+
+def main() -> None:
+  """Reads, describes, checks and converts the file."""
+  if not _WEIGHTS.value:
+    raise InputError("which file? --weights=FILE.")
+  tensors = weights.read(_WEIGHTS.value)
+  if _MODEL.value:
+    fitted = _fitted(tensors, _MODEL.value)
+  else:
+    for name, tensor in tensors.items():
+      shape = "×".join(map(str, tensor.shape)) or "one number"
+      print(f"{name}  {shape}  {tensor.dtype}")
+  numbers = sum(tensor.size for tensor in tensors.values())
+  print(
+    f"{_WEIGHTS.value} holds {len(tensors)} tensors with {numbers:,} numbers;"
+    f" its digest is {weights.digest_of(_WEIGHTS.value)}."
+  )
+  if _MODEL.value:
+    print(fitted)
+  if _OUT.value:
+    weights.write(_OUT.value, tensors)
+    print(f"They are in {_OUT.value}.")
+
+
+def _fitted(tensors, name: str) -> str:
+  """How a network takes tensors, in words.
+
+  Raises:
+    InputError: if it does not.
+  """
+  check_choice("model", name, models.MODELS)
+  models.check_weights(name, _WEIGHTS.value)
+  # Its size changes no parameter but those of the head.
+  spec = InputSpec((224, 224, 3), "image")
+  model = models.create(name, input_spec=spec, embedding_dim=64)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  layout = models.MODELS[name].layout
+  what = f"{_WEIGHTS.value} and {name}"
+  params, stats = weights.fill(layout, shapes, tensors, what)
+  sizes = [sum(x.size for x in jax.tree.leaves(t)) for t in (params, stats)]
+  used = len(jax.tree.leaves((params, stats)))
+  return (
+    f"{name} takes {used} of them: {sizes[0]:,} parameters and {sizes[1]:,}"
+    f" statistics. The other {len(tensors) - used} are of the classifier, or"
+    " count batches; the head is drawn at random."
+  )
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,173 @@
+"""Networks for photographs: equal to NumPy's, from files; pools, gray."""
+
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from metric_learning import models
+from metric_learning.errors import InputError
+from metric_learning.models import layers, trunks
+from metric_learning.specs import InputSpec, as_numbers
+from tests.models import oracle_trunks as oracle
+from tests.quick import quick_jit
+
+# The forward pass, and the parameters with a head for 1000 classes: those that
+# torchvision and the authors count.
+NETWORKS = {
+  "efficientnet_lite0": (oracle.efficientnet_lite0, 4_652_008),
+  "resnet18": (
+    functools.partial(oracle.resnet, counts=(2, 2, 2, 2), bottleneck=False),
+    11_689_512,
+  ),
+  "resnet50": (
+    functools.partial(oracle.resnet, counts=(3, 4, 6, 3), bottleneck=True),
+    25_557_032,
+  ),
+}
+# Not square, and odd at most halvings, where paddings differ.
+SHAPE = (46, 37, 3)
+
+
+def create(name, shape=SHAPE, dim=5, **options):
+  spec = InputSpec(shape, "image")
+  return models.create(name, input_spec=spec, embedding_dim=dim, **options)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_number_of_parameters_is_the_published_one(name):
+  model = create(name, dim=1000)
+  params, stats = jax.eval_shape(model.init, jax.random.key(0))
+  assert sum(x.size for x in jax.tree.leaves(params)) == NETWORKS[name][1]
+  kinds = {path[-1].key for path, _ in jax.tree.leaves_with_path(stats)}
+  assert kinds == {"mean", "var"}
+  assert model.layers[0] == "stem"
+  assert model.layers[-1] == "head"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_gives_the_embeddings_of_numpy(name, tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
+  drawn = oracle.Drawn(1)
+  maps = NETWORKS[name][0](images.transpose(0, 3, 1, 2).astype(float), drawn)
+  np.savez(tmp_path / "file.npz", **drawn)
+
+  model = create(name, weights=str(tmp_path / "file.npz"))
+  params, stats = model.init(jax.random.key(0))
+  embed = quick_jit(functools.partial(model.apply, train=False))
+  found, _ = embed(params, stats, model.preprocess(as_numbers(images)))
+
+  head = {k: np.asarray(x, np.float64) for k, x in params["head"].items()}
+  expected = maps.mean((2, 3)) @ head["kernel"] + head["bias"]
+  assert np.std(expected, axis=0).min() > 1e-3  # the images differ
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4 * scale)
+
+
+# --- Parts of them -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("products", [False, True])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 2)])
+def test_depthwise_convolution_is_its_definition(size, stride, products):
+  rng = np.random.default_rng(2)
+  x = jnp.asarray(rng.normal(size=(2, 7, 6, 3)), jnp.float32)
+  layer = layers.DepthwiseConv(
+    3,
+    (size, size),
+    stride,
+    kernel_init=nnx.initializers.normal(),
+    rngs=nnx.Rngs(0),
+  )
+  kernel = np.asarray(layer.kernel[...], np.float64)
+  pads = [oracle.same(length, size, stride) for length in x.shape[1:3]]
+  expected = oracle.convolve(
+    np.asarray(x, np.float64).transpose(0, 3, 1, 2),
+    kernel.transpose(3, 2, 0, 1),
+    stride,
+    pads,
+    groups=3,
+  )
+  # Both forms: that of a CPU, and the convolution of accelerators.
+  found = layer(x) if products else nnx.Conv.__call__(layer, x)
+  np.testing.assert_allclose(
+    found, expected.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-6
+  )
+
+
+def test_pools_are_their_definitions():
+  maps = np.random.default_rng(3).uniform(-1, 4, (2, 3, 4, 5))
+  positive = np.maximum(maps, 1e-6)
+  expected = {
+    "avg": maps.mean((1, 2)),
+    "max": maps.max((1, 2)),
+    "avg+max": maps.mean((1, 2)) + maps.max((1, 2)),
+    "gem": (positive**3).mean((1, 2)) ** (1 / 3),
+  }
+  assert set(expected) == set(trunks.POOLS)
+  for name, values in expected.items():
+    found = trunks.Pool(name)(jnp.asarray(maps, jnp.float32))
+    np.testing.assert_allclose(found, values, rtol=1e-4)
+  with pytest.raises(InputError, match=r"pool 'mean'.*avg"):
+    trunks.Pool("mean")
+
+
+def test_the_exponent_of_gem_is_learned_and_no_file_has_it():
+  model = create("resnet18", pool="gem")
+  params, _ = jax.eval_shape(model.init, jax.random.key(0))
+  assert params["pool"]["exponent"].shape == (1,)
+  assert model.layers[-2:] == ("pool", "head")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_norm_leaves_its_statistics_in_training(frozen):
+  conv = layers.WideConv(2, 3, (1, 1), use_bias=False, rngs=nnx.Rngs(0))
+  layer = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=nnx.Rngs(0))
+  maps = jnp.asarray(np.random.default_rng(4).normal(size=(2, 3, 3, 2)))
+  before = np.asarray(layer.norm.mean[...])
+  trained, after = layer(maps, train=True), np.asarray(layer.norm.mean[...])
+  assert np.array_equal(before, after) is frozen
+  layer.norm.mean[...] = before
+  assert np.allclose(trained, layer(maps, train=False), atol=1e-3) is frozen
+
+
+def test_gray_images_are_repeated_and_it_is_said_once(caplog):
+  models._model.cache_clear()
+  gray = np.random.default_rng(5).random((2, 8, 8, 1)).astype(np.float32)
+  with caplog.at_level(logging.WARNING, "metric_learning"):
+    for _ in range(2):
+      model = create("resnet18", (8, 8, 1))
+  assert [r.getMessage() for r in caplog.records] == [
+    "resnet18 sees images of 8×8×1, repeated as RGB."
+  ]
+  seen = model.preprocess(jnp.asarray(gray))
+  in_color = jnp.asarray(np.repeat(gray, 3, axis=-1))
+  color = create("resnet18", (8, 8, 3)).preprocess(in_color)
+  np.testing.assert_array_equal(seen, color)
+  params, stats = jax.eval_shape(model.init, jax.random.key(0))
+  found = jax.eval_shape(
+    functools.partial(model.apply, train=False), params, stats, seen
+  )
+  assert found[0].shape == (2, 5)
+  with pytest.raises(InputError, match="4 channels"):
+    create("resnet18", (8, 8, 4))
+
+
+# --- Weights -----------------------------------------------------------------
+
+
+def test_only_networks_with_files_take_weights():
+  with pytest.raises(InputError, match=r"no files of conv3 .* resnet18"):
+    create("conv3", weights="x.pth")
+
+
+def test_the_file_of_another_network_is_refused(tmp_path):
+  np.savez(tmp_path / "other.npz", **{"conv1.weight": np.zeros((64, 3, 7, 7))})
+  model = create("efficientnet_lite0", weights=str(tmp_path / "other.npz"))
+  with pytest.raises(InputError, match=r"other\.npz and efficientnet_lite0 do"):
+    jax.eval_shape(model.init, jax.random.key(0))
