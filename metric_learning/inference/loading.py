@@ -14,9 +14,8 @@ from metric_learning.study.results import Study, read_study
 from metric_learning.study.runner import STUDY
 from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
-from metric_learning.training.embedding import saved_state
+from metric_learning.training.embedding import saved_state, trained_program
 from metric_learning.training.plan import num_classes
-from metric_learning.training.step import program_of
 
 
 def load(folder: str | Path) -> FinishedRun:
@@ -36,7 +35,7 @@ def load(folder: str | Path) -> FinishedRun:
   result = _result_of(folder)
   config = from_dict(run_files.read_json(folder / run_files.CONFIG))
   spec, classes, scale = _inputs_of(folder, config)
-  program = program_of(config, spec)
+  program = trained_program(config, spec)
   like = program.init(config.seed, classes, result["numbers"])
   state = saved_state(config, folder, result["selected_step"], like)
   return FinishedRun(folder, config, result, spec, scale, program, state)

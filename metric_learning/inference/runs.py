@@ -286,9 +286,7 @@ def data_of(folder: Path, config: ConfigDict) -> Splits:
       f"{folder} was written without what its use needs, which is read from its"
       f" data; and {error}"
     ) from error
-  shown = run_files.difference(
-    run_files.read_json(folder / run_files.DATA), splits.identity
-  )
+  shown = run_files.difference(run_files.data_of(folder), splits.identity)
   if shown:
     raise InputError(
       f"{folder} is a run on other data: {shown}. Give it the data that it was"

@@ -12,9 +12,11 @@ from metric_learning import data
 from metric_learning.data.stream import read_ahead
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
+from metric_learning.specs import InputSpec
 from metric_learning.training import run_files
 from metric_learning.training.checkpoints import Checkpoints, DamagedError
-from metric_learning.training.plan import identity_of, num_classes
+from metric_learning.training.config import override
+from metric_learning.training.plan import num_classes
 from metric_learning.training.step import Program, program_of
 
 # Items that are embedded at a time.
@@ -105,16 +107,14 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   """
   if is_embedded(workdir):
     return
-  shown = run_files.difference(
-    run_files.read_json(workdir / run_files.DATA), identity_of(config, splits)
-  )
+  shown = run_files.difference(run_files.data_of(workdir), splits.identity)
   if shown:
     raise InputError(
       f"{workdir} is a run on other data: {shown}. Its test images are embedded"
       " when it is scored: give it the data that it was trained on."
     )
   result = run_files.read_json(workdir / run_files.RESULT)
-  program = program_of(config, splits.train.input_spec)
+  program = trained_program(config, splits.train.input_spec)
   classes = num_classes(config, splits.train)
   like = program.init(config.seed, classes, result["numbers"])
   names = {
@@ -127,6 +127,13 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
     state = saved_state(config, workdir, step, like)
     found = embedded(program, state, splits)
     run_files.write_arrays(workdir / name, found)
+
+
+def trained_program(config: ConfigDict, input_spec: InputSpec) -> Program:
+  """The program of a run that is trained: its weights file may be gone."""
+  if config.model.get("weights") is not None:
+    config = override(config, {"model.weights": None})
+  return program_of(config, input_spec)
 
 
 def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:

@@ -15,6 +15,7 @@ from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.models.weights import digest_of
 from metric_learning.relations import RELATIONS
+from metric_learning.training import run_files
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
 from metric_learning.training.chunks import check_chunks
@@ -87,7 +88,8 @@ def identity_of(config: ConfigDict, splits: data.Splits) -> dict[str, str]:
     InputError: if its file of weights cannot be read.
   """
   path = config.model.weights
-  return splits.identity | ({"weights": digest_of(path)} if path else {})
+  of_weights = {run_files.WEIGHTS: digest_of(path)} if path else {}
+  return splits.identity | of_weights
 
 
 def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:

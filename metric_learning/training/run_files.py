@@ -20,6 +20,7 @@ from metric_learning.errors import InputError
 
 CONFIG = "config.json"
 DATA = "data.json"
+WEIGHTS = "weights"  # in it, the digest of the file that the network begins as
 INPUTS = "inputs.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
@@ -308,6 +309,18 @@ def claim(
       f"{folder} holds a run on other data: {shown}. Give it the data that it"
       " began with, choose another --workdir, or delete it."
     )
+
+
+def data_of(folder: Path) -> dict[str, str]:
+  """The digests of the data of a run.
+
+  Without that of its weights file, which nothing needs after the first step.
+
+  Raises:
+    InputError: if they cannot be read.
+  """
+  digests = read_json(folder / DATA)
+  return {part: x for part, x in digests.items() if part != WEIGHTS}
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

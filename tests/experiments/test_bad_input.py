@@ -296,6 +296,7 @@ SCRIPTS = {
   "tune": ("--config", "--sweep", "--study", "--storage", "--launcher"),
   "report": ("--study", "--[no]strict"),
   "prepare": ("--dataset", "--data_dir", "--manual_dir"),
+  "weights": ("--weights", "--model", "--out"),
   "benchmarks.speed": ("--suite", "--output", "--json", "--n"),
   "benchmarks.parity": ("--output", "--golden", "--seeds"),
   "benchmarks.datasets": ("--sets", "--steps", "--seeds", "--runs"),

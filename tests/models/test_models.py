@@ -15,8 +15,6 @@ from metric_learning.errors import InputError
 from metric_learning.models import MODELS, create, options_of
 from metric_learning.specs import InputSpec
 
-# Large ones, which begin from a weights file: see test_trunks.py.
-TRUNKS = {"efficientnet_lite0", "resnet18", "resnet50"}
 # Name, options, image shape, embedding dimension, number of parameters.
 CASES = {
   "identity": ("identity", {}, (3,), 3, 0),
@@ -448,8 +446,7 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_options_are_those_of_the_constructors():
-  small = [name for name in MODELS if name not in TRUNKS]
-  assert {name: options_of(name) for name in small} == {
+  assert {name: options_of(name) for name in MODELS} == {
     "identity": {},
     "linear": {},
     "mlp": {"hidden": (256, 256)},

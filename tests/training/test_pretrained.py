@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from metric_learning import data, models
+from metric_learning import data, inference, models
 from metric_learning.errors import InputError
 from metric_learning.models.weights import Layout, digest_of
 from metric_learning.training import run_files, train
@@ -86,9 +86,18 @@ def test_a_run_is_of_its_file_and_a_frozen_trunk_stays_that(path, tmp_path):
   assert {k: v for k, v in kept.items() if k != "weights"} == data.load(
     config.data
   ).identity
+  trained = inference.load(tmp_path / "run").state["params"]["model"]
+  np.testing.assert_array_equal(
+    trained["first"]["kernel"], tensors()["fc1.weight"].T
+  )
   np.savez(path, **{**tensors(), "fc1.bias": np.zeros(6)})
   with pytest.raises(InputError, match=r"weights .* there, .* now"):
     train(config, tmp_path / "run", progress=False)
+  path.unlink()  # What is trained does not need it.
+  again = inference.load(tmp_path / "run").state["params"]["model"]
+  np.testing.assert_array_equal(
+    again["head"]["kernel"], trained["head"]["kernel"]
+  )
 
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_written(
