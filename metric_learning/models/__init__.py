@@ -8,7 +8,7 @@ population: parameters stacked along a new axis) apply as to anything else.
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -209,10 +209,6 @@ def _model(
       input_spec.shape, embedding_dim, rngs=nnx.Rngs(key), **dict(options)
     )
 
-  def split(network):
-    graphdef, params, stats = nnx.split(network, nnx.Param, ...)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-
   # Traced and not run: the structure alone, without numbers.
   defined: list[str] = []
 
@@ -225,14 +221,14 @@ def _model(
       defined.extend([f"{name}.{each}" for each in inner] or [name])
     return network
 
-  graphdef, *shapes = split(nnx.eval_shape(traced))
-  layers = tuple(name for name in defined if name.split(".")[0] in shapes[0])
+  graphdef, params, stats = _split(nnx.eval_shape(traced))
+  layers = tuple(name for name in defined if name.split(".")[0] in params)
 
   def init(key):
-    return split(build(key))[1:]
+    return _split(build(key))[1:]
 
   if weights is not None:
-    init = _from_file(init, network.layout, tuple(shapes), weights, name)
+    init = _from_file(init, network.layout, (params, stats), weights, name)
 
   def apply(params, stats, inputs, *, train, key=None):
     inputs = jnp.asarray(inputs)
@@ -248,9 +244,15 @@ def _model(
     merged = nnx.merge(graphdef, params, stats, copy=True)
     more = {"key": key} if draws else {}
     embeddings = merged(inputs, train=train, **more)
-    return _cast((embeddings, split(merged)[2]), jnp.float32)
+    return _cast((embeddings, _split(merged)[2]), jnp.float32)
 
   return Model(init, apply, preprocess, input_spec, layers)
+
+
+def _split(network: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+  """The structure of a network, its params and its stats."""
+  graphdef, params, stats = cast(Any, nnx.split(network, nnx.Param, ...))
+  return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def _from_file(
