@@ -46,13 +46,7 @@ def main() -> None:
   print(verdict.threshold)
   _write([pairs[i] for i in kept], verdict, same and [same[i] for i in kept])
   if same is not None:
-    scores = evaluation.verification(
-      verdict.distances,
-      np.array(same)[kept],
-      threshold=verdict.threshold.distance,
-    )
-    for name, value in scores.items():
-      print(f"{name} {value:.6g}")
+    _print_scores(verdict, np.array(same)[kept])
 
 
 def _embedded(
@@ -84,7 +78,7 @@ def _write(
     pairs, verdict.distances.tolist(), verdict.same.tolist(), strict=True
   )
   rows: list[tuple[Any, ...]] = [
-    (*pair, far, int(accepted)) for pair, far, accepted in decisions
+    (*pair, distance, int(accepted)) for pair, distance, accepted in decisions
   ]
   names = ["first", "second", "distance", "accepted"]
   if not _OUTPUT.value:
@@ -97,6 +91,20 @@ def _write(
     rows = [(*row, int(x)) for row, x in zip(rows, same, strict=True)]
   inference.write_csv(_OUTPUT.value, names, rows)
   print(f"Decisions: {_OUTPUT.value}")
+
+
+def _print_scores(verdict: inference.Verdict, same: np.ndarray) -> None:
+  """Prints the scores of a table on these pairs, and rates at the threshold."""
+  scores = evaluation.verification(
+    verdict.distances, same, threshold=verdict.threshold.distance
+  )
+  for name, wrong in (
+    ("far_at_threshold", verdict.same[~same]),
+    ("frr_at_threshold", ~verdict.same[same]),
+  ):
+    scores[name] = float(wrong.mean()) if len(wrong) else float("nan")
+  for name, value in scores.items():
+    print(f"{name} {value:.6g}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from metric_learning.evaluation.geometry import (
   geometry,
   intra_inter_ratio,
 )
+from metric_learning.evaluation.identification import identification
 from metric_learning.evaluation.neighbors import neighbors
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.scores import (
@@ -57,6 +58,7 @@ __all__ = [
   "few_shot",
   "geometry",
   "heading",
+  "identification",
   "intra_inter_ratio",
   "is_at_threshold",
   "is_by_query",

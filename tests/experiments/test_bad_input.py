@@ -246,7 +246,8 @@ def test_every_flag_that_is_a_path_is_defined_as_one():
     for path in Path("experiments").rglob("*.py")
     for name in re.findall(r'DEFINE_string\(\s*"(\w+)"', path.read_text())
   }
-  assert texts == {"commit", "dataset", "launcher", "population", "sweep"}
+  names = {"commit", "dataset", "launcher", "model", "population", "sweep"}
+  assert texts == names
 
 
 def test_studies(run, tmp_path):

@@ -50,20 +50,22 @@ def test_intervals_draw_classes():
   given = validation(classes=5)
   genuine, impostor = pairs_by_hand(given.points, given.labels)
   found = thresholds.of_pairs(given, "l2", 0.1)
+  wrong, total = np.zeros((5, 5)), np.zeros((5, 5))
+  for distance, a, b in impostor:
+    total[int(a), int(b)] += 1
+    wrong[int(a), int(b)] += distance <= found.distance
+  for distance, a, _ in genuine:
+    total[int(a), int(a)] += 1
+    wrong[int(a), int(a)] += distance > found.distance
   rng = np.random.default_rng(1)
   rates = []
   for _ in range(1000):
     drawn = rng.integers(5, size=5)
-    hits = pairs = missed = same = 0
-    for a in drawn:
-      own = genuine[genuine[:, 1] == a, 0]
-      missed, same = missed + np.sum(own > found.distance), same + len(own)
-      for b in drawn:
-        between = {tuple(x) for x in [(a, b), (b, a)]}
-        some = np.array([d for d, x, y in impostor if (x, y) in between])
-        hits, pairs = hits + np.sum(some <= found.distance), pairs + len(some)
-    if pairs:
-      rates.append((hits / pairs, missed / same))
+    two = [(a, b) for a in drawn for b in drawn if a != b]
+    if two:
+      far = sum(wrong[p] for p in two) / sum(total[p] for p in two)
+      frr = sum(wrong[a, a] for a in drawn) / sum(total[a, a] for a in drawn)
+      rates.append((far, frr))
   for rate, column in zip(
     (found.far, found.frr), np.transpose(rates), strict=True
   ):

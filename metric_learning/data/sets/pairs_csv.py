@@ -147,7 +147,7 @@ def read_rows(
   return "".join(targets), rows
 
 
-def target_of(target: str, row: dict, where: str) -> float:
+def target_of(target: str, row: dict, where: str) -> bool | float:
   """The target of a row; raises `InputError` that names the place."""
   return _TARGETS[target](row[target], where)
 

@@ -1,0 +1,206 @@
+"""Who is it, if anybody? Probes against a gallery of known classes.
+
+A probe is known if its class is in the gallery. It is as far from a class as
+from the nearest gallery item of that class, and gets the name of the nearest
+class if that is at most a threshold away. FAR(t) = unknown probes that get a
+name / unknown probes. Of classes at equal distance the right one ranks
+last, so that embeddings which coincide identify nobody.
+
+Sources: Phillips, Grother and Micheals, Evaluation Methods in Face
+Recognition, in Handbook of Face Recognition, 2011 (detection and
+identification rate, cumulative match); Dhamija, Günther and Boult, Reducing
+Network Agnostophobia, NeurIPS 2018 (OSCR).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from metric_learning.distances import MetricName
+from metric_learning.evaluation.tiles import (
+  Codes,
+  as_float32,
+  check_embeddings,
+  check_labels,
+  check_whole,
+  decode,
+  for_each_block,
+)
+from metric_learning.evaluation.verification import (
+  Roc,
+  refusal,
+  roc,
+)
+
+AT_FAR = (0.01, 0.1)
+
+
+class Probes(NamedTuple):
+  """What identification asks of each probe.
+
+  known: whether its class is in the gallery.
+  nearest: its distance to the nearest class.
+  own: to its own class; infinite if it is not known.
+  rank: of its own class, 1 for the nearest; 0 if it is not known.
+  """
+
+  known: Bool[np.ndarray, " n"]
+  nearest: Float[np.ndarray, " n"]
+  own: Float[np.ndarray, " n"]
+  rank: Int[np.ndarray, " n"]
+
+
+def probes_of(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Any,
+  gallery: Float[np.ndarray | Array, "m d"],
+  gallery_labels: Any,
+  metric: MetricName = "l2",
+) -> Probes:
+  """Ranks the classes of a gallery for each probe.
+
+  >>> probes_of(
+  ...   np.array([[0.0], [2.9], [9.0]]), np.array([7, 7, 5]),
+  ...   np.array([[1.0], [3.0]]), np.array([7, 8])
+  ... ).rank
+  array([1, 2, 0])
+
+  Raises:
+    InputError: for an unknown metric, embeddings that are not finite, or labels
+      that do not fit them.
+  """
+  embeddings = check_embeddings("embeddings", embeddings)
+  gallery = check_embeddings("gallery", gallery)
+  labels = check_labels("labels", labels, len(embeddings))
+  gallery_labels = check_labels("gallery_labels", gallery_labels, len(gallery))
+  embeddings, gallery = as_float32(metric, embeddings, gallery)
+  order = np.argsort(gallery_labels, kind="stable")
+  classes, starts = np.unique(gallery_labels[order], return_index=True)
+  place = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+  known = classes[place] == labels
+  nearest = np.empty(len(labels), np.float32)
+  own = np.full(len(labels), np.inf, np.float32)
+  rank = np.zeros(len(labels), np.int64)
+
+  def use(rows: slice, codes: Codes) -> None:
+    # Codes sort as distances do.
+    by_class = np.minimum.reduceat(np.asarray(codes), starts, axis=1)
+    nearest[rows] = decode(by_class.min(axis=1))
+    mine = np.take_along_axis(by_class, place[rows, None], axis=1)
+    is_known = known[rows]
+    behind = np.count_nonzero(by_class <= mine, axis=1)
+    own[rows] = np.where(is_known, decode(mine[:, 0]), np.inf)
+    rank[rows] = np.where(is_known, behind, 0)
+
+  for_each_block(use, metric, embeddings, gallery[order])
+  return Probes(known, nearest, own, rank)
+
+
+def identification(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Any,
+  gallery: Float[np.ndarray | Array, "m d"],
+  gallery_labels: Any,
+  *,
+  metric: MetricName = "l2",
+  ks: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+  """Scores of naming probes, and of leaving those unnamed that are unknown.
+
+    rank_K           share of known probes whose class is among the K nearest:
+                     the cumulative match curve at K, for a closed set
+    dir_at_far_f     detection and identification rate: share of known probes
+                     whose class is the nearest, and at most t away, with t the
+                     largest threshold of FAR(t) ≤ f
+    dir_K_at_far_f   the same with the class among the K nearest, for K > 1
+    auroc            P(known probe nearer to the gallery than unknown) + ½ P(=)
+    oscr             area under the share of known probes that are rightly named
+                     within t, over FAR(t)
+    best_f1          the largest 2 r / (a + k) over t: r of a named probes are
+                     rightly named, and k are known
+    num_known, num_unknown  how many probes there are
+
+  A rate at FAR f is NaN where there are fewer than 10 / f unknown probes. Rates
+  are NaN where the probes that they are of are absent.
+
+  >>> scores = identification(
+  ...   np.array([[0.0], [2.1], [5.0]]), np.array([7, 7, 5]),
+  ...   np.array([[1.0], [3.0]]), np.array([7, 8]), ks=(1, 2)
+  ... )
+  >>> scores["rank_1"], scores["rank_2"]  # 2.1 is nearer to class 8
+  (0.5, 1.0)
+  >>> scores["auroc"], scores["oscr"]  # the unknown one, at 2, is the farthest
+  (1.0, 0.5)
+
+  Args:
+    embeddings, labels: one probe a row, and its class.
+    gallery, gallery_labels: the known items, none of which is a probe.
+    metric: a name in `METRICS`, or `(name, {options})`.
+    ks: the ranks K.
+
+  Raises:
+    InputError: as `probes_of`, and for a K below 1.
+  """
+  for k in ks:
+    check_whole("ks: K", k, 1)
+  return _scores(
+    probes_of(embeddings, labels, gallery, gallery_labels, metric), ks
+  )
+
+
+def _scores(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
+  """The scores of `identification`."""
+  known, rank = probes.known, probes.rank
+  num_known = int(np.count_nonzero(known))
+  num_unknown = len(known) - num_known
+  curve = roc(probes.nearest, known)
+  scores = {f"rank_{k}": _mean(rank[known] <= k) for k in ks}
+  for k in ks:
+    for f in AT_FAR:
+      name = "dir" if k == 1 else f"dir_{k}"
+      scores[f"{name}_at_far_{f}"] = _dir_at_far(probes, k, f)
+  both = num_known and num_unknown
+  right = known & (rank == 1)
+  ccr = _accepted(curve, probes.nearest[right]) / max(1, num_known)
+  nan = float("nan")
+  scores["auroc"] = (
+    float(np.trapezoid(1 - curve.frr, curve.far)) if both else nan
+  )
+  scores["oscr"] = float(np.trapezoid(ccr, curve.far)) if both else nan
+  scores["best_f1"] = nan
+  if num_known:
+    named = _accepted(curve, probes.nearest)
+    f1 = 2 * ccr * num_known / (named + num_known)
+    scores["best_f1"] = float(f1.max())
+  scores["num_known"] = float(num_known)
+  scores["num_unknown"] = float(num_unknown)
+  return scores
+
+
+def _dir_at_far(probes: Probes, k: int, far: float) -> float:
+  """The detection and identification rate at rank k.
+
+  Of thresholds with FAR(t) ≤ far the largest is just below the first unknown
+  probe that would be one too many.
+  """
+  unknown = np.sort(probes.nearest[~probes.known])
+  count = len(unknown)
+  if refusal(far, count):
+    return float("nan")
+  allowed = np.searchsorted(np.arange(count + 1) / count, far, side="right") - 1
+  near = probes.own < unknown[allowed]
+  return _mean((near & (probes.rank <= k))[probes.known])
+
+
+def _accepted(
+  curve: Roc, distances: Float[np.ndarray, " p"]
+) -> Int[np.ndarray, " t"]:
+  """How many distances are up to each threshold of a curve."""
+  ordered = np.sort(distances.astype(np.float64))
+  return np.searchsorted(ordered, curve.thresholds, side="right")
+
+
+def _mean(values: Bool[np.ndarray, " n"]) -> float:
+  return float(values.mean()) if len(values) else float("nan")

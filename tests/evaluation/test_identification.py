@@ -1,0 +1,101 @@
+"""Identification, against loops over probes, classes and thresholds."""
+
+import numpy as np
+import pytest
+
+from metric_learning import InputError
+from metric_learning.evaluation import identification
+
+
+def sets(seed, known=120, unknown=130, classes=6):
+  """Points on a grid, so that distances tie, without rounding."""
+  rng = np.random.default_rng(seed)
+  gallery_labels = rng.permutation(np.repeat(np.arange(classes), 3))
+  labels = np.concatenate(
+    [rng.integers(classes, size=known), np.full(unknown, 99)]
+  )
+  order = rng.permutation(len(labels))
+  points = lambda n: rng.integers(0, 12, size=(n, 2)).astype(np.float32)
+  gallery = points(len(gallery_labels)) + 2.0 * gallery_labels[:, None]
+  probes = points(len(labels)) + 2.0 * np.minimum(labels, 9)[:, None]
+  return probes[order], labels[order], gallery, gallery_labels
+
+
+def by_hand(probes, labels, gallery, gallery_labels, k, far):
+  """DIR, rank rate, AUROC, OSCR and F1, one probe and threshold at a time."""
+  known, unknown = [], []
+  for probe, label in zip(probes.astype(float), labels, strict=True):
+    to = {}
+    for item, name in zip(gallery.astype(float), gallery_labels, strict=True):
+      distance = sum(abs(a - b) for a, b in zip(probe, item, strict=True))
+      to[name] = min(distance, to.get(name, np.inf))
+    if label in to:
+      others = [d for name, d in to.items() if name != label]
+      rank = 1 + sum(d <= to[label] for d in others)
+      known.append((min(to.values()), to[label], rank))
+    else:
+      unknown.append(min(to.values()))
+  best, f1 = 0.0, 0.0
+  for t in sorted({x for one in known for x in one[:2]} | {*unknown}):
+    if sum(u <= t for u in unknown) / len(unknown) <= far:
+      hits = sum(rank <= k and own <= t for _, own, rank in known)
+      best = hits / len(known)
+    right = sum(rank == 1 and own <= t for _, own, rank in known)
+    named = sum(u <= t for u in [*unknown, *(x for x, *_ in known)])
+    f1 = max(f1, 2 * right / (named + len(known)))
+  half = lambda a, b: (a < b) + (a == b) / 2
+  pairs = [(x, u) for x in known for u in unknown]
+  return {
+    "dir": best,
+    "rank": np.mean([rank <= k for *_, rank in known]),
+    "auroc": np.mean([half(x[0], u) for x, u in pairs]),
+    "oscr": np.mean([half(x[0], u) * (x[2] == 1) for x, u in pairs]),
+    "best_f1": f1,
+  }
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scores_are_those_of_loops(seed):
+  given = sets(seed)
+  found = identification(*given, metric="l1", ks=(1, 3))
+  for k, name in ((1, "dir"), (3, "dir_3")):
+    expected = by_hand(*given, k, 0.1)
+    assert 0 < expected["dir"] < expected["rank"] < 1
+    np.testing.assert_allclose(
+      found[f"{name}_at_far_0.1"], expected["dir"], rtol=1e-12
+    )
+    np.testing.assert_allclose(found[f"rank_{k}"], expected["rank"])
+    for score in ("auroc", "oscr", "best_f1"):
+      np.testing.assert_allclose(found[score], expected[score], rtol=1e-12)
+  # One in a hundred of 130 says nothing.
+  assert np.isnan(found["dir_at_far_0.01"])
+  assert (found["num_known"], found["num_unknown"]) == (120, 130)
+
+
+def test_embeddings_that_coincide_identify_nobody():
+  probes, labels, gallery, gallery_labels = sets(0)
+  found = identification(
+    0 * probes, labels, 0 * gallery, gallery_labels, ks=(1, 6)
+  )
+  assert found["rank_1"] == found["dir_at_far_0.1"] == found["oscr"] == 0
+  assert found["rank_6"] == 1
+  assert found["auroc"] == 0.5
+
+
+def test_what_is_absent_has_no_rate():
+  probes, labels, gallery, gallery_labels = sets(0)
+  known = labels < 99
+  closed = identification(probes[known], labels[known], gallery, gallery_labels)
+  assert np.isfinite(closed["rank_1"]) and np.isfinite(closed["best_f1"])
+  assert np.isnan([closed["auroc"], closed["oscr"]]).all()
+  names = np.array(["a", "b"])
+  none = identification(probes[:2], names, gallery[:1], np.array(["c"]))
+  assert np.isnan([none["rank_1"], none["best_f1"], none["auroc"]]).all()
+
+
+def test_bad_input_is_refused():
+  probes, labels, gallery, gallery_labels = sets(0)
+  with pytest.raises(InputError, match="ks: K=0"):
+    identification(probes, labels, gallery, gallery_labels, ks=(0,))
+  with pytest.raises(InputError, match="gallery_labels: shape"):
+    identification(probes, labels, gallery, gallery_labels[:2])
