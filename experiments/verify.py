@@ -12,6 +12,7 @@ a share that there are too few of these to support is refused.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -76,7 +77,7 @@ def _write(
   decisions = zip(
     pairs, verdict.distances.tolist(), verdict.same.tolist(), strict=True
   )
-  rows = [
+  rows: list[tuple[Any, ...]] = [
     (*pair, distance, int(accepted)) for pair, distance, accepted in decisions
   ]
   names = ["first", "second", "distance", "accepted"]
