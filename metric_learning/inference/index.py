@@ -83,7 +83,8 @@ class Index:
     """
     if self.labels is None:
       raise InputError(
-        "identify names by labels: give run.index(points, labels)."
+        "the gallery has no labels to name probes by: put its images in class"
+        " folders, or give run.index(points, labels)."
       )
     threshold = thresholds.of_nearest(
       self.validation(),

@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
   threshold: thresholds.Threshold
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FinishedRun:
   """What was trained, ready for use; `load` makes it.
 
@@ -68,12 +68,12 @@ class FinishedRun:
   """
 
   folder: Path
-  config: ConfigDict
-  result: dict[str, Any]
+  config: ConfigDict = dataclasses.field(repr=False)
+  result: dict[str, Any] = dataclasses.field(repr=False)
   input_spec: InputSpec
-  scale: tuple[np.ndarray, np.ndarray] | None
-  program: Program
-  state: State
+  scale: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(repr=False)
+  program: Program = dataclasses.field(repr=False)
+  state: State = dataclasses.field(repr=False)
 
   @property
   def metric(self) -> MetricName:

@@ -153,5 +153,5 @@ def test_who_is_in_the_gallery_is_no_unknown_probe():
   with pytest.raises(InputError, match=r"needs 1000 .* there are 30.*0.333"):
     index.identify(given.points[:1], far=0.01)
   bare = make_index(given.points, None, "l2", lambda: given)
-  with pytest.raises(InputError, match="by labels"):
+  with pytest.raises(InputError, match="no labels to name"):
     bare.identify(given.points, far=0.4)
