@@ -139,8 +139,8 @@ class Recorder:
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
     if self._is_kept(done) and self._is_worth_it(done):
-      self.checkpoints.save(done, state, chosen, self.seconds())
       self._saved = self.seconds()
+      self.checkpoints.save(done, state, chosen, self._saved)
 
   def _is_kept(self, step: int) -> bool:
     """Whether the state of a step is one to choose from."""
