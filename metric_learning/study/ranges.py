@@ -95,7 +95,7 @@ def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
   """Checks that each of `config.tune.ranges` is of a value of some cell.
 
   Raises:
-    InputError: that names one which is of none.
+    InputError: that names a range which no cell searches.
   """
   names = _given(config)
   used = set()

@@ -31,7 +31,7 @@ class Choice(NamedTuple):
   choices: the registry of its names.
   options: of a name, its options and their defaults.
   kinds: of a name, what its options take.
-  default: the name may be None: that which the loss says, or nothing.
+  default: the name may be None: the choice of the loss, or nothing.
   """
 
   choices: Mapping[str, Any]

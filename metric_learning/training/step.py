@@ -179,15 +179,6 @@ def make_step(
     # Other streams than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
-    def embed(params, inputs, key):
-      return model.apply(
-        _stopped(params, frozen)["model"],
-        state["stats"],
-        inputs,
-        train="trunk" not in frozen,
-        key=key,
-      )
-
     def loss_of(params, embeddings):
       return objective(
         _stopped(params, frozen)["objective"],
@@ -200,7 +191,11 @@ def make_step(
 
     gradients = in_one if chunks == 1 else functools.partial(in_chunks, chunks)
     (value, (stats, aux)), gradient = gradients(
-      embed, loss_of, state["params"], inputs, model_key
+      _embedding(model, state["stats"], frozen),
+      loss_of,
+      state["params"],
+      inputs,
+      model_key,
     )
     updates, moments = optimizer(numbers).update(
       gradient, state["optimizer"], state["params"]
@@ -227,6 +222,23 @@ def _seen(
   if any(jitter.values()) and model.input_spec.kind == "image":
     inputs = augment(key, inputs, **jitter)
   return model.preprocess(inputs)
+
+
+def _embedding(
+  model: Model, stats: Any, frozen: tuple[str, ...]
+) -> Callable[..., tuple[Array, Any]]:
+  """(params, inputs, key) to embeddings in training, and new stats."""
+
+  def embed(params, inputs, key):
+    return model.apply(
+      _stopped(params, frozen)["model"],
+      stats,
+      inputs,
+      train="trunk" not in frozen,
+      key=key,
+    )
+
+  return embed
 
 
 def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
