@@ -35,6 +35,8 @@ def memory(side: Line) -> str:
     return DASH
   if "planned" not in side:
     return size(side.get("peak"))
+  if side["peak"] is None:
+    return size(side["planned"])
   return f"{size(side['planned'])} ({size(side['peak'])})"
 
 

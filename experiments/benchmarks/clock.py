@@ -64,7 +64,7 @@ def jax_line(clock: Clock, function: Callable[..., Any], *args: Any) -> Line:
   start = time.perf_counter()
   compiled = jax.jit(function).lower(*args).compile()
   line: Line = {"compile": time.perf_counter() - start}
-  line["planned"] = _planned(compiled)
+  line["planned"] = planned(compiled)
   held, peak = _device_memory()
   last: list[Any] = []
 
@@ -88,7 +88,8 @@ def call_line(clock: Clock, build: Callable[[], Callable[[], Any]]) -> Line:
   return {**line, "peak": _risen(held, peak)}
 
 
-def _planned(compiled: Any) -> int | None:
+def planned(compiled: Any) -> int | None:
+  """Bytes that a compiled function holds beside its arguments."""
   memory = compiled.memory_analysis()
   if memory is None:
     return None

@@ -1,14 +1,17 @@
 """The parts of the accelerator run that train networks.
 
-`population`: members as one program. `conv4`: one run beside the same network
-in PyTorch. `repeat`: two equal runs, and one that is killed and resumed.
+`population`: members as one program. `conv4`, `resnet50`: one run beside the
+same network in PyTorch. `repeat`: two equal runs, and one that is killed and
+resumed.
 """
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,15 +24,20 @@ from experiments.benchmarks import training
 from experiments.benchmarks.clock import (
   Clock,
   Line,
+  Unavailable,
   attempt,
   call_line,
+  planned,
+  timed,
   torch_and_device,
   torch_line,
 )
 from experiments.benchmarks.training import Network
 from metric_learning import models
+from metric_learning.data.feeds import gather_resident
 from metric_learning.specs import InputSpec
 from metric_learning.training import base_config, run_files
+from metric_learning.training.step import compiled
 
 _ROOT = Path(__file__).parents[2]
 
@@ -102,24 +110,49 @@ def conv4(clock: Clock) -> Iterator[Line]:
   if clock.tiny:
     networks = [_tiny(Network("conv4"), (16, 16, 3))]
   for network in networks:
-    overrides = dict(network.overrides)
-    batch = overrides.get("batch.classes_per_batch", 32)
-    batch *= overrides.get("batch.images_per_class", 4)
-    line: Line = {"name": "conv4", "shape": list(network.image_shape)}
-    line |= {"batch": batch, "steps": network.steps}
     ours = functools.partial(training.in_turn, network, 1)
-    line["ours"] = attempt(functools.partial(call_line, clock, ours))
-    line["theirs"] = attempt(functools.partial(_in_torch, clock, network))
-    for side in ("ours", "theirs"):
-      if "seconds" in line[side]:
-        images = batch * network.steps
-        line[side]["images_per_s"] = images / line[side]["seconds"]
-    yield line
+    yield _sides(
+      network,
+      functools.partial(call_line, clock, ours),
+      functools.partial(_conv4_in_torch, clock, network),
+    )
 
 
-def _in_torch(clock: Clock, network: Network) -> Line:
-  """The steps of `training.in_turn` in PyTorch, without compilation."""
+def _sides(
+  network: Network, ours: Callable[[], Line], theirs: Callable[[], Line]
+) -> Line:
+  """Both sides, with the images that each trains on in a second."""
+  overrides = dict(network.overrides)
+  batch = overrides.get("batch.classes_per_batch", 32)
+  batch *= overrides.get("batch.images_per_class", 4)
+  line: Line = {"name": network.name, "shape": list(network.image_shape)}
+  line |= {"batch": batch, "steps": network.steps}
+  line |= {"ours": attempt(ours), "theirs": attempt(theirs)}
+  for side in ("ours", "theirs"):
+    if "seconds" in line[side]:
+      images = batch * network.steps
+      line[side]["images_per_s"] = images / line[side]["seconds"]
+  return line
+
+
+def _conv4_in_torch(clock: Clock, network: Network) -> Line:
   torch, where = torch_and_device()
+  model = _model_of(network)
+  params, stats = model.init(jax.random.key(0))
+  net = _torch_conv4(torch, network.image_shape, params).to(where)
+  apart = _apart(torch, net, (model, (params, stats)), network, where)
+  line = _steps_in_torch(clock, network, net)
+  return {**line, "embeddings_apart": apart}
+
+
+def _steps_in_torch(
+  clock: Clock, network: Network, net: Any, bfloat16: bool = False
+) -> Line:
+  """The steps of `training.in_turn` in PyTorch, without torch.compile."""
+  torch, where = torch_and_device()
+  # Its convolutions like channels last; conv4 is written as most would.
+  last = network.name != "conv4"
+  layout = torch.channels_last if last else torch.contiguous_format
   # As JAX multiplies and convolves float32 by default on such a device.
   torch.backends.cudnn.allow_tf32 = True
   torch.backends.cuda.matmul.allow_tf32 = where == "cuda"
@@ -128,26 +161,28 @@ def _in_torch(clock: Clock, network: Network) -> Line:
     images = torch.tensor(np.asarray(images).transpose(0, 3, 1, 2).copy())
     images = images.to(where)
     labels = torch.tensor(np.asarray(labels)).to(where)
-    net = _torch_conv4(torch, network.image_shape, where)
-    apart = _apart(torch, net, network.image_shape, where)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    cast = torch.autocast(where, torch.bfloat16, enabled=bfloat16)
 
     def call() -> None:
       for number in range(network.steps):
         indices = torch.from_numpy(np.asarray(batches(number).indices))
         indices = indices.to(where)
         optimizer.zero_grad(set_to_none=True)
-        embeddings = net(images[indices].float() / 255)
-        _per_pair(torch, embeddings, labels[indices]).backward()
+        with cast:
+          x = images[indices].float() / 255
+          embeddings = net(x.to(memory_format=layout))
+        loss = _per_pair(torch, embeddings.float(), labels[indices])
+        loss.backward()
         optimizer.step()
 
-    return {**torch_line(clock, torch, call), "embeddings_apart": apart}
+    return torch_line(clock, torch, call)
   finally:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _torch_conv4(torch: Any, shape: tuple[int, int, int], where: str) -> Any:
-  """`metric_learning.models.conv.Conv4`, with the parameters of seed 0."""
+def _torch_conv4(torch: Any, shape: tuple[int, int, int], params: Any) -> Any:
+  """`metric_learning.models.conv.Conv4` with its parameters."""
   nn = torch.nn
   height, width, channels = shape
   features = 64 * (height // 16) * (width // 16)
@@ -160,7 +195,6 @@ def _torch_conv4(torch: Any, shape: tuple[int, int, int], where: str) -> Any:
       nn.MaxPool2d(2),
     ]
   net = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(features, 64))
-  params, _ = _conv4(shape).init(jax.random.key(0))
   fill = lambda to, array: to.data.copy_(torch.tensor(np.array(array)))
   for i in range(4):
     ours = params[f"block{i + 1}"]
@@ -176,22 +210,30 @@ def _torch_conv4(torch: Any, shape: tuple[int, int, int], where: str) -> Any:
   kernel = kernel.transpose(2, 0, 1, 3).reshape(features, 64)
   fill(net[-1].weight, kernel.T)
   fill(net[-1].bias, params["head"]["bias"])
-  return net.to(where)
+  return net
 
 
-def _conv4(shape: tuple[int, int, int]) -> models.Model:
-  spec = InputSpec(shape, "image")
-  return models.create("conv4", input_spec=spec, embedding_dim=64)
+def _model_of(network: Network, **more: Any) -> models.Model:
+  spec = InputSpec(network.image_shape, "image")
+  return models.create(network.name, input_spec=spec, embedding_dim=64, **more)
 
 
-def _apart(torch: Any, net: Any, shape: tuple[int, int, int], where: str):
+def _apart(
+  torch: Any,
+  net: Any,
+  own: tuple[models.Model, Any],
+  network: Network,
+  where: str,
+) -> float:
   """How far the embeddings of both networks are apart, relative to ours."""
-  images = np.random.default_rng(1).random((8, *shape), np.float32)
-  model = _conv4(shape)
-  params, stats = model.init(jax.random.key(0))
+  shape = 8, *network.image_shape
+  images = np.random.default_rng(1).random(shape, np.float32)
+  model, (params, stats) = own
   ours, _ = model.apply(params, stats, jnp.asarray(images), train=False)
+  net.eval()
   with torch.no_grad():
     theirs = net(torch.tensor(images.transpose(0, 3, 1, 2).copy()).to(where))
+  net.train()
   difference = np.asarray(ours) - theirs.cpu().numpy()
   return float(np.linalg.norm(difference) / np.linalg.norm(ours))
 
@@ -205,6 +247,88 @@ def _per_pair(torch: Any, embeddings: Any, labels: Any) -> Any:
   terms = torch.nn.functional.softplus(others[:, None] - similar)
   positive = same & ~torch.eye(len(labels), dtype=bool, device=same.device)
   return (terms * positive).sum() / positive.sum()
+
+
+# --- resnet50 ---------------------------------------------------------------
+
+# Fields of the config, and the same in PyTorch: (bfloat16, remat).
+_PRECISIONS: dict[str, tuple[dict[str, Any], tuple[bool, bool]]] = {
+  "float32": ({}, (False, False)),
+  "bfloat16": ({"model.dtype": "bfloat16"}, (True, False)),
+  "bfloat16, remat": (
+    {"model.dtype": "bfloat16", "model.remat": True},
+    (True, True),
+  ),
+}
+
+
+def resnet50(clock: Clock) -> Iterator[Line]:
+  """Images per second and memory of a trunk at full size, beside PyTorch."""
+  network, forms = Network("resnet50", (224, 224, 3)), [*_PRECISIONS]
+  if clock.tiny:
+    network, forms = _tiny(Network("resnet18"), (32, 32, 3)), forms[-1:]
+  for name in forms:
+    fields, form = _PRECISIONS[name]
+    if clock.left() < 0:
+      return
+    own = network._replace(overrides={**network.overrides, **fields})
+    ours = functools.partial(_planned_steps, clock, own)
+    theirs = functools.partial(_torchvision, clock, network, *form)
+    yield {**_sides(own, ours, theirs), "form": name}
+
+
+def _planned_steps(clock: Clock, network: Network) -> Line:
+  """The steps of `training.in_turn`, and the memory that the compiler plans."""
+  program, state, whole, batches, key, numbers = training.members_of(network)
+  own = lambda number: (batches(number).indices, None)
+  start = time.perf_counter()
+  jitted: Any = compiled(program.step, gather_resident)
+  step = jitted.lower(state, 0, whole, own(0), key, numbers).compile()
+  line: Line = {"compile": time.perf_counter() - start}
+  line["planned"] = planned(step)
+
+  def call() -> None:
+    nonlocal state
+    for number in range(network.steps):
+      state, values = step(state, number, whole, own(number), key, numbers)
+    jax.block_until_ready(values)
+
+  return {**line, **timed(clock, call), "peak": None}
+
+
+def _torchvision(
+  clock: Clock, network: Network, bfloat16: bool, remat: bool
+) -> Line:
+  """The steps of `training.in_turn`, with the network of torchvision."""
+  torch, where = torch_and_device()
+  if importlib.util.find_spec("torchvision") is None:
+    raise Unavailable("torchvision is not installed")
+  import torchvision
+
+  torch.manual_seed(0)
+  make = getattr(torchvision.models, network.name)
+  net = make(num_classes=64).to(where, memory_format=torch.channels_last)
+  apart = _apart(torch, net, _copied(torch, net, network), network, where)
+  if remat:
+    for block in net.modules():
+      if type(block).__name__ in ("BasicBlock", "Bottleneck"):
+        block.forward = functools.partial(
+          torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
+        )
+  line = _steps_in_torch(clock, network, net, bfloat16)
+  return {**line, "embeddings_apart": apart}
+
+
+def _copied(torch: Any, net: Any, network: Network) -> tuple[models.Model, Any]:
+  """Our network with the parameters of torchvision's."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "net.pth")
+    torch.save(net.state_dict(), path)
+    model = _model_of(network, weights=path)
+    params, stats = model.init(jax.random.key(0))
+  weight, bias = (x.detach().cpu().numpy() for x in net.fc.parameters())
+  params["head"] = {"kernel": jnp.array(weight.T), "bias": jnp.array(bias)}
+  return model, (params, stats)
 
 
 # --- repeat -----------------------------------------------------------------

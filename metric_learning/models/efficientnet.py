@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, DepthwiseConv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, in_color
+from metric_learning.models.trunks import ConvNorm, Pool, in_color, through
 from metric_learning.models.weights import Layout
 
 # TensorFlow's. Some variances in the published file are 0: it decides there.
@@ -109,6 +109,7 @@ class EfficientNetLite0(nnx.Module):
     *,
     pool: str = "avg",
     frozen_norm: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """The options are fields of a config.
@@ -118,6 +119,8 @@ class EfficientNetLite0(nnx.Module):
       embedding_dim: length of an embedding.
       pool: a name in `trunks.POOLS`.
       frozen_norm: normalizes by the running statistics in training too.
+      remat: keeps only what enters a block, and computes the rest of it again
+        for the gradient: less memory, more time.
       rngs: of the initial weights.
     """
     more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
@@ -134,7 +137,7 @@ class EfficientNetLite0(nnx.Module):
         cin = stage.channels
     self.blocks = nnx.Dict(blocks)
     self.top = _pointwise(cin, _FEATURES, **more)
-    self.pool = Pool(pool)
+    self.pool, self.remat = Pool(pool), remat
     self.head = nnx.Linear(
       _FEATURES, embedding_dim, kernel_init=lecun_normal, rngs=rngs
     )
@@ -151,6 +154,5 @@ class EfficientNetLite0(nnx.Module):
   ) -> Float[Array, "n k"]:
     """Embeds the images."""
     x = nnx.relu6(self.stem(images, train=train))
-    for i in range(len(self.blocks)):  # by number: Flax sorts them as texts
-      x = self.blocks[f"block{i}"](x, train=train)
+    x = through(self.blocks, x, train=train, remat=self.remat)
     return self.head(self.pool(nnx.relu6(self.top(x, train=train))))

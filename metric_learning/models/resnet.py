@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, in_color
+from metric_learning.models.trunks import ConvNorm, Pool, in_color, through
 from metric_learning.models.weights import Layout
 
 _EPSILON = 1e-5
@@ -109,6 +109,7 @@ class ResNet(nnx.Module):
     *,
     pool: str = "avg",
     frozen_norm: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """The options are fields of a config.
@@ -118,6 +119,8 @@ class ResNet(nnx.Module):
       embedding_dim: length of an embedding.
       pool: a name in `trunks.POOLS`.
       frozen_norm: normalizes by the running statistics in training too.
+      remat: keeps only what enters a block, and computes the rest of it again
+        for the gradient: less memory, more time.
       rngs: of the initial weights.
     """
     more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
@@ -133,7 +136,7 @@ class ResNet(nnx.Module):
         cin = 4 * width if self.bottleneck else width
       groups.append(nnx.Dict(blocks))
     self.layer1, self.layer2, self.layer3, self.layer4 = groups
-    self.pool = Pool(pool)
+    self.pool, self.remat = Pool(pool), remat
     self.head = nnx.Linear(
       cin, embedding_dim, kernel_init=lecun_normal, rngs=rngs
     )
@@ -152,8 +155,7 @@ class ResNet(nnx.Module):
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-      for i in range(len(group)):  # by number: Flax sorts them as texts
-        x = group[f"block{i}"](x, train=train)
+      x = through(group, x, train=train, remat=self.remat)
     return self.head(self.pool(x))
 
 

@@ -1,6 +1,7 @@
 """What networks for large photographs share: inputs, normalization, pooling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -53,6 +54,22 @@ class ConvNorm(nnx.Module):
     padded = jnp.pad(maps, ((0, 0), around, around, (0, 0)))
     by_batch = train and not self.frozen
     return self.norm(self.conv(padded), use_running_average=not by_batch)
+
+
+def through(
+  blocks: Mapping[str, Any], maps: Maps, *, train: bool, remat: bool
+) -> Float[Array, "n h2 w2 c2"]:
+  """Maps through block0, block1 and so on.
+
+  remat: keeps only what enters a block, and computes what is within it again
+    for the gradient: less memory, and about a third more time.
+  """
+  call = lambda block, x: block(x, train=train)
+  if remat:
+    call = nnx.remat(call)
+  for i in range(len(blocks)):  # by number: Flax sorts them as texts
+    maps = call(blocks[f"block{i}"], maps)
+  return maps
 
 
 class Pool(nnx.Module):

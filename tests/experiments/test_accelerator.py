@@ -3,9 +3,10 @@
 import functools
 import json
 
+import jax
 import pytest
 
-from experiments.benchmarks import matrices, networks, pml
+from experiments.benchmarks import matrices, networks, pml, training
 from experiments.benchmarks.clock import Unavailable, attempt
 from metric_learning.errors import InputError
 
@@ -15,6 +16,7 @@ PARTS = (
   "l1",
   "population",
   "conv4",
+  "resnet50",
   "retrieval",
   "repeat",
 )
@@ -109,6 +111,7 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
     "| forward and backward | 64 |",
     "| conv4 at 28×28 | 1 | grouped |",
     "| conv4 | 16×16×3 | 4 |",
+    "| resnet18 | 32×32×3 | 4 | bfloat16, remat |",
     "| 10 neighbors | l1 | 600 |",
     "| `no flags` | equal, bit for bit | equal, bit for bit |",
   ):
@@ -219,6 +222,17 @@ def test_a_line_that_fails_is_its_result(error, said):
 
 def test_the_network_in_torch_is_conv4():
   torch = pytest.importorskip("torch")
-  shape = (32, 48, 3)
-  net = networks._torch_conv4(torch, shape, "cpu")
-  assert networks._apart(torch, net, shape, "cpu") < 1e-5
+  network = training.Network("conv4", (32, 48, 3))
+  model = networks._model_of(network)
+  own = model.init(jax.random.key(0))
+  net = networks._torch_conv4(torch, network.image_shape, own[0])
+  assert networks._apart(torch, net, (model, own), network, "cpu") < 1e-5
+
+
+def test_the_network_of_torchvision_is_ours():
+  torch = pytest.importorskip("torch")
+  torchvision = pytest.importorskip("torchvision")
+  network = training.Network("resnet18", (32, 48, 3))
+  net = torchvision.models.resnet18(num_classes=64)
+  own = networks._copied(torch, net, network)
+  assert networks._apart(torch, net, own, network, "cpu") < 1e-5

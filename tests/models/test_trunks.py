@@ -124,6 +124,47 @@ def test_the_exponent_of_gem_is_learned_and_no_file_has_it():
   assert model.layers[-2:] == ("pool", "head")
 
 
+def test_remat_keeps_less_and_changes_no_number():
+  def blocks():
+    rngs = nnx.Rngs(0)
+    make = lambda: layers.WideConv(3, 3, (3, 3), use_bias=False, rngs=rngs)
+    norm = lambda: trunks.ConvNorm(make(), epsilon=1.0, frozen=False, rngs=rngs)
+    return nnx.Dict({f"block{i}": norm() for i in range(2)})
+
+  graphdef, params, rest = nnx.split(blocks(), nnx.Param, ...)
+  maps = jnp.asarray(np.random.default_rng(6).normal(size=(2, 5, 4, 3)))
+  found, kept = [], []
+  for remat in (False, True):
+
+    def total(params, remat=remat):
+      own = nnx.merge(graphdef, params, rest, copy=True)
+      out = trunks.through(own, maps, train=True, remat=remat)
+      return jnp.sum(out**3), nnx.state(own, nnx.BatchStat)
+
+    value, backward, after = jax.vjp(total, params, has_aux=True)
+    found.append((value, backward(jnp.ones(())), after))
+    kept.append(sum(x.nbytes for x in jax.tree.leaves(backward)))
+  before = nnx.state(blocks(), nnx.BatchStat)
+  assert jax.tree.leaves(before)[0].sum() != jax.tree.leaves(after)[0].sum()
+  jax.tree.map(np.testing.assert_array_equal, *found)
+  assert kept[1] < kept[0]
+
+
+@pytest.mark.parametrize(
+  ("name", "blocks"), [("efficientnet_lite0", 16), ("resnet18", 8)]
+)
+def test_remat_is_of_each_block(name, blocks):
+  counts = []
+  for remat in (False, True):
+    model = create(name, remat=remat)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    embed = functools.partial(model.apply, train=True)
+    images = jax.ShapeDtypeStruct((2, *SHAPE), jnp.float32)
+    equations = jax.make_jaxpr(embed)(params, stats, images).eqns
+    counts.append(sum("remat" in str(x.primitive) for x in equations))
+  assert counts == [0, blocks]
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_frozen_norm_leaves_its_statistics_in_training(frozen):
   conv = layers.WideConv(2, 3, (1, 1), use_bias=False, rngs=nnx.Rngs(0))
