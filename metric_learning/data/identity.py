@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-# Of a large file, the first, the middle and the last so many bytes are read.
+# Bytes read at the beginning, the middle and the end of a large file.
 _SAMPLE = 16 * 2**10
 
 

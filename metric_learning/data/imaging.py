@@ -20,7 +20,7 @@ REPLACE = "replace the file, or remove it"
 # Images in memory may take as many GB as this variable says, or 8, or half of
 # what the machine has.
 MEMORY_LIMIT = "METRIC_LEARNING_MEMORY_GB"
-# Errors of so many images are shown.
+# How many broken images a message names.
 _SHOWN = 10
 
 _GRAY = ("1", "L", "LA", "La")

@@ -355,13 +355,13 @@ mean 'own/map_at_r'? Known: ...
 
 
 def check_ranks(kind: str, name: str) -> None:
-  """Checks that one value of a score is better than another.
+  """Checks that higher or lower values of a score are better.
 
   >>> check_ranks("score", "own/eer")
   >>> check_ranks("score", "geometry/uniformity")
   Traceback (most recent call last):
-  metric_learning.errors.InputError: score 'geometry/uniformity' describes \
-embeddings, and says of none that they are better: take one of retrieval, \
+  metric_learning.errors.InputError: score 'geometry/uniformity' only \
+describes embeddings and cannot rank them: choose a score of retrieval, \
 verification or clustering, such as own/map_at_r.
 
   Raises:
@@ -369,9 +369,8 @@ verification or clustering, such as own/map_at_r.
   """
   if score_of(name).better is None:
     raise InputError(
-      f"{kind} {name!r} describes embeddings, and says of none that they are"
-      " better: take one of retrieval, verification or clustering, such as"
-      " own/map_at_r."
+      f"{kind} {name!r} only describes embeddings and cannot rank them: choose"
+      " a score of retrieval, verification or clustering, such as own/map_at_r."
     )
 
 

@@ -90,9 +90,9 @@ def of_pairs(
   threshold = evaluation.threshold_at_far(curve, far)
   if threshold == -np.inf:
     raise InputError(
-      f"no threshold has a FAR of {far:g} or less: so many validation pairs are"
-      " equally far that the first of them are more. Choose a larger FAR, or"
-      " another run: its embeddings have collapsed."
+      f"no threshold has a FAR of {far:g} or less: too many validation pairs"
+      " share the smallest distance. Choose a larger FAR, or another run: the"
+      " embeddings of this one have collapsed."
     )
   accepted = distances <= threshold
   if validation.pairs is None and validation.labels.ndim == 1:
@@ -134,9 +134,8 @@ def of_nearest(
   threshold = evaluation.threshold_at_far(curve, far)
   if threshold == -np.inf:
     raise InputError(
-      f"no threshold has a FAR of {far:g} or less: so many validation items are"
-      " equally far from the gallery that the first of them are more. Choose a"
-      " larger FAR."
+      f"no threshold has a FAR of {far:g} or less: too many validation items"
+      " share the smallest distance from the gallery. Choose a larger FAR."
     )
   accepted = nearest[:, 0] <= threshold
   if labels.ndim == 1 and validation.pairs is None:

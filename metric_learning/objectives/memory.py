@@ -193,8 +193,8 @@ class WithMemory:
   def _candidates(self, seen: Memory, written: Int[Array, " n"]) -> Points:
     """The memory as candidates; `written` are the slots of the batch.
 
-    A slot is of the group of the item that was just written into it, so that
-    no item meets its own copy; the others are below 0, of nobody's group.
+    A slot that was just written has the group of its item, so that no item
+    meets its own copy. Every other slot has a negative group of its own.
     """
     group = -1 - jnp.arange(self.size)
     if self.enqueue_first:

@@ -216,11 +216,11 @@ class Objective:
       affinity: similarity of each anchor and candidate in [0, 1], in place of
         equal labels; NaN where they are no pair. Labels then only choose class
         weights and boundaries: zeros do where there are none.
-      where: False for items that only pad; they change nothing.
-      weights: of each item as an anchor, at least 0: its terms count so many
-        times. As a candidate of others an item counts once, whatever its
-        weight, and what a loss first computes of the whole batch is not
-        weighted. With the reduction "none" only a weight of 0 changes a value.
+      where: False for padding, which changes nothing.
+      weights: how many times the terms of each anchor count, at least 0. As a
+        candidate an item counts once, whatever its weight; what a loss first
+        computes of the whole batch is not weighted. With the reduction "none"
+        only a weight of 0 changes a value.
       state: from `init_state`, or `aux.state` of the batch before.
       key: for miners that draw.
 

@@ -268,7 +268,7 @@ def _sides(trials: int, sizes: Sequence[int | float]) -> tuple[int, ...]:
 
 
 def _products(product: int, count: int) -> Iterator[tuple[int, ...]]:
-  """All ways to write a product of so many whole numbers, in their order.
+  """All ordered ways to write `product` as a product of `count` integers.
 
   >>> list(_products(4, 2))
   [(1, 4), (2, 2), (4, 1)]

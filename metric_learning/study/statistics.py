@@ -10,7 +10,8 @@ from scipy import special
 
 # A difference is called real at this p, after correction.
 LEVEL = 0.05
-# Up to so many differences every sign pattern is looked at, beyond it so many.
+# Up to this many differences the test enumerates every sign pattern; beyond, it
+# draws `PATTERNS` of them.
 EXACT_UP_TO = 20
 PATTERNS = 99_999
 # Instead of a verdict, where there are too few differences for the family.
@@ -166,7 +167,7 @@ def holm(p: Sequence[float] | np.ndarray) -> Float[np.ndarray, " m"]:
 
 
 def can_be_tested(n: int, family: int) -> bool:
-  """Whether n differences can reach `LEVEL` among so many comparisons.
+  """Whether n differences can reach `LEVEL` in a family of this size.
 
   The smallest p of n sign flips is 2 / 2ⁿ, and Holm multiplies it.
 

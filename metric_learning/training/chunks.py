@@ -50,12 +50,11 @@ def in_chunks(
   inputs: Shaped[Array, " n *item"],
   key: Array,
 ) -> Gradient:
-  """As `in_one`, with the activations of one of so many chunks at a time.
+  """As `in_one`, holding the activations of one chunk at a time.
 
-  The network must have no stats that a batch changes: None is given of them.
-
-  All are embedded; the loss gives the gradient of each embedding; each chunk is
-  embedded once more, and takes that of its own back to the parameters.
+  A first pass embeds all chunks, the loss gives the gradient by each embedding,
+  and a second pass takes the gradient of each chunk back to the parameters. The
+  network must have no stats that a batch changes: None is returned for them.
 
   Source: the gradient cache of Gao et al. 2021 (arXiv 2101.06983), section 3.
 
@@ -85,7 +84,7 @@ def in_chunks(
 
 
 def check_chunks(chunks: int, n: int) -> None:
-  """Raises `InputError` if so many chunks of n items would differ in size."""
+  """Raises `InputError` if `chunks` does not divide n items evenly."""
   if n % chunks:
     raise InputError(
       f"config.train.chunks={chunks} does not divide a batch of {n} items: take"

@@ -131,9 +131,9 @@ _TRAIN = {
   "steps": Field(400, "In all."),
   "chunks": Field(
     1,
-    "Of a batch: so many pass through the network one after another, forward"
-    " and back, and the loss sees all at once: the same gradient, with the"
-    " activations of one chunk in memory, for a third forward pass more time.",
+    "Parts of a batch that pass through the network one after another, while"
+    " the loss still sees the whole batch: the same gradient with the"
+    " activations of one part in memory, at the cost of a second forward pass.",
   ),
   "log_every": Field(20, "Steps."),
   "eval_every": Field(200, "Steps between scores of the validation classes."),
@@ -193,8 +193,8 @@ _TUNE = {
   ),
   "folds": Field(
     4,
-    "A trial's score is the mean over so many validation folds; with 1, that of"
-    " the split's own validation part.",
+    "Validation folds over which a trial's score is averaged; 1 takes the"
+    " split's own validation part.",
   ),
   "prune": Field(
     False,

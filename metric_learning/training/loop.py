@@ -94,10 +94,10 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
 
 
 def is_evaluated(config: ConfigDict, done: int) -> bool:
-  """Whether validation classes are scored after so many steps."""
+  """Whether the validation classes are scored after step `done`."""
   return done % config.train.eval_every == 0 or done == config.train.steps
 
 
 def is_logged(config: ConfigDict, done: int) -> bool:
-  """Whether what the steps said is read after so many of them."""
+  """Whether the values of the steps are logged after step `done`."""
   return done % config.train.log_every == 0 or is_evaluated(config, done)

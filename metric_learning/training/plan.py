@@ -96,8 +96,8 @@ def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
   """Step to the items of its batch.
 
   Raises:
-    InputError: if the training part does not fill a batch, or a batch is not
-      so many chunks.
+    InputError: if the training part does not fill a batch, or the chunks do
+      not divide a batch.
   """
   small_classes = config.data.small_classes
   draws = make_batches(train, config.batch, config.seed, small_classes)

@@ -432,7 +432,7 @@ def test_what_is_known_of_a_score(name, better, by_query, above):
   assert is_by_query(name) == by_query
   assert heading(name) == (above or name)
   if better is None:
-    with pytest.raises(InputError, match="says of none that they are better"):
+    with pytest.raises(InputError, match="only describes embeddings"):
       check_ranks("score", name)
   else:
     check_ranks("score", name)

@@ -70,7 +70,7 @@ def test_trunk_and_statistics_begin_as_the_file_and_the_head_as_drawn(path):
   np.testing.assert_array_equal(found["norm"]["scale"], given["bn.weight"])
   np.testing.assert_array_equal(stats["norm"]["mean"], given["bn.running_mean"])
   np.testing.assert_array_equal(stats["norm"]["var"], given["bn.running_var"])
-  # The head is that which the seed draws without a file.
+  # The file has no head: the seed draws the same one as without a file.
   head, drawn = found["head"], plain["params"]["model"]["head"]
   np.testing.assert_allclose(head["kernel"], drawn["kernel"], rtol=1e-6)
   assert jax.tree.structure(state) == jax.tree.structure(plain)

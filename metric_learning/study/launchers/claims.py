@@ -25,7 +25,7 @@ Report = Callable[[Group, list[dict[str, Any]]], None]
 
 
 def groups_of(specs: Sequence[RunSpec], members: int) -> list[Group]:
-  """Rows that can train as one population, at most so many together."""
+  """Groups of at most `members` rows that can train as one population."""
   together: dict[str, Group] = {}
   for spec in specs:
     # What streams has images of its own in each batch.
