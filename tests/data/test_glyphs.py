@@ -14,7 +14,7 @@ DIGEST = "6876a5015f5a5deba4450ed8aef51ea1f1bf80fe65d4efc269aef9af04a6c31c"
 TOTAL = 4_008_387_858_512
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     folder = tmp_path_factory.mktemp("cache")
@@ -22,7 +22,7 @@ def cache_folder(tmp_path_factory):
     yield folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def drawn(cache_folder):
   return glyphs.stored(seed=0)
 

@@ -102,7 +102,7 @@ def all_pairs(x, D, P, N_):
 
 
 def least(values, indices):
-  """The index of the least value, the lowest on a tie; None if there is none."""
+  """The index of the least value, the lowest on a tie; None without any."""
   return min(((values[j], j) for j in indices), default=(0, None))[1]
 
 

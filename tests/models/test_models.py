@@ -14,6 +14,7 @@ from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models import MODELS, create, options_of
 from metric_learning.specs import InputSpec
+from tests.quick import quick_jit
 
 # Name, options, image shape, embedding dimension, number of parameters.
 CASES = {
@@ -446,6 +447,7 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_options_are_those_of_the_constructors():
+  trunk = {"pool": "avg", "frozen_norm": False, "remat": False}
   assert {name: options_of(name) for name in MODELS} == {
     "identity": {},
     "linear": {},
@@ -453,9 +455,9 @@ def test_options_are_those_of_the_constructors():
     "conv3": {},
     "conv4": {"normalization": "group"},
     "chopra2005": {},
-    "efficientnet_lite0": {"pool": "avg", "frozen_norm": False},
-    "resnet18": {"pool": "avg", "frozen_norm": False},
-    "resnet50": {"pool": "avg", "frozen_norm": False},
+    "efficientnet_lite0": trunk,
+    "resnet18": trunk,
+    "resnet50": trunk,
   }
 
 
@@ -472,16 +474,17 @@ def test_bfloat16_embeds_nearly_the_same_and_learns_in_float32(case):
 
   weights = jax.random.normal(jax.random.key(4), (6, dim))
 
-  def weighted(params, model):
-    embeddings, after = model.apply(params, stats, inputs, train=True)
+  def weighted(params, apply):
+    embeddings, after = apply(params, stats, inputs, train=True)
     assert embeddings.dtype == jnp.float32
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(after))
     return jnp.sum(weights * embeddings), embeddings
 
-  (_, expected), whole = jax.value_and_grad(weighted, has_aux=True)(
-    params, exact
+  gradient = quick_jit(
+    jax.value_and_grad(weighted, has_aux=True), static_argnums=1
   )
-  (_, found), slopes = jax.value_and_grad(weighted, has_aux=True)(params, half)
+  (_, expected), whole = gradient(params, exact.apply)
+  (_, found), slopes = gradient(params, half.apply)
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(slopes))
   # A number of bfloat16 has 8 bits: some layers of them leave 5 %.
   scale = float(jnp.abs(expected).max())

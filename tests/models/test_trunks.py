@@ -11,23 +11,46 @@ from flax import nnx
 
 from metric_learning import models
 from metric_learning.errors import InputError
-from metric_learning.models import layers, trunks
+from metric_learning.models import layers, resnet, trunks
+from metric_learning.models.efficientnet import EfficientNetLite0
 from metric_learning.specs import InputSpec, as_numbers
 from tests.models import oracle_trunks as oracle
 from tests.quick import quick_jit
 
-# The forward pass, and the parameters with a head for 1000 classes: those that
-# torchvision and the authors count.
+# The parameters with a head for 1000 classes: those that torchvision and the
+# authors count.
 NETWORKS = {
-  "efficientnet_lite0": (oracle.efficientnet_lite0, 4_652_008),
-  "resnet18": (
-    functools.partial(oracle.resnet, counts=(2, 2, 2, 2), bottleneck=False),
-    11_689_512,
-  ),
-  "resnet50": (
-    functools.partial(oracle.resnet, counts=(3, 4, 6, 3), bottleneck=True),
-    25_557_032,
-  ),
+  "efficientnet_lite0": 4_652_008,
+  "resnet18": 11_689_512,
+  "resnet50": 25_557_032,
+}
+
+
+class Plain(resnet.ResNet):
+  """ResNet-18 with the fewest blocks that differ."""
+
+  repeats, bottleneck = (2, 1, 1, 1), False
+
+
+class Bottleneck(resnet.ResNet):
+  """ResNet-50 with the fewest blocks that differ."""
+
+  repeats, bottleneck = (2, 1, 1, 1), True
+
+
+# Networks with their forward passes. Of the residual ones as few blocks as show
+# that their number and order is right.
+FORWARD = {
+  "efficientnet_lite0": (EfficientNetLite0, oracle.efficientnet_lite0),
+  **{
+    network.__name__: (
+      network,
+      functools.partial(
+        oracle.resnet, counts=network.repeats, bottleneck=network.bottleneck
+      ),
+    )
+    for network in (Plain, Bottleneck)
+  },
 }
 # Not square, and odd at most halvings, where paddings differ.
 SHAPE = (46, 37, 3)
@@ -42,7 +65,7 @@ def create(name, shape=SHAPE, dim=5, **options):
 def test_the_number_of_parameters_is_the_published_one(name):
   model = create(name, dim=1000)
   params, stats = jax.eval_shape(model.init, jax.random.key(0))
-  assert sum(x.size for x in jax.tree.leaves(params)) == NETWORKS[name][1]
+  assert sum(x.size for x in jax.tree.leaves(params)) == NETWORKS[name]
   kinds = {path[-1].key for path, _ in jax.tree.leaves_with_path(stats)}
   assert kinds == {"mean", "var"}
   assert model.layers[0] == "stem"
@@ -50,11 +73,13 @@ def test_the_number_of_parameters_is_the_published_one(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_file_gives_the_embeddings_of_numpy(name, tmp_path):
+@pytest.mark.parametrize("name", FORWARD)
+def test_a_file_gives_the_embeddings_of_numpy(name, tmp_path, monkeypatch):
+  network, forward = FORWARD[name]
+  monkeypatch.setitem(models.MODELS, name, network)
   images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
   drawn = oracle.Drawn(1)
-  maps = NETWORKS[name][0](images.transpose(0, 3, 1, 2).astype(float), drawn)
+  maps = forward(images.transpose(0, 3, 1, 2).astype(float), drawn)
   np.savez(tmp_path / "file.npz", **drawn)
 
   model = create(name, weights=str(tmp_path / "file.npz"))
@@ -150,19 +175,16 @@ def test_remat_keeps_less_and_changes_no_number():
   assert kept[1] < kept[0]
 
 
-@pytest.mark.parametrize(
-  ("name", "blocks"), [("efficientnet_lite0", 16), ("resnet18", 8)]
-)
-def test_remat_is_of_each_block(name, blocks):
+def test_remat_is_of_each_block():
   counts = []
   for remat in (False, True):
-    model = create(name, remat=remat)
+    model = create("resnet18", remat=remat)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     embed = functools.partial(model.apply, train=True)
     images = jax.ShapeDtypeStruct((2, *SHAPE), jnp.float32)
     equations = jax.make_jaxpr(embed)(params, stats, images).eqns
     counts.append(sum("remat" in str(x.primitive) for x in equations))
-  assert counts == [0, blocks]
+  assert counts == [0, 8]
 
 
 @pytest.mark.parametrize("frozen", [False, True])

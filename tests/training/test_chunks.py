@@ -112,7 +112,7 @@ def test_the_activations_are_those_of_one_chunk(splits):
   """Read off the compiled program, at four times the batch."""
 
   def memory(**fields):
-    deep = {"model__hidden": (8,) * 100, "batch__images_per_class": 100}
+    deep = {"model__hidden": (8,) * 30, "batch__images_per_class": 100}
     deep["loss__name"] = "norm_softmax"
     plan = make_plan(tiny_config(**deep, **fields), splits)
     shapes = jax.eval_shape(

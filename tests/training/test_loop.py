@@ -281,7 +281,7 @@ def test_seconds_before_a_kill_count(splits, tmp_path, monkeypatch):
 
 
 LONG = tiny_config(
-  train__steps=400,
+  train__steps=160,
   train__log_every=5,
   train__eval_every=20,
   train__save_every=20,
@@ -307,7 +307,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
   process.join()
   assert not (killed / "result.json").exists()
   reached = run_files.read_metrics(killed)[-1]["step"]
-  assert 0 < reached < 400
+  assert 0 < reached < 160
   long_run(killed)
   long_run(whole)
   assert metrics_of(killed) == metrics_of(whole)
