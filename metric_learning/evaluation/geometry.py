@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from threadpoolctl import threadpool_limits
 
 from metric_learning.distances import NORMALIZATIONS, MetricName, split_metric
 from metric_learning.errors import InputError, check_choice
@@ -14,6 +13,7 @@ from metric_learning.evaluation.tiles import (
   check_labels,
   decode,
   for_each_block,
+  one_thread,
 )
 
 # How far from 1 the norm of a normalized row may be: bfloat16 rounds it.
@@ -246,7 +246,7 @@ def _singular_values(
 ) -> Float[np.ndarray, " k"]:
   # Of a tall matrix, threads wait for one another longer than they compute:
   # 8 ms for 1,084 x 64 on two free cores, 400 on busy ones; 2 ms alone.
-  with threadpool_limits(1, user_api="blas"):
+  with one_thread():
     return np.linalg.svd(matrix, compute_uv=False)
 
 

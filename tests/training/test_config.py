@@ -138,7 +138,10 @@ def test_every_loss_has_a_valid_default_config(loss):
     ),
     ({"eval.select": "own/map_at_t"}, r"eval.select.*did you mean 'own/map_at"),
     ({"eval.select": "own/accuracy"}, r"score of config.eval.select"),
-    ({"eval.select": "geometry/alignment"}, r"'geometry/alignment' describes"),
+    (
+      {"eval.select": "geometry/alignment"},
+      r"'geometry/alignment' only describes",
+    ),
     ({"eval.columns": ("own/nope",)}, r"eval.columns 'own/nope'"),
   ],
 )
