@@ -194,7 +194,7 @@ def _provenance(config: ConfigDict, splits: Splits, views: int) -> Provenance:
     set_digest=digest([f"{name} {parts[name]}" for name in sorted(parts)]),
     split=[section.split, section.split_seed, section.fold],
     views=views,
-    augment=dict(config.augment) if views else {},
+    augment={k: v for k, v in config.augment.items() if v and views},
     seed=config.seed,
     commit=run_files.commit(),
   )
