@@ -18,7 +18,9 @@ from metric_learning.data.base import (
 from metric_learning.data.cuts import check_scorable
 from metric_learning.data.sets import (
   att_faces,
+  cars_train,
   cifar,
+  cub100,
   digits,
   features,
   glyph_pairs,
@@ -31,6 +33,7 @@ from metric_learning.data.sets import (
   omniglot,
   pairs_csv,
   retrieval,
+  signatures,
   table,
   tfds,
 )
@@ -52,8 +55,10 @@ __all__ = [
 DATASETS: dict[str, Callable[[Any], Splits]] = {
   "att_faces": att_faces.load,
   "cars196": retrieval.load,
+  "cars_train": cars_train.load,
   "cifar10": cifar.load,
   "cifar100": cifar.load,
+  "cub100": cub100.load,
   "cub200": retrieval.load,
   "digits": digits.load,
   "fashion_mnist": mnist.load,
@@ -69,6 +74,7 @@ DATASETS: dict[str, Callable[[Any], Splits]] = {
   "npz": npz.load,
   "omniglot": omniglot.load,
   "pairs_csv": pairs_csv.load,
+  "signatures": signatures.load,
   "sop": retrieval.load,
   "table": table.load,
   "tfds": tfds.load,

@@ -19,6 +19,8 @@ from metric_learning.specs import InputSpec, spec_of
 # all classes are in all three, the images are disjoint.
 PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
+# In the identity of parts, where their features come from.
+PROVENANCE = "provenance"
 # Test images that look in a gallery are queries.
 GIVEN_PARTS = (*PARTS, "query", "gallery")
 # What happens to classes with fewer images than is taken of them.
@@ -58,6 +60,7 @@ class Dataset:
   groups: the sequence, camera or sitting of each item, where they are known.
     Of one class, items of one group are no answers to each other: they are
     too much alike.
+  provenance: where features come from, in a sentence, where that is known.
 
   Raises `InputError` if two classes have one name, or for several labels of
   which an item has none.
@@ -70,6 +73,7 @@ class Dataset:
   superclasses: tuple[str, ...] | None = None
   pairs: Pairs | None = None
   groups: Int32[np.ndarray, " n"] | None = None
+  provenance: str | None = None
 
   def __post_init__(self) -> None:
     """Checks that a name tells a class from the others, and several labels."""
@@ -217,10 +221,14 @@ class Splits:
   def identity(self) -> dict[str, str]:
     """The `identity` of each part: what a run, beside its config, depends on.
 
-    It does not say where the data lies: a copy of a folder is the same data.
+    Where features have a provenance, that is in it too. It does not say where
+    the data lies: a copy of a folder is the same data.
     """
     parts = (*PARTS, *(["gallery"] if self.gallery else []))
-    return {part: getattr(self, part).identity for part in parts}
+    found = {part: getattr(self, part).identity for part in parts}
+    if self.train.provenance is not None:
+      found[PROVENANCE] = self.train.provenance
+    return found
 
 
 def select(dataset: Dataset, indices: Int[np.ndarray, " m"]) -> Dataset:

@@ -64,24 +64,24 @@ def image_labels(folder: str | Path, paths: Sequence[Path]) -> list[str]:
 
 
 def read_blocks(
-  paths: Sequence[Path], read: Callable[[Path], Any], size: int
+  items: Sequence[Any], read: Callable[[Any], Any], size: int
 ) -> Iterator[list[Any]]:
-  """`read` of each path, `size` at a time, while the next are being read.
+  """`read` of each item, `size` at a time, while the next are being read.
 
-  In order. An `InputError` that `read` raises is in the place of its path.
+  In order. An `InputError` that `read` raises is in the place of its item.
   """
 
-  def guarded(path):
+  def guarded(item):
     try:
-      return read(path)
+      return read(item)
     except InputError as error:
       return error
 
   waiting: deque[list[Future]] = deque()
   with ThreadPoolExecutor(THREADS) as pool:
-    for start in range(0, len(paths), size):
-      some = paths[start : start + size]
-      waiting.append([pool.submit(guarded, path) for path in some])
+    for start in range(0, len(items), size):
+      some = items[start : start + size]
+      waiting.append([pool.submit(guarded, item) for item in some])
       if len(waiting) > 1:
         yield [future.result() for future in waiting.popleft()]
     for last in waiting:

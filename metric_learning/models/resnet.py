@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, WideConv
-from metric_learning.models.trunks import ConvNorm, Pool, in_color, through
+from metric_learning.models.trunks import ConvNorm, Trunk, in_color, through
 from metric_learning.models.weights import Layout
 
 _EPSILON = 1e-5
@@ -80,13 +80,12 @@ class _Block(nnx.Module):
 _WITHIN = r"layer(\d)\.block(\d+)\."
 
 
-class ResNet(nnx.Module):
-  """A stem, four groups of residual blocks, a pool, and a dense head.
+class ResNet(Trunk):
+  """A stem, four groups of residual blocks, a pool, and a head.
 
   Weights: files of torchvision, and others with its names, such as timm's.
   """
 
-  sees = ("image",)
   layout = Layout(
     {
       r"stem\.conv": "conv1",
@@ -102,28 +101,9 @@ class ResNet(nnx.Module):
   repeats: tuple[int, ...]
   bottleneck: bool
 
-  def __init__(
-    self,
-    item_shape: tuple[int, ...],
-    embedding_dim: int,
-    *,
-    pool: str = "avg",
-    frozen_norm: bool = False,
-    remat: bool = False,
-    rngs: nnx.Rngs,
-  ):
-    """The options are fields of a config.
-
-    Args:
-      item_shape: (height, width, channels) of an image.
-      embedding_dim: length of an embedding.
-      pool: a name in `trunks.POOLS`.
-      frozen_norm: normalizes by the running statistics in training too.
-      remat: keeps only what enters a block, and computes the rest of it again
-        for the gradient: less memory, more time.
-      rngs: of the initial weights.
-    """
-    more: dict[str, Any] = {"frozen": frozen_norm, "rngs": rngs}
+  def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
+    """Stem and groups of blocks."""
+    more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
     cin, groups = 64, []
     for group, repeats in enumerate(self.repeats):
@@ -136,10 +116,6 @@ class ResNet(nnx.Module):
         cin = 4 * width if self.bottleneck else width
       groups.append(nnx.Dict(blocks))
     self.layer1, self.layer2, self.layer3, self.layer4 = groups
-    self.pool, self.remat = Pool(pool), remat
-    self.head = nnx.Linear(
-      cin, embedding_dim, kernel_init=lecun_normal, rngs=rngs
-    )
 
   @staticmethod
   def preprocess(
@@ -148,42 +124,40 @@ class ResNet(nnx.Module):
     """Mean 0 and deviation 1 of each channel of ImageNet."""
     return (in_color(images) - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
 
-  def __call__(
+  def maps_of(
     self, images: Float[Array, "n h w rgb"], *, train: bool
-  ) -> Float[Array, "n k"]:
-    """Embeds the images."""
+  ) -> Float[Array, "n h2 w2 c"]:
+    """What the pool takes."""
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     for group in (self.layer1, self.layer2, self.layer3, self.layer4):
       x = through(group, x, train=train, remat=self.remat)
-    return self.head(self.pool(x))
+    return x
 
 
 class ResNet18(ResNet):
-  """ResNet-18: 512 features of RGB images, then a dense head.
+  """ResNet-18: 512 features of RGB images, then a head.
 
   Made for 224×224, and any size goes.
 
   Raises:
-    InputError: for images of other than one or three channels, or an unknown
-      pool.
+    InputError: for images of other than one or three channels.
 
   Source: He et al., Deep residual learning for image recognition, CVPR 2016.
   """
 
-  repeats, bottleneck = (2, 2, 2, 2), False
+  features, repeats, bottleneck = 512, (2, 2, 2, 2), False
 
 
 class ResNet50(ResNet):
-  """ResNet-50: 2048 features of RGB images, then a dense head.
+  """ResNet-50: 2048 features of RGB images, then a head.
 
   The stride is on the 3×3 of a block, as in torchvision ("v1.5").
 
   Raises:
-    InputError: for images of other than one or three channels, or an unknown
-      pool.
+    InputError: for images of other than one or three channels.
 
   Source: He et al., Deep residual learning for image recognition, CVPR 2016.
   """
 
-  repeats, bottleneck = (3, 4, 6, 3), True
+  features, repeats, bottleneck = 2048, (3, 4, 6, 3), True

@@ -1,4 +1,4 @@
-"""What networks for large photographs share: inputs, normalization, pooling."""
+"""What networks for large photographs share: inputs, options, pools, heads."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
+from metric_learning.models.initializers import lecun_normal
 
 Maps = Float[Array, "n h w c"]
 
@@ -119,4 +120,93 @@ POOLS: dict[str, Callable[[Maps], Float[Array, "n c"]]] = {
   "max": maximum,
   "avg+max": lambda maps: average(maps) + maximum(maps),
   "gem": gem,
+}
+
+
+class Trunk(nnx.Module):
+  """Layers for photographs, a pool, and an embedding head.
+
+  A network makes its layers in `add_layers`, and by them in `maps_of` maps of
+  `features` channels, which the pool and the head take.
+  """
+
+  sees = ("image",)
+  features: int
+
+  def __init__(
+    self,
+    item_shape: tuple[int, ...],
+    embedding_dim: int,
+    *,
+    pool: str = "avg",
+    head: str = "linear",
+    frozen_norm: bool = False,
+    remat: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    """The options are fields of a config.
+
+    Args:
+      item_shape: (height, width, channels) of an image.
+      embedding_dim: length of an embedding.
+      pool: a name in `POOLS`.
+      head: "linear"; "norm_linear", layer normalization before it; or "none",
+        whose embeddings are the pooled features themselves.
+      frozen_norm: normalizes by the running statistics in training too.
+      remat: keeps only what enters a block, and computes the rest of it again
+        for the gradient: less memory, more time.
+      rngs: of the initial weights.
+
+    Raises:
+      InputError: for an unknown pool or head, and with the head "none" for
+        another dimension than the number of features.
+    """
+    check_choice("head", head, HEADS)
+    if head == "none" and embedding_dim != self.features:
+      raise InputError(
+        f"config.model.head='none' embeds by the {self.features} pooled"
+        " features as they are: set config.model.embedding_dim="
+        f"{self.features}, not {embedding_dim}."
+      )
+    self.add_layers(frozen=frozen_norm, rngs=rngs)
+    self.pool, self.remat = Pool(pool), remat
+    self.head = HEADS[head](self.features, embedding_dim, rngs)
+
+  def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
+    """Makes the layers, in the order in which images pass them."""
+    raise NotImplementedError
+
+  def maps_of(self, images: Maps, *, train: bool) -> Maps:
+    """What the pool takes."""
+    raise NotImplementedError
+
+  def __call__(self, images: Maps, *, train: bool) -> Float[Array, "n k"]:
+    """Embeds the images."""
+    pooled = self.pool(self.maps_of(images, train=train))
+    return pooled if self.head is None else self.head(pooled)
+
+
+def _linear(features: int, embedding_dim: int, rngs: nnx.Rngs) -> nnx.Linear:
+  return nnx.Linear(
+    features, embedding_dim, kernel_init=lecun_normal, rngs=rngs
+  )
+
+
+class NormLinear(nnx.Module):
+  """Layer normalization of the features, then a dense layer."""
+
+  def __init__(self, features: int, embedding_dim: int, rngs: nnx.Rngs):
+    """It has no options."""
+    self.norm = nnx.LayerNorm(features, rngs=rngs)
+    self.linear = _linear(features, embedding_dim, rngs)
+
+  def __call__(self, features: Float[Array, "n c"]) -> Float[Array, "n k"]:
+    """Embeds pooled features."""
+    return self.linear(self.norm(features))
+
+
+HEADS: dict[str, Callable[..., Any]] = {
+  "linear": _linear,
+  "norm_linear": NormLinear,
+  "none": lambda features, embedding_dim, rngs: None,
 }

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metric_learning.data.base import PROVENANCE
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.study.baselines import BASELINES
@@ -74,6 +75,7 @@ class Study(NamedTuple):
   compared: the section `study` of the config: how cells are compared; its
     reference by flat names.
   given_up: of tuning.json, the cells that chose nothing: every trial failed.
+  provenance: where features come from, in a sentence for each file of them.
   """
 
   folder: Path
@@ -84,6 +86,7 @@ class Study(NamedTuple):
   names: list[dict[str, Any]]
   compared: dict[str, Any]
   given_up: list[dict[str, Any]]
+  provenance: list[str]
 
   @property
   def stale(self) -> list[str]:
@@ -129,6 +132,7 @@ def read_study(folder: str | Path) -> Study:
   tuning = []
   if (folder / TUNING).exists():
     tuning = run_files.read_json(folder / TUNING)
+  of_parts = study.get("data", {}).values()  # an earlier version has none
   return Study(
     folder,
     study["config"],
@@ -138,6 +142,7 @@ def read_study(folder: str | Path) -> Study:
     study["cells"],
     {**study["study"], "reference": reference_of(specs[0].config)},
     [entry for entry in tuning if not entry["chosen"]],
+    sorted({x[PROVENANCE] for x in of_parts if PROVENANCE in x}),
   )
 
 

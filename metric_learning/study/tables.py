@@ -169,6 +169,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   heads, _ = _filled(study, lines)
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
+    *study.provenance,
     *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
     _how_chosen(study),
     "d̄ is the mean distance at initialization",

@@ -101,7 +101,7 @@ _TRUNK = {
   **_GROUP,
   "layer_decay": Field(
     1.0,
-    "The rate of a layer is times layer_decay^k, k layers before the head.",
+    "The rate of a layer is times layer_decay^k, k layers before the last.",
   ),
 }
 

@@ -128,7 +128,8 @@ def name_in(
   fields = ConfigDict(
     {"name": as_field(_NAME, name) if choice.default else name}
   )
-  for key, value in before.items():
+  # By reference: what is None now is still a field of a type.
+  for key, value in before.items(preserve_field_references=True):
     if key not in own:
       fields[key] = value
   for key, value in shared.items():

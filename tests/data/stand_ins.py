@@ -150,6 +150,44 @@ def inshop():
   }, {"train": 15, "query": 4, "gallery": 8}
 
 
+# --- Sets that come as one zip ----------------------------------------------
+
+
+def cub100():
+  """Ten species of three images; what the list does not name is no image."""
+  species = [f"Bird_{letter}" for letter in "JACBDEFGHI"]
+  names = [f"{one}/{i:04d}.jpg" for one in species for i in range(3)]
+  files = {f"images/{name}": encoded(ord(name[5]) - ord("A")) for name in names}
+  lines = [f"{i}, {name}" for i, name in enumerate(names)]
+  return {
+    "images.txt": "\n".join(lines).encode(),
+    "images/Bird_A/Thumbs.db": b"",
+    **files,
+  }
+
+
+def cars_train():
+  """Ten models of three images, numbered across the models, of two sizes."""
+  files = {}
+  for i in range(30):
+    image = Image.new("L", (5, 6 + i % 2), 8 * (i % 10))
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG")
+    files[f"{i % 10 + 1:03d}/{i + 1:05d}.jpg"] = buffer.getvalue()
+  return files
+
+
+def signatures():
+  """40 of each of 12 writers; a pixel tells the writer, one the number."""
+  files = {"LICENSE": b"MIT"}
+  for writer in range(1, 13):
+    for number in range(1, 41):
+      buffer = io.BytesIO()
+      Image.fromarray(np.uint8([[writer, number]])).save(buffer, "PNG")
+      files[f"{writer}/{number}.png"] = buffer.getvalue()
+  return files
+
+
 STAND_INS = {
   make.__name__: make for make in (omniglot, lfw, cub200, cars196, sop, inshop)
 }

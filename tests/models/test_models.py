@@ -447,7 +447,8 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_options_are_those_of_the_constructors():
-  trunk = {"pool": "avg", "frozen_norm": False, "remat": False}
+  trunk = {"pool": "avg", "head": "linear"}
+  trunk |= {"frozen_norm": False, "remat": False}
   assert {name: options_of(name) for name in MODELS} == {
     "identity": {},
     "linear": {},

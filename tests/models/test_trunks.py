@@ -13,7 +13,9 @@ from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models import layers, resnet, trunks
 from metric_learning.models.efficientnet import EfficientNetLite0
+from metric_learning.models.weights import Layout
 from metric_learning.specs import InputSpec, as_numbers
+from metric_learning.training.optimizers import groups_of
 from tests.models import oracle_trunks as oracle
 from tests.quick import quick_jit
 
@@ -29,13 +31,13 @@ NETWORKS = {
 class Plain(resnet.ResNet):
   """ResNet-18 with the fewest blocks that differ."""
 
-  repeats, bottleneck = (2, 1, 1, 1), False
+  features, repeats, bottleneck = 512, (2, 1, 1, 1), False
 
 
 class Bottleneck(resnet.ResNet):
   """ResNet-50 with the fewest blocks that differ."""
 
-  repeats, bottleneck = (2, 1, 1, 1), True
+  features, repeats, bottleneck = 2048, (2, 1, 1, 1), True
 
 
 # Networks with their forward passes. Of the residual ones as few blocks as show
@@ -147,6 +149,80 @@ def test_the_exponent_of_gem_is_learned_and_no_file_has_it():
   params, _ = jax.eval_shape(model.init, jax.random.key(0))
   assert params["pool"]["exponent"].shape == (1,)
   assert model.layers[-2:] == ("pool", "head")
+
+
+class Tiny(trunks.Trunk):
+  """One convolution, which files are known of."""
+
+  features = 6
+  layout = Layout({r"stem\.conv": "conv", r"stem\.norm": "bn"})
+
+  def add_layers(self, *, frozen, rngs):
+    conv = layers.WideConv(3, 6, (3, 3), use_bias=False, rngs=rngs)
+    self.stem = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=rngs)
+
+  def maps_of(self, images, *, train):
+    return nnx.relu(self.stem(images, train=train))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+  """A function that creates the network above."""
+  monkeypatch.setitem(models.MODELS, "tiny_trunk", Tiny)
+  return functools.partial(create, "tiny_trunk", (5, 4, 3))
+
+
+def test_the_head_none_leaves_the_features(tiny):
+  with pytest.raises(InputError, match=r"6 pooled .*dim=6, not 5"):
+    tiny(head="none")
+  with pytest.raises(InputError, match=r"head 'linaer'.*linear"):
+    tiny(head="linaer")
+  model = tiny(dim=6, head="none", pool="gem")
+  params, _ = jax.eval_shape(model.init, jax.random.key(0))
+  assert params.keys() == {"stem", "pool"}
+  assert model.layers == ("stem", "pool")
+
+
+def test_the_head_norm_linear_normalizes_each_item_first():
+  head = trunks.NormLinear(6, 3, nnx.Rngs(0))
+  head.norm.scale[...] = jnp.arange(1.0, 7.0)
+  features = np.random.default_rng(7).normal(2, 3, (4, 6))
+  moved = features - features.mean(axis=1, keepdims=True)
+  scaled = moved / np.sqrt(moved.var(axis=1, keepdims=True) + 1e-6)
+  expected = scaled * np.arange(1, 7) @ np.asarray(head.linear.kernel[...])
+  found = head(jnp.asarray(features, jnp.float32))
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_linear_head_is_one_group_and_one_layer(tiny):
+  model = tiny(head="norm_linear")
+  params, _ = jax.eval_shape(model.init, jax.random.key(0))
+  assert model.layers[-1] == "head"
+  assert params["head"].keys() == {"norm", "linear"}
+  groups = groups_of({"model": params, "objective": {}})["model"]
+  assert set(jax.tree.leaves(groups["head"])) == {"head"}
+  assert set(jax.tree.leaves(groups["stem"])) == {"trunk"}
+
+
+def test_features_of_a_file_are_what_its_head_takes(tiny, tmp_path):
+  rng = np.random.default_rng(8)
+  names = ("weight", "bias", "running_mean", "running_var")
+  tensors = {f"bn.{name}": rng.uniform(0.5, 1, 6) for name in names}
+  tensors["conv.weight"] = rng.normal(size=(6, 3, 3, 3))
+  np.savez(tmp_path / "file.npz", **tensors)
+  images = jnp.asarray(rng.random((2, 5, 4, 3)), jnp.float32)
+
+  def embedded(**options):
+    model = tiny(weights=str(tmp_path / "file.npz"), **options)
+    params, stats = model.init(jax.random.key(0))
+    return params, model.apply(params, stats, images, train=False)[0]
+
+  _, features = embedded(dim=6, head="none")
+  params, points = embedded(dim=2)
+  expected = features @ params["head"]["kernel"] + params["head"]["bias"]
+  np.testing.assert_allclose(points, expected, rtol=1e-4, atol=1e-5)
+  params, _ = embedded(dim=2, head="norm_linear")
+  assert params["head"]["linear"]["kernel"].shape == (6, 2)
 
 
 def test_remat_keeps_less_and_changes_no_number():

@@ -11,7 +11,7 @@ from metric_learning import data, inference, models
 from metric_learning.errors import InputError
 from metric_learning.models.weights import Layout, digest_of
 from metric_learning.training import run_files, train
-from metric_learning.training.config import base_config, override
+from metric_learning.training.config import base_config, override, with_model
 from metric_learning.training.plan import make_plan
 from tests.tiny import tiny_config
 
@@ -121,5 +121,7 @@ def test_weights_are_a_field_that_takes_a_text_or_none():
   assert base_config().model.weights is None
   config = override(base_config(), {"model.weights": "a.pth"})
   assert override(config, {"model.weights": None}).model.weights is None
+  # As a flag, too, with the network that a config file has put in.
+  assert with_model(base_config(), "conv4").model.get_type("weights") is str
   with pytest.raises(InputError, match="must be a text or None"):
     override(config, {"model.weights": 1})

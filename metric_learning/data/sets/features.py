@@ -1,5 +1,6 @@
 """`features`: vectors that another network or a table gave, in an npz file."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from metric_learning.data import base, files
+from metric_learning.data.provenance import read_provenance
 from metric_learning.data.sets import npz
 from metric_learning.errors import InputError
 
@@ -27,11 +29,19 @@ def read(
 
   - `features`: float32, [n, d], finite
   - `labels`, `class_names`, `split`, `groups`: as in `npz`
+  - `provenance` (optional): JSON text of a `Provenance`, which is told in every
+    table
   """
   path = files.data_path(config, "an npz file with `features` and `labels`")
   arrays = npz.read_arrays(path, "features", "labels")
   vectors = _checked(path, arrays["features"])
-  return npz.labeled("features", path, vectors, arrays, config.small_classes)
+  dataset, parts = npz.labeled(
+    "features", path, vectors, arrays, config.small_classes
+  )
+  if "provenance" in arrays:
+    known = read_provenance(path, arrays["provenance"])
+    dataset = dataclasses.replace(dataset, provenance=str(known))
+  return dataset, parts
 
 
 def _checked(

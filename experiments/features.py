@@ -1,0 +1,51 @@
+"""Embeds a data set once by a pretrained trunk, for heads that train on it.
+
+python -m experiments.features --config=configs/cub100.py \
+  --config.data.data_dir=FOLDER --config.data.image_size="(224, 224)" \
+  --config.model.name=efficientnet_lite0 --config.model.weights=FILE \
+  --out=features.npz
+python -m experiments.train --config=configs/features.py \
+  --config.data.data_dir=features.npz --config.data.split=official \
+  --workdir=runs/head
+
+All parts of the set, by the features before the head. --views=2 adds two
+augmented views of each training item, by the config's section `augment`. With
+--config.data.stream=True the images of a folder are read as they are needed. A
+killed call goes on where it was; its blocks lie beside the file until it is
+whole.
+"""
+
+from absl import flags
+
+from experiments import cli
+from metric_learning.errors import InputError
+from metric_learning.inference.features import write_features
+
+_CONFIG = cli.define_config()
+_OUT = cli.define_path("out", None, "The .npz file that is written.")
+_VIEWS = flags.DEFINE_integer(
+  "views", 0, "Augmented views of each training item, beside the item itself."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 32, "Items that pass through the network together."
+)
+
+
+def main() -> None:
+  """Writes the features, and says what they are."""
+  config = cli.config_value(_CONFIG)
+  if not _OUT.value:
+    raise InputError("where to? --out=features.npz, for example.")
+  cli.keep_programs()
+  made_by = write_features(
+    config,
+    _OUT.value,
+    views=_VIEWS.value,
+    batch_size=_BATCH_SIZE.value,
+    progress=True,
+  )
+  print(f"{_OUT.value}: {made_by}.")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

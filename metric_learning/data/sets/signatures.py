@@ -1,0 +1,91 @@
+"""`signatures`: 93 writers with 40 genuine signatures each, 224×224, binary.
+
+Luo et al. 2023, doi 10.1002/aisy.202300439. All writers write the same few
+names: signatures of two writers are unskilled forgeries of one text.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from metric_learning.data import base, cuts
+from metric_learning.data.sets import zipped
+
+WRITERS, SIGNATURES = 93, 40
+# The first writers train, the next ones validate, the last 25 are tested.
+TRAIN, VALIDATION = 53, 15
+SPLITS = {"writers": 1, "across_media": 1, "media_pairs": 1}
+# Of signatures 10 t + 1 to 10 t + 10, t from 0 to 3; phones lie in the hand,
+# then on the table.
+PAPER, TABLET, PHONE = range(3)
+_MEDIA = np.repeat(np.array([PAPER, TABLET, PHONE, PHONE], np.int32), 10)
+
+
+def load(config: Any) -> base.Splits:
+  """Loads the signatures by "writers", "across_media" or "media_pairs".
+
+  In each, the same 53 writers train, 15 validate and 25 are tested, in the
+  order of their folders' names as text.
+
+  "writers": signatures of all media look for each other.
+
+  "across_media": enrolment on paper, verification on a phone. Test signatures
+  on a phone are queries that look among those on paper. Validation chooses by
+  the same question: signatures on one medium do not answer each other.
+
+  "media_pairs": the same, for scores of verification, which take pairs and no
+  gallery: those of validation and test are all of a signature on paper and one
+  on a phone.
+  """
+  cuts.check_split(config, SPLITS)
+  whole = read(config)
+  if config.split == "across_media":
+    media = np.tile(_MEDIA, WRITERS)
+    whole = dataclasses.replace(whole, groups=media)
+  parts = np.split(np.arange(WRITERS), [TRAIN, TRAIN + VALIDATION])
+  splits = cuts.split_by_class(whole, parts)
+  if config.split == "across_media":
+    query, gallery = (_on(medium, splits.test) for medium in (PHONE, PAPER))
+    return dataclasses.replace(splits, test=query, gallery=gallery)
+  if config.split == "media_pairs":
+    return dataclasses.replace(
+      splits,
+      validation=_with_pairs(splits.validation),
+      test=_with_pairs(splits.test),
+    )
+  return splits
+
+
+def read(config: Any) -> base.Dataset:
+  """Reads `<writer 1 to 93>/<signature 1 to 40>.png`."""
+  root = zipped.root_of(config, "signatures.zip", "1/1.png")
+  writers = sorted(str(number) for number in range(1, WRITERS + 1))
+  names = [
+    f"{writer}/{number}.png"
+    for writer in writers
+    for number in range(1, SIGNATURES + 1)
+  ]
+  return zipped.read(config, root, names, writers)
+
+
+def _media_of(part: base.Dataset) -> Int32[np.ndarray, " n"]:
+  """The medium of each signature of whole writers, in their order."""
+  return np.tile(_MEDIA, len(part.labels) // SIGNATURES)
+
+
+def _on(medium: int, part: base.Dataset) -> base.Dataset:
+  return base.select(part, np.flatnonzero(_media_of(part) == medium))
+
+
+def _with_pairs(part: base.Dataset) -> base.Dataset:
+  """The part with all pairs of a signature on paper and one on a phone."""
+  media = _media_of(part)
+  paper, phone = (np.flatnonzero(media == m) for m in (PAPER, PHONE))
+  first, second = (
+    side.ravel().astype(np.int32)
+    for side in np.meshgrid(paper, phone, indexing="ij")
+  )
+  same = part.labels[first] == part.labels[second]
+  return dataclasses.replace(part, pairs=base.Pairs(first, second, same, None))
