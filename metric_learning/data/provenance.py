@@ -51,7 +51,8 @@ class Provenance(NamedTuple):
     weights = f"weights {self.weights} ({self.weights_digest})"
     if self.weights is None:
       weights = f"untrained, seed {self.seed}"
-    views = f", {self.views} more views of training items" * bool(self.views)
+    plural = "s" * (self.views > 1)
+    views = f", {self.views} augmented view{plural}" * bool(self.views)
     half = f", {self.dtype}" * (self.dtype != "float32")
     return (
       f"features of {self.set} ({self.set_digest}) at"

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 # its options as keywords. `sees`, an attribute, are the kinds of its items; its
 # last layer is `head`; `preprocess`, where it has one, brings numbers of items
 # to its own scale; `layout`, where it has one, says what files of pretrained
-# weights call its parameters.
+# weights call its parameters; `features`, how many it has without its head.
 MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,

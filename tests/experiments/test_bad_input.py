@@ -298,6 +298,7 @@ SCRIPTS = {
   "report": ("--study", "--[no]strict"),
   "prepare": ("--dataset", "--data_dir", "--manual_dir"),
   "weights": ("--weights", "--model", "--out"),
+  "features": ("--config", "--out", "--views", "--batch_size"),
   "benchmarks.speed": ("--suite", "--output", "--json", "--n"),
   "benchmarks.parity": ("--output", "--golden", "--seeds"),
   "benchmarks.datasets": ("--sets", "--steps", "--seeds", "--runs"),

@@ -15,7 +15,8 @@ from metric_learning.models import layers, resnet, trunks
 from metric_learning.models.efficientnet import EfficientNetLite0
 from metric_learning.models.weights import Layout
 from metric_learning.specs import InputSpec, as_numbers
-from metric_learning.training.optimizers import groups_of
+from metric_learning.training import base_config, override
+from metric_learning.training.optimizers import groups_of, make_optimizer
 from tests.models import oracle_trunks as oracle
 from tests.quick import quick_jit
 
@@ -181,6 +182,18 @@ def test_the_head_none_leaves_the_features(tiny):
   params, _ = jax.eval_shape(model.init, jax.random.key(0))
   assert params.keys() == {"stem", "pool"}
   assert model.layers == ("stem", "pool")
+
+
+def test_a_trunk_without_a_head_is_optimized_by_its_layers(tiny):
+  model = tiny(dim=6, head="none", pool="gem")
+  state = {"model": model.init(jax.random.key(0))[0], "objective": {}}
+  changes = {"optimizer.name": "sgd", "optimizer.trunk.layer_decay": 0.5}
+  section = override(base_config(), changes).optimizer.to_dict()
+  optimizer = make_optimizer(section, 10, layers=model.layers)
+  gradient = jax.tree.map(jnp.ones_like, state)
+  updates, _ = optimizer.update(gradient, optimizer.init(state), state)
+  stem, pool = (updates["model"][name] for name in ("stem", "pool"))
+  assert stem["norm"]["bias"][0] == 0.5 * pool["exponent"][0] != 0
 
 
 def test_the_head_norm_linear_normalizes_each_item_first():

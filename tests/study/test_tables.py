@@ -3,11 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
-from metric_learning.study import tables
+from metric_learning.data.provenance import Provenance
+from metric_learning.study import make_specs, tables
 from metric_learning.study.ranges import RATE
-from metric_learning.training import run_files
+from metric_learning.study.runner import data_of
+from metric_learning.training import base_config, override, run_files
 from tests.studies import change, scored_study
 from tests.study.written_tables import NOISE, cells, lines_of, table_of
 
@@ -89,6 +92,38 @@ def test_every_line_can_be_traced(write_study):
     assert found["folder"] == f"runs/{name}"
     assert found["config digest"] == own == result["digest"]
     assert found["commit"] == line["commits"] == "0123456789ab"
+
+
+def test_a_table_says_what_made_its_features(write_study, tmp_path):
+  known = Provenance(
+    *(
+      "resnet18",
+      "gem",
+      "float32",
+      "r18.pth",
+      "0f" * 6,
+      [32, 32],
+      "",
+      "cub100",
+    ),
+    *("ab" * 6, ["official", 0, 0], 0, {}, 0, "unknown"),
+  )
+  np.savez(
+    tmp_path / "own.npz",
+    features=np.random.default_rng(0).normal(size=(40, 3)),
+    labels=np.repeat(np.arange(10), 4),
+    provenance=known.as_array(),
+  )
+  own = {"data.name": "features", "data.data_dir": str(tmp_path / "own.npz")}
+  own |= {"data.split": "classes", "model.name": "linear"}
+  found = data_of(make_specs(override(base_config(), own), [{"seed": 0}]))
+  folder = write_study(cells(l2=[0.5], l1=[0.6]))
+  assert "resnet18" not in tables.to_markdown(scored_study(folder))
+  change(folder / "study.json", data=found)
+  study = scored_study(folder)
+  said = "features of cub100 (abababababab) at 32×32 by resnet18, gem pool"
+  assert said in tables.to_markdown(study)
+  assert "by resnet18, gem pool" in tables.to_latex(study)
 
 
 def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
