@@ -169,6 +169,7 @@ def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
     for run in cell.chosen.runs[:1]:
       read_space(run.folder, "test")
   never = {place for place, exists in asked.items() if not exists}
+  first, *_ = read(folder / "study.json")["data"]
   assert never == {
     ("result.json", "diverged"),  # No run did: see test_study.py.
     ("result.json", "train", "train/0/active_fraction"),  # Tested above.
@@ -176,6 +177,8 @@ def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
     (BASELINES, "each", "class_interval", "own/eer"),
     # A field that no row of this sweep sets.
     ("study.json", "cells", "each", "margin_unit"),
+    # Of features; see tests/inference/test_features.py.
+    ("study.json", "data", first, "provenance"),
   }
   known = {place[:2] for place in asked}
   assert {
