@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.initializers import lecun_normal
-from metric_learning.models.layers import Conv, WideConv, max_pool
+from metric_learning.models.layers import BatchNorm, Conv, WideConv, max_pool
 
 
 class Conv3(nnx.Module):
@@ -60,7 +60,7 @@ class _Block(nnx.Module):
 
   def __call__(self, x, *, train):
     x = self.conv(x)
-    if isinstance(self.norm, nnx.BatchNorm):
+    if isinstance(self.norm, BatchNorm):
       x = self.norm(x, use_running_average=not train)
     elif self.norm is not None:
       x = self.norm(x)
@@ -69,7 +69,7 @@ class _Block(nnx.Module):
 
 NORMALIZATIONS = {
   "group": lambda rngs: nnx.GroupNorm(64, num_groups=8, rngs=rngs),
-  "batch": lambda rngs: nnx.BatchNorm(64, momentum=0.9, rngs=rngs),
+  "batch": lambda rngs: BatchNorm(64, momentum=0.9, rngs=rngs),
   "none": lambda rngs: None,
 }
 

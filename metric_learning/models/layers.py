@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError
@@ -126,6 +127,57 @@ class WideConv(Conv):
   """
 
   products_on_cpu = False
+
+
+class BatchNorm(nnx.BatchNorm):
+  """Batch normalization over all axes but the last, in the type of its input.
+
+  It computes in float32, as `nnx.BatchNorm` does, which also answers in float32
+  and so leaves what follows there. Its gradient keeps the input alone.
+  """
+
+  def __call__(
+    self,
+    x: Array,
+    use_running_average: bool | None = None,
+    *,
+    mask: Array | None = None,
+  ) -> Array:
+    """Normalizes by the batch, or by the running statistics."""
+    if mask is not None:
+      raise InputError("BatchNorm takes no mask: use nnx.BatchNorm.")
+    given = (self.mean[...], self.var[...]) if use_running_average else None
+    scale, bias = (cast(Any, part)[...] for part in (self.scale, self.bias))
+    out, mean, var = _normalized(x, scale, bias, given, self.epsilon)
+    if given is None:
+      for kept, new in ((self.mean, mean), (self.var, var)):
+        kept[...] = self.momentum * kept[...] + (1 - self.momentum) * new
+    return out
+
+
+@functools.partial(
+  jax.checkpoint,
+  static_argnums=4,
+  policy=jax.checkpoint_policies.save_only_these_names("moments"),
+)
+def _normalized(
+  x: Array,
+  scale: Array,
+  bias: Array,
+  given: tuple[Array, Array] | None,
+  epsilon: float,
+) -> tuple[Array, Array, Array]:
+  """Normalized numbers, and mean and variance: those given, or of the batch."""
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  if given is None:
+    axes = tuple(range(x.ndim - 1))
+    mean, square = jnp.mean(wide, axes), jnp.mean(wide * wide, axes)
+    var = jnp.maximum(0.0, square - mean * mean)
+  else:
+    mean, var = given
+  mean, var = (checkpoint_name(part, "moments") for part in (mean, var))
+  out = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+  return out.astype(x.dtype), mean, var
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

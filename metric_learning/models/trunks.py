@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models.initializers import lecun_normal
+from metric_learning.models.layers import BatchNorm
 
 Maps = Float[Array, "n h w c"]
 
@@ -44,7 +45,7 @@ class ConvNorm(nnx.Module):
     """Pads all four sides; frozen means running statistics in training too."""
     self.pad = pad
     self.conv = conv
-    self.norm = nnx.BatchNorm(
+    self.norm = BatchNorm(
       conv.out_features, momentum=0.9, epsilon=epsilon, rngs=rngs
     )
     self.frozen = frozen

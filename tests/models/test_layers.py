@@ -10,7 +10,12 @@ from flax import nnx
 
 from metric_learning import models
 from metric_learning.errors import InputError
-from metric_learning.models.layers import Conv, as_products, max_pool
+from metric_learning.models.layers import (
+  BatchNorm,
+  Conv,
+  as_products,
+  max_pool,
+)
 from metric_learning.specs import InputSpec
 from tests.quick import quick_jit
 
@@ -140,3 +145,52 @@ def test_max_pool_equals_the_one_of_flax(shape):
   )(x)
   np.testing.assert_array_equal(ours, theirs)
   np.testing.assert_allclose(*gradients, rtol=1e-6)
+
+
+def normalized(kind, by_batch, dtype=jnp.float32):
+  """Value, statistics, gradient, and bytes kept for it, of a normalization."""
+  layer = kind(3, momentum=0.8, epsilon=0.1, rngs=nnx.Rngs(0))
+  layer.scale[...], layer.bias[...] = jnp.array([[1.0, 2, -1], [0, 3, 1]])
+  layer.mean[...], layer.var[...] = jnp.array([[0.5, 0, -1], [1, 2, 3]])
+  graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+  random = np.random.default_rng(8)
+  x, weights = jnp.asarray(random.normal(1, 2, (2, 6, 4, 5, 3)), dtype)
+
+  def total(params, x):
+    own = nnx.merge(graphdef, params, rest, copy=True)
+    out = own(x, use_running_average=not by_batch)
+    return jnp.sum(weights * out), (out, own.mean[...], own.var[...])
+
+  _, backward, (out, *moments) = jax.vjp(total, params, x, has_aux=True)
+  slopes = jax.tree.leaves(backward(jnp.ones((), _.dtype)))
+  kept = sum(leaf.nbytes for leaf in jax.tree.leaves(backward))
+  return x, out, moments, slopes, kept
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_batch_normalization_is_its_definition(by_batch):
+  x, out, moments, slopes, _ = normalized(BatchNorm, by_batch)
+  wide = np.asarray(x, np.float64)
+  kept = np.array([[0.5, 0, -1], [1, 2, 3]])
+  batch = np.array([wide.mean((0, 1, 2)), wide.var((0, 1, 2))])
+  mean, var = batch if by_batch else kept
+  expected = (wide - mean) / np.sqrt(var + 0.1) * [1, 2, -1] + [0, 3, 1]
+  np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+  after = 0.8 * kept + 0.2 * batch if by_batch else kept
+  np.testing.assert_allclose(moments, after, rtol=1e-5)
+  _, _, _, theirs, _ = normalized(nnx.BatchNorm, by_batch)
+  for one, other in zip(slopes, theirs, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_batch_normalization_stays_in_bfloat16_and_keeps_no_copy(by_batch):
+  x, out, moments, _, kept = normalized(BatchNorm, by_batch, jnp.bfloat16)
+  assert out.dtype == jnp.bfloat16
+  assert all(moment.dtype == jnp.float32 for moment in moments)
+  # The input, the weights of this test, and numbers of three channels.
+  assert kept < 2 * x.nbytes + 200
+  _, exact, _, _, _ = normalized(nnx.BatchNorm, by_batch, jnp.bfloat16)
+  np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
+  with pytest.raises(InputError, match="no mask"):
+    BatchNorm(3, rngs=nnx.Rngs(0))(x, True, mask=x > 0)

@@ -462,6 +462,29 @@ def test_options_are_those_of_the_constructors():
   }
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_in_bfloat16_every_product_is_of_bfloat16(name):
+  shape = (56, 46, 1) if name == "chopra2005" else (33, 35, 3)
+  spec = InputSpec(shape, "image")
+  options = {"normalization": "batch"} if name == "conv4" else {}
+  if name == "identity":
+    pytest.skip("it multiplies nothing")
+  model = create(
+    name, input_spec=spec, embedding_dim=4, dtype="bfloat16", **options
+  )
+  params, stats = jax.eval_shape(model.init, jax.random.key(0))
+  images = jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32)
+  embed = functools.partial(model.apply, train=True)
+  names = ("conv_general_dilated", "dot_general")
+  found = {
+    str(variable.aval.dtype)
+    for equation in jax.make_jaxpr(embed)(params, stats, images).eqns
+    if equation.primitive.name in names
+    for variable in equation.invars
+  }
+  assert found == {"bfloat16"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_bfloat16_embeds_nearly_the_same_and_learns_in_float32(case):
   name, options, shape, dim, _ = CASES[case]
