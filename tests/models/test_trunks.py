@@ -273,7 +273,8 @@ def test_remat_is_of_each_block():
     images = jax.ShapeDtypeStruct((2, *SHAPE), jnp.float32)
     equations = jax.make_jaxpr(embed)(params, stats, images).eqns
     counts.append(sum("remat" in str(x.primitive) for x in equations))
-  assert counts == [0, 8]
+  # Each of 20 normalizations is one; those in the 8 blocks are within theirs.
+  assert counts == [20, 8 + 1]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
