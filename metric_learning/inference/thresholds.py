@@ -233,7 +233,7 @@ def _exact(events: int, trials: int) -> tuple[float, float]:
   """The interval of Clopper and Pearson (1934), of 95 %.
 
   >>> _, high = _exact(0, 10)
-  >>> round((1 - high) ** 10, 6)  # the chance of none in ten
+  >>> round((1 - high) ** 10, 6)  # no event in ten trials
   0.025
   """
   from scipy.stats import beta

@@ -124,7 +124,7 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
 
   If the members of a pair do not differ, a difference is as likely as its
   negative: p is the share of the 2ⁿ sign patterns whose mean is at least as far
-  from 0 as that which was found. It is exact where differences are symmetric
+  from 0 as the observed mean. It is exact where differences are symmetric
   about 0, of whatever distribution. Equal means alone do not give that: ten
   exponential differences of mean 0 have p ≤ .05 in 9 % of cases. For more than
   20 differences, 99,999 patterns are drawn with a fixed seed, and p is

@@ -1,10 +1,8 @@
 """Networks as pure functions: sizes, seeds, transformations, statistics."""
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,148 +12,18 @@ from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models import MODELS, create, options_of
 from metric_learning.specs import InputSpec
-from tests.quick import quick_jit
-
-# Name, options, image shape, embedding dimension, number of parameters.
-CASES = {
-  "identity": ("identity", {}, (3,), 3, 0),
-  "linear": ("linear", {}, (6, 5, 2), 3, 60 * 3 + 3),
-  "linear_features": ("linear", {}, (7,), 3, 7 * 3 + 3),
-  "mlp": (
-    "mlp",
-    {"hidden": (7, 4)},
-    (6, 5, 2),
-    3,
-    (60 * 7 + 7) + (7 * 4 + 4) + (4 * 3 + 3),
-  ),
-  "mlp_linear": ("mlp", {"hidden": ()}, (6, 5, 2), 3, 60 * 3 + 3),
-  "conv3": (
-    "conv3",
-    {},
-    (24, 24, 1),
-    64,
-    (9 * 16 + 16)
-    + (9 * 16 * 32 + 32)
-    + (9 * 32 * 64 + 64)
-    + (3 * 3 * 64 * 64 + 64),
-  ),
-  # 17 and 33 are halved to 1 and 2.
-  "conv4": (
-    "conv4",
-    {},
-    (17, 33, 3),
-    5,
-    (9 * 3 * 64 + 64)
-    + 3 * (9 * 64 * 64 + 64)
-    + 4 * (64 + 64)
-    + (1 * 2 * 64 * 5 + 5),
-  ),
-  "conv4_batch": (
-    "conv4",
-    {"normalization": "batch"},
-    (16, 16, 1),
-    5,
-    (9 * 64 + 64) + 3 * (9 * 64 * 64 + 64) + 4 * (64 + 64) + (64 * 5 + 5),
-  ),
-  "conv4_none": (
-    "conv4",
-    {"normalization": "none"},
-    (16, 16, 1),
-    5,
-    (9 * 64 + 64) + 3 * (9 * 64 * 64 + 64) + (64 * 5 + 5),
-  ),
-  "chopra2005": (
-    "chopra2005",
-    {},
-    (56, 46, 1),
-    50,
-    (7 * 7 * 15 + 15)
-    + 2 * 15
-    + (6 * 6 * 15 * 45 + 45)
-    + 2 * 45
-    + (5 * 5 * 45 * 250 + 250)
-    + (250 * 50 + 50),
-  ),
-}
-
-
-@functools.cache
-def made(case):
-  """`make`, once for all tests that only read it."""
-  return make(case)
-
-
-class Drawn(NamedTuple):
-  """A network with parameters."""
-
-  apply: Any
-  params: Any
-  stats: Any
-
-
-def network(case):
-  name, options, shape, dim, _ = CASES[case]
-  spec = InputSpec(shape, "image" if len(shape) == 3 else "features")
-  return create(name, input_spec=spec, embedding_dim=dim, **options)
-
-
-def make(case, seed=0):
-  model = network(case)
-  key = seed if isinstance(seed, jax.Array) else jax.random.key(seed)
-  return Drawn(model.apply, *model.init(key))
-
-
-def images_of(case, n=3, seed=0):
-  shape = CASES[case][2]
-  rng = np.random.default_rng(seed)
-  return rng.random((n, *shape)).astype(np.float32)
-
-
-# Compiling is nearly all that these tests do: halve it.
-jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+from tests.models.model_cases import (
+  CASES,
+  assert_close,
+  equal_trees,
+  evaluated,
+  images_of,
+  jit,
+  made,
+  make,
+  network,
+  trained,
 )
-
-
-@functools.cache
-def evaluated(case):
-  """(params, stats, images) to embeddings and stats, without training."""
-  return jit(functools.partial(made(case).apply, train=False))
-
-
-@functools.cache
-def trained(case):
-  """(params, stats, images) to (embeddings, stats) and the gradient of a sum.
-
-  One program for all that a test may ask.
-  """
-  apply = made(case).apply
-
-  def loss(params, stats, images):
-    embeddings, stats = apply(params, stats, images, train=True)
-    return jnp.sum(jnp.sin(3 * embeddings)), (embeddings, stats)
-
-  def both(params, stats, images):
-    (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(
-      params, stats, images
-    )
-    return found, gradient
-
-  return jit(both)
-
-
-def assert_close(a, b, rtol=1e-3, atol=1e-5):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
-
-
-def equal_trees(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  return all(
-    np.array_equal(x, y)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  )
 
 
 def test_every_model_has_a_case():
@@ -460,64 +328,3 @@ def test_options_are_those_of_the_constructors():
     "resnet18": trunk,
     "resnet50": trunk,
   }
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_in_bfloat16_every_product_is_of_bfloat16(name):
-  shape = (56, 46, 1) if name == "chopra2005" else (33, 35, 3)
-  spec = InputSpec(shape, "image")
-  options = {"normalization": "batch"} if name == "conv4" else {}
-  if name == "identity":
-    pytest.skip("it multiplies nothing")
-  model = create(
-    name, input_spec=spec, embedding_dim=4, dtype="bfloat16", **options
-  )
-  params, stats = jax.eval_shape(model.init, jax.random.key(0))
-  images = jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32)
-  embed = functools.partial(model.apply, train=True)
-  names = ("conv_general_dilated", "dot_general")
-  found = {
-    str(variable.aval.dtype)
-    for equation in jax.make_jaxpr(embed)(params, stats, images).eqns
-    if equation.primitive.name in names
-    for variable in equation.invars
-  }
-  assert found == {"bfloat16"}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_bfloat16_embeds_nearly_the_same_and_learns_in_float32(case):
-  name, options, shape, dim, _ = CASES[case]
-  spec = InputSpec(shape, "image" if len(shape) == 3 else "features")
-  exact = made(case)
-  half = create(
-    name, input_spec=spec, embedding_dim=dim, dtype="bfloat16", **options
-  )
-  params, stats = exact.params, exact.stats
-  inputs = jax.random.uniform(jax.random.key(3), (6, *shape))
-
-  weights = jax.random.normal(jax.random.key(4), (6, dim))
-
-  def weighted(params, apply):
-    embeddings, after = apply(params, stats, inputs, train=True)
-    assert embeddings.dtype == jnp.float32
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(after))
-    return jnp.sum(weights * embeddings), embeddings
-
-  gradient = quick_jit(
-    jax.value_and_grad(weighted, has_aux=True), static_argnums=1
-  )
-  (_, expected), whole = gradient(params, exact.apply)
-  (_, found), slopes = gradient(params, half.apply)
-  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(slopes))
-  # A number of bfloat16 has 8 bits: some layers of them leave 5 %.
-  scale = float(jnp.abs(expected).max())
-  np.testing.assert_allclose(found, expected, atol=0.05 * scale)
-  assert name == "identity" or not np.array_equal(found, expected)
-  if params:
-    whole, slopes = (
-      jax.flatten_util.ravel_pytree(tree)[0] for tree in (whole, slopes)
-    )
-    # Of six images, those of a batch normalization are nearly noise.
-    share = 0.3 if case == "conv4_batch" else 0.1
-    assert jnp.linalg.norm(whole - slopes) < share * jnp.linalg.norm(whole)
