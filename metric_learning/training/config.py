@@ -144,7 +144,7 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     InputError: with a line for each field that does not exist, and each value
       of the wrong type.
   """
-  config = config.copy_and_resolve_references().unlock()
+  config = _copy(config)
   errors: list[str] = []
   unknown: set[str] = set()
   import_modules(overrides.get("imports", ()))
@@ -160,6 +160,27 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         unknown.add(_section(field))
   refuse(errors)
   return config.lock()
+
+
+def _copy(config: ConfigDict) -> ConfigDict:
+  """An unlocked copy whose fields take what those of the config take.
+
+  References are resolved, which alone would leave each field the type of its
+  value: a flag could not set what is None.
+  """
+  copy = config.copy_and_resolve_references().unlock()
+
+  def restore(section: str, place: ConfigDict) -> None:
+    for name, value in list(place.items()):
+      field = f"{section}.{name}".lstrip(".")
+      if isinstance(value, ConfigDict):
+        restore(field, value)
+      elif kind := kind_at(copy, field):
+        with place.ignore_type():
+          place[name] = as_field(kind, value, field)
+
+  restore("", copy)
+  return copy
 
 
 def is_name(field: Any) -> bool:
@@ -199,7 +220,7 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
   if is_name(field):
     name_in(config, _section(field), value)
     return
-  with inside.ignore_type():  # A copy keeps the type of the value alone.
+  with inside.ignore_type():  # A field of several types has the first alone.
     inside[name] = None if value is None else fitting[0](value)
 
 

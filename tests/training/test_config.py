@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from ml_collections import ConfigDict
 
 from metric_learning import LOSSES, InputError, models
 from metric_learning.training import (
@@ -289,6 +290,22 @@ def test_an_option_of_another_network_is_refused():
     config.data.flip = True
   with pytest.raises(InputError, match=r"is now config\.augment\.flip"):
     validate(config)
+
+
+def test_a_config_that_was_overridden_takes_the_flags_of_a_new_one():
+  """Of each field the type that a flag has, also where it is None."""
+
+  def types_of(section, config):
+    for name, value in config.items():
+      if isinstance(value, ConfigDict):
+        yield from types_of(f"{section}{name}.", value)
+      else:
+        yield f"{section}{name}", config.get_type(name)
+
+  new, first = base_config(), override(base_config(), {"train.steps": 1})
+  assert dict(types_of("", override(first, {"train.steps": 2}))) == dict(
+    types_of("", new)
+  )
 
 
 @pytest.mark.parametrize("size", ["auto", None, 8])
