@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from metric_learning.distances import pairwise
 from metric_learning.errors import InputError
 from metric_learning.evaluation import neighbors, tiles
+from metric_learning.evaluation.neighbors import nearest
 
 SCIPY = {
   "l1": "cityblock",
@@ -85,6 +86,24 @@ def test_the_way_of_accelerators_gives_the_same(monkeypatch, metric):
   other = neighbors(points, points, 11, metric=metric, exclude_self=True)
   np.testing.assert_array_equal(other[0], on_cpu[0])
   np.testing.assert_array_equal(other[1], on_cpu[1])
+
+
+@pytest.mark.parametrize("num_values", [3, 10**9])
+@pytest.mark.parametrize("columns", [30, 700])
+def test_an_accelerator_chooses_the_same_columns(columns, num_values):
+  """All of few columns are sorted, and of many only some groups."""
+  rng = np.random.default_rng(4)
+  codes = rng.integers(-num_values, num_values, (9, columns), dtype=np.int32)
+  codes[:, rng.integers(0, columns, columns // 3)] = tiles.HIDDEN
+  codes[0] = tiles.HIDDEN
+  # The nearest stands late, beside one of many that tie for the next place.
+  codes[1, -2:] = -num_values - 1, codes[1].min()
+  order = np.argsort(codes, axis=1, kind="stable")[:, :2]
+  for chosen in (nearest(codes, 2), nearest(jnp.asarray(codes), 2)):
+    np.testing.assert_array_equal(chosen[0], order)
+    np.testing.assert_array_equal(
+      chosen[1], np.take_along_axis(codes, order, axis=1)
+    )
 
 
 @pytest.fixture
