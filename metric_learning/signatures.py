@@ -1,5 +1,6 @@
 """Names with options, and functions whose options are keyword-only."""
 
+import functools
 import inspect
 import types
 import typing
@@ -19,13 +20,21 @@ def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
   >>> keywords(lambda row, *, margin=1.0: row)
   {'margin': 1.0}
   """
+  return {one.name: one.default for one in _parameters(function)}
+
+
+@functools.cache
+def _parameters(
+  function: Callable[..., Any] | None,
+) -> tuple[inspect.Parameter, ...]:
+  """Read once: a sweep asks for the options of each loss many times."""
   if function is None:
-    return {}
-  return {
-    name: parameter.default
-    for name, parameter in inspect.signature(function).parameters.items()
+    return ()
+  return tuple(
+    parameter
+    for parameter in inspect.signature(function).parameters.values()
     if parameter.kind is parameter.KEYWORD_ONLY
-  }
+  )
 
 
 class Kind(NamedTuple):
@@ -51,13 +60,15 @@ def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
   >>> kinds(loss)["hidden"]
   Kind(types=(<class 'tuple'>,), item=<class 'int'>, interval=None)
   """
-  if function is None:
-    return {}
+  return dict(_kinds(function))
+
+
+@functools.cache
+def _kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
   return {
-    name: _kind(parameter.annotation)
-    for name, parameter in inspect.signature(function).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-    and parameter.annotation is not parameter.empty
+    one.name: _kind(one.annotation)
+    for one in _parameters(function)
+    if one.annotation is not one.empty
   }
 
 

@@ -24,12 +24,19 @@ collect_ignore_glob = ["*conftest.py", "on_four_devices.py", "as_a_user.py"]
 
 # `make quick` leaves out what is marked slow. By hand that is what takes longer
 # than a second. Marked here are tests that start processes or a notebook, draw
-# figures, measure memory, or take what was trained or drawn for all; tests of
-# other losses than three; and of other tests what follows their first cases.
-SLOW_PLACES = ("notebooks", "experiments", "figures", "test_memory.py")
+# figures, measure memory, or take what was trained or drawn for all; files in
+# which nearly each test trains or compiles a network; tests of other losses
+# than two; and of other tests what follows their first case.
+SLOW_PLACES = (
+  *("notebooks", "experiments", "figures", "inference", "test_memory.py"),
+  *("test_trunks.py", "test_weights.py", "test_pretrained.py"),
+  *("test_chunks.py", "test_embedding.py", "test_optimizers.py"),
+  *("test_relation_studies.py", "test_selection.py", "test_devices.py"),
+  *("test_over_positives.py", "test_tuning_storage.py"),
+)
 SLOW_FIXTURES = {"real_study", "drawn", "storage"}
-QUICK_LOSSES = ("contrastive", "triplet", "arcface")
-QUICK_CASES = 2
+QUICK_LOSSES = ("contrastive", "arcface")
+QUICK_CASES = 1
 
 
 def loss_of(item):

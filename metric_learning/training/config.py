@@ -175,9 +175,8 @@ def _copy(config: ConfigDict) -> ConfigDict:
       field = f"{section}.{name}".lstrip(".")
       if isinstance(value, ConfigDict):
         restore(field, value)
-      elif kind := kind_at(copy, field):
-        with place.ignore_type():
-          place[name] = as_field(kind, value, field)
+      elif (kind := kind_at(copy, field)) and len(kind.types) > 1:
+        place[name] = as_field(kind, value, field)
 
   restore("", copy)
   return copy
@@ -220,8 +219,7 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
   if is_name(field):
     name_in(config, _section(field), value)
     return
-  with inside.ignore_type():  # A field of several types has the first alone.
-    inside[name] = None if value is None else fitting[0](value)
+  inside[name] = None if value is None else fitting[0](value)
 
 
 def check_no_section(field: str, held: Any) -> None:

@@ -155,6 +155,7 @@ def long_study(folder):
   run_study(LONG, make_specs(LONG, seeds), folder)
 
 
+@pytest.mark.slow
 def test_killed_and_started_twice_only_does_what_is_unfinished(tmp_path):
   """`kill -9` in the second of four runs; then two processes share the rest."""
   folder = tmp_path / "study"
