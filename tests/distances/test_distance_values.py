@@ -128,6 +128,14 @@ def test_exact_form_keeps_the_digits_of_small_distances():
   assert (same == 0).all()
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_cosine_of_a_point_with_itself_is_one_in_few_dimensions(d):
+  """The rounding of a length counts as much as that of a product there."""
+  x = jnp.asarray(points(2048, d), jnp.float32).reshape(8, 256, d)
+  own = jax.vmap(lambda x: jnp.diagonal(ml.pairwise("cosine", x, x)))(x)
+  np.testing.assert_array_equal(own, 0)
+
+
 # Two have a product of matrices of their own, the others are made of these.
 @pytest.mark.parametrize(
   ("metric", "d"),
