@@ -20,9 +20,16 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.models.chopra2005 import Chopra2005
 from metric_learning.models.conv import Conv3, Conv4
 from metric_learning.models.dense import MLP, Identity, Linear
-from metric_learning.models.efficientnet import EfficientNetLite0
+from metric_learning.models.dlib_face import DlibFace
+from metric_learning.models.efficientnet import (
+  EfficientNetLite0,
+  EfficientNetLite1,
+  EfficientNetLite2,
+)
 from metric_learning.models.resnet import ResNet18, ResNet50
-from metric_learning.models.weights import Layout, digest_of, fill, read
+from metric_learning.models.squeezenet import SqueezeNet
+from metric_learning.models.vit import ViTB16, ViTS16
+from metric_learning.models.weights import digest_of, fill, read
 from metric_learning.signatures import Kind, keywords, kinds
 from metric_learning.specs import InputSpec, spec_of
 
@@ -39,12 +46,18 @@ MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
   "conv4": Conv4,
+  "dlib_face": DlibFace,
   "efficientnet_lite0": EfficientNetLite0,
+  "efficientnet_lite1": EfficientNetLite1,
+  "efficientnet_lite2": EfficientNetLite2,
   "identity": Identity,
   "linear": Linear,
   "mlp": MLP,
   "resnet18": ResNet18,
   "resnet50": ResNet50,
+  "squeezenet": SqueezeNet,
+  "vit_b16": ViTB16,
+  "vit_s16": ViTS16,
 }
 
 
@@ -118,6 +131,11 @@ def create(
   """
   check_options(name, **options)
   check_weights(name, weights)
+  if weights is None and options.get("inputs") is not None:
+    raise InputError(
+      f"config.model.inputs={options['inputs']!r} says what the network of a"
+      " weights file saw: give config.model.weights, or set it to None."
+    )
   check_choice("dtype of a model", dtype, DTYPES)
   if min(*input_spec.shape, embedding_dim) < 1:
     raise InputError(
@@ -229,7 +247,11 @@ def _model(
     return _split(build(key))[1:]
 
   if weights is not None:
-    init = _from_file(init, network.layout, (params, stats), weights, name)
+    what, inputs = f"{weights} and {name}", dict(options).get("inputs")
+    takes = functools.partial(
+      fill, network.layout, (params, stats), what=what, inputs=inputs
+    )
+    init = _from_file(init, network.layout.own, takes, weights)
 
   def apply(params, stats, inputs, *, train, key=None):
     inputs = jnp.asarray(inputs)
@@ -257,23 +279,22 @@ def _split(network: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 def _from_file(
-  init: Init, layout: Layout, shapes: tuple[Any, Any], path: str, name: str
+  init: Init, own: tuple[str, ...], takes: Callable[..., Any], path: str
 ) -> Init:
-  """An init that draws only what no file has; params and stats of `shapes`."""
+  """An init that draws only what no file has, and `takes` the tensors."""
 
   @jax.jit  # What it does not return is not drawn.
-  def own(key):
+  def draw(key):
     return [
-      {part: value for part, value in tree.items() if part in layout.own}
+      {part: value for part, value in tree.items() if part in own}
       for tree in init(key)
     ]
 
   def filled(key):
-    tensors = _tensors_of(path, digest_of(path))
-    trees = fill(layout, shapes, tensors, f"{path} and {name}")
+    trees = takes(tensors=_tensors_of(path, digest_of(path)))
     params, stats = (
       {**jax.tree.map(jnp.array, tree), **drawn}
-      for tree, drawn in zip(trees, own(key), strict=True)
+      for tree, drawn in zip(trees, draw(key), strict=True)
     )
     return params, stats
 

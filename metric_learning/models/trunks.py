@@ -3,15 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from metric_learning.errors import InputError, check_choice
+from metric_learning.intervals import ShareBelowOne
 from metric_learning.models.initializers import lecun_normal
 from metric_learning.models.layers import BatchNorm
 
 Maps = Float[Array, "n h w c"]
+
+# Of the channels of ImageNet, between 0 and 1.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
@@ -28,6 +34,13 @@ def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
       " config.model.name, or convert the images."
     )
   return jnp.repeat(images, 3, axis=-1) if channels == 1 else images
+
+
+def standardized(
+  images: Float[Array, "n h w c"],
+) -> Float[Array, "n h w rgb"]:
+  """Mean 0 and deviation 1 of each channel of ImageNet; gray ones as RGB."""
+  return (in_color(images) - jnp.array(MEAN)) / jnp.array(DEVIATION)
 
 
 class ConvNorm(nnx.Module):
@@ -59,19 +72,53 @@ class ConvNorm(nnx.Module):
 
 
 def through(
-  blocks: Mapping[str, Any], maps: Maps, *, train: bool, remat: bool
-) -> Float[Array, "n h2 w2 c2"]:
-  """Maps through block0, block1 and so on.
+  blocks: Mapping[str, Any],
+  x: Float[Array, "n *maps"],
+  *,
+  train: bool,
+  remat: bool,
+  key: PRNGKeyArray | None = None,
+) -> Float[Array, "n *maps2"]:
+  """Maps or tokens through block0, block1 and so on.
 
   remat: keeps only what enters a block, and computes what is within it again
     for the gradient: less memory, and about a third more time.
+  key: of what blocks draw, each by its own; None if they draw nothing.
   """
-  call = lambda block, x: block(x, train=train)
+  call = lambda block, x, key: block(x, train=train, key=key)
   if remat:
     call = nnx.remat(call)
   for i in range(len(blocks)):  # by number: Flax sorts them as texts
-    maps = call(blocks[f"block{i}"], maps)
-  return maps
+    own = None if key is None else jax.random.fold_in(key, i)
+    x = call(blocks[f"block{i}"], x, own)
+  return x
+
+
+def depth_rates(rate: float, count: int) -> list[float]:
+  """Rates of stochastic depth of `count` blocks: linear, from 0 to `rate`.
+
+  >>> depth_rates(0.2, 3)
+  [0.0, 0.1, 0.2]
+  """
+  return [float(each) for each in np.linspace(0, rate, count)]
+
+
+def dropped(
+  branch: Float[Array, "n *maps"], rate: float, key: PRNGKeyArray | None
+) -> Float[Array, "n *maps"]:
+  """The branch of a residual block, left out of items at random.
+
+  With probability `rate` an item's branch is 0, else it is divided by 1 - rate,
+  so that its mean stays. Without a key it stays as it is.
+
+  Source: Huang et al., Deep networks with stochastic depth, ECCV 2016, with
+  the division in training.
+  """
+  if key is None or not rate:
+    return branch
+  shape = (len(branch), *[1] * (branch.ndim - 1))
+  kept = jax.random.bernoulli(key, 1 - rate, shape)
+  return jnp.where(kept, branch / (1 - rate), 0)
 
 
 class Pool(nnx.Module):
@@ -141,6 +188,8 @@ class Trunk(nnx.Module):
     *,
     pool: str = "avg",
     head: str = "linear",
+    dropout: ShareBelowOne = 0.0,
+    stochastic_depth: ShareBelowOne = 0.0,
     frozen_norm: bool = False,
     remat: bool = False,
     rngs: nnx.Rngs,
@@ -153,6 +202,9 @@ class Trunk(nnx.Module):
       pool: a name in `POOLS`.
       head: "linear"; "norm_linear", layer normalization before it; or "none",
         whose embeddings are the pooled features themselves.
+      dropout: share of the pooled features that are 0 in training.
+      stochastic_depth: share of items that skip the last residual block in
+        training; of blocks before it fewer do (`depth_rates`).
       frozen_norm: normalizes by the running statistics in training too.
       remat: keeps only what enters a block, and computes the rest of it again
         for the gradient: less memory, more time.
@@ -169,22 +221,47 @@ class Trunk(nnx.Module):
         " features as they are: set config.model.embedding_dim="
         f"{self.features}, not {embedding_dim}."
       )
+    self.stochastic_depth, self.remat = float(stochastic_depth), remat
     self.add_layers(frozen=frozen_norm, rngs=rngs)
-    self.pool, self.remat = Pool(pool), remat
+    self.pool, self.dropout = Pool(pool), float(dropout)
     self.head = HEADS[head](self.features, embedding_dim, rngs)
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
     """Makes the layers, in the order in which images pass them."""
     raise NotImplementedError
 
-  def maps_of(self, images: Maps, *, train: bool) -> Maps:
-    """What the pool takes."""
+  def maps_of(
+    self, images: Maps, *, train: bool, key: PRNGKeyArray | None
+  ) -> Maps:
+    """What the pool takes; `key` is None where nothing is drawn."""
     raise NotImplementedError
 
-  def __call__(self, images: Maps, *, train: bool) -> Float[Array, "n k"]:
-    """Embeds the images."""
-    pooled = self.pool(self.maps_of(images, train=train))
-    return pooled if self.head is None else self.head(pooled)
+  def features_of(
+    self, images: Maps, *, train: bool, key: PRNGKeyArray | None
+  ) -> Float[Array, "n c"]:
+    """What the head takes."""
+    return self.pool(self.maps_of(images, train=train, key=key))
+
+  def __call__(
+    self, images: Maps, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Float[Array, "n k"]:
+    """Embeds the images.
+
+    Raises:
+      InputError: without a key in training with dropout or stochastic depth.
+    """
+    draws = train and (self.dropout or self.stochastic_depth)
+    if draws and key is None:
+      raise InputError(
+        "a network with dropout or stochastic_depth draws in training: call"
+        " `apply` with key=."
+      )
+    blocks_key, key = jax.random.split(key) if draws else (None, None)
+    features = self.features_of(images, train=train, key=blocks_key)
+    if key is not None and self.dropout:
+      kept = jax.random.bernoulli(key, 1 - self.dropout, features.shape)
+      features = jnp.where(kept, features / (1 - self.dropout), 0)
+    return features if self.head is None else self.head(features)
 
 
 def _linear(features: int, embedding_dim: int, rngs: nnx.Rngs) -> nnx.Linear:

@@ -5,6 +5,15 @@ not needed. A `Layout` says where the tensors of a file belong in a network.
 """
 
 from metric_learning.models.weights.files import digest_of, read, write
-from metric_learning.models.weights.layouts import Layout, fill
+from metric_learning.models.weights.layouts import Dialect, Layout, fill
+from metric_learning.models.weights.scales import SCALES
 
-__all__ = ["Layout", "digest_of", "fill", "read", "write"]
+__all__ = [
+  "SCALES",
+  "Dialect",
+  "Layout",
+  "digest_of",
+  "fill",
+  "read",
+  "write",
+]

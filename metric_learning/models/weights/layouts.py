@@ -1,14 +1,16 @@
 """Where the tensors of a file belong in a network: names, shapes, axes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from metric_learning.errors import InputError
+from metric_learning.models.weights.scales import Tensors, rescaled
 
 Path = tuple[str, ...]
+Shape = tuple[int, ...]
 
 # What a file calls the last part of a name.
 _LEAVES = {
@@ -21,18 +23,42 @@ _LEAVES = {
 _SHOWN = 10  # names of each kind of fault
 
 
+class Dialect(NamedTuple):
+  """Files of a network with other names or axes than its layout's.
+
+  mark: an expression of a name that each such file holds, and no other.
+  translate: its tensors to those of the layout; it leaves what it does not
+    know, which is then reported as left over.
+  inputs: what its networks see, a name in `scales.SCALES`.
+  """
+
+  mark: str
+  translate: Callable[[Tensors], Tensors]
+  inputs: str = "imagenet"
+
+
 class Layout(NamedTuple):
   """How PyTorch files name the tensors of a network.
 
-  modules: our name of a module, a regular expression, to that in a file.
+  modules: our name of a module, a regular expression, to that in a file. A
+    parameter whose name is none of a layer's ("kernel", "bias" and so on) is
+    looked up as a whole.
   left_over: expressions of tensors that a file may hold beside them, such as
     the classifier.
   own: parts of the network that no file has: they stay as they are drawn.
+  dialects: of files from elsewhere.
+  resized: expressions of tensors that a function of (tensor, shape) brings to
+    the shape of ours, such as embeddings of positions; it raises InputError.
+  first: the first convolution in a file, where what it sees may be of another
+    scale than "imagenet".
   """
 
   modules: Mapping[str, str]
   left_over: tuple[str, ...] = ()
   own: tuple[str, ...] = ("head", "pool")
+  dialects: tuple[Dialect, ...] = ()
+  resized: Mapping[str, Callable[[np.ndarray, Shape], np.ndarray]] = {}
+  first: str | None = None
 
   def name_of(self, path: Path) -> str:
     """The name in a file of a parameter of ours.
@@ -42,11 +68,35 @@ class Layout(NamedTuple):
     '_blocks.3._conv.weight'
     """
     *module, leaf = path
-    ours = ".".join(module)
+    ours = ".".join(module if leaf in _LEAVES else path)
     for pattern, theirs in self.modules.items():
       if found := re.fullmatch(pattern, ours):
-        return f"{found.expand(theirs)}.{_LEAVES[leaf]}"
+        name = found.expand(theirs)
+        return f"{name}.{_LEAVES[leaf]}" if leaf in _LEAVES else name
     raise KeyError(f"the layout does not say where {ours} is in a file")
+
+  def translated(self, tensors: Tensors, inputs: str | None) -> Tensors:
+    """Tensors of any dialect by the names of the layout.
+
+    Args:
+      tensors: of a file.
+      inputs: what its network saw; None for what is usual in its dialect.
+    """
+    usual = "imagenet"
+    for dialect in self.dialects:
+      if any(re.fullmatch(dialect.mark, name) for name in tensors):
+        tensors, usual = dialect.translate(tensors), dialect.inputs
+        break
+    if self.first is None:
+      return tensors
+    return rescaled(tensors, self.first, inputs or usual)
+
+  def fitted(self, name: str, tensor: np.ndarray, shape: Shape) -> np.ndarray:
+    """A tensor with the shape of ours where the layout says how."""
+    for pattern, resize in self.resized.items():
+      if re.fullmatch(pattern, name) and tensor.shape != shape:
+        return resize(tensor, shape)
+    return tensor
 
   def may_remain(self, name: str) -> bool:
     """Whether a file may hold this tensor though the network has none."""
@@ -58,6 +108,7 @@ def fill(
   trees: tuple[dict[str, Any], dict[str, Any]],
   tensors: Mapping[str, np.ndarray],
   what: str,
+  inputs: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """Params and stats of a file, without the layout's own parts.
 
@@ -68,12 +119,13 @@ def fill(
     trees: params and stats, arrays or their shapes.
     tensors: those of the file.
     what: the file and the network, for messages.
+    inputs: the scale that the file's network saw; None for the usual one.
 
   Raises:
     InputError: that lists what is missing, left over, of another shape, or not
       finite.
   """
-  tensors = _without_wrapper(tensors)
+  tensors = layout.translated(_without_wrapper(tensors), inputs)
   filled, faults, used = [], _Faults([], [], [], []), set()
   for tree in trees:
     flat = {}
@@ -85,7 +137,8 @@ def fill(
       if name not in tensors:
         faults.missing.append(f"{name} {_words(_theirs(like.shape))}")
         continue
-      flat[path] = _numbers(name, tensors[name], like.shape, faults)
+      tensor = layout.fitted(name, tensors[name], _theirs(like.shape))
+      flat[path] = _numbers(name, tensor, like.shape, faults)
     filled.append(_nested(flat))
   faults.left_over.extend(
     name
@@ -137,9 +190,14 @@ def _numbers(
   return numbers
 
 
-def _theirs(shape: tuple[int, ...]) -> tuple[int, ...]:
-  """The shape in a file: outputs first, then inputs and places."""
-  return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+def _axes(rank: int) -> tuple[int, ...]:
+  """Ours in the order of a file: outputs first, then inputs and places."""
+  return {2: (1, 0), 4: (3, 2, 0, 1)}.get(rank, tuple(range(rank)))
+
+
+def _theirs(shape: Shape) -> Shape:
+  """The shape in a file."""
+  return tuple(shape[axis] for axis in _axes(len(shape)))
 
 
 def _ours(tensor: np.ndarray) -> np.ndarray:
@@ -148,8 +206,7 @@ def _ours(tensor: np.ndarray) -> np.ndarray:
   OIHW becomes HWIO, which holds for depthwise kernels too; a matrix is
   transposed.
   """
-  axes = (2, 3, 1, 0) if tensor.ndim == 4 else range(tensor.ndim)[::-1]
-  return np.ascontiguousarray(tensor.transpose(*axes))
+  return np.ascontiguousarray(tensor.transpose(np.argsort(_axes(tensor.ndim))))
 
 
 def _without_wrapper(
