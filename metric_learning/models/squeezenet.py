@@ -33,6 +33,7 @@ def from_caffe(tensors: Tensors) -> Tensors:
     if layer == "conv1":
       layer = "features.0"
     elif block in [f"fire{i + 2}" for i in range(len(_LAYERS))]:
+      part = part.replace("squeeze1x1", "squeeze")
       layer = f"features.{_LAYERS[int(block[-1]) - 2]}.{part}"
     if leaf == "0" and tensor.ndim == 4:
       tensor = tensor.transpose(3, 2, 0, 1)

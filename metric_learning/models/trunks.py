@@ -85,12 +85,12 @@ def through(
     for the gradient: less memory, and about a third more time.
   key: of what blocks draw, each by its own; None if they draw nothing.
   """
-  call = lambda block, x, key: block(x, train=train, key=key)
+  call = lambda block, x, more: block(x, train=train, **more)
   if remat:
     call = nnx.remat(call)
   for i in range(len(blocks)):  # by number: Flax sorts them as texts
-    own = None if key is None else jax.random.fold_in(key, i)
-    x = call(blocks[f"block{i}"], x, own)
+    more = {} if key is None else {"key": jax.random.fold_in(key, i)}
+    x = call(blocks[f"block{i}"], x, more)
   return x
 
 
@@ -232,13 +232,13 @@ class Trunk(nnx.Module):
 
   def maps_of(
     self, images: Maps, *, train: bool, key: PRNGKeyArray | None
-  ) -> Maps:
+  ) -> Float[Array, "n h2 w2 c2"]:
     """What the pool takes; `key` is None where nothing is drawn."""
     raise NotImplementedError
 
   def features_of(
     self, images: Maps, *, train: bool, key: PRNGKeyArray | None
-  ) -> Float[Array, "n c"]:
+  ) -> Float[Array, "n k"]:
     """What the head takes."""
     return self.pool(self.maps_of(images, train=train, key=key))
 

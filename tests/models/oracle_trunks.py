@@ -88,6 +88,92 @@ def efficientnet_lite0(values, drawn):
   return relu6(conv(x, "_conv_head", "_bn1", 1280, 1, 1))
 
 
+def affine(x, weight, bias):
+  return x * weight[:, None, None] + bias[:, None, None]
+
+
+def standard(values):
+  column = lambda numbers: np.array(numbers)[:, None, None]
+  return (values / 255 - column([0.485, 0.456, 0.406])) / column(
+    [0.229, 0.224, 0.225]
+  )
+
+
+def largest(x):
+  """Of 3×3 at every second place that begins within; 0 is beyond the edge."""
+  beyond = [(0, 1 - length % 2) for length in x.shape[2:]]
+  x = np.pad(x, ((0, 0), (0, 0), *beyond))
+  windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+  return windows[:, :, ::2, ::2].max((-1, -2))
+
+
+def squeezenet(values, drawn):
+  """[n, 512, h, w]; Iandola et al., version 1.1; torchvision's names."""
+
+  def conv(x, name, cout, size, stride=1):
+    kernel = drawn.take(f"{name}.weight", (cout, x.shape[1], size, size))
+    bias = drawn.take(f"{name}.bias", (cout,), -0.1, 0.1)
+    pads = [(size // 2 if stride == 1 else 0,) * 2] * 2
+    x = convolve(x, kernel, stride, pads)
+    return np.maximum(x + bias[:, None, None], 0)
+
+  x = conv(standard(values), "features.0", 64, 3, 2)
+  rows = ((3, 16), (4, 16)), ((6, 32), (7, 32))
+  for row in (*rows, ((9, 48), (10, 48), (11, 64), (12, 64))):
+    x = largest(x)
+    for number, narrow in row:
+      at = f"features.{number}."
+      y = conv(x, f"{at}squeeze", narrow, 1)
+      sides = [
+        conv(y, f"{at}expand{size}x{size}", 4 * narrow, size) for size in (1, 3)
+      ]
+      x = np.concatenate(sides, axis=1)
+  drawn.take("classifier.1.weight", (1000, 512, 1, 1))
+  drawn.take("classifier.1.bias", (1000,), 0, 1)
+  return x
+
+
+def dlib_face(values, drawn):
+  """[n, 128, 1, 1]; face-api.js, faceRecognitionNet; its names and axes."""
+
+  def conv(x, name, cout, size, stride=1):
+    spread = (3 / (x.shape[1] * size**2)) ** 0.5
+    shape = (size, size, x.shape[1], cout)
+    kernel = drawn.take(f"{name}/conv/filters", shape, -spread, spread)
+    pads = [(size // 2 if stride == 1 else 0,) * 2] * 2
+    x = convolve(x, kernel.transpose(3, 2, 0, 1), stride, pads)
+    x = x + drawn.take(f"{name}/conv/bias", (cout,), -0.1, 0.1)[:, None, None]
+    return affine(
+      x,
+      drawn.take(f"{name}/scale/weights", (cout,), 0.5, 1.5),
+      drawn.take(f"{name}/scale/biases", (cout,), -0.5, 0.5),
+    )
+
+  relu = lambda x: np.maximum(x, 0)
+  mean = np.array([122.782, 117.001, 104.298])[:, None, None]
+  x = relu(conv((values - mean) / 255, "conv32_down", 32, 7, 2))
+  windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+  x = windows[:, :, ::2, ::2].max((-1, -2))
+  order = """32_1 32_2 32_3 64_down 64_1 64_2 64_3 128_down 128_1 128_2
+             256_down 256_1 256_2 256_down_out"""
+  for name in order.split():
+    cout, halves = int(name.split("_")[0]), "down" in name
+    y = relu(conv(x, f"conv{name}/conv1", cout, 3, 2 if halves else 1))
+    y = conv(y, f"conv{name}/conv2", cout, 3)
+    if halves:
+      h, w = (length // 2 * 2 for length in x.shape[2:])
+      x = x[:, :, :h, :w]
+      x = x.reshape(*x.shape[:2], h // 2, 2, w // 2, 2).mean((3, 5))
+      whole = np.zeros((len(x), cout, *x.shape[2:]))
+      whole[:, : x.shape[1]] = x
+      x, small = whole, y
+      y = np.zeros_like(x)
+      y[:, :, : small.shape[2], : small.shape[3]] = small
+    x = relu(x + y)
+  dense = drawn.take("fc", (256, 128), -0.1, 0.1)
+  return (x.mean((2, 3)) @ dense)[:, :, None, None]
+
+
 def resnet(values, drawn, counts, bottleneck):
   """[n, c, h, w] of values from 0 to 255; He et al., table 1; v1.5."""
 
@@ -97,10 +183,7 @@ def resnet(values, drawn, counts, bottleneck):
     return normalize(convolve(x, kernel, stride, pads), drawn, norm, 1e-5)
 
   relu = lambda x: np.maximum(x, 0)
-  column = lambda numbers: np.array(numbers)[:, None, None]
-  x = (values / 255 - column([0.485, 0.456, 0.406])) / column(
-    [0.229, 0.224, 0.225]
-  )
+  x = standard(values)
   x = relu(conv(x, "conv1", "bn1", 64, 7, 2))
   x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))  # nothing is below 0
   windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))

@@ -315,8 +315,10 @@ def test_images_of_another_shape_are_refused():
 
 
 def test_options_are_those_of_the_constructors():
-  trunk = {"pool": "avg", "head": "linear"}
-  trunk |= {"frozen_norm": False, "remat": False}
+  every = {"head": "linear", "dropout": 0.0, "remat": False}
+  deep = {"stochastic_depth": 0.0}
+  trunk = {"pool": "avg", "frozen_norm": False, **every, **deep}
+  vit = {"pool": "token", "class_token": True, "inputs": None, **every, **deep}
   assert {name: options_of(name) for name in MODELS} == {
     "identity": {},
     "linear": {},
@@ -324,7 +326,13 @@ def test_options_are_those_of_the_constructors():
     "conv3": {},
     "conv4": {"normalization": "group"},
     "chopra2005": {},
+    "dlib_face": every,
     "efficientnet_lite0": trunk,
+    "efficientnet_lite1": trunk,
+    "efficientnet_lite2": trunk,
     "resnet18": trunk,
     "resnet50": trunk,
+    "squeezenet": {"pool": "avg", "inputs": None, **every},
+    "vit_b16": vit,
+    "vit_s16": vit,
   }

@@ -12,8 +12,11 @@ from flax import nnx
 from metric_learning import models
 from metric_learning.errors import InputError
 from metric_learning.models import layers, resnet, trunks
+from metric_learning.models.dlib_face import DlibFace
 from metric_learning.models.efficientnet import EfficientNetLite0
+from metric_learning.models.squeezenet import SqueezeNet
 from metric_learning.models.weights import Layout
+from metric_learning.models.weights.scales import rescaled
 from metric_learning.specs import InputSpec, as_numbers
 from metric_learning.training import base_config, override
 from metric_learning.training.optimizers import groups_of, make_optimizer
@@ -24,8 +27,16 @@ from tests.quick import quick_jit
 # authors count.
 NETWORKS = {
   "efficientnet_lite0": 4_652_008,
+  "efficientnet_lite2": 6_092_072,
   "resnet18": 11_689_512,
   "resnet50": 25_557_032,
+}
+# Without batch statistics; dlib's has a dense layer before its 128 features,
+# and a vision transformer here the class token and its position in one.
+OTHERS = {
+  "squeezenet": ((224, 224), 1_235_496),
+  "dlib_face": ((150, 150), 5_614_592 + 129_000),
+  "vit_s16": ((224, 224), 22_050_664 - 384),
 }
 
 
@@ -45,6 +56,8 @@ class Bottleneck(resnet.ResNet):
 # that their number and order is right.
 FORWARD = {
   "efficientnet_lite0": (EfficientNetLite0, oracle.efficientnet_lite0),
+  "squeezenet": (SqueezeNet, oracle.squeezenet),
+  "dlib_face": (DlibFace, oracle.dlib_face),
   **{
     network.__name__: (
       network,
@@ -57,6 +70,7 @@ FORWARD = {
 }
 # Not square, and odd at most halvings, where paddings differ.
 SHAPE = (46, 37, 3)
+SHAPES = {"dlib_face": (76, 71, 3)}  # it takes no smaller ones
 
 
 def create(name, shape=SHAPE, dim=5, **options):
@@ -75,17 +89,29 @@ def test_the_number_of_parameters_is_the_published_one(name):
   assert model.layers[-1] == "head"
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_without_statistics_have_the_published_number_too(name):
+  size, count = OTHERS[name]
+  model = create(name, (*size, 3), dim=1000)
+  params, stats = jax.eval_shape(model.init, jax.random.key(0))
+  assert sum(x.size for x in jax.tree.leaves(params)) == count
+  assert not stats
+  assert model.layers[0] == "stem"
+  assert model.layers[-1] == "head"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORWARD)
 def test_a_file_gives_the_embeddings_of_numpy(name, tmp_path, monkeypatch):
   network, forward = FORWARD[name]
   monkeypatch.setitem(models.MODELS, name, network)
-  images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
+  shape = SHAPES.get(name, SHAPE)
+  images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
   drawn = oracle.Drawn(1)
   maps = forward(images.transpose(0, 3, 1, 2).astype(float), drawn)
   np.savez(tmp_path / "file.npz", **drawn)
 
-  model = create(name, weights=str(tmp_path / "file.npz"))
+  model = create(name, shape, weights=str(tmp_path / "file.npz"))
   params, stats = model.init(jax.random.key(0))
   embed = quick_jit(functools.partial(model.apply, train=False))
   found, _ = embed(params, stats, model.preprocess(as_numbers(images)))
@@ -264,17 +290,25 @@ def test_remat_keeps_less_and_changes_no_number():
   assert kept[1] < kept[0]
 
 
-def test_remat_is_of_each_block():
+@pytest.mark.parametrize(
+  ("name", "shape", "expected"),
+  [
+    # Each of 20 normalizations is one; those in 8 blocks are within theirs.
+    ("resnet18", SHAPE, [20, 8 + 1]),
+    ("squeezenet", SHAPE, [0, 8]),
+    ("dlib_face", (76, 71, 3), [0, 14]),
+  ],
+)
+def test_remat_is_of_each_block(name, shape, expected):
   counts = []
   for remat in (False, True):
-    model = create("resnet18", remat=remat)
+    model = create(name, shape, remat=remat)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     embed = functools.partial(model.apply, train=True)
-    images = jax.ShapeDtypeStruct((2, *SHAPE), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     equations = jax.make_jaxpr(embed)(params, stats, images).eqns
     counts.append(sum("remat" in str(x.primitive) for x in equations))
-  # Each of 20 normalizations is one; those in the 8 blocks are within theirs.
-  assert counts == [20, 8 + 1]
+  assert counts == expected
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -311,7 +345,59 @@ def test_gray_images_are_repeated_and_it_is_said_once(caplog):
     create("resnet18", (8, 8, 4))
 
 
+def test_images_that_are_too_small_are_refused():
+  with pytest.raises(InputError, match=r"16×40 is too small: .*\(17, 17\)"):
+    create("squeezenet", (16, 40, 3))
+  with pytest.raises(InputError, match=r"at least 71×71, not 70×90"):
+    create("dlib_face", (70, 90, 3))
+
+
+def test_stochastic_depth_of_a_branch():
+  branch = jnp.asarray(np.random.default_rng(9).normal(size=(600, 2, 1, 3)))
+  assert trunks.dropped(branch, 0.4, None) is branch
+  found = trunks.dropped(branch, 0.4, jax.random.key(0))
+  kept = np.asarray(found != 0).all((1, 2, 3))
+  assert abs(kept.mean() - 0.6) < 0.06
+  np.testing.assert_allclose(found[kept], branch[kept] / 0.6, rtol=1e-5)
+  assert not found[~kept].any()
+
+
 # --- Weights -----------------------------------------------------------------
+
+
+def test_the_scale_of_the_inputs_of_a_file_goes_into_its_first_layer():
+  rng = np.random.default_rng(10)
+  values = rng.uniform(0, 255, (2, 3, 3, 3))
+  file = {"c.weight": rng.normal(size=(4, 3, 3, 3)), "c.bias": np.ones(4)}
+  blue_first = values[:, ::-1] - np.array([104.006, 116.669, 122.679])[
+    :, None, None
+  ]
+  seen = {"caffe": blue_first, "half": values / 127.5 - 1}
+  for scale, inputs in seen.items():
+    expected = np.einsum("nchw,ochw->no", inputs, file["c.weight"]) + 1
+    new = rescaled(file, "c", scale)
+    kernel = np.asarray(new["c.weight"], float)
+    found = np.einsum("nchw,ochw->no", oracle.standard(values), kernel)
+    np.testing.assert_allclose(found + new["c.bias"], expected, rtol=1e-4)
+
+
+def test_the_file_of_caffe_is_that_of_torchvision():
+  drawn = oracle.Drawn(1)
+  oracle.squeezenet(np.zeros((1, 3, 17, 17)), drawn)
+  theirs = {}
+  for name, tensor in drawn.items():
+    module, _, leaf = name.rpartition(".")
+    if module.startswith("classifier"):
+      continue
+    _, number, *part = module.split(".")
+    fire = (3, 4, 6, 7, 9, 10, 11, 12).index(int(number)) + 2 if part else None
+    layer = f"fire{fire}/{part[0]}" if part else "conv1"
+    layer = layer.replace("/squeeze", "/squeeze1x1")
+    axes = (2, 3, 1, 0) if tensor.ndim == 4 else (0,)
+    theirs[f"{layer}.{'01'[leaf == 'bias']}"] = tensor.transpose(axes)
+  found = SqueezeNet.layout.translated(theirs, "imagenet")
+  assert all(np.array_equal(found[name], drawn[name]) for name in found)
+  assert len(found) == 50
 
 
 def test_only_networks_with_files_take_weights():

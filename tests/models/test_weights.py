@@ -183,7 +183,7 @@ def test_a_tensor_of_no_numbers_may_lie_anywhere(tmp_path):
     (b"<!DOCTYPE html>", "not a weights file"),
     (b"\x89HDF\r\n\x1a\n", "not a weights file"),
     (struct.pack("<Q", 2**40) + b"{", "damaged"),
-    (b"\x80\x02}.", "a pickle, but not one of torch.save"),
+    (b"\x80\x02}.", "a pickle, but neither one of torch.save nor"),
     (b"PK\x03\x04", "damaged"),
   ],
 )

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from metric_learning.errors import InputError
-from metric_learning.models.weights import pickled
+from metric_learning.models.weights import pickled, tfjs
 
 _TYPES = {
   "F64": np.float64,
@@ -34,15 +34,16 @@ _TYPES = {
 _MOST_COMPRESSED = 10
 _SMALL = 2**20  # bytes that may be anything
 _KNOWN = "a .safetensors file, an .npz, or a .pth or .bin that torch.save wrote"
-_SUFFIXES = (".safetensors", ".npz", ".pth", ".bin")
+_SUFFIXES = (".safetensors", ".npz", ".pth", ".bin", ".pkl")
 _PACKAGE = "package:"
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
   """The tensors of a weights file, by their names; arrays may be read-only.
 
-  The format is told by the content, whatever the name: safetensors, npz, or
-  what `torch.save` writes (zip and legacy). Nothing in the file is run.
+  The format is told by the content, whatever the name: safetensors, npz, what
+  `torch.save` writes (zip and legacy), a pickle of NumPy arrays, or a manifest
+  of TensorFlow.js with its numbers beside it. Nothing in the file is run.
 
   Args:
     path: of the file; "package:NAME" is the one in an installed package.
@@ -51,9 +52,13 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     InputError: for a file that is missing, damaged, of another format, or that
       names anything but tensors.
   """
-  data = _bytes(_place(path))
+  place = _place(path)
+  data = _bytes(place)
   try:
-    tensors = _parsed(data)
+    if tfjs.is_manifest(data):
+      tensors = tfjs.read(data, place.parent)
+    else:
+      tensors = _parsed(data)
   except InputError as error:
     raise InputError(f"{path}: {error}") from None
   if not tensors:
@@ -78,7 +83,10 @@ def digest_of(path: str | Path) -> str:
 @functools.lru_cache(maxsize=16)
 def _digest(path: Path, changed: int, size: int) -> str:
   del changed, size  # A file that was written again is another.
-  return hashlib.sha256(_bytes(path)).hexdigest()[:12]
+  data = _bytes(path)
+  if tfjs.is_manifest(data):
+    data = tfjs.with_numbers(data, path.parent)
+  return hashlib.sha256(data).hexdigest()[:12]
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -147,7 +155,7 @@ def _parsed(data: bytes) -> dict[str, np.ndarray]:
   if data[:4] == b"PK\x03\x04":
     return _from_zip(data)
   if data[:1] == b"\x80":
-    return pickled.from_legacy(data)
+    return pickled.from_pickle(data)
   if data.startswith(b"version https://git-lfs"):
     raise InputError(
       "a Git LFS pointer, not the weights: fetch the file by `git lfs pull`."

@@ -1,4 +1,4 @@
-"""What `torch.save` wrote, read without torch and without running it.
+"""Pickles of tensors, read without torch and without running them.
 
 A pickle is a program. Its instructions are checked before it runs: only those
 that build plain values are admitted, and only the names of a list, which are
@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import pickletools
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _DAMAGED = "damaged or cut short: fetch it again"
 # Those that build numbers, texts, tuples, lists and dicts, call, and end.
 _INSTRUCTIONS = """PROTO STOP GLOBAL REDUCE BUILD MARK NONE NEWTRUE NEWFALSE
 BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINPERSID EMPTY_TUPLE TUPLE
+BINBYTES SHORT_BINBYTES
 TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
 BINGET LONG_BINGET BINPUT LONG_BINPUT"""
 _ADMITTED = frozenset(_INSTRUCTIONS.split())
@@ -96,10 +98,62 @@ class _RebuildParameter:
     return tensor
 
 
+class _Type:
+  """numpy.dtype, of which only the kind, the size and the order are taken."""
+
+  __slots__ = ("dtype",)
+
+  def __init__(self, name, *_):
+    if not re.fullmatch(r"[fiu][1248]|b1", str(name)):
+      raise pickle.UnpicklingError("a type that is no number")
+    self.dtype = np.dtype(name)
+
+  def __setstate__(self, state):
+    self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+  """numpy.ndarray."""
+
+  __slots__ = ("array",)
+
+  def __setstate__(self, state):
+    _, shape, kind, by_columns, data = state
+    if not isinstance(kind, _Type) or not isinstance(data, bytes):
+      raise pickle.UnpicklingError("an array of other than numbers")
+    flat = np.frombuffer(data, kind.dtype)
+    self.array = flat.reshape(shape, order="F" if by_columns else "C")
+
+
+class _Reconstruct:
+  """numpy's _reconstruct: an array that gets its numbers later."""
+
+  __slots__ = ()
+
+  def __call__(self, kind, *_):
+    if kind != _ARRAY:
+      raise pickle.UnpicklingError("an array that is none")
+    return _Array()
+
+
+class _MakeType:
+  """numpy.dtype as a function, so that no pickle gets hold of the class."""
+
+  __slots__ = ()
+
+  def __call__(self, name, *_):
+    return _Type(name)
+
+
+_ARRAY = "numpy ndarray"
 _NAMES: dict[str, Any] = {
   "collections OrderedDict": OrderedDict,
   "torch._utils _rebuild_tensor_v2": _RebuildTensor(),
   "torch._utils _rebuild_parameter": _RebuildParameter(),
+  _ARRAY: _ARRAY,
+  "numpy dtype": _MakeType(),
+  "numpy.core.multiarray _reconstruct": _Reconstruct(),
+  "numpy._core.multiarray _reconstruct": _Reconstruct(),
   # As texts: a pickle may set the state of what it gets, and a text has none.
   **{name: name for name in _STORAGES},
 }
@@ -156,19 +210,36 @@ def from_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
   return _tensors(found, unpickler.storages, data)
 
 
-def from_legacy(data: bytes) -> dict[str, np.ndarray]:
-  """The tensors of a file that torch wrote before 1.6, by their names.
+def from_pickle(data: bytes) -> dict[str, np.ndarray]:
+  """The tensors of a pickle: of torch before 1.6, or a dict of NumPy's arrays.
+
+  Of a list of arrays in a dict, each has the name and its place: "conv1.0".
 
   Raises:
     InputError: for a file that is damaged, another pickle, or holds more than
       tensors.
   """
   file = io.BytesIO(data)
-  if _unpickled(file)[0] != _MAGIC:
+  found, _ = _unpickled(file)
+  if found == _MAGIC:
+    return _from_legacy(file, data)
+  arrays = {}
+  if isinstance(found, dict) and not file.read(1):
+    for name, value in found.items():
+      if isinstance(value, list | tuple):
+        arrays.update({f"{name}.{i}": each for i, each in enumerate(value)})
+      else:
+        arrays[str(name)] = value
+  if not arrays or not all(hasattr(x, "array") for x in arrays.values()):
     raise InputError(
-      "a pickle, but not one of torch.save: nothing of it is read. Save its"
-      " arrays by numpy.savez."
+      "a pickle, but neither one of torch.save nor a dict of NumPy's arrays:"
+      " nothing of it is read. Save its arrays by numpy.savez."
     )
+  return {name: value.array for name, value in arrays.items()}
+
+
+def _from_legacy(file: io.BytesIO, data: bytes) -> dict[str, np.ndarray]:
+  """What follows the first of the pickles that torch wrote before 1.6."""
   protocol, system = _unpickled(file)[0], _unpickled(file)[0]
   little = isinstance(system, dict) and system.get("little_endian") is True
   if protocol != _PROTOCOL or not little:
