@@ -8,32 +8,12 @@ Published numbers start from networks trained on ImageNet at 227 pixels or more;
 this small network starts from nothing.
 """
 
-from metric_learning.study import standard_sweeps
-from metric_learning.training import base_config, with_loss, with_model
+from configs import cub200
+from metric_learning.training import override
 
-# P × K.
-BATCHES = ((16, 4), (32, 2), (8, 8))
+SWEEPS = cub200.SWEEPS
 
 
 def get_config(loss: str = "supcon"):
-  """64×64."""
-  config = base_config()
-  config.data.name = "cars196"
-  config.data.split = "official"
-  config.data.protocol = "open-set"
-  config.data.image_size = (64, 64)
-  config.batch.classes_per_batch = 16
-  config.batch.images_per_class = 4
-  config.augment.flip = True
-  config.augment.shift = 0.05
-  with_model(config, "conv4")
-  config.normalize = "l2"
-  config.margin_unit = "initial_mean"
-  config.optimizer.learning_rate = 1e-3
-  config.train.steps = 1000
-  config.train.eval_every = 250
-  config.train.save_every = 250
-  return with_loss(config, loss).lock()
-
-
-SWEEPS = standard_sweeps.sweeps(BATCHES)
+  """As cub200: 64×64, a small network that starts from nothing."""
+  return override(cub200.get_config(loss), {"data.name": "cars196"})

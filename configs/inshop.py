@@ -9,32 +9,12 @@ ARCHIVES holds img.zip and list_eval_partition.txt, which are given to those who
 accept the terms of DeepFashion.
 """
 
-from metric_learning.study import standard_sweeps
-from metric_learning.training import base_config, with_loss, with_model
+from configs import sop
+from metric_learning.training import override
 
-# P × K; the smallest classes have two images.
-BATCHES = ((64, 2), (32, 2), (128, 2))
+SWEEPS = sop.SWEEPS
 
 
 def get_config(loss: str = "supcon"):
-  """64×64, two images an item."""
-  config = base_config()
-  config.data.name = "inshop"
-  config.data.split = "official"
-  config.data.protocol = "open-set"
-  config.data.image_size = (64, 64)
-  config.batch.classes_per_batch = 64
-  config.batch.images_per_class = 2
-  config.augment.flip = True
-  config.augment.shift = 0.05
-  with_model(config, "conv4")
-  config.normalize = "l2"
-  config.margin_unit = "initial_mean"
-  config.optimizer.learning_rate = 1e-3
-  config.train.steps = 1000
-  config.train.eval_every = 250
-  config.train.save_every = 250
-  return with_loss(config, loss).lock()
-
-
-SWEEPS = standard_sweeps.sweeps(BATCHES)
+  """As sop, two images an item."""
+  return override(sop.get_config(loss), {"data.name": "inshop"})

@@ -7,32 +7,20 @@ python -m experiments.train --config=configs/sop.py \
 Most products have few images, the smallest have two.
 """
 
+from configs import cub200
 from metric_learning.study import standard_sweeps
-from metric_learning.training import base_config, with_loss, with_model
+from metric_learning.training import override
 
 # P × K; the smallest classes have two images.
 BATCHES = ((64, 2), (32, 2), (128, 2))
+SWEEPS = standard_sweeps.sweeps(BATCHES)
 
 
 def get_config(loss: str = "supcon"):
-  """64×64, two images a product."""
-  config = base_config()
-  config.data.name = "sop"
-  config.data.split = "official"
-  config.data.protocol = "open-set"
-  config.data.image_size = (64, 64)
-  config.batch.classes_per_batch = 64
-  config.batch.images_per_class = 2
-  config.augment.flip = True
-  config.augment.shift = 0.05
-  with_model(config, "conv4")
-  config.normalize = "l2"
-  config.margin_unit = "initial_mean"
-  config.optimizer.learning_rate = 1e-3
-  config.train.steps = 1000
-  config.train.eval_every = 250
-  config.train.save_every = 250
-  return with_loss(config, loss).lock()
-
-
-SWEEPS = standard_sweeps.sweeps(BATCHES)
+  """As cub200, two images a product."""
+  changes = {
+    "data.name": "sop",
+    "batch.classes_per_batch": 64,
+    "batch.images_per_class": 2,
+  }
+  return override(cub200.get_config(loss), changes)

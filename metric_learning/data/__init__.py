@@ -1,12 +1,13 @@
 """Data sets cut into class-disjoint or image-disjoint parts, by name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from metric_learning.data import duplicates, imaging, validation_folds
+from metric_learning.data import crops, duplicates, imaging, validation_folds
 from metric_learning.data.base import (
   PROTOCOLS,
   SMALL_CLASSES,
@@ -88,7 +89,8 @@ def load(config: Any) -> Splits:
   tensorflow-datasets the name of the set, such as "tfds:svhn_cropped";
   `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
   and `fold`, which with the split fix who is in which part; `image_size`,
-  (height, width), or () for the native size; `protocol`, "open-set" or
+  (height, width), or () for the native size; `short_side`, of files before the
+  middle of that size is cut out, which may be left out; `protocol`, "open-set" or
   "closed-set", which the split must obey; `small_classes`, "refuse", or
   "repeat" or "drop" to load classes with too few images too; `background`, the
   gray level of what is transparent; `validation_folds`, `validation_fold` and
@@ -113,6 +115,8 @@ def load(config: Any) -> Splits:
   check_choice("protocol", config.protocol, PROTOCOLS)
   check_choice("small_classes", config.small_classes, SMALL_CLASSES)
   size = _checked_size(config.image_size)
+  short_side = imaging.short_side_of(config)
+  crops.check(size, short_side)
   splits = DATASETS[name](config)
   if splits.protocol != config.protocol:
     raise InputError(
@@ -120,12 +124,13 @@ def load(config: Any) -> Splits:
       f"config says protocol={config.protocol!r}; change one of the two."
     )
   duplicates.warn_of_duplicates(splits)
+  resize = functools.partial(_resized, size=size, short_side=short_side)
   resized = dataclasses.replace(
     splits,
-    train=_resized(splits.train, size),
-    validation=_resized(splits.validation, size),
-    test=_resized(splits.test, size),
-    gallery=splits.gallery and _resized(splits.gallery, size),
+    train=resize(splits.train),
+    validation=resize(splits.validation),
+    test=resize(splits.test),
+    gallery=splits.gallery and resize(splits.gallery),
   )
   found = validation_folds.hold_out(resized, config)
   check_scorable(found)
@@ -160,13 +165,20 @@ def _checked_size(size: Any) -> tuple[int, ...]:
   return tuple(size)
 
 
-def _resized(dataset: Dataset, size: tuple[int, ...]) -> Dataset:
+def _resized(
+  dataset: Dataset, size: tuple[int, ...], short_side: int | None
+) -> Dataset:
   if not size or dataset.inputs.shape[1:3] == size:
     return dataset
   if dataset.input_spec.kind != "image":
     raise InputError(
       f"image_size={size}, and {dataset.name} holds {dataset.input_spec}: set"
       " config.data.image_size=()."
+    )
+  if short_side is not None:
+    raise InputError(
+      f"config.data.short_side={short_side} is for sets of image files, and"
+      f" {dataset.name} is an array: set it to None."
     )
   images = imaging.resize(np.asarray(dataset.inputs), size)
   return dataclasses.replace(dataset, inputs=images)

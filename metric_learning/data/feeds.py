@@ -5,16 +5,20 @@ batch is gathered inside the compiled step; what does not fit there is read
 ahead of the steps. In both a batch is a pure function of (seed, step).
 """
 
+import collections
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from metric_learning import data
+from metric_learning.data import crops
 from metric_learning.data.samplers import Draw
-from metric_learning.data.stream import read_ahead
+from metric_learning.data.stream import ImageFiles, read_ahead
+from metric_learning.errors import InputError
 
 AnyArray = Array | np.ndarray
 
@@ -80,21 +84,56 @@ def streamed(
   views: int = 1,
   *,
   levels: bool = False,
+  cut: float = 0.0,
+  seed: int = 0,
 ) -> Feed:
-  """The feed of a part that stays on the host or on disk, and is read ahead."""
+  """The feed of a part that stays on the host or on disk, and is read ahead.
+
+  cut: above 0, of each file a random part is read, another one in each step and
+    view; the largest share of the area that is cut away.
+  seed: of these parts.
+  """
   labels = labels_of(part, views, levels)
+  if cut and not isinstance(part.inputs, ImageFiles):
+    raise InputError(
+      f"config.data.random_crop={cut:g} reads parts of image files, and"
+      f" {part.name} is in memory: set it to 0, or unpack the images into a"
+      " folder."
+    )
+
+  def inputs_of(step: int, indices: np.ndarray) -> np.ndarray:
+    chosen = part.inputs[indices]
+    if not cut:
+      inputs = np.asarray(chosen)
+      return np.tile(inputs, (views, *[1] * (inputs.ndim - 1)))
+    # A stream of its own for each place in the batch.
+    random = lambda *place: np.random.default_rng([seed, step, *place])
+    return np.concatenate(
+      [
+        chosen.read([crops.Draw(cut, random(v, i)) for i in range(len(chosen))])
+        for v in range(views)
+      ]
+    )
 
   def read(step: int) -> Batch:
     indices, affinity = draws(step)
-    inputs = np.asarray(part.inputs[indices])
-    every = [1] * (inputs.ndim - 1)
     return Batch(
-      np.tile(inputs, (views, *every)),
+      inputs_of(step, indices),
       np.tile(labels[indices], (views, *[1] * (labels.ndim - 1))),
       affinity,
     )
 
-  return Feed((), read_ahead(read, steps), gather_streamed)
+  return Feed((), on_device(read_ahead(read, steps)), gather_streamed)
+
+
+def on_device(batches: Iterator[Any], ahead: int = 2) -> Iterator[Any]:
+  """Batches on the device, where the next ones go while a step runs."""
+  waiting: collections.deque[Any] = collections.deque()
+  for batch in batches:
+    waiting.append(jax.device_put(batch))
+    if len(waiting) > ahead:
+      yield waiting.popleft()
+  yield from waiting
 
 
 def gather_streamed(shared: Any, own: Batch) -> Batch:

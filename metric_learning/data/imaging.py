@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from metric_learning.data import files
+from metric_learning.data import crops, files
 from metric_learning.errors import InputError
 
 # Pillow would start other programs for some formats.
@@ -46,9 +46,17 @@ class Source(Protocol):
 
 
 def read_images(
-  paths: Iterable[Source], size: tuple[int, ...] = (), background: int = 255
+  paths: Iterable[Source],
+  size: tuple[int, ...] = (),
+  background: int = 255,
+  short_side: int | None = None,
+  draws: Sequence[crops.Draw] | None = None,
 ) -> UInt8[np.ndarray, "n h w c"]:
   """Reads images of one size, or resizes them to `size` (height, width).
+
+  With `short_side` the aspect is kept: the short side becomes that, and the
+  middle of `size` is cut out. With `draws`, one for each image, it is a random
+  part in place of the middle.
 
   As viewers show them: turned as their EXIF orientation says; the first frame
   of an animation; what is transparent shows `background`, a gray level from 0
@@ -60,10 +68,12 @@ def read_images(
   """
   paths = list(paths)
   check_background(background)
+  crops.check(size, short_side)
   images, errors = [], []
-  for path in paths:
+  for i, path in enumerate(paths):
     try:
-      images.append(_read_image(path, size, background))
+      draw = draws[i] if draws else None
+      images.append(_read_image(path, size, background, short_side, draw))
     except InputError as error:
       errors.append(error)
     if len(images) == 1:
@@ -78,6 +88,11 @@ def read_images(
     whole[i] = images[i]
     images[i] = whole[i]  # lets go of the first copy
   return whole
+
+
+def short_side_of(config: Any) -> int | None:
+  """What a config of data says of it; None if it says nothing."""
+  return getattr(config, "short_side", None)
 
 
 def check_memory(count: int, shape: tuple[int, ...]) -> None:
@@ -143,20 +158,28 @@ def _format(shape: tuple[int, ...]) -> str:
   return f"{height}×{width} {'gray' if channels == 1 else 'color'}"
 
 
-def _advice(path: Source) -> str:
+def advice(path: Source) -> str:
   """What helps against damage: who has a file of their own cannot fetch it."""
   return REPLACE if isinstance(path, pathlib.Path) else files.FETCH_AGAIN
 
 
 def _read_image(
-  path: Source, size: tuple[int, ...], background: int
+  path: Source,
+  size: tuple[int, ...],
+  background: int,
+  short_side: int | None,
+  draw: crops.Draw | None,
 ) -> UInt8[np.ndarray, "h w c"]:
   if isinstance(path, pathlib.Path):
     files.check_regular(path)
-  with files.reading(f"the image {path}", _advice(path)):
+  with files.reading(f"the image {path}", advice(path)):
     image = _open(io.BytesIO(path.read_bytes()), path)
     image.load()
   image = _on_paper(_upright(image), background)
+  if short_side is not None or draw is not None:
+    return np.atleast_3d(
+      np.asarray(crops.cropped(image, size, short_side, draw))
+    )
   pixels = np.atleast_3d(np.asarray(image))
   return resize(pixels[None], size)[0] if size else pixels
 
@@ -204,7 +227,7 @@ def _open(file: Any, path: Source) -> Any:
   except UnidentifiedImageError as error:
     raise InputError(
       f"cannot read the image {path}: it is empty, no image, or of a format "
-      f"that is none of {', '.join(FORMATS)}; {_advice(path)}."
+      f"that is none of {', '.join(FORMATS)}; {advice(path)}."
     ) from error
   if _is_deep(image):
     raise InputError(

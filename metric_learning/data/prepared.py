@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from metric_learning.data import archives, base, cache, files, imaging
+from metric_learning.data.stream import image_files
 from metric_learning.errors import InputError, check_choice
 
 # Records of a prepared set that are read at a time.
@@ -189,8 +190,10 @@ class Images(NamedTuple):
   parts: np.ndarray
 
 
-def read(config: Any, *parts: str) -> Images:
+def read(config: Any, *parts: str, stream: bool = False) -> Images:
   """Reads parts of the set `config.name`; classes are sorted by name.
+
+  With `stream` the images stay on disk, and are decoded when they are needed.
 
   From what `prepare` made below `config.data_dir` ("" is the folder of the
   cache), or from the folders in it that the archives unpack to.
@@ -203,9 +206,10 @@ def read(config: Any, *parts: str) -> Images:
   number = {name: i for i, name in enumerate(class_names)}
   labels = [number[some.class_name] for _, some in found]
   sources, size = [some for _, some in found], tuple(config.image_size)
+  decode = image_files if stream else imaging.read_images
   dataset = base.Dataset(
     config.name,
-    imaging.read_images(sources, size, config.background),
+    decode(sources, size, config.background, imaging.short_side_of(config)),
     np.array(labels, np.int32),
     tuple(class_names),
   )

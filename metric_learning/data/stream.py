@@ -1,6 +1,9 @@
 """Images that stay on disk until they are needed, and are read ahead then."""
 
+import concurrent.futures
 import dataclasses
+import functools
+import io
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from metric_learning.data import files, identity, imaging
+from metric_learning.data import crops, files, identity, imaging
 from metric_learning.errors import InputError
 
 # Threads that read, beside the one that trains. Decoding leaves the
@@ -22,6 +25,8 @@ THREADS = 2 * (os.cpu_count() or 1)
 class ImageFiles:
   """Images on disk: indexing chooses files, `np.asarray` reads them.
 
+  `paths` has files, or records of a prepared set (`imaging.Source`).
+
   It has the `shape` of the array that it becomes. An index of one image reads
   it at once, as an array would. `stamps` has the `identity.file_stamp` of
   each file.
@@ -31,6 +36,7 @@ class ImageFiles:
   stamps: UInt64[np.ndarray, " n"]
   image_shape: tuple[int, int, int]
   background: int = 255
+  short_side: int | None = None
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
@@ -50,7 +56,7 @@ class ImageFiles:
   @property
   def identity(self) -> str:
     """A digest of names and stamps, not of the folders that they are in."""
-    names = [path.name for path in self.paths]
+    names = [getattr(path, "name", str(path)) for path in self.paths]
     return identity.digest([*names, self.stamps])
 
   def __len__(self) -> int:
@@ -68,38 +74,48 @@ class ImageFiles:
     self, dtype: Any = None, copy: bool | None = None
   ) -> UInt8[np.ndarray, "n h w c"]:
     """Reads all of them."""
+    return self.read()
+
+  def read(
+    self, draws: Sequence[crops.Draw] | None = None
+  ) -> UInt8[np.ndarray, "n h w c"]:
+    """Reads all of them: whole, or a random part of each."""
     if not len(self):
       return np.zeros(self.shape, np.uint8)
     height, width, _ = self.image_shape
-    size = height, width
-    images = imaging.read_images(self.paths, size, self.background)
+    images = imaging.read_images(
+      self.paths, (height, width), self.background, self.short_side, draws
+    )
     # Of some images all may be gray, where the set has three channels.
     return np.broadcast_to(images, self.shape)
 
 
 def image_files(
-  paths: Iterable[pathlib.Path],
+  paths: Iterable[imaging.Source],
   size: tuple[int, ...] = (),
   background: int = 255,
+  short_side: int | None = None,
 ) -> ImageFiles:
   """The images that `imaging.read_images` would read; it reads their headers.
+
+  Many at a time: on a disk of a network one after the other would take hours.
 
   Raises `InputError` that lists the files which are no images, and if sizes
   differ and `size` is ().
   """
   paths = list(paths)
   imaging.check_background(background)
-  shapes: dict[tuple[int, int, int], pathlib.Path] = {}
+  crops.check(size, short_side)
+  shapes: dict[tuple[int, int, int], imaging.Source] = {}
   stamps, errors = [], []
-  for path in paths:
-    try:
-      files.check_regular(path)
-      reading = files.reading(f"the image {path}", imaging.REPLACE)
-      with reading, path.open("rb") as file:
-        stamps.append(identity.file_stamp(file))
-        shapes.setdefault(imaging.read_shape(file, path, size), path)
-    except InputError as error:
-      errors.append(error)
+  with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+    headers = pool.map(functools.partial(_header, size=size), paths)
+    for path, header in zip(paths, headers, strict=True):
+      if isinstance(header, InputError):
+        errors.append(header)
+      else:
+        stamps.append(header[0])
+        shapes.setdefault(header[1], path)
   imaging.refuse(errors, len(paths))
   if len(shapes) > 1 and not size:
     (one, first), (other, second) = list(shapes.items())[:2]
@@ -107,9 +123,33 @@ def image_files(
   height, width = next(iter(shapes))[:2]
   channels = max(shape[2] for shape in shapes)
   found = np.empty(len(paths), object)
-  found[:] = paths
+  for i, path in enumerate(paths):
+    found[i] = path
   shape = height, width, channels
-  return ImageFiles(found, np.array(stamps, np.uint64), shape, background)
+  return ImageFiles(
+    found, np.array(stamps, np.uint64), shape, background, short_side
+  )
+
+
+def _header(
+  path: imaging.Source, size: tuple[int, ...]
+) -> tuple[int, tuple[int, int, int]] | InputError:
+  """The stamp of a file and the shape of its image, or what is wrong."""
+  try:
+    if isinstance(path, pathlib.Path):
+      files.check_regular(path)
+    reading = files.reading(f"the image {path}", imaging.advice(path))
+    with reading, _opened(path) as file:
+      return identity.file_stamp(file), imaging.read_shape(file, path, size)
+  except InputError as error:
+    return error
+
+
+def _opened(path: imaging.Source) -> Any:
+  """A file; of a record in a prepared set all is read, and nothing decoded."""
+  if isinstance(path, pathlib.Path):
+    return path.open("rb")
+  return io.BytesIO(path.read_bytes())
 
 
 def read_ahead(

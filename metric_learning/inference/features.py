@@ -189,7 +189,7 @@ def _provenance(config: ConfigDict, splits: Splits, views: int) -> Provenance:
     weights=Path(model.weights).name if model.weights else None,
     weights_digest=digest_of(model.weights) if model.weights else None,
     image_size=size,
-    preprocessing=" ".join(["resized by area, whole image;", *about.split()]),
+    preprocessing=" ".join([f"{_resizing(section)};", *about.split()]),
     set=section.name,
     set_digest=digest([f"{name} {parts[name]}" for name in sorted(parts)]),
     split=[section.split, section.split_seed, section.fold],
@@ -198,6 +198,13 @@ def _provenance(config: ConfigDict, splits: Splits, views: int) -> Provenance:
     seed=config.seed,
     commit=run_files.commit(),
   )
+
+
+def _resizing(section: Any) -> str:
+  """How images got their size, in words."""
+  if section.short_side is None:
+    return "resized by area, whole image"
+  return f"short side {section.short_side} (bilinear), middle cut out"
 
 
 def _arrays(

@@ -89,7 +89,11 @@ def read_blocks(
 
 
 def read_image(
-  path: Path, spec: InputSpec, resize: bool, background: int
+  path: Path,
+  spec: InputSpec,
+  resize: bool,
+  background: int,
+  short_side: int | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
   """One image of a spec, as `imaging.read_images` reads it.
 
@@ -100,7 +104,12 @@ def read_image(
       or is colored and the spec is gray.
   """
   size = tuple(spec.shape[:2])
-  image = imaging.read_images([path], size if resize else (), background)[0]
+  image = imaging.read_images(
+    [path],
+    size if resize else (),
+    background,
+    short_side if resize else None,
+  )[0]
   height, width, channels = image.shape
   if (height, width) != size:
     raise InputError(

@@ -126,12 +126,11 @@ class FinishedRun:
     if isinstance(items, str | Path):
       path = Path(items)
       items = [path] if path.is_file() else files.images_in(path)
-    elif isinstance(items, ImageFiles):
-      items = list(items.paths)
-    elif isinstance(items, Dataset):
-      if not isinstance(items.inputs, ImageFiles):
-        return self._embed_stored(items.inputs, batch_size, progress)
-      items = list(items.inputs.paths)
+    elif isinstance(items, Dataset | ImageFiles):
+      held = items.inputs if isinstance(items, Dataset) else items
+      if not isinstance(held, ImageFiles) or not _are_paths([*held.paths]):
+        return self._embed_stored(held, batch_size, progress)
+      items = list(held.paths)
     elif not isinstance(items, Sequence) or not _are_paths(items):
       stored = self._checked(items)
       if self.scale is not None:
@@ -170,6 +169,7 @@ class FinishedRun:
       spec=self.input_spec,
       resize=resize or bool(section.image_size),
       background=section.background,
+      short_side=section.get("short_side"),
     )
     size = _batch_of(len(chosen), batch_size)
     points, bad = [], {}
@@ -259,7 +259,7 @@ class FinishedRun:
 
   def _embed_stored(
     self,
-    stored: Shaped[np.ndarray, " n *item"],
+    stored: Shaped[np.ndarray, " n *item"] | ImageFiles,
     batch_size: int,
     progress: bool,
   ) -> Float[np.ndarray, "n d"]:
@@ -328,7 +328,7 @@ def _batch_of(count: int, batch_size: int) -> int:
 
 
 def _blocks(
-  stored: Shaped[np.ndarray, " n *item"], size: int
+  stored: Shaped[np.ndarray, " n *item"] | ImageFiles, size: int
 ) -> Iterator[Shaped[np.ndarray, " _ *item"]]:
   for start in range(0, len(stored), size):
     yield np.asarray(stored[start : start + size])

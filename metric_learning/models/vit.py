@@ -174,9 +174,7 @@ class ViT(Trunk):
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
     """Stem, blocks, and the last normalization."""
     dim = self.features
-    self.stem = _Stem(
-      *self.grid, self.patch, dim, self.class_token, rngs=rngs
-    )
+    self.stem = _Stem(*self.grid, self.patch, dim, self.class_token, rngs=rngs)
     rates = depth_rates(self.stochastic_depth, self.depth)
     self.blocks = nnx.Dict(
       {
@@ -223,7 +221,9 @@ def _grid(item_shape: tuple[int, ...], patch: int) -> tuple[int, int]:
   """
   height, width = item_shape[:2]
   if height % patch or width % patch:
-    near = tuple(max(1, round(side / patch)) * patch for side in (height, width))
+    near = tuple(
+      max(1, round(side / patch)) * patch for side in (height, width)
+    )
     raise InputError(
       f"this network cuts images into patches of {patch}×{patch}, and"
       f" {height}×{width} is no multiple of that: set"

@@ -45,6 +45,7 @@ _KINDS = {
   "model.weights": Kind((str, types.NoneType)),
   "optimizer.clip": Kind((float, types.NoneType)),
   "data.image_size": Kind((tuple,), int),
+  "data.short_side": Kind((int, types.NoneType)),
   "data.drop_columns": Kind((tuple,), str),
   "eval.columns": Kind((tuple,), str),
   "study.columns": Kind((tuple,), str),

@@ -33,6 +33,16 @@ _DATA = {
     " checkpoint is the selected one.",
   ),
   "image_size": Field((), "(height, width), or () for the native size."),
+  "short_side": Field(
+    None,
+    "Of image files: the short side becomes this, and image_size is cut from the"
+    " middle. None stretches the whole image.",
+  ),
+  "random_crop": Field(
+    0.0,
+    "Above 0 a random part of each file trains, resized to image_size: the"
+    " largest share of its area that is cut away. It needs stream.",
+  ),
   "background": Field(255, "The gray level that transparent pixels show."),
   "standardize": Field(
     False,

@@ -142,7 +142,15 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
   steps, views = range(first, config.train.steps), config.batch.views
   levels = RELATIONS[config.relation.name].labels == "levels"
   if config.data.stream:
-    return streamed(train, plan.draws, steps, views, levels=levels)
+    return streamed(
+      train,
+      plan.draws,
+      steps,
+      views,
+      levels=levels,
+      cut=config.data.random_crop,
+      seed=config.seed,
+    )
   return resident(train, plan.draws, steps, views, put, levels=levels)
 
 

@@ -27,6 +27,11 @@ def convolve(x, kernel, stride, pads, groups=1):
   """[n, c, h, w] by OIHW; `pads` is (before, after) of height and of width."""
   x = np.pad(x, ((0, 0), (0, 0), *pads))
   size = kernel.shape[2:]
+  if x.shape[2] < size[0] or x.shape[3] < size[1]:  # there is no place for it
+    places = (
+      max(0, (x.shape[i + 2] - size[i]) // stride + 1) for i in range(2)
+    )
+    return np.zeros((len(x), len(kernel), *places))
   windows = np.lib.stride_tricks.sliding_window_view(x, size, (2, 3))
   windows = windows[:, :, ::stride, ::stride]
   if groups == 1:

@@ -188,7 +188,7 @@ class Tiny(trunks.Trunk):
     conv = layers.WideConv(3, 6, (3, 3), use_bias=False, rngs=rngs)
     self.stem = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=rngs)
 
-  def maps_of(self, images, *, train):
+  def maps_of(self, images, *, train, key):
     return nnx.relu(self.stem(images, train=train))
 
 
@@ -369,9 +369,9 @@ def test_the_scale_of_the_inputs_of_a_file_goes_into_its_first_layer():
   rng = np.random.default_rng(10)
   values = rng.uniform(0, 255, (2, 3, 3, 3))
   file = {"c.weight": rng.normal(size=(4, 3, 3, 3)), "c.bias": np.ones(4)}
-  blue_first = values[:, ::-1] - np.array([104.006, 116.669, 122.679])[
-    :, None, None
-  ]
+  blue_first = (
+    values[:, ::-1] - np.array([104.006, 116.669, 122.679])[:, None, None]
+  )
   seen = {"caffe": blue_first, "half": values / 127.5 - 1}
   for scale, inputs in seen.items():
     expected = np.einsum("nchw,ochw->no", inputs, file["c.weight"]) + 1

@@ -114,7 +114,12 @@ def _read(
     str(passed_over.root), labels, names, small_classes=config.small_classes
   )
   read = stream.image_files if config.stream else imaging.read_images
-  images = read(paths, tuple(config.image_size), config.background)
+  images = read(
+    paths,
+    tuple(config.image_size),
+    config.background,
+    imaging.short_side_of(config),
+  )
   dataset = base.Dataset("image_folder", images, labels, tuple(names))
   return dataset, np.array(part_of)
 

@@ -172,6 +172,11 @@ def read(config: Any) -> Drawings:
   """
   folder = pathlib.Path(config.data_dir).expanduser()
   if config.data_dir and (folder / "images_background.npz").exists():
+    if imaging.short_side_of(config) is not None:
+      raise InputError(
+        "drawings of omniglot are square, and resized as a whole: set"
+        " config.data.short_side=None."
+      )
     return _read_arrays(folder, tuple(config.image_size))
   dataset, names, parts = prepared.read(config, "background", "evaluation")
   drawers = [

@@ -28,7 +28,12 @@ def load(config: Any) -> base.Splits:
   cuts.check_split(config, {"files": 1})
   root = files.data_path(config, f"a folder of {', '.join(FILES)}")
   parts = {
-    name: read_pairs(root / name, tuple(config.image_size), config.background)
+    name: read_pairs(
+      root / name,
+      tuple(config.image_size),
+      config.background,
+      short_side=imaging.short_side_of(config),
+    )
     for name in FILES
   }
   shapes = {name: part.input_spec.shape for name, part in parts.items()}
@@ -50,7 +55,10 @@ def _with(channels: int, part: base.Dataset) -> base.Dataset:
 
 
 def read_pairs(
-  path: str | pathlib.Path, size: tuple[int, ...] = (), background: int = 255
+  path: str | pathlib.Path,
+  size: tuple[int, ...] = (),
+  background: int = 255,
+  short_side: int | None = None,
 ) -> base.Dataset:
   """Reads a CSV file with the columns `first`, `second` and a target.
 
@@ -68,6 +76,7 @@ def read_pairs(
     path: the CSV file, in UTF-8. `InputError` names the line that is wrong.
     size: (height, width) to which the images are resized; () if they agree.
     background: the gray level, 0 to 255, of what is transparent.
+    short_side: as of `imaging.read_images`.
   """
   path = pathlib.Path(path).expanduser()
   target, rows = read_rows(path)
@@ -82,7 +91,7 @@ def read_pairs(
     pairs.append(pair)
     values.append(target_of(target, row, where))
   first, second = np.array(pairs, np.int32).T
-  images = imaging.read_images(indices, size, background)
+  images = imaging.read_images(indices, size, background, short_side)
   return base.Dataset(
     "pairs_csv",
     images,

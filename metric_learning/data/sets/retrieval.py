@@ -4,6 +4,7 @@ Wah et al., Caltech-UCSD Birds-200-2011 (CUB); Krause et al. 2013 (Cars); Song
 et al. 2016 (Stanford Online Products); Liu et al. 2016 (DeepFashion In-shop).
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,24 @@ def load(config: Any) -> base.Splits:
   CUB and Cars: the first half of the classes, in their numbered order, is for
   training, the second is tested. SOP and In-shop: as their lists say; the test
   images of In-shop are queries that look in a gallery. A fifth of the training
-  classes, drawn by `split_seed`, is for validation.
+  classes, drawn by `split_seed`, is for validation. With `stream` the images
+  stay on disk.
   """
   cuts.check_split(config, {"official": 1})
+  read = functools.partial(prepared.read, config, stream=config.stream)
   if config.name == "sop":
-    training, test = (
-      prepared.read(config, part).dataset for part in ("train", "test")
-    )
+    training, test = (read(part).dataset for part in ("train", "test"))
     return cuts.split_official(training, test, config.split_seed)
   if config.name == "inshop":
-    training = prepared.read(config, "train").dataset
-    both, _, parts = prepared.read(config, "query", "gallery")
+    training = read("train").dataset
+    both, _, parts = read("query", "gallery")
     query, gallery = (
       base.select(both, np.flatnonzero(parts == part))
       for part in ("query", "gallery")
     )
     return cuts.split_official(training, query, config.split_seed, gallery)
   names = ("images",) if config.name == "cub200" else ("train", "test")
-  whole = prepared.read(config, *names).dataset
+  whole = read(*names).dataset
   classes = np.arange(len(whole.class_names))
   training, test = (
     base.subset(whole, half) for half in np.array_split(classes, 2)

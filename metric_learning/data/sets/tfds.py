@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from metric_learning.data import base, cuts, files, imaging
+from metric_learning.data import base, cuts, files, imaging, stream
 from metric_learning.errors import InputError
 
 
@@ -56,13 +56,16 @@ def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   if labels.min() < 0:
     part = items[int(labels.argmin())][0]
     raise InputError(f"{config.name} has images without a label in {part!r}.")
-  images = imaging.read_images(
+  # Encoded images are in memory; with `stream` they are decoded when needed.
+  decode = stream.image_files if config.stream else imaging.read_images
+  images = decode(
     [
       Record(f"{config.name}, {part} image {i}", item["image"])
       for i, (part, item) in enumerate(items)
     ],
     tuple(config.image_size),
     config.background,
+    imaging.short_side_of(config),
   )
   names = tuple(builder.info.features["label"].names)
   dataset = base.Dataset(config.name, images, labels, names)

@@ -56,11 +56,15 @@ def read(
   number = {name: label for label, name in enumerate(class_names)}
   labels = [number[name.split("/")[-2]] for name in names]
   paths: list[Any] = [root / name for name in names]
-  size = tuple(config.image_size)
+  how = (
+    tuple(config.image_size),
+    config.background,
+    imaging.short_side_of(config),
+  )
   if not config.stream:
-    images: Any = imaging.read_images(paths, size, config.background)
+    images: Any = imaging.read_images(paths, *how)
   elif isinstance(root, pathlib.Path):
-    images = stream.image_files(paths, size, config.background)
+    images = stream.image_files(paths, *how)
   else:
     raise InputError(
       f"{root} is in an archive, and config.data.stream=True reads images from"
