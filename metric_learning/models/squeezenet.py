@@ -46,7 +46,7 @@ def _conv(cin: int, cout: int, size: int, rngs: nnx.Rngs) -> WideConv:
 
 
 def _halved(maps: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-  """The maximum of 3×3 at every second place; the last may lie over the edge."""
+  """The maximum of 3×3 at every second place; the last may reach beyond."""
   beyond = [(0, 1 - side % 2) for side in maps.shape[1:3]]
   return nnx.max_pool(maps, (3, 3), (2, 2), padding=beyond)
 

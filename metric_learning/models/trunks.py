@@ -73,12 +73,12 @@ class ConvNorm(nnx.Module):
 
 def through(
   blocks: Mapping[str, Any],
-  x: Float[Array, "n *maps"],
+  x: Float[Array, " n *maps"],
   *,
   train: bool,
   remat: bool,
   key: PRNGKeyArray | None = None,
-) -> Float[Array, "n *maps2"]:
+) -> Float[Array, " n *maps2"]:
   """Maps or tokens through block0, block1 and so on.
 
   remat: keeps only what enters a block, and computes what is within it again
@@ -104,8 +104,8 @@ def depth_rates(rate: float, count: int) -> list[float]:
 
 
 def dropped(
-  branch: Float[Array, "n *maps"], rate: float, key: PRNGKeyArray | None
-) -> Float[Array, "n *maps"]:
+  branch: Float[Array, " n *maps"], rate: float, key: PRNGKeyArray | None
+) -> Float[Array, " n *maps"]:
   """The branch of a residual block, left out of items at random.
 
   With probability `rate` an item's branch is 0, else it is divided by 1 - rate,

@@ -70,7 +70,7 @@ def from_timm(tensors: Tensors) -> Tensors:
     parts["class_token"] = token
   if not count or side * side != positions.shape[1]:
     raise InputError(
-      f"pos_embed is {'×'.join(map(str, np.shape(tensors['pos_embed'])))}, which"
+      f"pos_embed is {'×'.join(map(str, tensors['pos_embed'].shape))}, which"
       " are not the patches of a square image, with or without a class token:"
       " give a file of a plain ViT."
     )

@@ -149,14 +149,14 @@ def _check_batch(config: ConfigDict) -> None:
   section = config.data
   if not 0 <= section.random_crop < 1:
     raise InputError(
-      "config.data.random_crop is the share of the area that may be cut away, in"
-      f" [0, 1); got {section.random_crop}."
+      "config.data.random_crop is the share of the area that may be cut away,"
+      f" in [0, 1); got {section.random_crop}."
     )
   if section.random_crop and not (section.stream and section.image_size):
     raise InputError(
-      f"config.data.random_crop={section.random_crop:g} cuts a part of each file"
-      " while training: set config.data.stream=True and config.data.image_size;"
-      " or use config.augment.crop, which cuts images in memory."
+      f"config.data.random_crop={section.random_crop:g} cuts a part of each"
+      " file while training: set config.data.stream=True and"
+      " config.data.image_size, or use config.augment.crop, which cuts images in memory."
     )
   if batch.views > 1 and not (any(jitter.values()) or section.random_crop):
     raise InputError(

@@ -35,8 +35,8 @@ _DATA = {
   "image_size": Field((), "(height, width), or () for the native size."),
   "short_side": Field(
     None,
-    "Of image files: the short side becomes this, and image_size is cut from the"
-    " middle. None stretches the whole image.",
+    "Of image files: the short side becomes this, and image_size is cut from"
+    " the middle. None stretches the whole image.",
   ),
   "random_crop": Field(
     0.0,

@@ -13,7 +13,6 @@ from metric_learning.specs import InputSpec
 from tests.models.model_cases import CASES, made
 from tests.quick import quick_jit
 
-
 SHAPES = {
   "chopra2005": (56, 46, 1),
   "dlib_face": (71, 71, 3),
