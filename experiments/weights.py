@@ -2,10 +2,15 @@
 
 python -m experiments.weights --weights=FILE --model=efficientnet_lite0
 
-FILE is .safetensors, .npz, or what torch.save wrote (.pth, .bin), or
-package:NAME for the one in an installed package; torch is not needed, and
-nothing in the file is run. --out=FILE.safetensors converts it.
+FILE is .safetensors, .npz, what torch.save wrote (.pth, .bin), a pickle of
+NumPy's arrays, a manifest of TensorFlow.js, or package:NAME for the one in an
+installed package; torch is not needed, and nothing in the file is run.
+--option=class_token=False is an option of the network, and may be repeated.
+--out=FILE.safetensors converts the file.
 """
+
+import ast
+from typing import Any
 
 import jax
 from absl import flags
@@ -19,6 +24,9 @@ from metric_learning.specs import InputSpec
 _WEIGHTS = cli.define_path("weights", None, "The file.")
 _MODEL = flags.DEFINE_string(
   "model", None, "The network that is to take it; without it, none is asked."
+)
+_OPTIONS = flags.DEFINE_multi_string(
+  "option", [], "NAME=VALUE, an option of the network."
 )
 _OUT = cli.define_path("out", None, "Where its tensors go as .safetensors.")
 
@@ -56,18 +64,35 @@ def _fitted(tensors, name: str) -> str:
   models.check_weights(name, _WEIGHTS.value)
   # Its size changes no parameter but those of the head.
   spec = InputSpec((224, 224, 3), "image")
-  model = models.create(name, input_spec=spec, embedding_dim=64)
+  options = dict(map(_option, _OPTIONS.value))
+  model = models.create(
+    name,
+    input_spec=spec,
+    embedding_dim=64,
+    weights=_WEIGHTS.value,
+    **options,
+  )
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   layout = models.MODELS[name].layout
   what = f"{_WEIGHTS.value} and {name}"
-  params, stats = weights.fill(layout, shapes, tensors, what)
-  sizes = [sum(x.size for x in jax.tree.leaves(t)) for t in (params, stats)]
-  used = len(jax.tree.leaves((params, stats)))
-  return (
-    f"{name} takes {used} of them: {sizes[0]:,} parameters and {sizes[1]:,}"
-    f" statistics. The other {len(tensors) - used} are of the classifier, or"
-    " count batches; the head is drawn at random."
+  params, stats = weights.fill(
+    layout, shapes, tensors, what, options.get("inputs")
   )
+  sizes = [sum(x.size for x in jax.tree.leaves(t)) for t in (params, stats)]
+  return (
+    f"{name} takes {sizes[0]:,} parameters and {sizes[1]:,} statistics of it."
+    " What is left is of the classifier, or counts batches; the head is drawn"
+    " at random."
+  )
+
+
+def _option(text: str) -> tuple[str, Any]:
+  """The name and the value of an option, which is a literal or else a text."""
+  name, _, value = text.partition("=")
+  try:
+    return name, ast.literal_eval(value)
+  except (ValueError, SyntaxError):
+    return name, value
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def load(config: Any) -> Splits:
   tensorflow-datasets the name of the set, such as "tfds:svhn_cropped";
   `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
   and `fold`, which with the split fix who is in which part; `image_size`,
-  (height, width), or () for the native size; `short_side`, that of
-  files before the middle is cut out, which may be left out; `protocol`,
-  "open-set" or "closed-set", which the split must obey; `small_classes`, "refuse", or
+  (height, width), or () for the native size; `short_side`, that of files before
+  the middle is cut out, which may be left out; `protocol`, "open-set" or
+  "closed-set", which the split must obey; `small_classes`, "refuse", or
   "repeat" or "drop" to load classes with too few images too; `background`, the
   gray level of what is transparent; `validation_folds`, `validation_fold` and
   `train_on`, for which see `held_out`; `stream`, whether images of a folder

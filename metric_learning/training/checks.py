@@ -156,7 +156,8 @@ def _check_batch(config: ConfigDict) -> None:
     raise InputError(
       f"config.data.random_crop={section.random_crop:g} cuts a part of each"
       " file while training: set config.data.stream=True and"
-      " config.data.image_size, or use config.augment.crop, which cuts images in memory."
+      " config.data.image_size, or use config.augment.crop, which cuts images"
+      " in memory."
     )
   if batch.views > 1 and not (any(jitter.values()) or section.random_crop):
     raise InputError(

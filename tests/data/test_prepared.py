@@ -135,6 +135,25 @@ def test_half_of_the_classes_is_tested(name, tmp_path, config, monkeypatch):
     assert max(names) < min(splits.test.class_names)
 
 
+@pytest.mark.parametrize("form", ["prepared", "unpacked"])
+def test_images_of_a_set_may_stay_on_disk(form, tmp_path, config, monkeypatch):
+  source = stand_ins.make("inshop", tmp_path / "archives", monkeypatch)
+  if form == "prepared":
+    folder = tmp_path / "prepared"
+    prepared.prepare("inshop", str(folder), str(source))
+  else:
+    folder = unpack(source, tmp_path)
+  size = {"image_size": (4, 3)}
+  whole = data.load(config("inshop", folder, **size))
+  lazy = data.load(config("inshop", folder, stream=True, **size))
+  assert all(isinstance(x.inputs, data.ImageFiles) for x in parts_of(lazy))
+  for ours, theirs in zip(parts_of(lazy), parts_of(whole), strict=True):
+    assert ours.class_names == theirs.class_names
+    np.testing.assert_array_equal(np.asarray(ours.inputs), theirs.inputs)
+  again = data.load(config("inshop", folder, stream=True, **size))
+  assert lazy.identity == again.identity
+
+
 def test_inshop_queries_look_in_the_gallery(tmp_path, config, monkeypatch):
   source = stand_ins.make("inshop", tmp_path / "archives", monkeypatch)
   splits = data.load(config("inshop", unpack(source, tmp_path)))

@@ -93,6 +93,14 @@ def test_official_split_and_no_tensorflow(config):
   assert "tensorflow" not in sys.modules
 
 
+def test_images_may_be_decoded_when_they_are_needed(config):
+  whole, lazy = data.load(config()), data.load(config(stream=True))
+  assert isinstance(lazy.train.inputs, data.ImageFiles)
+  np.testing.assert_array_equal(
+    np.asarray(lazy.test.inputs), np.asarray(whole.test.inputs)
+  )
+
+
 def test_other_splits_take_all_images(config):
   splits = data.load(config("classes", "open-set"))
   parts = (splits.train, splits.validation, splits.test)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pickle
 import struct
 
 import ml_dtypes
@@ -250,6 +252,113 @@ def test_files_of_torch_itself(legacy, tmp_path):
     np.testing.assert_array_equal(found[name].astype(float), expected, name)
   torch.save(torch.nn.Linear(2, 2), path)
   with pytest.raises(InputError, match=r"'torch\.nn\.modules\.linear\.Linear'"):
+    weights.read(path)
+
+
+# --- Other forms -------------------------------------------------------------
+
+
+def numpys(value):
+  """A pickle of NumPy's own making, without frames, as others write them."""
+  return pickle.dumps(value, protocol=3)
+
+
+def test_a_pickle_of_arrays_is_read_without_running_it(tmp_path):
+  arrays = {
+    "conv": [RNG.normal(size=(2, 3)).astype(np.float32), np.arange(3)],
+    "by columns": np.asfortranarray(RNG.normal(size=(2, 3))),
+    "flags": np.array([True, False]),
+  }
+  found = read(numpys(arrays), tmp_path)
+  assert list(found) == ["conv.0", "conv.1", "by columns", "flags"]
+  for name, array in (
+    ("conv.0", arrays["conv"][0]),
+    ("conv.1", arrays["conv"][1]),
+    ("by columns", arrays["by columns"]),
+    ("flags", arrays["flags"]),
+  ):
+    np.testing.assert_array_equal(found[name], array)
+    assert found[name].dtype == array.dtype
+
+
+class Harm:
+  def __reduce__(self):
+    return os.system, ("touch harm",)
+
+
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [
+    (Harm(), r"'(posix|nt)\.system', which could run code"),
+    ({"x": np.array([{}], object)}, "damaged"),
+    ({"x": np.array(["text"])}, "damaged"),
+    ({"x": 1.5}, "neither one of torch.save nor a dict of NumPy"),
+    ({}, "neither"),
+    ({"x": np.zeros(3, [("a", "f4")])}, "damaged"),
+    ({"x": np.arange(3).astype("datetime64[s]")}, "damaged"),
+  ],
+)
+def test_pickles_of_other_things_are_refused(
+  value, message, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError, match=message):
+    read(numpys(value), tmp_path)
+  assert not (tmp_path / "harm").exists()
+
+
+def manifest(tmp_path, **changes):
+  """A manifest of three tensors, the second of 8 bits, in two files."""
+  numbers = RNG.normal(size=(2, 3)).astype("<f4")
+  small = np.arange(4, dtype=np.uint8)
+  scale = {"dtype": "uint8", "scale": 0.5, "min": -1.0}
+  group = {
+    "paths": ["one.bin", "two.bin"],
+    "weights": [
+      {"name": "a", "shape": [2, 3], "dtype": "float32"},
+      {"name": "b", "shape": [4], "dtype": "float32", "quantization": scale},
+      {"name": "c", "shape": [], "dtype": "int32"},
+    ],
+  }
+  data = numbers.tobytes() + small.tobytes() + np.int32(7).tobytes()
+  (tmp_path / "one.bin").write_bytes(data[:10])
+  (tmp_path / "two.bin").write_bytes(data[10:])
+  path = tmp_path / "x-weights_manifest.json"
+  path.write_text(json.dumps([{**group, **changes}]))
+  return path, numbers
+
+
+def test_a_manifest_of_tensorflow_js(tmp_path):
+  path, numbers = manifest(tmp_path)
+  found = weights.read(path)
+  np.testing.assert_array_equal(found["a"], numbers)
+  np.testing.assert_array_equal(found["b"], [-1, -0.5, 0, 0.5])
+  assert found["c"] == 7
+  before = weights.digest_of(path)
+  (tmp_path / "two.bin").write_bytes(bytes(len(numbers.tobytes()) - 2))
+  path.touch()
+  assert weights.digest_of(path) != before
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"paths": ["../one.bin"]}, r"names '\.\./one\.bin', which is not beside"),
+    ({"paths": ["gone.bin"]}, r"in gone\.bin, which cannot .*beside it"),
+    ({"paths": ["one.bin"]}, "its numbers end within 'a': fetch it again"),
+    ({"weights": []}, "32 bytes follow its last tensor"),
+    ({"weights": [{"name": "a", "shape": [-1], "dtype": "int32"}]}, "damaged"),
+    ({"weights": [{"name": "a", "shape": [1], "dtype": "text"}]}, "damaged"),
+  ],
+)
+def test_a_manifest_that_does_not_fit_its_files_is_refused(
+  changes, message, tmp_path
+):
+  path, _ = manifest(tmp_path, **changes)
+  with pytest.raises(InputError, match=message):
+    weights.read(path)
+  path.write_text('[{"weights": 1}')
+  with pytest.raises(InputError, match=r"no manifest of TensorFlow\.js"):
     weights.read(path)
 
 
