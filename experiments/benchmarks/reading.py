@@ -53,7 +53,7 @@ def main() -> None:
     f" {'images of a folder' if _DATA.value else 'JPEGs of 500×375'}. outside:"
     " the share of the time in which no step runs, which is waiting for a"
     " batch; step alone: with a batch that is there already, nothing else"
-    " running.\n\n"
+    f" running. Load of the machine before: {os.getloadavg()[0]:.1f}.\n\n"
     f"{as_markdown(_HEADS, lines)}\n"
   )
   run_files.write_atomically(

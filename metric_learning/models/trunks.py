@@ -251,15 +251,18 @@ class Trunk(nnx.Module):
       InputError: without a key in training with dropout or stochastic depth.
     """
     draws = train and (self.dropout or self.stochastic_depth)
-    if draws and key is None:
+    if not draws:
+      key = None
+    elif key is None:
       raise InputError(
         "a network with dropout or stochastic_depth draws in training: call"
         " `apply` with key=."
       )
-    blocks_key, key = jax.random.split(key) if draws else (None, None)
-    features = self.features_of(images, train=train, key=blocks_key)
+    features = self.features_of(images, train=train, key=key)
     if key is not None and self.dropout:
-      kept = jax.random.bernoulli(key, 1 - self.dropout, features.shape)
+      # A stream of its own, beside those of the blocks.
+      own = jax.random.fold_in(key, 2**20)
+      kept = jax.random.bernoulli(own, 1 - self.dropout, features.shape)
       features = jnp.where(kept, features / (1 - self.dropout), 0)
     return features if self.head is None else self.head(features)
 

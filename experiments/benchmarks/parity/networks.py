@@ -182,7 +182,8 @@ def _save(path: str, tensors: Mapping[str, Any]) -> None:
   if path.endswith(".pth"):
     references.save(path, tensors)
   elif path.endswith(".npz"):
-    np.savez(path, **{k: np.asarray(x) for k, x in tensors.items()})
+    arrays: dict[str, Any] = {k: np.asarray(x) for k, x in tensors.items()}
+    np.savez(path, **arrays)
   else:
     weights.write(path, {k: np.asarray(x) for k, x in tensors.items()})
 
