@@ -116,7 +116,10 @@ def squeezenet(values, drawn):
   """[n, 512, h, w]; Iandola et al., version 1.1; torchvision's names."""
 
   def conv(x, name, cout, size, stride=1):
-    kernel = drawn.take(f"{name}.weight", (cout, x.shape[1], size, size))
+    # Twice the usual variance: no normalization undoes what ReLU takes away.
+    shape = (cout, x.shape[1], size, size)
+    spread = (6 / math.prod(shape[1:])) ** 0.5
+    kernel = drawn.take(f"{name}.weight", shape, -spread, spread)
     bias = drawn.take(f"{name}.bias", (cout,), -0.1, 0.1)
     pads = [(size // 2 if stride == 1 else 0,) * 2] * 2
     x = convolve(x, kernel, stride, pads)
