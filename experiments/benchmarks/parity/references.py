@@ -36,7 +36,9 @@ def lite(name: str, images: np.ndarray) -> Reference:
   import torch
   from efficientnet_lite_pytorch import EfficientNet
 
-  network = EfficientNet.from_name(name)
+  # It pads for images of one size.
+  size = list(images.shape[1:3])
+  network = EfficientNet.from_name(name, image_size=size)
   state = _drawn_into(network)
   x = torch.tensor((images.transpose(0, 3, 1, 2) - 127.0) / 128).float()
   with torch.no_grad():
