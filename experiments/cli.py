@@ -24,10 +24,8 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.plugins import import_modules
 from metric_learning.training import NotFiniteError, override
 from metric_learning.training.config import (
-  as_field,
   check_no_section,
   is_name,
-  kind_at,
   place_of,
   set_field,
 )
@@ -129,9 +127,6 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
     for field in sorted(given, key=lambda field: field not in names):
       inside, name = place_of(config, field)  # It adds what is to be added.
       check_no_section(field, inside[name])
-      if inside[name] is None:  # An overridden copy has lost its type.
-        del inside[name]
-        inside[name] = as_field(kind_at(config, field), None)
       if field in names:
         set_field(config, field, _value(field, given[field]))
   return config
