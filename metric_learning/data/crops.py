@@ -80,8 +80,8 @@ def cropped(
 def random_box(width: int, height: int, draw: Draw) -> Box:
   """Left, top, right and bottom of a random part.
 
-  >>> random_box(30, 20, Draw(0.0, np.random.default_rng(0)))
-  (2, 0, 29, 20)
+  >>> random_box(30, 20, Draw(0.5, np.random.default_rng(0)))
+  (2, 0, 17, 20)
   """
   for _ in range(_TRIES):
     area = width * height * draw.random.uniform(1 - draw.cut, 1)

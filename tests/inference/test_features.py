@@ -30,7 +30,7 @@ class Tiny(trunks.Trunk):
     conv = layers.WideConv(3, 4, (2, 2), use_bias=False, rngs=rngs)
     self.stem = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=rngs)
 
-  def maps_of(self, images, *, train):
+  def maps_of(self, images, *, train, key):
     return nnx.relu(self.stem(images, train=train))
 
 
