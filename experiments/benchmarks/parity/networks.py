@@ -206,10 +206,11 @@ def page(lines: list[tuple[str, ...]]) -> str:
   versions = ", ".join(
     f"{name} {importlib.metadata.version(name)}" for name in names
   )
+  only = f" --only={','.join(_ONLY.value)}" if _ONLY.value else ""
   return (
     "# Networks beside those of PyTorch\n\n"
-    "Written by `python -m experiments.benchmarks.parity.networks` at commit"
-    f" {run_files.commit()}: {versions}; float32 on both sides.\n\n"
+    f"Written by `python -m experiments.benchmarks.parity.networks{only}` at"
+    f" commit {run_files.commit()}: {versions}; float32 on both sides.\n\n"
     "The same random weights (batch statistics too) go into their network, and"
     " by a file into ours; two random images of each size. apart: the largest"
     " difference of the pooled features, relative to the largest of theirs;"

@@ -4,11 +4,13 @@ Each is a function of images [n, h, w, 3] of values from 0 to 255 to the tensors
 of a weights file and the features of the images.
 """
 
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from metric_learning.models import weights
 from metric_learning.models.weights import SCALES
 
 Reference = tuple[Mapping[str, Any], Any]
@@ -82,7 +84,10 @@ def transformers(size: str, images: np.ndarray) -> Reference:
     layer_norm_eps=1e-6,
   )
   network = ViTModel(config, add_pooling_layer=False).eval()
-  state = _drawn_into(network)
+  _drawn_into(network)
+  with tempfile.TemporaryDirectory() as folder:
+    network.save_pretrained(folder)  # its files have other names than it has
+    state = weights.read(f"{folder}/model.safetensors")
   with torch.no_grad():
     found = network(_seen(images, "imagenet"), interpolate_pos_encoding=True)
   return state, found.last_hidden_state[:, 0]
@@ -182,7 +187,6 @@ def _positions(positions: Any, grid: tuple[int, int]) -> Any:
 def _npz_file(tensors: Mapping[str, np.ndarray]) -> Any:
   """A context: the path of an .npz of them."""
   import contextlib
-  import tempfile
 
   @contextlib.contextmanager
   def written():
