@@ -13,6 +13,8 @@ verdict, and the share of true differences that were found with their sign.
 Writes power.md and power.json into --folder. It takes minutes on one core.
 """
 
+import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +35,7 @@ from metric_learning.study.statistics import LEVEL, holm
 from metric_learning.training import run_files
 
 _FOLDER = cli.define_path("folder", "results", "Where the two files go.")
-_STUDIES = flags.DEFINE_integer("studies", 1000, "Simulated for each line.", 1)
+_STUDIES = flags.DEFINE_integer("studies", 500, "Simulated for each line.", 1)
 
 # Standard deviations of test MAP@R.
 SEARCH, SEED, FINAL_SEEDS = 0.023, 0.010, 2
@@ -49,8 +51,8 @@ SEARCHES = (5, 10, 15)
 FAMILIES = (10, 23, 50, 100, 150)
 MORE_SEARCHES = (10, 15, 20, 25, 30, 40, 50)
 SMALLER_SPREADS = (0.023, 0.015, 0.010, 0.005)
-# Random patterns of the step-down test beyond ten searches, and permutations.
-DRAWS, PERMUTATIONS = 1023, 9_999
+# Random patterns beyond ten searches, of the step-down test and of others.
+DRAWS, PERMUTATIONS = 1023, 4_999
 
 
 def _even(count: int, **_: Any) -> np.ndarray:
@@ -176,7 +178,8 @@ def _shares_as_far(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def sign_flips_holm(scores, families) -> Corrected:
   """Paired sign flips of each comparison alone; Holm."""
   n = scores.shape[-1]
-  patterns = np.concatenate(list(sign_patterns(n)))
+  draws = None if n <= 10 else PERMUTATIONS
+  patterns = np.concatenate(list(sign_patterns(n, draws)))
   return _by_holm(_shares_as_far(_differences(scores), patterns), families)
 
 
@@ -194,9 +197,16 @@ def unpaired_holm(scores, families) -> Corrected:
   """Permutations of the scores of two cells, in no pairs; Holm."""
   n = scores.shape[-1]
   rng = np.random.default_rng(0)
-  weights = np.concatenate([np.ones(n), -np.ones(n)])
-  draws = np.array([rng.permutation(weights) for _ in range(PERMUTATIONS)])
-  draws = np.concatenate([weights[None], draws])
+  weights = np.repeat([1.0, -1.0], n)
+  if math.comb(2 * n, n) <= PERMUTATIONS:
+    draws = np.full((math.comb(2 * n, n), 2 * n), -1.0)
+    for line, own in zip(
+      draws, itertools.combinations(range(2 * n), n), strict=True
+    ):
+      line[list(own)] = 1.0
+  else:
+    draws = np.array([rng.permutation(weights) for _ in range(PERMUTATIONS)])
+    draws = np.concatenate([weights[None], draws])
   reference = np.broadcast_to(scores[:, :1], scores[:, 1:].shape)
   both = np.concatenate([scores[:, 1:], reference], axis=-1)
   return _by_holm(_shares_as_far(both, draws), families)
@@ -212,7 +222,8 @@ def mixed_model_holm(scores, families) -> Corrected:
   With equal numbers of runs its t is that of a two-way analysis of variance of
   the means over final runs: one error for all cells of the family.
   """
-  n, found = scores.shape[-1], {}
+  n = scores.shape[-1]
+  found: Corrected = {}
   for m in families:
     some = scores[:, : m + 1]
     cells, numbers = some.mean(2, keepdims=True), some.mean(1, keepdims=True)
@@ -305,7 +316,8 @@ def needed(studies: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng(1)
         scale = spread / SEARCH
         scores = simulate(rng, truth, n, studies, SHAPES["normal"], scale=scale)
-        line = {"spread": spread, "truth": truth_name, "searches": n}
+        line: dict[str, Any] = {"spread": spread, "truth": truth_name}
+        line["searches"] = n
         for m, p in TESTS[CHOSEN](scores, families).items():
           lines.append(line | {"family": m} | judged(p, scores, truth))
       print(f"needed at {spread}, {truth_name}", flush=True)
@@ -390,7 +402,8 @@ error of 5.0 is {error:.1f}. Deviations of test MAP@R as measured on glyphs:
 between searches {SEARCH}, between seeds {SEED}, {FINAL_SEEDS} final runs for
 each search. Cells share {SHARED:.0%} of the variance between searches of one
 number. Beyond ten searches the step-down test takes {DRAWS:,} random patterns
-here; a study enumerates all of them up to 20. How searches scatter:
+here, and other tests {PERMUTATIONS:,}; a study enumerates all up to 20 searches.
+How searches scatter:
 
 {_meanings({name: shape.about for name, shape in SHAPES.items()})}
 

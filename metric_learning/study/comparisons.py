@@ -1,10 +1,9 @@
 """The cells of a study against their reference, on test classes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from metric_learning.evaluation import class_bootstrap, lower_is_better
 from metric_learning.study.compared_with import Name, pairs_with_reference
@@ -35,8 +34,8 @@ class Compared(NamedTuple):
 def compare_cells(study: Study) -> list[Compared]:
   """Every comparison that the study named, judged as one family.
 
-  Runs at the chosen settings are paired by seed and fold. A cell without runs
-  is in the family, and nothing is said of it.
+  Runs at the chosen settings are paired by seed and fold, and searches by their
+  number. A cell without runs is in the family, and nothing is said of it.
   """
   pairs = pairs_with_reference(study.names, study.compared["reference"])
   named = [
@@ -96,6 +95,8 @@ def _with_lost(
         )
         if number
       ]
+      if some.unchosen:
+        lost.append(f"{some.unchosen} searches{of} chose nothing")
   if not (lost and judged.is_tested):
     return judged
   return judged._replace(verdict=f"unresolved: {', '.join(lost)}")
@@ -112,12 +113,12 @@ def _paired(
 
 def _differences(
   runs: Sequence[Run], others: Sequence[Run], column: str
-) -> Float[np.ndarray, " units"]:
+) -> dict[Any, float]:
   def value(run: Run) -> float:
     return run.tested.selected[column]
 
   own, theirs = by_unit(runs, value), by_unit(others, value)
-  return np.array([own[unit] - theirs[unit] for unit in own])
+  return {unit: own[unit] - theirs[unit] for unit in own}
 
 
 def class_interval(

@@ -29,6 +29,7 @@ class Run(NamedTuple):
   """A finished run and the spec that made it.
 
   is_stale: its config or its result is not that of the spec.
+  search: the number of the search that chose its numbers; None without several.
   test: None until `scoring` has scored it, which it does to chosen runs alone.
   """
 
@@ -37,6 +38,7 @@ class Run(NamedTuple):
   result: dict[str, Any]
   is_stale: bool = False
   test: TestScores | None = None
+  search: int | None = None
 
   @property
   def tested(self) -> TestScores:

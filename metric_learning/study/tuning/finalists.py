@@ -85,9 +85,7 @@ def run_finalists(search: Search, storage) -> bool:
 def read_finalists(search: Search, storage) -> dict[int, Finalist]:
   """The finished finalists of a search, by the number of their trial."""
   return {
-    trial.number: Finalist(
-      **run_files.read_json(_record(search, trial.number))
-    )
+    trial.number: Finalist(**run_files.read_json(_record(search, trial.number)))
     for trial in finalists_of(search, storage)
   }
 
