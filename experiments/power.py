@@ -402,8 +402,8 @@ error of 5.0 is {error:.1f}. Deviations of test MAP@R as measured on glyphs:
 between searches {SEARCH}, between seeds {SEED}, {FINAL_SEEDS} final runs for
 each search. Cells share {SHARED:.0%} of the variance between searches of one
 number. Beyond ten searches the step-down test takes {DRAWS:,} random patterns
-here, and other tests {PERMUTATIONS:,}; a study enumerates all up to 20 searches.
-How searches scatter:
+here, and others {PERMUTATIONS:,}; a study enumerates all up to 20 searches. How
+searches scatter:
 
 {_meanings({name: shape.about for name, shape in SHAPES.items()})}
 

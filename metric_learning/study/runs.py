@@ -17,12 +17,15 @@ class TestScores(NamedTuple):
   queries: what each test query adds to a score that is a mean over queries, at
     the selected checkpoint, by the name of the score.
   classes: of each test query; None if classes have no names.
+  halves: scores in random halves of the test classes, by the name of the score;
+    of runs of several searches alone.
   """
 
   selected: dict[str, float]
   last: dict[str, float]
   queries: Mapping[str, np.ndarray] = {}
   classes: np.ndarray | None = None
+  halves: Mapping[str, np.ndarray] = {}
 
 
 class Run(NamedTuple):

@@ -10,6 +10,7 @@ from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
+from metric_learning.study.spread import cost_note, spread_table
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
   LEVEL,
@@ -144,7 +145,7 @@ def _to_markdown(
   if compared:
     table = as_markdown(*_comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
-  return text + _fold_tables(study)
+  return text + spread_table(study) + _fold_tables(study)
 
 
 # What stands under the table of a column that is there.
@@ -173,12 +174,15 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     " final runs, and of untrained networks over seeds",
     "classes": "[ ] is a 95 % bootstrap interval over test classes",
   }
+  # What "searches" says covers the lines over seeds.
+  skipped = "seeds" if "searches" in kinds else ""
   heads, _ = _filled(study, lines)
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *study.provenance,
-    *(over[kind] for kind in over if kind in kinds),
+    *(over[kind] for kind in over if kind in kinds and kind != skipped),
     _how_chosen(study),
+    *cost_note(study),
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
     *["the own metric of the baselines is L2"] * bool(study.baselines),
@@ -271,8 +275,8 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
   unit = _unit(study)
   text = (
     f"Differences are paired by {unit}, with a 95 % t-interval, and beside it a"
-    " 95 % bootstrap interval over test classes, given the gallery; n is the"
-    " number of pairs, and d their mean difference over its standard deviation."
+    f" 95 % interval over test classes, {_how_drawn(study)}; n is the number of"
+    " pairs, and d their mean difference over its standard deviation."
   )
   tested = [one.judged for one in compared if one.judged.is_tested]
   text += _how_tested(study, tested, len(compared)) if tested else ""
@@ -285,6 +289,13 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
       f" {UNITS_NEEDED} {units} would do."
     )
   return text
+
+
+def _how_drawn(study: Study) -> str:
+  """What interval over classes the table of comparisons has."""
+  if _unit(study) == "search":
+    return "from random halves of them, the gallery halved too"
+  return "by the bootstrap, given the gallery"
 
 
 def _plural(study: Study) -> str:
