@@ -10,7 +10,7 @@ from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
-from metric_learning.study.spread import cost_note, spread_table
+from metric_learning.study.spread_table import cost_note, spread_table
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
   LEVEL,
