@@ -80,7 +80,13 @@ class RealStudy:
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
     tables.write_tables(scored_study(self.reported))
-    few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
+    few = {
+      "loss.name": HINGE,
+      "tune.searches": 1,
+      "tune.trials": 1,
+      "tune.folds": 1,
+      "tune.finalists": 0,
+    }
     config = override(CONFIG, few)
     cells = make_specs(config, [{"metric.name": "l2"}])
     tuning.search(config, cells, self._searched, f"{self._searched}.journal")

@@ -184,7 +184,9 @@ def unpaired_holm(scores, families) -> Corrected:
       line[list(own)] = 1.0
   else:
     draws = np.array([rng.permutation(weights) for _ in range(PERMUTATIONS)])
-    draws = np.concatenate([weights[None], draws])
+    # The observed one counts once, or the smallest p would be too large.
+    others = draws[np.abs(draws @ weights) < 2 * n]
+    draws = np.concatenate([weights[None], others])
   reference = np.broadcast_to(scores[:, :1], scores[:, 1:].shape)
   both = np.concatenate([scores[:, 1:], reference], axis=-1)
   return _by_holm(_shares_as_far(both, draws), families)
