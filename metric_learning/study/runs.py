@@ -18,7 +18,7 @@ class TestScores(NamedTuple):
     the selected checkpoint, by the name of the score.
   classes: of each test query; None if classes have no names.
   halves: scores in random halves of the test classes, by the name of the score;
-    of runs of several searches alone.
+    of one run of each of several searches.
   """
 
   selected: dict[str, float]

@@ -18,7 +18,7 @@ TEST = "test.json"
 QUERIES = "test_queries.npz"
 HALVES = "test_halves.npz"
 # How many halves of the test classes are scored.
-NUM_HALVES = 32
+NUM_HALVES = 16
 
 # A `results.Study`, which only says what is in these files.
 AnyStudy = TypeVar("AnyStudy", bound=Any)
@@ -30,8 +30,8 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
   Tables, comparisons and figures take what it returns, and evaluate nothing.
   A chosen run embeds its test images here, from its checkpoints. What it embeds
   and scores is kept in its folder: embeddings.npz, test.json, and of the
-  columns that are compared test_queries.npz and, of runs of several searches,
-  test_halves.npz. Nothing is done twice.
+  columns that are compared test_queries.npz and, of one run of each of several
+  searches, test_halves.npz. Nothing is done twice.
 
   Raises:
     InputError: if the files of a run or its data cannot be read.
@@ -43,6 +43,13 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
 def _scored(cell: Any, columns: Collection[str]) -> Any:
   """A cell with scores in its chosen setting, which is one of its settings."""
   runs = [score_run(run, columns) for run in cell.chosen.runs]
+  # One run of each search in halves, which take as long as many scores.
+  seen: set[int] = set()
+  for place, run in enumerate(runs):
+    if run.search is not None and run.search not in seen:
+      seen.add(run.search)
+      test = run.tested._replace(halves=in_halves(run, columns))
+      runs[place] = run._replace(test=test)
   chosen = cell.chosen._replace(runs=runs)
   settings = [chosen if s is cell.chosen else s for s in cell.settings]
   return cell._replace(chosen=chosen, settings=settings)
@@ -67,9 +74,8 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
     run_files.write_json(path, {"last": last, "selected": selected})
   found = run_files.read_json(path)
   queries, classes = _queries(run, columns)
-  halves = {} if run.search is None else in_halves(run, columns)
   return run._replace(
-    test=TestScores(found["selected"], found["last"], queries, classes, halves)
+    test=TestScores(found["selected"], found["last"], queries, classes)
   )
 
 

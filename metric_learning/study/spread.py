@@ -66,12 +66,10 @@ def mean_in_halves(
 ) -> Float[np.ndarray, " halves"] | None:
   """The mean over runs of a score in each half of the test classes.
 
-  None where a run was not scored in halves.
+  Over those that were scored in halves, one of each search; None if none was.
   """
-  found = [run.tested.halves.get(column) for run in runs]
-  if not found or any(values is None for values in found):
-    return None
-  return np.mean(np.stack([x for x in found if x is not None]), axis=0)
+  found = [r.tested.halves[column] for r in runs if column in r.tested.halves]
+  return np.mean(np.stack(found), axis=0) if found else None
 
 
 def spread_of(cell: Cell, column: str) -> Spread:

@@ -168,7 +168,7 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
   first, second = search(tmp_path / "study", TWO, train=train)
   assert (first["chosen"], first["validation"]) == ({}, None)
   assert first["failed"] == 6
-  assert "metric.name=l1: no trial was finished" in caplog.text
+  assert "metric.name=l1, search 0: no trial was finished" in caplog.text
   assert second["chosen"]
   _, rows = tuning.final_specs(CONFIG, [first, second])
   assert {row.config.metric.name for row in rows} == {"l2"}
