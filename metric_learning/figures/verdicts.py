@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from metric_learning.evaluation import heading as name_of
 from metric_learning.evaluation import lower_is_better
@@ -184,7 +185,8 @@ def budget_curves(study: Study) -> Figure | None:
         style = line_style(names.index(rest(cell)))
         axis.plot(np.arange(1, len(curve) + 1), curve, **style)
     axis.set_xlabel("trials")
-  figure.supylabel(f"expected best validation {select}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+  figure.supylabel(f"expected best\nvalidation {select}")
   if any(names):
     legend_below(
       figure,
