@@ -105,6 +105,12 @@ class RealStudy:
     (real,) = run_files.read_json(self._searched / tuning.TUNING)
     return changed(real, values)
 
+  def tuned_once(self, **values):
+    """The same of an earlier study, in which each cell had one search."""
+    entry = self.tuned(**values)
+    of_searches = ("search", "seeds", "scores", "history")
+    return {k: v for k, v in entry.items() if k not in of_searches}
+
   def baseline(self, name, score, **values):
     """A record of baselines.json with another score."""
     found = run_files.read_json(self.reported / BASELINES)

@@ -25,7 +25,7 @@ RNG = np.random.default_rng(3)
 
 def test_components_are_those_that_were_drawn():
   drawn = RNG.normal(0, 2.0, (4000, 1)) + RNG.normal(0, 1.0, (4000, 3))
-  between, within = components(dict(enumerate(drawn)))
+  between, within = components(dict(enumerate(drawn.tolist())))
   assert between == pytest.approx(2.0, rel=0.04)
   assert within == pytest.approx(1.0, rel=0.04)
 
