@@ -80,7 +80,13 @@ class RealStudy:
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
     tables.write_tables(scored_study(self.reported))
-    few = {"loss.name": HINGE, "tune.trials": 1, "tune.folds": 1}
+    few = {
+      "loss.name": HINGE,
+      "tune.searches": 1,
+      "tune.trials": 1,
+      "tune.folds": 1,
+      "tune.finalists": 0,
+    }
     config = override(CONFIG, few)
     cells = make_specs(config, [{"metric.name": "l2"}])
     tuning.search(config, cells, self._searched, f"{self._searched}.journal")
@@ -98,6 +104,12 @@ class RealStudy:
     """What tuning.json says of a cell, with other values."""
     (real,) = run_files.read_json(self._searched / tuning.TUNING)
     return changed(real, values)
+
+  def tuned_once(self, **values):
+    """The same of an earlier study, in which each cell had one search."""
+    entry = self.tuned(**values)
+    of_searches = ("search", "seeds", "scores", "history")
+    return {k: v for k, v in entry.items() if k not in of_searches}
 
   def baseline(self, name, score, **values):
     """A record of baselines.json with another score."""

@@ -64,8 +64,7 @@ def test_every_row_of_every_sweep_is_valid(path):
     assert all(row.config.is_locked for row in rows)
     check_comparisons(config, cells_of(rows))
     assert not setting_errors(rows)
-    pairs = pairs_with_reference(cells_of(rows), reference_of(config))
-    assert can_be_tested(len(standard_sweeps.SEEDS), len(pairs) or 1)
+    assert can_be_tested(len(standard_sweeps.SEEDS))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -93,11 +93,12 @@ def load(config: Any) -> Splits:
   the middle is cut out, which may be left out; `protocol`, "open-set" or
   "closed-set", which the split must obey; `small_classes`, "refuse", or
   "repeat" or "drop" to load classes with too few images too; `background`, the
-  gray level of what is transparent; `validation_folds`, `validation_fold` and
-  `train_on`, for which see `held_out`; `stream`, whether images of a folder
-  stay on disk until they are needed; `standardize`, whether features are
-  brought to mean 0 and deviation 1, which may be left out. Warns of images that
-  are in training and in test.
+  gray level of what is transparent; `validation_folds`, `validation_fold`,
+  `train_on` and `validation_draw`, for which see `held_out`, the last of which
+  may be left out; `stream`, whether images of a folder stay on disk until they
+  are needed; `standardize`, whether features are brought to mean 0 and
+  deviation 1, which may be left out. Warns of images that are in training and
+  in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(

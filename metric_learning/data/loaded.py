@@ -8,18 +8,31 @@ from metric_learning.data import Splits, load
 from metric_learning.data.validation_folds import hold_out
 
 # No part is held out otherwise than the split does.
-_UNCUT = {"validation_folds": 1, "validation_fold": 0, "train_on": "train"}
-_SPLITS: dict[str, Splits] = {}
+_UNCUT = {
+  "validation_folds": 1,
+  "validation_fold": 0,
+  "validation_draw": 0,
+  "train_on": "train",
+}
+# Sets as they are cut by folds are copies: a study with many draws of its folds
+# would fill the memory.
+_MOST_CUT = 8
+_WHOLE: dict[str, Splits] = {}
+_CUT: dict[str, Splits] = {}
 
 
 def load_once(config: ConfigDict) -> Splits:
   """What `data.load` gives for a section `data`; items are read once."""
-  key = json.dumps(config.to_dict(), sort_keys=True)
-  if key not in _SPLITS:
-    uncut = ConfigDict(config.to_dict() | _UNCUT).lock()
-    _SPLITS[key] = (
-      load(config)
-      if uncut.to_dict() == config.to_dict()
-      else hold_out(load_once(uncut), config)
-    )
-  return _SPLITS[key]
+  fields = config.to_dict()
+  key = json.dumps(fields, sort_keys=True)
+  uncut = {**fields, **{k: v for k, v in _UNCUT.items() if k in fields}}
+  if uncut == fields:
+    if key not in _WHOLE:
+      _WHOLE[key] = load(config)
+    return _WHOLE[key]
+  if key not in _CUT:
+    found = hold_out(load_once(ConfigDict(uncut).lock()), config)
+    while len(_CUT) >= _MOST_CUT:
+      _CUT.pop(next(iter(_CUT)), None)
+    _CUT[key] = found
+  return _CUT[key]

@@ -25,8 +25,9 @@ def hold_out(splits: Splits, config: Any) -> Splits:
 
   `config.validation_folds` of 2 or more puts training and validation together
   and validates on fold `config.validation_fold`, drawn by `config.split_seed`:
-  of classes if the split is open-set, else of the images of each class. Folds
-  are of one size; what is left over is in every training part.
+  of classes if the split is open-set, else of the images of each class. Another
+  `config.validation_draw` draws other folds. Folds are of one size; what is
+  left over is in every training part.
 
   `config.train_on` "train+validation" trains on both. The validation part is
   kept, but is seen.
@@ -41,6 +42,11 @@ def hold_out(splits: Splits, config: Any) -> Splits:
       f"validation_fold={fold} of validation_folds={folds}: there must be at"
       f" least 1, and they count from 0 to validation_folds - 1."
     )
+  if folds == 1 and _draw(config):
+    raise InputError(
+      f"validation_draw={_draw(config)} draws folds, and there are none: set"
+      " validation_folds, or leave it at 0."
+    )
   if config.train_on == "train+validation":
     both = put_together(splits)
     splits = dataclasses.replace(splits, train=both, validation_seen=True)
@@ -53,7 +59,7 @@ def hold_out(splits: Splits, config: Any) -> Splits:
     )
   both = put_together(splits)
   if splits.protocol == "open-set":
-    return _class_fold(splits, both, folds, fold, config.split_seed)
+    return _class_fold(splits, both, config)
   return _image_fold(splits, both, config)
 
 
@@ -101,7 +107,20 @@ def put_together(splits: Splits) -> Dataset:
   )
 
 
-def _class_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
+def _draw(config: Any) -> int:
+  """Which draw of the folds; runs of earlier code do not say."""
+  return getattr(config, "validation_draw", 0)
+
+
+def _rng(config: Any) -> np.random.Generator:
+  """Draws the folds; draw 0 is that of `split_seed` alone."""
+  draw = _draw(config)
+  seed = [config.split_seed, draw] if draw else config.split_seed
+  return np.random.default_rng(seed)
+
+
+def _class_fold(splits, both: Dataset, config) -> Splits:
+  folds, fold = config.validation_folds, config.validation_fold
   count = len(both.class_names)
   size = count // folds
   if size < 2:
@@ -110,7 +129,7 @@ def _class_fold(splits, both: Dataset, folds, fold, seed) -> Splits:
       f" {folds} folds of two take {2 * folds}: choose fewer by"
       " config.data.validation_folds, or to tune by config.tune.folds."
     )
-  order = np.random.default_rng(seed).permutation(count)
+  order = _rng(config).permutation(count)
   held = order[fold * size : (fold + 1) * size]
   rest = np.setdiff1d(order, held)
   return dataclasses.replace(
@@ -128,7 +147,7 @@ def _image_fold(splits, both: Dataset, config) -> Splits:
     purpose=f"cut into {folds} folds, two in each",
     small_classes=config.small_classes,
   )
-  rng = np.random.default_rng(config.split_seed)
+  rng = _rng(config)
   strata = both.strata
   held = []
   for label in range(len(both.class_names)):

@@ -25,6 +25,11 @@ from metric_learning.figures.spaces import (
   read_space,
 )
 from metric_learning.figures.style import save
+from metric_learning.figures.verdicts import (
+  budget_curves,
+  differences,
+  spread_by_source,
+)
 from metric_learning.study.results import Cell, Study, check_scored
 from metric_learning.study.runs import Run
 from metric_learning.study.table_lines import in_words
@@ -33,7 +38,9 @@ __all__ = [
   "FIGURES",
   "Drawing",
   "Space",
+  "budget_curves",
   "confusion",
+  "differences",
   "distance_histograms",
   "draw_study",
   "embedding_maps",
@@ -43,6 +50,7 @@ __all__ = [
   "read_space",
   "roc_curves",
   "save",
+  "spread_by_source",
   "tuning_curves",
 ]
 
@@ -68,6 +76,9 @@ FIGURES = {
   "histograms": Drawing(distance_histograms, "spaces"),
   "roc": Drawing(roc_curves, "spaces"),
   "curves": Drawing(tuning_curves, "study"),
+  "differences": Drawing(differences, "study"),
+  "spread": Drawing(spread_by_source, "study"),
+  "budget": Drawing(budget_curves, "study"),
   "potentials": Drawing(pair_potentials, "nothing"),
 }
 

@@ -29,9 +29,11 @@ class Grid(NamedTuple):
 MARGIN = Range(0.0, 2.0)
 # Divides the distance, and is in the same unit.
 TEMPERATURE = Range(1e-2, 1e2, log=True)
-# Multiplies a cosine or a distance; of a distance, in the inverse unit.
-SCALE = Range(0.01, 100.0)
-CLASSIFIER_SCALE = Range(0.01, 200.0)
+# Multiplies a cosine or a distance; of a distance, in the inverse unit. The
+# inverse of a temperature, and so even in its logarithm too: drawn evenly, nine
+# of ten scales would be above 10, and hardly a temperature above 0.1 be tried.
+SCALE = Range(0.01, 100.0, log=True)
+CLASSIFIER_SCALE = Range(0.01, 200.0, log=True)
 # Margins that are cosines, and shares.
 COSINE = Range(0.0, 1.0)
 # Angles in radians, from 0 to 90 degrees.

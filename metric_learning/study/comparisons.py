@@ -1,10 +1,9 @@
 """The cells of a study against their reference, on test classes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from metric_learning.evaluation import class_bootstrap, lower_is_better
 from metric_learning.study.compared_with import Name, pairs_with_reference
@@ -15,14 +14,16 @@ from metric_learning.study.results import (
   by_unit,
 )
 from metric_learning.study.runs import Run
+from metric_learning.study.spread import mean_in_halves
 from metric_learning.study.statistics import Comparison, compare, t_interval
 
 
 class Compared(NamedTuple):
   """A cell against its reference in one column.
 
-  over_classes: the 95 % interval of the difference from resampled test
-    classes, where each class has one score for every run.
+  over_classes: the 95 % interval of the difference over test classes: of
+    several searches by `_in_halves`, else from resampled classes, where each
+    class has one score for every run.
   """
 
   name: Name
@@ -35,8 +36,8 @@ class Compared(NamedTuple):
 def compare_cells(study: Study) -> list[Compared]:
   """Every comparison that the study named, judged as one family.
 
-  Runs at the chosen settings are paired by seed and fold. A cell without runs
-  is in the family, and nothing is said of it.
+  Runs at the chosen settings are paired by seed and fold, and searches by their
+  number. A cell without runs is in the family, and nothing is said of it.
   """
   pairs = pairs_with_reference(study.names, study.compared["reference"])
   named = [
@@ -61,7 +62,13 @@ def compare_cells(study: Study) -> list[Compared]:
     )
   ]
   return [
-    Compared(name, reference, column, one, _over_classes(*both, column))
+    Compared(
+      name,
+      reference,
+      column,
+      one,
+      _in_halves(*both, column) or _over_classes(*both, column),
+    )
     for (column, name, reference), both, one in zip(
       named, runs, judged, strict=True
     )
@@ -96,6 +103,8 @@ def _with_lost(
         )
         if number
       ]
+      if some.unchosen:
+        lost.append(f"{some.unchosen} searches{of} chose nothing")
   if not (lost and judged.is_tested):
     return judged
   return judged._replace(verdict=f"unresolved: {', '.join(lost)}")
@@ -112,12 +121,29 @@ def _paired(
 
 def _differences(
   runs: Sequence[Run], others: Sequence[Run], column: str
-) -> Float[np.ndarray, " units"]:
+) -> dict[Any, float]:
   def value(run: Run) -> float:
     return run.tested.selected[column]
 
   own, theirs = by_unit(runs, value), by_unit(others, value)
-  return np.array([own[unit] - theirs[unit] for unit in own])
+  return {unit: own[unit] - theirs[unit] for unit in own}
+
+
+def _in_halves(
+  runs: Sequence[Run], others: Sequence[Run], column: str
+) -> tuple[float, float] | None:
+  """The 95 % interval of a difference over test classes and their gallery.
+
+  The mean difference ± 1.96 times its deviation over random halves of the
+  classes; None where runs were not scored in halves.
+  """
+  own, theirs = mean_in_halves(runs, column), mean_in_halves(others, column)
+  if own is None or theirs is None:
+    return None
+  differences = _differences(runs, others, column)
+  mean = float(np.mean([*differences.values()]))
+  half = 1.96 * float(np.std(own - theirs, ddof=1))
+  return mean - half, mean + half
 
 
 def class_interval(

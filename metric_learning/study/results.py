@@ -23,6 +23,7 @@ from metric_learning.training.config import (
   reference_of,
 )
 
+SEARCH = "search.json"
 TUNING = "tuning.json"
 
 
@@ -32,6 +33,7 @@ class Setting(NamedTuple):
   validation: their score; NaN if a run was lost, so that it chooses nothing.
   diverged: how many others there are, whose loss did not stay finite.
   unscored: how many others there are, whose score that selects is NaN.
+  unchosen: how many searches of the cell chose nothing, and so have no runs.
   """
 
   tuned: dict[str, Any]
@@ -39,6 +41,7 @@ class Setting(NamedTuple):
   validation: Interval
   diverged: int = 0
   unscored: int = 0
+  unchosen: int = 0
 
 
 class Cell(NamedTuple):
@@ -54,6 +57,8 @@ class Cell(NamedTuple):
   unscored: runs whose score that selects is NaN.
   searched: the fields that tuning searched; None without tuning.
   folder: of its trials, in that of the study; None without tuning.
+  searches: what tuning.json says of each search. Where there are some, the one
+    setting holds the final runs of all of them, and its `tuned` is empty.
   """
 
   name: dict[str, Any]
@@ -66,6 +71,7 @@ class Cell(NamedTuple):
   unscored: int = 0
   searched: list[str] | None = None
   folder: str | None = None
+  searches: Sequence[Mapping[str, Any]] = ()
 
 
 class Study(NamedTuple):
@@ -76,6 +82,7 @@ class Study(NamedTuple):
     reference by flat names.
   given_up: of tuning.json, the cells that chose nothing: every trial failed.
   provenance: where features come from, in a sentence for each file of them.
+  tune: the section `tune` of the config of its searches; empty without tuning.
   """
 
   folder: Path
@@ -87,6 +94,7 @@ class Study(NamedTuple):
   compared: dict[str, Any]
   given_up: list[dict[str, Any]]
   provenance: list[str]
+  tune: Mapping[str, Any] = {}
 
   @property
   def stale(self) -> list[str]:
@@ -141,9 +149,26 @@ def read_study(folder: str | Path) -> Study:
     len(specs) - len(runs),
     study["cells"],
     {**study["study"], "reference": reference_of(specs[0].config)},
-    [entry for entry in tuning if not entry["chosen"]],
+    _given_up(tuning),
     sorted({x[PROVENANCE] for x in of_parts if PROVENANCE in x}),
+    _tune_of(folder),
   )
+
+
+def _given_up(tuning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Of each cell that chose nothing in any search, what its first one says."""
+  chose = [entry["cell"] for entry in tuning if entry["chosen"]]
+  lost: dict[str, dict[str, Any]] = {}
+  for entry in tuning:
+    if entry["cell"] not in chose:
+      lost.setdefault(_key(entry["cell"]), entry)
+  return list(lost.values())
+
+
+def _tune_of(folder: Path) -> dict[str, Any]:
+  if not (folder / SEARCH).exists():
+    return {}
+  return run_files.read_json(folder / SEARCH)["config"].get("tune", {})
 
 
 def _read_run(spec: RunSpec, folder: Path) -> Run:
@@ -169,8 +194,43 @@ def _cells(
   grouped: dict[str, list[Run]] = {}
   for run in runs:
     grouped.setdefault(_key(cell_of(run.spec)), []).append(run)
-  cells = [_cell(cell_of(some[0].spec), some) for some in grouped.values()]
-  return [_as_tuned(cell, tuning) for cell in cells]
+  cells = []
+  for some in grouped.values():
+    name = cell_of(some[0].spec)
+    searches = [e for e in tuning if e["cell"] == name and "search" in e]
+    if searches:
+      cells.append(_searched_cell(name, some, searches))
+    else:
+      cells.append(_as_tuned(_cell(name, some), tuning))
+  return cells
+
+
+def _searched_cell(
+  name: dict[str, Any], runs: list[Run], searches: list[Mapping[str, Any]]
+) -> Cell:
+  """A cell of several searches: the final runs of all of them, by number."""
+  number_of = {seed: e["search"] for e in searches for seed in e["seeds"]}
+  runs = [
+    run._replace(search=number_of[run.spec.config.seed])
+    for run in sorted(runs, key=lambda run: run.spec.config.seed)
+  ]
+  setting = _setting(runs, runs[0].spec.config.eval.select)._replace(
+    tuned={}, unchosen=sum(not entry["chosen"] for entry in searches)
+  )
+  edges = dict.fromkeys(f for entry in searches for f in entry["on_edge"])
+  return Cell(
+    name,
+    [setting],
+    setting,
+    on_edge=list(edges),
+    diverged=setting.diverged,
+    trials=searches[0]["trials"],
+    stale=[run.spec.name for run in runs if run.is_stale],
+    unscored=setting.unscored,
+    searched=searched_in(searches[0]),
+    folder=str(Path(searches[0]["folder"]).parent),
+    searches=searches,
+  )
 
 
 def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
@@ -258,7 +318,15 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
-  """A value of runs for each of their units; see `units_of`."""
+  """A value of runs for each of their units: searches, else see `units_of`.
+
+  A search counts once, with the mean of its final runs.
+  """
+  if any(run.search is not None for run in runs):
+    searches: dict[Any, list[float]] = {}
+    for run in runs:
+      searches.setdefault(run.search, []).append(value(run))
+    return {number: float(np.mean(x)) for number, x in searches.items()}
   return units_of({run.replicate: value(run) for run in runs})
 
 

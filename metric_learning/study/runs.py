@@ -17,18 +17,22 @@ class TestScores(NamedTuple):
   queries: what each test query adds to a score that is a mean over queries, at
     the selected checkpoint, by the name of the score.
   classes: of each test query; None if classes have no names.
+  halves: scores in random halves of the test classes, by the name of the score;
+    of one run of each of several searches.
   """
 
   selected: dict[str, float]
   last: dict[str, float]
   queries: Mapping[str, np.ndarray] = {}
   classes: np.ndarray | None = None
+  halves: Mapping[str, np.ndarray] = {}
 
 
 class Run(NamedTuple):
   """A finished run and the spec that made it.
 
   is_stale: its config or its result is not that of the spec.
+  search: the number of the search that chose its numbers; None without several.
   test: None until `scoring` has scored it, which it does to chosen runs alone.
   """
 
@@ -37,6 +41,7 @@ class Run(NamedTuple):
   result: dict[str, Any]
   is_stale: bool = False
   test: TestScores | None = None
+  search: int | None = None
 
   @property
   def tested(self) -> TestScores:

@@ -16,6 +16,9 @@ from metric_learning.training.embedding import embed_run, is_embedded
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"
+HALVES = "test_halves.npz"
+# How many halves of the test classes are scored.
+NUM_HALVES = 16
 
 # A `results.Study`, which only says what is in these files.
 AnyStudy = TypeVar("AnyStudy", bound=Any)
@@ -26,8 +29,9 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
 
   Tables, comparisons and figures take what it returns, and evaluate nothing.
   A chosen run embeds its test images here, from its checkpoints. What it embeds
-  and scores is kept in its folder: embeddings.npz, test.json, and
-  test_queries.npz of the columns that are compared. Nothing is done twice.
+  and scores is kept in its folder: embeddings.npz, test.json, and of the
+  columns that are compared test_queries.npz and, of one run of each of several
+  searches, test_halves.npz. Nothing is done twice.
 
   Raises:
     InputError: if the files of a run or its data cannot be read.
@@ -39,6 +43,13 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
 def _scored(cell: Any, columns: Collection[str]) -> Any:
   """A cell with scores in its chosen setting, which is one of its settings."""
   runs = [score_run(run, columns) for run in cell.chosen.runs]
+  # One run of each search in halves, which take as long as many scores.
+  seen: set[int] = set()
+  for place, run in enumerate(runs):
+    if run.search is not None and run.search not in seen:
+      seen.add(run.search)
+      test = run.tested._replace(halves=in_halves(run, columns))
+      runs[place] = run._replace(test=test)
   chosen = cell.chosen._replace(runs=runs)
   settings = [chosen if s is cell.chosen else s for s in cell.settings]
   return cell._replace(chosen=chosen, settings=settings)
@@ -119,9 +130,7 @@ def _queries(
   path = run.folder / QUERIES
   kept = run_files.read_arrays(path) if path.exists() else {}
   if not wanted <= kept.keys():
-    selected = run.folder / run_files.SELECTED_EMBEDDINGS
-    last = run.folder / run_files.EMBEDDINGS
-    arrays = run_files.read_arrays(selected if selected.exists() else last)
+    arrays = _selected_arrays(run)
     labels = arrays["test_labels"]
     # Intervals draw classes, and a query with several labels has no one class.
     if "test_class_names" not in arrays or labels.ndim > 1:
@@ -136,6 +145,69 @@ def _queries(
     kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
     run_files.write_arrays(path, kept)
   return {column: kept[column] for column in wanted}, kept["classes"]
+
+
+def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
+  """The embeddings at the selected checkpoint."""
+  selected = run.folder / run_files.SELECTED_EMBEDDINGS
+  last = run.folder / run_files.EMBEDDINGS
+  return run_files.read_arrays(selected if selected.exists() else last)
+
+
+def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
+  """Scores of a run in random halves of its test classes, and of the gallery.
+
+  A score of n classes varies over draws of classes as those of random halves
+  vary about their own mean: for a mean of independent classes the two variances
+  are equal, σ² / n. The halves are the same for all runs. Kept in a file; empty
+  where queries have several labels, or are pairs.
+  """
+  wanted = {column for column in columns if evaluation.is_by_query(column)}
+  path = run.folder / HALVES
+  kept = run_files.read_arrays(path) if path.exists() else {}
+  if wanted and not wanted <= kept.keys():
+    arrays = _selected_arrays(run)
+    labels = arrays.get("test_labels")
+    if labels is None or labels.ndim > 1:
+      return {}
+    found: dict[str, list[float]] = {column: [] for column in wanted}
+    for half in _halves(np.unique(labels)):
+      scores = evaluation.per_query(
+        sorted(wanted), _among(arrays, half, run.result["metric"])
+      )
+      for column, values in scores.items():
+        found[column].append(float(np.nanmean(values)))
+    kept |= {column: np.array(values) for column, values in found.items()}
+    run_files.write_arrays(path, kept)
+  return {column: kept[column] for column in wanted}
+
+
+def _halves(classes: np.ndarray) -> list[np.ndarray]:
+  rng = np.random.default_rng(0)
+  return [
+    rng.permutation(classes)[: len(classes) // 2] for _ in range(NUM_HALVES)
+  ]
+
+
+def _among(
+  arrays: Mapping[str, np.ndarray], classes: np.ndarray, metric: str
+) -> evaluation.Points:
+  """The test items of some classes, and those of the gallery."""
+  own = np.isin(arrays["test_labels"], classes)
+  gallery = _gallery(arrays)
+  if gallery["reference_labels"] is not None:
+    theirs = np.isin(gallery["reference_labels"], classes)
+    for name in ("references", "reference_labels", "reference_groups"):
+      if gallery[name] is not None:
+        gallery[name] = gallery[name][theirs]
+  if gallery["groups"] is not None:
+    gallery["groups"] = gallery["groups"][own]
+  return evaluation.Points(
+    arrays["test_embeddings"][own],
+    arrays["test_labels"][own],
+    metric,
+    gallery=gallery,
+  )
 
 
 def _superclasses(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:

@@ -1,6 +1,5 @@
 """Intervals, tests and verdicts: what a mean over few runs can say."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,12 +7,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from metric_learning.study.multiple import (
+  EXACT_UP_TO,
+  PATTERNS,
+  equivalence_p,
+  step_down_max,
+)
+
 # A difference is called real at this p, after correction.
 LEVEL = 0.05
-# Up to this many differences the test enumerates every sign pattern; beyond, it
-# draws `PATTERNS` of them.
-EXACT_UP_TO = 20
-PATTERNS = 99_999
 # Instead of a verdict, where there are too few differences for the family.
 TOO_FEW = "not tested"
 
@@ -48,14 +50,17 @@ class Comparison(NamedTuple):
   """What paired differences say.
 
   difference: with its 95 % t-interval. effect: `paired_effect`. p: of
-  `sign_flip_p`. holm: the same after `holm`. verdict: one of `verdict_of`, or
-  "not tested" with the reason where it is not the number of seeds.
+  `sign_flip_p`. corrected: for the family, by `step_down_max`. equal: p of "the
+  difference is delta or more", corrected for the family. verdict: one of
+  `verdict_of`, or "not tested" with the reason where it is not the number of
+  units.
   """
 
   difference: Interval
   effect: float
   p: float
-  holm: float
+  corrected: float
+  equal: float
   verdict: str
 
   @property
@@ -166,93 +171,97 @@ def holm(p: Sequence[float] | np.ndarray) -> Float[np.ndarray, " m"]:
   return corrected
 
 
-def can_be_tested(n: int, family: int) -> bool:
-  """Whether n differences can reach `LEVEL` in a family of this size.
+def can_be_tested(n: int) -> bool:
+  """Whether n differences can reach `LEVEL`: their smallest p is 2 / 2ⁿ.
 
-  The smallest p of n sign flips is 2 / 2ⁿ, and Holm multiplies it.
+  The step-down maximum test has the same floor, whatever the family is.
 
-  >>> can_be_tested(10, 13), can_be_tested(5, 1)  # 13 / 512, 1 / 16
-  (True, False)
+  >>> can_be_tested(5), can_be_tested(6)  # 1 / 16, 1 / 32
+  (False, True)
   """
-  return family * 2 / 2**n <= LEVEL
+  return 2 / 2**n <= LEVEL
 
 
-def seeds_needed(family: int) -> int:
-  """The fewest paired seeds with which a family of comparisons can be tested.
-
-  >>> seeds_needed(1), seeds_needed(13), seeds_needed(91)
-  (6, 10, 12)
-  """
-  return next(n for n in itertools.count(1) if can_be_tested(n, family))
+# The fewest units that can be tested.
+UNITS_NEEDED = next(n for n in range(1, 64) if can_be_tested(n))
 
 
 def verdict_of(
-  differences: Sequence[float] | np.ndarray,
-  corrected: float,
-  delta: float,
-  lower_is_better: bool = False,
+  mean: float, corrected: float, equal: float, lower_is_better: bool = False
 ) -> str:
-  """The verdict on paired differences, in this order.
+  """The verdict on a mean difference, in this order.
 
-  "better" or "worse" if the corrected p is at most 0.05; "no difference" if
-  the 90 % t-interval is inside ±delta (two one-sided tests at 5 %, not
-  corrected for a family); "unresolved" if neither.
+  "no difference" if the corrected p of "the difference is delta or more" is at
+  most 0.05; "better" or "worse" if that of "there is none" is; "unresolved" if
+  neither. A difference that is surely there, and surely smaller than delta, is
+  no difference: delta says what does not matter.
 
-  >>> verdict_of([0.1, 0.2, 0.3], 0.04, delta=1.0)
+  >>> verdict_of(0.2, corrected=0.04, equal=0.9)
   'better'
-  >>> verdict_of([0.1, 0.2, 0.3], 0.06, delta=1.0)
+  >>> verdict_of(0.001, corrected=0.04, equal=0.03)
   'no difference'
   """
-  if corrected <= LEVEL:
-    is_better = (np.mean(differences) < 0) == lower_is_better
-    return "better" if is_better else "worse"
-  narrow = t_interval(differences, 0.90)
-  if -delta < narrow.low and narrow.high < delta:
+  if equal <= LEVEL:
     return "no difference"
+  if corrected <= LEVEL:
+    return "better" if (mean < 0) == lower_is_better else "worse"
   return "unresolved"
 
 
 def compare(
-  family: Sequence[Sequence[float] | np.ndarray],
+  family: Sequence[Mapping[Any, float]],
   delta: float,
   lower_is_better: Sequence[bool] | None = None,
 ) -> list[Comparison]:
   """Judges a family of comparisons together.
 
   Args:
-    family: of each comparison the paired differences, in units of the score;
-      those that are missing or not finite count in the family and say nothing.
+    family: of each comparison the paired differences by their unit, such as a
+      search or a seed, in units of the score; a comparison without any, or with
+      one that is not finite, counts in the family and says nothing.
     delta: a difference that does not matter, named before the runs.
     lower_is_better: of each comparison, whether its score is an error.
   """
   lower = lower_is_better or [False] * len(family)
-  values = [np.asarray(differences, float) for differences in family]
-  p = [sign_flip_p(x) if _is_known(x) else 1.0 for x in values]
+  values = [np.array([*some.values()], float) for some in family]
+  table = _by_unit(family)
+  corrected = step_down_max(table)
+  equal = holm(equivalence_p(table, delta))
   return [
     Comparison(
       t_interval(x),
       paired_effect(x) if _is_known(x) else float("nan"),
-      own,
-      float(corrected),
-      _judged(x, corrected, delta, is_error, len(family)),
+      sign_flip_p(x) if _is_known(x) else 1.0,
+      float(corrected[place]),
+      float(equal[place]),
+      _judged(x, corrected[place], equal[place], lower[place]),
     )
-    for x, own, corrected, is_error in zip(
-      values, p, holm(p), lower, strict=True
-    )
+    for place, x in enumerate(values)
   ]
+
+
+def _by_unit(
+  family: Sequence[Mapping[Any, float]],
+) -> Float[np.ndarray, "m units"]:
+  """The differences of each comparison, one column a unit; NaN for none."""
+  units = list(dict.fromkeys(unit for some in family for unit in some))
+  table = np.full((len(family), len(units)), np.nan)
+  for line, some in zip(table, family, strict=True):
+    if _is_known(np.array([*some.values()], float)):
+      line[[units.index(unit) for unit in some]] = [*some.values()]
+  return table
 
 
 def _is_known(differences: np.ndarray) -> bool:
   return len(differences) > 0 and bool(np.isfinite(differences).all())
 
 
-def _judged(x, corrected: float, delta: float, is_error: bool, family) -> str:
+def _judged(x, corrected: float, equal: float, is_error: bool) -> str:
   """The verdict, or why there is none."""
   if not len(x):
     return "not tested: no runs"
   if not _is_known(x):
     return "not tested: a score is missing"
-  # Holm multiplies by less than the family where others have a smaller p.
-  if corrected > LEVEL and not can_be_tested(len(x), family):
+  if not can_be_tested(len(x)):
     return TOO_FEW
-  return verdict_of(x, corrected, delta, is_error)
+  return verdict_of(float(np.mean(x)), corrected, equal, is_error)

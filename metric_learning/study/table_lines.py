@@ -87,12 +87,13 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   line: Line = {
     "name": in_words(cell.name),
     "chosen": ", ".join(chosen_numbers(cell)),
-    "interval": "folds" if len(folds) > 1 else "seeds",
+    "interval": unit_of(runs),
     "n": len(runs),
     "seeds": len({run.spec.config.seed for run in runs}),
     "folds": len(folds),
     "trials": cell.trials,
     "searched": _said_searched(cell.searched),
+    **({"searches": len(cell.searches)} if cell.searches else {}),
     "diverged": cell.diverged,
     "stale": len(cell.stale),
     "unscored": cell.unscored,
@@ -127,6 +128,14 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   line["digests"] = " ".join(run.result["digest"] for run in runs)
   line["commits"] = " ".join(sorted({run.result["commit"] for run in runs}))
   return line
+
+
+def unit_of(runs: Sequence[Run]) -> str:
+  """What an interval or a test over these runs takes as one value."""
+  if any(run.search is not None for run in runs):
+    return "searches"
+  folds = {run.spec.config.data.fold for run in runs}
+  return "folds" if len(folds) > 1 else "seeds"
 
 
 def _why_none(cell: Cell) -> str:
@@ -199,8 +208,11 @@ def in_words(name: Mapping[str, Any]) -> str:
 def chosen_numbers(cell: Cell) -> list[str]:
   """The tuned numbers: as given, in absolute units, flagged on an edge.
 
-  d̄ is the mean distance at initialization.
+  d̄ is the mean distance at initialization. Of several searches, the median and
+  the range of what they chose.
   """
+  if cell.searches:
+    return _over_searches(cell)
   said = []
   for field, value in cell.chosen.tuned.items():
     name = field.split(".")[-1]
@@ -214,6 +226,24 @@ def chosen_numbers(cell: Cell) -> list[str]:
     if field in cell.on_edge:
       text += " (edge)"
     said.append(text)
+  return said
+
+
+def _over_searches(cell: Cell) -> list[str]:
+  said = []
+  chosen = [entry["chosen"] for entry in cell.searches if entry["chosen"]]
+  for field in chosen[0] if chosen else ():
+    name = field.split(".")[-1]
+    values = [numbers[field] for numbers in chosen]
+    text = f"{name} {np.median(values):.3g}"
+    absolute = [r.result["numbers"].get(field) for r in cell.chosen.runs]
+    given = [r.spec.overrides[field] for r in cell.chosen.runs]
+    if None not in absolute and not np.allclose(absolute, given):
+      loss = cell.chosen.runs[0].spec.config.loss.name
+      text += f" {_UNITS[LOSSES[loss].scaled[name]]}"
+    text += f" [{min(values):.3g}, {max(values):.3g}]"
+    edges = sum(field in entry["on_edge"] for entry in cell.searches)
+    said.append(text + (f" ({edges} on edge)" if edges else ""))
   return said
 
 

@@ -10,15 +10,16 @@ from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
+from metric_learning.study.spread_table import cost_note, spread_table
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
   LEVEL,
   PATTERNS,
   TOO_FEW,
+  UNITS_NEEDED,
   Comparison,
   Interval,
   fold_means,
-  seeds_needed,
   standard_error,
 )
 from metric_learning.study.sweeps import spec_name
@@ -29,6 +30,7 @@ from metric_learning.study.table_lines import (
   in_words,
   mean_of,
   table_lines,
+  unit_of,
 )
 from metric_learning.training import run_files
 
@@ -68,6 +70,7 @@ def _heads(study: Study) -> list[str]:
     "active",
     "eff. rank",
     "collapsed",
+    "searches",
     "trials",
     "searched",
     "seeds",
@@ -100,6 +103,8 @@ def _texts(line: Line, study: Study) -> list[str]:
   collapsed = line.get("collapsed")
   folds = line.get("folds", 1)
   repeated = str(line.get("seeds", "–"))
+  if "searches" in line:
+    repeated = f"{line['searches']} × {line['seeds'] // line['searches']}"
   return [
     name,
     line["chosen"],
@@ -108,6 +113,7 @@ def _texts(line: Line, study: Study) -> list[str]:
     _number(line.get("active fraction", float("nan"))),
     f"{line['effective rank']:.1f}" if "effective rank" in line else "–",
     "–" if collapsed is None else f"{collapsed} of {line['n']}",
+    str(line.get("searches", "–")),
     str(line.get("trials", "–")),
     line.get("searched", "–"),
     f"{repeated} × {folds} folds" if folds > 1 else repeated,
@@ -139,7 +145,7 @@ def _to_markdown(
   if compared:
     table = as_markdown(*_comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
-  return text + _fold_tables(study)
+  return text + spread_table(study) + _fold_tables(study)
 
 
 # What stands under the table of a column that is there.
@@ -164,14 +170,19 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   over = {
     "seeds": "± is a 95 % t-interval over seeds",
     "folds": "± is a 95 % t-interval over folds, each the mean of its seeds",
+    "searches": "± is a 95 % t-interval over searches, each the mean of its"
+    " final runs, and of untrained networks over seeds",
     "classes": "[ ] is a 95 % bootstrap interval over test classes",
   }
+  # What "searches" says covers the lines over seeds.
+  skipped = "seeds" if "searches" in kinds else ""
   heads, _ = _filled(study, lines)
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *study.provenance,
-    *(over[kind] for kind in ("seeds", "folds", "classes") if kind in kinds),
+    *(over[kind] for kind in over if kind in kinds and kind != skipped),
     _how_chosen(study),
+    *cost_note(study),
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
     *["the own metric of the baselines is L2"] * bool(study.baselines),
@@ -226,10 +237,9 @@ def _is_nested(study: Study) -> bool:
 
 
 def _unit(study: Study) -> str:
-  """What the members of a pair share: a seed or a fold."""
+  """What the members of a pair share: a seed, a fold, or a search."""
   runs = [run for cell in study.cells for run in cell.chosen.runs]
-  folds = {run.spec.config.data.fold for run in runs}
-  return "seed" if len(folds) < 2 else "fold"
+  return {"seeds": "seed", "folds": "fold", "searches": "search"}[unit_of(runs)]
 
 
 def _comparison_texts(
@@ -237,7 +247,7 @@ def _comparison_texts(
 ) -> tuple[list[str], list[list[str]]]:
   """Heads and lines of the table of comparisons."""
   heads = ["", "compared with", "score", "difference", "n", "test classes"]
-  heads += ["d", "p", "p (Holm)", "verdict"]
+  heads += ["d", "p", "p (family)", "p (equal)", "verdict"]
   most = max(one.judged.difference.n for one in compared)
   lines = []
   for one in compared:
@@ -248,11 +258,12 @@ def _comparison_texts(
         in_words(one.reference),
         heading(one.column),
         _signed(judged.difference),
-        str(n) if n == most else f"{n} of {most} {_unit(study)}s",
+        str(n) if n == most else f"{n} of {most} {_plural(study)}",
         _ends(*one.over_classes) if one.over_classes else "–",
         "–" if np.isnan(judged.effect) else f"{judged.effect:+.2f}",
         f"{judged.p:.4f}" if judged.is_tested else "–",
-        f"{judged.holm:.4f}" if judged.is_tested else "–",
+        f"{judged.corrected:.4f}" if judged.is_tested else "–",
+        f"{judged.equal:.4f}" if judged.is_tested else "–",
         judged.verdict,
       ]
     )
@@ -264,15 +275,31 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
   unit = _unit(study)
   text = (
     f"Differences are paired by {unit}, with a 95 % t-interval, and beside it a"
-    " 95 % bootstrap interval over test classes, given the gallery; n is the"
-    " number of pairs, and d their mean difference over its standard deviation."
+    f" 95 % interval over test classes, {_how_drawn(study)}; n is the number of"
+    " pairs, and d their mean difference over its standard deviation."
   )
   tested = [one.judged for one in compared if one.judged.is_tested]
   text += _how_tested(study, tested, len(compared)) if tested else ""
   few = [c.judged for c in compared if c.judged.verdict == TOO_FEW]
   if few and not tested:
-    text += _too_few(max(one.difference.n for one in few), len(compared), unit)
+    n, units = max(one.difference.n for one in few), _plural(study)
+    text += (
+      f" {n} {units} cannot be tested: their smallest p is 2/2^{n} ="
+      f" {2 / 2**n:.2g}, over {LEVEL:g}. Read the intervals alone;"
+      f" {UNITS_NEEDED} {units} would do."
+    )
   return text
+
+
+def _how_drawn(study: Study) -> str:
+  """What interval over classes the table of comparisons has."""
+  if _unit(study) == "search":
+    return "from random halves of them, the gallery halved too"
+  return "by the bootstrap, given the gallery"
+
+
+def _plural(study: Study) -> str:
+  return {"search": "searches"}.get(_unit(study), f"{_unit(study)}s")
 
 
 def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
@@ -281,10 +308,13 @@ def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
   if max(one.difference.n for one in tested) > EXACT_UP_TO:
     draws = f" (more than {EXACT_UP_TO}: {PATTERNS:,} random patterns)"
   text = (
-    f" p is that of the exact two-sided sign-flip test{draws}, by Holm over"
-    f" the family of {family}. Better or worse: p (Holm) ≤ {LEVEL:g}; else no"
-    " difference: the 90 % t-interval is inside"
-    f" ±{study.compared['delta']:g}; else unresolved."
+    f" p is that of the two-sided sign-flip test{draws}; p (family) corrects it"
+    f" for the family of {family} by the step-down maximum test, in which the"
+    " signs of all comparisons are flipped together; p (equal) is that of two"
+    " one-sided t-tests of a difference of at least"
+    f" {study.compared['delta']:g}, by Holm over the family. No difference: p"
+    f" (equal) ≤ {LEVEL:g}; else better or worse: p (family) ≤ {LEVEL:g}; else"
+    " unresolved. A verdict is about these test classes."
   )
   if any(one.verdict.startswith("unresolved:") for one in tested):
     text += (
@@ -293,15 +323,6 @@ def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
       " another for the rest of them."
     )
   return text
-
-
-def _too_few(n: int, family: int, unit: str) -> str:
-  """Why there is no verdict, and how many seeds or folds would do."""
-  return (
-    f" {n} {unit}s cannot support a family of {family}: the smallest p is"
-    f" 2/2^{n}, by Holm {min(1, family * 2 / 2**n):.2g}, over {LEVEL:g}. Read"
-    f" the intervals alone; {seeds_needed(family)} {unit}s would do."
-  )
 
 
 def _fold_tables(study: Study) -> str:
@@ -361,7 +382,8 @@ def _comparison_lines(compared: Sequence[Compared]) -> list[Line]:
       "classes high": one.over_classes[1] if one.over_classes else "",
       "effect": one.judged.effect,
       "p": one.judged.p if one.judged.is_tested else "",
-      "p (Holm)": one.judged.holm if one.judged.is_tested else "",
+      "p (family)": one.judged.corrected if one.judged.is_tested else "",
+      "p (equal)": one.judged.equal if one.judged.is_tested else "",
       "verdict": one.judged.verdict,
     }
     for one in compared

@@ -36,7 +36,7 @@ from metric_learning.training.units import check_units
 MARGIN_UNITS = ("absolute", "initial_mean")
 
 _MANY = {int: "whole numbers from 1", float: "numbers", str: "texts"}
-_SEEDS = ("seed", "data.split_seed")
+_SEEDS = ("seed", "data.split_seed", "data.validation_draw")
 # A key of jax.random drops what is above it.
 _LARGEST_SEED = 2**32 - 1
 

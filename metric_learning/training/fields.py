@@ -27,6 +27,9 @@ _DATA = {
     " many folds of them validates, in place of the split's own part.",
   ),
   "validation_fold": Field(0, "Which one."),
+  "validation_draw": Field(
+    0, "Which draw of the folds: with another number, others, by split_seed."
+  ),
   "train_on": Field(
     "train",
     "train; or train+validation, which leaves nothing to choose by: the last"
@@ -187,7 +190,13 @@ _STUDY = {
 }
 
 _TUNE = {
-  "trials": Field(12, "Settings that are tried."),
+  "searches": Field(
+    10,
+    "Independent searches of each cell. A search draws its own trials, training"
+    " seeds and validation folds, chooses, and gives final runs; what is"
+    " compared is the mean of these.",
+  ),
+  "trials": Field(12, "Settings that each search tries."),
   "sampler": Field("tpe", "tpe, random or grid."),
   "searched": Field(
     1,
@@ -202,7 +211,7 @@ _TUNE = {
     " triplet.margin is of one.",
   ),
   "folds": Field(
-    4,
+    2,
     "Validation folds over which a trial's score is averaged; 1 takes the"
     " split's own validation part.",
   ),
@@ -211,7 +220,13 @@ _TUNE = {
     "Stop a trial whose mean after a fold is worse than the median of the"
     " others there; it counts as one of the trials.",
   ),
-  "final_seeds": Field(10, "Runs with what was chosen."),
+  "finalists": Field(
+    3,
+    "The best trials of a search run again, on other folds with other seeds,"
+    " and the best mean over both stages is chosen; 0 chooses at once.",
+  ),
+  "repeats": Field(2, "How many times more finalists run on all folds."),
+  "final_seeds": Field(2, "Runs with what a search chose, with fresh seeds."),
   "final_on": Field("train", "Their data.train_on."),
 }
 

@@ -36,13 +36,14 @@ def closed_set():
   return base.Splits(*parts, "closed-set")
 
 
-def config(folds=1, fold=0, train_on="train"):
+def config(folds=1, fold=0, train_on="train", **more):
   return types.SimpleNamespace(
     validation_folds=folds,
     validation_fold=fold,
     train_on=train_on,
     split_seed=4,
     small_classes="refuse",
+    **more,
   )
 
 
@@ -125,6 +126,25 @@ def test_images_on_disk_stay_there():
     assert paths == getattr(plain, part).inputs.ravel().tolist()
 
 
+@pytest.mark.parametrize("make", [open_set, closed_set])
+def test_another_draw_is_of_other_folds(make):
+  held = lambda **draw: [
+    sorted(
+      truth(validation_folds.hold_out(make(), config(2, k, **draw)).validation)
+    )
+    for k in range(2)
+  ]
+  plain = held()
+  # Earlier runs do not say which draw is theirs.
+  assert held(validation_draw=0) == plain == held()
+  others = [held(validation_draw=draw) for draw in (1, 2, 300)]
+  assert all(other != plain for other in others)
+  assert others[0] != others[1] and others[1] != others[2]
+  assert others[2] == held(validation_draw=300)
+  for first, second in others:
+    assert not {*first} & {*second}
+
+
 def test_what_cannot_be_cut():
   def refused(match, splits=None, **changes):
     with pytest.raises(InputError, match=match):
@@ -133,6 +153,9 @@ def test_what_cannot_be_cut():
   refused("11 classes .* 6 folds of two take 12", folds=6)
   refused("validation_fold=2 of validation_folds=2", folds=2, fold=2)
   refused("validation_folds=0", folds=0)
+  refused(
+    "validation_draw=3 draws folds, and there are none", validation_draw=3
+  )
   refused("unknown train_on 'test'", train_on="test")
   refused("leaves no fold", folds=2, train_on="train+validation")
   splits = open_set()

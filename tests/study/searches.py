@@ -11,8 +11,10 @@ from tests.tiny import tiny_config
 
 CONFIG = tiny_config(
   loss__name="contrastive",
+  tune__searches=1,
   tune__trials=6,
   tune__folds=2,
+  tune__finalists=0,
   tune__final_seeds=2,
   train__steps=2,
   train__eval_every=1,
@@ -47,13 +49,13 @@ def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
   """A search in a journal file, the fastest storage, or another."""
   storage = f"{folder}.journal" if storage == "" else storage
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tuning.trials, "train", train or fake_train(near))
+    patch.setattr(tuning.folds, "train", train or fake_train(near))
     return tuning.search(config, make_specs(config, sweep), folder, storage)
 
 
-def trials_of(folder, storage="", cell="metric.name=l2"):
+def trials_of(folder, storage="", cell="metric.name=l2", number=0):
   storage = f"{folder}.journal" if storage == "" else storage
   storage = storage or f"sqlite:///{folder}/trials.db"
   with tuning.storage.open_storage(storage) as opened:
-    name = f"{folder.name}: {cell}"
+    name = f"{folder.name}: {cell}, search {number}"
     return optuna.load_study(study_name=name, storage=opened).get_trials()

@@ -140,7 +140,7 @@ def test_verdicts_reach_the_tables(write_study):
       l2=same,
       l1=same + 0.1 + 0.1 * NOISE,
       cosine=same - 0.1 + 0.1 * NOISE,
-      squared_l2=same + 0.1 * (NOISE - NOISE.mean()),
+      squared_l2=same + 0.02 * (NOISE - NOISE.mean()),
       linf=same + 20 * (NOISE - NOISE.mean()),
     ),
   )
@@ -152,7 +152,7 @@ def test_verdicts_reach_the_tables(write_study):
   }
   found = judged(folder)
   assert {name: one.verdict for name, one in found.items()} == wanted
-  assert found["l1"].p == 2 / 2**10 and found["l1"].holm == 4 * 2 / 2**10
+  assert found["l1"].p == found["l1"].corrected == 2 / 2**10
   tables.write_tables(scored_study(folder))
   text = (folder / "table.md").read_text()
   latex = (folder / "table.tex").read_text()
@@ -165,8 +165,8 @@ def test_verdicts_reach_the_tables(write_study):
   assert float(lines["contrastive, l1"]["difference"]) == pytest.approx(
     0.1 + 0.1 * NOISE.mean()
   )
-  assert "by Holm over the family of 4" in text
-  assert "inside ±0.01" in text
+  assert "for the family of 4 by the step-down maximum test" in text
+  assert "a difference of at least 0.01, by Holm over the family" in text
 
 
 def test_of_an_error_rate_less_is_better(write_study):
@@ -185,10 +185,9 @@ def test_seeds_that_are_too_few_get_intervals_and_no_verdict(write_study):
   folder = write_study(scored)
   text = tables.to_markdown(scored_study(folder))
   assert text.count("| +0.300 ± 0.000 |") == 2
-  assert text.count("| – | – | not tested |") == 2
-  assert "3 seeds cannot support a family of 2" in text
-  # 2 · 2/2ⁿ <= .05: 4/64 is too much, 4/128 is not.
-  assert "7 seeds would do" in text
+  assert text.count("| – | – | – | not tested |") == 2
+  assert "3 seeds cannot be tested: their smallest p is 2/2^3 = 0.25" in text
+  assert "6 seeds would do" in text
   assert "better" not in text.lower()
 
 
@@ -233,7 +232,7 @@ def test_a_cell_whose_every_run_failed_says_so_and_counts(write_study):
   assert line["n"] == "0" and line["own/map_at_r"] == ""
   found = judged(folder)
   assert found["cosine"].verdict == "not tested: no runs"
-  assert found["l1"].holm == 2 * 2 / 2**10
+  assert found["l1"].corrected == 2 / 2**10
   text = (folder / "table.md").read_text()
   assert "every run diverged | failed | failed" in text
 
@@ -306,8 +305,7 @@ def test_of_how_many_pairs_a_comparison_is_stands_in_its_row(write_study):
   assert found["contrastive, l1"]["n"] == "10"
   assert found["contrastive, cosine"]["n"] == "9 of 10 seeds"
   assert "& 9 of 10 seeds &" in (folder / "table.tex").read_text()
-  # 2 · 2/2⁹ is under .05, and something was tested anyway.
-  assert "cannot support" not in text and "intervals alone" not in text
+  assert "cannot be tested" not in text and "intervals alone" not in text
 
 
 def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
@@ -322,8 +320,8 @@ def test_a_comparison_with_too_few_seeds_does_not_speak_for_the_others(
   assert found["l1"].verdict == "better"
   assert found["cosine"].verdict == "not tested"
   text = tables.to_markdown(scored_study(folder))
-  assert "by Holm over the family of 2" in text
-  assert "cannot support" not in text
+  assert "for the family of 2 by the step-down maximum test" in text
+  assert "cannot be tested" not in text
   assert table_of(text, 1)["contrastive, cosine"]["n"] == "3 of 10 seeds"
 
 
@@ -332,7 +330,7 @@ def test_what_is_not_tested_has_no_p_in_any_file(write_study):
   tables.write_tables(scored_study(folder))
   with (folder / "comparisons.csv").open() as file:
     (line,) = csv.DictReader(file)
-  assert (line["p"], line["p (Holm)"]) == ("", "")
+  assert (line["p"], line["p (family)"], line["p (equal)"]) == ("", "", "")
   assert line["verdict"] == "not tested"
   assert line["n"] == "3"
 

@@ -110,7 +110,7 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
 
 
 def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
-  monkeypatch.setattr(loaded, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_WHOLE", {})
   read, load = [], data.load
   monkeypatch.setattr(
     loaded, "load", lambda config: read.append(config) or load(config)

@@ -105,7 +105,7 @@ def test_data_that_moved_is_one_error_that_names_its_folder(
   def moved(config):
     raise InputError("no such folder.")
 
-  monkeypatch.setattr(loaded, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_WHOLE", {})
   monkeypatch.setattr(loaded, "load", moved)
   message = r"cannot be embedded: config.data.data_dir='' of digits is not .*no"
   with pytest.raises(InputError, match=message):

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from metric_learning.study import multiple
 from metric_learning.study.statistics import (
+  UNITS_NEEDED,
   can_be_tested,
   compare,
   holm,
   paired_effect,
-  seeds_needed,
   sign_flip_p,
   t_interval,
   verdict_of,
@@ -105,12 +106,10 @@ def test_holm_by_hand():
   assert holm([]).shape == (0,)
 
 
-def test_seeds_that_can_support_a_family():
-  # protocols: 5 seeds support none, 10 thirteen, 12 all pairs of 14 losses.
-  assert not can_be_tested(5, 1)
-  assert can_be_tested(10, 13)
-  assert can_be_tested(10, 25) and not can_be_tested(10, 26)
-  assert seeds_needed(91) == 12
+def test_units_that_can_be_tested():
+  # protocols: of 5 the smallest p is 2/32 = .0625.
+  assert not can_be_tested(5) and can_be_tested(6)
+  assert UNITS_NEEDED == 6
 
 
 # --- Verdicts ---------------------------------------------------------------
@@ -118,62 +117,78 @@ def test_seeds_that_can_support_a_family():
 SMALL = [0.001, 0.002, 0.003, 0.002, 0.001, 0.003]
 
 
-def test_significance_comes_before_equivalence():
-  # The 90 % interval of SMALL is inside ±.01, and p still decides first.
-  assert verdict_of(SMALL, 0.05, 0.01) == "better"
-  assert verdict_of([-x for x in SMALL], 0.05, 0.01) == "worse"
-  assert verdict_of(SMALL, 0.0501, 0.01) == "no difference"
+def by_unit(*family):
+  return [dict(enumerate(differences)) for differences in family]
+
+
+def test_what_does_not_matter_is_no_difference_however_sure_it_is():
+  assert verdict_of(0.002, 0.05, equal=0.051) == "better"
+  assert verdict_of(-0.002, 0.05, equal=0.051) == "worse"
+  assert verdict_of(0.002, 0.05, equal=0.05) == "no difference"
+  assert verdict_of(0.002, 0.051, equal=0.051) == "unresolved"
+
+
+def test_no_difference_is_the_90_percent_interval_inside_delta():
   # mean .002, s .000894, t(.95, 5) = 2.015: .002 ± .000736.
-  assert verdict_of(SMALL, 1.0, 0.00274) == "no difference"
-  assert verdict_of(SMALL, 1.0, 0.00273) == "unresolved"
-  assert verdict_of([-x for x in SMALL], 1.0, 0.00273) == "unresolved"
+  (inside,) = compare(by_unit(SMALL), 0.00274)
+  assert inside.verdict == "no difference" and inside.equal <= 0.05
+  (outside,) = compare(by_unit(SMALL), 0.00273)
+  assert outside.verdict == "better" and outside.equal > 0.05
+
+
+def test_no_difference_is_corrected_for_the_family():
+  # Alone p is just under .05; of two by Holm the smaller has twice that.
+  (alone,) = compare(by_unit(SMALL), 0.00274)
+  wide = [x * (-1) ** k * 50 for k, x in enumerate(SMALL)]
+  one, other = compare(by_unit(SMALL, wide), 0.00274)
+  assert one.equal == pytest.approx(2 * alone.equal)
+  assert one.verdict != "no difference" and other.verdict == "unresolved"
 
 
 def test_of_an_error_rate_less_is_better():
-  assert verdict_of(SMALL, 0.01, 0.01, lower_is_better=True) == "worse"
-  lower = [-x for x in SMALL]
-  assert verdict_of(lower, 0.01, 0.01, lower_is_better=True) == "better"
+  assert verdict_of(0.1, 0.01, 1.0, lower_is_better=True) == "worse"
+  assert verdict_of(-0.1, 0.01, 1.0, lower_is_better=True) == "better"
 
 
 def test_a_family_is_corrected_together():
-  # Six equal signs: p = 2/64 = .03125; alone it is enough, with two it is not.
-  (alone,) = compare([SMALL], 0.01)
-  assert (alone.p, alone.verdict) == (0.03125, "better")
-  found = compare([[0.1] * 7, [0.2] * 7, [-0.1, 0.1] * 4], 0.01)
-  # 3 · 2/128, 2 · 2/128 raised to it, and 1.
-  assert [c.holm for c in found] == [0.046875, 0.046875, 1.0]
-  assert [c.verdict for c in found] == ["better", "better", "unresolved"]
+  far = [x + 0.1 for x in SMALL]
+  (alone,) = compare(by_unit(far), 0.01)
+  assert (alone.p, alone.corrected, alone.verdict) == (1 / 32, 1 / 32, "better")
+  # Flips are of units: those of the second are farther in two more patterns.
+  other = [0.1, 0.1, 0.1, -0.1, -0.1, 0.1]
+  first, second = compare(by_unit(far, other), 0.01)
+  assert first.p == alone.p
+  np.testing.assert_allclose(
+    [first.corrected, second.corrected],
+    multiple.step_down_max(np.array([far, other])),
+  )
+  assert first.corrected > 1 / 32
 
 
-def test_too_few_seeds_are_not_tested():
-  found = compare([[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]], 0.01)
+def test_units_are_those_of_the_same_name():
+  # Unit 6 of the second is no unit of the first.
+  family = [dict.fromkeys(range(7), 0.1), {k: 0.2 for k in (6, 7, 8, 1, 2, 3)}]
+  table = np.full((2, 9), np.nan)
+  table[0, :7], table[1, [6, 7, 8, 1, 2, 3]] = 0.1, 0.2
+  found = [one.corrected for one in compare(family, 0.01)]
+  np.testing.assert_array_equal(found, multiple.step_down_max(table))
+
+
+def test_too_few_units_are_not_tested():
+  found = compare(by_unit([0.1] * 5, [0.0] * 5), 0.01)
   assert [c.verdict for c in found] == ["not tested"] * 2
-  assert found[0].difference == t_interval([0.1, 0.2, 0.3])
+  assert found[0].difference == t_interval([0.1] * 5)
+  (six,) = compare(by_unit([0.1] * 6), 0.01)
+  assert six.verdict == "better"
 
 
 def test_missing_and_undefined_scores_say_nothing_and_count():
   silent = ["not tested: no runs", "not tested: a score is missing"]
-  found = compare([SMALL, [], [math.nan] * 6], 0.01)
-  # 3 · 2/64 > .05
-  assert [c.verdict for c in found] == ["not tested", *silent]
-  assert not any(c.is_tested for c in found)
-  longer = [*SMALL, *SMALL]
-  found = compare([longer, [], [math.nan] * 12], 0.01)
+  far = [x + 0.1 for x in SMALL]
+  found = compare(by_unit(far, [], [math.nan] * 6), 0.01)
   assert [c.verdict for c in found] == ["better", *silent]
   assert [c.is_tested for c in found] == [True, False, False]
-  assert found[0].holm == 3 * 2 / 2**12
-
-
-def test_one_comparison_with_a_seed_less_is_tested_if_holm_lets_it():
-  # Alone 23 · 2/2⁹ = .09 is over .05, but 22 are smaller: .0039 · 1, raised to
-  # 23 · 2/2¹⁰ = .0449.
-  *_, one = compare([[0.1] * 10] * 22 + [[0.1] * 9], 0.01)
-  assert one.p == 2 / 2**9
-  assert one.holm == 23 * 2 / 2**10
-  assert one.verdict == "better"
-  # Among others that show nothing it stays without a verdict.
-  *_, one = compare([[0.1, -0.1] * 5] * 22 + [[0.1] * 9], 0.01)
-  assert one.verdict == "not tested"
+  assert [c.corrected for c in found] == [1 / 32, 1.0, 1.0]
 
 
 # --- The power of the machinery ---------------------------------------------
@@ -192,7 +207,8 @@ def simulated(difference, studies=STUDIES):
   scores += 3 * rng.normal(size=(studies, 1, SEEDS))
   scores[:, -1] += difference
   return [
-    [c.verdict for c in compare(list(s[1:] - s[0]), delta=0.5)] for s in scores
+    [c.verdict for c in compare(by_unit(*(s[1:] - s[0])), delta=0.5)]
+    for s in scores
   ]
 
 
@@ -212,9 +228,8 @@ def test_a_difference_of_two_standard_deviations_is_found_in_most_studies():
 
 def test_a_difference_of_delta_is_seldom_called_none():
   rng = np.random.default_rng(6)
-  # p says nothing here: only the 90 % interval decides.
   found = [
-    verdict_of(x, 1.0, delta=1.0)
+    compare([dict(enumerate(x))], delta=1.0)[0].verdict
     for x in rng.normal(1.0, 0.6, (STUDIES, SEEDS))
   ]
   # One side of a 90 % interval errs in 5 % of studies, ± two standard errors.

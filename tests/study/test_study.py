@@ -212,7 +212,7 @@ def test_a_study_on_other_data_is_refused(study, monkeypatch):
     fewer = data.select(splits.test, np.arange(300))
     return dataclasses.replace(splits, test=fewer)
 
-  monkeypatch.setattr(loaded, "_SPLITS", {})
+  monkeypatch.setattr(loaded, "_WHOLE", {})
   monkeypatch.setattr(loaded, "load", with_fewer_tested)
   message = r"another study: data\..*\.test .*360 images .*there.*300 images"
   with pytest.raises(InputError, match=message):

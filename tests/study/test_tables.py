@@ -140,10 +140,10 @@ def test_cells_that_are_the_same_in_words_are_traced_apart(write_study):
 def test_baselines_and_trials_can_be_traced(real_study, write_study):
   scored = [({"metric.name": "l2", "loss.name": "triplet", "seed": 0}, 0.5)]
   folder = write_study(scored)
-  kept = real_study.tuned(
+  kept = real_study.tuned_once(
     cell={"metric.name": "l2", "loss.name": "triplet"}, folder="trials/kept"
   )
-  lost = real_study.tuned(
+  lost = real_study.tuned_once(
     cell={"metric.name": "l2", "data.image_size": [4, 4]},
     folder="trials/lost",
     chosen={},
@@ -198,13 +198,13 @@ def test_trials_and_edges_come_from_the_tuning(real_study, write_study):
   folder = write_study(scored)
   ranges = {"loss.margin": [0.0, 2.0, False], RATE: [1e-4, 1e-2, True]}
   tuning = [
-    real_study.tuned(
+    real_study.tuned_once(
       cell={"loss.name": "contrastive", "metric.name": "l1"},
       trials=12,
       on_edge=["loss.margin"],
       ranges=ranges,
     ),
-    real_study.tuned(
+    real_study.tuned_once(
       cell={"loss.name": "triplet", "metric.name": "l1"},
       trials=12,
       chosen={},

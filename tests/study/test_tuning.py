@@ -59,16 +59,16 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   one = step.compiled(step._PROGRAMS[key].step, feeds.gather_resident)
   assert one._cache_size() == 1
 
-  left = {path.name for path in folder.glob("trials/*/*-fold*/*")}
+  left = {path.name for path in folder.glob("trials/*/00/*-fold*/*")}
   assert run_files.RESULT in left
   assert not {name for name in left if name.endswith(".npz")}
   assert "checkpoints" not in left
-  trials = sorted(path.name for path in folder.glob("trials/*/*-fold*"))
+  trials = sorted(path.name for path in folder.glob("trials/*/00/*-fold*"))
   assert trials == [f"{t:03}-fold{f}" for t in range(2) for f in range(2)]
   found = []
   for trial in range(2):
     runs = [
-      folder / f"trials/metric.name=l2/{trial:03}-fold{f}" for f in range(2)
+      folder / f"trials/metric.name=l2/00/{trial:03}-fold{f}" for f in range(2)
     ]
     results = [run_files.read_json(run / run_files.RESULT) for run in runs]
     for result in results:
@@ -87,39 +87,46 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   study = scored_study(folder)
   (cell,) = study.cells
   assert cell.name == ONE[0]
-  assert cell.chosen.tuned == chosen[0]["chosen"]
+  assert [run.search for run in cell.chosen.runs] == [0, 0]
   assert [run.result["selected_step"] for run in cell.chosen.runs] == [2, 2]
   assert study.missing == 0
   text = tables.to_markdown(study)
   head, line = text.splitlines()[0], text.splitlines()[5]
   told = dict(zip(head.split(" | "), line.split(" | "), strict=True))
   assert told["trials"] == "2" and told["searched"] == "1 + rate"
+  assert told["searches"] == "1" and told["seeds"] == "1 × 2"
   assert (
     tables.trace(study)["metric.name=l2"]["trials"] == "trials/metric.name=l2"
   )
 
 
 @pytest.mark.slow
-def test_the_search_is_the_same_again_and_for_every_cell(tmp_path):
-  for sampler in tuning.SAMPLERS:
-    config = override(CONFIG, {"tune.sampler": sampler})
+def test_a_search_is_the_same_again_and_another_for_each_cell(tmp_path):
+  for sampler in ("tpe", "random"):
+    config = override(CONFIG, {"tune.sampler": sampler, "tune.searches": 2})
     params = []
     for name in ("one", "two"):
       folder = tmp_path / f"{sampler}_{name}"
       search(folder, TWO, config=config)
       for cell in ("metric.name=l1", "metric.name=l2"):
-        trials = trials_of(folder, cell=cell)
-        params.append([trial.params for trial in trials])
-    assert params[0] == params[1] == params[2] == params[3]
-    assert len({tuple(some.values()) for some in params[0]}) == 6
-    low, high = 0.0, 2.0
-    assert all(low <= some["loss.margin"] <= high for some in params[0])
+        for number in range(2):
+          trials = trials_of(folder, cell=cell, number=number)
+          params.append([trial.params for trial in trials])
+    assert params[:4] == params[4:]
+    drawn = [tuple(some.values()) for found in params[:4] for some in found[1:]]
+    # All but the first, which is the default of every cell and search.
+    assert len(set(drawn)) == len(drawn) == 20
+    assert all(0.0 <= some["loss.margin"] <= 2.0 for some in params[0])
 
 
-def test_it_starts_at_the_defaults(tmp_path):
+def test_it_starts_at_the_defaults_if_all_are_in_their_ranges(tmp_path):
   search(tmp_path / "study")
   first = trials_of(tmp_path / "study")[0]
   assert first.params == {"loss.margin": 1.0, RATE: 3e-3}
+  config = override(CONFIG, {"tune.ranges.margin": (0.1, 0.5, False)})
+  search(tmp_path / "other", config=config)
+  first = trials_of(tmp_path / "other")[0]
+  assert first.params[RATE] != 3e-3
 
 
 def test_a_grid_has_its_bounds_and_an_optimum_there_is_flagged(tmp_path):
@@ -161,7 +168,7 @@ def test_a_cell_whose_trials_all_fail_does_not_end_the_study(tmp_path, caplog):
   first, second = search(tmp_path / "study", TWO, train=train)
   assert (first["chosen"], first["validation"]) == ({}, None)
   assert first["failed"] == 6
-  assert "metric.name=l1: no trial was finished" in caplog.text
+  assert "metric.name=l1, search 0: no trial was finished" in caplog.text
   assert second["chosen"]
   _, rows = tuning.final_specs(CONFIG, [first, second])
   assert {row.config.metric.name for row in rows} == {"l2"}
@@ -227,12 +234,12 @@ def test_pruned_is_what_is_on_the_worse_side_of_the_median(
     create_trial(state=TrialState.COMPLETE, value=x, intermediate_values={0: x})
     for x in (0.4, 0.5, 0.6)
   ]
-  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others)
+  monkeypatch.setattr(tuning.trials, "trials_in", lambda *_: others)
   cell = mock.Mock(config=override(CONFIG, {"eval.select": select}))
-  search_of_it = mock.Mock(spec=tuning.trials.Search, cell=cell)
+  search_of_it = mock.Mock(spec=tuning.searches.Search, cell=cell)
   is_worse = functools.partial(tuning.trials._is_worse, search_of_it, None, 0)
   assert is_worse(worse) and not is_worse(better)
-  monkeypatch.setattr(tuning.trials, "_trials", lambda *_: others[:1])
+  monkeypatch.setattr(tuning.trials, "trials_in", lambda *_: others[:1])
   assert not is_worse(worse)  # Too few to say.
 
 

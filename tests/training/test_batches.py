@@ -53,6 +53,18 @@ def untrained(config, splits, images):
   return embed_all(plan.program, state, images)
 
 
+def test_parts_of_nearly_one_size_have_one_shape_on_the_device(digits):
+  batches = make_batches(digits.train, tiny_config().batch, 0)
+  fed = feeds.resident(digits.train, batches, range(2))
+  inputs, labels = fed.shared
+  n = len(digits.train.labels)
+  # 1,078 fill nine units of 128.
+  assert (n, len(inputs), len(labels)) == (1078, 1152, 1152)
+  np.testing.assert_array_equal(inputs[:n], digits.train.inputs)
+  assert not np.any(inputs[n:])
+  assert max(batches(0).indices) < n
+
+
 # --- Views ------------------------------------------------------------------
 
 

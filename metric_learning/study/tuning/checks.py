@@ -1,5 +1,6 @@
 """What is checked before the first trial."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
@@ -14,7 +15,9 @@ from metric_learning.study.sweeps import (
   refuse_specs,
   tuned_of,
 )
-from metric_learning.training.config import override
+from metric_learning.study.tuning.folds import with_fold
+from metric_learning.study.tuning.searches import STRIDE, seeds_of
+from metric_learning.training.config import as_dict, override
 from metric_learning.training.plan import check_parts, draws_of
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -30,9 +33,10 @@ def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
   tune = config.tune
   check_choice("config.tune.sampler", tune.sampler, SAMPLERS)
   check_choice("config.tune.final_on", tune.final_on, FINAL_ON)
-  for name in ("trials", "folds", "final_seeds"):
+  for name in ("searches", "trials", "folds", "final_seeds"):
     if tune[name] < 1:
       raise InputError(f"config.tune.{name} must be at least 1: {tune[name]}.")
+  _check_stages(config)
   if tune.searched < 0:
     raise InputError(f"config.tune.searched={tune.searched} is below 0.")
   if tune.prune and tune.folds < 2:
@@ -46,6 +50,8 @@ def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
   for cell in cells:
     for problem in _errors(cell):
       wrong.setdefault(problem, []).append(cell.name)
+  for problem, name in _data_errors(cells):
+    wrong.setdefault(problem, []).append(name)
   refuse_specs(wrong)
 
 
@@ -66,26 +72,72 @@ def _errors(cell: RunSpec) -> Iterator[str]:
         f"{field} is the same for all cells; leave it out, and set"
         f" config.{field}."
       )
-  for check in (check_ranges, _check_folds):
+  try:
+    check_ranges(cell.config)
+  except InputError as error:
+    yield from str(error).splitlines()
+
+
+def _data_errors(cells: Sequence[RunSpec]) -> Iterator[tuple[str, str]]:
+  """What is wrong with the folds of a cell, with its name.
+
+  Cells of the same data and batches are checked once.
+  """
+  seen = set()
+  for cell in cells:
+    fields = as_dict(cell.config)
+    names = ("data", "batch", "model", "eval", "reduction", "also")
+    key = json.dumps([fields[name] for name in names], sort_keys=True)
+    if key in seen:
+      continue
+    seen.add(key)
     try:
-      check(cell.config)
+      _check_folds(cell.config)
     except InputError as error:
-      yield from str(error).splitlines()
+      yield from ((line, cell.name) for line in str(error).splitlines())
+
+
+def _check_stages(config: ConfigDict) -> None:
+  """Checks the second stage, and that searches have seeds enough."""
+  tune = config.tune
+  if tune.finalists < 0 or tune.finalists == 1:
+    raise InputError(
+      f"config.tune.finalists={tune.finalists}: at least 2, among which to"
+      " choose again, or 0 for one stage."
+    )
+  if tune.finalists and tune.repeats < 1:
+    raise InputError(
+      f"config.tune.repeats={tune.repeats}: finalists run again at least once;"
+      " config.tune.finalists=0 is one stage."
+    )
+  seeds = seeds_of(config, 0)
+  count = 1 + len(seeds.again) + len(seeds.final)
+  if count > STRIDE:
+    raise InputError(
+      f"a search has {STRIDE} seeds, and takes {count}: lower"
+      " config.tune.repeats or config.tune.final_seeds."
+    )
 
 
 def _check_folds(config: ConfigDict) -> None:
   """Checks that trials and final runs fill a batch, and can be scored."""
   final = override(config, {"data.train_on": config.tune.final_on})
-  folds = [with_fold(config, fold) for fold in range(config.tune.folds)]
+  seeds = [
+    seed
+    for number in range(config.tune.searches)
+    for seed in (
+      seeds_of(config, number).trials,
+      *seeds_of(config, number).again,
+    )
+  ]
+  # Without folds all of them see the same part.
+  seeds = seeds if config.tune.folds > 1 else seeds[:1]
+  folds = [
+    with_fold(config, fold, seed)
+    for seed in seeds
+    for fold in range(config.tune.folds)
+  ]
   for run in (*folds, final):
     splits = load_once(run.data)
     draws_of(run, splits.train)
     check_parts(run, splits)
-
-
-def with_fold(config: ConfigDict, fold: int) -> ConfigDict:
-  """The config of a trial on one fold; it never trains on its validation."""
-  folds = {"data.validation_folds": config.tune.folds}
-  return override(
-    config, {**folds, "data.validation_fold": fold, "data.train_on": "train"}
-  )

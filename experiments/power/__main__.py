@@ -1,0 +1,53 @@
+"""Simulates studies of losses, to choose the test before any table is made.
+
+python -m experiments.power
+
+Every simulated study has a reference cell and 150 others; a family is the first
+so many of them. The score of a cell in search k is its mean, plus what the
+searches of that number share, plus what that search of that cell drew, plus the
+mean over the final runs of what their seeds gave, plus what the test classes
+add to that cell, the same in all its searches. The spreads are those measured
+on glyphs (results/glyphs.md). Reported are the share of families with any false
+verdict, and the share of true differences that were found with their sign.
+
+Writes power.md and power.json into --folder. It takes minutes on one core.
+"""
+
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from experiments.power.page import page
+from experiments.power.simulation import (
+  compare_tests,
+  needed,
+  other_classes,
+)
+from metric_learning.training import run_files
+
+_FOLDER = cli.define_path("folder", "results", "Where the two files go.")
+_STUDIES = flags.DEFINE_integer("studies", 500, "Simulated for each line.", 1)
+
+
+def main() -> None:
+  """Simulates, and writes both files."""
+  started, studies = time.perf_counter(), _STUDIES.value
+  found = {
+    "studies": studies,
+    "commit": run_files.commit(),
+    "tests": compare_tests(studies),
+    "needed": needed(max(1, studies // 4)),
+    "classes": other_classes(studies),
+  }
+  found["minutes"] = (time.perf_counter() - started) / 60
+  folder = Path(_FOLDER.value)
+  run_files.write_json(folder / "power.json", found)
+  text = page(found)
+  (folder / "power.md").write_text(text)
+  print(text)
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

@@ -1,0 +1,198 @@
+"""Pictures of a study's verdicts: differences, their spread, and the budget."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from metric_learning.evaluation import heading as name_of
+from metric_learning.evaluation import lower_is_better
+from metric_learning.figures.style import (
+  BLACK,
+  BLUE,
+  GRAY,
+  GREEN,
+  ORANGE,
+  SKY,
+  VERMILION,
+  WIDTH,
+  legend_below,
+  line_style,
+  panels,
+  styled,
+)
+from metric_learning.study.comparisons import Compared, compare_cells
+from metric_learning.study.results import Study
+from metric_learning.study.spread import (
+  budget_curve,
+  searched_cells,
+  spread_of,
+)
+from metric_learning.study.table_lines import in_words
+
+# How a verdict is drawn: its color and marker.
+_VERDICTS = {
+  "better": (BLUE, "o"),
+  "worse": (VERMILION, "s"),
+  "no difference": (GREEN, "D"),
+  "unresolved": (GRAY, "x"),
+}
+_SOURCES = {
+  "search": (BLUE, "", "search"),
+  "seed": (ORANGE, "//", "seed"),
+  "classes": (SKY, "..", "test classes"),
+}
+_LINE = 0.22  # of a cell, in inches
+
+
+@styled
+def differences(study: Study) -> Figure | None:
+  """A forest plot: each cell against its reference, grouped by loss.
+
+  Lines are 95 % t-intervals over searches, seeds or folds; the gray band is
+  what was named as no matter. None where nothing was compared twice or more.
+  """
+  compared = [
+    one
+    for one in compare_cells(study)
+    if np.isfinite(one.judged.difference.half_width)
+  ]
+  if not compared:
+    return None
+  columns = list(dict.fromkeys(one.column for one in compared))
+  height = 0.6 + _LINE * max(
+    sum(one.column == column for one in compared) + _losses(compared)
+    for column in columns
+  )
+  size = (WIDTH, 0.4 + height * len(columns))
+  figure = Figure(figsize=size, layout="constrained")
+  axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
+  for axis, column in zip(axes, columns, strict=True):
+    _forest(axis, [one for one in compared if one.column == column])
+    axis.axvspan(
+      -study.compared["delta"], study.compared["delta"], color="#eeeeee"
+    )
+    better = " (lower is better)" if lower_is_better(column) else ""
+    axis.set_xlabel(f"difference in {name_of(column)}{better}")
+  handles = {
+    name: Line2D([], [], color=color, marker=marker, linestyle="none")
+    for name, (color, marker) in _VERDICTS.items()
+  }
+  handles["not tested"] = Line2D(
+    [], [], color=BLACK, marker="|", linestyle="none"
+  )
+  legend_below(figure, handles)
+  return figure
+
+
+def _losses(compared: list[Compared]) -> int:
+  return len({one.name.get("loss.name") for one in compared})
+
+
+def _forest(axis, compared: list[Compared]) -> None:
+  order = sorted(
+    range(len(compared)),
+    key=lambda place: (
+      [one.name.get("loss.name") for one in compared].index(
+        compared[place].name.get("loss.name")
+      ),
+      place,
+    ),
+  )
+  place, loss, ticks = 0.0, None, []
+  for index in order:
+    one = compared[index]
+    if loss is not None and one.name.get("loss.name") != loss:
+      place += 0.6
+    loss = one.name.get("loss.name")
+    found = one.judged.difference
+    verdict = one.judged.verdict.partition(":")[0]
+    color, marker = _VERDICTS.get(verdict, (BLACK, "|"))
+    axis.plot([found.low, found.high], [place, place], color=color)
+    axis.plot(found.mean, place, color=color, marker=marker)
+    ticks.append((place, f"{in_words(one.name)} − {in_words(one.reference)}"))
+    place += 1
+  axis.axvline(0, color=BLACK, linewidth=0.6)
+  axis.set_yticks(*map(list, zip(*ticks, strict=True)))
+  axis.set_ylim(place - 0.4, -0.6)
+
+
+@styled
+def spread_by_source(study: Study) -> Figure | None:
+  """Bars: the variance of one final run's test score, by source.
+
+  None without several searches.
+  """
+  cells, columns = searched_cells(study), study.compared["columns"]
+  if not cells or not columns:
+    return None
+  height = 0.7 + _LINE * len(cells)
+  size = (WIDTH, 0.4 + height * len(columns))
+  figure = Figure(figsize=size, layout="constrained")
+  axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
+  for axis, column in zip(axes, columns, strict=True):
+    left = np.zeros(len(cells))
+    found = [spread_of(cell, column) for cell in cells]
+    for source, (color, hatch, _) in _SOURCES.items():
+      parts = np.nan_to_num([getattr(one, source) ** 2 for one in found])
+      axis.barh(
+        np.arange(len(cells)),
+        parts,
+        left=left,
+        height=0.7,
+        color=color,
+        hatch=hatch,
+        edgecolor="white",
+        linewidth=0.4,
+      )
+      left += parts
+    axis.set_yticks(np.arange(len(cells)), [in_words(c.name) for c in cells])
+    axis.set_ylim(len(cells) - 0.5, -0.5)
+    axis.set_xlabel(f"variance of {name_of(column)} of one final run")
+  legend_below(
+    figure,
+    {
+      name: Patch(facecolor=color, hatch=hatch, edgecolor="white")
+      for color, hatch, name in _SOURCES.values()
+    },
+  )
+  return figure
+
+
+@styled
+def budget_curves(study: Study) -> Figure | None:
+  """The expected best validation score against the number of trials.
+
+  One panel for each loss, one line for each of its cells: the mean over
+  searches of the best of k of their trials, drawn in any order. None without
+  several searches.
+  """
+  cells = searched_cells(study)
+  if not cells or max(cell.trials for cell in cells) < 2:
+    return None
+  select = study.config["eval"]["select"]
+  losses = list(dict.fromkeys(c.name.get("loss.name", "") for c in cells))
+  figure, axes = panels(losses, height=1.6, narrowest=4.5, sharey=True)
+  rest = lambda cell: in_words(
+    {k: v for k, v in cell.name.items() if k != "loss.name"}
+  )
+  names = list(dict.fromkeys(rest(cell) for cell in cells))
+  for axis, loss in zip(axes, losses, strict=True):
+    for cell in cells:
+      if cell.name.get("loss.name", "") == loss:
+        curve = budget_curve(cell, lower_is_better(select))
+        style = line_style(names.index(rest(cell)))
+        axis.plot(np.arange(1, len(curve) + 1), curve, **style)
+    axis.set_xlabel("trials")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+  figure.supylabel(f"expected best\nvalidation {select}")
+  if any(names):
+    legend_below(
+      figure,
+      {
+        name: Line2D([], [], **line_style(place))
+        for place, name in enumerate(names)
+      },
+    )
+  return figure

@@ -1,0 +1,125 @@
+"""Many comparisons read together: the step-down maximum test, equivalence.
+
+Both keep the chance of even one false verdict of a family at the level, however
+the comparisons depend on each other. `docs/protocol.md` says why these two were
+chosen, and `experiments.power` simulates them.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+# Up to this many units every sign pattern is enumerated; beyond, the test draws
+# `PATTERNS` of them.
+EXACT_UP_TO = 20
+PATTERNS = 99_999
+# Patterns that are held at a time.
+_CHUNK = 8192
+
+
+def sign_patterns(
+  n: int, draws: int | None = None
+) -> Iterator[Float[np.ndarray, "chunk n"]]:
+  """Sign patterns of n units in chunks; the first pattern is all +.
+
+  Without `draws` all 2ⁿ⁻¹ patterns whose first sign is +: the others are their
+  negatives, which a two-sided test need not see. With `draws` the pattern of
+  all + and so many random ones, drawn with a fixed seed.
+
+  >>> next(sign_patterns(3)).tolist()
+  [[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]
+  """
+  if draws is None:
+    places = np.arange(n - 1, -1, -1)
+    count = 2 ** max(n - 1, 0)
+    for start in range(0, count, _CHUNK):
+      number = np.arange(start, min(start + _CHUNK, count))
+      yield 1.0 - 2.0 * (number[:, None] >> places & 1)
+    return
+  rng = np.random.default_rng(0)
+  for start in range(0, draws + 1, _CHUNK):
+    some = min(_CHUNK, draws + 1 - start)
+    signs = rng.choice([-1.0, 1.0], (some, n))
+    if start == 0:
+      signs[0] = 1.0
+    yield signs
+
+
+def step_down_max(
+  differences: Float[np.ndarray, "m n"], draws: int | None = None
+) -> Float[np.ndarray, " m"]:
+  """Corrected p of m comparisons over n shared units, by joint sign flips.
+
+  The statistic of comparison i is rᵢ = |Σₖ dᵢₖ| / √(Σₖ dᵢₖ²), which grows with
+  the absolute value of Student's t. A pattern flips unit k in all comparisons
+  at once, so that the test knows how they depend on each other. Of comparisons
+  in falling order of rᵢ, p of the i-th is the share of patterns in which the
+  largest r of it and of those after it is at least rᵢ, made no smaller than p
+  of those before it. The smallest p is 2 / 2ⁿ, whatever m is.
+
+  Read at 0.05, the chance of rejecting even one true null hypothesis is at most
+  0.05 if the differences of the true ones are jointly symmetric about 0.
+
+  >>> differences = np.array([[1.0, 2.0, 3.0], [1.0, -1.0, 0.5]])
+  >>> step_down_max(differences)  # + - + gives the second 2.5 / 1.5 > 6 / √14
+  array([0.5, 1. ])
+
+  Args:
+    differences: NaN where a comparison lacks a unit.
+    draws: how many random patterns; None enumerates up to `EXACT_UP_TO` units,
+      and draws `PATTERNS` beyond.
+
+  Source: Westfall and Young, Resampling-Based Multiple Testing, 1993, algorithm
+  2.8, with sign flips in place of permutations.
+  """
+  x = np.nan_to_num(np.asarray(differences, float))
+  m, n = x.shape
+  if draws is None and n > EXACT_UP_TO:
+    draws = PATTERNS
+  length = np.sqrt((x**2).sum(axis=1, keepdims=True))
+  x = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+  own = np.abs(x.sum(axis=1))
+  order = np.argsort(-own, kind="stable")
+  # Sums that are equal but for rounding are equal.
+  bounds = own[order] - 1e-9
+  far, count = np.zeros(m), 0
+  for signs in sign_patterns(n, draws):
+    found = np.abs(signs @ x[order].T)
+    largest = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
+    far += (largest >= bounds).sum(axis=0)
+    count += len(signs)
+  corrected = np.empty(m)
+  corrected[order] = np.maximum.accumulate(far / max(count, 1))
+  return corrected
+
+
+def equivalence_p(
+  differences: Float[np.ndarray, "*m n"], delta: float
+) -> Float[np.ndarray, "*m"]:
+  """p of "the mean is not inside ±δ": the larger of two one-sided t-tests.
+
+  The hypotheses are mean ≤ -δ and mean ≥ δ; p is 1 with fewer than two units,
+  and NaN units are left out. p ≤ 0.05 says that the 90 % t-interval is inside
+  ±δ. It is not corrected: give the p of a family to `holm`.
+
+  >>> x = np.array([-0.1, 0.0, 0.1])  # mean 0, standard error 0.0577
+  >>> round(float(equivalence_p(x, 0.1685)), 3)  # t = 2.92 with 2 degrees
+  0.05
+
+  Source: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
+  """
+  x = np.asarray(differences, float)
+  known = np.isfinite(x)
+  n = known.sum(axis=-1)
+  mean = np.where(known, x, 0).sum(axis=-1) / np.maximum(n, 1)
+  squares = np.where(known, (x - mean[..., None]) ** 2, 0).sum(axis=-1)
+  error = np.sqrt(squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
+  room = delta - np.abs(mean)
+  # Units that are all equal have no spread: inside or outside for certain.
+  t = np.divide(
+    room, error, out=np.where(room > 0, np.inf, -np.inf), where=error > 0
+  )
+  p = 1 - special.stdtr(np.maximum(n - 1, 1), t)
+  return np.where(n < 2, 1.0, p)

@@ -1,0 +1,56 @@
+"""One run of a trial: on one validation fold, with one seed."""
+
+import math
+import shutil
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from metric_learning.data.loaded import load_once
+from metric_learning.training import NotFiniteError, train
+from metric_learning.training.config import override
+
+
+def with_fold(config: ConfigDict, fold: int, seed: int) -> ConfigDict:
+  """The config of a run on one fold; it never trains on its validation.
+
+  The seed draws the folds too. One fold is the split's own validation part.
+  """
+  fields = {
+    "seed": seed,
+    "data.validation_folds": config.tune.folds,
+    "data.validation_fold": fold,
+    "data.validation_draw": seed if config.tune.folds > 1 else 0,
+    "data.train_on": "train",
+  }
+  return override(config, fields)
+
+
+# Seconds of a trial that a kill may lose.
+_SAVE_AFTER = 60.0
+
+
+def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
+  """Trains a trial on one fold: its score, seconds, and why it failed."""
+  started, seconds, said = time.perf_counter(), 0.0, ""
+  score = math.nan
+  try:
+    result = train(
+      run,
+      workdir,
+      splits=load_once(run.data),
+      progress=False,
+      embeddings=False,
+      save_after=_SAVE_AFTER,
+    )
+    seconds = result["seconds"]
+    score = result["validation_selected"][run.eval.select]
+    if not math.isfinite(score):
+      raise NotFiniteError(f"{workdir}: the score is not finite")
+  except NotFiniteError as error:
+    seconds += time.perf_counter() - started
+    said = str(error)
+  # Large, and nobody goes on from it again.
+  shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
+  return score, seconds, said
