@@ -24,7 +24,7 @@ from metric_learning.evaluation.tiles import (
   decode,
   for_each_block,
 )
-from metric_learning.inference import files, thresholds
+from metric_learning.inference import export, files, thresholds
 from metric_learning.inference.index import Index, make_index
 from metric_learning.specs import InputSpec, spec_of
 from metric_learning.training import run_files
@@ -237,6 +237,14 @@ class FinishedRun:
     # In float64: rounded, the threshold might fall on a distance.
     same = found.astype(np.float64) <= threshold.distance
     return Verdict(same, found, threshold)
+
+  def export(self, folder: str | Path) -> Path:
+    """Writes a folder that embeds by jax and numpy alone: see `export.export`.
+
+    Raises:
+      InputError: if the folder is there already, or cannot be written.
+    """
+    return export.export(self, folder)
 
   def _checked(self, items: Any) -> Shaped[np.ndarray, " n *item"]:
     """Items as an array of the spec."""
