@@ -214,9 +214,19 @@ class FinishedRun:
     self,
     points: Float[np.ndarray | Array, "m d"],
     labels: Any = None,
+    *,
+    engine: str = "exact",
   ) -> Index:
-    """A gallery to search; `labels` are integers or texts, one a point."""
-    return make_index(points, labels, self.metric, lambda: self.validation)
+    """A gallery to search; `labels` are integers or texts, one a point.
+
+    `engine` is exact, or faiss (an extra): faster where the gallery is large.
+
+    Raises:
+      InputError: for a metric that faiss does not search by, or without faiss.
+    """
+    return make_index(
+      points, labels, self.metric, lambda: self.validation, engine
+    )
 
   def verify(
     self,
