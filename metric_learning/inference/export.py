@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import inspect
 import os
 import shutil
 import tempfile
@@ -127,17 +128,36 @@ def _program(run: Any) -> tuple[dict[str, np.ndarray], Any]:
   names = [_name(path) for path, _ in paths]
   arrays = dict(zip(names, (np.asarray(x) for _, x in paths), strict=True))
 
+  # Not the compiled function, which would take all that it is given.
+  network = inspect.unwrap(run.program.embed)
+
   def embed(weights: Mapping[str, Array], items: Array) -> Array:
     # What embedding does not take is never looked at.
     leaves = [weights.get(name, jnp.zeros(())) for name in names]
-    return run.program.embed(jax.tree.unflatten(tree, leaves), items)
+    return network(jax.tree.unflatten(tree, leaves), items)
 
   spec = run.input_spec
-  kept = _exported(embed, arrays, spec).module_kept_var_idx
+  traced = jax.make_jaxpr(embed)(arrays, *_like({}, spec, 1)[1:]).jaxpr
+  taken = {id(x) for equation in traced.eqns for x in equation.invars}
   used = {
-    name: arrays[name] for i, name in enumerate(sorted(arrays)) if i in kept
+    name: arrays[name]
+    for name, x in zip(sorted(arrays), traced.invars, strict=False)
+    if id(x) in taken
   }
-  return used, _exported(embed, used, spec)
+  (count,) = jax.export.symbolic_shape("n")
+  like = _like(used, spec, count)
+  return used, jax.export.export(jax.jit(embed), platforms=PLATFORMS)(*like)
+
+
+def _like(
+  arrays: Mapping[str, np.ndarray], spec: InputSpec, count: Any
+) -> tuple[dict[str, Any], Any]:
+  """The shapes of weights, and of so many items."""
+  dtype = np.uint8 if spec.kind == "image" else np.float32
+  weights = {
+    k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in arrays.items()
+  }
+  return weights, jax.ShapeDtypeStruct((count, *spec.shape), dtype)
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -145,16 +165,6 @@ def _name(path: tuple[Any, ...]) -> str:
     getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path
   ]
   return ".".join(map(str, keys))
-
-
-def _exported(
-  embed: Any, arrays: Mapping[str, np.ndarray], spec: InputSpec
-) -> Any:
-  (count,) = jax.export.symbolic_shape("n")
-  dtype = np.uint8 if spec.kind == "image" else np.float32
-  like = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in arrays.items()}
-  items = jax.ShapeDtypeStruct((count, *spec.shape), dtype)
-  return jax.export.export(jax.jit(embed), platforms=PLATFORMS)(like, items)
 
 
 def _compare(metric: MetricName, dim: int) -> Any:
