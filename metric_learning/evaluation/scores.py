@@ -250,15 +250,15 @@ def _identification_scores(family: str) -> Iterator[Score]:
     heads[f"dir_at_far_{rate}"] = above, {}
     heads[f"dir_K_at_far_{rate}"] = f"rank-{{K}} {above}", at_rank_k
   for name, (above, numbers) in heads.items():
+    options: dict[str, Any] = {**drawn, **numbers}
     yield Score(
       *(f"{_OPEN_SET}{name}", family, _identification, "higher"),
       f"{above}{of}",
       no_choice=choosing.no_draws,
-      **numbers,
-      **drawn,
+      **options,
     )
     interval = f"{_OPEN_SET}{name}_interval"
-    yield Score(interval, family, _identification, None, **numbers, **drawn)
+    yield Score(interval, family, _identification, None, **options)
   for name in ("num_known", "num_unknown"):
     yield Score(f"{_OPEN_SET}{name}", family, _identification, None, **drawn)
 

@@ -69,7 +69,8 @@ def search_flat(
     queries[rows], points[found.ravel()], metric
   ).reshape(found.shape)
   order = np.lexsort((found, far), axis=1)
-  return tuple(np.take_along_axis(x, order, axis=1) for x in (found, far))
+  indices = np.take_along_axis(found, order, axis=1)
+  return indices, np.take_along_axis(far, order, axis=1)
 
 
 def _as_seen(

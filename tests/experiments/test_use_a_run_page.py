@@ -27,17 +27,18 @@ TINY = (
 def place(tmp_path):
   """The folders and files that the page speaks of."""
   test = data.load(tiny_config().data).test
-  for folder, classes, count in (("photos", 10, 6), ("album", 3, 3)):
+  for folder, classes, count in (("photos", 10, 12), ("album", 3, 3)):
     for label in range(classes):
-      (tmp_path / folder / f"digit {label}").mkdir(parents=True)
+      where = tmp_path / folder / f"{folder} {label}"
+      where.mkdir(parents=True)
       for i, index in enumerate(np.flatnonzero(test.labels == label)[:count]):
         image = Image.fromarray(test.inputs[index, :, :, 0])
-        image.save(tmp_path / folder / f"digit {label}" / f"{i}.png")
+        image.save(where / f"{i}.png")
   (tmp_path / "new").mkdir()
   for name in ("one.png", "other.png", "new/one.png"):
     image.save(tmp_path / name)
   lines = ["first,second,same", "one.png,other.png,1"]
-  lines += [f"one.png,photos/digit {i}/0.png,0" for i in range(3)]
+  lines += [f"one.png,photos/photos {i}/0.png,0" for i in range(3)]
   (tmp_path / "pairs.csv").write_text("\n".join(lines))
   return tmp_path
 
