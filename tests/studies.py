@@ -36,13 +36,17 @@ COLUMNS = (
   *("own/recall_at_1", "own/map_at_r"),
   *("cosine/recall_at_1", "cosine/map_at_r"),
   "own/eer",
+  "own/identification_rank_1",
 )
 # Half of its terms can become 0, or none: where "active" has a meaning.
 HINGE, SOFTMAX = "contrastive", "supcon"
 # What a run leaves whose loss did not stay finite; see study/test_study.py.
 DIVERGED = {"diverged": "at step 3"}
 CONFIG = tiny_config(
-  margin_unit="initial_mean", train__steps=3, eval__columns=COLUMNS
+  margin_unit="initial_mean",
+  train__steps=3,
+  eval__columns=COLUMNS,
+  eval__identification__draws=2,
 )
 
 

@@ -14,6 +14,11 @@ from metric_learning.evaluation.geometry import (
 )
 from metric_learning.evaluation.identification import identification
 from metric_learning.evaluation.neighbors import neighbors
+from metric_learning.evaluation.open_set import (
+  OpenSet,
+  check_open_set,
+  open_set,
+)
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.scores import (
   SCORES,
@@ -41,11 +46,13 @@ from metric_learning.evaluation.verification import (
 
 __all__ = [
   "SCORES",
+  "OpenSet",
   "Points",
   "Roc",
   "Score",
   "agreement",
   "best_threshold",
+  "check_open_set",
   "check_ranks",
   "check_score",
   "class_bootstrap",
@@ -65,6 +72,7 @@ __all__ = [
   "is_slow",
   "lower_is_better",
   "neighbors",
+  "open_set",
   "pair_distances",
   "pairs_of",
   "per_query",

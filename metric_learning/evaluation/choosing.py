@@ -59,6 +59,17 @@ def no_episodes(
   return None
 
 
+def no_draws(
+  numbers: Numbers, labels: Labels, groups: Groups, same: Same
+) -> str | None:
+  """Of draws of who is known: they are of test classes alone."""
+  del numbers, labels, groups, same
+  return (
+    "who is known is drawn from test classes alone; own/recall_at_1 and own/eer"
+    " rank embeddings much as it does"
+  )
+
+
 def no_ranks(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:

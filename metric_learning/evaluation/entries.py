@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from metric_learning.distances import MetricName
+from metric_learning.evaluation.open_set import OpenSet
 
 
 class Points(NamedTuple):
@@ -20,6 +21,7 @@ class Points(NamedTuple):
   pairs: explicit ones, as first rows, second rows, and whether they are of one
     class; such points have no labels.
   superclasses: `superclasses[label]` names the super-class of a class.
+  open_set: how identification draws who is known.
   asked: the names with numbers that are asked for, without their family.
   """
 
@@ -31,6 +33,7 @@ class Points(NamedTuple):
   gallery: Mapping[str, Any] = {}
   pairs: tuple[Any, Any, Any] | None = None
   superclasses: Any = None
+  open_set: OpenSet = OpenSet()
   asked: tuple[str, ...] = ()
 
   @property

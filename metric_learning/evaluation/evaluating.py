@@ -10,6 +10,7 @@ from metric_learning.errors import InputError
 from metric_learning.evaluation.computing import compute
 from metric_learning.evaluation.entries import Points
 from metric_learning.evaluation.geometry import check_normalized
+from metric_learning.evaluation.open_set import DEFAULT, OpenSet
 from metric_learning.evaluation.scores import MAX_PAIRS
 from metric_learning.evaluation.tiles import check_embeddings
 
@@ -29,6 +30,7 @@ def evaluate(
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
   superclasses: Sequence[str] | None = None,
+  open_set: OpenSet = DEFAULT,
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
@@ -42,7 +44,8 @@ def evaluate(
   verification only if one of its scores is named. Slow ones come only if they
   are named: `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or
   classes are too few, with `…_interval`; `own/superclass_recall_at_K` and
-  `own/superclass_map_at_r`. Of several labels, scores of one are left out.
+  `own/superclass_map_at_r`; those of `open_set`, `own/identification_<name>`,
+  NaN if no gallery can be drawn. Of several labels, scores of one are left out.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
@@ -57,6 +60,7 @@ def evaluate(
     references, reference_labels, exclude_self, groups, reference_groups: as
       `retrieval` takes them; other scores do not see groups.
     superclasses: `superclasses[label]` names the super-class of a class.
+    open_set: how identification draws who is known.
 
   Raises:
     InputError: for an unknown metric or score, embeddings that are not finite
@@ -72,7 +76,7 @@ def evaluate(
     "reference_groups": reference_groups,
   }
   points = Points(embeddings, labels, metric, normalized, tuple(ks), gallery)
-  points = points._replace(superclasses=superclasses)
+  points = points._replace(superclasses=superclasses, open_set=open_set)
   return compute(points, asked, max_pairs)
 
 

@@ -143,15 +143,19 @@ def identification(
   Raises:
     InputError: as `probes_of`, and for a K below 1.
   """
-  for k in ks:
-    check_whole("ks: K", k, 1)
-  return _scores(
+  return identification_of(
     probes_of(embeddings, labels, gallery, gallery_labels, metric), ks
   )
 
 
-def _scores(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
-  """The scores of `identification`."""
+def identification_of(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
+  """The scores of `identification`, of probes that are ranked already.
+
+  Raises:
+    InputError: for a K below 1.
+  """
+  for k in ks:
+    check_whole("ks: K", k, 1)
   known, rank = probes.known, probes.rank
   num_known = int(np.count_nonzero(known))
   num_unknown = len(known) - num_known
@@ -160,7 +164,7 @@ def _scores(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
   for k in ks:
     for f in AT_FAR:
       name = "dir" if k == 1 else f"dir_{k}"
-      scores[f"{name}_at_far_{f}"] = _dir_at_far(probes, k, f)
+      scores[f"{name}_at_far_{f}"] = dir_at_far(probes, k, f)
   both = num_known and num_unknown
   right = known & (rank == 1)
   ccr = _accepted(curve, probes.nearest[right]) / max(1, num_known)
@@ -179,8 +183,8 @@ def _scores(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
   return scores
 
 
-def _dir_at_far(probes: Probes, k: int, far: float) -> float:
-  """The detection and identification rate at rank k.
+def dir_at_far(probes: Probes, k: int, far: float) -> float:
+  """The detection and identification rate at rank k: see `identification`.
 
   Of thresholds with FAR(t) ≤ far the largest is just below the first unknown
   probe that would be one too many.
@@ -190,7 +194,7 @@ def _dir_at_far(probes: Probes, k: int, far: float) -> float:
   if refusal(far, count):
     return float("nan")
   allowed = np.searchsorted(np.arange(count + 1) / count, far, side="right") - 1
-  near = probes.own < unknown[allowed]
+  near = probes.own < np.append(unknown, np.inf)[allowed]
   return _mean((near & (probes.rank <= k))[probes.known])
 
 

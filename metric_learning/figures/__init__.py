@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.histograms import distance_histograms
+from metric_learning.figures.identification import identification_curves
 from metric_learning.figures.maps import embedding_maps
 from metric_learning.figures.neighbors import confusion, neighbor_strip
 from metric_learning.figures.potentials import pair_potentials
@@ -45,6 +46,7 @@ __all__ = [
   "draw_study",
   "embedding_maps",
   "finished_runs",
+  "identification_curves",
   "neighbor_strip",
   "pair_potentials",
   "read_space",
@@ -75,6 +77,7 @@ FIGURES = {
   "maps": Drawing(embedding_maps, "spaces"),
   "histograms": Drawing(distance_histograms, "spaces"),
   "roc": Drawing(roc_curves, "spaces"),
+  "identification": Drawing(identification_curves, "spaces"),
   "curves": Drawing(tuning_curves, "study"),
   "differences": Drawing(differences, "study"),
   "spread": Drawing(spread_by_source, "study"),

@@ -1,8 +1,8 @@
 """What a picture of an embedding space is made of, read from a run's files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,6 +30,7 @@ class Space(NamedTuple):
     `metric`.
   gaps: margins between the two distances of a triplet: lengths on that axis.
   threshold: the distance that best tells same from different on validation.
+  open_set: how identification draws who is known; None where no table asks.
   """
 
   title: str
@@ -40,6 +41,7 @@ class Space(NamedTuple):
   margins: Sequence[float] = ()
   gaps: Sequence[float] = ()
   threshold: float | None = None
+  open_set: evaluation.OpenSet | None = None
 
   @property
   def has_several_labels(self) -> bool:
@@ -73,7 +75,8 @@ def read_space(
       " runs that it chose have embeddings, once it is reported.)"
     )
   result = run_files.read_json(folder / run_files.RESULT)
-  loss = run_files.read_json(folder / run_files.CONFIG)["loss"]["name"]
+  config = run_files.read_json(folder / run_files.CONFIG)
+  loss = config["loss"]["name"]
   selected = folder / run_files.SELECTED_EMBEDDINGS
   arrays = run_files.read_arrays(
     selected if selected.exists() else folder / run_files.EMBEDDINGS
@@ -94,6 +97,7 @@ def read_space(
     margins=margins if positions else (),
     gaps=() if positions else margins,
     threshold=_threshold(arrays, result["metric"]),
+    open_set=_open_set(config["eval"]),
   )
 
 
@@ -130,6 +134,11 @@ def pairs_of(
   return evaluation.pairs_of(
     space.embeddings[sample], space.labels[sample], space.metric
   )
+
+
+def _open_set(section: Mapping[str, Any]) -> evaluation.OpenSet | None:
+  asked = any("/identification_" in column for column in section["columns"])
+  return evaluation.OpenSet(**section["identification"]) if asked else None
 
 
 def _threshold(arrays, metric: str) -> float:

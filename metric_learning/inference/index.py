@@ -9,9 +9,12 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from metric_learning import evaluation
 from metric_learning.distances import MetricName
-from metric_learning.errors import InputError
+from metric_learning.errors import InputError, check_choice
 from metric_learning.evaluation.tiles import check_embeddings, check_labels
 from metric_learning.inference import thresholds
+from metric_learning.inference.flat import make_flat, search_flat
+
+ENGINES = ("exact", "faiss")
 
 
 class Hits(NamedTuple):
@@ -40,12 +43,16 @@ class Identified(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """A gallery, compared by the metric of a run; made by `FinishedRun.index`."""
+  """A gallery, compared by the metric of a run; made by `FinishedRun.index`.
+
+  flat: an index of faiss, which then searches; None for exact distances.
+  """
 
   points: Float[np.ndarray, "m d"]
   labels: Shaped[np.ndarray, " m"] | None
   metric: MetricName
   validation: Callable[[], thresholds.Validation]
+  flat: Any = None
 
   def search(
     self,
@@ -63,11 +70,28 @@ class Index:
     Raises:
       InputError: for a k that the gallery does not have.
     """
-    indices, distances = evaluation.neighbors(
-      queries, self.points, k, metric=self.metric, exclude_self=exclude_self
-    )
+    if self.flat is None:
+      indices, distances = evaluation.neighbors(
+        queries, self.points, k, metric=self.metric, exclude_self=exclude_self
+      )
+    else:
+      indices, distances = self._search_flat(queries, k, exclude_self)
     labels = None if self.labels is None else self.labels[indices]
     return Hits(distances, indices, labels)
+
+  def _search_flat(
+    self, queries: Any, k: int, exclude_self: Any
+  ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    queries = check_embeddings("queries", queries)
+    own = np.full(len(queries), -1)
+    if exclude_self is True:
+      own = np.arange(len(queries))
+    elif exclude_self is not False:
+      own = np.asarray(exclude_self)
+    most = len(self.points) - bool((own >= 0).any())
+    if not 1 <= k <= most:
+      raise InputError(f"k={k}: the gallery has {most} to find; choose fewer.")
+    return search_flat(self.flat, queries, self.points, self.metric, k, own)
 
   def identify(
     self, probes: Float[np.ndarray | Array, "n d"], *, far: float
@@ -109,9 +133,12 @@ def make_index(
   labels: Any,
   metric: MetricName,
   validation: Callable[[], thresholds.Validation],
+  engine: str = "exact",
 ) -> Index:
-  """An index of checked points and labels."""
+  """An index of checked points and labels; its engine is exact or faiss."""
+  check_choice("engine", engine, ENGINES)
   points = check_embeddings("points", points)
   if labels is not None:
     labels = check_labels("labels", labels, len(points))
-  return Index(points, labels, metric, validation)
+  flat = make_flat(points, metric) if engine == "faiss" else None
+  return Index(points, labels, metric, validation, flat)

@@ -24,7 +24,7 @@ from metric_learning.evaluation.tiles import (
   decode,
   for_each_block,
 )
-from metric_learning.inference import files, thresholds
+from metric_learning.inference import export, files, thresholds
 from metric_learning.inference.index import Index, make_index
 from metric_learning.specs import InputSpec, spec_of
 from metric_learning.training import run_files
@@ -214,9 +214,19 @@ class FinishedRun:
     self,
     points: Float[np.ndarray | Array, "m d"],
     labels: Any = None,
+    *,
+    engine: str = "exact",
   ) -> Index:
-    """A gallery to search; `labels` are integers or texts, one a point."""
-    return make_index(points, labels, self.metric, lambda: self.validation)
+    """A gallery to search; `labels` are integers or texts, one a point.
+
+    `engine` is exact, or faiss (an extra): faster where the gallery is large.
+
+    Raises:
+      InputError: for a metric that faiss does not search by, or without faiss.
+    """
+    return make_index(
+      points, labels, self.metric, lambda: self.validation, engine
+    )
 
   def verify(
     self,
@@ -237,6 +247,14 @@ class FinishedRun:
     # In float64: rounded, the threshold might fall on a distance.
     same = found.astype(np.float64) <= threshold.distance
     return Verdict(same, found, threshold)
+
+  def export(self, folder: str | Path) -> Path:
+    """Writes a folder that embeds by jax and numpy alone: see `export.export`.
+
+    Raises:
+      InputError: if the folder is there already, or cannot be written.
+    """
+    return export.export(self, folder)
 
   def _checked(self, items: Any) -> Shaped[np.ndarray, " n *item"]:
     """Items as an array of the spec."""

@@ -101,5 +101,5 @@ class Chopra2005(nnx.Module):
     c3 = jnp.tanh(self.c3(s2))
     s4 = self.s4(c3)
     c5 = jnp.tanh(self.c5(s4))
-    f6 = jnp.tanh(self.head(c5.reshape(len(c5), -1)))
+    f6 = jnp.tanh(self.head(c5.reshape(c5.shape[0], -1)))
     return {"c1": c1, "s2": s2, "c3": c3, "s4": s4, "c5": c5, "f6": f6}

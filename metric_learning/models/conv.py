@@ -46,7 +46,7 @@ class Conv3(nnx.Module):
     x = nnx.relu(self.conv1(images))
     x = nnx.relu(self.conv2(x))
     x = nnx.relu(self.conv3(x))
-    return self.head(x.reshape(len(x), -1))
+    return self.head(x.reshape(x.shape[0], -1))
 
 
 class _Block(nnx.Module):
@@ -126,4 +126,4 @@ class Conv4(nnx.Module):
     x = images
     for block in (self.block1, self.block2, self.block3, self.block4):
       x = block(x, train=train)
-    return self.head(x.reshape(len(x), -1))
+    return self.head(x.reshape(x.shape[0], -1))

@@ -53,7 +53,7 @@ class Linear(nnx.Module):
     self, inputs: Float[Array, " n *item"], *, train: bool
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
-    return self.head(inputs.reshape(len(inputs), -1))
+    return self.head(inputs.reshape(inputs.shape[0], -1))
 
 
 class MLP(nnx.Module):
@@ -84,7 +84,7 @@ class MLP(nnx.Module):
     self, inputs: Float[Array, " n *item"], *, train: bool
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
-    x = inputs.reshape(len(inputs), -1)
+    x = inputs.reshape(inputs.shape[0], -1)
     for i in range(len(self.hidden)):  # by number: Flax sorts them as texts
       x = nnx.relu(self.hidden[f"dense{i + 1}"](x))
     return self.head(x)

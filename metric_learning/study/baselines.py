@@ -18,6 +18,7 @@ from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import run_files
 from metric_learning.training.config import (
   as_dict,
+  open_set_of,
   override,
   traced_numbers,
 )
@@ -56,7 +57,7 @@ def write_baselines(
   for (config, splits), (images, network) in zip(
     runs, _names(runs), strict=True
   ):
-    fold, columns = config.data.fold, config.eval.columns
+    fold = config.data.fold
     count, *shape = splits.train.inputs.shape
     dim = min(config.model.embedding_dim, count, math.prod(shape))
     for name, seed, make in (
@@ -66,7 +67,7 @@ def write_baselines(
     ):
       if (name, fold, seed) not in found:
         embed = make(config, splits)
-        record = _record(name, fold, seed, embed, splits, columns)
+        record = _record(name, fold, seed, embed, splits, config)
         found[name, fold, seed] = record
   run_files.write_json(path, list(found.values()))
 
@@ -130,10 +131,10 @@ def _flat(inputs: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
 
 
 def _record(
-  name, fold, seed, embed, splits: data.Splits, columns
+  name, fold, seed, embed, splits: data.Splits, config: ConfigDict
 ) -> dict[str, Any]:
   """The scores of one baseline; without a seed, with class intervals."""
-  test, gallery = splits.test, splits.gallery
+  test, gallery, columns = splits.test, splits.gallery, config.eval.columns
   points = embed(test.inputs)
   references: dict[str, Any] = {"groups": test.groups}
   if gallery is not None:
@@ -145,6 +146,7 @@ def _record(
     test,
     "l2",
     asked=["own/eer", *columns],
+    open_set=open_set_of(config),
     **references,
   )
   if any(map(evaluation.is_at_threshold, columns)):

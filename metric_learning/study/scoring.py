@@ -12,6 +12,7 @@ from metric_learning.errors import InputError
 from metric_learning.study.runs import Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import run_files
+from metric_learning.training.config import open_set_of
 from metric_learning.training.embedding import embed_run, is_embedded
 
 TEST = "test.json"
@@ -110,6 +111,7 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
       asked=["own/eer", *run.spec.config.eval.columns],
       normalized=run.result["normalize"],
       superclasses=_superclasses(arrays),
+      open_set=open_set_of(run.spec.config),
       **_gallery(arrays),
     )
   if "own/eer" in scores:

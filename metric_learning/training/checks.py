@@ -9,7 +9,11 @@ from ml_collections import ConfigDict
 from metric_learning import models
 from metric_learning.data.samplers import SAMPLERS
 from metric_learning.errors import InputError, check_choice
-from metric_learning.evaluation import check_ranks, check_score
+from metric_learning.evaluation import (
+  check_open_set,
+  check_ranks,
+  check_score,
+)
 from metric_learning.intervals import check_options
 from metric_learning.losses import LOSSES
 from metric_learning.losses.pairs import PAIR_LOSSES
@@ -21,6 +25,7 @@ from metric_learning.training.config import (
   is_of,
   kind_at,
   leaves,
+  open_set_of,
   place_of,
   refuse,
 )
@@ -295,6 +300,7 @@ def _check_scores(config: ConfigDict) -> None:
   check_ranks("score of config.eval.select", config.eval.select)
   for column in config.eval.columns:
     check_score("score of config.eval.columns", column, at_threshold=True)
+  check_open_set("config.eval.identification", open_set_of(config))
 
 
 _CHECKS = (

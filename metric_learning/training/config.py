@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation import OpenSet
 from metric_learning.losses import LOSSES
 from metric_learning.plugins import import_modules
 from metric_learning.signatures import Kind
@@ -436,6 +437,14 @@ def digest_of(fields: Mapping[str, Any]) -> str:
 def hyper_parameters(config: ConfigDict) -> dict[str, Any]:
   """The keyword arguments of the loss."""
   return {k: v for k, v in config.loss.items() if k != "name"}
+
+
+def open_set_of(config: ConfigDict) -> OpenSet:
+  """How test scores of identification draw who is known.
+
+  Runs of an earlier version do not say.
+  """
+  return OpenSet(**config.eval.get("identification", {}))
 
 
 def traced_numbers(config: ConfigDict) -> dict[str, Any]:

@@ -174,6 +174,14 @@ _EVAL = {
   ),
 }
 
+_IDENTIFICATION = {
+  "unknown": Field(
+    0.5, "The share of the test classes that are not in the gallery."
+  ),
+  "gallery": Field(1, "Images of each known class that are; others probe."),
+  "draws": Field(20, "How often known classes and their gallery are drawn."),
+}
+
 _STUDY = {
   "reference": Field(
     {},
@@ -280,6 +288,7 @@ FIELDS: dict[str, dict[str, Field]] = {
   "optimizer.loss": _GROUP,
   "train": _TRAIN,
   "eval": _EVAL,
+  "eval.identification": _IDENTIFICATION,
   "study": _STUDY,
   "tune": _TUNE,
 }

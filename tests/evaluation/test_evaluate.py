@@ -164,7 +164,8 @@ def test_the_names_of_scores_are_those_that_are_computed():
   points, labels = data()
   episodes = [f"{m}/few_shot_5_way_1_shot" for m in ("own", "cosine")]
   above = [f"{m}/superclass_recall_at_1" for m in ("own", "cosine")]
-  asked = ["own/eer", "clustering/ami", *episodes, *above]
+  drawn = [name for name in scores.names() if "/identification_" in name]
+  asked = ["own/eer", "clustering/ami", *episodes, *above, *drawn]
   names = "yz" * (labels.max() + 1)
   given = evaluate(points, labels, "l1", asked=asked, superclasses=names)
   first, second = np.array([0, 1]), np.array([2, 9])

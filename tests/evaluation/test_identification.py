@@ -1,10 +1,12 @@
 """Identification, against loops over probes, classes and thresholds."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from metric_learning import InputError
-from metric_learning.evaluation import identification
+from metric_learning.evaluation import OpenSet, identification, open_set
 
 
 def sets(seed, known=120, unknown=130, classes=6):
@@ -99,3 +101,63 @@ def test_bad_input_is_refused():
     identification(probes, labels, gallery, gallery_labels, ks=(0,))
   with pytest.raises(InputError, match="gallery_labels: shape"):
     identification(probes, labels, gallery, gallery_labels[:2])
+
+
+# --- Who is known is drawn --------------------------------------------------
+
+
+def all_draws(points, labels, num_known, far):
+  """The mean of `by_hand` over all known classes and galleries of one image."""
+  found = []
+  members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+  for known in itertools.combinations(members, num_known):
+    for rows in itertools.product(*known):
+      probes = np.setdiff1d(np.arange(len(labels)), rows)
+      given = points[probes], labels[probes], points[[*rows]], labels[[*rows]]
+      found.append(by_hand(*given, 1, far))
+  return {name: np.mean([each[name] for each in found]) for name in found[0]}
+
+
+def test_the_mean_over_draws_is_that_of_all_draws():
+  rng = np.random.default_rng(3)
+  labels = np.repeat(np.arange(4), 6)
+  points = rng.integers(0, 9, size=(24, 2)) + 3.0 * labels[:, None]
+  protocol = OpenSet(unknown=0.5, gallery=1, draws=300)
+  found = open_set(points, labels, metric="l1", protocol=protocol, ks=(1,))
+  exact = all_draws(points, labels, 2, 0.1)
+  assert np.isnan(found["dir_at_far_0.1"])  # 12 unknown probes are too few
+  del exact["dir"]
+  for hand, value in exact.items():
+    name = "rank_1" if hand == "rank" else hand
+    error = found[f"{name}_interval"]
+    assert 0 < error < 0.05 and 0.05 < value < 0.95
+    assert abs(found[name] - value) < 2 * error, name
+  # Two classes of 6 less one image of each; and two of 6.
+  assert (found["num_known"], found["num_unknown"]) == (10, 12)
+
+
+def test_draws_by_hand():
+  """Classes lie apart on a line, but the last lies in the first."""
+  points = np.array([[0.0], [0.1], [10], [10.1], [20], [20.1]])
+  labels = np.repeat([0, 1, 2], 2)
+  both = OpenSet(unknown=0.0, gallery=1, draws=5)
+  found = open_set(points, labels, protocol=both, ks=(1, 2))
+  assert (found["rank_1"], found["rank_2"]) == (1, 1)
+  assert (found["num_known"], found["num_unknown"]) == (3, 0)
+  assert np.isnan(found["auroc"])
+  # A class of one image has no probe where it is known: it is unknown always.
+  lone = open_set(points[:5], labels[:5], protocol=OpenSet(0.3, 1, 5))
+  assert (lone["num_known"], lone["num_unknown"]) == (2, 1)
+  assert lone["auroc"] == lone["oscr"] == lone["rank_1"] == 1
+
+
+def test_a_protocol_that_cannot_be_is_said():
+  points, labels = np.zeros((6, 1)), np.repeat([0, 1, 2], 2)
+  for wrong, said in (
+    (OpenSet(unknown=1.0), r"unknown=1.0 .*in \[0, 1\)"),
+    (OpenSet(gallery=0), "gallery"),
+    (OpenSet(draws=1), "draws"),
+    (OpenSet(gallery=2), "1 of 3 classes would be known, with 2 images"),
+  ):
+    with pytest.raises(InputError, match=said):
+      open_set(points, labels, protocol=wrong)

@@ -176,6 +176,7 @@ def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
     ("result.json", "train", "train/0/active_fraction"),  # Tested above.
     # No mean over queries, of which alone classes are resampled.
     (BASELINES, "each", "class_interval", "own/eer"),
+    (BASELINES, "each", "class_interval", "own/identification_rank_1"),
     # A field that no row of this sweep sets.
     ("study.json", "cells", "each", "margin_unit"),
     # Of features; see tests/inference/test_features.py.

@@ -1,0 +1,26 @@
+"""Writes a finished run as a folder that does without this package.
+
+python -m experiments.export --run=runs/birds --out=birds_model
+
+The folder holds the weights (model.safetensors), the programs that embed and
+compare (StableHLO, for CPU and CUDA), config.json, thresholds.json, and a model
+card, README.md, with the lines of Python that load all this: they need jax,
+numpy and flatbuffers alone.
+"""
+
+from absl import flags
+
+from experiments import cli, using
+
+_OUT = cli.define_path("out", None, "A folder that is not there yet.")
+flags.adopt_module_key_flags(using)
+
+
+def main() -> None:
+  """Exports the run that --run names."""
+  out = using.needed(_OUT, "where to?", "birds_model")
+  print(f"Model: {using.loaded().export(out)}")
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)

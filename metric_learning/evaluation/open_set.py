@@ -1,0 +1,164 @@
+"""Who is known is drawn: identification of one set, over and over.
+
+Known and unknown classes are drawn from the classes of one set, and the gallery
+from the items of the known ones; the rest are probes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from metric_learning.distances import MetricName
+from metric_learning.errors import InputError
+from metric_learning.evaluation.identification import (
+  Probes,
+  identification_of,
+  probes_of,
+)
+from metric_learning.evaluation.tiles import (
+  check_embeddings,
+  check_labels,
+  check_whole,
+)
+
+
+class OpenSet(NamedTuple):
+  """How known and unknown are drawn from the classes of a set.
+
+  unknown: the share of the classes that are not in the gallery, in [0, 1).
+  gallery: images of each known class that are.
+  draws: how often all of this is drawn.
+  """
+
+  unknown: float = 0.5
+  gallery: int = 1
+  draws: int = 20
+
+  def num_known(self, num_classes: int) -> int:
+    """How many of the classes are known: at least one.
+
+    >>> OpenSet(unknown=0.5).num_known(25)
+    13
+    """
+    return max(1, num_classes - round(self.unknown * num_classes))
+
+
+DEFAULT = OpenSet()
+
+
+class TooFewForGalleryError(InputError):
+  """Too few classes have images for a gallery and for a probe."""
+
+
+def check_open_set(where: str, protocol: OpenSet) -> None:
+  """Raises `InputError`, which names fields of `where`, for wrong numbers."""
+  if not 0 <= protocol.unknown < 1:
+    raise InputError(
+      f"{where}.unknown={protocol.unknown} is the share of the classes that the"
+      " gallery does not have, in [0, 1): choose 0.5, or 0 for a closed set."
+    )
+  check_whole(f"{where}.gallery", protocol.gallery, 1)
+  check_whole(f"{where}.draws", protocol.draws, 2)
+
+
+def check_gallery(labels: Int[np.ndarray, " n"], protocol: OpenSet) -> None:
+  """Checks that a gallery and probes can be drawn.
+
+  Raises:
+    TooFewForGalleryError: if not.
+  """
+  _, counts = np.unique(labels, return_counts=True)
+  needed = protocol.num_known(len(counts))
+  rich = int(np.count_nonzero(counts > protocol.gallery))
+  if rich < needed:
+    raise TooFewForGalleryError(
+      f"{needed} of {len(counts)} classes would be known, with"
+      f" {protocol.gallery} images in the gallery and at least one probe, and"
+      f" {rich} have as many images: choose a smaller gallery, or a larger"
+      " share of unknown classes."
+    )
+
+
+def draws_of(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Any,
+  metric: MetricName,
+  protocol: OpenSet,
+  seed: int = 0,
+) -> Iterator[Probes]:
+  """The probes of each draw; draws do not depend on the embeddings.
+
+  Known classes are drawn from those with more images than the gallery takes;
+  all others are unknown. Probes are the items that are not in the gallery.
+
+  Raises:
+    InputError: as `probes_of`, and if no gallery can be drawn.
+  """
+  embeddings = check_embeddings("embeddings", embeddings)
+  labels = check_labels("labels", labels, len(embeddings))
+  check_open_set("protocol", protocol)
+  check_gallery(labels, protocol)
+  classes, counts = np.unique(labels, return_counts=True)
+  rich = classes[counts > protocol.gallery]
+  rng = np.random.default_rng(seed)
+  for _ in range(protocol.draws):
+    known = rng.permutation(rich)[: protocol.num_known(len(classes))]
+    rows = np.concatenate(
+      [
+        rng.permutation(np.flatnonzero(labels == label))[: protocol.gallery]
+        for label in known
+      ]
+    )
+    # All of them, so that draws have one shape: each shape is compiled.
+    found = probes_of(
+      embeddings, labels, embeddings[rows], labels[rows], metric
+    )
+    is_probe = np.ones(len(labels), bool)
+    is_probe[rows] = False
+    yield Probes(*(field[is_probe] for field in found))
+
+
+def open_set(
+  embeddings: Float[np.ndarray | Array, "n d"],
+  labels: Any,
+  *,
+  metric: MetricName = "l2",
+  protocol: OpenSet = DEFAULT,
+  ks: Sequence[int] = (1, 5),
+  seed: int = 0,
+) -> dict[str, float]:
+  """The scores of `identification`, means over draws of who is known.
+
+  Beside each, `…_interval` is 1.96 σ / √draws, σ the sample standard deviation
+  over draws: how far other draws from these classes could move the mean, and
+  not how far other classes could. A rate that one draw has too few unknown
+  probes for is NaN.
+
+  >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
+  >>> scores = open_set(points, np.array([0, 0, 1, 1]), ks=(1,))
+  >>> scores["rank_1"], scores["auroc"], scores["auroc_interval"]
+  (1.0, 1.0, 0.0)
+
+  Args:
+    embeddings, labels: one item a row, and its class.
+    metric: a name in `METRICS`, or `(name, {options})`.
+    protocol: what is drawn, and how often.
+    ks: the ranks K.
+    seed: fixes the draws.
+
+  Raises:
+    InputError: as `draws_of`, and for a K below 1.
+  """
+  drawn = draws_of(embeddings, labels, metric, protocol, seed)
+  found = [identification_of(probes, ks) for probes in drawn]
+  scores = {}
+  for name in found[0]:
+    values = np.array([each[name] for each in found])
+    scores[name] = float(values.mean())
+    if name.startswith("num_"):
+      continue
+    spread = float(values.std(ddof=1))
+    scores[f"{name}_interval"] = 1.96 * spread / len(values) ** 0.5
+  return scores
