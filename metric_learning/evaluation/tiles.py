@@ -33,10 +33,6 @@ from metric_learning.relevance import check_several
 _CPU_TILE = 512
 _ACCELERATOR_TILE = 2048
 
-# Rows and columns that a CPU computes of a tile of which a part is padding:
-# without it, a whole tile takes two thirds of the time (measured).
-_STRIP = 128
-
 # Blocks at a time: each takes memory.
 _MAX_THREADS = 8
 
@@ -211,11 +207,10 @@ def check_whole(name: str, value: int, least: int) -> None:
     raise InputError(f"{name}={value!r}: choose {least} or more, an integer.")
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options", "in_strips"))
+@functools.partial(jax.jit, static_argnames=("name", "options"))
 def _tile_codes(
   name: str,
   options: tuple[tuple[str, Any], ...],
-  in_strips: bool,
   queries: Float[Array, "n d"],
   references: Float[Array, "m d"],
   hidden: Int[Array, " n"],
@@ -223,19 +218,14 @@ def _tile_codes(
   reference_keys: Int[Array, " m"],
   start: Int[Array, ""],
   count: Int[Array, ""],
-  rows: Int[Array, ""],
 ) -> Int[Array, "n m"]:
   """The codes of one tile, whose first column is `start` of `count`.
 
   Hides column `hidden[i]` of row i, the columns of its key, and the padding
-  from `count` on. With `in_strips`, padding is not computed, nor is that of the
-  queries from `rows` on.
+  from `count` on.
   """
-  exact = functools.partial(pairwise, (name, dict(options)), exact=True)
-  if in_strips:
-    distances = _in_strips(exact, queries, references, rows, count - start)
-  else:
-    distances = exact(queries, references)
+  metric = (name, dict(options))
+  distances = pairwise(metric, queries, references, exact=True)
   distances = jnp.where(distances == 0, 0, distances)  # -0 equals 0
   bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
   # As integers, positive floats are in order and negative ones in reverse.
@@ -244,32 +234,6 @@ def _tile_codes(
   hide = (column == hidden[:, None]) | (column >= count)
   hide |= query_keys[:, None] == reference_keys
   return jnp.where(hide, HIDDEN, codes)
-
-
-def _in_strips(
-  distances_of: Callable[[Array, Array], Array],
-  queries: Float[Array, "n d"],
-  references: Float[Array, "m d"],
-  rows: Int[Array, ""],
-  columns: Int[Array, ""],
-) -> Float[Array, "n m"]:
-  """Distances of the first rows and columns; 0 in strips that hold no other."""
-
-  def one(i, j, whole):
-    left, right = (
-      jax.lax.dynamic_slice_in_dim(points, place * _STRIP, _STRIP)
-      for points, place in ((queries, i), (references, j))
-    )
-    return jax.lax.dynamic_update_slice(
-      whole, distances_of(left, right), (i * _STRIP, j * _STRIP)
-    )
-
-  def of_row(i, whole):
-    last = (jnp.minimum(columns, len(references)) + _STRIP - 1) // _STRIP
-    return jax.lax.fori_loop(0, last, functools.partial(one, i), whole)
-
-  zeros = jnp.zeros((len(queries), len(references)), queries.dtype)
-  return jax.lax.fori_loop(0, (rows + _STRIP - 1) // _STRIP, of_row, zeros)
 
 
 def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -309,7 +273,7 @@ def for_each_block(
   """
   check_metric(metric)
   name, options = split_metric(metric)
-  tile, on_cpu = tile_size(), jax.default_backend() == "cpu"
+  tile = tile_size()
   if own is None:
     own = np.full(len(queries), -1)
   if keys is None:
@@ -318,7 +282,6 @@ def for_each_block(
   pieces = _pieces(references, keys.references, tile)
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
-    number = rows.stop - rows.start
     # Put as they are: to convert arrays on the device takes longer.
     block = jax.device_put(_pad(queries[rows], tile))
     hidden, of_queries = (
@@ -328,20 +291,18 @@ def for_each_block(
     found = (
       _tile_codes(
         *(name, tuple(sorted(options.items()))),
-        on_cpu and min(number, len(references) - start) < tile,
         *(block, piece, hidden, of_queries, of_piece, first, count),
-        np.int32(number),
       )
-      for start, piece, of_piece, first in pieces
+      for _, piece, of_piece, first in pieces
     )
-    if on_cpu:
+    if jax.default_backend() == "cpu":
       for (start, *_), codes in zip(pieces, found, strict=True):
         part = memory[:, start : start + tile]
         part[:] = np.asarray(codes)[: len(part), : part.shape[1]]
       use(rows, memory)
     else:
       whole = jnp.concatenate(list(found), axis=1)
-      use(rows, whole[:number, : len(references)])
+      use(rows, whole[: rows.stop - rows.start, : len(references)])
 
   in_threads(work, len(queries), len(references))
 
