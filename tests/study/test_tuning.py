@@ -116,6 +116,20 @@ def test_the_search_is_the_same_again_and_for_every_cell(tmp_path):
     assert all(low <= some["loss.margin"] <= high for some in params[0])
 
 
+def test_a_factor_is_tuned(tmp_path):
+  field = "optimizer.head.factor"
+  config = override(CONFIG, {f"tune.ranges.{field}": (0.1, 10.0, True)})
+  best_at_4 = lambda one: -abs(one.optimizer.head.factor - 4)
+  train = fake_train(best_at_4)
+  (cell,) = search(tmp_path / "study", config=config, train=train)
+  trials = [trial.params[field] for trial in trials_of(tmp_path / "study")]
+  assert len(trials) == 6
+  assert trials[0] == 1
+  assert all(0.1 <= factor <= 10 for factor in trials)
+  nearest = min(trials, key=lambda factor: abs(factor - 4))
+  assert cell["chosen"][field] == pytest.approx(nearest, rel=1e-3)
+
+
 def test_it_starts_at_the_defaults(tmp_path):
   search(tmp_path / "study")
   first = trials_of(tmp_path / "study")[0]

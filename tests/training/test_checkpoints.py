@@ -151,9 +151,9 @@ def test_a_state_of_another_shape_is_no_damage(opened):
   ):
     checkpoints.restore(more_classes)
   other_type = {"params": {"w": jnp.zeros((64, 64))}, "count": jnp.float32(0)}
-  with pytest.raises(InputError, match="count is int32 .* float32"):
+  with pytest.raises(InputError, match=r"count is int32 .* float32"):
     checkpoints.restore(other_type)
-  with pytest.raises(InputError, match="count is int32 .* missing now"):
+  with pytest.raises(InputError, match=r"count is int32 .* missing now"):
     checkpoints.restore({"params": {"w": jnp.zeros((64, 64))}})
   assert checkpoints.steps() == [2, 1]
 

@@ -186,8 +186,8 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   trials = config.tune.trials
   if config.tune.sampler == "grid":
     return grid_points(ranges, trials)
-  numbers = {f"loss.{k}": v for k, v in hyper_parameters(config).items()}
-  numbers["optimizer.learning_rate"] = config.optimizer.learning_rate
+  numbers = run_files.flatten(as_dict(config))
+  numbers |= {f"loss.{k}": v for k, v in hyper_parameters(config).items()}
   return [start_of(ranges, numbers), *({} for _ in range(trials - 1))]
 
 
