@@ -10,6 +10,7 @@ at their defaults. Both see the same standardized training rows, and no test
 row. Killed, it goes on: what was measured lies in --runs.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,16 +160,17 @@ def _methods(name: str, split: int) -> dict[str, Callable[[Parts], Mapped]]:
     "metric-learn ITML": metric_learn.ITML_Supervised(random_state=split),
   }
   folder = Path(_RUNS.value) / name
+  ours = {
+    f"{loss}, mahalanobis": functools.partial(
+      _ours, folder / f"{loss}_{split}", loss, split
+    )
+    for loss in LOSSES
+  }
   return {
     EUCLID: lambda parts: parts[:2],
+    **ours,
     **{
-      f"{loss}, mahalanobis": lambda parts, loss=loss: _ours(
-        folder / f"{loss}_{split}", loss, split, parts
-      )
-      for loss in LOSSES
-    },
-    **{
-      method: lambda parts, learner=learner: _theirs(learner, parts)
+      method: functools.partial(_theirs, learner)
       for method, learner in theirs.items()
     },
   }
