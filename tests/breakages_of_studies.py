@@ -117,14 +117,14 @@ BREAKAGES = [
   # --- Training
   Breakage(  # the checkpoint to fall back to is not kept
     "training/checkpoints.py",
-    "checkpoint_managers.LatestN(2)",
-    "checkpoint_managers.LatestN(1)",
+    "_NEWEST = 2",
+    "_NEWEST = 1",
     "training/test_checkpoints.py",
   ),
   Breakage(  # the worst checkpoint is kept
     "training/checkpoints.py",
-    "reverse=lower_is_better",
-    "reverse=not lower_is_better",
+    "min if lower_is_better",
+    "max if lower_is_better",
     "training/test_checkpoints.py",
   ),
   Breakage(  # a member begins where the oldest checkpoint is

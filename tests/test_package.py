@@ -17,7 +17,7 @@ def test_importing_needs_only_jax_numpy_and_jaxtyping():
     new = {name.split(".")[0] for name in set(sys.modules) - allowed - before}
     print(json.dumps(sorted(new - set(sys.stdlib_module_names))))
   """)
-  heavy = {"flax", "optax", "orbax", "scipy", "sklearn", "PIL", "matplotlib"}
+  heavy = {"flax", "optax", "scipy", "sklearn", "PIL", "matplotlib"}
   assert not heavy & set(loaded)
 
 

@@ -22,8 +22,8 @@ again, and a part that no longer fits into the budget is left out and named.
 --tiny rehearses all of it on a CPU, in a minute or two; its numbers mean
 nothing: --tiny --out=/tmp/rehearsal.
 
-What it needs: Python 3.11 or later with jax, flax, optax, orbax-checkpoint,
-numpy, absl-py, ml_collections, jaxtyping, tqdm, filelock and threadpoolctl.
+What it needs: Python 3.11 or later with jax, flax, optax, numpy, safetensors,
+absl-py, ml_collections, jaxtyping, tqdm, filelock and threadpoolctl.
 Without torch or pytorch-metric-learning (which takes scikit-learn and tqdm)
 the columns of rivals say so.
 PyTorch and JAX share the GPU: JAX does not take its memory beforehand.

@@ -31,7 +31,7 @@ from metric_learning import pairwise
 
 _DIM = 128
 _PACKAGES = (
-  *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
+  *("jax", "jaxlib", "flax", "optax", "numpy"),
   *("torch", "pytorch-metric-learning"),
 )
 

@@ -50,7 +50,6 @@ def twice(folder: Path, tiny: bool) -> None:
   (folder / KILLED / run_files.RESULT).unlink()
   checkpoints = _checkpoints(folder / KILLED, config)
   checkpoints.delete_after(config.train.steps // 2)
-  checkpoints.close()
   network = (
     training.Network("mlp", steps=1)
     if tiny
@@ -84,7 +83,6 @@ def _compare(one: Path, other: Path, config) -> dict:
   for run in (one, other):
     checkpoints = _checkpoints(run, config)
     digests.append(checkpoints.record(config.train.steps)["digest"])
-    checkpoints.close()
   first, second = (
     run_files.read_arrays(r / run_files.EMBEDDINGS) for r in (one, other)
   )

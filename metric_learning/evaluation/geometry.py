@@ -65,12 +65,13 @@ def geometry(
   # In float64 from here on, also what came as that.
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
   unit = embeddings / np.where(norms > 0, norms, 1)[:, None]
+  rank = effective_rank(embeddings)
   scores = {
-    "effective_rank": effective_rank(embeddings),
+    "effective_rank": rank,
     "rho_spectrum_1": _rho_spectrum(embeddings),
     "embedding_norm_mean": float(norms.mean()),
     "embedding_norm_std": float(norms.std()),
-    "collapsed": float(collapsed(embeddings)),
+    "collapsed": float(_collapsed(embeddings, rank)),
     "uniformity": _uniformity(unit.astype(np.float32)),
   }
   if labels is not None:
@@ -224,12 +225,15 @@ def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
   False
   """
   embeddings = check_embeddings("embeddings", embeddings)
+  return _collapsed(embeddings, effective_rank(embeddings))
+
+
+def _collapsed(embeddings: Float[np.ndarray, "n d"], rank: float) -> bool:
+  """Whether checked embeddings of this effective rank are."""
   size = np.linalg.norm(embeddings.astype(np.float64))
   spread = np.linalg.norm(_centered(embeddings))
   one_point = bool(spread <= 1e-3 * size)
-  return one_point or (
-    embeddings.shape[1] > 1 and effective_rank(embeddings) < 1.5
-  )
+  return one_point or (embeddings.shape[1] > 1 and rank < 1.5)
 
 
 def _centered(

@@ -278,13 +278,14 @@ def for_each_block(
     own = np.full(len(queries), -1)
   if keys is None:
     keys = Keys(np.full(len(queries), -1), np.zeros(len(references), int))
-  count = jnp.int32(len(references))
+  count = np.int32(len(references))
   pieces = _pieces(references, keys.references, tile)
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
-    block = jnp.asarray(_pad(queries[rows], tile))
+    # Put as they are: to convert arrays on the device takes longer.
+    block = jax.device_put(_pad(queries[rows], tile))
     hidden, of_queries = (
-      jnp.asarray(_pad(some[rows], tile), jnp.int32)
+      jax.device_put(_pad(some[rows].astype(np.int32), tile))
       for some in (own, keys.queries)
     )
     found = (
@@ -316,9 +317,9 @@ def _pieces(
   return [
     (
       start,
-      jnp.asarray(_pad(references[start:], tile)),
-      jnp.asarray(_pad(keys[start:], tile), jnp.int32),
-      jnp.int32(start),
+      jax.device_put(_pad(references[start:], tile)),
+      jax.device_put(_pad(keys[start:].astype(np.int32), tile)),
+      jax.device_put(np.int32(start)),
     )
     for start in range(0, len(references), tile)
   ]

@@ -18,10 +18,14 @@ from metric_learning.training.config import (
   override,
   reference_of,
 )
+from metric_learning.training.optimizers import GROUPS
 
 RATE = "optimizer.learning_rate"
 # Of the network and of what the loss learns.
 LEARNING_RATE = Range(1e-4, 3e-2, log=True)
+# Of the learning rate of a group of parameters: searched where it has a range.
+FACTORS = tuple(f"optimizer.{group}.factor" for group in GROUPS)
+FACTOR = Range(1e-2, 1.0, log=True)
 # A chosen value so near to a bound, as a share of the range, is on it.
 _EDGE = 0.02
 
@@ -30,6 +34,8 @@ Ranges = dict[str, Range | Grid]
 
 def ranges_of(config: ConfigDict) -> Ranges:
   """The searched fields of a config: `tune.searched` of the loss, and the rate.
+
+  And the factors of groups on the rate, where `tune.ranges` has them.
 
   >>> from metric_learning.training import base_config, with_loss
   >>> config = with_loss(base_config(), "triplet")
@@ -80,11 +86,12 @@ def searched(
   config: ConfigDict,
 ) -> dict[str, tuple[tuple[str, ...], Range | Grid]]:
   """Of each searched field: what may name it, best first; its default range."""
-  loss = config.loss.name
+  loss, given = config.loss.name, dict(leaves(config.tune.ranges))
   declared = list(LOSSES[loss].search.items())[: config.tune.searched]
   found = {
     **{f"loss.{k}": ((f"{loss}.{k}", k), default) for k, default in declared},
     RATE: (("learning_rate",), LEARNING_RATE),
+    **{field: ((field,), FACTOR) for field in FACTORS if field in given},
   }
   # A number that the reference names makes a cell.
   named = reference_of(config)
@@ -160,6 +167,9 @@ def _range(name: str, value: Any) -> Range | Grid:
 
 
 def _check_name(name: str) -> None:
+  if name.startswith("optimizer."):
+    check_choice("factor in config.tune.ranges:", name, FACTORS)
+    return
   loss, dot, value = name.rpartition(".")
   if dot:
     check_choice("loss in config.tune.ranges:", loss, LOSSES)
@@ -167,7 +177,9 @@ def _check_name(name: str) -> None:
     return
   known = {value for entry in LOSSES.values() for value in entry.search}
   check_choice(
-    "searched value in config.tune.ranges:", name, known | {"learning_rate"}
+    "searched value in config.tune.ranges:",
+    name,
+    {*known, "learning_rate", *FACTORS},
   )
 
 

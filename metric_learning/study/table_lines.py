@@ -9,7 +9,7 @@ import numpy as np
 from metric_learning.losses import LOSSES
 from metric_learning.study.compared_with import said
 from metric_learning.study.comparisons import class_interval
-from metric_learning.study.ranges import RATE
+from metric_learning.study.ranges import FACTORS, RATE
 from metric_learning.study.results import (
   Cell,
   Study,
@@ -162,7 +162,7 @@ def _given_up_line(entry: Mapping[str, Any]) -> Line:
 
 
 def _said_searched(fields: Sequence[str] | None) -> str:
-  """How many values of the loss were searched, and whether the rate was too.
+  """How many numbers were searched, and whether the rate was too.
 
   >>> _said_searched(["loss.margin", RATE])
   '1 + rate'
@@ -178,8 +178,11 @@ def short(field: str) -> str:
 
   >>> short("miner.name"), short("loss.margin")
   ('miner', 'margin')
+  >>> short("optimizer.head.factor")
+  'head factor'
   """
-  return field.removesuffix(".name").rpartition(".")[2]
+  *above, last = field.removesuffix(".name").split(".")
+  return f"{above[-1]} {last}" if field in FACTORS else last
 
 
 def in_words(name: Mapping[str, Any]) -> str:

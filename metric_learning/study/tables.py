@@ -153,7 +153,7 @@ _MEANINGS = {
   "active": "active: the share of the loss's terms that are not 0 at the last"
   " step, – where none can be 0, as in a softmax",
   "trials": "trials: the settings that validation chose from",
-  "searched": "searched: how many values of the loss each trial of tuning drew,"
+  "searched": "searched: how many numbers each trial of tuning drew,"
   " and the learning rate if that too",
 }
 

@@ -1,30 +1,34 @@
-"""Checkpoints that are kept, verified, and fallen back from."""
+"""Checkpoints that are kept, verified, and fallen back from.
 
-import functools
+The state after a step is one safetensors file, with its record as metadata:
+a few megabytes are written in milliseconds, whole or not at all.
+"""
+
+import contextlib
 import hashlib
 import json
 import logging
 import math
+import operator
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+import safetensors
+import safetensors.numpy
 
 from metric_learning.errors import InputError
 from metric_learning.training import run_files
 
-# Orbax reports each save and restore at this level.
-logging.getLogger("absl").setLevel(logging.WARNING)
-
-# In the folder of a step: the digest of each file in it, written last.
-_FILES = "files.json"
-# Without these, a folder is none of a whole checkpoint.
-_ALWAYS = ("state/_METADATA", "record/metadata")
+_SUFFIX = ".safetensors"
+# A safetensors file begins with the length of its header, in so many bytes.
+_LENGTH = 8
+# How many of the newest are kept, beside the best.
+_NEWEST = 2
 
 
 class DamagedError(InputError):
@@ -43,118 +47,100 @@ def digest_of(tree: Any) -> str:
   Raises:
     InputError: for an array of which other processes hold parts.
   """
+  return _digest(_arrays_of(tree).items())
+
+
+def _digest(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
   digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    name = jax.tree_util.keystr(path)
-    kind = ""
-    if isinstance(leaf, jax.Array):
-      if not leaf.is_fully_addressable:
-        raise InputError(
-          f"the array {name} is spread over processes, and a checkpoint is of"
-          " one: gather the state first, by"
-          " jax.experimental.multihost_utils.process_allgather."
-        )
-      if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        kind, leaf = f"{leaf.dtype} ", jax.random.key_data(leaf)
-    array = np.asarray(leaf)
-    digest.update(f"{name} {kind}{array.dtype} {array.shape}".encode())
+  for name, array in sorted(arrays, key=operator.itemgetter(0)):
+    digest.update(f"{name} {array.dtype} {array.shape}".encode())
     digest.update(array.tobytes())
   return digest.hexdigest()
 
 
-def _digest_of_file(path: Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def _arrays_of(tree: Any) -> dict[str, np.ndarray]:
+  """The leaves of a state by their names in a file."""
+  arrays = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = _name(path, leaf)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      raise InputError(
+        f"the array {name} is spread over processes, and a checkpoint is of"
+        " one: gather the state first, by"
+        " jax.experimental.multihost_utils.process_allgather."
+      )
+    arrays[name] = np.asarray(_numbers(leaf), order="C")
+  return arrays
 
 
-def _listed(folder: Path) -> dict[str, str]:
-  """The digests of its files that a step was saved with, if they are there."""
-  path = folder / _FILES
-  if _FILES not in os.listdir(folder):
-    return {}
-  try:
-    return run_files.from_json(path.read_bytes())
-  except (json.JSONDecodeError, UnicodeDecodeError):
-    # It was written whole or not at all.
-    raise DamagedError(
-      f"checkpoint {folder.name} is damaged: {_FILES} differs."
-    ) from None
+def _is_key(leaf: Any) -> bool:
+  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _name(path: Any, leaf: Any) -> str:
+  """The name of a leaf; of a typed PRNG key, with its type."""
+  name = jax.tree_util.keystr(path, simple=True, separator="/")
+  return f"{name} {leaf.dtype}" if _is_key(leaf) else name
+
+
+def _numbers(leaf: Any) -> Any:
+  """A leaf, or the numbers that a typed PRNG key is made of."""
+  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _seal(record: str) -> str:
+  return hashlib.sha256(record.encode()).hexdigest()
 
 
 class Checkpoints:
   """The newest two checkpoints of a run and the best by one score.
 
-  A digest of the leaves is stored beside the state, because a flipped bit is
-  otherwise restored in silence. `restore` falls back to the step before a
+  A digest of the leaves is stored beside the state, because a flipped bit would
+  otherwise be restored in silence. `restore` falls back to the step before a
   damaged one. Only what is known to be damaged is deleted: its digest differs,
-  or files are missing or cut. Whatever else keeps it from being read, such as
-  the disk, a permission, the memory, another shape or another version of a
-  library, is raised, and everything is kept.
+  or it is cut. Whatever else keeps it from being read, such as the disk, a
+  permission, the memory or another shape, is raised, and everything is kept.
   """
 
   def __init__(self, folder: Path, *, lower_is_better: bool):
     """Of a folder, which is made with the first of them."""
-    policy = checkpoint_managers.AnyPreservationPolicy(
-      [
-        checkpoint_managers.LatestN(2),
-        checkpoint_managers.BestN(
-          get_metric_fn=lambda metrics: metrics["score"],
-          reverse=lower_is_better,
-          n=1,
-          # One whose score is NaN is not the best.
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    )
-    self._folder, self._policy = folder.absolute(), policy
+    self._folder = folder.absolute()
+    self._better = min if lower_is_better else max
 
-  @functools.cached_property
-  def _manager(self) -> ocp.CheckpointManager:
-    """Opened where it is needed: many trials save nothing."""
-    return ocp.CheckpointManager(
-      self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=self._policy, enable_async_checkpointing=False
-      ),
-      # Named, since a folder that is opened again has no metadata else.
-      item_handlers={
-        "state": ocp.StandardCheckpointHandler(),
-        "record": ocp.JsonCheckpointHandler(),
-      },
-    )
+  def _path(self, step: int) -> Path:
+    return self._folder / f"{step}{_SUFFIX}"
 
   def save(
     self, step: int, state: Any, score: float, seconds: float = 0.0
   ) -> None:
     """Writes the state of a step, whole or not at all, and its record."""
-    known = math.isfinite(score)
-    record = {
-      "digest": digest_of(state),
-      "score": score if known else None,
-      "seconds": seconds,
-    }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        record=ocp.args.JsonSave(record),
-      ),
-      metrics={"score": score} if known else None,
+    arrays = _arrays_of(state)
+    record = run_files.to_json(
+      {
+        "digest": _digest(arrays.items()),
+        "score": score if math.isfinite(score) else None,
+        "seconds": seconds,
+      }
     )
-    folder = self._folder / str(step)
-    # Those of the items; what lies beside them is Orbax's own.
-    files = [path for path in folder.glob("*/**/*") if path.is_file()]
-    digests = {
-      path.relative_to(folder).as_posix(): _digest_of_file(path)
-      for path in files
-    }
-    run_files.write_json(folder / _FILES, digests)
+    data = safetensors.numpy.save(
+      arrays, {"record": record, "seal": _seal(record)}
+    )
+    run_files.make_folder(self._folder)
+    run_files.write_atomically(self._path(step), lambda file: file.write(data))
+    self.keep_only({*self.steps()[:_NEWEST], self._best()})
+
+  def _best(self) -> int | None:
+    """The step of the best score that is finite; of equal ones, the latest."""
+    scores = {}
+    for step in self.steps():
+      with contextlib.suppress(DamagedError):
+        scores[step] = self.record(step)["score"]
+    known = [step for step, score in scores.items() if score is not None]
+    return self._better(known, key=lambda step: scores[step], default=None)
 
   def steps(self) -> list[int]:
     """The steps that are on disk, newest first."""
-    if not self._folder.exists():
-      return []
-    return sorted(self._manager.all_steps(), reverse=True)
+    return steps_in(self._folder)
 
   def record(self, step: int) -> dict[str, Any]:
     """What was saved with a step: its score, and seconds of training.
@@ -162,105 +148,79 @@ class Checkpoints:
     The score is None if it was not finite.
 
     Raises:
-      DamagedError: if a part of it is missing.
+      DamagedError: if it is known not to be what was saved.
+      InputError: if it cannot be read.
     """
-    args = ocp.args.Composite(record=ocp.args.JsonRestore())
-    return self._restore(step, args)["record"]
+    with self._opened(step) as file:
+      length = int.from_bytes(file.read(_LENGTH), "little")
+      if length > os.fstat(file.fileno()).st_size:
+        raise DamagedError(f"checkpoint {step} is damaged: it is cut.")
+      header = file.read(length)
+    try:
+      said = json.loads(header)["__metadata__"]
+      whole = said["seal"] == _seal(said["record"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+      whole = False
+    if not whole:
+      raise DamagedError(f"checkpoint {step} is damaged: its record differs.")
+    return json.loads(said["record"])
 
   def restore_step(self, step: int, like: Any) -> Any:
-    """The verified state of one step.
+    """The verified state of one step, with each array where that of `like` is.
 
     Raises:
       DamagedError: if it is not what was saved.
       InputError: if it is of another shape than `like`, or cannot be read.
     """
-    self._refuse_other_shapes(step, like)
-    args = ocp.args.Composite(
-      state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
-    )
-    found = self._restore(step, args)
-    if digest_of(found["state"]) == found["record"]["digest"]:
-      return found["state"]
-    if self._check_files(step):
-      raise InputError(
-        f"checkpoint {step} in {self._folder} is whole, and is of another kind"
-        " of state: use the config and the versions that it was saved with."
-      )
-    raise DamagedError(f"checkpoint {step} is damaged: its digest differs.")
-
-  def _refuse_other_shapes(self, step: int, like: Any) -> None:
-    """Raises if an array of a step has another shape than in `like`.
-
-    Orbax would raise too, but leave reads of other arrays that are begun and
-    never awaited, of which Python warns at any later time.
-    """
+    record = self.record(step)
+    with self._opened(step) as file:
+      data = file.read()
     try:
-      saved = self._manager.item_metadata(step)["state"].tree
-    except Exception:  # Restoring says what is wrong with the files.
-      return
-    shapes = {
-      jax.tree_util.keystr(path): leaf.shape
-      for path, leaf in jax.tree_util.tree_leaves_with_path(saved)
+      arrays = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+      raise DamagedError(f"checkpoint {step} is damaged: {error}.") from None
+    if _digest(arrays.items()) != record["digest"]:
+      raise DamagedError(f"checkpoint {step} is damaged: its digest differs.")
+    self._refuse_another_kind(step, arrays, like)
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: _as_leaf(arrays[_name(path, leaf)], leaf), like
+    )
+
+  def _refuse_another_kind(
+    self, step: int, arrays: Mapping[str, np.ndarray], like: Any
+  ) -> None:
+    """Raises if a whole state has other arrays than `like`."""
+    now = {
+      _name(path, leaf): _numbers(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(like)
     }
-    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-      name = jax.tree_util.keystr(path)
-      if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-      shape = np.shape(leaf)
-      if shapes.get(name, shape) != shape:
+    for name in sorted(arrays.keys() | now.keys()):
+      there, here = (
+        f"{some[name].dtype} {some[name].shape}" if name in some else "missing"
+        for some in (arrays, now)
+      )
+      if there != here:
         raise InputError(
-          f"checkpoint {step} in {self._folder} is of another kind of state:"
-          f" {name} has the shape {shapes[name]} there, and {shape} now. Use"
-          " the config and the versions that it was saved with."
+          f"checkpoint {step} in {self._folder} is whole, and of another kind"
+          f" of state: {name} is {there} there, and {here} now. Use the config"
+          " and the versions that it was saved with."
         )
 
-  def _restore(self, step: int, args: Any) -> Any:
+  @contextlib.contextmanager
+  def _opened(self, step: int) -> Iterator[BinaryIO]:
+    """The file of a step; what keeps it from being read is said."""
     try:
-      return self._manager.restore(step, args=args)
-    except Exception as error:  # Orbax and its storage raise many kinds.
-      self._check_files(step)
+      with self._path(step).open("rb") as file:
+        yield file
+    except FileNotFoundError:
+      raise DamagedError(f"checkpoint {step} is missing.") from None
+    except (OSError, MemoryError) as error:
       raise InputError(
         f"checkpoint {step} in {self._folder} cannot be read:"
         f" {type(error).__name__}: {error}. It is not known to be damaged, and"
         " is kept: give the same command again if the disk or the memory"
-        " failed; or use the versions, the config and the data that it was"
-        " saved with; or delete it."
+        " failed, or delete it."
       ) from error
-
-  def _check_files(self, step: int) -> bool:
-    """Whether all files of a step are known to be as they were saved.
-
-    Raises:
-      DamagedError: if they are known not to be.
-      InputError: if they cannot be read.
-    """
-    folder = self._folder / str(step)
-    try:
-      digests = _listed(folder)
-      for name in (*_ALWAYS, *digests):
-        # `Path.exists` would say that what may not be looked at is missing.
-        (folder / name).stat()
-      differing = [
-        name
-        for name, digest in digests.items()
-        if _digest_of_file(folder / name) != digest
-      ]
-    except (FileNotFoundError, NotADirectoryError) as error:
-      missing = Path(error.filename).relative_to(folder)
-      raise DamagedError(
-        f"checkpoint {step} is damaged: {missing} is missing."
-      ) from None
-    except OSError as error:
-      raise InputError(
-        f"checkpoint {step} in {self._folder} cannot be read: {error}. It is"
-        " kept: mend the disk or its permissions, and give the same command"
-        " again."
-      ) from error
-    if differing:
-      raise DamagedError(
-        f"checkpoint {step} is damaged: {differing[0]} differs."
-      )
-    return bool(digests)
 
   def restore(self, like: Any) -> tuple[int, Any] | None:
     """The newest step that is whole, and its state; None without any.
@@ -295,17 +255,25 @@ class Checkpoints:
 
   def delete_after(self, step: int) -> None:
     """Forgets what is newer than a step, so that it is written again."""
-    for newer in self.steps():
-      if newer > step:
-        self._manager.delete(newer)
+    self.keep_only([older for older in self.steps() if older <= step])
 
   def keep_only(self, steps: Collection[int | None]) -> None:
     """Forgets all other steps."""
     for step in self.steps():
       if step not in steps:
-        self._manager.delete(step)
+        self._path(step).unlink(missing_ok=True)
 
-  def close(self) -> None:
-    """Waits for what is being written."""
-    if "_manager" in vars(self):
-      self._manager.close()
+
+def steps_in(folder: Path) -> list[int]:
+  """The steps of which a folder has checkpoints, newest first."""
+  names = (path.stem for path in folder.glob(f"*{_SUFFIX}"))
+  return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
+def _as_leaf(array: np.ndarray, like: Any) -> Any:
+  """An array of a file as a leaf, on the devices of that of `like`."""
+  # A copy: a step takes the memory of its state, and this is of the file.
+  value = jnp.array(array)
+  if _is_key(like):
+    value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(like))
+  return jax.device_put(value, like.sharding)

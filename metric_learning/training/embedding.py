@@ -1,6 +1,5 @@
 """Embeddings by a trained state, and as files in the folder of its run."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +146,12 @@ def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:
     workdir / "checkpoints",
     lower_is_better=lower_is_better(config.eval.select),
   )
-  with contextlib.closing(checkpoints):
-    if step not in checkpoints.steps():
-      raise InputError(
-        f"{workdir} does not have the checkpoint of step {step}, from which"
-        f" items are embedded. {again}"
-      )
-    try:
-      return checkpoints.restore_step(step, like)
-    except DamagedError as error:
-      raise InputError(f"{workdir}: {error} {again}") from None
+  if step not in checkpoints.steps():
+    raise InputError(
+      f"{workdir} does not have the checkpoint of step {step}, from which"
+      f" items are embedded. {again}"
+    )
+  try:
+    return checkpoints.restore_step(step, like)
+  except DamagedError as error:
+    raise InputError(f"{workdir}: {error} {again}") from None

@@ -216,7 +216,8 @@ _TUNE = {
     "A section: ranges instead of those that the losses declare. margin=(0.0,"
     " 2.0, False) is from 0 to 2, with True even in the logarithm;"
     " num_bins=(5, 10, 20) is a grid; learning_rate is of all losses, and"
-    " triplet.margin is of one.",
+    " triplet.margin is of one. optimizer.head.factor, or that of trunk or"
+    " loss, is searched only if it is here.",
   ),
   "folds": Field(
     2,

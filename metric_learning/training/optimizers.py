@@ -227,7 +227,11 @@ def rate_at(
   [0.5, 1.0, 1.0]
   """
   rise = jnp.minimum(1.0, (step + 1) / max(1.0, section["warmup"] * steps))
-  return rise * call_with(section, SCHEDULES[section["name"]], step, steps)
+  # Plain data has lists alone.
+  options = {
+    k: tuple(v) if isinstance(v, list) else v for k, v in section.items()
+  }
+  return rise * call_with(options, SCHEDULES[section["name"]], step, steps)
 
 
 def make_optimizer(

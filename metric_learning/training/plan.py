@@ -21,11 +21,7 @@ from metric_learning.training.checks import validate
 from metric_learning.training.chunks import check_chunks
 from metric_learning.training.config import traced_numbers
 from metric_learning.training.step import Program, model_of, program_of
-from metric_learning.training.units import (
-  distances_in,
-  mean_distance,
-  unit_inputs,
-)
+from metric_learning.training.units import distances_in, mean_distance
 
 
 class Plan(NamedTuple):
@@ -124,15 +120,16 @@ def absolute_numbers(
   in_units = config.margin_unit == "initial_mean"
   if in_units:
     model = model_of(config, splits.train.input_spec)
-    inputs = unit_inputs(splits.train.inputs)
   for prefix, objective in objectives.each().items():
     distances = distances_in(objective)
     unit = 1.0
     if in_units and distances:
-      unit = mean_distance(model, inputs, objective)
+      unit = mean_distance(model, splits.train, objective)
     for name, (value, power) in distances.items():
       numbers[prefix + name] = value * unit**power
-  own = mean_distance(model, inputs, objectives.main) if in_units else None
+  own = None
+  if in_units:
+    own = mean_distance(model, splits.train, objectives.main)
   return {name: float(value) for name, value in numbers.items()}, own
 
 

@@ -64,8 +64,7 @@ class Recorder:
     )
 
   def close(self) -> None:
-    """Waits for checkpoints that are being written, closes the log."""
-    self.checkpoints.close()
+    """Closes the log."""
     for handler in self._log.handlers:
       handler.close()
 

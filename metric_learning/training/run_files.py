@@ -34,7 +34,7 @@ _PACKAGES = (
   "jaxlib",
   "flax",
   "optax",
-  "orbax-checkpoint",
+  "safetensors",
   "numpy",
 )
 

@@ -7,7 +7,6 @@ one flat dict these are `loss.margin` and `miner.epsilon`; of a pair of numbers,
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from metric_learning import evaluation
+from metric_learning import data, evaluation
 from metric_learning.distances import NORMALIZATIONS, widen
 from metric_learning.errors import InputError
 from metric_learning.miners import MINERS
@@ -125,7 +124,7 @@ def check_units(objective: Objective) -> None:
 
 
 def mean_distance(
-  model: Model, inputs: np.ndarray, objective: Objective
+  model: Model, train: data.Dataset, objective: Objective
 ) -> float:
   """d̄, the mean distance between training items under untrained networks.
 
@@ -137,14 +136,14 @@ def mean_distance(
 
   Args:
     model: the network.
-    inputs: of the training part; see `unit_inputs`.
+    train: the training part; see `unit_inputs`.
     objective: says by its metric and its normalization which distance it is.
   """
   # Equal networks are one object, and are kept as long as the process lives.
-  space = json.dumps([objective.normalize, objective.eval_metric, inputs.shape])
-  content = hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()
-  key = model, space, content
+  space = json.dumps([objective.normalize, objective.eval_metric])
+  key = model, space, train.identity
   if key not in _MEANS:
+    inputs = unit_inputs(train.inputs)
     means = []
     for seed in range(_SEEDS):
       params, stats = model.init(jax.random.key(seed))
@@ -157,7 +156,7 @@ def mean_distance(
   return _MEANS[key]
 
 
-# By all that they depend on, the bytes of the items too.
+# By all that they depend on, the digest of the items too.
 _MEANS: dict[tuple[Model, str, str], float] = {}
 
 

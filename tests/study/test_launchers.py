@@ -196,8 +196,9 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
 def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
   rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
   saved = tmp_path / "runs" / rows[1].name / "checkpoints"
-  (saved / "20").mkdir(parents=True)
-  (saved / "5.orbax-checkpoint-tmp").mkdir()
+  saved.mkdir(parents=True)
+  for name in ("20.safetensors", ".30.safetensors-cut", "best.safetensors"):
+    (saved / name).touch()
   groups = claims.as_far(rows, tmp_path)
   assert groups == [[rows[0], rows[2]], [rows[1]]]
 

@@ -57,6 +57,21 @@ def test_ranges_of_a_config():
   assert ranges_of(config)["loss.num_bins"] == Grid((2.5, 5, 25))
 
 
+def test_the_factor_of_a_group_is_searched_where_it_has_a_range():
+  config = tiny_config(
+    loss__name="triplet",
+    tune__ranges__optimizer__head__factor=(0.1, 10.0, True),
+  )
+  found = ranges_of(config)
+  assert [*found] == ["loss.margin", RATE, "optimizer.head.factor"]
+  assert found["optimizer.head.factor"] == Range(0.1, 10.0, log=True)
+  ranges.check_used(config, [config])
+  for field in ("optimizer.head.rate", "optimizer.body.factor"):
+    other = tiny_config(tune__ranges={field: (0.1, 1.0, True)})
+    with pytest.raises(InputError, match=r"factor .* Known: .*head\.factor"):
+      ranges_of(other)
+
+
 def test_a_grid_fits_its_ranges_and_has_no_point_twice():
   bins, rate = Grid((2, 5, 10)), Range(1e-3, 1e-1, log=True)
   found = {"loss.num_bins": bins, "loss.margin": Grid((0.5, 1)), RATE: rate}

@@ -40,7 +40,8 @@ TWO = ({"metric.name": "l1"}, {"metric.name": "l2"})
 def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   # Earlier checkpoints look better, to see that nothing is chosen by them
   # where validation classes are trained on.
-  earlier = lambda self, step: {"score": -step, "seconds": 0.0}
+  record = Checkpoints.record
+  earlier = lambda self, step: {**record(self, step), "score": -step}
   monkeypatch.setattr(Checkpoints, "record", earlier)
   config = override(
     CONFIG,
@@ -117,6 +118,20 @@ def test_a_search_is_the_same_again_and_another_for_each_cell(tmp_path):
     # All but the first, which is the default of every cell and search.
     assert len(set(drawn)) == len(drawn) == 20
     assert all(0.0 <= some["loss.margin"] <= 2.0 for some in params[0])
+
+
+def test_a_factor_is_tuned(tmp_path):
+  field = "optimizer.head.factor"
+  config = override(CONFIG, {f"tune.ranges.{field}": (0.1, 10.0, True)})
+  best_at_4 = lambda one: -abs(one.optimizer.head.factor - 4)
+  train = fake_train(best_at_4)
+  (cell,) = search(tmp_path / "study", config=config, train=train)
+  trials = [trial.params[field] for trial in trials_of(tmp_path / "study")]
+  assert len(trials) == 6
+  assert trials[0] == 1
+  assert all(0.1 <= factor <= 10 for factor in trials)
+  nearest = min(trials, key=lambda factor: abs(factor - 4))
+  assert cell["chosen"][field] == pytest.approx(nearest, rel=1e-3)
 
 
 def test_it_starts_at_the_defaults_if_all_are_in_their_ranges(tmp_path):

@@ -331,7 +331,7 @@ def test_a_streamed_run_resumes_at_its_batch(images, tmp_path):
   train(config, whole)
   shutil.copytree(whole, cut)
   (cut / run_files.RESULT).unlink()
-  shutil.rmtree(cut / "checkpoints" / "6")
+  (cut / "checkpoints" / "6.safetensors").unlink()
   train(config, cut)
   assert "from step 3:" in (cut / "train.log").read_text()
   assert metrics_of(cut) == metrics_of(whole)

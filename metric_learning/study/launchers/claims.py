@@ -16,6 +16,7 @@ from metric_learning.training import (
   train,
   train_population,
 )
+from metric_learning.training.checkpoints import steps_in
 from metric_learning.training.population import common_of
 
 RUNS = "runs"
@@ -75,9 +76,8 @@ def as_far(specs: Group, folder: Path) -> list[Group]:
   """
   groups: dict[int, Group] = {}
   for spec in specs:
-    saved = (folder / RUNS / spec.name / "checkpoints").glob("[0-9]*")
-    step = max((int(p.name) for p in saved if p.name.isdecimal()), default=0)
-    groups.setdefault(step, []).append(spec)
+    saved = steps_in(folder / RUNS / spec.name / "checkpoints")
+    groups.setdefault(max(saved, default=0), []).append(spec)
   return list(groups.values())
 
 

@@ -188,8 +188,8 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   trials = config.tune.trials
   if config.tune.sampler == "grid":
     return grid_points(ranges, trials)
-  numbers = {f"loss.{k}": v for k, v in hyper_parameters(config).items()}
-  numbers["optimizer.learning_rate"] = config.optimizer.learning_rate
+  numbers = run_files.flatten(as_dict(config))
+  numbers |= {f"loss.{k}": v for k, v in hyper_parameters(config).items()}
   start = start_of(ranges, numbers)
   first = start if start.keys() == ranges.keys() else {}
   return [first, *({} for _ in range(trials - 1))]
