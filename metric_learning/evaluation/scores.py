@@ -20,8 +20,9 @@ from metric_learning.evaluation.clustering import clustering
 from metric_learning.evaluation.entries import Given, Points, Score
 from metric_learning.evaluation.few_shot import TooFewImagesError, few_shot
 from metric_learning.evaluation.geometry import geometry, intra_inter_ratio
-from metric_learning.evaluation.identification import AT_FAR
-from metric_learning.evaluation.open_set import TooFewForGalleryError, open_set
+from metric_learning.evaluation.identification_scores import (
+  identification_scores,
+)
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
 from metric_learning.evaluation.verification import (
   FRR_AT_FAR,
@@ -129,25 +130,6 @@ def _episodes(points: Points, ways: int, shots: int) -> dict[str, float]:
     return {"accuracy": float("nan"), "interval": float("nan")}
 
 
-def _identification(points: Points) -> dict[str, float]:
-  """Those of open and closed sets, over draws of who is known."""
-  ranked = re.compile(r"_(?:rank|dir)_(\d+)(?:_|$)")
-  ks = {1, *(int(k) for name in points.asked for k in ranked.findall(name))}
-  names = {s.name for s in _identification_scores("own") if not s.numbers}
-  names |= {*points.asked}
-  try:
-    found = open_set(
-      points.embeddings,
-      points.labels,
-      metric=points.metric,
-      protocol=points.open_set,
-      ks=sorted(ks),
-    )
-  except TooFewForGalleryError:
-    return dict.fromkeys(names, float("nan"))
-  return {name: found[name.removeprefix(_OPEN_SET)] for name in names}
-
-
 def _geometry(points: Points) -> dict[str, float]:
   return geometry(points.embeddings, points.classes)
 
@@ -159,7 +141,6 @@ def _clustering(points: Points) -> dict[str, float]:
 # --- The table --------------------------------------------------------------
 
 _K = {"K": (1, 1)}
-_OPEN_SET = "identification_"
 _EPISODES = {
   "N": (2, 5),
   "K": (1, 1),
@@ -235,34 +216,6 @@ def _few_shot_scores(family: str) -> Iterator[Score]:
   yield Score(f"{name}_interval", family, _few_shot, None, **episodes)
 
 
-def _identification_scores(family: str) -> Iterator[Score]:
-  of = "" if family == "own" else f" {family}"
-  drawn: dict[str, Any] = {"slow": True, "needs": "one set"}
-  at_rank_k = {"numbers": {"K": (2, 5)}}
-  heads: dict[str, tuple[str, dict[str, Any]]] = {
-    "rank_K": ("rank-{K} identified", {"numbers": _K}),
-    "auroc": ("open-set AUROC", {}),
-    "oscr": ("OSCR", {}),
-    "best_f1": ("open-set F1", {}),
-  }
-  for rate in AT_FAR:
-    above = f"DIR at FAR {100 * rate:g} %"
-    heads[f"dir_at_far_{rate}"] = above, {}
-    heads[f"dir_K_at_far_{rate}"] = f"rank-{{K}} {above}", at_rank_k
-  for name, (above, numbers) in heads.items():
-    options: dict[str, Any] = {**drawn, **numbers}
-    yield Score(
-      *(f"{_OPEN_SET}{name}", family, _identification, "higher"),
-      f"{above}{of}",
-      no_choice=choosing.no_draws,
-      **options,
-    )
-    interval = f"{_OPEN_SET}{name}_interval"
-    yield Score(interval, family, _identification, None, **options)
-  for name in ("num_known", "num_unknown"):
-    yield Score(f"{_OPEN_SET}{name}", family, _identification, None, **drawn)
-
-
 def _without_folds(given: Given) -> str | None:
   none = "it is over folds of pairs, and there are none"
   return None if given.folds else none
@@ -278,7 +231,7 @@ def _table() -> Iterator[Score]:
     yield from _superclass_scores(family)
     yield from _verification_scores(family)
     yield from _few_shot_scores(family)
-    yield from _identification_scores(family)
+    yield from identification_scores(family)
     yield Score(
       "intra_inter_ratio", family, _intra_inter_ratio, None, needs="one set"
     )

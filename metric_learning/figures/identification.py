@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -97,7 +97,7 @@ def _cumulative(probes: Probes, count: int) -> Float[np.ndarray, " k"]:
 
 def _line(
   axis: Axes,
-  x: Float[np.ndarray, " k"],
+  x: Shaped[np.ndarray, " k"],
   rates: Float[np.ndarray, "draws k"],
   index: int,
   label: str,
