@@ -36,9 +36,9 @@ def main() -> None:
   text = (
     "# Losses of embeddings in bfloat16\n\nWritten by `python -m"
     f" experiments.benchmarks.precision` at commit {run_files.commit()}."
-    f" {CLASSES} classes of {EACH} items in {DIM} dimensions, normal noise"
-    f" around normal centers of {SPREAD} times its spread, so that classes"
-    " overlap; the largest over"
+    f" {CLASSES} classes of {EACH} items in {DIM} dimensions, normal"
+    f" noise around normal centers of {SPREAD} times its spread, so that"
+    " classes overlap; the largest over"
     f" {len(SEEDS)} draws. value: its relative difference. gradient, length: of"
     " the difference of the gradients by the embeddings, as a share of the"
     " gradient. angle: between the two, in degrees. –: the loss is 0 in one of"
