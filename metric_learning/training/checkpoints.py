@@ -265,7 +265,17 @@ class Checkpoints:
 
 
 def steps_in(folder: Path) -> list[int]:
-  """The steps of which a folder has checkpoints, newest first."""
+  """The steps of which a folder has checkpoints, newest first.
+
+  Raises:
+    InputError: if they are of an earlier version, a folder each.
+  """
+  if earlier := [p.name for p in folder.glob("*/") if p.name.isdecimal()]:
+    raise InputError(
+      f"{folder} has checkpoints of an earlier version of this package, a"
+      f" folder each ({', '.join(earlier)}): go on with that version, or delete"
+      " the folder of the run to start over."
+    )
   names = (path.stem for path in folder.glob(f"*{_SUFFIX}"))
   return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
