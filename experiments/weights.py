@@ -3,10 +3,11 @@
 python -m experiments.weights --weights=FILE --model=efficientnet_lite0
 
 FILE is .safetensors, .npz, what torch.save wrote (.pth, .bin), a pickle of
-NumPy's arrays, a manifest of TensorFlow.js, or package:NAME for the one in an
-installed package; torch is not needed, and nothing in the file is run.
---option=class_token=False is an option of the network, and may be repeated.
---out=FILE.safetensors converts the file.
+NumPy's arrays, a manifest of TensorFlow.js, a folder of Orbax, or package:NAME
+for the one in an installed package; torch is not needed, and nothing in the
+file is run. --option=class_token=False is an option of the network, and may be
+repeated. --out=FILE.safetensors converts the file, or --out=FOLDER.orbax, which
+other JAX programs read.
 """
 
 import ast
@@ -28,7 +29,9 @@ _MODEL = flags.DEFINE_string(
 _OPTIONS = flags.DEFINE_multi_string(
   "option", [], "NAME=VALUE, an option of the network."
 )
-_OUT = cli.define_path("out", None, "Where its tensors go as .safetensors.")
+_OUT = cli.define_path(
+  "out", None, "Where its tensors go: FILE.safetensors or FOLDER.orbax."
+)
 
 
 def main() -> None:

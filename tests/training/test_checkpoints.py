@@ -57,7 +57,9 @@ def test_nothing_to_restore(tmp_path):
 def test_checkpoints_of_an_earlier_version_are_refused(tmp_path):
   (tmp_path / "20" / "state").mkdir(parents=True)
   checkpoints = Checkpoints(tmp_path, lower_is_better=False)
-  with pytest.raises(InputError, match=r"earlier version .* \(20\): go on with"):
+  with pytest.raises(
+    InputError, match=r"earlier version .* \(20\): go on with"
+  ):
     checkpoints.restore(state_of(0.0))
 
 

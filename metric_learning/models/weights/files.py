@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from metric_learning.errors import InputError
-from metric_learning.models.weights import pickled, tfjs
+from metric_learning.models.weights import orbax_files, pickled, tfjs
 
 _TYPES = {
   "F64": np.float64,
@@ -42,8 +42,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
   """The tensors of a weights file, by their names; arrays may be read-only.
 
   The format is told by the content, whatever the name: safetensors, npz, what
-  `torch.save` writes (zip and legacy), a pickle of NumPy arrays, or a manifest
-  of TensorFlow.js with its numbers beside it. Nothing in the file is run.
+  `torch.save` writes (zip and legacy), a pickle of NumPy arrays, a manifest of
+  TensorFlow.js with its numbers beside it, or a folder that Orbax wrote (extra
+  `orbax`). Nothing in the file is run.
 
   Args:
     path: of the file; "package:NAME" is the one in an installed package.
@@ -53,9 +54,12 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       names anything but tensors.
   """
   place = _place(path)
-  data = _bytes(place)
+  folder = orbax_files.is_folder(place)
+  data = b"" if folder else _bytes(place)
   try:
-    if tfjs.is_manifest(data):
+    if folder:
+      tensors = orbax_files.read(place)
+    elif tfjs.is_manifest(data):
       tensors = tfjs.read(data, place.parent)
     else:
       tensors = _parsed(data)
@@ -73,6 +77,8 @@ def digest_of(path: str | Path) -> str:
     InputError: if it cannot be read.
   """
   path = _place(path)
+  if orbax_files.is_folder(path):
+    return orbax_files.digest_of(path)[:12]
   try:
     status = path.stat()
   except OSError as error:
@@ -90,12 +96,15 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-  """Writes tensors as .safetensors, whole or not at all.
+  """Writes tensors, whole or not at all: NAME.orbax, or else as safetensors.
 
   Raises:
     InputError: if the file cannot be written.
   """
   path = Path(path)
+  if path.suffix == orbax_files.SUFFIX:
+    orbax_files.write(path, tensors)
+    return
   # The library writes the memory of an array, whatever its strides.
   whole = {name: np.array(x, order="C") for name, x in tensors.items()}
   try:
