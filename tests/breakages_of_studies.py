@@ -208,8 +208,8 @@ BREAKAGES = [
   ),
   Breakage(  # better is worse
     "study/comparisons.py",
-    "return np.array([own[unit] - theirs[unit] for unit in own])",
-    "return np.array([theirs[unit] - own[unit] for unit in own])",
+    "return {unit: own[unit] - theirs[unit] for unit in own}",
+    "return {unit: theirs[unit] - own[unit] for unit in own}",
     "study/test_comparisons.py",
   ),
   Breakage(  # the worst setting is chosen

@@ -201,9 +201,12 @@ READS_RUNS = (
   "inference",
   "study/comparisons.py",
   "study/formats.py",
-  "study/table_lines.py",
+  "study/multiple.py",
   "study/results.py",
+  "study/spread.py",
+  "study/spread_table.py",
   "study/statistics.py",
+  "study/table_lines.py",
   "study/tables.py",
 )
 

@@ -141,7 +141,14 @@ def test_a_study_is_drawn_into_its_folder(write_study):
   ]
   folder = write_study(scored)
   paths = draw_study(scored_study(folder))
-  names = ("maps", "histograms", "roc", "curves", "potentials")
+  names = (
+    "maps",
+    "histograms",
+    "roc",
+    "identification",
+    "curves",
+    "potentials",
+  )
   assert paths == [
     folder / "figures" / f"{name}.{suffix}"
     for name in names

@@ -60,7 +60,7 @@ def test_all_json_of_a_study_is_strict(real_study):
   assert names >= {
     *("study.json", "baselines.json", "trace.json", "test.json"),
     *("config.json", "data.json", "environment.json", "result.json"),
-    *("metrics.jsonl", "files.json"),
+    "metrics.jsonl",
   }
   for path in (*paths, *real_study._searched.rglob("*.json")):
     strict(path.read_text())
