@@ -32,7 +32,9 @@ SLOW_PLACES = (
   *("test_trunks.py", "test_weights.py", "test_pretrained.py"),
   *("test_chunks.py", "test_embedding.py", "test_optimizers.py"),
   *("test_relation_studies.py", "test_selection.py", "test_devices.py"),
-  *("test_over_positives.py", "test_tuning_storage.py"),
+  *("test_over_positives.py", "test_tuning_storage.py", "test_vit.py"),
+  *("test_searches.py", "test_learning.py", "test_relations.py"),
+  *("test_augment.py", "test_launchers.py"),
 )
 SLOW_FIXTURES = {"real_study", "drawn", "storage"}
 QUICK_LOSSES = ("contrastive", "arcface")

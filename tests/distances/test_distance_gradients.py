@@ -33,6 +33,7 @@ def differences(row, weighed):
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.slow
 def test_gradient_equals_differences_of_scipy(metric):
   """By each coordinate: a row of X or of Y moves only its own distances."""
   of_x = np.array(
@@ -118,6 +119,7 @@ def test_gradient_is_zero_at_coincident_points_of_several_batches(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.slow
 def test_gradient_is_finite_on_a_batch_with_itself(metric):
   x = np.concatenate([points(5, 8), np.zeros((2, 8))]).astype(np.float32)
   found = in_float32(metric)(np.concatenate([x, x[:2]]))

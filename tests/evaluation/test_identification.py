@@ -118,6 +118,7 @@ def all_draws(points, labels, num_known, far):
   return {name: np.mean([each[name] for each in found]) for name in found[0]}
 
 
+@pytest.mark.slow
 def test_the_mean_over_draws_is_that_of_all_draws():
   rng = np.random.default_rng(3)
   labels = np.repeat(np.arange(4), 6)

@@ -84,6 +84,7 @@ def test_collapsed_batch(loss, options, four, three):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.slow
 def test_collapsed_views(classes):
   labels = np.tile(np.arange(classes), 2)
   x = np.tile([[0.6, 0.8]], (len(labels), 1))
@@ -129,6 +130,7 @@ def test_views_of_one_pair_say_nothing():
 @pytest.mark.parametrize(
   ("classes", "items", "expected"), [(4, 2, 5.545177), (3, 3, 6.238325)]
 )
+@pytest.mark.slow
 def test_collapsed_sigmoid(classes, items, expected):
   """Scale 10 and bias -10: each candidate adds log 2."""
   params = ml.make_objective("siglip").init(jax.random.key(0))
@@ -387,6 +389,7 @@ def test_lifted_bounds_its_hard_form_from_above():
     assert (smooth(x, labels) > hard(x, labels)).all()
 
 
+@pytest.mark.slow
 def test_infonce_family_agrees_where_each_anchor_has_one_positive():
   x, labels = cases.batch("balanced", "ntxent")
   values = [

@@ -220,6 +220,7 @@ def test_batch_statistics_of_a_population_stay_apart():
     ("conv4_batch", False, False),
   ],
 )
+@pytest.mark.slow
 def test_only_batch_normalization_sees_the_other_images(case, train, depends):
   model, images = made(case), images_of(case)
   others = np.concatenate([images[:1], images_of(case, seed=1)[1:]])

@@ -226,6 +226,7 @@ def test_a_difference_of_two_standard_deviations_is_found_in_most_studies():
   assert np.mean([v[-1] == "better" for v in verdicts]) > 0.8
 
 
+@pytest.mark.slow
 def test_a_difference_of_delta_is_seldom_called_none():
   rng = np.random.default_rng(6)
   found = [

@@ -93,6 +93,7 @@ def test_scores_are_those_of_the_embeddings_on_disk(finished):
   assert not any("test" in name for name in result)
 
 
+@pytest.mark.slow
 def test_validation_leaves_out_what_nobody_asks_for(finished):
   _, result = finished
   assert {"own/map_at_r", "geometry/alignment"} <= result["validation"].keys()

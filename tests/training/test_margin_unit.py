@@ -108,6 +108,7 @@ def test_the_mean_distance_follows_the_images_the_network_and_the_metric():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_loss_projects_by_is_not_in_the_mean_distance():
   plain = tiny_config(
     loss__name="contrastive", metric__name="l1", normalize="l2"
