@@ -11,7 +11,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+# Bytecode is kept: tests start many processes, which would compile it again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 \
+  --dist loadgroup
 
 .PHONY: compare test lint types tests quick slow format clean
 
