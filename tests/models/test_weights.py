@@ -507,6 +507,6 @@ def test_a_folder_of_orbax_is_written_and_read(tmp_path):
     weights.write(
       tmp_path / "other.orbax", {"a": arrays["half"], "a.b": arrays["half"]}
     )
-  (tmp_path / "made.orbax" / "manifest.ocdbt").unlink()
+  (tmp_path / "made.orbax" / "_METADATA").write_text("{")
   with pytest.raises(InputError, match=r"made\.orbax: Orbax cannot read it"):
     weights.read(tmp_path / "made.orbax")
