@@ -8,6 +8,7 @@ import numpy as np
 
 from metric_learning import evaluation
 from metric_learning.inference import exported
+from metric_learning.specs import InputSpec
 from metric_learning.training import run_files
 
 PARTS = ("validation", "test")
@@ -36,10 +37,7 @@ def card_of(
     if data["protocol"] == "open-set"
     else "test items are of the classes of training"
   )
-  platforms = " and ".join(config["platforms"])
   arrays = _kept(run)
-  shape = ", ".join(map(str, spec.shape))
-  stored = "uint8, 0 to 255" if spec.kind == "image" else "float32"
   return f"""# {model["name"]} on {data["name"]} by {fields["loss"]["name"]}
 
 Maps {spec} to points: near ones are alike. The distance is `{metric}`: larger
@@ -48,6 +46,31 @@ is farther. Run `{config["digest"]}`, step {config["selected_step"]}, commit
 
 ## Use
 
+{_use_text(config, spec)}
+
+## Data
+
+{_data_text(data, arrays, protocol)}
+
+## Scores
+
+{_scores(run, fields, arrays)}
+
+## Thresholds
+
+{_thresholds(found)}
+
+## Not tested
+
+{_not_tested(data, spec, found)}
+"""
+
+
+def _use_text(config: Mapping[str, Any], spec: InputSpec) -> str:
+  platforms = " and ".join(config["platforms"])
+  shape = ", ".join(map(str, spec.shape))
+  stored = "uint8, 0 to 255" if spec.kind == "image" else "float32"
+  return f"""\
 Save these lines as `exported.py`. They need jax, numpy and flatbuffers (by
 which jax reads programs) alone: `pip install jax numpy flatbuffers`.
 
@@ -66,24 +89,7 @@ distances(points, points)  # (n, n)
 `model.safetensors` holds what was trained; the programs take any number of
 items, on {platforms}. jax promises to read them for six months
 after it wrote them, and mostly reads them longer. Points are those of
-`run.embed`, bit for bit on the same device with the same jax.
-
-## Data
-
-{_data_text(data, arrays, protocol)}
-
-## Scores
-
-{_scores(run, fields, arrays)}
-
-## Thresholds
-
-{_thresholds(found)}
-
-## Not tested
-
-{_not_tested(data, spec, found)}
-"""
+`run.embed`, bit for bit on the same device with the same jax."""
 
 
 def _kept(run: Any) -> Mapping[str, np.ndarray]:

@@ -130,12 +130,7 @@ def create(
       see, or a network that has no files; `init` for a file that does not fit.
   """
   check_options(name, **options)
-  check_weights(name, weights)
-  if weights is None and options.get("inputs") is not None:
-    raise InputError(
-      f"config.model.inputs={options['inputs']!r} says what the network of a"
-      " weights file saw: give config.model.weights, or set it to None."
-    )
+  check_weights(name, weights, options.get("inputs"))
   check_choice("dtype of a model", dtype, DTYPES)
   if min(*input_spec.shape, embedding_dim) < 1:
     raise InputError(
@@ -156,8 +151,18 @@ def create(
   return _model(name, input_spec, embedding_dim, dtype, weights, fixed)
 
 
-def check_weights(name: str, weights: str | None) -> None:
-  """Raises `InputError` for weights of a network that no files are known of."""
+def check_weights(
+  name: str, weights: str | None, inputs: str | None = None
+) -> None:
+  """Raises `InputError` for weights of a network that no files are known of.
+
+  And for `inputs`, what the network of a file saw, without a file.
+  """
+  if weights is None and inputs is not None:
+    raise InputError(
+      f"config.model.inputs={inputs!r} says what the network of a weights file"
+      " saw: give config.model.weights, or set it to None."
+    )
   if weights is None or hasattr(MODELS[name], "layout"):
     return
   fit = ", ".join(n for n, m in MODELS.items() if hasattr(m, "layout"))
@@ -228,20 +233,7 @@ def _model(
       input_spec.shape, embedding_dim, rngs=nnx.Rngs(key), **dict(options)
     )
 
-  # Traced and not run: the structure alone, without numbers.
-  defined: list[str] = []
-
-  def traced():
-    network = build(jax.random.key(0))
-    for name, part in vars(network).items():  # in the order of the definition
-      inner = [*part] if isinstance(part, nnx.Dict) else []
-      if isinstance(part, nnx.List):
-        inner = [*range(len(part))]
-      defined.extend([f"{name}.{each}" for each in inner] or [name])
-    return network
-
-  graphdef, params, stats = _split(nnx.eval_shape(traced))
-  layers = tuple(name for name in defined if name.split(".")[0] in params)
+  (graphdef, params, stats), layers = _structure(build)
 
   def init(key):
     return _split(build(key))[1:]
@@ -270,6 +262,27 @@ def _model(
     return _cast((embeddings, _split(merged)[2]), jnp.float32)
 
   return Model(init, apply, preprocess, input_spec, layers)
+
+
+def _structure(build: Callable[[Array], Any]) -> tuple[Any, tuple[str, ...]]:
+  """What `_split` gives, without numbers, and the layers with parameters.
+
+  Traced and not run.
+  """
+  defined: list[str] = []
+
+  def traced():
+    network = build(jax.random.key(0))
+    for name, part in vars(network).items():  # in the order of the definition
+      inner = [*part] if isinstance(part, nnx.Dict) else []
+      if isinstance(part, nnx.List):
+        inner = [*range(len(part))]
+      defined.extend([f"{name}.{each}" for each in inner] or [name])
+    return network
+
+  parts = _split(nnx.eval_shape(traced))
+  layers = tuple(name for name in defined if name.split(".")[0] in parts[1])
+  return parts, layers
 
 
 def _split(network: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:

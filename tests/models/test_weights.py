@@ -481,32 +481,3 @@ def test_a_package_without_one_file_is_refused(install, name, said):
   for function in (weights.read, weights.digest_of):
     with pytest.raises(InputError, match=said):
       function(f"package:{name}")
-
-
-def test_a_folder_of_orbax_is_written_and_read(tmp_path):
-  """And one that a manager of checkpoints wrote, with a level for each dot."""
-  import orbax.checkpoint as ocp
-
-  arrays = {k: x for k, x in ARRAYS.items() if x.size}
-  weights.write(tmp_path / "made.orbax", arrays)
-  tree = {"conv": {"weight": ARRAYS["conv.weight"]}, "list": [ARRAYS["half"]]}
-  with ocp.CheckpointManager(tmp_path / "steps") as manager:
-    manager.save(7, args=ocp.args.StandardSave(tree))
-  other = {"conv.weight": ARRAYS["conv.weight"], "list.0": ARRAYS["half"]}
-  for folder, expected in (("made.orbax", arrays), ("steps/7", other)):
-    found = weights.read(tmp_path / folder)
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-      assert found[name].dtype == array.dtype, name
-      np.testing.assert_array_equal(found[name], array)
-  first = weights.digest_of(tmp_path / "made.orbax")
-  assert first != weights.digest_of(tmp_path / "steps/7")
-  with pytest.raises(InputError, match=r"made\.orbax is there"):
-    weights.write(tmp_path / "made.orbax", arrays)
-  with pytest.raises(InputError, match=r"'a\.b' is a tensor inside another"):
-    weights.write(
-      tmp_path / "other.orbax", {"a": arrays["half"], "a.b": arrays["half"]}
-    )
-  (tmp_path / "made.orbax" / "_METADATA").write_text("{")
-  with pytest.raises(InputError, match=r"made\.orbax: Orbax cannot read it"):
-    weights.read(tmp_path / "made.orbax")

@@ -116,8 +116,8 @@ def _flat(tree: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 def _nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """A level for each dot.
 
-  >>> _nested({"conv.weight": 1, "conv.bias": 2})
-  {'conv': {'weight': 1, 'bias': 2}}
+  >>> _nested({"conv.weight": np.ones(2), "conv.bias": np.zeros(1)})
+  {'conv': {'weight': array([1., 1.]), 'bias': array([0.])}}
 
   Raises:
     InputError: if one name begins another.
