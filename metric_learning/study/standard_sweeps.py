@@ -142,6 +142,23 @@ def losses() -> Overrides:
 
 
 @_standard()
+def catalogue() -> Overrides:
+  """Every loss of classes, under L2, L1 and cosine, or under its own metric.
+
+  Cells for `experiments.tune`, as `losses` are. Not those of two views of an
+  item, which need views and another batch.
+  """
+  for name, loss in LOSSES.items():
+    if loss.two_views:
+      continue
+    compared = [m for m in ("l2", "l1", "cosine") if m in loss.metrics]
+    for metric in compared or loss.metrics[:1]:
+      yield {"loss.name": name, "metric.name": metric}
+    if not loss.metrics:
+      yield {"loss.name": name}
+
+
+@_standard()
 @_with_seeds
 def margins() -> Overrides:
   """The curve of each loss that has a margin, under L2 where it allows it."""

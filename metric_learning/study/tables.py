@@ -39,7 +39,8 @@ def _number(value: float) -> str:
   return "–" if not np.isfinite(value) else f"{value:.3f}"
 
 
-def _interval(interval: Interval, kind: str) -> str:
+def interval_text(interval: Interval, kind: str) -> str:
+  """A mean with its interval: as ±, or of classes from low to high."""
   # One run has no interval over seeds, and not each score one over classes.
   if not np.isfinite(interval.half_width):
     return _number(interval.mean)
@@ -52,7 +53,8 @@ def _ends(low: float, high: float) -> str:
   return f"[{low:.3f}, {high:.3f}]"
 
 
-def _signed(difference: Interval) -> str:
+def signed_text(difference: Interval) -> str:
+  """A difference with its sign, and ± its interval."""
   if not np.isfinite(difference.mean):
     return "–"
   if not np.isfinite(difference.half_width):
@@ -96,7 +98,7 @@ def _texts(line: Line, study: Study) -> list[str]:
   def score(column):
     if column not in line:
       return nothing
-    text = _interval(line[column], line["interval"])
+    text = interval_text(line[column], line["interval"])
     classes = line.get(f"{column} (classes)")
     return text + (f" {_ends(classes.low, classes.high)}" if classes else "")
 
@@ -177,12 +179,15 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   # What "searches" says covers the lines over seeds.
   skipped = "seeds" if "searches" in kinds else ""
   heads, _ = _filled(study, lines)
+  columns = map(heading, study.config["eval"]["columns"])
+  lacking = [column for column in columns if column not in heads]
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *study.provenance,
     *(over[kind] for kind in over if kind in kinds and kind != skipped),
     _how_chosen(study),
     *cost_note(study),
+    *[f"no line has a value of {', '.join(lacking)}"] * bool(lacking),
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
     *["the own metric of the baselines is L2"] * bool(study.baselines),
@@ -257,7 +262,7 @@ def _comparison_texts(
         in_words(one.name),
         in_words(one.reference),
         heading(one.column),
-        _signed(judged.difference),
+        signed_text(judged.difference),
         str(n) if n == most else f"{n} of {most} {_plural(study)}",
         _ends(*one.over_classes) if one.over_classes else "–",
         "–" if np.isnan(judged.effect) else f"{judged.effect:+.2f}",

@@ -17,9 +17,8 @@ from metric_learning.study.spread import (
 )
 from metric_learning.training import run_files
 from tests.studies import scored_study
-from tests.study.written_tables import cells, table_of
+from tests.study.written_tables import SEARCHES, cells, searched, table_of
 
-SEARCHES = 6
 RNG = np.random.default_rng(3)
 
 
@@ -48,37 +47,6 @@ def test_the_expected_best_is_that_of_all_sets_of_trials(lower):
   ]
   np.testing.assert_allclose(expected_best(scores, lower), wanted)
   assert expected_best([]).shape == (0,)
-
-
-def searched(write_study, real_study, lost=(), **options):
-  """Two cells of six searches, two final runs each; `lost` of l1 chose none."""
-  noise = 0.01 * RNG.normal(size=2 * SEARCHES)
-  scored = cells(l2=0.5 + noise, l1=0.6 + noise + 0.001 * RNG.normal(size=12))
-  scored = [({**some, "loss.margin": 1.0}, score) for some, score in scored]
-  folder = write_study(
-    scored,
-    missing=[12 + 2 * number + k for number in lost for k in (0, 1)],
-    **options,
-  )
-  entries = [
-    real_study.tuned(
-      cell={"loss.name": "contrastive", "metric.name": metric},
-      search=number,
-      seeds=[2 * number, 2 * number + 1],
-      chosen={} if metric == "l1" and number in lost else {"loss.margin": 1.0},
-      trials=3,
-      on_edge=["loss.margin"] if number == 2 else [],
-      ranges={"loss.margin": [0.0, 2.0, False]},
-      scores=[[0.2, 0.4], [0.3, 0.3]],
-      history=[0.1, None, 0.3],
-      folder=f"trials/{metric}/{number:02}",
-      seconds=60.0,
-    )
-    for metric in ("l2", "l1")
-    for number in range(SEARCHES)
-  ]
-  run_files.write_json(folder / tuning.TUNING, entries)
-  return folder
 
 
 def test_a_search_counts_once_with_the_mean_of_its_runs(
