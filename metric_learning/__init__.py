@@ -5,6 +5,7 @@ that need more (`ml.data`, `ml.evaluation`, …) are imported at their first use
 """
 
 import importlib
+import importlib.metadata
 from types import ModuleType
 
 from metric_learning.distances import METRICS, NORMALIZATIONS, pairwise
@@ -44,12 +45,17 @@ __all__ = [
 ]
 
 # Imported when they are asked for: Flax, SciPy, Pillow and others are theirs.
-_LAZY = ("data", "evaluation", "figures", "models", "study", "training")
+_LAZY = (
+  *("data", "evaluation", "figures", "inference", "models", "study"),
+  "training",
+)
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> ModuleType | str:
   if name in _LAZY:
     return importlib.import_module(f"{__name__}.{name}")
+  if name == "__version__":
+    return importlib.metadata.version("metric-learning")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

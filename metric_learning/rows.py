@@ -207,23 +207,28 @@ def ratio(
 
 
 def _mean(t: Terms, w: Array | float) -> Array:
+  """The mean over all terms: Σ_i w_i·total_i / Σ_i w_i·count_i."""
   return ratio(jnp.sum(w * t.total), jnp.sum(w * t.count))
 
 
 def _mean_active(t: Terms, w: Array | float) -> Array:
+  """The mean over the terms that are not 0."""
   return ratio(jnp.sum(w * t.active_total), jnp.sum(w * t.active))
 
 
 def _per_anchor_mean(t: Terms, w: Array | float) -> Array:
+  """The mean over anchors with terms of the mean over each one's terms."""
   anchors = jnp.sum(w * (t.count > 0).astype(t.total.dtype))
   return ratio(jnp.sum(w * ratio(t.total, t.count)), anchors)
 
 
 def _sum(t: Terms, w: Array | float) -> Array:
+  """The sum of all terms: Σ_i w_i·total_i."""
   return jnp.sum(w * t.total)
 
 
 def _none(t: Terms, w: Array | float) -> Array:
+  """Of each anchor the mean over its terms; nothing is reduced."""
   return ratio(w * t.total, w * t.count)
 
 

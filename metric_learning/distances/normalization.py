@@ -10,6 +10,7 @@ from metric_learning.distances.numerics import absolute, safe_sqrt
 
 
 def _identity(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+  """The embeddings as they are."""
   return x
 
 

@@ -1,0 +1,99 @@
+"""Lists what there is of a kind, one line each.
+
+python -m experiments.list losses
+
+Without a kind: which kinds there are.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import metric_learning as ml
+from metric_learning import data, figures, models, study
+from metric_learning.errors import InputError, check_choice
+from metric_learning.evaluation import scores
+from metric_learning.study import launchers, standard_sweeps
+from metric_learning.training import optimizers
+
+
+def _first_line(thing: Any) -> str:
+  """What its docstring says first.
+
+  Of an entry that holds functions, its first function's; of a partial, its
+  function's.
+  """
+  if isinstance(thing, functools.partial):
+    return _first_line(thing.func)
+  if not callable(thing):
+    fields = thing if isinstance(thing, tuple) else vars(thing).values()
+    return _first_line(next(field for field in fields if callable(field)))
+  return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def _loss(entry: Any) -> str:
+  metrics = ", ".join(m for m in ("l2", "l1", "cosine") if m in entry.metrics)
+  own = entry.fixed_metric or "its own metric"
+  return f"{_first_line(entry)} [{metrics or own}]"
+
+
+def _of_module(load: Callable[..., Any]) -> str:
+  """The first line of the module of a data set's loader."""
+  load = load.func if isinstance(load, functools.partial) else load
+  return (inspect.getdoc(inspect.getmodule(load)) or "").split("\n")[0]
+
+
+def _sweep(sweep: study.Sweep) -> str:
+  return _first_line(sweep.overrides)
+
+
+# Of each kind the registry, and what a line says of an entry.
+KINDS: dict[str, tuple[Mapping[str, Any], Callable[[Any], str]]] = {
+  "losses": (ml.LOSSES, _loss),
+  "metrics": (ml.METRICS, _first_line),
+  "normalizations": (ml.NORMALIZATIONS, _first_line),
+  "miners": (ml.MINERS, _first_line),
+  "reductions": (ml.REDUCTIONS, _first_line),
+  "regularizers": (ml.REGULARIZERS, _first_line),
+  "relations": (ml.RELATIONS, _first_line),
+  "models": (models.MODELS, _first_line),
+  "data": (data.DATASETS, _of_module),
+  "optimizers": (optimizers.OPTIMIZERS, _first_line),
+  "schedules": (optimizers.SCHEDULES, _first_line),
+  "scores": (scores.SCORES, lambda score: score.heading),
+  "sweeps": (standard_sweeps.sweeps(((32, 4),)), _sweep),
+  "launchers": (launchers.LAUNCHERS, lambda entry: entry.usage),
+  "figures": (figures.FIGURES, _first_line),
+}
+
+
+def lines(kind: str) -> list[str]:
+  """A line for each entry of a kind.
+
+  Raises:
+    InputError: for a kind that there is none of.
+  """
+  check_choice("kind", kind, KINDS)
+  entries, describe = KINDS[kind]
+  width = max(map(len, entries))
+  return [
+    f"{name:{width}}  {describe(x)}".rstrip() for name, x in entries.items()
+  ]
+
+
+def main() -> None:
+  """Prints the entries of each kind that is named, or the kinds."""
+  try:
+    for kind in sys.argv[1:]:
+      print("\n".join(lines(kind)))
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+  if len(sys.argv) < 2:
+    print("python -m experiments.list KIND, of " + ", ".join(KINDS))
+
+
+if __name__ == "__main__":
+  main()
