@@ -5,6 +5,7 @@
 #   make test      all that must hold: lint, types, doctests and tests
 #   make quick     the tests of a minute or so, without those that are slow
 #   make slow      the others, and the doctests
+#   make docs      the manual, in site/
 #
 # Of another Python: make PYTHON=python3.12 test
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 \
   --dist loadgroup
 
-.PHONY: compare test lint types tests quick slow format clean
+.PHONY: compare test lint types tests quick slow docs format clean
 
 compare: $(VENV)/compare-is-installed
 	$(BIN)/python -m experiments.sweep --config=configs/glyphs.py \
@@ -42,12 +43,16 @@ slow: $(VENV)/test-is-installed
 	$(PYTEST) -m slow tests
 	$(PYTEST) metric_learning
 
+docs: $(VENV)/docs-is-installed
+	$(BIN)/python -m experiments.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 format: $(VENV)/test-is-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .cache .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/compare-is-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
@@ -55,6 +60,10 @@ $(VENV)/compare-is-installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/test-is-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	touch $@ $(VENV)/compare-is-installed
+
+$(VENV)/docs-is-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
 	touch $@ $(VENV)/compare-is-installed
 
 $(BIN)/python:

@@ -19,24 +19,24 @@ from metric_learning.study import launchers, standard_sweeps
 from metric_learning.training import optimizers
 
 
-def _first_line(thing: Any) -> str:
+def first_line(thing: Any) -> str:
   """What its docstring says first.
 
   Of an entry that holds functions, its first function's; of a partial, its
   function's.
   """
   if isinstance(thing, functools.partial):
-    return _first_line(thing.func)
+    return first_line(thing.func)
   if not callable(thing):
     fields = thing if isinstance(thing, tuple) else vars(thing).values()
-    return _first_line(next(field for field in fields if callable(field)))
+    return first_line(next(field for field in fields if callable(field)))
   return (inspect.getdoc(thing) or "").split("\n")[0]
 
 
 def _loss(entry: Any) -> str:
   metrics = ", ".join(m for m in ("l2", "l1", "cosine") if m in entry.metrics)
   own = entry.fixed_metric or "its own metric"
-  return f"{_first_line(entry)} [{metrics or own}]"
+  return f"{first_line(entry)} [{metrics or own}]"
 
 
 def _of_module(load: Callable[..., Any]) -> str:
@@ -46,26 +46,26 @@ def _of_module(load: Callable[..., Any]) -> str:
 
 
 def _sweep(sweep: study.Sweep) -> str:
-  return _first_line(sweep.overrides)
+  return first_line(sweep.overrides)
 
 
 # Of each kind the registry, and what a line says of an entry.
 KINDS: dict[str, tuple[Mapping[str, Any], Callable[[Any], str]]] = {
   "losses": (ml.LOSSES, _loss),
-  "metrics": (ml.METRICS, _first_line),
-  "normalizations": (ml.NORMALIZATIONS, _first_line),
-  "miners": (ml.MINERS, _first_line),
-  "reductions": (ml.REDUCTIONS, _first_line),
-  "regularizers": (ml.REGULARIZERS, _first_line),
-  "relations": (ml.RELATIONS, _first_line),
-  "models": (models.MODELS, _first_line),
+  "metrics": (ml.METRICS, first_line),
+  "normalizations": (ml.NORMALIZATIONS, first_line),
+  "miners": (ml.MINERS, first_line),
+  "reductions": (ml.REDUCTIONS, first_line),
+  "regularizers": (ml.REGULARIZERS, first_line),
+  "relations": (ml.RELATIONS, first_line),
+  "models": (models.MODELS, first_line),
   "data": (data.DATASETS, _of_module),
-  "optimizers": (optimizers.OPTIMIZERS, _first_line),
-  "schedules": (optimizers.SCHEDULES, _first_line),
+  "optimizers": (optimizers.OPTIMIZERS, first_line),
+  "schedules": (optimizers.SCHEDULES, first_line),
   "scores": (scores.SCORES, lambda score: score.heading),
   "sweeps": (standard_sweeps.sweeps(((32, 4),)), _sweep),
   "launchers": (launchers.LAUNCHERS, lambda entry: entry.usage),
-  "figures": (figures.FIGURES, _first_line),
+  "figures": (figures.FIGURES, first_line),
 }
 
 

@@ -1,0 +1,227 @@
+"""Writes the pages of the manual that the code itself says.
+
+python -m experiments.reference
+
+Writes docs/losses.md, docs/choices.md and docs/configuration.md from the
+registries and the fields of a config. Give it again when one of them changes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import list as listing
+from metric_learning.losses import (
+  Loss,
+  angular,
+  classifiers,
+  integer_margins,
+  listwise,
+  pairs,
+  proxies,
+  quadruplets,
+  ranking,
+  triplets,
+  views,
+)
+from metric_learning.losses.search import Grid, Range
+from metric_learning.signatures import REQUIRED, Kind
+from metric_learning.study.formats import as_markdown
+from metric_learning.training import fields, run_files
+from metric_learning.training.sections import CHOICES
+
+DOCS = Path(__file__).parents[1] / "docs"
+FAMILIES: dict[str, Mapping[str, Loss]] = {
+  "Pairs": pairs.PAIR_LOSSES,
+  "Triplets": triplets.TRIPLET_LOSSES | quadruplets.QUADRUPLET_LOSSES,
+  "Lists of candidates": angular.ANGULAR_LOSSES | listwise.LISTWISE_LOSSES,
+  "Ranking": ranking.RANKING_LOSSES,
+  "Classification": classifiers.CLASSIFIER_LOSSES
+  | integer_margins.INTEGER_MARGIN_LOSSES,
+  "Proxies and centers": proxies.PROXY_LOSSES,
+  "Two views": views.VIEW_LOSSES,
+}
+_MADE = "<!-- Written by python -m experiments.reference. -->\n\n"
+_UNITS = {1: "distance", 2: "distance²", -1: "1 / distance"}
+# Sections that have the options of a name, and the kind of `listing` of each.
+_NAMED = {
+  "Metrics": ("metric", "metrics"),
+  "Miners": ("miner", "miners"),
+  "Reductions": ("reduction", "reductions"),
+  "Regularizers": ("regularizer", "regularizers"),
+  "Relations": ("relation", "relations"),
+  "Networks": ("model", "models"),
+  "Optimizers": ("optimizer", "optimizers"),
+  "Schedules": ("optimizer.schedule", "schedules"),
+}
+
+
+def pages() -> dict[str, str]:
+  """The text of each page by its name."""
+  return {
+    "losses.md": _losses(),
+    "choices.md": _choices(),
+    "configuration.md": _configuration(),
+  }
+
+
+def _losses() -> str:
+  names = sum(len(family) for family in FAMILIES.values())
+  text = [
+    f"{_MADE}# The losses",
+    f"There are {names}. D is the distance of two items under the metric that"
+    " you choose, s a similarity: −D, or the cosine where only that is allowed."
+    " a, p, n are an anchor, an item of its class, an item of another class; P and"
+    " N are all of these. [x]₊ is max(x, 0), σ the logistic function, LSE the"
+    " logarithm of a sum of exponentials.",
+    'A number whose unit is a distance follows `margin_unit="initial_mean"`:'
+    " it is then a multiple of the mean distance at initialization. *Searched*"
+    " is what `experiments.tune` draws from. `help(ml.LOSSES[NAME].terms)` has"
+    " an example to check by hand and each departure from the source.",
+  ]
+  for title, family in FAMILIES.items():
+    table = [
+      [f"[`{name}`](#{name})", _equation(loss), _metrics(loss)]
+      for name, loss in family.items()
+    ]
+    text += [f"## {title}", as_markdown(["loss", "", "metrics"], table)]
+    text += [_loss(name, loss) for name, loss in family.items()]
+  return "\n\n".join(text) + "\n"
+
+
+def _equation(loss: Loss) -> str:
+  return listing.first_line(loss).replace("|", "∣").replace("*", "\\*")
+
+
+def _metrics(loss: Loss) -> str:
+  if not loss.metrics:
+    return loss.fixed_metric or "its own"
+  found = [m for m in ("l2", "l1", "cosine") if m in loss.metrics]
+  rest = len(loss.metrics) - len(found)
+  if not found:
+    return ", ".join(loss.metrics)
+  return ", ".join(found) + (f", {rest} more" if rest else "")
+
+
+def _loss(name: str, loss: Loss) -> str:
+  lines = [
+    [
+      f"`{number}`",
+      f"`{default!r}`",
+      _values(loss.kinds.get(number)),
+      _unit(loss, number),
+      _searched(loss.search.get(number)),
+    ]
+    for number, default in loss.hyper.items()
+  ]
+  text = [f"### `{name}`", _equation(loss)]
+  if lines:
+    heads = ["hyperparameter", "default", "values", "unit", "searched"]
+    text.append(as_markdown(heads, lines))
+  notes = [f"Default metric: {loss.metric}, normalization: {loss.normalize}."]
+  if loss.two_views:
+    notes.append("Compares two views of each item.")
+  if loss.state is not None:
+    notes.append("Keeps a state from batch to batch.")
+  if loss.logits is not None:
+    notes.append("Has class scores: `objective.logits`.")
+  notes.append(f"Source: {loss.source}.")
+  return "\n\n".join([*text, " ".join(notes)])
+
+
+def _values(kind: Kind | None) -> str:
+  """Which values a parameter takes, in words."""
+  if kind is None:
+    return ""
+  if kind.interval is not None:
+    return str(kind.interval)
+  return ", ".join(one.__name__ for one in kind.types if one is not type(None))
+
+
+def _unit(loss: Loss, number: str) -> str:
+  if number in loss.scaled:
+    return _UNITS[loss.scaled[number]]
+  interval = getattr(loss.kinds.get(number), "interval", None)
+  return "radians" if getattr(interval, "radians", False) else ""
+
+
+def _searched(found: Range | Grid | None) -> str:
+  if found is None:
+    return ""
+  if isinstance(found, Grid):
+    return ", ".join(f"{value:g}" for value in found.values)
+  return f"{found.low:g} to {found.high:.4g}" + " (log)" * found.log
+
+
+def _choices() -> str:
+  text = [
+    f"{_MADE}# Choices",
+    "What the sections of a config name, with their options. In Python a choice"
+    ' with options is a pair: `metric=("lp", {"p": 3})`; on the command line'
+    " each option is a field: `--config.metric.name=lp --config.metric.p=3`.",
+  ]
+  for title, (section, kind) in _NAMED.items():
+    choice, (entries, describe) = CHOICES[section], listing.KINDS[kind]
+    lines = [
+      [f"`{name}`", _plain(describe(entry)), _options(choice.options(name))]
+      for name, entry in entries.items()
+    ]
+    text += [
+      f"## {title}",
+      f"`config.{section}.name`",
+      as_markdown(["name", "", "options and defaults"], lines),
+    ]
+  for title, kind in (
+    ("Normalizations", "normalizations"),
+    ("Data sets", "data"),
+    ("Sweeps", "sweeps"),
+    ("Scores", "scores"),
+    ("Figures", "figures"),
+  ):
+    entries, describe = listing.KINDS[kind]
+    lines = [[f"`{n}`", _plain(describe(e))] for n, e in entries.items()]
+    text += [f"## {title}", as_markdown(["name", ""], lines)]
+  return "\n\n".join(text) + "\n"
+
+
+def _plain(text: str) -> str:
+  return text.replace("|", "∣").replace("*", "\\*")
+
+
+def _options(options: Mapping[str, Any]) -> str:
+  return ", ".join(
+    f"`{name}`" if value is REQUIRED else f"`{name}={value!r}`"
+    for name, value in options.items()
+  )
+
+
+def _configuration() -> str:
+  text = [
+    f"{_MADE}# Configuration",
+    "Every field of a config, with its default. A field is a flag of the"
+    " commands: `--config.train.steps=300`. The options of what a section names"
+    " (`loss`, `metric`, `miner`, `reduction`, `relation`, `regularizer`,"
+    " `model`, `optimizer`, `optimizer.schedule`) are fields beside the name:"
+    " [the losses](losses.md) and [choices](choices.md) list them.",
+  ]
+  for section, found in fields.FIELDS.items():
+    lines = [
+      [f"`{name}`", f"`{field.default!r}`", _plain(field.about)]
+      for name, field in found.items()
+    ]
+    title = f"`config.{section}`" if section else "`config`"
+    text += [f"## {title}", as_markdown(["field", "default", ""], lines)]
+  return "\n\n".join(text) + "\n"
+
+
+def main() -> None:
+  """Writes the pages."""
+  for name, text in pages().items():
+    run_files.write_atomically(
+      DOCS / name, lambda file, text=text: file.write(text.encode())
+    )
+    print(f"Wrote docs/{name}")
+
+
+if __name__ == "__main__":
+  main()
