@@ -70,10 +70,10 @@ def _losses() -> str:
   text = [
     f"{_MADE}# The losses",
     f"There are {names}. D is the distance of two items under the metric that"
-    " you choose, s a similarity: −D, or the cosine where only that is allowed."
-    " a, p, n are an anchor, an item of its class, an item of another class; P and"
-    " N are all of these. [x]₊ is max(x, 0), σ the logistic function, LSE the"
-    " logarithm of a sum of exponentials.",
+    " you choose, and s a similarity: −D, or the cosine where only that is"
+    " allowed. a, p, n are an anchor, an item of its class, and an item of"
+    " another class; P and N are all of these. [x]₊ is max(x, 0), σ the"
+    " logistic function, LSE the logarithm of a sum of exponentials.",
     'A number whose unit is a distance follows `margin_unit="initial_mean"`:'
     " it is then a multiple of the mean distance at initialization. *Searched*"
     " is what `experiments.tune` draws from. `help(ml.LOSSES[NAME].terms)` has"

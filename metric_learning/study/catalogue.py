@@ -101,7 +101,7 @@ def _best(study: Study, column: str) -> dict[str, bool]:
   table = [[sign * s.get(u, np.nan) for u in units] for s in scores.values()]
   best = may_be_best(np.array(table))
   # A cell that lost a search is not compared, and not called the best.
-  whole = np.isfinite(table).all(axis=1)
+  whole = [bool(np.isfinite(line).all()) for line in table]
   return {n: bool(b and w) for n, b, w in zip(scores, best, whole, strict=True)}
 
 

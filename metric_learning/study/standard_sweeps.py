@@ -152,7 +152,7 @@ def catalogue() -> Overrides:
     if loss.two_views:
       continue
     compared = [m for m in ("l2", "l1", "cosine") if m in loss.metrics]
-    for metric in compared or loss.metrics[:1]:
+    for metric in compared or [*loss.metrics][:1]:
       yield {"loss.name": name, "metric.name": metric}
     if not loss.metrics:
       yield {"loss.name": name}
