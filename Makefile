@@ -5,6 +5,7 @@
 #   make test      all that must hold: lint, types, doctests and tests
 #   make quick     the tests of a minute or so, without those that are slow
 #   make slow      the others, and the doctests
+#   make soak      half an hour of kills and faults; writes results/reliability.md
 #
 # Of another Python: make PYTHON=python3.12 test
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 \
   --dist loadgroup
 
-.PHONY: compare test lint types tests quick slow format clean
+.PHONY: compare test lint types tests quick slow soak format clean
 
 compare: $(VENV)/compare-is-installed
 	$(BIN)/python -m experiments.sweep --config=configs/glyphs.py \
@@ -41,6 +42,9 @@ quick: $(VENV)/test-is-installed
 slow: $(VENV)/test-is-installed
 	$(PYTEST) -m slow tests
 	$(PYTEST) metric_learning
+
+soak: $(VENV)/test-is-installed
+	$(BIN)/python -m tests.soak --minutes=30 --seed=0
 
 format: $(VENV)/test-is-installed
 	$(BIN)/ruff check --fix .
