@@ -165,12 +165,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
   Raises:
     InputError: as `read_json`.
   """
-  with explained(path):
-    file = np.load(path, allow_pickle=False)
-    if not isinstance(file, Mapping):
+  # Opened here: NumPy does not close what turns out to be damaged.
+  with explained(path), path.open("rb") as file:
+    found = np.load(file, allow_pickle=False)
+    if not isinstance(found, Mapping):
       raise ValueError("it is one array, and no npz")
-    with file:
-      arrays = dict(file)
+    arrays = dict(found)
   record = records.record_of(path.name)
   if record is not None:
     refuse(path, records.problem_in_arrays(arrays, record.shape))

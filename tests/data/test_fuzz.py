@@ -49,8 +49,8 @@ def zipped():
 
 
 def read_zip(path):
-  for member in files.open_zip(path).rglob("*"):
-    if member.is_file():
+  for folder in files.open_zip(path).iterdir():
+    for member in folder.iterdir() if folder.is_dir() else ():
       with files.reading(str(path)):
         member.read_bytes()
 
