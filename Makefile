@@ -6,6 +6,7 @@
 #   make quick     the tests of a minute or so, without those that are slow
 #   make slow      the others, and the doctests
 #   make docs      the manual, in site/
+#   make soak      half an hour of kills and faults; writes results/reliability.md
 #
 # Of another Python: make PYTHON=python3.12 test
 
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 \
   --dist loadgroup
 
-.PHONY: compare test lint types tests quick slow docs format clean
+.PHONY: compare test lint types tests quick slow soak docs format clean
 
 compare: $(VENV)/compare-is-installed
 	$(BIN)/python -m experiments.sweep --config=configs/glyphs.py \
@@ -46,6 +47,9 @@ slow: $(VENV)/test-is-installed
 docs: $(VENV)/docs-is-installed
 	$(BIN)/python -m experiments.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+soak: $(VENV)/test-is-installed
+	$(BIN)/python -m tests.soak --minutes=30 --seed=0
 
 format: $(VENV)/test-is-installed
 	$(BIN)/ruff check --fix .

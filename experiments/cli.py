@@ -1,6 +1,7 @@
 """What the scripts share: flags, and errors that teach."""
 
 import ast
+import contextlib
 import errno
 import functools
 import importlib.util
@@ -9,7 +10,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 from metric_learning.data import cache
 from metric_learning.errors import InputError, check_choice
 from metric_learning.plugins import import_modules
-from metric_learning.training import NotFiniteError, override
+from metric_learning.training import NotFiniteError, override, stopping
 from metric_learning.training.config import (
   check_no_section,
   is_name,
@@ -310,23 +311,55 @@ def run(main: Callable[[], None], usage: str) -> None:
 
   def guarded(_: list[str]) -> None:
     _log_plainly()
-    try:
+    with explained(), stopping.signals_wait():
       main()
-    except InputError as error:
-      _stop(str(error))
-    except NotFiniteError as error:
-      _stop(str(error), status=1)
-    except OSError as error:
-      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        raise
-      _stop(
-        f"the disk is full ({error}). Nothing that was finished is lost: make"
-        " room and run the same command again."
-      )
-    except KeyboardInterrupt:
-      _stop("stopped; the same command goes on where it was.", status=130)
 
   app.run(guarded, flags_parser=parse)
+
+
+# What the system says of a disk, a file system or a machine, and no fault of
+# the code is: that a file is missing or there, for example, may be one.
+_OF_SYSTEM = {
+  *(errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+  *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+  *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+  *(errno.ESTALE, errno.EBUSY, errno.ENOLCK, errno.ENODEV, errno.ENXIO),
+  *(errno.ETIMEDOUT, errno.ENOTSUP, errno.ENOSYS),
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+  """Ends the process with one message for what is no fault of the code.
+
+  With status 2 for bad input and for what the system refuses, 1 for a loss that
+  is not finite, 130 after Ctrl-C and 143 after SIGTERM.
+  """
+  try:
+    yield
+  except InputError as error:
+    _stop(str(error))
+  except NotFiniteError as error:
+    _stop(str(error), status=1)
+  except OSError as error:
+    if error.errno not in _OF_SYSTEM:
+      raise
+    full = error.errno in _FULL
+    _stop(
+      ("the disk is full" if full else "the system refuses")
+      + f" ({error}). Nothing that was finished is lost:"
+      + (" make room" if full else " mend that")
+      + " and run the same command again."
+    )
+  except KeyboardInterrupt as error:
+    _stop(
+      str(error) or "stopped; the same command goes on where it was.",
+      status=getattr(error, "status", _AFTER_CTRL_C),
+    )
+
+
+_AFTER_CTRL_C = 130
 
 
 def _log_plainly() -> None:

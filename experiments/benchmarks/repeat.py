@@ -73,7 +73,9 @@ def resume(folder: Path, tiny: bool) -> None:
 
 def _checkpoints(run: Path, config) -> Checkpoints:
   return Checkpoints(
-    run / "checkpoints", lower_is_better=lower_is_better(config.eval.select)
+    run / "checkpoints",
+    run=run_files.run_of(run),
+    lower_is_better=lower_is_better(config.eval.select),
   )
 
 

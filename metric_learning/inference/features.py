@@ -33,6 +33,8 @@ from metric_learning.training.step import model_of
 # Items of a block: what a killed call loses at most.
 _BLOCK = 256
 _IDENTITY = "features.json"
+# The array in the file of a block: an npz, whose checksum tells damage.
+_BLOCK_ARRAY = "features"
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class _Some(NamedTuple):
     """The name and the items of each block."""
     for start in range(0, len(self.dataset.labels), _BLOCK):
       stop = min(start + _BLOCK, len(self.dataset.labels))
-      yield f"{self.part}-{self.view}-{start}.npy", range(start, stop)
+      yield f"{self.part}-{self.view}-{start}.npz", range(start, stop)
 
 
 # Of some items those at some places, and what is told how many are done.
@@ -307,8 +309,7 @@ def _embedded(
         block = _kept(path, (len(indices), width))
         if block is None:
           block = embed(each, indices, bar.update)
-          save = functools.partial(np.save, arr=block, allow_pickle=False)
-          run_files.write_atomically(path, save)
+          run_files.write_arrays(path, {_BLOCK_ARRAY: block})
         else:
           bar.update(len(indices))
         found.append(block)
@@ -320,11 +321,12 @@ def _kept(
 ) -> Float32[np.ndarray, "n d"] | None:
   """A block that was embedded before; None if it is not there or not whole."""
   try:
-    block = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError):
+    block = run_files.read_arrays(path).get(_BLOCK_ARRAY)
+  except InputError:
     return None
-  fits = block.shape == shape and block.dtype == np.float32
-  return block if fits else None
+  if block is None or block.shape != shape or block.dtype != np.float32:
+    return None
+  return block
 
 
 # --- Files ------------------------------------------------------------------

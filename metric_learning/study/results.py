@@ -22,9 +22,16 @@ from metric_learning.training.config import (
   from_dict,
   reference_of,
 )
+from metric_learning.training.records import problem_in
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
+# What a study has that this version wrote; the reference was a text once.
+_BY_THIS_CODE = {
+  "cells": [{str: object}],
+  "study": {"reference": {str: object}, "columns": [str], "delta": float},
+  "data?": {str: {str: str}},
+}
 
 
 class Setting(NamedTuple):
@@ -115,10 +122,7 @@ def read_study(folder: str | Path) -> Study:
       " python -m experiments.sweep first."
     )
   study = run_files.read_json(folder / STUDY)
-  if (
-    not {"cells", "study"} <= study.keys()
-    or not isinstance(study["study"]["reference"], dict)  # It was a text once.
-  ):
+  if problem_in(study, _BY_THIS_CODE):
     raise InputError(
       f"{folder} was written by other code: report it with the code of its"
       " runs, whose commit is in their result.json."

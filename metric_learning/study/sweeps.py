@@ -10,6 +10,7 @@ classes, everything else makes a cell.
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -87,17 +88,31 @@ class RunSpec(NamedTuple):
   config: ConfigDict
 
 
+# Bytes: the names of file systems hold 255, and what is derived has room.
+_LONGEST = 150
+
+
 def spec_name(overrides: Mapping[str, Any]) -> str:
   """The folder of a run, readable and the same each time.
 
+  One name, of no more bytes than a file system takes, that leads nowhere else.
+
   >>> spec_name({"loss.name": "triplet", "loss.margin": 0.5, "seed": 0})
   'loss.name=triplet,loss.margin=0.5,seed=0'
+  >>> spec_name({})
+  'as-it-is'
   """
   name = ",".join(f"{key}={value}" for key, value in overrides.items())
   plain = re.sub(r"[^\w.,=+-]", "_", name)
-  if plain == name and len(name) <= 150:
-    return name
-  return f"{plain[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+  if plain == name and len(name.encode()) <= _LONGEST:
+    return name or "as-it-is"
+  cut = plain.encode()[:120].decode(errors="ignore")
+  return f"{cut}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _folded(name: str) -> str:
+  """What a file system that knows no capitals makes of a name."""
+  return unicodedata.normalize("NFC", name).casefold()
 
 
 def make_specs(
@@ -110,9 +125,15 @@ def make_specs(
   """
   specs: dict[str, RunSpec] = {}
   wrong: dict[str, list[str]] = {}
+  folders: dict[str, str] = {}
   for overrides in sweep:
     name = spec_name(overrides)
     problems = ["it occurs twice in the sweep."] if name in specs else []
+    other = folders.setdefault(_folded(name), name)
+    if other != name:
+      problems.append(
+        f"its folder would be that of {other} where capitals do not matter."
+      )
     try:
       whole = override(config, overrides)
       specs[name] = RunSpec(name, dict(overrides), whole)

@@ -123,6 +123,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
   line["effective rank"] = mean_of(s["geometry/effective_rank"] for s in scores)
   line["collapsed"] = sum(bool(s["geometry/collapsed"]) for s in scores)
   line["active fraction"] = _active_fraction(runs)
+  line["warned"] = sum(bool(run.result.get("warnings")) for run in runs)
   line["seconds"] = mean_of(run.result["seconds"] for run in runs)
   line["runs"] = " ".join(run.spec.name for run in runs)
   line["digests"] = " ".join(run.result["digest"] for run in runs)

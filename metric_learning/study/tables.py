@@ -89,6 +89,8 @@ def _texts(line: Line, study: Study) -> list[str]:
     name += f" ({line['unscored']} without a score)"
   if line.get("stale"):
     name += f" (STALE: {line['stale']})"
+  if line.get("warned"):
+    name += f" (WARNED: {line['warned']} of {line['n']})"
   nothing = "–"
   if line["n"] == 0:
     nothing = "stale" if line.get("stale") else "failed"
@@ -205,6 +207,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
       "the search is not equal: the values searched for a cell are"
       f" {' or '.join(sorted(searched))}"
     )
+  noted += _warnings(study)
   if study.missing:
     noted.append(f"UNFINISHED: {study.missing} runs are missing")
   if study.stale:
@@ -213,6 +216,27 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
       " left out"
     )
   return "; ".join(noted) + "."
+
+
+# How many warnings are printed under a table.
+_SHOWN = 3
+
+
+def _warnings(study: Study) -> list[str]:
+  """What chosen runs say of themselves: that they train nothing, for example.
+
+  Runs of an earlier version say nothing.
+  """
+  chosen = [run for cell in study.cells for run in cell.chosen.runs]
+  said = [
+    f"{run.spec.name}: {warning}"
+    for run in chosen
+    for warning in run.result.get("warnings", ())
+  ]
+  if not said:
+    return []
+  more = f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+  return [f"WARNED: {', '.join(said[:_SHOWN])}{more}"]
 
 
 def _how_chosen(study: Study) -> str:

@@ -22,17 +22,35 @@ import safetensors
 import safetensors.numpy
 
 from metric_learning.errors import InputError
-from metric_learning.training import run_files
+from metric_learning.training import disk, run_files
+from metric_learning.training.records import problem_in
+
+# In the folder of a run.
+CHECKPOINTS = "checkpoints"
 
 _SUFFIX = ".safetensors"
+# Of a state that was saved because a signal came, until the next is saved.
+_STOPPED = f".stopped{_SUFFIX}"
 # A safetensors file begins with the length of its header, in so many bytes.
 _LENGTH = 8
 # How many of the newest are kept, beside the best.
 _NEWEST = 2
 
 
+# What is known of a state; `digest` is that of its arrays.
+_RECORD = {
+  "digest": str,
+  "run": str,
+  "step": int,
+  "score": (float, None),
+  "seconds": float,
+  "metrics": str,
+  "skipped": int,
+}
+
+
 class DamagedError(InputError):
-  """A checkpoint is known not to be what was saved."""
+  """A checkpoint is known not to be what was saved, or not of this run."""
 
 
 def digest_of(tree: Any) -> str:
@@ -95,39 +113,98 @@ def _seal(record: str) -> str:
 class Checkpoints:
   """The newest two checkpoints of a run and the best by one score.
 
-  A digest of the leaves is stored beside the state, because a flipped bit would
-  otherwise be restored in silence. `restore` falls back to the step before a
-  damaged one. Only what is known to be damaged is deleted: its digest differs,
-  or it is cut. Whatever else keeps it from being read, such as the disk, a
-  permission, the memory or another shape, is raised, and everything is kept.
+  A digest is stored beside the state, because a flipped bit would otherwise be
+  restored in silence: of the leaves, the run, the step and the score, so that
+  the checkpoint of another run or step is not taken for this one. `restore`
+  falls back to the step before a damaged one. Only what is known to be damaged
+  is deleted: its digest differs, or it is cut. Whatever else keeps it from
+  being read, such as the disk, a permission, the memory or another shape, is
+  raised, and everything is kept.
   """
 
-  def __init__(self, folder: Path, *, lower_is_better: bool):
-    """Of a folder, which is made with the first of them."""
+  def __init__(self, folder: Path, *, run: str, lower_is_better: bool):
+    """Of a folder, which is made with the first of them.
+
+    `run` tells the run from all others: see `run_files.run_of`.
+    """
     self._folder = folder.absolute()
+    self._run = run
     self._better = min if lower_is_better else max
 
   def _path(self, step: int) -> Path:
-    return self._folder / f"{step}{_SUFFIX}"
+    """The file of a step; one that was saved on a signal if it is the only."""
+    path, stopped = (
+      self._folder / f"{step}{suffix}" for suffix in (_SUFFIX, _STOPPED)
+    )
+    return stopped if stopped.exists() and not path.exists() else path
 
   def save(
-    self, step: int, state: Any, score: float, seconds: float = 0.0
+    self,
+    step: int,
+    state: Any,
+    score: float,
+    seconds: float = 0.0,
+    metrics: str = "",
   ) -> None:
-    """Writes the state of a step, whole or not at all, and its record."""
+    """Writes the state of a step, whole or not at all, and its record.
+
+    `metrics` is the digest of the metrics up to that step.
+    """
+    known = {"seconds": seconds, "metrics": metrics, "skipped": 0}
+    self._write(f"{step}{_SUFFIX}", step, state, score, known)
+    self._tidy()
+    self.forget_stopped()
+
+  def save_stopped(
+    self,
+    step: int,
+    state: Any,
+    seconds: float = 0.0,
+    metrics: str = "",
+    skipped: int = 0,
+  ) -> None:
+    """Writes the state at which a signal stops a run.
+
+    It is not among the `steps`, of which one is selected: the next that is
+    saved replaces it. `skipped` steps are not in its metrics yet.
+    """
+    if step not in self.steps():
+      name = f"{step}{_STOPPED}"
+      known = {"seconds": seconds, "metrics": metrics, "skipped": skipped}
+      self._write(name, step, state, math.nan, known)
+
+  def _write(
+    self,
+    name: str,
+    step: int,
+    state: Any,
+    score: float,
+    known: Mapping[str, Any],
+  ) -> None:
     arrays = _arrays_of(state)
-    record = run_files.to_json(
+    record = disk.to_json(
       {
         "digest": _digest(arrays.items()),
+        "run": self._run,
+        "step": step,
         "score": score if math.isfinite(score) else None,
-        "seconds": seconds,
+        **known,
       }
     )
     data = safetensors.numpy.save(
       arrays, {"record": record, "seal": _seal(record)}
     )
     run_files.make_folder(self._folder)
-    run_files.write_atomically(self._path(step), lambda file: file.write(data))
+    disk.write_atomically(self._folder / name, lambda file: file.write(data))
+
+  def _tidy(self) -> None:
+    """Keeps the newest and the best."""
     self.keep_only({*self.steps()[:_NEWEST], self._best()})
+
+  def forget_stopped(self) -> None:
+    """Deletes what was saved on a signal."""
+    for path in self._folder.glob(f"*{_STOPPED}"):
+      path.unlink(missing_ok=True)
 
   def _best(self) -> int | None:
     """The step of the best score that is finite; of equal ones, the latest."""
@@ -142,8 +219,12 @@ class Checkpoints:
     """The steps that are on disk, newest first."""
     return steps_in(self._folder)
 
+  def reached(self) -> list[int]:
+    """The steps from which the run can go on, newest first."""
+    return reached_in(self._folder)
+
   def record(self, step: int) -> dict[str, Any]:
-    """What was saved with a step: its score, and seconds of training.
+    """What was saved with a step: its score, seconds of training, and more.
 
     The score is None if it was not finite.
 
@@ -163,7 +244,24 @@ class Checkpoints:
       whole = False
     if not whole:
       raise DamagedError(f"checkpoint {step} is damaged: its record differs.")
-    return json.loads(said["record"])
+    return self._checked(step, json.loads(said["record"]))
+
+  def _checked(self, step: int, record: Any) -> dict[str, Any]:
+    """A whole record, that is of this run and step.
+
+    Raises:
+      DamagedError: if it is another.
+    """
+    problem = problem_in(record, _RECORD)
+    if problem:
+      problem = f"its record is damaged, or of an earlier version: {problem}"
+    elif record["run"] != self._run:
+      problem = "it is of a run of another config or other data"
+    elif record["step"] != step:
+      problem = f"it is that of step {record['step']}, renamed"
+    if problem:
+      raise DamagedError(f"checkpoint {step} cannot be used: {problem}.")
+    return record
 
   def restore_step(self, step: int, like: Any) -> Any:
     """The verified state of one step, with each array where that of `like` is.
@@ -231,7 +329,7 @@ class Checkpoints:
     Raises:
       InputError: if none is whole, or one cannot be read; nothing is deleted.
     """
-    steps, said = self.steps(), []
+    steps, said = self.reached(), []
     for step in steps:
       try:
         state = self.restore_step(step, like)
@@ -254,8 +352,14 @@ class Checkpoints:
     )
 
   def delete_after(self, step: int) -> None:
-    """Forgets what is newer than a step, so that it is written again."""
-    self.keep_only([older for older in self.steps() if older <= step])
+    """Forgets what is newer than a step, so that it is written again.
+
+    And what a killed process left that it would have forgotten.
+    """
+    for newer in self.reached():
+      if newer > step:
+        self._path(newer).unlink(missing_ok=True)
+    self._tidy()
 
   def keep_only(self, steps: Collection[int | None]) -> None:
     """Forgets all other steps."""
@@ -276,7 +380,21 @@ def steps_in(folder: Path) -> list[int]:
       f" folder each ({', '.join(earlier)}): go on with that version, or delete"
       " the folder of the run to start over."
     )
-  names = (path.stem for path in folder.glob(f"*{_SUFFIX}"))
+  return _numbers_in(folder, _SUFFIX)
+
+
+def reached_in(folder: Path) -> list[int]:
+  """The steps from which a run can go on, newest first: saved on a signal too.
+
+  Raises:
+    InputError: as `steps_in`.
+  """
+  found = {*steps_in(folder), *_numbers_in(folder, _STOPPED)}
+  return sorted(found, reverse=True)
+
+
+def _numbers_in(folder: Path, suffix: str) -> list[int]:
+  names = (path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
   return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 

@@ -39,6 +39,7 @@ from metric_learning.training.sections import (
 from metric_learning.training.units import check_units
 
 MARGIN_UNITS = ("absolute", "initial_mean")
+NOT_FINITE = ("stop", "skip")
 
 _MANY = {int: "whole numbers from 1", float: "numbers", str: "texts"}
 _SEEDS = ("seed", "data.split_seed", "data.validation_draw")
@@ -282,6 +283,7 @@ def _check_optimizer(config: ConfigDict) -> None:
 
 
 def _check_steps(config: ConfigDict) -> None:
+  check_choice("train.not_finite", config.train.not_finite, NOT_FINITE)
   for name in ("steps", "chunks", "log_every", "eval_every", "save_every"):
     if config.train[name] < 1:
       raise InputError(

@@ -13,7 +13,11 @@ from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.specs import InputSpec
 from metric_learning.training import run_files
-from metric_learning.training.checkpoints import Checkpoints, DamagedError
+from metric_learning.training.checkpoints import (
+  CHECKPOINTS,
+  Checkpoints,
+  DamagedError,
+)
 from metric_learning.training.config import override
 from metric_learning.training.plan import num_classes
 from metric_learning.training.step import Program, program_of
@@ -143,7 +147,8 @@ def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:
   """
   again = "Delete its folder, and give the command that made it again."
   checkpoints = Checkpoints(
-    workdir / "checkpoints",
+    workdir / CHECKPOINTS,
+    run=run_files.run_of(workdir),
     lower_is_better=lower_is_better(config.eval.select),
   )
   if step not in checkpoints.steps():

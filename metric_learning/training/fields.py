@@ -151,6 +151,11 @@ _TRAIN = {
   "log_every": Field(20, "Steps."),
   "eval_every": Field(200, "Steps between scores of the validation classes."),
   "save_every": Field(200, "Steps; a multiple of eval_every."),
+  "not_finite": Field(
+    "stop",
+    "What a loss or gradient does that is not finite: stop ends the run; skip"
+    " leaves the state as it was, and the result says how many steps it was.",
+  ),
 }
 
 _EVAL = {

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from metric_learning import data
-from metric_learning.training import run_files
+from metric_learning.errors import InputError
+from metric_learning.training import holding, run_files, stopping
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, identity_of, make_plan
-from metric_learning.training.recorder import Recorder
+from metric_learning.training.recorder import NotFiniteError, Recorder
 from metric_learning.training.step import compiled
 
 
@@ -31,7 +32,8 @@ def train(
 
   A finished run is returned as it is. Writes config.json, data.json (what the
   data was), inputs.json (what one item is), environment.json, metrics.jsonl,
-  train.log, checkpoints/, embeddings.npz and, last, result.json.
+  train.log, checkpoints/, embeddings.npz and, last, result.json. Meanwhile no
+  other process can train there.
 
   Args:
     config: a whole config; see `base_config`.
@@ -47,20 +49,44 @@ def train(
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of
-      another config or of other data.
-    NotFiniteError: if the loss stops being finite.
+      another config or of other data, or that another process has.
+    NotFiniteError: if the loss stops being finite, or did so before.
+    Stopped: if a signal came where `stopping.signals_wait` is in force; the
+      state is saved.
   """
   workdir = Path(workdir)
   plan = make_plan(config, splits)  # Refused before anything is written.
   identity = identity_of(config, plan.splits)
-  run_files.claim(workdir, as_dict(config), identity)
-  if (workdir / run_files.RESULT).exists():
-    return run_files.read_json(workdir / run_files.RESULT)
-  recorder = Recorder(
-    plan, workdir, embeddings=embeddings, save_after=save_after
-  )
-  with contextlib.closing(recorder) as run:
+  run_files.make_folder(workdir)
+  with contextlib.ExitStack() as opened:
+    # What is finished is only read.
+    if not (workdir / run_files.RESULT).exists():
+      opened.enter_context(holding.held(workdir))
+    run_files.claim(workdir, as_dict(config), identity)
+    if (workdir / run_files.RESULT).exists():
+      return finished(workdir)
+    opened.enter_context(stopping.heeded())
+    run = Recorder(plan, workdir, embeddings=embeddings, save_after=save_after)
+    opened.enter_context(contextlib.closing(run))
     return _train(run, progress)
+
+
+def finished(workdir: Path) -> dict[str, Any]:
+  """The result of a finished run.
+
+  Raises:
+    InputError: if it cannot be read, or is that of another run.
+    NotFiniteError: if its loss stopped being finite.
+  """
+  result = run_files.read_json(workdir / run_files.RESULT)
+  if "diverged" in result:
+    raise NotFiniteError(result["diverged"])
+  if result.get("run") != run_files.run_of(workdir):
+    raise InputError(
+      f"{workdir / run_files.RESULT} is that of another run: delete it, and"
+      " give the same command again."
+    )
+  return result
 
 
 def _train(run: Recorder, progress: bool) -> dict[str, Any]:
@@ -90,6 +116,8 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
       bar.set_postfix(loss=f"{loss:.4g}")
     if is_evaluated(config, done):
       run.evaluate(done, state)
+    if stopping.asked() and done < last:
+      raise run.stop(done, state, jax.device_get(waiting))
   return run.finish(state)
 
 

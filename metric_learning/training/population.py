@@ -23,7 +23,7 @@ from metric_learning.data.feeds import Batch
 from metric_learning.data.samplers import Draw, Draws
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
-from metric_learning.training import run_files
+from metric_learning.training import holding, run_files, stopping
 from metric_learning.training.checkpoints import DamagedError
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.loop import is_evaluated, is_logged
@@ -78,9 +78,12 @@ def train_population(
       "members of a population share the images on the device: set"
       " config.data.stream=False."
     )
-  for config, workdir in zip(configs, workdirs, strict=True):
-    run_files.claim(workdir, as_dict(config), identity_of(config, splits))
   with contextlib.ExitStack() as opened:
+    for config, workdir in zip(configs, workdirs, strict=True):
+      run_files.make_folder(workdir)
+      opened.enter_context(holding.held(workdir))
+      run_files.claim(workdir, as_dict(config), identity_of(config, splits))
+    opened.enter_context(stopping.heeded())
     runs = [
       opened.enter_context(
         contextlib.closing(Recorder(p, w, embeddings=embeddings))
@@ -144,10 +147,25 @@ def _train(runs: list[Recorder]) -> list[Any]:
           run.evaluate(done, _on_device(_member(there, i)))
     if None not in results:
       return results
+    if stopping.asked() and done < config.train.steps:
+      raise _stopped(dict(going()), done, state, waiting)
   there = jax.device_get(state)
   for i, run in going():
     results[i] = run.finish(_on_device(_member(there, i)))
   return results
+
+
+def _stopped(
+  going: dict[int, Recorder], done: int, state: Any, waiting: list[Any]
+) -> stopping.Stopped:
+  """Saves the state of each member that goes on, as a signal asks for."""
+  there, steps = jax.device_get(state), jax.device_get(waiting)
+  stopped = stopping.Stopped()
+  for i, run in going.items():
+    own = [_member(values, i) for values in steps]
+    with contextlib.suppress(NotFiniteError):  # It is met again.
+      stopped = run.stop(done, _on_device(_member(there, i)), own)
+  return stopped
 
 
 @functools.cache
@@ -203,7 +221,7 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
       if one cannot be read. Nothing is deleted then.
   """
   states = [run.first_state() for run in runs]
-  saved = [set(run.checkpoints.steps()) for run in runs]
+  saved = [set(run.checkpoints.reached()) for run in runs]
   first, said = 0, []
   for step in sorted(set.intersection(*saved), reverse=True):
     try:

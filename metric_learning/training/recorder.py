@@ -1,8 +1,10 @@
 """A run on disk while it trains: what it logs, scores and saves."""
 
+import contextlib
 import json
 import logging
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,62 @@ from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
 from metric_learning.models.weights import digest_of
-from metric_learning.training import run_files
-from metric_learning.training.checkpoints import Checkpoints, DamagedError
+from metric_learning.training import disk, run_files
+from metric_learning.training.checkpoints import (
+  CHECKPOINTS,
+  Checkpoints,
+  DamagedError,
+)
 from metric_learning.training.config import digest
 from metric_learning.training.embedding import embed_all, embedded
+from metric_learning.training.monitor import warnings_of, watched
 from metric_learning.training.plan import Plan
+from metric_learning.training.step import LARGEST, SKIPPED, names_of_leaves
+from metric_learning.training.stopping import Stopped
+
+# In the folder of a run.
+LOG = "train.log"
+# Beside a run's own log, where all that runs here is told.
+_told = logging.getLogger(__name__)
+# As many steps in a row that are skipped leave no hope for the next.
+_HOPELESS = 100
 
 
 class NotFiniteError(ArithmeticError):
   """A loss stopped being finite; the message says where and what is left."""
+
+
+class _LogFile(logging.FileHandler):
+  """train.log: that it cannot be written is told once, and stops nothing."""
+
+  def __init__(self, path: Path):
+    super().__init__(path, delay=True)
+    self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    self._failed = False
+
+  def emit(self, record: logging.LogRecord) -> None:
+    """Writes a line, unless the file failed before."""
+    if self._failed:
+      return
+    try:
+      super().emit(record)
+    except OSError:
+      self.handleError(record)
+
+  def handleError(self, record: logging.LogRecord) -> None:
+    """Tells what is wrong, once."""
+    if not self._failed:
+      self._failed = True
+      _told.warning(
+        "%s cannot be written (%s): the run goes on without it.",
+        self.baseFilename,
+        sys.exc_info()[1],
+      )
+
+  def close(self) -> None:
+    """Closes the file; what the disk did not take is lost."""
+    with contextlib.suppress(OSError):
+      super().close()
 
 
 class Recorder:
@@ -41,6 +90,8 @@ class Recorder:
     """Opens the folder of a run that is not finished, and claimed by it."""
     self.plan, self.workdir = plan, workdir
     config = plan.config
+    for folder in (workdir, workdir / CHECKPOINTS):
+      disk.drop_leftovers(folder)
     self._keeps_embeddings = embeddings
     # Of training, what a kill may lose; and when the last checkpoint was saved.
     self._save_after, self._saved = save_after, 0.0
@@ -55,13 +106,15 @@ class Recorder:
     self._embedded: np.ndarray | None = None
     # Of each run alone: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
-    handler = logging.FileHandler(workdir / "train.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    self._log.addHandler(handler)
+    self._log.addHandler(_LogFile(workdir / LOG))
     self.checkpoints = Checkpoints(
-      workdir / "checkpoints",
+      workdir / CHECKPOINTS,
+      run=run_files.run_of(workdir),
       lower_is_better=lower_is_better(config.eval.select),
     )
+    # What was warned of, and how many steps in a row were skipped.
+    self._warned: set[str] = set()
+    self._in_a_row = 0
 
   def close(self) -> None:
     """Closes the log."""
@@ -71,7 +124,9 @@ class Recorder:
   def first_state(self) -> dict[str, Any]:
     """The state before the first step."""
     plan = self.plan
-    return plan.program.init(plan.config.seed, plan.num_classes, plan.numbers)
+    state = plan.program.init(plan.config.seed, plan.num_classes, plan.numbers)
+    self._leaves = names_of_leaves(state["params"])
+    return state
 
   def start(self, first: int, members: int = 1) -> None:
     """Goes on after the step `first`; what was logged after it is dropped.
@@ -80,9 +135,11 @@ class Recorder:
     """
     self._first, self._started = first, time.perf_counter()
     self._members = members
-    self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
-    self._saved = self._before
-    self._metrics = run_files.Metrics(self.workdir, first)
+    saved = self.checkpoints.record(first) if first else {}
+    self._before = self._saved = saved.get("seconds", 0.0)
+    self._skipped = saved.get("skipped", 0)
+    self._metrics = run_files.Metrics(self.workdir, first, saved.get("metrics"))
+    self._watched = [watched(r) for r in run_files.read_metrics(self.workdir)]
     self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
   def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
@@ -91,19 +148,58 @@ class Recorder:
     Raises:
       NotFiniteError: if a value of any of these steps is not finite.
     """
-    for number, values in enumerate(steps, start=done - len(steps) + 1):
-      sick = [k for k, v in values.items() if not np.isfinite(v)]
-      if sick:
-        raise self._not_finite(number, ", ".join(sick))
+    skipped = self._skipped_in(done, steps)
+    self._skipped = 0
     speed = (done - self._first) / (time.perf_counter() - self._started)
-    newest = {f"train/{k}": float(v) for k, v in steps[-1].items()}
-    self._metrics.write(done, newest)
+    newest = {
+      f"train/{k}": float(v)
+      for k, v in steps[-1].items()
+      if k not in (LARGEST, SKIPPED)
+    }
+    if skipped:
+      newest[f"train/{SKIPPED}"] = skipped
+    self._write(done, newest)
     loss = newest["train/loss"]
     self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
     return loss
 
+  def _skipped_in(self, done: int, steps: list[dict[str, Any]]) -> int:
+    """How many steps were skipped since the last that was logged."""
+    first = done - len(steps) + 1
+    return self._skipped + sum(
+      self._check_finite(number, values)
+      for number, values in enumerate(steps, first)
+    )
+
+  def _write(self, step: int, values: dict[str, float]) -> None:
+    self._metrics.write(step, values)
+    self._watched.append(watched({"step": step, **values}))
+
+  def _check_finite(self, step: int, values: dict[str, Any]) -> bool:
+    """Whether a step was skipped, since a value of it is not finite.
+
+    Raises:
+      NotFiniteError: if such steps stop the run, or too many came in a row.
+    """
+    sick = [k for k, v in values.items() if not np.isfinite(v)]
+    if not sick:
+      self._in_a_row = 0
+      return False
+    leaf = self._leaves[int(values[LARGEST])]
+    what = f"{', '.join(sick)}; the largest gradient is that of {leaf}"
+    self._in_a_row += 1
+    if not values.get(SKIPPED) or self._in_a_row >= _HOPELESS:
+      raise self._not_finite(step, what)
+    self._warn(f"step {step} is skipped, not finite: {what}")
+    return True
+
+  def _warn(self, message: str) -> None:
+    """Says what a reader of the log must see, here and in that of the run."""
+    self._log.warning(message)
+    _told.warning("%s: %s", self.workdir.name, message)
+
   def _not_finite(self, step: int, what: str) -> NotFiniteError:
-    saved = self.checkpoints.steps()
+    saved = self.checkpoints.reached()
     left = (
       f"the last good checkpoint is step {saved[0]}"
       if saved
@@ -130,16 +226,44 @@ class Recorder:
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
     scores = score(self._embedded, part, self.plan)
-    self._metrics.write(
+    self._write(
       done,
       {f"validation/{k}": v for k, v in scores.items()}
       | self._scored_beside(state),
     )
     select, chosen = config.eval.select, scores[config.eval.select]
     self._log.info("step %d validation %s %.4f", done, select, chosen)
+    for warning in warnings_of(self._watched):
+      if (kind := warning.partition(" step ")[0]) not in self._warned:
+        self._warned.add(kind)
+        self._warn(f"step {done}: {warning}")
     if self._is_kept(done) and self._is_worth_it(done):
       self._saved = self.seconds()
-      self.checkpoints.save(done, state, chosen, self._saved)
+      self._metrics.sync()
+      self.checkpoints.save(
+        done, state, chosen, self._saved, self._metrics.digest
+      )
+
+  def stop(
+    self, done: int, state: dict[str, Any], steps: list[dict[str, Any]]
+  ) -> Stopped:
+    """Saves the state at which a signal stops the run; says what is saved.
+
+    `steps` are the values of those that are not logged yet.
+
+    Raises:
+      NotFiniteError: if a value of them is not finite.
+    """
+    skipped = self._skipped_in(done, steps)
+    self._metrics.sync()
+    self.checkpoints.save_stopped(
+      done, state, self.seconds(), self._metrics.digest, skipped
+    )
+    self._log.info("stopped by a signal after step %d, which is saved", done)
+    return Stopped(
+      f"{self.workdir} is stopped after step {done}, and saved: the same"
+      " command goes on there."
+    )
 
   def _is_kept(self, step: int) -> bool:
     """Whether the state of a step is one to choose from."""
@@ -198,6 +322,11 @@ class Recorder:
       if selected is None
       else _validation(written, selected),
     }
+    result["run"] = run_files.run_of(self.workdir)
+    result["warnings"] = warnings_of(written)
+    skipped = sum(r.get(f"train/{SKIPPED}", 0) for r in written)
+    if skipped:
+      result["skipped"] = int(skipped)
     if config.model.weights:
       result["weights"] = digest_of(config.model.weights)
     if self._members > 1:
@@ -206,6 +335,7 @@ class Recorder:
       result["initial_mean_distance"] = self.plan.mean_distance
     path = self.workdir / run_files.RESULT
     run_files.write_json(path, result)
+    self.checkpoints.forget_stopped()
     self._log.info("finished")
     return run_files.read_json(path)
 

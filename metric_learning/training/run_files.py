@@ -3,8 +3,6 @@
 import functools
 import hashlib
 import importlib.metadata
-import json
-import math
 import os
 import platform
 import subprocess
@@ -14,9 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from metric_learning.errors import InputError
+from metric_learning.training import records
+from metric_learning.training.disk import (  # noqa: F401 (used by callers)
+  drop_leftovers,
+  explained,
+  from_json,
+  naming,
+  read_arrays,
+  read_json,
+  refuse,
+  to_json,
+  write_arrays,
+  write_atomically,
+  write_json,
+)
 
 CONFIG = "config.json"
 DATA = "data.json"
@@ -54,106 +65,6 @@ def make_folder(path: Path) -> None:
       f"{path} cannot be written ({error.strerror}): choose another folder, or"
       " mend its permissions."
     ) from None
-
-
-def write_atomically(path: Path, write) -> None:
-  """Calls `write(file)` so that `path` is whole or absent, even at a kill."""
-  with tempfile.NamedTemporaryFile(
-    "wb", dir=path.parent, prefix=f".{path.name}-", delete=False
-  ) as file:
-    try:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    except BaseException:
-      os.unlink(file.name)
-      raise
-  os.chmod(file.name, 0o644)
-  os.replace(file.name, path)
-
-
-def to_json(value: Any, **options: Any) -> str:
-  """Strict JSON, which has no NaN and no infinity: null, and a text.
-
-  All JSON of this package is written here, and read by `from_json`.
-
-  >>> to_json({"own/eer": float("nan"), "own/threshold": float("-inf")})
-  '{"own/eer": null, "own/threshold": "-Infinity"}'
-  """
-  return json.dumps(_finite(value), allow_nan=False, **options)
-
-
-def _finite(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {name: _finite(item) for name, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(item) for item in value]
-  if isinstance(value, float) and math.isinf(value):
-    return "Infinity" if value > 0 else "-Infinity"
-  if isinstance(value, float) and math.isnan(value):
-    return None
-  return value
-
-
-def from_json(text: str | bytes) -> Any:
-  """Reads what `to_json` wrote: infinity again, and NaN.
-
-  Null is NaN under a score's name, which has a slash.
-
-  >>> from_json('{"own/eer": null, "own/threshold": "-Infinity"}')
-  {'own/eer': nan, 'own/threshold': -inf}
-  >>> from_json('{"trial": null}')
-  {'trial': None}
-
-  Raises:
-    ValueError: if it is not JSON.
-  """
-  return _restored(json.loads(text))
-
-
-def _restored(value: Any, of_score: bool = False) -> Any:
-  """A value with its infinities, and NaN for null if it is of a score."""
-  if isinstance(value, dict):
-    return {name: _restored(item, "/" in name) for name, item in value.items()}
-  if isinstance(value, list):
-    return [_restored(item, of_score) for item in value]
-  if value is None and of_score:
-    return math.nan
-  return float(value) if value in ("Infinity", "-Infinity") else value
-
-
-def write_json(path: Path, value: Any) -> None:
-  """Writes `to_json`, whole or not at all."""
-  text = to_json(value, indent=2, sort_keys=True) + "\n"
-  write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes an npz, whole or not at all."""
-  write_atomically(
-    path, lambda file: np.savez(file, allow_pickle=False, **arrays)
-  )
-
-
-def read_json(path: Path) -> Any:
-  """Reads `from_json`.
-
-  Raises:
-    InputError: naming the file, if it is not there or not whole.
-  """
-  try:
-    return from_json(path.read_text())
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path} cannot be read: {error}") from None
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-  """Reads an npz; no pickles."""
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      return dict(file)
-  except (OSError, ValueError, EOFError) as error:
-    raise InputError(f"{path} cannot be read: {error}") from None
 
 
 @functools.cache
@@ -314,6 +225,17 @@ def claim(
     )
 
 
+def run_of(folder: Path) -> str:
+  """A digest that tells a run from all others: of its config and its data.
+
+  Raises:
+    InputError: if the folder does not say what they are.
+  """
+  config, data = (read_json(folder / name) for name in (CONFIG, DATA))
+  text = to_json([config, data], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
 def data_of(folder: Path) -> dict[str, str]:
   """The digests of the data of a run.
 
@@ -360,31 +282,86 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Metrics:
-  """Appends records to metrics.jsonl, one JSON object a line."""
+  """Appends records to metrics.jsonl, one JSON object a line.
 
-  def __init__(self, folder: Path, last_step: int):
-    """Opens the file and drops what was written after `last_step`."""
+  digest: SHA-256 of the file, which a checkpoint keeps.
+  """
+
+  def __init__(self, folder: Path, last_step: int, expected: str | None = None):
+    """Opens the file and drops what was written after `last_step`.
+
+    Raises:
+      InputError: if what is left has not the `expected` digest.
+    """
     self._path = folder / METRICS
     kept = [r for r in read_metrics(folder) if r["step"] <= last_step]
-    lines = "".join(to_json(record) + "\n" for record in kept)
-    write_atomically(self._path, lambda file: file.write(lines.encode()))
+    lines = "".join(to_json(record) + "\n" for record in kept).encode()
+    self._digest = hashlib.sha256(lines)
+    if expected is not None and self.digest != expected:
+      refuse(
+        self._path,
+        f"it is not what it was when checkpoint {last_step} was saved",
+      )
+    write_atomically(self._path, lambda file: file.write(lines))
+
+  @property
+  def digest(self) -> str:
+    """Of all lines so far."""
+    return self._digest.hexdigest()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one record; every value becomes a float."""
     record = {"step": step} | {k: float(v) for k, v in values.items()}
-    with self._path.open("a") as file:
-      file.write(to_json(record) + "\n")
+    line = (to_json(record) + "\n").encode()
+    with naming(self._path), self._path.open("ab") as file:
+      file.write(line)
+    self._digest.update(line)
+
+  def sync(self) -> None:
+    """Returns when the disk has all lines: before a checkpoint counts on it."""
+    with naming(self._path), self._path.open("ab") as file:
+      os.fsync(file.fileno())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-  """The records of a run; a last line cut short by a kill is left out."""
+  """The records of a run; a last line cut short by a kill is left out.
+
+  Raises:
+    InputError: with the number of another line that is no record, or repeats
+      an earlier one.
+  """
   path = folder / METRICS
   if not path.exists():
     return []
-  records = []
-  for line in path.read_text().splitlines():
-    try:
-      records.append(from_json(line))
-    except ValueError:
-      break
-  return records
+  with explained(path):
+    *lines, last = path.read_bytes().split(b"\n")
+  found: list[dict[str, Any]] = []
+  for number, line in enumerate(lines, 1):
+    problem = _problem_of_line(line, found)
+    refuse(path, problem and f"line {number}: {problem}")
+  if last:
+    _problem_of_line(last, found)
+  return found
+
+
+def _problem_of_line(line: bytes, found: list[dict[str, Any]]) -> str | None:
+  """What is wrong with a line; it is added to those that were found if none."""
+  try:
+    record = from_json(line)
+  except (ValueError, RecursionError):
+    return "it is no record"
+  problem = records.problem_in(record, records.METRICS_LINE)
+  if problem is None and found:
+    problem = _out_of_order(record, found[-1])
+  if problem is None:
+    found.append(record)
+  return problem
+
+
+def _out_of_order(
+  record: Mapping[str, Any], before: Mapping[str, Any]
+) -> str | None:
+  step, last = record["step"], before["step"]
+  if step < last or (step == last and len(record.keys() & before.keys()) > 1):
+    return f"step {step} follows step {last}"
+  return None

@@ -212,7 +212,7 @@ def enter_all(config: Any) -> None:
   """Enters what a config names of other modules into the registries.
 
   Raises:
-    InputError: for a module or a thing in it that there is not.
+    InputError: for a module or a thing in it, or a name, that there is not.
   """
   import_modules(config["imports"])
   for section in sections_with_names(config):
@@ -221,7 +221,9 @@ def enter_all(config: Any) -> None:
       place = place[part]
     choice = choice_at(section)
     if choice is not None and place["name"] is not None:
-      enter(section.rpartition(".")[2], choice.choices, place["name"])
+      kind = section.rpartition(".")[2]
+      enter(kind, choice.choices, place["name"])
+      check_choice(kind, place["name"], choice.choices)
 
 
 def sections_with_names(config: Any) -> Iterable[str]:

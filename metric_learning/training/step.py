@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
@@ -36,7 +37,13 @@ Step = Callable[..., tuple[State, dict[str, Array]]]
 
 # Sections that nothing compiled depends on, but for these fields of them.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
-_COMPILED = ("train.steps", "train.chunks", "eval.averaged")
+_COMPILED = (
+  *("train.steps", "train.chunks", "train.not_finite"),
+  "eval.averaged",
+)
+# Values of a step that say where it was not finite, beside those to log: which
+# leaf has the largest gradient, and whether the state was left as it was.
+LARGEST, SKIPPED = "largest_gradient", "skipped"
 
 
 class Program(NamedTuple):
@@ -109,6 +116,7 @@ def _make_program(
       fields["augment"],
       frozen,
       chunks,
+      skips=fields["train"]["not_finite"] == "skip",
     ),
     embed(averaged),
     embed(not averaged) if options["ema"] else None,
@@ -160,6 +168,8 @@ def make_step(
   jitter: Mapping[str, Any],
   frozen: tuple[str, ...] = (),
   chunks: int = 1,
+  *,
+  skips: bool = False,
 ) -> Step:
   """The step of a network under an objective: a pure function.
 
@@ -171,6 +181,7 @@ def make_step(
     frozen: groups of parameters that stay as they are; their gradients are not
       computed. A frozen trunk sees batches as in evaluation.
     chunks: the parts of a batch that pass through the network in turn.
+    skips: whether a step that is not finite leaves the state as it was.
   """
 
   def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
@@ -206,10 +217,53 @@ def make_step(
       "objective_state": aux.state,
       "optimizer": moments,
     }
-    norm = optax.tree.norm(gradient["model"])
-    return after, {"loss": value, "gradient_norm": norm, **aux.diagnostics}
+    values = {"loss": value, **_of_gradient(gradient), **aux.diagnostics}
+    return _unless_sick(state, after, values, gradient, skips)
 
   return step
+
+
+def _unless_sick(
+  before: State,
+  after: State,
+  values: dict[str, Array],
+  gradient: Any,
+  skips: bool,
+) -> tuple[State, dict[str, Array]]:
+  """The state after a step and its values; if it `skips`, and is sick, before.
+
+  Sick is a loss or a gradient that is not finite.
+  """
+  if not skips:
+    return after, values
+  fine = jnp.isfinite(values["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
+  kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
+  return kept, {**values, SKIPPED: ~fine}
+
+
+def _of_gradient(gradient: Any) -> dict[str, Array]:
+  """The norm of the network's gradient, and which leaf of all is the largest.
+
+  One that is not finite is the largest. Leaves are in the order of
+  `names_of_leaves`.
+  """
+  squares = jax.tree.map(lambda leaf: jnp.sum(leaf * leaf), gradient)
+  of_leaves = jnp.stack(jax.tree.leaves(squares))
+  largest = jnp.argmax(jnp.where(jnp.isnan(of_leaves), jnp.inf, of_leaves))
+  norm = jnp.sqrt(sum(jax.tree.leaves(squares["model"]), 0.0))
+  return {"gradient_norm": norm, LARGEST: largest}
+
+
+def names_of_leaves(params: Any) -> list[str]:
+  """What the parameters are called, in the order of their leaves.
+
+  >>> names_of_leaves({"objective": {}, "model": {"head": {"kernel": 1.0}}})
+  ['model/head/kernel']
+  """
+  return [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, _ in jax.tree_util.tree_leaves_with_path(params)
+  ]
 
 
 def _seen(

@@ -113,24 +113,26 @@ def test_heads_get_the_parts_of_the_set_and_its_provenance(birds, tmp_path):
 def test_a_killed_call_goes_on(birds, tmp_path, monkeypatch):
   whole, cut = tmp_path / "whole.npz", tmp_path / "cut.npz"
   features.write_features(birds, whole)
-  save, written = np.save, []
+  save, written = np.savez, []
 
-  def killed(file, arr, **options):
+  def killed(file, features, **options):
     if len(written) == 3:
       raise KeyboardInterrupt
-    written.append(len(arr))
-    save(file, arr=arr, **options)
+    written.append(len(features))
+    save(file, features=features, **options)
 
-  monkeypatch.setattr(np, "save", killed)
+  monkeypatch.setattr(np, "savez", killed)
   with pytest.raises(KeyboardInterrupt):
     features.write_features(birds, cut)
   assert not cut.exists()
-  monkeypatch.setattr(np, "save", save)
+  monkeypatch.setattr(np, "savez", save)
   blocks = Path(f"{cut}.blocks")
-  kept = sorted(blocks.glob("*.npy"))
+  kept = sorted(blocks.glob("*.npz"))
   assert len(kept) == 3
-  kept[1].write_bytes(kept[1].read_bytes()[:-5])  # as a full disk leaves it
-  np.save(kept[2], np.zeros((2, 4), np.float32))
+  content = bytearray(kept[1].read_bytes())
+  content[len(content) // 2] ^= 1
+  kept[1].write_bytes(content)
+  np.savez(kept[2], features=np.zeros((2, 4), np.float32))
   with pytest.raises(InputError, match=r"holds a part of other .*seed \(0 the"):
     features.write_features(override(birds, {"seed": 1}), cut)
   read, opened = features._item, []

@@ -12,11 +12,16 @@ import pytest
 
 from metric_learning import InputError
 from metric_learning.models import weights
+from metric_learning.training import checkpoints as checkpoints_file
 from metric_learning.training.checkpoints import (
   Checkpoints,
   DamagedError,
   digest_of,
 )
+
+
+def opened_in(folder, *, lower_is_better=False, run="this run"):
+  return Checkpoints(folder, run=run, lower_is_better=lower_is_better)
 
 
 def state_of(value):
@@ -28,7 +33,7 @@ def file_of(folder, step):
 
 
 def test_restores_the_newest_exactly(tmp_path):
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   for step in (1, 2):
     checkpoints.save(step, state_of(step / 3), score=0.5)
   step, state = checkpoints.restore(state_of(0.0))
@@ -40,7 +45,7 @@ def test_restores_the_newest_exactly(tmp_path):
   ("lower_is_better", "kept"), [(False, [4, 3, 1]), (True, [4, 3, 2])]
 )
 def test_keeps_the_newest_two_and_the_best(tmp_path, lower_is_better, kept):
-  checkpoints = Checkpoints(tmp_path, lower_is_better=lower_is_better)
+  checkpoints = opened_in(tmp_path, lower_is_better=lower_is_better)
   for step, score in enumerate((0.9, 0.1, 0.5, 0.6), start=1):
     checkpoints.save(step, state_of(step), score)
   assert checkpoints.steps() == kept
@@ -50,13 +55,13 @@ def test_keeps_the_newest_two_and_the_best(tmp_path, lower_is_better, kept):
 
 
 def test_nothing_to_restore(tmp_path):
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   assert checkpoints.restore(state_of(0.0)) is None
 
 
 def test_checkpoints_of_an_earlier_version_are_refused(tmp_path):
   (tmp_path / "20" / "state").mkdir(parents=True)
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   with pytest.raises(
     InputError, match=r"earlier version .* \(20\): go on with"
   ):
@@ -83,11 +88,11 @@ DAMAGES = {
 def test_falls_back_from_a_damaged_checkpoint(tmp_path, damage):
   rng = np.random.default_rng(0)
   states = [{"w": jnp.asarray(rng.normal(size=(64, 64)))} for _ in range(2)]
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   for step, state in enumerate(states):
     checkpoints.save(step, state, 0.5)
   damage(file_of(tmp_path, 1))
-  again = Checkpoints(tmp_path, lower_is_better=False)
+  again = opened_in(tmp_path)
   with pytest.raises(DamagedError, match="checkpoint 1"):
     again.restore_step(1, states[0])
   step, state = again.restore(states[0])
@@ -100,7 +105,7 @@ def test_falls_back_from_a_damaged_checkpoint(tmp_path, damage):
 def two_steps(tmp_path_factory):
   """A folder with the checkpoints 1 and 2."""
   folder = tmp_path_factory.mktemp("two")
-  checkpoints = Checkpoints(folder, lower_is_better=False)
+  checkpoints = opened_in(folder)
   for step in (1, 2):
     checkpoints.save(step, state_of(step), 0.5)
   return folder
@@ -110,13 +115,13 @@ def two_steps(tmp_path_factory):
 def opened(two_steps, tmp_path):
   """Those checkpoints, to do harm to."""
   shutil.copytree(two_steps, tmp_path / "here")
-  checkpoints = Checkpoints(tmp_path / "here", lower_is_better=False)
+  checkpoints = opened_in(tmp_path / "here")
   yield checkpoints, tmp_path / "here"
 
 
 def test_no_bit_of_a_file_can_flip_unnoticed(tmp_path):
   state = {"key": jax.random.key(3), "w": jnp.arange(3.0)}
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   checkpoints.save(1, state, 0.5, seconds=2.0)
   path = file_of(tmp_path, 1)
   whole = path.read_bytes()
@@ -194,7 +199,7 @@ def test_without_a_whole_checkpoint_nothing_is_deleted(opened):
 def test_nan_is_never_the_best_score(tmp_path):
   for lower_is_better in (False, True):
     folder = tmp_path / str(lower_is_better)
-    checkpoints = Checkpoints(folder, lower_is_better=lower_is_better)
+    checkpoints = opened_in(folder, lower_is_better=lower_is_better)
     for step, score in enumerate((0.5, *3 * [float("nan")]), start=1):
       checkpoints.save(step, {"count": jnp.int32(step)}, score)
     assert checkpoints.steps() == [4, 3, 1]
@@ -212,7 +217,7 @@ def test_typed_keys_are_saved(tmp_path):
   other = state | {"key": jax.random.key(4)}
   raw = state | {"key": jax.random.key_data(state["key"])}
   assert len({digest_of(s) for s in (state, other, raw)}) == 3
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   checkpoints.save(1, state, 0.5)
   assert digest_of(checkpoints.restore_step(1, other)) == digest_of(state)
 
@@ -226,9 +231,106 @@ def test_an_array_that_other_processes_hold_is_refused(monkeypatch):
 
 
 def test_only_some_steps_are_kept(tmp_path):
-  checkpoints = Checkpoints(tmp_path, lower_is_better=False)
+  checkpoints = opened_in(tmp_path)
   for step, score in ((1, 0.9), (2, 0.1), (3, 0.2)):
     checkpoints.save(step, state_of(step), score)
   assert checkpoints.steps() == [3, 2, 1]
   checkpoints.keep_only({1, 3, None})
   assert checkpoints.steps() == [3, 1]
+
+
+# --- Of another run, another step, or edited --------------------------------
+
+
+def test_a_checkpoint_of_another_run_is_not_restored(opened):
+  checkpoints, folder = opened
+  other = opened_in(folder, run="another")
+  with pytest.raises(DamagedError, match=r"2 cannot .* of another config"):
+    other.restore_step(2, state_of(0))
+  other.save(3, state_of(3), 0.9)
+  assert checkpoints.restore(state_of(0))[0] == 2
+  assert checkpoints.steps() == [2]
+
+
+def test_a_renamed_checkpoint_is_not_that_of_its_name(opened):
+  checkpoints, folder = opened
+  file_of(folder, 2).rename(file_of(folder, 100))
+  with pytest.raises(DamagedError, match=r"100 .* that of step 2, renamed"):
+    checkpoints.restore_step(100, state_of(0))
+  assert checkpoints.restore(state_of(0))[0] == 1
+
+
+def rewritten(path, change, sealed):
+  """Edits the record of a file, and seals it again as its writer would."""
+  content = path.read_bytes()
+  length = int.from_bytes(content[:8], "little")
+  header = json.loads(content[8 : 8 + length])
+  about = header["__metadata__"]
+  about["record"] = json.dumps(change(json.loads(about["record"])))
+  if sealed:
+    about["seal"] = checkpoints_file._seal(about["record"])
+  text = json.dumps(header).encode()
+  path.write_bytes(
+    len(text).to_bytes(8, "little") + text + content[8 + length :]
+  )
+
+
+def without(name):
+  return lambda record: {k: v for k, v in record.items() if k != name}
+
+
+def with_value(name, value):
+  return lambda record: {**record, name: value}
+
+
+EDITS = {
+  "no score": without("score"),
+  "no digest": without("digest"),
+  "no seconds": without("seconds"),
+  "no run": without("run"),
+  "a score that is a text": with_value("score", "0.99"),
+  "seconds that are null": with_value("seconds", None),
+  "a list": lambda record: [record],
+  "null": lambda record: None,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_record_of_another_shape_is_fallen_back_from(edit, opened, caplog):
+  checkpoints, folder = opened
+  rewritten(file_of(folder, 2), EDITS[edit], sealed=True)
+  assert checkpoints.restore(state_of(0))[0] == 1
+  (said,) = caplog.messages
+  assert "checkpoint 2 cannot be used: its record is damaged" in said
+  assert said.endswith("Falling back.")
+
+
+def test_a_score_that_was_edited_is_not_selected(opened):
+  checkpoints, folder = opened
+  rewritten(file_of(folder, 2), with_value("score", 0.99), sealed=False)
+  with pytest.raises(DamagedError, match="its record differs"):
+    checkpoints.record(2)
+  assert checkpoints._best() == 1
+
+
+# --- Saved on a signal ------------------------------------------------------
+
+
+def test_what_a_signal_saved_is_gone_on_from_and_then_replaced(opened):
+  checkpoints, _ = opened
+  checkpoints.save_stopped(5, state_of(5), seconds=7.0)
+  assert checkpoints.steps() == [2, 1]
+  assert checkpoints.reached() == [5, 2, 1]
+  step, state = checkpoints.restore(state_of(0))
+  assert (step, int(state["count"])) == (5, 5)
+  assert checkpoints.record(5)["seconds"] == 7.0
+  checkpoints.save(6, state_of(6), 0.4)
+  assert checkpoints.reached() == [6, 2]
+
+
+def test_a_damaged_one_that_a_signal_saved_is_fallen_back_from(opened):
+  checkpoints, folder = opened
+  checkpoints.save_stopped(5, state_of(5))
+  flip_bit(folder / "5.stopped.safetensors", -9)
+  assert checkpoints.restore(state_of(0))[0] == 2
+  assert checkpoints.reached() == [2, 1]

@@ -145,7 +145,7 @@ def test_a_population_goes_on_from_the_last_step_that_all_have(
 def test_of_steps_that_all_have_the_newest_is_gone_on_from():
   def run(*steps):
     checkpoints = types.SimpleNamespace(
-      steps=lambda: list(steps),
+      reached=lambda: list(steps),
       restore_step=lambda step, like: {"step": step},
       delete_after=lambda step: None,
     )

@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 from ml_collections import ConfigDict
 
 from metric_learning import data
 from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import (
   NotFiniteError,
+  holding,
   run_files,
   train,
   train_population,
 )
-from metric_learning.training.checkpoints import steps_in
+from metric_learning.training.checkpoints import CHECKPOINTS, reached_in
 from metric_learning.training.population import common_of
 
 RUNS = "runs"
@@ -59,9 +59,8 @@ def claim(
       continue
     run_files.make_folder(workdir)
     try:
-      lock = filelock.FileLock(workdir / ".lock")
-      held.enter_context(lock.acquire(blocking=False))
-    except filelock.Timeout:
+      held.enter_context(holding.held(workdir))
+    except holding.HeldError:
       continue
     # Another process may have finished it just before.
     if not is_finished(workdir):
@@ -76,7 +75,7 @@ def as_far(specs: Group, folder: Path) -> list[Group]:
   """
   groups: dict[int, Group] = {}
   for spec in specs:
-    saved = steps_in(folder / RUNS / spec.name / "checkpoints")
+    saved = reached_in(folder / RUNS / spec.name / CHECKPOINTS)
     groups.setdefault(max(saved, default=0), []).append(spec)
   return list(groups.values())
 

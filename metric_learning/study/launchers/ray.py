@@ -123,7 +123,8 @@ def train_elsewhere(
       {
         path.relative_to(workdir).as_posix(): path.read_bytes()
         for path in workdir.rglob("*")
-        if path.is_file()
+        # Not the lock: here it is of another process.
+        if path.is_file() and not path.name.startswith(".")
       }
       for workdir in workdirs
     ]

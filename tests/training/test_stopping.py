@@ -1,0 +1,177 @@
+"""A run belongs to one process, and a signal saves it before it stops."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import filelock
+import pytest
+
+from experiments import cli
+from metric_learning import InputError
+from metric_learning.training import (
+  holding,
+  recorder,
+  run_files,
+  stopping,
+  train,
+)
+from metric_learning.training.checkpoints import CHECKPOINTS
+from tests.tiny import tiny_config
+
+# As in test_loop.py, the tiny run is trained, and compiled once.
+pytestmark = pytest.mark.xdist_group("training loop")
+
+
+@pytest.fixture(scope="module")
+def whole(splits, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("stopping") / "whole"
+  train(tiny_config(), folder, splits=splits)
+  return folder
+
+
+def signal_at(monkeypatch, step, number):
+  """Sends a signal to this process while a step is logged."""
+  log_steps = recorder.Recorder.log_steps
+
+  def logged(self, done, steps):
+    if done == step:
+      os.kill(os.getpid(), number)
+    return log_steps(self, done, steps)
+
+  monkeypatch.setattr(recorder.Recorder, "log_steps", logged)
+
+
+@pytest.mark.parametrize(
+  ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_saves_says_so_and_ends(
+  number, status, whole, splits, tmp_path, monkeypatch, capsys
+):
+  folder = tmp_path / "run"
+  with monkeypatch.context() as patched:
+    signal_at(patched, 4, number)
+    with (
+      pytest.raises(SystemExit) as stopped,
+      cli.explained(),
+      stopping.signals_wait(),
+    ):
+      train(tiny_config(), folder, splits=splits)
+  assert stopped.value.code == status
+  assert "stopped after step 4, and saved" in capsys.readouterr().err
+  assert (folder / CHECKPOINTS / "4.stopped.safetensors").exists()
+  train(tiny_config(), folder, splits=splits)
+  assert "from step 4:" in (folder / recorder.LOG).read_text()
+  metrics = [(f / run_files.METRICS).read_bytes() for f in (folder, whole)]
+  assert metrics[0] == metrics[1]
+  names = [{p.name for p in f.rglob("*")} for f in (folder, whole)]
+  assert names[0] == names[1]
+
+
+def test_a_signal_at_a_step_that_is_saved_saves_no_more(
+  splits, tmp_path, monkeypatch
+):
+  signal_at(monkeypatch, 3, signal.SIGTERM)
+  with pytest.raises(stopping.Stopped), stopping.signals_wait():
+    train(tiny_config(), tmp_path / "run", splits=splits)
+  (path,) = (tmp_path / "run" / CHECKPOINTS).iterdir()
+  assert path.name == "3.safetensors"
+
+
+def test_where_nothing_trains_a_signal_stops_at_once():
+  before = signal.getsignal(signal.SIGTERM)
+  with (
+    pytest.raises(stopping.Stopped) as stopped,
+    stopping.signals_wait(),
+  ):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+  assert stopped.value.status == 143
+  assert signal.getsignal(signal.SIGTERM) is before
+  assert not stopping.asked()
+
+
+def test_a_second_signal_does_not_wait(capfd):
+  with (
+    pytest.raises(stopping.Stopped),
+    stopping.signals_wait(),
+    stopping.heeded(),
+  ):
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stopping.asked() == signal.SIGINT
+    os.kill(os.getpid(), signal.SIGINT)
+    pytest.fail("it waited")
+  assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_a_run_after_a_signal_does_not_begin(splits, tmp_path):
+  with pytest.raises(stopping.Stopped), stopping.signals_wait():
+    with pytest.raises(stopping.Stopped), stopping.heeded():
+      os.kill(os.getpid(), signal.SIGTERM)
+    train(tiny_config(), tmp_path / "run", splits=splits)
+  assert not (tmp_path / "run" / run_files.METRICS).exists()
+
+
+# --- The folder of a run ----------------------------------------------------
+
+HOLD = """
+import fcntl, json, os, sys, time
+folder = sys.argv[1]
+file = open(folder + "/.lock", "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+who = {"process": os.getpid(), "host": "node7"}
+open(folder + "/.holder", "w").write(json.dumps(who))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_who_trains_and_a_dead_one_holds_nothing(
+  whole, splits, tmp_path
+):
+  folder = shutil.copytree(whole, tmp_path / "run")
+  (folder / run_files.RESULT).unlink()
+  command = [sys.executable, "-S", "-c", HOLD, str(folder)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    assert process.stdout.readline() == b"held\n"
+    said = rf"{folder} is in use by process {process.pid} on node7: wait"
+    with pytest.raises(holding.HeldError, match=said):
+      train(tiny_config(), folder, splits=splits)
+    assert not (folder / run_files.RESULT).exists()
+    process.kill()
+    process.wait()
+    # What it left is there, and nobody holds it.
+    assert (folder / ".holder").exists()
+    train(tiny_config(), folder, splits=splits)
+  assert (folder / run_files.RESULT).exists()
+
+
+def test_who_holds_it_may_be_unknown(tmp_path):
+  for said in ("", "[]", "{}", '{"process": "x", "host": 1}'):
+    (tmp_path / ".holder").write_text(said)
+    with (
+      filelock.FileLock(tmp_path / ".lock"),
+      pytest.raises(InputError, match="in use by another process"),
+      holding.held(tmp_path),
+    ):
+      pytest.fail("held twice")
+
+
+def test_one_thread_may_hold_it_twice(tmp_path):
+  with holding.held(tmp_path), holding.held(tmp_path):
+    pass
+  with holding.held(tmp_path):
+    pass
+
+
+def test_without_locks_it_is_said(tmp_path, monkeypatch, caplog):
+  def missing(self, **options):
+    raise NotImplementedError
+
+  monkeypatch.setattr(filelock.FileLock, "acquire", missing)
+  with holding.held(tmp_path):
+    pass
+  assert "a file system without locks" in caplog.text
