@@ -159,9 +159,9 @@ def _pairs(study: Study) -> list[tuple[Name, Name, str]]:
     key = json.dumps([plain, reference], sort_keys=True)
     grouped.setdefault(key, (plain, reference, []))[2].append(numbers)
   found = []
-  for plain, reference, numbers in grouped.values():
-    for field in numbers[0]:
-      if field.startswith("loss.") and len({n.get(field) for n in numbers}) > 1:
+  for plain, reference, points in grouped.values():
+    for field in points[0]:
+      if field.startswith("loss.") and len({p.get(field) for p in points}) > 1:
         found.append((plain, reference, field))
         break
   return found
@@ -212,7 +212,7 @@ def _sides(study: Study, plain: Name, field: str) -> dict[float, _Side]:
       value = numbers.pop(field)
       own = runs.get(json.dumps(name, sort_keys=True), [])
       found.setdefault(value, {})[json.dumps(numbers, sort_keys=True)] = own
-  return found
+  return {**found}
 
 
 def _chosen(side: _Side, lower: bool) -> list[Run]:

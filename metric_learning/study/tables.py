@@ -454,13 +454,15 @@ def write_tables(study: Study) -> list[Path]:
   And first, of cells that are compared at equal numbers, curves.md and .csv.
   """
   lines, compared = table_lines(study), compare_cells(study)
-  curves, written = difference_curves(study), []
-  of_curves = (
-    ("curves.md", f"{curve_table(study, curves)}\n\n{notes(study, lines)}\n"),
-    ("curves.csv", as_csv(curve_lines(curves))),
-  )
+  curves, of_curves, written = difference_curves(study), [], []
+  if curves:
+    text = f"{curve_table(study, curves)}\n\n{notes(study, lines)}\n"
+    of_curves = [
+      ("curves.md", text),
+      ("curves.csv", as_csv(curve_lines(curves))),
+    ]
   for name, text in (
-    *(of_curves if curves else ()),
+    *of_curves,
     ("table.md", _to_markdown(study, lines, compared)),
     ("table.csv", as_csv(lines)),
     ("comparisons.csv", as_csv(_comparison_lines(compared))),

@@ -152,7 +152,8 @@ def mean_distance(
       points = _points(model, objective.normalize, params, stats, inputs)
       if has_table:
         table = _table(objective, seed, classes, points.shape[1])
-        found = pairwise(objective.eval_metric, points, table, exact=True)
+        metric = objective.eval_metric
+        found = np.asarray(pairwise(metric, points, table, exact=True))
       else:
         found, _ = evaluation.pairs_of(
           np.asarray(points), np.zeros(len(points), int), objective.eval_metric

@@ -142,7 +142,7 @@ def test_a_loss_with_proxies_is_in_units_of_the_distance_to_them(metric):
   )
   means = []
   for seed in range(5):
-    proxies = np.asarray(jax.random.normal(jax.random.key(seed), (6, 4)))
+    proxies = np.array(jax.random.normal(jax.random.key(seed), (6, 4)))
     proxies /= np.linalg.norm(proxies, axis=1, keepdims=True)
     points = points_of(config, unit_inputs(SPLITS.train.inputs), seed)
     order = {"l1": 1, "l2": 2}[metric]
