@@ -186,17 +186,16 @@ def _points(
   return [
     _Found(
       value,
-      _both(float(np.mean([*one.values()] or [nothing])) for one in both),
-      _both(_rates(runs) for runs in chosen[value]),
-      {u: both[0].get(u, nothing) - both[1].get(u, nothing) for u in units},
+      (_mean(cell), _mean(reference)),
+      (_rates(chosen[value][0]), _rates(chosen[value][1])),
+      {u: cell.get(u, nothing) - reference.get(u, nothing) for u in units},
     )
-    for value, both in scored.items()
+    for value, (cell, reference) in scored.items()
   ]
 
 
-def _both(values) -> Any:
-  first, second = values
-  return first, second
+def _mean(scores: Mapping[Any, float]) -> float:
+  return float(np.mean([*scores.values()])) if scores else float("nan")
 
 
 def _sides(study: Study, plain: Name, field: str) -> dict[float, _Side]:
