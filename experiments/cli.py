@@ -185,12 +185,16 @@ def config_module() -> ModuleType:
 
 
 def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
-  """The config, its reference that of the sweep unless one is named."""
+  """The config, its reference that of the sweep unless one is named.
+
+  And with its numbers chosen or not as the sweep says.
+  """
+  # A plain generator names none, and chooses.
+  if not getattr(sweep, "choose", True):
+    config = override(config, {"study.choose": False})
   if config.study.reference:
     return config
-  # A plain generator names none.
-  named = getattr(sweep, "reference", {})
-  return override(config, {"study.reference": named})
+  return override(config, {"study.reference": getattr(sweep, "reference", {})})
 
 
 def define_launcher() -> dict[str, Any]:
@@ -264,7 +268,41 @@ def keep_programs() -> None:
     jax.config.update(name, str(cache.folder() / "programs"))
 
 
-def report(folder: Path, *, strict: bool = False) -> None:
+def define_pair() -> Any:
+  """Defines --pair=FIELD=VALUE,REFERENCE, a second reading of a study."""
+  return flags.DEFINE_string(
+    "pair",
+    None,
+    "Such as metric.name=l1,l2: of all cells those of these two values, each of"
+    " the first compared with its twin of the second, as a family of its own.",
+  )
+
+
+def scored(folder: Path, pair: str | None = None) -> Any:
+  """A study with the test scores of its chosen runs, or a part of it by pairs.
+
+  Raises:
+    InputError: for a folder that is no study, or a pair that it does not have.
+  """
+  from metric_learning.study import only_here, read_study, score_chosen
+  from metric_learning.study.comparisons import in_pairs
+
+  study = read_study(folder)
+  if pair is not None:
+    found = re.fullmatch(r"([^=,]+)=([^=,]+),([^=,]+)", pair)
+    if not found:
+      raise InputError(
+        f"--pair={pair}: a field and two of its values, as in"
+        " --pair=metric.name=l1,l2."
+      )
+    study = in_pairs(study, *found.groups())
+  with only_here(folder):
+    return score_chosen(study)
+
+
+def report(
+  folder: Path, *, strict: bool = False, pair: str | None = None
+) -> None:
   """Scores chosen runs, writes tables, draws figures, says where they lie.
 
   Raises:
@@ -273,16 +311,12 @@ def report(folder: Path, *, strict: bool = False) -> None:
   """
   # Plotting is slow to import, and nothing but a report needs it.
   from metric_learning.figures import draw_study
-  from metric_learning.study import (
-    only_here,
-    read_study,
-    score_chosen,
-    write_tables,
-  )
+  from metric_learning.study import only_here, write_tables
+  from metric_learning.training import run_files
 
-  study = read_study(folder)
+  study = scored(folder, pair)
+  run_files.make_folder(study.folder)
   with only_here(folder):
-    study = score_chosen(study)
     tables = write_tables(study)
     figures = draw_study(study)
   print("\n" + tables[0].read_text())

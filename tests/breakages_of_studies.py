@@ -242,6 +242,30 @@ BREAKAGES = [
     'return f"{interval.mean:.3f} ± {2 * interval.half_width:.3f}"',
     "study/test_tables.py",
   ),
+  Breakage(  # each seed takes its worst rate
+    "study/difference_curves.py",
+    "  sign = 1 if lower else -1\n",
+    "  sign = -1 if lower else 1\n",
+    "study/test_difference_curves.py own_ones",
+  ),
+  Breakage(  # an interval of one point, for all of a curve
+    "study/multiple.py",
+    "np.sqrt(t2.max(axis=1, initial=0.0))",
+    "np.sqrt(t2[:, 0])",
+    "study/test_difference_curves.py factor",
+  ),
+  Breakage(  # what is unresolved disagrees
+    "study/replication.py",
+    'return first == second or "unresolved" in self.verdicts',
+    "return first == second",
+    "study/test_replication.py two_studies",
+  ),
+  Breakage(  # proxies on no sphere
+    "training/units.py",
+    "  return NORMALIZATIONS[objective.normalize](table)\n",
+    "  return table\n",
+    "training/test_margin_unit.py proxies",
+  ),
   Breakage(  # the better half of the trials is pruned
     "study/tuning/trials.py",
     "return mean > median if lower",

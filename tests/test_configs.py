@@ -15,6 +15,7 @@ from metric_learning.study.compared_with import (
   check_comparisons,
   pairs_with_reference,
 )
+from metric_learning.study.ranges import ends
 from metric_learning.study.statistics import can_be_tested
 from metric_learning.study.sweeps import setting_errors, spec_name
 from metric_learning.training import base_config, override, validate
@@ -53,13 +54,13 @@ def test_every_row_of_every_sweep_is_valid(path):
     if own == shared.get(name) and path.stem != "glyphs":
       overrides = overrides[:1]  # They are the same everywhere.
     assert len({spec_name(row) for row in overrides}) == len(overrides)
-    # A seed makes no row invalid: each row is checked with its first.
+    # Neither a seed nor a rate makes a row invalid: each is checked with one.
+    same = {"seed": 0, "optimizer.learning_rate": 0}
     first = {
-      json.dumps({**row, "seed": 0}, sort_keys=True): row
+      json.dumps({**row, **same}, sort_keys=True): row
       for row in reversed(overrides)
     }
-    reference = {"study.reference": getattr(made, "reference", {})}
-    config = override(module.get_config(), reference)
+    config = cli.with_reference(module.get_config(), made)
     rows = make_specs(config, reversed(first.values()))
     assert all(row.config.is_locked for row in rows)
     check_comparisons(config, cells_of(rows))
@@ -124,22 +125,51 @@ def test_every_loss_with_a_margin_has_a_curve():
     assert found == list(values)
 
 
-def test_metrics_are_compared_under_matched_margins_and_under_a_raw_one():
-  by_unit = {}
-  for row in standard_sweeps.l1_vs_l2():
-    seen = by_unit.setdefault((row["loss.name"], row["margin_unit"]), {})
-    seen.setdefault(row["metric.name"], set()).add(row["loss.margin"])
-  for (_, unit), by_metric in by_unit.items():
-    assert by_metric.keys() == {
-      "l1",
-      "l2",
-      "cosine",
-      "squared_l2",
-      "mahalanobis",
-    }
-    grids_of_all = list(by_metric.values())
-    assert all(grid == grids_of_all[0] for grid in grids_of_all)
-    assert (len(grids_of_all[0]) == 1) == (unit == "absolute")
+def test_l1_and_l2_meet_at_the_same_numbers_and_rates():
+  seen = {}
+  for name in ("l1_vs_l2_all", "l1_vs_l2_raw"):
+    made = standard_sweeps.sweeps(((8, 4),))[name]
+    assert made.reference == {"metric.name": "l2"} and not made.choose
+    for row in made():
+      plain = dict(row)
+      metric, seed = plain.pop("metric.name"), plain.pop("seed")
+      key = plain["loss.name"], plain["margin_unit"]
+      found = seen.setdefault(key, {}).setdefault(metric, set())
+      found.add((seed, *sorted(plain.items())))
+  for (loss, _), by_metric in seen.items():
+    assert by_metric.keys() == {"l1", "l2"}
+    assert by_metric["l1"] == by_metric["l2"]
+    assert len(by_metric["l1"]) == 5 * 3 * 10, loss
+  raw = {loss for loss, unit in seen if unit == "absolute"}
+  assert raw == {"contrastive", "triplet", "margin", "supcon"} | {
+    "infonce_per_pair",
+    "norm_softmax",
+    "proxy_nca",
+  }
+
+
+def test_every_loss_of_both_metrics_is_compared_or_says_why_not():
+  for loss, entry in LOSSES.items():
+    name = next(iter(entry.search), None)
+    out = (
+      not {"l1", "l2"} <= set(entry.metrics)
+      or entry.two_views
+      or entry.absolute
+      or name
+      not in entry.scaled  # Its number is no distance, or there is none.
+    )
+    found = standard_sweeps.multiples_of(loss)
+    assert (found is None) == bool(out), loss
+    if found:
+      number, values = found
+      low, high = ends(entry.search[number])
+      assert number == name and len(values) == 5
+      assert low <= min(values) < max(values) <= high
+
+
+def test_a_boundary_is_not_learned_where_its_rate_has_no_unit():
+  rows = [r for r in standard_sweeps.l1_vs_l2() if r["loss.name"] == "margin"]
+  assert rows and all(row["loss.learn_beta"] is False for row in rows)
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))

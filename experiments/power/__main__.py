@@ -10,42 +10,27 @@ add to that cell, the same in all its searches. The spreads are those measured
 on glyphs (results/glyphs.md). Reported are the share of families with any false
 verdict, and the share of true differences that were found with their sign.
 
-Writes power.md and power.json into --folder. It takes minutes on one core.
+Writes power.md into --folder. It takes minutes on one core.
 """
 
-import time
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli
 from experiments.power.page import page
-from experiments.power.simulation import (
-  compare_tests,
-  needed,
-  other_classes,
-)
+from experiments.power.simulation import simulate_all
 from metric_learning.training import run_files
 
-_FOLDER = cli.define_path("folder", "results", "Where the two files go.")
+_FOLDER = cli.define_path("folder", "results", "Where the page goes.")
 _STUDIES = flags.DEFINE_integer("studies", 500, "Simulated for each line.", 1)
 
 
 def main() -> None:
-  """Simulates, and writes both files."""
-  started, studies = time.perf_counter(), _STUDIES.value
-  found = {
-    "studies": studies,
-    "commit": run_files.commit(),
-    "tests": compare_tests(studies),
-    "needed": needed(max(1, studies // 4)),
-    "classes": other_classes(studies),
-  }
-  found["minutes"] = (time.perf_counter() - started) / 60
-  folder = Path(_FOLDER.value)
-  run_files.write_json(folder / "power.json", found)
-  text = page(found)
-  (folder / "power.md").write_text(text)
+  """Simulates, and writes the page."""
+  found = simulate_all(_STUDIES.value)
+  text = page({**found, "commit": run_files.commit()})
+  (Path(_FOLDER.value) / "power.md").write_text(text)
   print(text)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -318,3 +319,15 @@ def other_classes(studies: int) -> list[dict[str, Any]]:
       line = {"searches": n, "classes": classes}
       lines.append(line | judged(p, scores, truth))
   return lines
+
+
+def simulate_all(studies: int) -> dict[str, Any]:
+  """All that the page shows, of so many simulated studies for each line."""
+  started = time.perf_counter()
+  found: dict[str, Any] = {
+    "studies": studies,
+    "tests": compare_tests(studies),
+    "needed": needed(max(1, studies // 4)),
+    "classes": other_classes(studies),
+  }
+  return found | {"minutes": (time.perf_counter() - started) / 60}

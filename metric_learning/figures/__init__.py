@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.curves import tuning_curves
+from metric_learning.figures.difference_curves import curves_of_differences
 from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.identification import identification_curves
 from metric_learning.figures.maps import embedding_maps
@@ -41,6 +42,7 @@ __all__ = [
   "Space",
   "budget_curves",
   "confusion",
+  "curves_of_differences",
   "differences",
   "distance_histograms",
   "draw_study",
@@ -80,6 +82,7 @@ FIGURES = {
   "identification": Drawing(identification_curves, "spaces"),
   "curves": Drawing(tuning_curves, "study"),
   "differences": Drawing(differences, "study"),
+  "difference_curves": Drawing(curves_of_differences, "study"),
   "spread": Drawing(spread_by_source, "study"),
   "budget": Drawing(budget_curves, "study"),
   "potentials": Drawing(pair_potentials, "nothing"),

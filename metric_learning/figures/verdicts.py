@@ -51,8 +51,11 @@ def differences(study: Study) -> Figure | None:
   """A forest plot: each cell against its reference, grouped by loss.
 
   Lines are 95 % t-intervals over searches, seeds or folds; the gray band is
-  what was named as no matter. None where nothing was compared twice or more.
+  what was named as no matter. None where nothing was compared twice or more,
+  or cells are compared at equal numbers, which make curves.
   """
+  if not study.compared["choose"]:
+    return None
   compared = [
     one
     for one in compare_cells(study)

@@ -66,7 +66,12 @@ class Loss:
   scaled: hyper-parameters whose unit is a power of the distance's, and that
     power: 1 of a margin, -1 of what multiplies a distance. A scale-matched
     comparison multiplies them by that power of the mean distance at
-    initialization.
+    initialization. Where the loss compares items with class weights or
+    proxies, the distance is that to these.
+  absolute: why the value is not the same at each scale of the distances even
+    if the numbers in `scaled` follow it; empty where it is, but for a power of
+    the scale. Of such a loss equal multiples of the mean distance are not equal
+    settings, and metrics are compared by tuned numbers alone.
   search: what tuning searches, the most important first: at most two
     hyper-parameters and their ranges; those of `scaled` in its unit.
   fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
@@ -100,7 +105,8 @@ class Loss:
     …)`, with the embeddings of the candidates.
   closed_form: terms are not made one by one, so that none can be left out.
   needs_positives: a batch in which every label stands once says nothing.
-  init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`.
+  init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`;
+    a table of class weights or proxies is `weights`.
   """
 
   terms: Callable[..., Any]
@@ -112,6 +118,7 @@ class Loss:
   static: tuple[str, ...] = ()
   learned: Mapping[str, str] = dataclasses.field(default_factory=dict)
   scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  absolute: str = ""
   search: Mapping[str, Range | Grid] = dataclasses.field(default_factory=dict)
   fill_defaults: Callable[..., Any] | None = None
   pairing: Callable[..., Any] = batch
@@ -161,6 +168,11 @@ class Loss:
       for function in self._functions
       for name, kind in kinds(function).items()
     }
+
+  @property
+  def has_table(self) -> bool:
+    """Whether items are compared with class weights or proxies."""
+    return self.init is not None and self.pairing is not batch
 
   @property
   def needs_labels(self) -> bool:

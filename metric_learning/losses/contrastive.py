@@ -303,6 +303,7 @@ CONTRASTIVE_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     scaled={"floor": 1},
+    absolute="½D² and 1/D are equal at a distance that no number scales",
     needs_positives=False,
     search={"floor": Range(1e-4, 1.0, log=True)},
     source="no paper that we know: 1/D in place of a margin",

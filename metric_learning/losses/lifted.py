@@ -146,6 +146,8 @@ def lifted_generalized_loss(
   return {"anchor": make_terms(value, both)}
 
 
+_SOFT = "log Σ e^{ε - D} is soft within one unit of D, which no number scales"
+
 LIFTED_LOSSES: dict[str, Loss] = {
   "lifted_hard": Loss(
     lifted_hard_loss,
@@ -167,6 +169,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled={"margin": 1, "positive_margin": 1},
+    absolute=_SOFT,
     context=_all_of_candidates,
     mirrored=True,
     recomputes_distances=True,
@@ -180,6 +183,7 @@ LIFTED_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled={"positive_margin": 1, "negative_margin": 1},
+    absolute=_SOFT,
     search={"negative_margin": MARGIN, "positive_margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, L_LG",
   ),

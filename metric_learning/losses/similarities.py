@@ -145,6 +145,7 @@ SIMILARITY_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     static=("similarity",),
+    absolute="e^{-D} halves within a distance that no number scales",
     fill_defaults=_choose_similarity,
     needs_positives=False,
     source="classical similarity learning by regression",

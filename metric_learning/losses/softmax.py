@@ -376,6 +376,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     pairing=first_pairs,
     one_pair=True,
     context=_half_squares,
+    absolute="e^{-D} halves within a distance that no number scales",
     search={"regularization": WEIGHT},
     source="Sohn, NIPS 2016, equation 6",
   ),

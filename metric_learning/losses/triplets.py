@@ -316,6 +316,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled={"margin": 1},
+    absolute="log(1 + e^v) bends within one unit of v, which no number scales",
     search={"margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, section 2",
   ),
@@ -336,6 +337,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     normalize="none",
     reduction="mean",
     metrics=DISTANCES,
+    absolute="σ(v) bends within one unit of v, which no number scales",
     source="Hoffer and Ailon 2014, arXiv 1412.6622, equation 3",
   ),
 }

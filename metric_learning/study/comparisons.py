@@ -75,6 +75,28 @@ def compare_cells(study: Study) -> list[Compared]:
   ]
 
 
+def in_pairs(study: Study, field: str, value: str, reference: str) -> Study:
+  """The study read by pairs: cells of one value against those of another.
+
+  Of all cells those remain that have either value of the field, and each of the
+  first is compared with its twin of the second. It is a family of its own, and
+  is written into a folder of its own.
+
+  Raises:
+    InputError: for a field or value that no cell has.
+  """
+  pairs_with_reference(study.names, {field: reference})
+  pairs_with_reference(study.names, {field: value})
+  kept = lambda name: name.get(field) in (value, reference)
+  return study._replace(
+    folder=study.folder / f"{field}={value},{reference}",
+    cells=[cell for cell in study.cells if kept(cell.name)],
+    names=[name for name in study.names if kept(name)],
+    given_up=[entry for entry in study.given_up if kept(entry["cell"])],
+    compared={**study.compared, "reference": {field: reference}},
+  )
+
+
 def _chosen(cells: Sequence[Cell], name: Name) -> Setting:
   found = [cell.chosen for cell in cells if cell.name == name]
   return found[0] if found else Setting({}, [], t_interval([]))

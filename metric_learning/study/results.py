@@ -127,7 +127,7 @@ def read_study(folder: str | Path) -> Study:
       f"{folder} was written by other code: report it with the code of its"
       " runs, whose commit is in their result.json."
     )
-  named = {"study": study["study"]}
+  named = {"study": {"choose": True, **study["study"]}}  # once always so
   specs = [
     RunSpec(
       entry["name"], entry["overrides"], from_dict(entry["config"] | named)
@@ -152,7 +152,7 @@ def read_study(folder: str | Path) -> Study:
     run_files.read_json(folder / BASELINES),
     len(specs) - len(runs),
     study["cells"],
-    {**study["study"], "reference": reference_of(specs[0].config)},
+    {**named["study"], "reference": reference_of(specs[0].config)},
     _given_up(tuning),
     sorted({x[PROVENANCE] for x in of_parts if PROVENANCE in x}),
     _tune_of(folder),

@@ -87,6 +87,8 @@ _STANDARD: dict[str, Callable[[Shapes], Sweep]] = {}
 
 def _standard(
   reference: Reference | Callable[[Shapes], Reference] | None = None,
+  *,
+  choose: bool = True,
 ) -> Callable[[Callable[..., Overrides]], Callable[..., Overrides]]:
   """Makes a generator one of the standard sweeps, under its own name.
 
@@ -99,7 +101,7 @@ def _standard(
     def make(shapes: Shapes) -> Sweep:
       bound = functools.partial(overrides, shapes)
       named = reference(shapes) if callable(reference) else reference or {}
-      return Sweep(bound if takes_shapes else overrides, named)
+      return Sweep(bound if takes_shapes else overrides, named, choose)
 
     _STANDARD[overrides.__name__] = make
     return overrides
@@ -171,18 +173,104 @@ def margins() -> Overrides:
 
 @_standard({"metric.name": "l2"})
 @_with_seeds
-def l1_vs_l2() -> Overrides:
-  """L1 against L2 and others: margins in units of d̄, and one raw margin.
+def metrics() -> Overrides:
+  """Each metric against L2, with margins in units of d̄."""
+  names = ("l2", "l1", "cosine", "squared_l2", "mahalanobis")
+  cells = ({"metric.name": name, **_SCALED} for name in names)
+  yield from _tried(("contrastive", "triplet"), cells)
 
-  Under the raw margin each distance meets another loss, since they live on
-  different scales: what differs there is the margin and not the distance.
+
+# --- L1 against L2 ----------------------------------------------------------
+
+RATES = (1e-3, 3e-3, 1e-2)
+# Of numbers that are no margins, by their names: of each what is shared by all
+# metrics, as a multiple of d̄ or of 1 / d̄.
+_OTHERS = {
+  "temperature": (0.05, 0.1, 0.2, 0.4, 0.8),
+  "scale": (1.25, 2.5, 5.0, 10.0, 20.0),
+  "upper_bound": (0.25, 0.5, 1.0, 2.0, 4.0),
+}
+_SCALED = {"margin_unit": "initial_mean"}
+
+
+def multiples_of(loss: str) -> tuple[str, tuple[float, ...]] | None:
+  """The number of a loss that follows d̄, and the multiples that are compared.
+
+  None for a loss that does not take L1 and L2 both, that has no such number
+  among those it searches, that keeps a unit of its own (`Loss.absolute`), or
+  that needs two views of an item.
+
+  >>> multiples_of("supcon")
+  ('temperature', (0.05, 0.1, 0.2, 0.4, 0.8))
   """
-  for loss, raw in (("contrastive", 1.0), ("triplet", 0.25)):
-    matched = [("initial_mean", value) for value in NUMBERS[loss][1]]
-    for metric in ("l2", "l1", "cosine", "squared_l2", "mahalanobis"):
-      for unit, margin in (*matched, ("absolute", raw)):
-        cell = {"loss.name": loss, "metric.name": metric, "margin_unit": unit}
-        yield {**cell, "loss.margin": margin}
+  entry = LOSSES[loss]
+  takes_both = "l1" in entry.metrics and "l2" in entry.metrics
+  name = next(iter(entry.search), "")
+  if not takes_both or name not in entry.scaled:
+    return None
+  if entry.absolute or entry.two_views:
+    return None
+  margin, values = MARGINS.get(loss, ("", ()))
+  return name, values if margin == name else _OTHERS[name]
+
+
+def _at_equal_settings(losses: Iterable[str], unit: str) -> Overrides:
+  """L1 and L2 at each multiple with each rate.
+
+  A distance that is learned as it stands moves by the rate, which has no unit:
+  it keeps its value.
+  """
+  for loss in losses:
+    found, entry = multiples_of(loss), LOSSES[loss]
+    if found is None:
+      continue
+    kept = {
+      f"loss.learn_{name}": False
+      for name, kind in entry.learned.items()
+      if kind == "real" and name in entry.scaled
+    }
+    for metric in ("l2", "l1"):
+      cell = {"loss.name": loss, "metric.name": metric, "margin_unit": unit}
+      for value in found[1]:
+        for rate in RATES:
+          numbers = {f"loss.{found[0]}": value, "optimizer.learning_rate": rate}
+          yield {**cell, **kept, **numbers}
+
+
+@_standard({"metric.name": "l2"}, choose=False)
+@_with_seeds
+def l1_vs_l2() -> Overrides:
+  """L1 against L2 at equal multiples of d̄ and equal rates.
+
+  Of the losses of `EQUAL_BUDGET` that take both.
+  """
+  yield from _at_equal_settings(EQUAL_BUDGET, "initial_mean")
+
+
+@_standard({"metric.name": "l2"}, choose=False)
+@_with_seeds
+def l1_vs_l2_all() -> Overrides:
+  """The same of every loss that can be compared so."""
+  yield from _at_equal_settings(LOSSES, "initial_mean")
+
+
+@_standard({"metric.name": "l2"}, choose=False)
+@_with_seeds
+def l1_vs_l2_raw() -> Overrides:
+  """The same numbers, raw: each distance meets another loss.
+
+  The distances live on different scales, and what differs is the margin.
+  """
+  yield from _at_equal_settings(EQUAL_BUDGET, "absolute")
+
+
+@_standard({"metric.name": "l2"})
+def l1_vs_l2_tuned() -> Overrides:
+  """For `experiments.tune`: each loss under L2 and L1, both tuned."""
+  for loss in EQUAL_BUDGET:
+    if multiples_of(loss):
+      for metric in ("l2", "l1"):
+        yield {"loss.name": loss, "metric.name": metric}
 
 
 @_standard({"normalize": "l2"})

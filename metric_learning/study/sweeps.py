@@ -4,7 +4,8 @@ A sweep yields flat overrides, such as {"loss.name": "triplet", "loss.margin":
 0.2, "metric.name": "l1", "seed": 3}. What a field means in a table follows from
 its name: `seed` and `data.fold` repeat a measurement, numbers of the loss, all
 else that it declares as searched, and the learning rate are tuned on validation
-classes, everything else makes a cell.
+classes, everything else makes a cell. With config.study.choose=False nothing is
+tuned, and each number makes a cell too.
 """
 
 import hashlib
@@ -36,10 +37,12 @@ class Sweep(NamedTuple):
 
   reference: fields and values of the cell with which each is compared where
     config.study.reference is empty; empty for the first cell.
+  choose: whether numbers are chosen on validation: config.study.choose.
   """
 
   overrides: Callable[[], Overrides]
   reference: Mapping[str, Any] = {}
+  choose: bool = True
 
   def __call__(self) -> Overrides:
     """The overrides of each run."""
@@ -47,9 +50,11 @@ class Sweep(NamedTuple):
 
 
 def sweep(
-  reference: Mapping[str, Any] | None = None,
+  reference: Mapping[str, Any] | None = None, *, choose: bool = True
 ) -> Callable[[Callable[[], Overrides]], Sweep]:
   """Makes a generator of overrides a sweep that names its reference.
+
+  With `choose=False` cells are compared at equal numbers.
 
   >>> @sweep(reference={"metric.name": "l2"})
   ... def metrics():
@@ -63,7 +68,7 @@ def sweep(
   """
   named = {} if reference is None else reference
   check_reference(named)
-  return lambda overrides: Sweep(overrides, named)
+  return lambda overrides: Sweep(overrides, named, choose)
 
 
 def check_reference(reference: Any) -> None:
@@ -225,8 +230,11 @@ def cell_of(spec: RunSpec) -> dict[str, Any]:
 def tuned_of(spec: RunSpec) -> dict[str, Any]:
   """The overrides that are chosen on validation classes.
 
-  A number that `config.study.reference` names is compared, and not chosen.
+  A number that `config.study.reference` names is compared, and not chosen; with
+  config.study.choose=False none is.
   """
+  if not spec.config.study.choose:
+    return {}
   searched = LOSSES[spec.config.loss.name].search
   tuned = {*traced_numbers(spec.config), *(f"loss.{name}" for name in searched)}
   tuned.difference_update(reference_of(spec.config))

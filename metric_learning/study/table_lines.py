@@ -21,7 +21,7 @@ from metric_learning.study.statistics import Interval, t_interval, units_of
 
 Line = dict[str, Any]
 # The unit of a number by its power of d̄.
-_UNITS = {1: "d̄", 2: "d̄²", -1: "/ d̄"}
+UNITS = {1: "d̄", 2: "d̄²", -1: "/ d̄"}
 
 
 def table_lines(study: Study) -> list[Line]:
@@ -225,7 +225,7 @@ def chosen_numbers(cell: Cell) -> list[str]:
     absolute = [r.result["numbers"].get(field, value) for r in cell.chosen.runs]
     if absolute and not np.isclose(np.mean(absolute), value):
       loss = cell.chosen.runs[0].spec.config.loss.name
-      unit = _UNITS[LOSSES[loss].scaled[name]]
+      unit = UNITS[LOSSES[loss].scaled[name]]
       text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:
       text += " (edge)"
@@ -244,7 +244,7 @@ def _over_searches(cell: Cell) -> list[str]:
     given = [r.spec.overrides[field] for r in cell.chosen.runs]
     if None not in absolute and not np.allclose(absolute, given):
       loss = cell.chosen.runs[0].spec.config.loss.name
-      text += f" {_UNITS[LOSSES[loss].scaled[name]]}"
+      text += f" {UNITS[LOSSES[loss].scaled[name]]}"
     text += f" [{min(values):.3g}, {max(values):.3g}]"
     edges = sum(field in entry["on_edge"] for entry in cell.searches)
     said.append(text + (f" ({edges} on edge)" if edges else ""))

@@ -8,6 +8,8 @@ import numpy as np
 
 from metric_learning.evaluation import heading
 from metric_learning.study.comparisons import Compared, compare_cells
+from metric_learning.study.curve_table import curve_lines, curve_table
+from metric_learning.study.difference_curves import difference_curves
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
 from metric_learning.study.spread_table import cost_note, spread_table
@@ -471,10 +473,20 @@ def trace(study: Study) -> dict[str, Any]:
 
 
 def write_tables(study: Study) -> list[Path]:
-  """Writes table.md, .csv and .tex, comparisons.csv and trace.json."""
+  """Writes table.md, .csv and .tex, comparisons.csv and trace.json.
+
+  And first, of cells that are compared at equal numbers, curves.md and .csv.
+  """
   lines, compared = table_lines(study), compare_cells(study)
-  written = []
+  curves, of_curves, written = difference_curves(study), [], []
+  if curves:
+    text = f"{curve_table(study, curves)}\n\n{notes(study, lines)}\n"
+    of_curves = [
+      ("curves.md", text),
+      ("curves.csv", as_csv(curve_lines(curves))),
+    ]
   for name, text in (
+    *of_curves,
     ("table.md", _to_markdown(study, lines, compared)),
     ("table.csv", as_csv(lines)),
     ("comparisons.csv", as_csv(_comparison_lines(compared))),

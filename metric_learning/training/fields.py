@@ -195,6 +195,12 @@ _STUDY = {
     " same; empty: with the first of the sweep. A number that is named here"
     " makes a cell, and is not chosen on validation.",
   ),
+  "choose": Field(
+    True,
+    "Whether a cell's numbers are chosen on validation. False: each value makes"
+    " a cell; cells are compared at equal numbers, and their difference is a"
+    " curve along the number of the loss.",
+  ),
   "columns": Field(
     ("own/map_at_r",),
     "The scores that are compared; all comparisons are one family.",

@@ -120,16 +120,17 @@ def absolute_numbers(
   in_units = config.margin_unit == "initial_mean"
   if in_units:
     model = model_of(config, splits.train.input_spec)
+    classes = num_classes(config, splits.train)
   for prefix, objective in objectives.each().items():
     distances = distances_in(objective)
     unit = 1.0
     if in_units and distances:
-      unit = mean_distance(model, splits.train, objective)
+      unit = mean_distance(model, splits.train, objective, classes)
     for name, (value, power) in distances.items():
       numbers[prefix + name] = value * unit**power
   own = None
   if in_units:
-    own = mean_distance(model, splits.train, objectives.main)
+    own = mean_distance(model, splits.train, objectives.main, classes)
   return {name: float(value) for name, value in numbers.items()}, own
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from metric_learning import data, evaluation
-from metric_learning.distances import NORMALIZATIONS, widen
+from metric_learning.distances import NORMALIZATIONS, pairwise, widen
 from metric_learning.errors import InputError
 from metric_learning.miners import MINERS
 from metric_learning.models import Model
@@ -124,36 +124,63 @@ def check_units(objective: Objective) -> None:
 
 
 def mean_distance(
-  model: Model, train: data.Dataset, objective: Objective
+  model: Model, train: data.Dataset, objective: Objective, classes: int
 ) -> float:
-  """d̄, the mean distance between training items under untrained networks.
+  """d̄, the mean distance that a loss sees under untrained networks.
 
-  Over seeds 0 to 4, whatever the seed of the run, so that one margin means one
-  number for all seeds. It is between points as training sees them: with the
-  statistics of these items in batch normalization, normalized, and before a
-  loss projects them by what it learns. (What a metric learns is the identity at
-  first.)
+  Between training items, or, where a loss compares items with what it learns
+  for each class, between items and that. Over seeds 0 to 4, whatever the seed
+  of the run, so that one margin means one number for all seeds. It is between
+  points as training sees them: with the statistics of these items in batch
+  normalization, normalized, and before a loss projects them by what it learns.
+  (What a metric learns is the identity at first.)
 
   Args:
     model: the network.
     train: the training part; see `unit_inputs`.
     objective: says by its metric and its normalization which distance it is.
+    classes: how many the loss meets.
   """
   # Equal networks are one object, and are kept as long as the process lives.
-  space = json.dumps([objective.normalize, objective.eval_metric])
-  key = model, space, train.identity
+  has_table = meets_table(objective)
+  space = [objective.normalize, objective.eval_metric, has_table and classes]
+  key = model, json.dumps(space), train.identity
   if key not in _MEANS:
-    inputs = unit_inputs(train.inputs)
-    means = []
+    inputs, means = unit_inputs(train.inputs), []
     for seed in range(_SEEDS):
       params, stats = model.init(jax.random.key(seed))
       points = _points(model, objective.normalize, params, stats, inputs)
-      distances, _ = evaluation.pairs_of(
-        np.asarray(points), np.zeros(len(points), int), objective.eval_metric
-      )
-      means.append(float(np.mean(distances)))
+      if has_table:
+        table = _table(objective, seed, classes, points.shape[1])
+        metric = objective.eval_metric
+        found = np.asarray(pairwise(metric, points, table, exact=True))
+      else:
+        found, _ = evaluation.pairs_of(
+          np.asarray(points), np.zeros(len(points), int), objective.eval_metric
+        )
+      means.append(float(np.mean(found)))
     _MEANS[key] = float(np.mean(means))
   return _MEANS[key]
+
+
+def meets_table(objective: Objective) -> bool:
+  """Whether a loss compares items with a learned table, such as of proxies.
+
+  A loss with a geometry of its own does so without the metric.
+  """
+  entry = objective.entry
+  return entry.has_table and entry.fixed_metric is None
+
+
+def _table(
+  objective: Objective, seed: int, classes: int, dim: int
+) -> Float[Array, "c d"]:
+  """What a loss learns for each class, as it is drawn, and normalized."""
+  params = objective.init(
+    jax.random.key(seed), num_classes=classes, embedding_dim=dim
+  )
+  table = params["loss"]["weights"].reshape(-1, dim)
+  return NORMALIZATIONS[objective.normalize](table)
 
 
 # By all that they depend on, the digest of the items too.

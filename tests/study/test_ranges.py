@@ -72,6 +72,19 @@ def test_the_factor_of_a_group_is_searched_where_it_has_a_range():
       ranges_of(other)
 
 
+def test_the_rate_of_class_weights_is_searched_for_all_losses_or_for_none():
+  field = "optimizer.loss.factor"
+  # The first learns nothing; a search as wide as those of others is its part.
+  for loss in ("contrastive", "arcface"):
+    assert field not in ranges_of(tiny_config(loss__name=loss))
+    given = {f"tune.ranges.{field}": (0.01, 1.0, True)}
+    config = override(tiny_config(loss__name=loss), given)
+    assert ranges_of(config)[field] == Range(0.01, 1.0, log=True)
+  one = {f"tune.ranges.arcface.{field}": (0.01, 1.0, True)}
+  with pytest.raises(InputError):
+    ranges_of(override(tiny_config(loss__name="arcface"), one))
+
+
 def test_a_grid_fits_its_ranges_and_has_no_point_twice():
   bins, rate = Grid((2, 5, 10)), Range(1e-3, 1e-1, log=True)
   found = {"loss.num_bins": bins, "loss.margin": Grid((0.5, 1)), RATE: rate}

@@ -102,7 +102,9 @@ def test_what_the_tables_say_of_searches(write_study, real_study):
     "3",
     "6 × 2",
   )
-  assert line["chosen on validation"].endswith("[1, 1] (1 on edge)")
+  assert line["chosen on validation"].endswith(
+    "[1, 1] (1 on edge), learning_rate 0.03 [0.03, 0.03] (4 on edge)"
+  )
   # 3 · 2 trials, 2 · 1 · 2 again, 2 at last, of six searches.
   assert "2 final runs: 72 runs" in text
   assert "the searches of a cell trained for 6.0 to 6.0 minutes" in text

@@ -140,20 +140,27 @@ def test_it_starts_at_the_defaults_if_all_are_in_their_ranges(tmp_path):
   assert first.params == {"loss.margin": 1.0, RATE: 3e-3}
   config = override(CONFIG, {"tune.ranges.margin": (0.1, 0.5, False)})
   search(tmp_path / "other", config=config)
-  first = trials_of(tmp_path / "other")[0]
-  assert first.params[RATE] != 3e-3
+  trials = trials_of(tmp_path / "other")
+  assert all(t.params[RATE] != 3e-3 for t in trials) and len(trials) == 6
+  config = override(CONFIG, {"tune.ranges.learning_rate": (4e-3, 3e-2, True)})
+  search(tmp_path / "third", config=config)
+  trials = trials_of(tmp_path / "third")
+  assert all(t.params["loss.margin"] != 1.0 for t in trials)
 
 
 def test_a_grid_has_its_bounds_and_an_optimum_there_is_flagged(tmp_path):
   config = override(CONFIG, {"tune.sampler": "grid"})
-  train = fake_train(lambda config: config.loss.margin)
-  (cell,) = search(tmp_path / "study", config=config, train=train)
+  high = lambda one: one.loss.margin - one.optimizer.learning_rate
+  (cell,) = search(tmp_path / "study", config=config, train=fake_train(high))
   params = [trial.params for trial in trials_of(tmp_path / "study")]
   assert {some["loss.margin"] for some in params} == {0.0, 1.0, 2.0}
   assert {some[RATE] for some in params} == {1e-4, 3e-2}
   assert cell["chosen"]["loss.margin"] == 2.0
-  assert "loss.margin" in cell["on_edge"]
+  assert cell["on_edge"] == ["loss.margin", RATE]
   assert cell["ranges"]["loss.margin"] == [0.0, 2.0, False]
+  middle = fake_train(lambda one: -abs(one.loss.margin - 1.0))
+  (cell,) = search(tmp_path / "other", config=config, train=middle)
+  assert cell["on_edge"] == [RATE]  # Of two values of a rate both are bounds.
 
 
 def diverging(when):

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 
 from metric_learning.study import tables, tuning
+from metric_learning.study.ranges import RATE
 from metric_learning.training import run_files
 from tests.studies import scored_study
 
@@ -28,7 +29,8 @@ def searched(write_study, real_study, lost=(), **options):
   rng = np.random.default_rng(3)
   noise = 0.01 * rng.normal(size=2 * SEARCHES)
   scored = cells(l2=0.5 + noise, l1=0.6 + noise + 0.001 * rng.normal(size=12))
-  scored = [({**some, "loss.margin": 1.0}, score) for some, score in scored]
+  numbers = {"loss.margin": 1.0, RATE: 0.03}
+  scored = [({**some, **numbers}, score) for some, score in scored]
   folder = write_study(
     scored,
     missing=[12 + 2 * number + k for number in lost for k in (0, 1)],
@@ -39,9 +41,9 @@ def searched(write_study, real_study, lost=(), **options):
       cell={"loss.name": "contrastive", "metric.name": metric},
       search=number,
       seeds=[2 * number, 2 * number + 1],
-      chosen={} if metric == "l1" and number in lost else {"loss.margin": 1.0},
+      chosen={} if metric == "l1" and number in lost else numbers,
       trials=3,
-      on_edge=["loss.margin"] if number == 2 else [],
+      on_edge=["loss.margin"] * (number == 2) + [RATE] * (number > 1),
       ranges={"loss.margin": [0.0, 2.0, False]},
       scores=[[0.2, 0.4], [0.3, 0.3]],
       history=[0.1, None, 0.3],

@@ -128,6 +128,36 @@ def test_what_a_loss_projects_by_is_not_in_the_mean_distance():
     np.testing.assert_allclose(found, mean, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_a_loss_with_proxies_is_in_units_of_the_distance_to_them(metric):
+  config = tiny_config(
+    loss__name="proxy_nca",
+    loss__scale=3.0,
+    metric__name=metric,
+    normalize="l2",
+    margin_unit="initial_mean",
+    **{"also.contrastive.weight": 1.0, "also.contrastive.metric.name": metric},
+    **{"also.contrastive.normalize": "l2"},
+  )
+  means = []
+  for seed in range(5):
+    proxies = np.array(jax.random.normal(jax.random.key(seed), (6, 4)))
+    proxies /= np.linalg.norm(proxies, axis=1, keepdims=True)
+    points = points_of(config, unit_inputs(SPLITS.train.inputs), seed)
+    order = {"l1": 1, "l2": 2}[metric]
+    between = np.abs(points[:, None] - proxies) ** order
+    means.append(np.mean(between.sum(axis=-1) ** (1 / order)))
+  plan = make_plan(config, SPLITS)
+  assert plan.mean_distance == pytest.approx(np.mean(means), rel=1e-5)
+  assert plan.numbers["loss.scale"] == pytest.approx(3 / np.mean(means))
+  # A loss beside it that compares items is in units of their own distance.
+  kind = {"l1": "cityblock", "l2": "euclidean"}[metric]
+  items = mean_of(config, SPLITS.train.inputs, kind)
+  assert plan.numbers["also.contrastive.loss.margin"] == pytest.approx(items)
+  assert abs(items / np.mean(means) - 1) > 0.05
+
+
 class Normed(nnx.Module):
   """A dense layer and batch normalization."""
 

@@ -44,6 +44,11 @@ def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
       "config.tune.prune stops a trial between folds: set config.tune.folds=2"
       " or more."
     )
+  if not config.study.choose:
+    raise InputError(
+      "config.study.choose=False compares cells at equal numbers, and tuning"
+      " chooses them: use experiments.sweep."
+    )
   check_comparisons(config, cells_of(cells))
   check_used(config, [cell.config for cell in cells])
   wrong: dict[str, list[str]] = {}

@@ -1,0 +1,126 @@
+"""Two metrics at equal numbers: a picture of `study.difference_curves`."""
+
+import itertools
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from metric_learning.evaluation import heading as name_of
+from metric_learning.figures.curves import is_geometric
+from metric_learning.figures.style import (
+  BLACK,
+  heading,
+  legend_below,
+  line_style,
+  panels,
+  styled,
+  thinned,
+)
+from metric_learning.study.curve_table import number_unit
+from metric_learning.study.difference_curves import (
+  EQUAL,
+  OWN,
+  Curve,
+  difference_curves,
+)
+from metric_learning.study.results import Study
+from metric_learning.study.table_lines import in_words, short
+
+_READINGS = {
+  OWN: (0, "each side at its own rate"),
+  EQUAL: (1, "equal rates, mean over them"),
+}
+
+
+@styled
+def curves_of_differences(study: Study) -> Figure | None:
+  """The difference along each loss's number, one panel a loss and score.
+
+  Bands hold for all values of a curve together; the gray one is what was named
+  as no matter. None where cells are not compared at equal numbers.
+  """
+  curves = difference_curves(study)
+  if not curves:
+    return None
+  grouped = [
+    list(some)
+    for _, some in itertools.groupby(
+      curves, lambda curve: repr(curve._replace(reading="", points=()))
+    )
+  ]
+  several = len({curve.column for curve in curves}) > 1
+  titles = [_title(some[0], several) for some in grouped]
+  figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
+  for axis, some in zip(axes, grouped, strict=True):
+    delta = study.compared["delta"]
+    axis.axhspan(-delta, delta, color="#eeeeee")
+    axis.axhline(0, color=BLACK, linewidth=0.6)
+    for curve in some:
+      _draw(axis, curve)
+    _axis_of(axis, some[0], number_unit(some[0], study))
+  figure.supylabel(_what(curves))
+  legend_below(
+    figure,
+    {
+      name: Line2D([], [], **line_style(place))
+      for place, name in _READINGS.values()
+    },
+  )
+  heading(figure, "Difference at equal numbers, with simultaneous intervals")
+  return figure
+
+
+def _title(curve: Curve, several: bool) -> str:
+  """What both sides have in common."""
+  shared = {k: v for k, v in curve.name.items() if curve.reference.get(k) == v}
+  words = in_words(shared) or "all"
+  return f"{words}, {name_of(curve.column)}" if several else words
+
+
+def _what(curves: Sequence[Curve]) -> str:
+  """The two sides by what tells them apart, and the score."""
+  said = {
+    " − ".join(
+      in_words({k: v for k, v in side.items() if other.get(k) != v})
+      for side, other in (
+        (curve.name, curve.reference),
+        (curve.reference, curve.name),
+      )
+    )
+    for curve in curves
+  }
+  what = said.pop() if len(said) == 1 else "difference"
+  columns = {name_of(curve.column) for curve in curves}
+  return f"{what}, {columns.pop()}" if len(columns) == 1 else what
+
+
+def _draw(axis: Axes, curve: Curve) -> None:
+  place, _ = _READINGS[curve.reading]
+  style = line_style(place)
+  x = [point.value for point in curve.points]
+  found = [point.judged.difference for point in curve.points]
+  axis.plot(x, [one.mean for one in found], **style)
+  axis.fill_between(
+    x,
+    [one.low for one in found],
+    [one.high for one in found],
+    color=style["color"],
+    alpha=0.2,
+    linewidth=0,
+  )
+
+
+def _axis_of(axis: Axes, curve: Curve, unit: str) -> None:
+  values = [point.value for point in curve.points]
+  if is_geometric(values):
+    axis.set_xscale("log")
+  ticks = thinned(values)
+  axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+  axis.xaxis.set_minor_locator(NullLocator())
+  axis.margins(x=0.08)
+  axis.set_xlabel(
+    f"{short(curve.field)} ({unit})" if unit else short(curve.field)
+  )
