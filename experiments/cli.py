@@ -263,15 +263,20 @@ def keep_programs() -> None:
     jax.config.update(name, str(cache.folder() / "programs"))
 
 
-def report(folder: Path, *, strict: bool = False) -> None:
-  """Scores chosen runs, writes tables, draws figures, says where they lie.
+def report(
+  folder: Path, *, strict: bool = False, formats: Sequence[str] = ()
+) -> None:
+  """Scores chosen runs, writes tables, figures and a page, says where they lie.
+
+  `formats` are those of figures besides PNG and SVG.
 
   Raises:
     InputError: if strict, after the tables, for runs that no longer match
       their configs.
   """
   # Plotting is slow to import, and nothing but a report needs it.
-  from metric_learning.figures import draw_study
+  from metric_learning.figures import FORMATS, draw_study
+  from metric_learning.report import write_report
   from metric_learning.study import (
     only_here,
     read_study,
@@ -283,7 +288,8 @@ def report(folder: Path, *, strict: bool = False) -> None:
   with only_here(folder):
     study = score_chosen(study)
     tables = write_tables(study)
-    figures = draw_study(study)
+    figures = draw_study(study, formats=[*FORMATS, *formats])
+    page = write_report(study, figures)
   print("\n" + tables[0].read_text())
   if strict and study.stale:
     raise InputError(
@@ -293,6 +299,7 @@ def report(folder: Path, *, strict: bool = False) -> None:
     )
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
+  print(f"Page:    {page}")
 
 
 def run(main: Callable[[], None], usage: str) -> None:

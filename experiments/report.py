@@ -1,9 +1,11 @@
-"""Writes the tables and figures of a study from its files.
+"""Writes the tables, figures and page of a study from its files.
 
 python -m experiments.report --study=runs/glyphs_compare
 
 Scores the test classes of the chosen runs, once; trains nothing. With --strict
-a run that no longer matches its config is an error, once the tables stand.
+a run that no longer matches its config is an error, once the tables stand. The
+page, report.html, is one file that opens without a network. --figures=pdf adds
+figures for print, with their fonts.
 """
 
 from pathlib import Path
@@ -15,13 +17,20 @@ from metric_learning.errors import InputError
 
 _STUDY = cli.define_path("study", None, "The folder of the study.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if any run is stale.")
+_FIGURES = flags.DEFINE_enum(
+  "figures", None, ["pdf"], "Figures of this kind too, besides PNG and SVG."
+)
 
 
 def main() -> None:
   """Reports the study that --study names."""
   if not _STUDY.value:
     raise InputError("which study? --study=runs/glyphs_compare, for example.")
-  cli.report(Path(_STUDY.value), strict=_STRICT.value)
+  cli.report(
+    Path(_STUDY.value),
+    strict=_STRICT.value,
+    formats=[_FIGURES.value] if _FIGURES.value else [],
+  )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,8 @@
+"""Pages from files: a study as one page, a search, an embedding explorer.
+
+Each page is one HTML file that opens from disk, without a network.
+"""
+
+from metric_learning.report.study_page import write_report
+
+__all__ = ["write_report"]
