@@ -46,6 +46,13 @@ def define_path(name: str, default: str | None, usage: str) -> Any:
   return flags.DEFINE(_PathParser(), name, default, usage)
 
 
+def define_paths(name: str, usage: str) -> Any:
+  """Defines a flag that may be given several times, each with a path."""
+  return flags.DEFINE_multi(
+    _PathParser(), flags.ArgumentSerializer(), name, None, usage
+  )
+
+
 class _ConfigParser(flags.ArgumentParser[ConfigDict]):
   """Loads a config file, with the losses, networks, … that flags name.
 

@@ -79,10 +79,7 @@ def read_space(
   result = run_files.read_json(folder / run_files.RESULT)
   config = run_files.read_json(folder / run_files.CONFIG)
   loss = config["loss"]["name"]
-  selected = folder / run_files.SELECTED_EMBEDDINGS
-  arrays = run_files.read_arrays(
-    selected if selected.exists() else folder / run_files.EMBEDDINGS
-  )
+  arrays = read_selected(folder)
   margins = [
     result["numbers"][f"loss.{name}"]
     for name, power in LOSSES[loss].scaled.items()
@@ -101,6 +98,14 @@ def read_space(
     threshold=_threshold(arrays, result["metric"]),
     open_set=_open_set(config["eval"]),
     loss=loss,
+  )
+
+
+def read_selected(folder: Path) -> dict[str, np.ndarray]:
+  """What a run embedded at its selected checkpoint."""
+  selected = folder / run_files.SELECTED_EMBEDDINGS
+  return run_files.read_arrays(
+    selected if selected.exists() else folder / run_files.EMBEDDINGS
   )
 
 

@@ -3,6 +3,7 @@
 Each page is one HTML file that opens from disk, without a network.
 """
 
+from metric_learning.report.explorer import write_explorer
 from metric_learning.report.study_page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_explorer", "write_report"]

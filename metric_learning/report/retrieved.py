@@ -1,14 +1,17 @@
 """What the test images of a run find, in pictures."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from ml_collections import ConfigDict
 
 from metric_learning import evaluation
 from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
+from metric_learning.figures.spaces import read_selected
 from metric_learning.report.pages import Picture, Strip, data_url, picture
 from metric_learning.study.runs import Run
 from metric_learning.training import run_files
@@ -90,29 +93,28 @@ def find(arrays: Mapping[str, np.ndarray], metric: str, k: int) -> Found:
   return Found(indices, distances, labels, other_labels, tuple(names.tolist()))
 
 
-def images_of(run: Run, part: str = "test") -> Any:
-  """The images of a part, in the order of their embeddings.
+def images_of(folder: Path, config: ConfigDict, part: str = "test") -> Any:
+  """The images of a part of a run's data, in the order of their embeddings.
 
   Raises:
     InputError: if they are gone, are others than those of the run, or if its
       items are features.
   """
   try:
-    splits = load_once(run.spec.config.data)
+    splits = load_once(config.data)
   except (InputError, OSError) as error:
     raise InputError(
-      f"the images of {run.folder.name} are gone: {error}"
+      f"the images of {folder.name} are gone: {error}"
     ) from error
-  shown = run_files.difference(run_files.data_of(run.folder), splits.identity)
+  shown = run_files.difference(run_files.data_of(folder), splits.identity)
   if shown:
     raise InputError(
-      f"the images of {run.folder.name} are not those that it was made of:"
-      f" {shown}."
+      f"the images of {folder.name} are not those that it was made of: {shown}."
     )
   found = getattr(splits, part)
   if found.input_spec.kind != "image":
     raise InputError(
-      f"the items of {run.folder.name} are {found.input_spec}: they have no"
+      f"the items of {folder.name} are {found.input_spec}: they have no"
       " pictures."
     )
   return found.inputs
@@ -124,18 +126,15 @@ def retrieved(run: Run) -> Retrieved:
   A wrong one is a query whose nearest is of another class; those that are
   nearest to it come first.
   """
-  selected = run.folder / run_files.SELECTED_EMBEDDINGS
-  last = run.folder / run_files.EMBEDDINGS
-  arrays = run_files.read_arrays(selected if selected.exists() else last)
+  arrays = read_selected(run.folder)
   if arrays["test_labels"].ndim > 1:
     return Retrieved([], [], [], "Images have several labels.")
   if "test_same" in arrays:
     return Retrieved([], [], [], "The test is of pairs: nothing is retrieved.")
   try:
-    images = images_of(run)
-    others = images
+    images = others = images_of(run.folder, run.spec.config)
     if "gallery_embeddings" in arrays:
-      others = images_of(run, "gallery")
+      others = images_of(run.folder, run.spec.config, "gallery")
   except InputError as error:
     return Retrieved([], [], [], f"No pictures: {error}")
   if len(others) < 2:
