@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -252,8 +252,42 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
       raise InputError(f"--{name} is of --launcher={' or '.join(owners)}.")
   check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
-  keep_programs()
+  start_device()
   return options
+
+
+def start_device() -> None:
+  """Names the device that is used; and `keep_programs`."""
+  device = jax.devices()[0]
+  kind, count = device.device_kind, len(jax.devices())
+  print(f"device: {count} x {kind}", file=sys.stderr)
+  if jax.default_backend() == "cpu" and (found := unused_accelerator()):
+    print(f"warning: {found}", file=sys.stderr)
+  keep_programs()
+
+
+def unused_accelerator(
+  devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ
+) -> str:
+  """What to do about an accelerator that JAX does not use; empty without one.
+
+  Nothing where JAX_PLATFORMS says that it shall not.
+
+  >>> unused_accelerator(Path("/nowhere"))
+  ''
+  """
+  if environment.get("JAX_PLATFORMS", "") == "cpu":
+    return ""
+  for pattern, what, extra in (
+    ("nvidia[0-9]*", "an NVIDIA GPU", "cuda"),
+    ("accel[0-9]*", "a TPU", "tpu"),
+  ):
+    if any(devices.glob(pattern)):
+      return (
+        f"{what} is there, and JAX does not use it: pip install"
+        f" 'metric-learning[{extra}]', or set JAX_PLATFORMS=cpu."
+      )
+  return ""
 
 
 def keep_programs() -> None:

@@ -21,6 +21,7 @@ from metric_learning.training.checkpoints import Checkpoints, DamagedError
 from metric_learning.training.config import digest
 from metric_learning.training.embedding import embed_all, embedded
 from metric_learning.training.plan import Plan
+from metric_learning.training.writers import Writers
 
 
 class NotFiniteError(ArithmeticError):
@@ -53,6 +54,7 @@ class Recorder:
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
     # Of the validation images, when they were scored last.
     self._embedded: np.ndarray | None = None
+    self._metrics: Writers | None = None
     # Of each run alone: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
     handler = logging.FileHandler(workdir / "train.log")
@@ -64,7 +66,9 @@ class Recorder:
     )
 
   def close(self) -> None:
-    """Closes the log."""
+    """Closes the log and the writers."""
+    if self._metrics is not None:
+      self._metrics.close()
     for handler in self._log.handlers:
       handler.close()
 
@@ -82,11 +86,13 @@ class Recorder:
     self._members = members
     self._before = self.checkpoints.record(first)["seconds"] if first else 0.0
     self._saved = self._before
-    self._metrics = run_files.Metrics(self.workdir, first)
+    self._metrics = Writers(self.workdir, first)
     self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
-  def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
-    """Logs the newest of some steps' values, and returns its loss.
+  def log_steps(
+    self, done: int, steps: list[dict[str, Any]]
+  ) -> dict[str, float]:
+    """Logs the newest of some steps' values, and returns them.
 
     Raises:
       NotFiniteError: if a value of any of these steps is not finite.
@@ -100,7 +106,7 @@ class Recorder:
     self._metrics.write(done, newest)
     loss = newest["train/loss"]
     self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
-    return loss
+    return newest
 
   def _not_finite(self, step: int, what: str) -> NotFiniteError:
     saved = self.checkpoints.steps()

@@ -134,7 +134,7 @@ def test_bad_input_is_refused(real_study, write_run, tmp_path):
     write_explorer(page, [real_study.run, other], projections=["pca"])
   gone = tiny_config(data__name="image_folder", data__data_dir="/none")
   folder = write_run(tmp_path / "gone", gone)
-  with pytest.raises(InputError, match="are gone: .* or leave pictures out"):
+  with pytest.raises(InputError, match=r"are gone: .* or leave pictures out"):
     write_explorer(page, [folder], projections=["as is"])
   assert not page.exists()
   write_explorer(page, [folder], projections=["as is"], images=False)

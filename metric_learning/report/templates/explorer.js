@@ -144,10 +144,11 @@ function choose(index) {
 }
 
 function search() {
-  const text = by("class").value.trim().toLowerCase();
-  const exact = data.classes.findIndex((name) => name.toLowerCase() === text);
+  const text = by("class").value.trim();
+  const exact = data.classes.indexOf(text); // "t" is not "T"
   const found = exact >= 0 ? [exact] : [...data.classes.keys()].filter(
-    (label) => data.classes[label].toLowerCase().includes(text));
+    (label) =>
+      data.classes[label].toLowerCase().includes(text.toLowerCase()));
   wanted = text ? new Set(found) : null;
   const matches = [...labels.keys()].filter(
     (index) => !wanted || wanted.has(labels[index]));
