@@ -45,12 +45,12 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
     place(space.embeddings[rows], space.metric)
     for space, rows in zip(spaces, shown, strict=True)
   ]
-  limits = _square(np.concatenate(places))
+  limits = square(np.concatenate(places))
   legends, words = [], []
   for axis, space, rows, points in zip(
     axes, spaces, shown, places, strict=True
   ):
-    legends.append(_scatter(axis, points, space.labels[rows], space))
+    legends.append(scatter(axis, points, space.labels[rows], space))
     axis.set(box_aspect=1, **limits)
     if not flat:
       axis.set(xticks=[], yticks=[])
@@ -80,10 +80,10 @@ def _shown(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
   return np.sort(np.concatenate(rows))
 
 
-def _square(points: Float[np.ndarray, "n 2"]) -> dict[str, tuple[float, float]]:
+def square(points: Float[np.ndarray, "n 2"]) -> dict[str, tuple[float, float]]:
   """Limits of one length on both axes that hold all points, with some air.
 
-  >>> _square(np.array([[0.0, 0.0], [1.0, 2.0]]))
+  >>> square(np.array([[0.0, 0.0], [1.0, 2.0]]))
   {'xlim': (-0.6..., 1.6...), 'ylim': (-0.1..., 2.1...)}
   """
   low, high = points.min(axis=0), points.max(axis=0)
@@ -94,7 +94,7 @@ def _square(points: Float[np.ndarray, "n 2"]) -> dict[str, tuple[float, float]]:
   return {"xlim": (x - half, x + half), "ylim": (y - half, y + half)}
 
 
-def _scatter(
+def scatter(
   axis: Axes,
   points: Float[np.ndarray, "n 2"],
   labels: Int[np.ndarray, " n"],
