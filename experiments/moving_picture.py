@@ -1,11 +1,11 @@
 """Two losses separate the digits of one data set, as a picture that moves.
 
-python -m experiments.moving_picture --config=configs/digits.py \\
+python -m experiments.moving_picture --config=configs/digits.py \
   --output=results/digits_moving.webp
 
 Trains 2-D embeddings under two losses of the sweep `losses` for 1, 2, … steps,
-each count as a run of its own: the same seed gives the same batches, so that a run
-of 20 steps is the first 20 of a longer one. Shown are validation images.
+each count as a run of its own: the same seed gives the same batches, so that a
+run of 20 steps is the first 20 of a longer one. Shown are validation images.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.identification import identification_curves
 from metric_learning.figures.maps import embedding_maps
 from metric_learning.figures.neighbors import confusion, neighbor_strip
-from metric_learning.figures.potentials import pair_potentials
+from metric_learning.figures.potentials import pair_forces, pair_potentials
 from metric_learning.figures.roc import det_curves, roc_curves
 from metric_learning.figures.spaces import (
   Space,
@@ -48,6 +48,7 @@ __all__ = [
   "finished_runs",
   "identification_curves",
   "neighbor_strip",
+  "pair_forces",
   "pair_potentials",
   "read_space",
   "roc_curves",
