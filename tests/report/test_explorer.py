@@ -76,10 +76,11 @@ def test_in_a_browser_it_shows_searches_and_finds(path, real_study, arrays):
   np.fill_diagonal(distances, np.inf)
   near = distances[7].argsort()[:12]
   assert found["hovered"] == [False, f"{labels[7]}image 7", 'url("blob']
-  assert found["near"][0] == f"image 7, {labels[7]}, chosen"
+  assert found["near"][0] == f"{labels[7]} chosen, image 7"
   for said, index in zip(found["near"][1:], near, strict=True):
-    begin, label, distance, same = said.split(", ")
-    assert (begin, label) == (f"image {index}", labels[index])
+    begin, image, same = said.split(", ")
+    label, _, distance = begin.rpartition(" ")
+    assert (image, label) == (f"image {index}", labels[index])
     assert float(distance) == pytest.approx(distances[7, index], rel=6e-3)
     same_class = labels[index] == labels[7]
     assert same == ("the same class" if same_class else "another class")

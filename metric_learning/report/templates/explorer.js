@@ -62,11 +62,13 @@ function button(index, parent, kind, caption) {
   const says = { right: ", the same class", wrong: ", another class" };
   const made = element("button", parent, {
     class: `one ${kind}`, type: "button",
-    "aria-label": `image ${index}, ${nameOf(index)}, ${caption}` +
-      (says[kind] || ""),
+    // It begins with what is seen.
+    "aria-label": `${nameOf(index)} ${caption}` +
+      (kind ? `, image ${index}` : "") + (says[kind] || ""),
   });
   image(index, made);
   element("b", made, {}, nameOf(index));
+  made.append(" ");
   element("span", made, {}, caption);
   made.addEventListener("click", () => choose(index));
 }
@@ -188,7 +190,7 @@ function begin() {
     view.place = element("section", by("views"), { class: "view" });
     element("h2", view.place, {}, view.title);
     element("p", view.place, { class: "quality faint" });
-    view.plot = element("div", view.place, { class: "plot", role: "img",
+    view.plot = element("div", view.place, { class: "plot", role: "group",
       "aria-label": `Map of ${view.title}; its images are buttons below` });
     element("p", view.place, { class: "told", role: "status" });
     element("div", view.place, { class: "nearest" });
