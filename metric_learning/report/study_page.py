@@ -33,7 +33,11 @@ SECTIONS = (
     "The validation score of each value that was tried, under each metric.",
     ("curves", "budget"),
   ),
-  ("Maps of the embedding spaces", PROJECTIONS["tsne"].about, ("maps",)),
+  (
+    "Maps of the embedding spaces",
+    f"Two dimensions are drawn as they are. {PROJECTIONS['tsne'].about}",
+    ("maps",),
+  ),
   (
     "Distances of pairs",
     "Where the two histograms overlap, every threshold errs.",
