@@ -260,7 +260,7 @@ def start_device() -> None:
   """Names the device that is used; and `keep_programs`."""
   device = jax.devices()[0]
   kind, count = device.device_kind, len(jax.devices())
-  print(f"device: {count} x {kind}", file=sys.stderr)
+  print(f"device: {count} x {kind}", flush=True)
   if jax.default_backend() == "cpu" and (found := unused_accelerator()):
     print(f"warning: {found}", file=sys.stderr)
   keep_programs()

@@ -8,8 +8,8 @@ def test_the_device_is_named_and_an_unused_one_is_warned_of(
 ):
   monkeypatch.setattr("experiments.cli.unused_accelerator", lambda: "one more")
   start_device()
-  said = capsys.readouterr().err.splitlines()
-  assert said == ["device: 1 x cpu", "warning: one more"]
+  said = capsys.readouterr()
+  assert said.out == "device: 1 x cpu\n" and said.err == "warning: one more\n"
 
 
 def test_an_accelerator_is_known_by_its_device_file(tmp_path):
