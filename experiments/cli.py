@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -45,6 +45,13 @@ class _PathParser(flags.ArgumentParser[str]):
 def define_path(name: str, default: str | None, usage: str) -> Any:
   """Defines a flag whose value is the path of a file or folder."""
   return flags.DEFINE(_PathParser(), name, default, usage)
+
+
+def define_paths(name: str, usage: str) -> Any:
+  """Defines a flag that may be given several times, each with a path."""
+  return flags.DEFINE_multi(
+    _PathParser(), flags.ArgumentSerializer(), name, None, usage
+  )
 
 
 class _ConfigParser(flags.ArgumentParser[ConfigDict]):
@@ -250,8 +257,42 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
       raise InputError(f"--{name} is of --launcher={' or '.join(owners)}.")
   check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
-  keep_programs()
+  start_device()
   return options
+
+
+def start_device() -> None:
+  """Names the device that is used; and `keep_programs`."""
+  device = jax.devices()[0]
+  kind, count = device.device_kind, len(jax.devices())
+  print(f"device: {count} x {kind}", flush=True)
+  if jax.default_backend() == "cpu" and (found := unused_accelerator()):
+    print(f"warning: {found}", file=sys.stderr)
+  keep_programs()
+
+
+def unused_accelerator(
+  devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ
+) -> str:
+  """What to do about an accelerator that JAX does not use; empty without one.
+
+  Nothing where JAX_PLATFORMS says that it shall not.
+
+  >>> unused_accelerator(Path("/nowhere"))
+  ''
+  """
+  if environment.get("JAX_PLATFORMS", "") == "cpu":
+    return ""
+  for pattern, what, extra in (
+    ("nvidia[0-9]*", "an NVIDIA GPU", "cuda"),
+    ("accel[0-9]*", "a TPU", "tpu"),
+  ):
+    if any(devices.glob(pattern)):
+      return (
+        f"{what} is there, and JAX does not use it: pip install"
+        f" 'metric-learning[{extra}]', or set JAX_PLATFORMS=cpu."
+      )
+  return ""
 
 
 def keep_programs() -> None:
@@ -301,16 +342,23 @@ def scored(folder: Path, pair: str | None = None) -> Any:
 
 
 def report(
-  folder: Path, *, strict: bool = False, pair: str | None = None
+  folder: Path,
+  *,
+  strict: bool = False,
+  pair: str | None = None,
+  formats: Sequence[str] = (),
 ) -> None:
-  """Scores chosen runs, writes tables, draws figures, says where they lie.
+  """Scores chosen runs, writes tables, figures and a page, says where they lie.
+
+  `formats` are those of figures besides PNG and SVG.
 
   Raises:
     InputError: if strict, after the tables, for runs that no longer match
       their configs.
   """
   # Plotting is slow to import, and nothing but a report needs it.
-  from metric_learning.figures import draw_study
+  from metric_learning.figures import FORMATS, draw_study
+  from metric_learning.report import write_report
   from metric_learning.study import only_here, write_tables
   from metric_learning.training import run_files
 
@@ -318,7 +366,8 @@ def report(
   run_files.make_folder(study.folder)
   with only_here(folder):
     tables = write_tables(study)
-    figures = draw_study(study)
+    figures = draw_study(study, formats=[*FORMATS, *formats])
+    page = write_report(study, figures)
   print("\n" + tables[0].read_text())
   if strict and study.stale:
     raise InputError(
@@ -328,6 +377,7 @@ def report(
     )
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
+  print(f"Page:    {page}")
 
 
 def run(main: Callable[[], None], usage: str) -> None:

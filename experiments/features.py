@@ -36,7 +36,7 @@ def main() -> None:
   config = cli.config_value(_CONFIG)
   if not _OUT.value:
     raise InputError("where to? --out=features.npz, for example.")
-  cli.keep_programs()
+  cli.start_device()
   made_by = write_features(
     config,
     _OUT.value,

@@ -1,11 +1,13 @@
-"""Writes the tables and figures of a study from its files.
+"""Writes the tables, figures and page of a study from its files.
 
 python -m experiments.report --study=runs/glyphs_compare
 
 Scores the test classes of the chosen runs, once; trains nothing. With --strict
-a run that no longer matches its config is an error, once the tables stand. With
---pair=metric.name=l1,l2 it compares L1 with L2, all else equal, and writes into
-a folder of that name in the study's.
+a run that no longer matches its config is an error, once the tables stand. The
+page, report.html, is one file that opens without a network. --figures=pdf adds
+figures for print, with their fonts. With --pair=metric.name=l1,l2 it compares
+L1 with L2, all else equal, and writes into a folder of that name in the
+study's.
 """
 
 from pathlib import Path
@@ -18,13 +20,21 @@ from metric_learning.errors import InputError
 _STUDY = cli.define_path("study", None, "The folder of the study.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if any run is stale.")
 _PAIR = cli.define_pair()
+_FIGURES = flags.DEFINE_enum(
+  "figures", None, ["pdf"], "Figures of this kind too, besides PNG and SVG."
+)
 
 
 def main() -> None:
   """Reports the study that --study names."""
   if not _STUDY.value:
     raise InputError("which study? --study=runs/glyphs_compare, for example.")
-  cli.report(Path(_STUDY.value), strict=_STRICT.value, pair=_PAIR.value)
+  cli.report(
+    Path(_STUDY.value),
+    strict=_STRICT.value,
+    pair=_PAIR.value,
+    formats=[_FIGURES.value] if _FIGURES.value else [],
+  )
 
 
 if __name__ == "__main__":

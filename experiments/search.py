@@ -64,9 +64,9 @@ def main() -> None:
   inference.write_csv(output, names, rows)
   print(f"Hits: {output}")
   if _PAGE.value:
-    from metric_learning.figures.search_page import write_page
+    from metric_learning.report.search_page import write_search
 
-    write_page(Path(_PAGE.value), queries, gallery, hits, _ROWS.value)
+    write_search(Path(_PAGE.value), queries, gallery, hits, _ROWS.value)
     print(f"Page: {_PAGE.value}")
 
 

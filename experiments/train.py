@@ -26,7 +26,7 @@ _TEST = flags.DEFINE_bool("test", False, "Score the test classes at the end.")
 def main() -> None:
   """Trains, and prints the scores."""
   config = cli.config_value(_CONFIG)
-  cli.keep_programs()
+  cli.start_device()
   if not _WORKDIR.value:
     raise InputError("where to? --workdir=runs/one, for example.")
   folder = Path(_WORKDIR.value)

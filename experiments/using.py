@@ -44,8 +44,8 @@ def needed(flag: Any, question: str, example: str) -> str:
 def loaded() -> inference.FinishedRun:
   """The run that --run names."""
   folder = needed(RUN, "which run?", "runs/glyphs_compare")
+  cli.start_device()
   run = inference.load(folder)
-  cli.keep_programs()
   print(f"{run.folder}: step {run.result['selected_step']}, {run.input_spec}")
   return run
 

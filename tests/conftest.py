@@ -28,8 +28,13 @@ collect_ignore_glob = ["*conftest.py", "on_four_devices.py", "as_a_user.py"]
 # which nearly each test trains or compiles a network; tests of other losses
 # than two; and of other tests what follows their first case.
 SLOW_PLACES = (
-  *("notebooks", "experiments", "figures", "inference", "test_memory.py"),
-  *("test_trunks.py", "test_weights.py", "test_pretrained.py"),
+  *("notebooks", "experiments", "figures", "inference", "report"),
+  *(
+    "test_memory.py",
+    "test_trunks.py",
+    "test_weights.py",
+    "test_pretrained.py",
+  ),
   *("test_chunks.py", "test_embedding.py", "test_optimizers.py"),
   *("test_relation_studies.py", "test_selection.py", "test_devices.py"),
   *("test_over_positives.py", "test_tuning_storage.py", "test_vit.py"),

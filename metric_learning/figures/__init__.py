@@ -4,36 +4,35 @@ Nothing here trains, and nothing here needs the images, except a strip of
 neighbors.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from metric_learning.evaluation import lower_is_better
+from metric_learning.figures.chosen import chosen_runs
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.difference_curves import curves_of_differences
 from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.identification import identification_curves
 from metric_learning.figures.maps import embedding_maps
 from metric_learning.figures.neighbors import confusion, neighbor_strip
-from metric_learning.figures.potentials import pair_potentials
-from metric_learning.figures.roc import roc_curves
+from metric_learning.figures.potentials import pair_forces, pair_potentials
+from metric_learning.figures.roc import det_curves, roc_curves
 from metric_learning.figures.spaces import (
   Space,
   finished_runs,
   is_finished,
   read_space,
 )
-from metric_learning.figures.style import save
+from metric_learning.figures.style import FORMATS, save
+from metric_learning.figures.training import training_curves
 from metric_learning.figures.verdicts import (
   budget_curves,
   differences,
   spread_by_source,
 )
-from metric_learning.study.results import Cell, Study, check_scored
-from metric_learning.study.runs import Run
+from metric_learning.study.results import Study, check_scored
 from metric_learning.study.table_lines import in_words
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
   "budget_curves",
   "confusion",
   "curves_of_differences",
+  "det_curves",
   "differences",
   "distance_histograms",
   "draw_study",
@@ -50,16 +50,17 @@ __all__ = [
   "finished_runs",
   "identification_curves",
   "neighbor_strip",
+  "pair_forces",
   "pair_potentials",
   "read_space",
   "roc_curves",
   "save",
   "spread_by_source",
+  "training_curves",
   "tuning_curves",
 ]
 
 FOLDER = "figures"
-MOST_PANELS = 8
 
 
 class Drawing(NamedTuple):
@@ -79,17 +80,21 @@ FIGURES = {
   "maps": Drawing(embedding_maps, "spaces"),
   "histograms": Drawing(distance_histograms, "spaces"),
   "roc": Drawing(roc_curves, "spaces"),
+  "det": Drawing(det_curves, "spaces"),
   "identification": Drawing(identification_curves, "spaces"),
   "curves": Drawing(tuning_curves, "study"),
   "differences": Drawing(differences, "study"),
   "difference_curves": Drawing(curves_of_differences, "study"),
   "spread": Drawing(spread_by_source, "study"),
   "budget": Drawing(budget_curves, "study"),
+  "training": Drawing(training_curves, "study"),
   "potentials": Drawing(pair_potentials, "nothing"),
 }
 
 
-def draw_study(study: Study, part: str = "test") -> list[Path]:
+def draw_study(
+  study: Study, part: str = "test", formats: Sequence[str] = FORMATS
+) -> list[Path]:
   """Draws what applies to a study into its folder `figures`.
 
   Spaces are those of one run of each cell at its chosen setting: of the first
@@ -102,7 +107,7 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
   check_scored(study)
   spaces = [
     read_space(run.folder, part, in_words(cell.name) or None)
-    for cell, run in _chosen_runs(study)
+    for cell, run in chosen_runs(study, lambda run: is_finished(run.folder))
   ]
   given = {"spaces": (spaces, part), "study": (study,), "nothing": ()}
   figures = {
@@ -110,31 +115,17 @@ def draw_study(study: Study, part: str = "test") -> list[Path]:
     for name, drawing in FIGURES.items()
     if spaces or drawing.takes != "spaces"
   }
-  return _save_all(study.folder / FOLDER, figures)
+  return _save_all(study.folder / FOLDER, figures, formats)
 
 
-def _save_all(folder: Path, figures: Mapping[str, Figure | None]) -> list[Path]:
+def _save_all(
+  folder: Path,
+  figures: Mapping[str, Figure | None],
+  formats: Sequence[str],
+) -> list[Path]:
   return [
     path
     for name, figure in figures.items()
     if figure is not None
-    for path in save(figure, folder / name)
+    for path in save(figure, folder / name, formats)
   ]
-
-
-def _chosen_runs(study: Study) -> list[tuple[Cell, Run]]:
-  """The cells that are drawn, in their order, each with its first run."""
-  found = []
-  for cell in study.cells:
-    runs = [run for run in cell.chosen.runs if is_finished(run.folder)]
-    if runs:
-      first = min(runs, key=lambda run: run.replicate[::-1])  # the fold first
-      found.append((cell, first))
-  sign = 1 if lower_is_better(study.config["eval"]["select"]) else -1
-
-  def rank(pair: tuple[Cell, Run]) -> tuple[bool, float]:
-    mean = pair[0].chosen.validation.mean
-    return not np.isfinite(mean), sign * mean  # NaN last
-
-  best = sorted(found, key=rank)
-  return [pair for pair in found if pair in best[:MOST_PANELS]]

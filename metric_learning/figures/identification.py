@@ -1,6 +1,7 @@
 """Who is it? DIR against FAR, and the cumulative match of a closed set."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -20,7 +21,7 @@ from metric_learning.evaluation.open_set import (
   draws_of,
 )
 from metric_learning.figures.spaces import Space
-from metric_learning.figures.style import WIDTH, heading, line_style, styled
+from metric_learning.figures.style import WIDTH, heading, line_styles, styled
 
 POINTS = 60  # of a curve against FAR
 RANKS = 20  # of a cumulative match curve, at most
@@ -44,6 +45,7 @@ def identification_curves(
   figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
   open_axis, closed_axis = figure.subplots(1, 2, sharey=True)
   lowest, most = 1.0, 1
+  looks = line_styles([space.loss for space in spaces])
   for index, space in drawn:
     assert space.open_set is not None
     probes = list(
@@ -54,12 +56,12 @@ def identification_curves(
       lowest = min(lowest, 10 / fewest)
       far = np.geomspace(10 / fewest, 1, POINTS)
       rates = np.array([[dir_at_far(p, 1, f) for f in far] for p in probes])
-      _line(open_axis, far, rates, index, space.title)
+      _line(open_axis, far, rates, looks[index], index, space.title)
     known = space.open_set.num_known(len(np.unique(space.labels)))
     ranks = np.arange(1, min(RANKS, known) + 1)
     most = max(most, len(ranks))
     match = np.array([_cumulative(each, len(ranks)) for each in probes])
-    _line(closed_axis, ranks, match, index, space.title)
+    _line(closed_axis, ranks, match, looks[index], index, space.title)
   _label(open_axis, closed_axis, lowest, most)
   figure.legend(
     *closed_axis.get_legend_handles_labels(),
@@ -99,10 +101,10 @@ def _line(
   axis: Axes,
   x: Shaped[np.ndarray, " k"],
   rates: Float[np.ndarray, "draws k"],
+  style: dict[str, Any],
   index: int,
   label: str,
 ) -> None:
-  style = line_style(index)
   low, high = np.percentile(rates, [2.5, 97.5], axis=0)
   axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
   every = (0.05 * (1 + index), 0.3)

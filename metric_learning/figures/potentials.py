@@ -1,8 +1,10 @@
-"""Pair potentials: what a pair costs at each distance."""
+"""Pair potentials: what a pair costs at each distance, and how it is pulled."""
 
+import functools
 import inspect
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,12 +27,33 @@ _HIGHEST = 3.0
 _MARK: dict[str, Any] = {"color": PURPLE, "linestyle": ":"}
 
 
-@styled
 def pair_potentials() -> Figure:
   """Attraction and repulsion of every one: margin 1, other numbers default.
 
   The vertical axis ends at 3: some repulsions do not.
   """
+  numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
+  return _drawn(
+    forces=False, what="cost of a pair", title="Pair potentials: " + numbers
+  )
+
+
+def pair_forces() -> Figure:
+  """How hard each potential pulls same pairs together, and pushes others apart.
+
+  The slope of the potential at each distance, without its sign: a pair on which
+  no force acts does not move, whatever it costs.
+  """
+  numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
+  return _drawn(
+    forces=True,
+    what="force on a pair",
+    title="Forces of the pair potentials: " + numbers,
+  )
+
+
+@styled
+def _drawn(*, forces: bool, what: str, title: str) -> Figure:
   figure, axes = panels(
     list(PAIR_POTENTIALS), height=1.6, columns=3, sharex=True, sharey=True
   )
@@ -38,7 +61,10 @@ def pair_potentials() -> Figure:
   d = np.linspace(1e-6, FARTHEST, 401)
   for axis, potential in zip(axes, PAIR_POTENTIALS.values(), strict=True):
     given = _numbers(potential)
-    attract, repel = potential(jnp.asarray(d), **given)
+    law = functools.partial(potential, **given)
+    if forces:
+      law = jax.vmap(jax.jacfwd(law))
+    attract, repel = map(jnp.abs, law(jnp.asarray(d)))
     (same,) = axis.plot(d, attract, color=BLUE)
     (different,) = axis.plot(d, repel, color=VERMILION, linestyle="--")
     handles = {"same class: attract": same, "different: repel": different}
@@ -47,10 +73,9 @@ def pair_potentials() -> Figure:
     axis.set(xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
   for axis in axes[-3:]:
     axis.set_xlabel("distance")
-  figure.supylabel("cost of a pair")
+  figure.supylabel(what)
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
-  numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
-  heading(figure, f"Pair potentials: {numbers}")
+  heading(figure, title)
   return figure
 
 

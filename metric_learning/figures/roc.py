@@ -1,18 +1,36 @@
-"""ROC curves: accepted genuine pairs against accepted impostor pairs."""
+"""ROC and DET curves: errors on genuine pairs against those on impostors."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+from scipy.special import ndtri
 
 from metric_learning import evaluation
 from metric_learning.figures.spaces import Space, pairs_of
-from metric_learning.figures.style import WIDTH, heading, line_style, styled
+from metric_learning.figures.style import WIDTH, heading, line_styles, styled
 
 POINTS = 300  # of a curve that are drawn, of as many as there are distances
 LEAST_FAR = 1e-4
+
+
+class Curve(NamedTuple):
+  """The errors of one space at each threshold, and how its line looks.
+
+  least: the lowest FAR that rests on ten impostor pairs, at least 0.0001.
+  """
+
+  far: Float[np.ndarray, " t"]
+  frr: Float[np.ndarray, " t"]
+  eer: float
+  least: float
+  look: dict[str, Any]
+  every: tuple[float, float]
+  label: str
 
 
 @styled
@@ -27,29 +45,10 @@ def roc_curves(
   """
   figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
   axis = figure.subplots()
-  lowest = 1.0
-  for index, space in enumerate(spaces):
-    distances, same = pairs_of(space)
-    if not same.any() or same.all():
-      continue
-    far, frr, _ = evaluation.roc(distances, same)
-    eer = evaluation.verification(distances, same)["eer"]
-    style = line_style(index)
-    least = max(10 / np.count_nonzero(~same), LEAST_FAR)
-    lowest = min(lowest, least)
-    rows = _rows(far, frr, least)
-    # Small markers tell lines apart in print; each line's start elsewhere.
-    every = (0.03 * (1 + index), 0.3)
-    axis.plot(far[rows], 1 - frr[rows], **style, markersize=3, markevery=every)
-    axis.plot(
-      eer,
-      1 - eer,
-      **style,
-      markersize=7,
-      markeredgecolor="white",
-      markeredgewidth=0.7,
-      label=f"{space.title} (EER {100 * eer:.1f} %)",
-    )
+  curves = _curves(spaces)
+  for curve in curves:
+    _draw(axis, curve, curve.far, 1 - curve.frr, (curve.eer, 1 - curve.eer))
+  lowest = min((curve.least for curve in curves), default=1.0)
   log = log and lowest < 1
   start = lowest if log else 0.0
   line = np.linspace(start, 1, POINTS)
@@ -66,9 +65,94 @@ def roc_curves(
     axis.xaxis.set_minor_locator(NullLocator())
   axis.grid(color="0.9", linewidth=0.6)
   figure.legend(loc="outside right center", handlelength=2.8)
-  kind = f"{part} pairs" if part else "pairs"
-  heading(figure, f"ROC on {kind}; a large marker is where FAR = FRR")
+  heading(figure, f"ROC on {_kind(part)}; a large marker is where FAR = FRR")
   return figure
+
+
+# Rates at which a DET axis has ticks.
+_TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+
+
+@styled
+def det_curves(spaces: Sequence[Space], part: str = "") -> Figure | None:
+  """FRR against FAR on axes of normal deviates, where equal normals are lines.
+
+  None where no space has both same and different pairs.
+
+  Source: Martin et al., "The DET curve in assessment of detection task
+  performance", Eurospeech 1997.
+  """
+  curves = _curves(spaces)
+  if not curves:
+    return None
+  figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+  axis = figure.subplots()
+  low = min(curve.least for curve in curves)
+  for curve in curves:
+    inside = (curve.far >= low) & (curve.frr > 0) & (curve.far < 1)
+    inside &= curve.frr < 1
+    at = ndtri(np.clip(curve.eer, 1e-6, 1 - 1e-6))
+    far, frr = ndtri(curve.far[inside]), ndtri(curve.frr[inside])
+    _draw(axis, curve, far, frr, (at, at))
+  ends = ndtri(low), ndtri(0.99)
+  axis.plot(ends, ends, color="0.7", linewidth=0.8, label="FAR = FRR")
+  ticks = [tick for tick in _TICKS if tick >= low]
+  for which in (axis.xaxis, axis.yaxis):
+    which.set_ticks(ndtri(ticks), [f"{100 * tick:g} %" for tick in ticks])
+  axis.set(
+    xlabel="false acceptance rate (FAR)",
+    ylabel="false rejection rate (FRR)",
+    xlim=ends,
+    ylim=(ndtri(0.001), ends[1]),
+  )
+  axis.grid(color="0.9", linewidth=0.6)
+  figure.legend(loc="outside right center", handlelength=2.8)
+  heading(figure, f"DET on {_kind(part)}; a large marker is where FAR = FRR")
+  return figure
+
+
+def _kind(part: str) -> str:
+  return f"{part} pairs" if part else "pairs"
+
+
+def _curves(spaces: Sequence[Space]) -> list[Curve]:
+  """The curves of the spaces that have same and different pairs."""
+  curves = []
+  looks = line_styles([space.loss for space in spaces])
+  for index, (space, look) in enumerate(zip(spaces, looks, strict=True)):
+    distances, same = pairs_of(space)
+    if not same.any() or same.all():
+      continue
+    far, frr, _ = evaluation.roc(distances, same)
+    eer = evaluation.verification(distances, same)["eer"]
+    least = max(10 / np.count_nonzero(~same), LEAST_FAR)
+    rows = _rows(far, frr, least)
+    # Small markers tell lines apart in print; each line's start elsewhere.
+    every = (0.03 * (1 + index), 0.3)
+    label = f"{space.title} (EER {100 * eer:.1f} %)"
+    curves.append(
+      Curve(far[rows], frr[rows], eer, min(least, 1.0), look, every, label)
+    )
+  return curves
+
+
+def _draw(
+  axis: Axes,
+  curve: Curve,
+  x: Float[np.ndarray, " r"],
+  y: Float[np.ndarray, " r"],
+  equal: tuple[float, float],
+) -> None:
+  """A line with small markers, and a large one at the equal error rate."""
+  axis.plot(x, y, **curve.look, markersize=3, markevery=curve.every)
+  axis.plot(
+    *equal,
+    **curve.look,
+    markersize=7,
+    markeredgecolor="white",
+    markeredgewidth=0.7,
+    label=curve.label,
+  )
 
 
 def _rows(

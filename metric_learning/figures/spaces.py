@@ -31,6 +31,7 @@ class Space(NamedTuple):
   gaps: margins between the two distances of a triplet: lengths on that axis.
   threshold: the distance that best tells same from different on validation.
   open_set: how identification draws who is known; None where no table asks.
+  loss: the loss of the run: spaces of one loss are drawn in one color.
   """
 
   title: str
@@ -42,6 +43,7 @@ class Space(NamedTuple):
   gaps: Sequence[float] = ()
   threshold: float | None = None
   open_set: evaluation.OpenSet | None = None
+  loss: str = ""
 
   @property
   def has_several_labels(self) -> bool:
@@ -77,10 +79,7 @@ def read_space(
   result = run_files.read_json(folder / run_files.RESULT)
   config = run_files.read_json(folder / run_files.CONFIG)
   loss = config["loss"]["name"]
-  selected = folder / run_files.SELECTED_EMBEDDINGS
-  arrays = run_files.read_arrays(
-    selected if selected.exists() else folder / run_files.EMBEDDINGS
-  )
+  arrays = read_selected(folder)
   margins = [
     result["numbers"][f"loss.{name}"]
     for name, power in LOSSES[loss].scaled.items()
@@ -98,6 +97,15 @@ def read_space(
     gaps=() if positions else margins,
     threshold=_threshold(arrays, result["metric"]),
     open_set=_open_set(config["eval"]),
+    loss=loss,
+  )
+
+
+def read_selected(folder: Path) -> dict[str, np.ndarray]:
+  """What a run embedded at its selected checkpoint."""
+  selected = folder / run_files.SELECTED_EMBEDDINGS
+  return run_files.read_arrays(
+    selected if selected.exists() else folder / run_files.EMBEDDINGS
   )
 
 

@@ -7,7 +7,7 @@ and for printers that have none.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,35 @@ STYLE: list[str | Path | dict[str, Any]] = [
     "text.parse_math": False,  # a class may be called "$"
     "savefig.dpi": 200,
     "svg.hashsalt": "metric_learning",  # else every file has ids of its own
+    "pdf.fonttype": 42,  # TrueType, whole in the file: print shops ask for it
   },
 ]
 styled = matplotlib.style.context(STYLE)  # a decorator of what draws
+
+
+def line_styles(losses: Sequence[str]) -> list[dict[str, Any]]:
+  """Looks of lines, given the loss of each: one color for each loss.
+
+  Lines of one loss differ in their dashes, and all lines in their markers. Of
+  one loss alone each line has a color of its own.
+
+  >>> looks = line_styles(["triplet", "triplet", "supcon"])
+  >>> [look["color"] == BLUE for look in looks]
+  [True, True, False]
+  >>> [look["linestyle"] for look in looks]
+  ['-', '--', '-']
+  """
+  order = list(dict.fromkeys(losses))
+  if len(order) < 2:
+    return [line_style(index) for index in range(len(losses))]
+  return [
+    {
+      "color": COLORS[order.index(loss) % len(COLORS)],
+      "marker": MARKERS[index % len(MARKERS)],
+      "linestyle": LINES[losses[:index].count(loss) % len(LINES)],
+    }
+    for index, loss in enumerate(losses)
+  ]
 
 
 def line_style(index: int) -> dict[str, Any]:
@@ -160,19 +186,66 @@ def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
   )
 
 
-@styled
-def save(figure: Figure, path: str | Path) -> list[Path]:
-  """Writes `path`.png and `path`.svg, each whole or not at all.
+FORMATS = ("png", "svg")
+# What a file says of itself: no date, so that the same figure gives the same
+# bytes, and in words what it shows.
+_METADATA: Mapping[str, Callable[[str], dict[str, Any]]] = {
+  "png": lambda words: {"Description": words},
+  "svg": lambda words: {"Date": None, "Description": words},
+  "pdf": lambda words: {"CreationDate": None, "Subject": words},
+}
 
-  The same figure gives the same bytes: no date is in them.
+
+def describe(figure: Figure) -> str:
+  """What a figure shows, in words, for readers who do not see it.
+
+  Its own words, where `set_label` gave it some; else its heading, panels, axes
+  and legends.
+
+  >>> figure, (axes,) = panels(["one run"], height=2.0)
+  >>> _ = axes.set(xlabel="step", ylabel="loss")
+  >>> describe(figure)
+  'Panels: one run. Across: step. Up: loss.'
+  """
+  if figure.get_label():
+    return str(figure.get_label())
+  axes = figure.axes
+  legends = [*figure.legends, *(a.get_legend() for a in axes)]
+  words = {
+    "": [figure.get_suptitle()],
+    "Panels: ": [a.get_title() for a in axes],
+    "Across: ": [figure.get_supxlabel(), *(a.get_xlabel() for a in axes)],
+    "Up: ": [figure.get_supylabel(), *(a.get_ylabel() for a in axes)],
+    "Drawn: ": [
+      text.get_text()
+      for legend in legends
+      if legend is not None
+      for text in legend.get_texts()
+    ],
+  }
+  parts = []
+  for name, texts in words.items():
+    flat = dict.fromkeys(" ".join(text.split()) for text in texts)
+    if kept := [text for text in flat if text]:
+      parts.append(f"{name}{'; '.join(kept)}.")
+  return " ".join(parts)
+
+
+@styled
+def save(
+  figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+  """Writes `path`.png, `path`.svg, or .pdf, each whole or not at all.
+
+  The same figure gives the same bytes. Fonts are whole in a PDF.
   """
   path = Path(path)
   run_files.make_folder(path.parent)
-  written = []
-  for suffix in ("png", "svg"):
+  words, written = describe(figure), []
+  for suffix in formats:
     # A name may hold dots, so with_suffix would cut it.
     target = path.parent / f"{path.name}.{suffix}"
-    metadata = {"Date": None} if suffix == "svg" else {}
+    metadata = _METADATA[suffix](words)
     run_files.write_atomically(
       target,
       lambda file, suffix=suffix, metadata=metadata: figure.savefig(

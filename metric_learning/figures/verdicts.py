@@ -86,7 +86,20 @@ def differences(study: Study) -> Figure | None:
     [], [], color=BLACK, marker="|", linestyle="none"
   )
   legend_below(figure, handles)
+  figure.set_label(_in_words(compared))
   return figure
+
+
+def _in_words(compared: list[Compared]) -> str:
+  """The differences as sentences, for readers who do not see the figure."""
+  lines = [
+    f"{in_words(one.name)} minus {in_words(one.reference)} in"
+    f" {name_of(one.column)}: {one.judged.difference.mean:+.3f}, from"
+    f" {one.judged.difference.low:+.3f} to {one.judged.difference.high:+.3f}:"
+    f" {one.judged.verdict}."
+    for one in compared
+  ]
+  return " ".join(["Differences with 95 % intervals.", *lines])
 
 
 def _losses(compared: list[Compared]) -> int:

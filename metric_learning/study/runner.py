@@ -32,6 +32,7 @@ from metric_learning.study.sweeps import (
 from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, of_study
 from metric_learning.training.plan import check_parts, draws_of, identity_of
+from metric_learning.training.progress import in_time
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -121,19 +122,23 @@ def _do_missing(
     spec for spec in specs if not is_finished(folder / RUNS / spec.name)
   ]
   total, started = len(unfinished()), time.perf_counter()
+  failed = 0
   log.info("%d of %d runs to do", total, len(specs))
 
   def report(done: Sequence[RunSpec], results: Sequence[Any]) -> None:
+    nonlocal failed
     left = len(unfinished())
     spent = time.perf_counter() - started
+    failed += sum("diverged" in result for result in results)
     for spec, result in zip(done, results, strict=True):
       log.info(
-        "[%d/%d] %s: %s (%.0f s left)",
+        "[%d/%d, %d failed, %s left] %s: %s",
         total - left,
         total,
+        failed,
+        in_time(spent / max(1, total - left) * left),
         spec.name,
         _summary(spec, result),
-        spent / max(1, total - left) * left,
       )
 
   while missing := unfinished():

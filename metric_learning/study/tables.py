@@ -127,7 +127,7 @@ def _texts(line: Line, study: Study) -> list[str]:
   ]
 
 
-def _filled(
+def filled(
   study: Study, lines: Sequence[Line]
 ) -> tuple[list[str], list[list[str]]]:
   """Heads and texts, without columns that are empty in every line."""
@@ -146,10 +146,10 @@ def to_markdown(study: Study) -> str:
 def _to_markdown(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
-  table = as_markdown(*_filled(study, lines))
+  table = as_markdown(*filled(study, lines))
   text = f"{table}\n\n{notes(study, lines)}\n"
   if compared:
-    table = as_markdown(*_comparison_texts(study, compared))
+    table = as_markdown(*comparison_texts(study, compared))
     text += f"\n{table}\n\n{how_compared(study, compared)}\n"
   return text + spread_table(study) + _fold_tables(study)
 
@@ -182,7 +182,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   }
   # What "searches" says covers the lines over seeds.
   skipped = "seeds" if "searches" in kinds else ""
-  heads, _ = _filled(study, lines)
+  heads, _ = filled(study, lines)
   columns = map(heading, study.config["eval"]["columns"])
   lacking = [column for column in columns if column not in heads]
   noted = [
@@ -273,7 +273,7 @@ def _unit(study: Study) -> str:
   return {"seeds": "seed", "folds": "fold", "searches": "search"}[unit_of(runs)]
 
 
-def _comparison_texts(
+def comparison_texts(
   study: Study, compared: Sequence[Compared]
 ) -> tuple[list[str], list[list[str]]]:
   """Heads and lines of the table of comparisons."""
@@ -429,10 +429,10 @@ def to_latex(study: Study) -> str:
 def _to_latex(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> str:
-  text = as_latex(*_filled(study, lines), notes(study, lines))
+  text = as_latex(*filled(study, lines), notes(study, lines))
   if compared:
     note = how_compared(study, compared)
-    text += "\n" + as_latex(*_comparison_texts(study, compared), note)
+    text += "\n" + as_latex(*comparison_texts(study, compared), note)
   return text
 
 

@@ -1,22 +1,22 @@
 """The one training loop: from a config to a run on disk."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 from jaxtyping import Array
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from metric_learning import data
 from metric_learning.errors import InputError
 from metric_learning.training import holding, run_files, stopping
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, identity_of, make_plan
+from metric_learning.training.progress import Progress
 from metric_learning.training.recorder import NotFiniteError, Recorder
 from metric_learning.training.step import compiled
+from metric_learning.training.writers import check_writers
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
     config: a whole config; see `base_config`.
     workdir: the folder of the run.
     splits: the data, if it is loaded already.
-    progress: a bar on a terminal.
+    progress: one line that lives on a terminal, elsewhere plain ones.
     embeddings: whether embeddings of what is not trained on are written. If
       not, its network never sees a test class; it keeps the checkpoints of the
       last and the selected step, from which `embed_run` writes them later.
@@ -55,7 +55,8 @@ def train(
       state is saved.
   """
   workdir = Path(workdir)
-  plan = make_plan(config, splits)  # Refused before anything is written.
+  check_writers()  # Refused before anything is written.
+  plan = make_plan(config, splits)
   identity = identity_of(config, plan.splits)
   run_files.make_folder(workdir)
   with contextlib.ExitStack() as opened:
@@ -96,28 +97,23 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
   run.start(first)
   waiting: list[dict[str, Array]] = []
   last = config.train.steps
-  bar = tqdm(
-    range(first, last),
-    initial=first,
-    total=last,
-    unit="step",
-    disable=not (progress and sys.stderr.isatty()),
-  )
   feed = feed_of(plan, first)
   step = compiled(plan.program.step, feed.gather)
-  for number, own in zip(bar, feed.own, strict=True):
-    state, values = step(state, number, feed.shared, own, run.key, run.traced)
-    waiting.append(values)
-    done = number + 1
-    if is_logged(config, done):
-      # Reading a value waits for the device: once in a while, not each step.
-      loss = run.log_steps(done, jax.device_get(waiting))
-      waiting = []
-      bar.set_postfix(loss=f"{loss:.4g}")
-    if is_evaluated(config, done):
-      run.evaluate(done, state)
-    if stopping.asked() and done < last:
-      raise run.stop(done, state, jax.device_get(waiting))
+  with contextlib.closing(Progress(first, last, shown=progress)) as watched:
+    for number, own in zip(range(first, last), feed.own, strict=True):
+      state, values = step(state, number, feed.shared, own, run.key, run.traced)
+      waiting.append(values)
+      done = number + 1
+      if is_logged(config, done):
+        # Reading a value waits for the device: once in a while, not each step.
+        watched.logged(run.log_steps(done, jax.device_get(waiting)))
+        waiting = []
+      watched.step()
+      if is_evaluated(config, done):
+        run.evaluate(done, state)
+        watched.evaluated(done)
+      if stopping.asked() and done < last:
+        raise run.stop(done, state, jax.device_get(waiting))
   return run.finish(state)
 
 

@@ -30,6 +30,7 @@ from metric_learning.training.monitor import warnings_of, watched
 from metric_learning.training.plan import Plan
 from metric_learning.training.step import LARGEST, SKIPPED, names_of_leaves
 from metric_learning.training.stopping import Stopped
+from metric_learning.training.writers import Writers
 
 # In the folder of a run.
 LOG = "train.log"
@@ -104,6 +105,7 @@ class Recorder:
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
     # Of the validation images, when they were scored last.
     self._embedded: np.ndarray | None = None
+    self._writers: Writers | None = None
     # Of each run alone: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
     self._log.addHandler(_LogFile(workdir / LOG))
@@ -117,7 +119,9 @@ class Recorder:
     self._in_a_row = 0
 
   def close(self) -> None:
-    """Closes the log."""
+    """Closes the log and the writers."""
+    if self._writers is not None:
+      self._writers.close()
     for handler in self._log.handlers:
       handler.close()
 
@@ -139,11 +143,14 @@ class Recorder:
     self._before = self._saved = saved.get("seconds", 0.0)
     self._skipped = saved.get("skipped", 0)
     self._metrics = run_files.Metrics(self.workdir, first, saved.get("metrics"))
+    self._writers = Writers(self.workdir, first)
     self._watched = [watched(r) for r in run_files.read_metrics(self.workdir)]
     self._log.info("from step %d: %s", first, json.dumps(self.plan.numbers))
 
-  def log_steps(self, done: int, steps: list[dict[str, Any]]) -> float:
-    """Logs the newest of some steps' values, and returns its loss.
+  def log_steps(
+    self, done: int, steps: list[dict[str, Any]]
+  ) -> dict[str, float]:
+    """Logs the newest of some steps' values, and returns them.
 
     Raises:
       NotFiniteError: if a value of any of these steps is not finite.
@@ -161,7 +168,7 @@ class Recorder:
     self._write(done, newest)
     loss = newest["train/loss"]
     self._log.info("step %d loss %.5g %.1f/s", done, loss, speed)
-    return loss
+    return newest
 
   def _skipped_in(self, done: int, steps: list[dict[str, Any]]) -> int:
     """How many steps were skipped since the last that was logged."""
@@ -173,6 +180,8 @@ class Recorder:
 
   def _write(self, step: int, values: dict[str, float]) -> None:
     self._metrics.write(step, values)
+    if self._writers is not None:
+      self._writers.write(step, values)
     self._watched.append(watched({"step": step, **values}))
 
   def _check_finite(self, step: int, values: dict[str, Any]) -> bool:

@@ -5,9 +5,12 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
+import shlex
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +72,7 @@ def make_folder(path: Path) -> None:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-  """Versions, device and commit: what a number was made with."""
+  """Versions, device, commit and command: what a number was made with."""
   versions = {}
   for name in _PACKAGES:
     try:
@@ -85,7 +88,18 @@ def environment() -> dict[str, Any]:
     "device": f"{len(jax.devices())} x {device.device_kind}",
     "backend": jax.default_backend(),
     "commit": commit(),
+    "command": command(sys.orig_argv),
   }
+
+
+def command(arguments: Sequence[str]) -> str:
+  """A command line of Python; names and passwords of a URL are left out.
+
+  >>> command(["/bin/python3", "-m", "tune", "--storage=sql://me:pw@host/db"])
+  'python -m tune --storage=sql://host/db'
+  """
+  words = [re.sub(r"://[^/@]*@", "://", word) for word in arguments[1:]]
+  return shlex.join(["python", *words])
 
 
 def commit() -> str:
@@ -110,6 +124,7 @@ def commit() -> str:
 READS_RUNS = (
   "figures",
   "inference",
+  "report",
   "study/comparisons.py",
   "study/formats.py",
   "study/multiple.py",

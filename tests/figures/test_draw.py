@@ -145,6 +145,7 @@ def test_a_study_is_drawn_into_its_folder(write_study):
     "maps",
     "histograms",
     "roc",
+    "det",
     "identification",
     "curves",
     "potentials",
@@ -155,6 +156,18 @@ def test_a_study_is_drawn_into_its_folder(write_study):
     for suffix in ("png", "svg")
   ]
   assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_a_figure_for_print_has_its_fonts_and_says_what_it_shows(
+  run_folder, tmp_path
+):
+  figure = figures.roc_curves([read_space(run_folder)], "test")
+  pdf, svg = figures.save(figure, tmp_path / "roc", ["pdf", "svg"])
+  assert b"/FontFile2" in pdf.read_bytes()  # TrueType, in the file
+  assert b"/Type3" not in pdf.read_bytes()
+  words = "<dc:description>ROC on test pairs; a large marker is where FAR ="
+  assert words in svg.read_text()
+  assert "contrastive, l1 (EER " in svg.read_text().split("</metadata>")[0]
 
 
 def test_a_cell_shows_its_chosen_setting_and_its_first_replicate(

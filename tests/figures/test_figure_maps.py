@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from metric_learning.figures import Space, embedding_maps
-from metric_learning.figures.maps import tsne
+from metric_learning.figures.projections import tsne
 
 
 def drawn(axes):

@@ -1,0 +1,116 @@
+"""Training curves: what the log of the first run of each cell says."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from metric_learning.evaluation import heading as name_of
+from metric_learning.figures.chosen import chosen_runs
+from metric_learning.figures.style import (
+  heading,
+  legend_below,
+  line_styles,
+  panels,
+  styled,
+)
+from metric_learning.study.results import Study
+from metric_learning.study.table_lines import in_words
+from metric_learning.training import run_files
+
+# Of a log with more lines, so many are drawn.
+_MOST = 400
+
+
+class _Panel(NamedTuple):
+  """A panel: its title, and the names of its value, of which one is logged."""
+
+  title: str
+  names: Sequence[str]
+
+
+def _panels(select: str) -> list[_Panel]:
+  return [
+    _Panel("loss, in its own units", ("train/loss",)),
+    _Panel(
+      "active fraction", ("train/active_fraction", "train/0/active_fraction")
+    ),
+    _Panel(
+      "effective rank, validation", ("validation/geometry/effective_rank",)
+    ),
+    _Panel(f"{name_of(select)}, validation", (f"validation/{select}",)),
+  ]
+
+
+@styled
+def training_curves(study: Study) -> Figure | None:
+  """Loss, active fraction, effective rank and validation score by step.
+
+  Of the first run of each cell at its chosen setting: of more than eight cells,
+  of the eight that are best on validation. None where no run has a log.
+  """
+  logs = [
+    (cell, run_files.read_metrics(run.folder))
+    for cell, run in chosen_runs(study)
+  ]
+  kept = [
+    panel
+    for panel in _panels(study.config["eval"]["select"])
+    if any(name in r for _, log in logs for r in log for name in panel.names)
+  ]
+  if not kept:
+    return None
+  figure, axes = panels(
+    [panel.title for panel in kept], height=1.9, columns=2, narrowest=4.5
+  )
+  losses = [str(cell.name.get("loss.name", "")) for cell, _ in logs]
+  looks = line_styles(losses)
+  for axis, panel in zip(axes, kept, strict=True):
+    for (_, log), look in zip(logs, looks, strict=True):
+      _draw(axis, log, panel.names, look)
+    axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.grid(color="0.9", linewidth=0.6)
+  if kept[0].names == ("train/loss",) and _is_positive(axes[0]):
+    axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
+  titles = [in_words(cell.name) or "the one cell" for cell, _ in logs]
+  legend_below(
+    figure,
+    {
+      title: Line2D([], [], **look)
+      for title, look in zip(titles, looks, strict=True)
+    },
+  )
+  heading(figure, "Training of the first run of each cell")
+  return figure
+
+
+def _draw(
+  axis: Axes,
+  log: Sequence[dict[str, Any]],
+  names: Sequence[str],
+  look: dict[str, Any],
+) -> None:
+  points = [
+    (record["step"], record[name])
+    for record in log
+    for name in names
+    if name in record
+  ]
+  if not points:
+    return
+  points = points[:: -(-len(points) // _MOST)]
+  alone = len(points) == 1  # A line of one point needs its marker.
+  every = 1 if alone else (0.1, 0.3)
+  axis.plot(*np.array(points).T, **look, markersize=3, markevery=every)
+
+
+def _is_positive(axis: Axes) -> bool:
+  values = [np.asarray(line.get_ydata(), float) for line in axis.lines]
+  return bool(values) and all((v > 0).all() for v in values)

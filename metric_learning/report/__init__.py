@@ -1,0 +1,9 @@
+"""Pages from files: a study as one page, a search, an embedding explorer.
+
+Each page is one HTML file that opens from disk, without a network.
+"""
+
+from metric_learning.report.explorer import write_explorer
+from metric_learning.report.study_page import write_report
+
+__all__ = ["write_explorer", "write_report"]

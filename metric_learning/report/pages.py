@@ -1,0 +1,159 @@
+"""What pages share: templates, pictures within the file, and strips of them."""
+
+import base64
+import functools
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from jaxtyping import UInt8
+from markupsafe import Markup
+
+from metric_learning.figures import style
+from metric_learning.training import run_files
+
+# Pixels of the longer side of an image on a page, twice as many as it has
+# points there, for screens that have as many.
+SIDE = 224
+# Colors of figures on dark paper; the others are seen on both.
+_DARK = {
+  style.BLACK: "#ececec",
+  "#ffffff": "#161616",
+  style.BLUE: "#4fb0ef",
+  style.VERMILION: "#ff8a3d",
+  style.GREEN: "#2fd0a0",
+  style.GRAY: "#a0a0a0",
+  "#b2b2b2": "#5a5a5a",
+  "#e5e5e5": "#333333",
+  "#e6e6e6": "#333333",
+  "#eeeeee": "#2b2b2b",
+}
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+  return jinja2.Environment(
+    loader=jinja2.PackageLoader("metric_learning.report"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+  """Fills a template, and writes the page, whole or not at all.
+
+  `dark` is what figures' colors become on dark paper.
+  """
+  dark = {_variable(color): other for color, other in _DARK.items()}
+  text = _templates().get_template(template).render(dark=dark, **values)
+  run_files.write_atomically(path, lambda file: file.write(text.encode()))
+  return path
+
+
+def _variable(color: str) -> str:
+  """The name of a color in the style sheet.
+
+  >>> _variable("#0072B2")
+  '--c-0072b2'
+  """
+  return f"--c-{color[1:].lower()}"
+
+
+class Figure(NamedTuple):
+  """A figure on a page: SVG, and in words what it shows."""
+
+  name: str
+  svg: Markup
+  words: str
+
+
+def inlined(path: Path) -> Figure:
+  """An SVG file of `figures.save`, for a page that has several of them.
+
+  Its ids get the name of the file before them, its colors are those of the
+  page, light or dark, and its metadata become its words.
+  """
+  text = path.read_text()
+  name = re.sub(r"\W", "-", path.stem)
+  found = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+  text = text[text.index("<svg") :]
+  text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+  text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+  text = re.sub(
+    r"(?<=: )#([0-9a-f]{6})\b",
+    lambda match: f"var({_variable(match[0])}, {match[0]})",
+    text,
+  )
+  # The page says how wide it is.
+  text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+  text = re.sub(
+    r'(<svg[^>]*?) width="([\d.]+)pt"',
+    r'\1 style="max-width: \2pt" role="img" focusable="false"',
+    text,
+    count=1,
+  )
+  words = Markup(found[1]).unescape() if found else path.stem
+  label = f' aria-label="{Markup.escape(words)}"'
+  text = text.replace("<svg", f"<svg{label}", 1)
+  return Figure(path.stem, Markup(text), words)
+
+
+def data_url(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> str:
+  """An image within a page: small ones as they are, large ones as WebP."""
+  from PIL import Image
+
+  image = Image.fromarray(pixels.squeeze())
+  image.thumbnail((side, side))
+  file = io.BytesIO()
+  kind = "webp" if max(pixels.shape[:2]) > 64 else "png"
+  image.save(file, kind, quality=85)
+  code = base64.b64encode(file.getvalue()).decode()
+  return f"data:image/{kind};base64,{code}"
+
+
+class Picture(NamedTuple):
+  """An image in a strip.
+
+  kind: "query", or of a hit "right", "wrong", or "" where nobody knows.
+  title: what a pointer shows, such as a path.
+  alt: what is read to those who do not see it.
+  """
+
+  url: str
+  label: str
+  caption: str
+  kind: str
+  title: str
+  alt: str
+
+
+_SAYS = {"right": ", the same label", "wrong": ", another label"}
+
+
+def picture(
+  pixels: UInt8[np.ndarray, "h w c"],
+  label: str,
+  caption: str,
+  role: str,
+  kind: str = "",
+  name: str = "",
+) -> Picture:
+  """An image of a strip: `role` is "query", or "hit 3"."""
+  about = f"{label}, {name}" if name else label
+  return Picture(
+    data_url(pixels),
+    label,
+    caption,
+    kind or role.split()[0],
+    name or label,
+    f"{role}: {about}{_SAYS.get(kind, '')}",
+  )
+
+
+Strip = Sequence[Picture]

@@ -1,0 +1,224 @@
+"""A study as one page: tables, verdicts, figures, and what its images find."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from metric_learning.evaluation import heading
+from metric_learning.figures.chosen import best_run
+from metric_learning.figures.projections import PROJECTIONS
+from metric_learning.report.pages import inlined, write_page
+from metric_learning.report.retrieved import Retrieved, retrieved
+from metric_learning.study import tables
+from metric_learning.study.comparisons import Compared, compare_cells
+from metric_learning.study.results import Study, check_scored
+from metric_learning.study.table_lines import Line, in_words, table_lines
+from metric_learning.study.tables import trace
+from metric_learning.training import run_files
+
+REPORT = "report.html"
+# Where each figure stands: a section, what it is about, and its figures.
+SECTIONS = (
+  (
+    "Differences and spread",
+    "Each cell against its reference; the gray band is what was named as no"
+    " matter before the runs.",
+    ("differences", "spread"),
+  ),
+  (
+    "Margins and temperatures",
+    "The validation score of each value that was tried, under each metric.",
+    ("curves", "budget"),
+  ),
+  (
+    "Maps of the embedding spaces",
+    f"Two dimensions are drawn as they are. {PROJECTIONS['tsne'].about}",
+    ("maps",),
+  ),
+  (
+    "Distances of pairs",
+    "Where the two histograms overlap, every threshold errs.",
+    ("histograms",),
+  ),
+  (
+    "Same or different",
+    "Errors at every threshold, twice: on a logarithmic axis, and on axes of"
+    " normal deviates.",
+    ("roc", "det"),
+  ),
+  ("Who is it", "", ("identification",)),
+  ("Training", "", ("training",)),
+  ("Laws of the losses", "", ("potentials",)),
+)
+
+
+class Cell(NamedTuple):
+  """One cell of the table; `more` is folded away at first."""
+
+  text: str
+  more: bool
+
+
+def write_report(study: Study, drawn: Sequence[Path]) -> Path:
+  """Writes report.html of a scored study into its folder.
+
+  `drawn` are the files of `figures.draw_study`, of which the SVG files are
+  shown. Pictures are of the first run of the cell that is best on validation.
+
+  Raises:
+    InputError: if the study is not scored.
+  """
+  check_scored(study)
+  figures = {p.stem: inlined(p) for p in drawn if p.suffix == ".svg"}
+  compared, best = compare_cells(study), best_run(study)
+  lines = table_lines(study)
+  known = {name for *_, names in SECTIONS for name in names}
+  sections = [
+    (title, about, [figures[name] for name in names if name in figures])
+    for title, about, names in SECTIONS
+  ]
+  # Those that a user's module adds.
+  others = [f for name, f in figures.items() if name not in known]
+  comparison = (
+    tables.comparison_texts(study, compared) if compared else ([], [])
+  )
+  return write_page(
+    study.folder / REPORT,
+    "study.html",
+    title=study.folder.name,
+    question=_question(study),
+    states=_states(study),
+    table=_table(study, lines, compared),
+    notes=tables.notes(study, lines),
+    verdicts=_verdicts(compared),
+    comparison=comparison,
+    how=tables.how_compared(study, compared) if compared else "",
+    sections=[s for s in [*sections, ("More", "", others)] if s[2]],
+    best=None if best is None else in_words(best[0].name) or "the one cell",
+    pictures=retrieved(best[1]) if best else Retrieved([], [], [], "No run."),
+    cost=_cost(study),
+    commands=_commands(study),
+    trace=trace(study),
+  )
+
+
+def _question(study: Study) -> str:
+  """What the study asks, in a sentence."""
+  fields = dict.fromkeys(f for name in study.names for f in name)
+  named = [f.removesuffix(".name").replace(".", " ") for f in fields]
+  data = study.config["data"]
+  asked = study.compared["columns"] or [study.config["eval"]["select"]]
+  scores = " and ".join(heading(column) for column in asked)
+  where = f"on test classes of {data['name']} ({data['protocol']})"
+  if not named:
+    return f"How good is one cell in {scores} {where}?"
+  differ = " and ".join([", ".join(named[:-1])] * bool(named[1:]) + named[-1:])
+  return (
+    f"Which of {len(study.names)} cells, which differ in {differ}, is best in"
+    f" {scores} {where}?"
+  )
+
+
+def _states(study: Study) -> list[str]:
+  """What is wrong with the study, each in a sentence."""
+  said = []
+  if study.missing:
+    said.append(
+      f"Half done: {study.missing} runs are missing. Give the command that"
+      " made it again, and it goes on."
+    )
+  if study.stale:
+    said.append(
+      f"{len(study.stale)} runs no longer match their configs and are left out:"
+      f" {', '.join(study.stale)}."
+    )
+  for cell in study.cells:
+    name = in_words(cell.name) or "the one cell"
+    if cell.diverged:
+      said.append(f"{cell.diverged} runs of {name} diverged.")
+    if cell.unscored:
+      said.append(f"{cell.unscored} runs of {name} have no validation score.")
+  named = [cell.name for cell in study.cells]
+  said += [
+    f"No run of {in_words(name)} is finished."
+    for name in study.names
+    if name not in named
+  ]
+  return said
+
+
+def _table(
+  study: Study, lines: Sequence[Line], compared: Sequence[Compared]
+) -> tuple[list[Cell], list[list[Cell]]]:
+  """The main table: five columns, and those that are folded away."""
+  heads, texts = tables.filled(study, lines)
+  columns = study.compared["columns"]
+  verdict = {
+    in_words(one.name): one.judged.verdict
+    for one in compared
+    if one.column == columns[0]
+  }
+  references = {in_words(one.reference) for one in compared}
+  scores = dict.fromkeys([*study.config["eval"]["columns"], *columns])
+  kept = ["", "chosen on validation"]
+  kept += [h for h in map(heading, scores) if h in heads][:1]
+  kept += [
+    heading(c)
+    for c in columns
+    if heading(c) in heads and heading(c) not in kept
+  ][:1]
+  kept += [h for h in ("seeds", "s/run") if h in heads and not compared]
+  heads = [*heads, *["verdict"] * bool(compared)]
+  rows = []
+  for line, text in zip(lines, texts, strict=True):
+    name = line["name"]
+    said = verdict.get(name, "reference" if name in references else "–")
+    rows.append([*text, *[said] * bool(compared)])
+  is_more = [head not in (*kept, "verdict") for head in heads]
+  cells = [
+    [Cell(text, more) for text, more in zip(row, is_more, strict=True)]
+    for row in [[head or "cell" for head in heads], *rows]
+  ]
+  # The verdict stands beside the five, before what is folded away.
+  cells = [sorted(row, key=lambda cell: cell.more) for row in cells]
+  return cells[0], cells[1:]
+
+
+def _verdicts(compared: Sequence[Compared]) -> list[tuple[str, int]]:
+  """How many comparisons have each verdict."""
+  kinds = [one.judged.verdict.partition(":")[0] for one in compared]
+  return [(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds)]
+
+
+def _cost(study: Study) -> tuple[list[str], list[list[str]]]:
+  """Trials, runs and seconds of training of each cell."""
+  heads = ["cell", "trials", "runs", "seconds a run", "minutes in all"]
+  lines = []
+  for cell in study.cells:
+    runs = [run for setting in cell.settings for run in setting.runs]
+    seconds = [run.result["seconds"] for run in runs]
+    searched = sum(entry["seconds"] for entry in cell.searches)
+    mean = f"{np.mean(seconds):.1f}" if seconds else "–"
+    lines.append(
+      [
+        in_words(cell.name) or "the one cell",
+        str(cell.trials),
+        str(len(runs)),
+        mean,
+        f"{(sum(seconds) + searched) / 60:.1f}",
+      ]
+    )
+  return heads, lines
+
+
+def _commands(study: Study) -> list[tuple[str, str]]:
+  """The commits of the chosen runs, and the commands that made them."""
+  found = []
+  for run in itertools.chain(*(cell.chosen.runs for cell in study.cells)):
+    path = run.folder / run_files.ENVIRONMENT
+    about = run_files.read_json(path) if path.exists() else {}
+    found.append((run.result["commit"], about.get("command", "")))
+  return sorted(set(found))

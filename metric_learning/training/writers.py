@@ -1,0 +1,150 @@
+"""Where else the values of a run go: TensorBoard, Weights & Biases, MLflow.
+
+metrics.jsonl is always written, and is all that tables and figures read. A
+writer changes no number, so that it is no part of a config: the environment
+variable METRIC_LEARNING_WRITERS names those that are wanted, such as
+"tensorboard" or "tensorboard,mlflow", for single runs, sweeps and tuning.
+"""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from metric_learning.errors import InputError, check_choice
+from metric_learning.training import run_files
+
+WANTED = "METRIC_LEARNING_WRITERS"
+
+
+class Writer(Protocol):
+  """What takes the values of a run, by name."""
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Takes the values after a step."""
+
+  def close(self) -> None:
+    """Has nothing left to write."""
+
+
+class _Functions(NamedTuple):
+  """A writer made of two functions."""
+
+  write: Callable[[int, Mapping[str, float]], None]
+  close: Callable[[], None]
+
+
+def _tensorboard(folder: Path, last_step: int) -> Writer:
+  """Event files in the folder `tensorboard` of the run."""
+  from tensorboardX import SummaryWriter
+
+  # After a resume, what was written behind the checkpoint is not shown.
+  writer = SummaryWriter(
+    str(folder / "tensorboard"), purge_step=last_step + 1 if last_step else None
+  )
+
+  def write(step: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+      writer.add_scalar(name, value, step)
+
+  return _Functions(write, writer.close)
+
+
+def _wandb(folder: Path, last_step: int) -> Writer:
+  """A run of Weights & Biases, by the name of the folder."""
+  import wandb
+
+  del last_step
+  run = wandb.init(
+    dir=folder,
+    name=folder.name,
+    config=run_files.read_json(folder / run_files.CONFIG),
+  )
+  return _Functions(
+    lambda step, values: run.log(dict(values), step), run.finish
+  )
+
+
+def _mlflow(folder: Path, last_step: int) -> Writer:
+  """A run of MLflow, by the name of the folder, at MLFLOW_TRACKING_URI."""
+  from mlflow import MlflowClient
+  from mlflow.entities import Metric, Param
+
+  del last_step
+  client = MlflowClient()
+  run = client.create_run("0", run_name=folder.name).info.run_id
+  config = run_files.flatten(run_files.read_json(folder / run_files.CONFIG))
+  fields = [Param(k, str(v)[:500]) for k, v in config.items() if v != {}]
+  for start in range(0, len(fields), 100):  # as many as it takes at once
+    client.log_batch(run, params=fields[start : start + 100])
+
+  def write(step: int, values: Mapping[str, float]) -> None:
+    now = int(1000 * time.time())
+    metrics = [Metric(k, v, now, step) for k, v in values.items()]
+    client.log_batch(run, metrics=metrics)
+
+  return _Functions(write, lambda: client.set_terminated(run))
+
+
+class Kind(NamedTuple):
+  """A kind of writer.
+
+  make: takes the folder of a run, and the step after which it goes on.
+  module, extra: what it needs, and what brings that.
+  """
+
+  make: Callable[[Path, int], Writer]
+  module: str
+  extra: str
+
+
+# A new writer is its function and one entry.
+WRITERS = {
+  "tensorboard": Kind(_tensorboard, "tensorboardX", "tensorboard"),
+  "wandb": Kind(_wandb, "wandb", "wandb"),
+  "mlflow": Kind(_mlflow, "mlflow", "mlflow"),
+}
+
+
+def check_writers(environment: Mapping[str, str] = os.environ) -> list[str]:
+  """The names of the writers that are wanted.
+
+  >>> check_writers({})
+  []
+
+  Raises:
+    InputError: for one that there is not, or that lacks its extra.
+  """
+  wanted = environment.get(WANTED, "").split(",")
+  names = [name.strip() for name in wanted if name.strip()]
+  for name in names:
+    check_choice("writer", name, WRITERS)
+    kind = WRITERS[name]
+    if importlib.util.find_spec(kind.module) is None:
+      raise InputError(
+        f"{WANTED} asks for {name}: pip install"
+        f" 'metric-learning[{kind.extra}]'."
+      )
+  return names
+
+
+class Writers:
+  """All writers of a run but metrics.jsonl."""
+
+  def __init__(self, folder: Path, last_step: int):
+    """Opens them, to go on after `last_step`."""
+    self._writers = [
+      WRITERS[name].make(folder, last_step) for name in check_writers()
+    ]
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Hands the values after a step to each."""
+    for writer in self._writers:
+      writer.write(step, values)
+
+  def close(self) -> None:
+    """Closes them."""
+    for writer in self._writers:
+      writer.close()

@@ -1,0 +1,108 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Bring your own images
+#
+# A folder with a folder of images for each class is all that is needed. This
+# notebook reads one, trains a small network on some of its classes, and looks
+# at classes that it has never seen.
+#
+# The environment variable `PHOTOS` names the folder, and `STEPS` says how long
+# it trains: 300 steps where it is not given.
+#
+# It is paired: `bring_your_own_images.ipynb` and `bring_your_own_images.py` say
+# the same, and after a change to one, `jupytext --sync
+# notebooks/bring_your_own_images.py` changes the other. Outputs are not kept in
+# git.
+
+# %%
+# %matplotlib inline
+# %xmode Minimal
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from metric_learning import data, figures
+from metric_learning.training import base_config, override, train, with_model
+
+# %% [markdown]
+# ## What is there
+#
+# Some classes are for training, some to choose by, and the others for the test:
+# its classes are new to the network.
+
+# %%
+if Path.cwd().name == "notebooks":  # paths are relative to the repository
+  os.chdir("..")
+steps = int(os.environ.get("STEPS", "300"))
+config = base_config()
+config.data.update(
+  name="image_folder",
+  data_dir=os.environ.get("PHOTOS", "photos"),
+  image_size=(32, 32),
+  split="classes",
+  protocol="open-set",
+)
+config.batch.update(classes_per_batch=4, images_per_class=2)
+with_model(config, "conv3")
+config.train.update(steps=steps, eval_every=steps, save_every=steps)
+config = override(config.lock(), {"loss.name": "supcon", "normalize": "l2"})
+splits = data.load(config.data)
+{
+  part: (len(getattr(splits, part).labels), getattr(splits, part).class_names)
+  for part in ("train", "validation", "test")
+}
+
+# %% [markdown]
+# ## Training
+#
+# The run is a folder; here it is a temporary one. The score is on validation
+# classes: the share of images whose nearest neighbor is of the same class.
+
+# %%
+folder = tempfile.TemporaryDirectory()
+result = train(config, folder.name, splits=splits, progress=False)
+result["validation_selected"]["own/recall_at_1"]
+
+# %% [markdown]
+# ## Classes that it has never seen
+#
+# Validation images and their nearest neighbors. Dotted: of another class.
+
+# %%
+space = figures.read_space(folder.name, "validation", "supcon")
+queries = np.linspace(0, len(space.labels) - 1, 3).astype(int)
+figures.neighbor_strip(space, splits.validation.inputs, queries, k=4)
+
+# %% [markdown]
+# Which classes it takes for each other:
+
+# %%
+figures.confusion(space)
+
+# %% [markdown]
+# The same as commands, with a study of losses and margins at the end:
+#
+# `python -m experiments.train --config=configs/image_folder.py
+# --config.data.data_dir=photos --workdir=runs/photos`
+#
+# `python -m experiments.sweep --config=configs/image_folder.py
+# --config.data.data_dir=photos --sweep=losses`
+
+# %%
+folder.cleanup()

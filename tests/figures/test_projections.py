@@ -1,0 +1,65 @@
+"""Planes of embeddings, and how far they can be trusted."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from metric_learning.figures.projections import PROJECTIONS, pca, quality
+from tests.studies import clusters
+
+
+def trust_by_hand(embeddings, points, k, name):
+  """Venna and Kaski's sum, over each intruder of each point."""
+  n, total = len(points), 0
+  far, plane = cdist(embeddings, embeddings, name), cdist(points, points)
+  np.fill_diagonal(far, -1)
+  np.fill_diagonal(plane, -1)
+  for i in range(n):
+    rank = far[i].argsort().argsort()  # itself 0, its nearest 1
+    near = plane[i].argsort()[1 : k + 1]
+    total += sum(rank[j] - k for j in near if rank[j] > k)
+  return 1 - 2 * total / (n * k * (2 * n - 3 * k - 1))
+
+
+@pytest.mark.parametrize(
+  ("metric", "name"), [("l1", "cityblock"), ("l2", "euclidean")]
+)
+def test_the_quality_of_a_map_is_under_the_metric_of_its_run(metric, name):
+  rng = np.random.default_rng(3)
+  embeddings = rng.standard_t(1.5, size=(40, 6)).astype(np.float32)
+  labels, points = np.repeat(np.arange(4), 10), embeddings[:, :2]
+  found = quality(embeddings, points, labels, metric)
+  expected = trust_by_hand(embeddings, points, 10, name)
+  assert found.trustworthiness == pytest.approx(expected, abs=1e-6)
+  distances = cdist(points, points)
+  np.fill_diagonal(distances, np.inf)
+  near = distances.argsort(axis=1)[:, :10]
+  hits = labels[near] == labels[:, None]
+  assert found.hit == pytest.approx(hits.mean())
+  other = "l2" if metric == "l1" else "l1"
+  assert found.trustworthiness != quality(embeddings, points, labels, other)[0]
+
+
+def test_quality_of_few_points_and_of_several_labels():
+  points = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
+  assert np.isnan(quality(points, points, np.array([0, 1])).hit)
+  points, _ = clusters(0, classes=1, images=4)
+  labels = np.array([[1, 0], [1, 1], [0, 1], [0, 1]])
+  near = cdist(points, points) + 1e9 * np.eye(4)
+  shared = (labels @ labels.T > 0)[np.arange(4), near.argmin(axis=1)]
+  assert quality(points, points, labels).hit == shared.mean()
+
+
+def test_pca_is_that_of_the_covariance_and_has_one_sign():
+  points, _ = clusters(1, dim=5)
+  found = pca(points)
+  values = np.linalg.eigvalsh(np.cov(points.T.astype(float)))[::-1]
+  np.testing.assert_allclose(found.var(axis=0, ddof=1), values[:2], rtol=1e-4)
+  np.testing.assert_allclose(found, -pca(-points), atol=1e-5)
+  # A direction does not turn when the points come in another order.
+  np.testing.assert_allclose(found[::-1], pca(points[::-1]), atol=1e-4)
+
+
+def test_what_keeps_neighbors_says_that_its_distances_are_not_the_metric():
+  for name in ("tsne", "umap"):
+    assert "Distances in it are not the metric" in PROJECTIONS[name].about

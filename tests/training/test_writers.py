@@ -1,0 +1,97 @@
+"""Values of a run in other formats, read back; and lines for who watches."""
+
+import logging
+import struct
+import sys
+
+import pytest
+
+from metric_learning import InputError
+from metric_learning.training import progress, run_files, train, writers
+from tests.tiny import tiny_config
+
+
+def events(folder):
+  """What the event files of a folder say: (tag, step, value)."""
+  from tensorboardX.proto.event_pb2 import Event
+
+  for path in sorted(folder.iterdir()):
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+      (length,) = struct.unpack_from("<Q", content, at)
+      event = Event.FromString(content[at + 12 : at + 12 + length])
+      at += 16 + length  # two checksums of four bytes
+      for value in event.summary.value:
+        yield value.tag, event.step, value.simple_value
+
+
+def test_tensorboard_has_every_value_of_metrics_jsonl(
+  tmp_path, monkeypatch, caplog
+):
+  pytest.importorskip("tensorboardX")
+  monkeypatch.setenv(writers.WANTED, "tensorboard")
+  with caplog.at_level(logging.INFO, "metric_learning"):
+    train(tiny_config(train__steps=3), tmp_path)
+  written = {
+    (name, record["step"]): value
+    for record in run_files.read_metrics(tmp_path)
+    for name, value in record.items()
+    if name != "step"
+  }
+  found = {(n, s): v for n, s, v in events(tmp_path / "tensorboard")}
+  assert found.keys() == written.keys()
+  assert found == pytest.approx(written, nan_ok=True, rel=1e-5)
+  # Not on a terminal: plain lines, one for each evaluation.
+  (line,) = [r.getMessage() for r in caplog.records if "left" in r.getMessage()]
+  loss = written["train/loss", 3]
+  assert line.startswith(f"step 3 of 3, loss {loss:.4g}")
+  assert line.endswith("0:00 left")
+
+
+def test_mlflow_has_values_and_config(tmp_path, monkeypatch):
+  mlflow = pytest.importorskip("mlflow")
+  uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+  monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+  monkeypatch.setenv(writers.WANTED, "mlflow")
+  folder = tmp_path / "run"
+  folder.mkdir()
+  run_files.write_json(folder / run_files.CONFIG, {"loss": {"margin": 0.5}})
+  written = writers.Writers(folder, 0)
+  written.write(3, {"train/loss": 0.25})
+  written.close()
+  client = mlflow.MlflowClient(uri)
+  (run,) = client.search_runs(["0"])
+  assert run.info.status == "FINISHED" and run.info.run_name == "run"
+  assert run.data.params == {"loss.margin": "0.5"}
+  (metric,) = client.get_metric_history(run.info.run_id, "train/loss")
+  assert (metric.step, metric.value) == (3, 0.25)
+
+
+def test_a_writer_that_is_not_there_is_refused_before_anything(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv(writers.WANTED, "tensorbord")
+  with pytest.raises(InputError, match="unknown writer 'tensorbord'; did you"):
+    train(tiny_config(), tmp_path / "run")
+  monkeypatch.setitem(
+    writers.WRITERS, "mine", writers.Kind(print, "no_such_module", "mine")
+  )
+  monkeypatch.setenv(writers.WANTED, "mine")
+  with pytest.raises(
+    InputError, match=r"pip install 'metric-learning\[mine\]'"
+  ):
+    train(tiny_config(), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_terminal_has_one_line_that_lives(monkeypatch, capsys):
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+  watched = progress.Progress(2, 4, shown=True)
+  watched.logged({"train/loss": 0.5, "train/active_fraction": 0.25})
+  watched.step()
+  watched.step()
+  watched.evaluated(4)
+  watched.close()
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and "cpu" in said
+  assert "4/4" in said and "loss 0.5, active 0.25" in said
