@@ -10,8 +10,8 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from metric_learning import data
-from metric_learning.training import run_files
+from metric_learning import data, devices
+from metric_learning.training import processes, run_files
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.recorder import Recorder
@@ -49,18 +49,22 @@ def train(
     InputError: for a config or data that cannot be used, or a workdir of
       another config or of other data.
     NotFiniteError: if the loss stops being finite.
+
+  Several processes of `jax.distributed` train one run together: each calls this
+  with the same config, and that of index 0 writes; see `processes`.
   """
-  workdir = Path(workdir)
-  plan = make_plan(config, splits)  # Refused before anything is written.
+  # Refused before anything is written.
+  plan = processes.together(lambda: make_plan(config, splits))
   identity = identity_of(config, plan.splits)
-  run_files.claim(workdir, as_dict(config), identity)
-  if (workdir / run_files.RESULT).exists():
-    return run_files.read_json(workdir / run_files.RESULT)
-  recorder = Recorder(
-    plan, workdir, embeddings=embeddings, save_after=save_after
-  )
-  with contextlib.closing(recorder) as run:
-    return _train(run, progress)
+  claim = lambda folder: run_files.claim(folder, as_dict(config), identity)
+  with processes.own_folder(Path(workdir), claim) as folder:
+    if (folder / run_files.RESULT).exists():
+      return run_files.read_json(folder / run_files.RESULT)
+    recorder = Recorder(
+      plan, folder, embeddings=embeddings, save_after=save_after
+    )
+    with contextlib.closing(recorder) as run:
+      return _train(run, progress)
 
 
 def _train(run: Recorder, progress: bool) -> dict[str, Any]:
@@ -68,6 +72,9 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
   state = run.first_state()
   first, state = run.checkpoints.restore(state) or (0, state)
   run.start(first)
+  mesh, key, numbers = plan.program.mesh, run.key, run.traced
+  if mesh is not None:
+    state, key, numbers = devices.put((state, key, numbers), mesh)
   waiting: list[dict[str, Array]] = []
   last = config.train.steps
   bar = tqdm(
@@ -78,9 +85,9 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
     disable=not (progress and sys.stderr.isatty()),
   )
   feed = feed_of(plan, first)
-  step = compiled(plan.program.step, feed.gather)
+  step = compiled(plan.program.step, feed.gather, mesh)
   for number, own in zip(bar, feed.own, strict=True):
-    state, values = step(state, number, feed.shared, own, run.key, run.traced)
+    state, values = step(state, number, feed.shared, own, key, numbers)
     waiting.append(values)
     done = number + 1
     if is_logged(config, done):
