@@ -54,7 +54,7 @@ class Watch:
     self._thread = threading.Thread(target=self._watch, daemon=True)
     jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-  def _listen(self, event: str, duration: float, **_: object) -> None:
+  def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
     if event == _COMPILED:
       self.compiled.append(self.step())
 

@@ -376,7 +376,7 @@ def devices_here() -> list[jax.Device]:
 
   Where `jax.default_device` is set, that one alone.
   """
-  default = jax.config.jax_default_device
+  default = getattr(jax.config, "jax_default_device")  # noqa: B009
   if isinstance(default, str):
     return jax.local_devices(backend=default)[:1]
   return jax.local_devices() if default is None else [default]
