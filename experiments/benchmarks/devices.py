@@ -62,6 +62,8 @@ def _labels(loss: str, n: int = N, classes: int = CLASSES) -> np.ndarray:
 def _objective(loss: str, **options: Any) -> Make:
   # In blocks inside of each device.
   options = {"block_size": 2, **options}
+  if loss == "contrastive_2005":
+    options["upper_bound"] = 20.0
   return lambda mesh: ml.make_objective(loss, mesh=mesh, **options)
 
 
