@@ -40,8 +40,9 @@ def main() -> None:
     raise InputError("where to? --workdir=runs/one, for example.")
   folder = Path(_WORKDIR.value)
   result = train(config, folder)
+  processes.leave()
   if jax.process_index():
-    return  # The first process has the folder.
+    return  # The first has the folder.
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
     run = Run(RunSpec(folder.name, {}, config), folder, result)

@@ -210,12 +210,11 @@ def found_of(case: Case, count: int) -> tuple[Any, Any]:
   program, arguments = program_of(case, mesh)
   # Compiling is nearly all of the time.
   name = "jax_disable_most_optimizations"
-  before = getattr(jax.config, name)
   jax.config.update(name, True)
   try:
     return jax.device_get(jax.jit(program)(*arguments))
   finally:
-    jax.config.update(name, before)
+    jax.config.update(name, False)
 
 
 def difference(one: Any, other: Any) -> float:

@@ -49,6 +49,7 @@ def train(
     InputError: for a config or data that cannot be used, or a workdir of
       another config or of other data.
     NotFiniteError: if the loss stops being finite.
+    LostError: if another process of the run is gone.
 
   Several processes of `jax.distributed` train one run together: each calls this
   with the same config, and that of index 0 writes; see `processes`.
@@ -63,7 +64,7 @@ def train(
     recorder = Recorder(
       plan, folder, embeddings=embeddings, save_after=save_after
     )
-    with contextlib.closing(recorder) as run:
+    with contextlib.closing(recorder) as run, processes.watched():
       return _train(run, progress)
 
 

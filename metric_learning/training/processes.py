@@ -36,6 +36,10 @@ _HEARTBEAT = 30
 T = TypeVar("T")
 
 
+class LostError(RuntimeError):
+  """What all processes compute together failed, as when one of them is gone."""
+
+
 def join() -> None:
   """Joins the processes of a run. To be called before anything else of JAX.
 
@@ -54,6 +58,7 @@ def join() -> None:
       num_processes=count,
       process_id=index,
       heartbeat_timeout_seconds=_HEARTBEAT,
+      shutdown_timeout_seconds=_HEARTBEAT,
     )
   except (ValueError, RuntimeError) as error:
     raise InputError(
@@ -62,6 +67,32 @@ def join() -> None:
       " JAX_NUM_PROCESSES and JAX_PROCESS_ID, or start the command by srun:"
       " docs/many_devices.md."
     ) from None
+
+
+def leave() -> None:
+  """Leaves the others, all of which do so too; what follows is done alone."""
+  if jax.process_count() > 1:
+    jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+  """Within it, what fails for want of another process says so.
+
+  Raises:
+    LostError: for an error of JAX, where several processes compute together.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1:
+      raise
+    reason = str(error).partition("\n")[0]
+    raise LostError(
+      "another process of this run has ended, or what all of them compute"
+      f" failed: {reason}. Start all of them again: the run goes on from its"
+      " last checkpoint."
+    ) from error
 
 
 def _whole(name: str) -> int | None:
