@@ -137,8 +137,10 @@ def main() -> None:
     with Watch(folder) as watch:
       train(config, folder, progress=False)
   found = tenths(watch.looks, steps)
-  late = [step for step in watch.compiled if step > steps / TENTHS]
-  text = page(steps, found, len(watch.compiled), late)
+  # After the last step the selected checkpoint is read, and embedded.
+  late = [step for step in watch.compiled if steps / TENTHS < step < steps]
+  ended = watch.compiled.count(steps)
+  text = page(steps, found, len(watch.compiled), late, ended)
   run_files.write_atomically(
     Path(_OUTPUT.value), lambda file: file.write(text.encode())
   )
@@ -168,7 +170,11 @@ def failures(found: list[tuple[float, float]], late: list[int]) -> list[str]:
 
 
 def page(
-  steps: int, found: list[tuple[float, float]], compiled: int, late: list[int]
+  steps: int,
+  found: list[tuple[float, float]],
+  compiled: int,
+  late: list[int],
+  ended: int,
 ) -> str:
   """The page of Markdown."""
   (_, second, *_, last) = found
@@ -189,7 +195,8 @@ def page(
     " each tenth, and its time over its steps, scores and saves included; the"
     " machine did other work too. From the second tenth to the last the memory"
     f" changed by {100 * (last[0] / second[0] - 1):+.1f} %. {compiled} programs"
-    f" were compiled, {len(late)} of them after the first tenth.\n\n"
+    f" were compiled, {len(late)} of them between the first tenth and the last"
+    f" step, and {ended} after it, where the selected checkpoint is read.\n\n"
     f"{as_markdown(heads, lines)}\n"
   )
 

@@ -23,8 +23,8 @@ FIELDS = {
   "model__name": "tests.normed:Normed",
   "train__steps": 40,
   "train__log_every": 2,
-  "train__eval_every": 2,
-  "train__save_every": 2,
+  "train__eval_every": 10,
+  "train__save_every": 10,
 }
 CONFIG = f"""
 from tests.tiny import tiny_config
