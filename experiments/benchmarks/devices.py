@@ -85,7 +85,8 @@ def cases() -> Iterator[Case]:
 def _parts() -> Iterator[Case]:
   """A metric, miner or reduction each, with a loss that it suits."""
   for metric in ml.METRICS:
-    make = _objective("supcon", metric=metric)
+    named = ("lp", {"p": 3}) if metric == "lp" else metric
+    make = _objective("supcon", metric=named)
     yield _case("metric", f"supcon, {metric}", "supcon", make)
   for miner, entry in MINERS.items():
     space: dict[str, Any] = {}
@@ -99,8 +100,8 @@ def _parts() -> Iterator[Case]:
   reductions += [("per_anchor_mean", {"count_empty": True})]
   reductions += [("mean", {"class_weights": weights})]
   for reduction in reductions:
-    named = isinstance(reduction, str)
-    name, options = (reduction, {}) if named else reduction
+    plain = isinstance(reduction, str)
+    name, options = (reduction, {}) if plain else reduction
     shown = " ".join([name, *options])
     make = _objective("contrastive", reduction=reduction)
     yield _case("reduction", f"contrastive, {shown}", "contrastive", make)
