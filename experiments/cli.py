@@ -30,6 +30,7 @@ from metric_learning.training.config import (
   place_of,
   set_field,
 )
+from metric_learning.training.processes import LostError
 
 # Flags that are defined here for a script are the script's, in its --help too.
 flags.disclaim_key_flags()
@@ -424,6 +425,9 @@ def explained() -> Iterator[None]:
     yield
   except InputError as error:
     _stop(str(error))
+  except LostError as error:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(1)  # At a plain exit JAX would wait for the others.
   except NotFiniteError as error:
     _stop(str(error), status=1)
   except OSError as error:

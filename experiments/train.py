@@ -9,6 +9,7 @@ that nothing is chosen by looking at them.
 
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from experiments import cli
@@ -16,21 +17,32 @@ from metric_learning.errors import InputError
 from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import RunSpec
-from metric_learning.training import train
+from metric_learning.training import processes, train
 
 _CONFIG = cli.define_config()
 _WORKDIR = cli.define_path("workdir", None, "The folder of the run.")
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "One of several processes that train the run together, each given this"
+  " command: docs/many_devices.md says how they find each other.",
+)
 _TEST = flags.DEFINE_bool("test", False, "Score the test classes at the end.")
 
 
 def main() -> None:
   """Trains, and prints the scores."""
+  if _DISTRIBUTED.value:
+    processes.join()
   config = cli.config_value(_CONFIG)
   cli.start_device()
   if not _WORKDIR.value:
     raise InputError("where to? --workdir=runs/one, for example.")
   folder = Path(_WORKDIR.value)
   result = train(config, folder)
+  processes.leave()
+  if jax.process_index():
+    return  # The first has the folder.
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
     run = Run(RunSpec(folder.name, {}, config), folder, result)

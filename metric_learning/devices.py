@@ -1,13 +1,21 @@
 """Many devices: what all of them know, and what each has its share of."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, PartitionSpec
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from metric_learning.errors import InputError
+
+# The axes of the mesh of a run: the members of a population are spread over
+# the first, the items of a batch over the second.
+MEMBERS, BATCH = "members", "batch"
 
 
 def check_mesh(mesh: Any) -> None:
@@ -24,16 +32,124 @@ def check_mesh(mesh: Any) -> None:
     )
 
 
+@functools.cache
+def mesh_of(batch: int, *, population: bool = False) -> Mesh:
+  """The mesh of a run, `members` × `batch`, in which `batch` devices share one.
+
+  For one run there is one member. A population takes all devices.
+
+  >>> dict(mesh_of(1).shape)
+  {'members': 1, 'batch': 1}
+
+  Raises:
+    InputError: if there are fewer devices, or a population cannot fill them;
+      of several processes, if some have no part in the run.
+  """
+  there = jax.device_count()
+  if batch > there:
+    raise InputError(
+      f"config.mesh.batch={batch}, and there are {there} devices: set it to"
+      f" {there} or less. (JAX_NUM_CPU_DEVICES={batch} simulates {batch} on a"
+      " CPU.)"
+    )
+  if jax.process_count() > 1 and batch != there:
+    raise InputError(
+      f"config.mesh.batch={batch}, and the {jax.process_count()} processes of"
+      f" this run have {there} devices: set it to {there}."
+    )
+  if population and there % batch:
+    raise InputError(
+      f"config.mesh.batch={batch} does not divide the {there} devices over"
+      " which a population is spread: set it to a divisor."
+    )
+  members = there // batch if population else 1
+  # Auto: the losses index and broadcast as they do on one device.
+  return jax.make_mesh(
+    (members, batch),
+    (MEMBERS, BATCH),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=jax.devices()[: members * batch],
+  )
+
+
+def batch_axes(mesh: Mesh) -> tuple[str, ...]:
+  """The axes whose devices share a batch: all but that of a population."""
+  return tuple(name for name in mesh.axis_names if name != MEMBERS)
+
+
+def sharers(mesh: Mesh) -> int:
+  """How many devices share a batch."""
+  return math.prod(mesh.shape[name] for name in batch_axes(mesh))
+
+
+def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
+  """Arrays on the devices of a mesh: whole on each, or their first axis split.
+
+  Every process gives the same arrays.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec(*axes))
+
+  def put_one(x):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      numbers = put_one(jax.random.key_data(x))
+      return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
+    if sharding.is_fully_addressable:
+      return jax.device_put(x, sharding)
+    # A transfer would ask all processes whether they give the same.
+    x = np.array(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+  return jax.tree.map(put_one, tree)
+
+
+def rows_here(count: int, mesh: Mesh | None) -> Int[np.ndarray, " r"]:
+  """Of `count` items that a mesh shares, those on devices of this process.
+
+  >>> rows_here(3, mesh_of(1))
+  array([0, 1, 2])
+  """
+  rows = np.arange(count)
+  if mesh is None:
+    return rows
+  sharding = NamedSharding(mesh, PartitionSpec(BATCH))
+  shares = sharding.addressable_devices_indices_map((count,)).values()
+  return np.unique(np.concatenate([rows[share] for share in shares]))
+
+
+def put_rows(
+  tree: Any, here: Int[np.ndarray, " r"], count: int, mesh: Mesh
+) -> Any:
+  """Arrays of `count` rows, shared by a mesh, of the rows that are `here`."""
+  sharding, rows = NamedSharding(mesh, PartitionSpec(BATCH)), np.arange(count)
+
+  def put_one(x):
+    return jax.make_array_from_callback(
+      (count, *x.shape[1:]),
+      sharding,
+      lambda share: x[np.searchsorted(here, rows[share[0]])],
+    )
+
+  return jax.tree.map(put_one, tree)
+
+
+def constrain(tree: Any, mesh: Mesh, *axes: str) -> Any:
+  """The same inside a compiled program, where XLA then moves what it must."""
+  return jax.lax.with_sharding_constraint(
+    tree, NamedSharding(mesh, PartitionSpec(*axes))
+  )
+
+
 def on_devices(
   function: Callable[[Any, Any], Any], mesh: Mesh, whole: Any, split: Any
 ) -> Any:
-  """`function(whole, split)` on each device of a mesh, over all of its axes.
+  """`function(whole, split)` on each device that shares a batch.
 
   Of `whole`, a tree, each device has all: arrays are gathered, and what is no
   array stays as it is. Of `split`, a tree of arrays, it has its share of the
   first axis, which zeros fill. The result must be the same on all devices. The
   function closes over no arrays: they would be those of another mesh.
   """
+  axes, count = batch_axes(mesh), sharers(mesh)
   leaves, tree = jax.tree.flatten(whole)
   # An array that stands there twice is gathered once.
   arrays = {id(x): x for x in leaves if isinstance(x, jax.Array)}
@@ -44,13 +160,13 @@ def on_devices(
     return function(jax.tree.unflatten(tree, there), split)
 
   def pad(x):
-    return jnp.pad(x, [(0, -len(x) % mesh.size)] + [(0, 0)] * (x.ndim - 1))
+    return jnp.pad(x, [(0, -len(x) % count)] + [(0, 0)] * (x.ndim - 1))
 
   everywhere = PartitionSpec()
   mapped = jax.shard_map(
     of_device,
     mesh=mesh,
-    in_specs=(everywhere, PartitionSpec(mesh.axis_names)),
+    in_specs=(everywhere, PartitionSpec(axes)),
     out_specs=everywhere,
     # Unchecked: the check does not know that what was gathered is the same on
     # all, and would have each loop begin with zeros marked as one device's.

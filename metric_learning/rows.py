@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from metric_learning.devices import batch_axes, sharers
 from metric_learning.errors import check_choice
 from metric_learning.relations import Weights, same_label
 
@@ -371,12 +372,12 @@ def _over_own(
   mesh: Mesh, anchors, candidates, distance, affinity, block_size, relation
 ) -> Callable[..., Any]:
   """`over_rows` of a device that folds its share of the anchors."""
-  axes, n = mesh.axis_names, anchors.labels.shape[0]
-  each = -(-n // mesh.size)
+  axes, count, n = batch_axes(mesh), sharers(mesh), anchors.labels.shape[0]
+  each = -(-n // count)
 
   def own_of(x):
     # Zeros fill the last share: they are anchors of weight 0.
-    x = jnp.pad(x, [(0, each * mesh.size - n)] + [(0, 0)] * (x.ndim - 1))
+    x = jnp.pad(x, [(0, each * count - n)] + [(0, 0)] * (x.ndim - 1))
     return jax.lax.dynamic_slice_in_dim(
       x, jax.lax.axis_index(axes) * each, each
     )

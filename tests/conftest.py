@@ -19,7 +19,12 @@ gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_disable_most_optimizations", True)
 
 # They hold no doctests; those have one name, these are for other processes.
-collect_ignore_glob = ["*conftest.py", "on_four_devices.py", "as_a_user.py"]
+collect_ignore_glob = [
+  "*conftest.py",
+  "on_eight_devices.py",
+  "train_on_devices.py",
+  "as_a_user.py",
+]
 
 
 # `make quick` leaves out what is marked slow. By hand that is what takes longer

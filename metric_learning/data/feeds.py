@@ -6,15 +6,17 @@ ahead of the steps. In both a batch is a pure function of (seed, step).
 """
 
 import collections
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from metric_learning import data
+from metric_learning import data, devices
 from metric_learning.data import crops
 from metric_learning.data.samplers import Draw
 from metric_learning.data.stream import ImageFiles, read_ahead
@@ -105,12 +107,14 @@ def streamed(
   levels: bool = False,
   cut: float = 0.0,
   seed: int = 0,
+  mesh: Mesh | None = None,
 ) -> Feed:
   """The feed of a part that stays on the host or on disk, and is read ahead.
 
   cut: above 0, of each file a random part is read, another one in each step and
     view; the largest share of the area that is cut away.
   seed: of these parts.
+  mesh: devices that share each batch; a process reads what is for its own.
   """
   labels = labels_of(part, views, levels)
   if cut and not isinstance(part.inputs, ImageFiles):
@@ -120,36 +124,47 @@ def streamed(
       " folder."
     )
 
+  items = len(draws(0).indices)
+  # Of all places in a batch, those that are read here.
+  places = devices.rows_here(views * items, mesh)
+  view, item = np.divmod(places, items)
+
   def inputs_of(step: int, indices: np.ndarray) -> np.ndarray:
-    chosen = part.inputs[indices]
     if not cut:
-      inputs = np.asarray(chosen)
-      return np.tile(inputs, (views, *[1] * (inputs.ndim - 1)))
+      # Each is read once for all of its views.
+      once, back = np.unique(item, return_inverse=True)
+      return np.asarray(part.inputs[indices[once]])[back]
     # A stream of its own for each place in the batch.
     random = lambda *place: np.random.default_rng([seed, step, *place])
-    return np.concatenate(
-      [
-        chosen.read([crops.Draw(cut, random(v, i)) for i in range(len(chosen))])
-        for v in range(views)
-      ]
+    return part.inputs[indices[item]].read(
+      [crops.Draw(cut, random(v, i)) for v, i in zip(view, item, strict=True)]
     )
 
   def read(step: int) -> Batch:
     indices, affinity = draws(step)
     return Batch(
       inputs_of(step, indices),
-      np.tile(labels[indices], (views, *[1] * (labels.ndim - 1))),
-      affinity,
+      labels[indices[item]],
+      None if affinity is None else affinity[places],
     )
 
-  return Feed((), on_device(read_ahead(read, steps)), gather_streamed)
+  put = jax.device_put
+  if mesh is not None:
+    put = functools.partial(
+      devices.put_rows, here=places, count=views * items, mesh=mesh
+    )
+  return Feed((), on_device(read_ahead(read, steps), put), gather_streamed)
 
 
-def on_device(batches: Iterator[Any], ahead: int = 2) -> Iterator[Any]:
+def on_device(
+  batches: Iterator[Any],
+  put: Callable[[Any], Any] = jax.device_put,
+  ahead: int = 2,
+) -> Iterator[Any]:
   """Batches on the device, where the next ones go while a step runs."""
   waiting: collections.deque[Any] = collections.deque()
   for batch in batches:
-    waiting.append(jax.device_put(batch))
+    waiting.append(put(batch))
     if len(waiting) > ahead:
       yield waiting.popleft()
   yield from waiting

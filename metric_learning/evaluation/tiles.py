@@ -279,7 +279,10 @@ def for_each_block(
   if keys is None:
     keys = Keys(np.full(len(queries), -1), np.zeros(len(references), int))
   count = np.int32(len(references))
-  pieces = _pieces(references, keys.references, tile)
+  pieces = {}
+  for device in devices_here():
+    with jax.default_device(device):
+      pieces[device] = _pieces(references, keys.references, tile)
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
     # Put as they are: to convert arrays on the device takes longer.
@@ -288,15 +291,16 @@ def for_each_block(
       jax.device_put(_pad(some[rows].astype(np.int32), tile))
       for some in (own, keys.queries)
     )
+    (device,) = block.devices()
     found = (
       _tile_codes(
         *(name, tuple(sorted(options.items()))),
         *(block, piece, hidden, of_queries, of_piece, first, count),
       )
-      for _, piece, of_piece, first in pieces
+      for _, piece, of_piece, first in pieces[device]
     )
     if jax.default_backend() == "cpu":
-      for (start, *_), codes in zip(pieces, found, strict=True):
+      for (start, *_), codes in zip(pieces[device], found, strict=True):
         part = memory[:, start : start + tile]
         part[:] = np.asarray(codes)[: len(part), : part.shape[1]]
       use(rows, memory)
@@ -341,27 +345,41 @@ def in_threads(
 ) -> None:
   """Calls work(rows, memory) for blocks of rows, each in one of some threads.
 
-  In any order: JAX and NumPy leave the interpreter free while they compute.
+  In any order: JAX and NumPy leave the interpreter free while they compute. The
+  threads take the devices of `devices_here` in turn, as their default.
   `memory` is [rows, width] 32-bit integers with anything in them, and again
   used for other rows: to ask for new memory each time costs as much as a
   product (measured). It takes 4 bytes x tile size x width for each thread.
   """
   tile = tile_size()
   firsts = range(0, count, tile)
-  most = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 2
-  num_threads = min(most, _MAX_THREADS, max(1, len(firsts)))
+  on, on_cpu = devices_here(), jax.default_backend() == "cpu"
+  most = os.cpu_count() or 1 if on_cpu else 2 * len(on)
+  num_threads = min(most, max(_MAX_THREADS, len(on)), max(1, len(firsts)))
 
   def run(thread: int) -> None:
     memory = np.empty((min(tile, count), width), np.int32)
-    for first in firsts[thread::num_threads]:
-      rows = slice(first, min(first + tile, count))
-      work(rows, memory[: rows.stop - first])
+    with jax.default_device(on[thread % len(on)]):
+      for first in firsts[thread::num_threads]:
+        rows = slice(first, min(first + tile, count))
+        work(rows, memory[: rows.stop - first])
 
   # Each thread multiplies alone: to share products costs a fifth (measured).
   alone = one_thread()
   with alone, ThreadPoolExecutor(num_threads) as pool:
     # A list, so that what a thread raised is raised here.
     list(pool.map(run, range(num_threads)))
+
+
+def devices_here() -> list[jax.Device]:
+  """The devices that share the blocks: those of this process, or the default.
+
+  Where `jax.default_device` is set, that one alone.
+  """
+  default = getattr(jax.config, "jax_default_device")  # noqa: B009
+  if isinstance(default, str):
+    return jax.local_devices(backend=default)[:1]
+  return jax.local_devices() if default is None else [default]
 
 
 def tile_size() -> int:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,7 +62,7 @@ def _drawn(*, forces: bool, what: str, title: str) -> Figure:
   d = np.linspace(1e-6, FARTHEST, 401)
   for axis, potential in zip(axes, PAIR_POTENTIALS.values(), strict=True):
     given = _numbers(potential)
-    law = functools.partial(potential, **given)
+    law: Callable[..., Any] = functools.partial(potential, **given)
     if forces:
       law = jax.vmap(jax.jacfwd(law))
     attract, repel = map(jnp.abs, law(jnp.asarray(d)))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metric_learning.devices import on_devices
+from metric_learning.devices import on_devices, sharers
 from metric_learning.distances import (
   pairwise,
 )
@@ -125,7 +125,7 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   entry, relation = objective.entry, RELATIONS[objective.relation].weights
   distance = _distance_of(objective)
   relation = functools.partial(relation, **objective.relation_options)
-  devices = 1 if objective.mesh is None else objective.mesh.size
+  devices = 1 if objective.mesh is None else sharers(objective.mesh)
 
   def over(side, other, affinity):
     blocks = block_rows(

@@ -67,12 +67,13 @@ def make_objective(
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
     relation: a name in RELATIONS, what labels count as similar.
-    mesh: devices that share the anchors, over all axes of the mesh. Each device
-      holds all embeddings and what is learned, and the rows of its own anchors
-      (`block_size` of them at a time); no device holds the matrix of the batch.
-      What a loss first computes of the whole batch, every device computes.
-      Inputs may be sharded over the mesh or not, and any number of items will
-      do. Meant for jit: outside, each call compiles.
+    mesh: devices that share the anchors, over all axes of the mesh but
+      "members", the axis of a population. Each device holds all embeddings and
+      what is learned, and the rows of its own anchors (`block_size` of them at
+      a time); no device holds the matrix of the batch. What a loss first
+      computes of the whole batch, every device computes. Inputs may be sharded
+      over the mesh or not, and any number of items will do. Meant for jit:
+      outside, each call compiles.
     **hyper: the loss's hyper-parameters by name; numbers may be traced.
 
   Raises:

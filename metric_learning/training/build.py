@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from metric_learning.objectives import Objective, make_objective
@@ -50,8 +51,8 @@ class Objectives(NamedTuple):
     return objective
 
 
-def objectives_of(config: ConfigDict) -> Objectives:
-  """What a config minimizes.
+def objectives_of(config: ConfigDict, mesh: Mesh | None = None) -> Objectives:
+  """What a config minimizes; on a mesh, each device folds its own anchors.
 
   >>> from metric_learning.training.config import base_config, override
   >>> config = override(base_config(), {"also.triplet.weight": 0.5})
@@ -66,9 +67,9 @@ def objectives_of(config: ConfigDict) -> Objectives:
     options = given(config.regularizer, "weight")
     regularizer = (config.regularizer.name, options), config.regularizer.weight
   return Objectives(
-    _objective(config, config),
+    _objective(config, config, mesh),
     {
-      label: (float(section.weight), _objective(section, config))
+      label: (float(section.weight), _objective(section, config, mesh))
       for label, section in config.also.items()
     },
     dict(config.memory) if config.memory.size else None,
@@ -76,7 +77,9 @@ def objectives_of(config: ConfigDict) -> Objectives:
   )
 
 
-def _objective(section: ConfigDict, config: ConfigDict) -> Objective:
+def _objective(
+  section: ConfigDict, config: ConfigDict, mesh: Mesh | None
+) -> Objective:
   """The objective of a config, or of a further loss in it."""
   return make_objective(
     section.loss.name,
@@ -86,6 +89,7 @@ def _objective(section: ConfigDict, config: ConfigDict) -> Objective:
     named(section.miner),
     config.block_size,
     named(config.relation),
+    mesh,
     **{k: v for k, v in section.loss.items() if k != "name"},
   )
 

@@ -81,7 +81,9 @@ def _arrays_of(tree: Any) -> dict[str, np.ndarray]:
   arrays = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = _name(path, leaf)
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+    if isinstance(leaf, jax.Array) and not (
+      leaf.is_fully_addressable or leaf.is_fully_replicated
+    ):
       raise InputError(
         f"the array {name} is spread over processes, and a checkpoint is of"
         " one: gather the state first, by"

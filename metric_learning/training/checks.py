@@ -20,8 +20,9 @@ from metric_learning.losses.pairs import PAIR_LOSSES
 from metric_learning.relations import RELATIONS
 from metric_learning.training.build import objectives_of
 from metric_learning.training.config import (
-  OF_STUDY,
+  NOT_OF_A_RUN,
   base_config,
+  batch_devices,
   is_of,
   kind_at,
   leaves,
@@ -94,9 +95,10 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
     if isinstance(inside[name], ConfigDict):
       yield f"config.{field} is a section, and was set to {found[field]!r}."
   for field in sorted(expected.keys() - found.keys()):
-    # A run on disk has no sections that make and compare many of them.
+    # A run on disk has no sections that say where it trains, or that make and
+    # compare many of them.
     if (
-      field.partition(".")[0] in OF_STUDY
+      field.partition(".")[0] in NOT_OF_A_RUN
       and field.partition(".")[0] not in config
     ):
       continue
@@ -297,6 +299,13 @@ def _check_steps(config: ConfigDict) -> None:
     )
 
 
+def _check_mesh(config: ConfigDict) -> None:
+  if batch_devices(config) < 1:
+    raise InputError(
+      f"config.mesh.batch must be at least 1, got {batch_devices(config)}."
+    )
+
+
 def _check_scores(config: ConfigDict) -> None:
   check_score("score of config.eval.select", config.eval.select)
   check_ranks("score of config.eval.select", config.eval.select)
@@ -311,5 +320,6 @@ _CHECKS = (
   _check_model,
   _check_optimizer,
   _check_steps,
+  _check_mesh,
   _check_scores,
 )

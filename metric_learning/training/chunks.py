@@ -62,7 +62,9 @@ def in_chunks(
   """
   n = inputs.shape[0]
   check_chunks(chunks, n)
-  parts = inputs.reshape(chunks, n // chunks, *inputs.shape[1:])
+  # A part takes each item of so many, and not a run of them: where devices
+  # share the batch, they share each part.
+  parts = inputs.reshape(n // chunks, chunks, *inputs.shape[1:]).swapaxes(0, 1)
   keys = jax.random.split(key, chunks)
 
   def embedded(carry, part):
@@ -74,11 +76,11 @@ def in_chunks(
     return jax.tree.map(jnp.add, sums, pull(slopes)[0]), None
 
   _, found = jax.lax.scan(embedded, (), (parts, keys))
-  embeddings = found.reshape(n, *found.shape[2:])
+  embeddings = found.swapaxes(0, 1).reshape(n, *found.shape[2:])
   (value, aux), (gradient, slopes) = jax.value_and_grad(
     loss, argnums=(0, 1), has_aux=True
   )(params, embeddings)
-  slopes = slopes.reshape(found.shape)
+  slopes = slopes.reshape(n // chunks, chunks, -1).swapaxes(0, 1)
   gradient, _ = jax.lax.scan(pulled, gradient, (parts, keys, slopes))
   return (value, (None, aux)), gradient
 

@@ -370,11 +370,13 @@ def leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
 
 # Sections that say what is made of many runs, and change none of them.
 OF_STUDY = ("study", "tune")
+# These, and the section that says where a run trains.
+NOT_OF_A_RUN = (*OF_STUDY, "mesh")
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
   """A run as plain nested data, equal before and after a trip through JSON."""
-  fields = {k: v for k, v in config.to_dict().items() if k not in OF_STUDY}
+  fields = {k: v for k, v in config.to_dict().items() if k not in NOT_OF_A_RUN}
   return json.loads(json.dumps(fields, sort_keys=True))
 
 
@@ -445,6 +447,11 @@ def open_set_of(config: ConfigDict) -> OpenSet:
   Runs of an earlier version do not say.
   """
   return OpenSet(**config.eval.get("identification", {}))
+
+
+def batch_devices(config: ConfigDict) -> int:
+  """How many devices share a batch; one, where a config read back is silent."""
+  return config.get("mesh", {}).get("batch", 1)
 
 
 def traced_numbers(config: ConfigDict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from ml_collections import ConfigDict
 
-from metric_learning import data
+from metric_learning import data, devices
 from metric_learning.data.stream import read_ahead
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
@@ -43,7 +43,12 @@ def embed_block(
   items: Shaped[np.ndarray, " n *item"],
   size: int = _BATCH,
 ) -> Float[np.ndarray, "n d"]:
-  """Embeddings of up to `size` items, padded so that one program serves all."""
+  """Embeddings of up to `size` items, padded so that one program serves all.
+
+  Of a program on a mesh, so that its devices share them.
+  """
+  if program.mesh is not None:
+    size += -size % devices.sharers(program.mesh)
   short = size - len(items)
   padded = np.pad(items, [(0, short)] + [(0, 0)] * (items.ndim - 1))
   return np.asarray(program.embed(state, padded))[: len(items)]

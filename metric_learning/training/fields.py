@@ -158,6 +158,14 @@ _TRAIN = {
   ),
 }
 
+_MESH = {
+  "batch": Field(
+    1,
+    "Devices that share each batch, of which each embeds and compares its own"
+    " items. No part of what a run is: it goes on with another number.",
+  ),
+}
+
 _EVAL = {
   "select": Field(
     "own/map_at_r", "Chooses checkpoints and numbers, on validation classes."
@@ -299,6 +307,7 @@ FIELDS: dict[str, dict[str, Field]] = {
   "optimizer.head": _GROUP,
   "optimizer.loss": _GROUP,
   "train": _TRAIN,
+  "mesh": _MESH,
   "eval": _EVAL,
   "eval.identification": _IDENTIFICATION,
   "study": _STUDY,

@@ -8,9 +8,9 @@ import jax
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from metric_learning import data
+from metric_learning import data, devices
 from metric_learning.errors import InputError
-from metric_learning.training import holding, run_files, stopping
+from metric_learning.training import holding, processes, run_files, stopping
 from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.progress import Progress
@@ -51,24 +51,32 @@ def train(
     InputError: for a config or data that cannot be used, or a workdir of
       another config or of other data, or that another process has.
     NotFiniteError: if the loss stops being finite, or did so before.
+    LostError: if another process of the run is gone.
     Stopped: if a signal came where `stopping.signals_wait` is in force; the
       state is saved.
+
+  Several processes of `jax.distributed` train one run together: each calls this
+  with the same config, and that of index 0 writes; see `processes`.
   """
-  workdir = Path(workdir)
   check_writers()  # Refused before anything is written.
-  plan = make_plan(config, splits)
+  plan = processes.together(lambda: make_plan(config, splits))
   identity = identity_of(config, plan.splits)
-  run_files.make_folder(workdir)
   with contextlib.ExitStack() as opened:
-    # What is finished is only read.
-    if not (workdir / run_files.RESULT).exists():
-      opened.enter_context(holding.held(workdir))
-    run_files.claim(workdir, as_dict(config), identity)
-    if (workdir / run_files.RESULT).exists():
-      return finished(workdir)
+
+    def claim(folder: Path) -> None:
+      run_files.make_folder(folder)
+      # What is finished is only read.
+      if not (folder / run_files.RESULT).exists():
+        opened.enter_context(holding.held(folder))
+      run_files.claim(folder, as_dict(config), identity)
+
+    folder = opened.enter_context(processes.own_folder(Path(workdir), claim))
+    if (folder / run_files.RESULT).exists():
+      return finished(folder)
     opened.enter_context(stopping.heeded())
-    run = Recorder(plan, workdir, embeddings=embeddings, save_after=save_after)
+    run = Recorder(plan, folder, embeddings=embeddings, save_after=save_after)
     opened.enter_context(contextlib.closing(run))
+    opened.enter_context(processes.watched())
     return _train(run, progress)
 
 
@@ -95,13 +103,16 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
   state = run.first_state()
   first, state = run.checkpoints.restore(state) or (0, state)
   run.start(first)
+  mesh, key, numbers = plan.program.mesh, run.key, run.traced
+  if mesh is not None:
+    state, key, numbers = devices.put((state, key, numbers), mesh)
   waiting: list[dict[str, Array]] = []
   last = config.train.steps
   feed = feed_of(plan, first)
-  step = compiled(plan.program.step, feed.gather)
+  step = compiled(plan.program.step, feed.gather, mesh)
   with contextlib.closing(Progress(first, last, shown=progress)) as watched:
     for number, own in zip(range(first, last), feed.own, strict=True):
-      state, values = step(state, number, feed.shared, own, run.key, run.traced)
+      state, values = step(state, number, feed.shared, own, key, numbers)
       waiting.append(values)
       done = number + 1
       if is_logged(config, done):

@@ -1,14 +1,16 @@
 """A config, interpreted once: what `train` and all below it work with."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from metric_learning import data, evaluation
+from metric_learning import data, devices, evaluation
 from metric_learning.data.feeds import Feed, resident, streamed
 from metric_learning.data.samplers import Draws, make_batches
 from metric_learning.distances import MetricName
@@ -19,7 +21,7 @@ from metric_learning.training import run_files
 from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.checks import validate
 from metric_learning.training.chunks import check_chunks
-from metric_learning.training.config import traced_numbers
+from metric_learning.training.config import batch_devices, traced_numbers
 from metric_learning.training.step import Program, model_of, program_of
 from metric_learning.training.units import distances_in, mean_distance
 
@@ -49,15 +51,22 @@ class Plan(NamedTuple):
   num_classes: int
 
 
-def make_plan(config: ConfigDict, splits: data.Splits | None = None) -> Plan:
+def make_plan(
+  config: ConfigDict,
+  splits: data.Splits | None = None,
+  *,
+  population: bool = False,
+) -> Plan:
   """Interprets a config, once its parts are known to fit.
 
-  `splits` is the data, if it is loaded already.
+  `splits` is the data, if it is loaded already; `population` says that the run
+  trains together with others, on all devices.
 
   Raises:
-    InputError: for a config or data that cannot be used.
+    InputError: for a config, data or number of devices that cannot be used.
   """
   validate(config)
+  mesh = _mesh_of(config, population)
   splits = data.load(config.data) if splits is None else splits
   check_parts(config, splits)
   objectives = objectives_of(config)
@@ -71,10 +80,18 @@ def make_plan(config: ConfigDict, splits: data.Splits | None = None) -> Plan:
     normalize=objectives.main.normalize,
     numbers=numbers,
     mean_distance=unit,
-    program=program_of(config, train.input_spec),
+    program=program_of(config, train.input_spec, mesh),
     draws=draws_of(config, train),
     num_classes=num_classes(config, train),
   )
+
+
+def _mesh_of(config: ConfigDict, population: bool) -> Mesh | None:
+  """The devices that share a batch; None where one device has each."""
+  batch = batch_devices(config)
+  if batch == 1 and jax.process_count() == 1:
+    return None
+  return devices.mesh_of(batch, population=population)
 
 
 def identity_of(config: ConfigDict, splits: data.Splits) -> dict[str, str]:
@@ -92,14 +109,21 @@ def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
   """Step to the items of its batch.
 
   Raises:
-    InputError: if the training part does not fill a batch, or the chunks do
-      not divide a batch.
+    InputError: if the training part does not fill a batch, or the chunks or
+      the devices do not divide a batch.
   """
   small_classes = config.data.small_classes
   draws = make_batches(train, config.batch, config.seed, small_classes)
-  if config.train.chunks > 1:
+  chunks, sharing = config.train.chunks, batch_devices(config)
+  if chunks > 1 or sharing > 1:
     size = len(draws(0).indices) * config.batch.views
-    check_chunks(config.train.chunks, size)
+    check_chunks(chunks, size)
+    if size // chunks % sharing:
+      of_chunk = f"each of {chunks} chunks of " if chunks > 1 else ""
+      raise InputError(
+        f"config.mesh.batch={sharing} devices cannot share {of_chunk}a batch of"
+        f" {size} items evenly: take a divisor, or change the batch."
+      )
   return draws
 
 
@@ -134,8 +158,14 @@ def absolute_numbers(
   return {name: float(value) for name, value in numbers.items()}, own
 
 
-def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
-  """The batches of all steps from `first` on, each on the device."""
+def feed_of(plan: Plan, first: int, put: Any = None) -> Feed:
+  """The batches of all steps from `first` on, each on the devices of the plan.
+
+  `put` brings a set that lies there to other devices.
+  """
+  mesh = plan.program.mesh
+  if put is None and mesh is not None:
+    put = functools.partial(devices.put, mesh=mesh)
   config, train = plan.config, plan.splits.train
   steps, views = range(first, config.train.steps), config.batch.views
   levels = RELATIONS[config.relation.name].labels == "levels"
@@ -148,8 +178,11 @@ def feed_of(plan: Plan, first: int, put: Any = jnp.asarray) -> Feed:
       levels=levels,
       cut=config.data.random_crop,
       seed=config.seed,
+      mesh=mesh,
     )
-  return resident(train, plan.draws, steps, views, put, levels=levels)
+  return resident(
+    train, plan.draws, steps, views, put or jnp.asarray, levels=levels
+  )
 
 
 # --- Scores that the parts can give -----------------------------------------

@@ -1,8 +1,9 @@
 """Runs that differ in numbers and seeds alone, trained as one program.
 
 Their states are stacked along a new axis, the step is mapped over it, and each
-device has its share of the members. A member leaves the folder of a single run
-and goes on from its checkpoints.
+device has its share of the members; with `config.mesh.batch`, so many devices
+have a share together. A member leaves the folder of a single run and goes on
+from its checkpoints.
 """
 
 import contextlib
@@ -15,23 +16,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from metric_learning import data
+from metric_learning import data, devices
 from metric_learning.data.feeds import Batch
 from metric_learning.data.samplers import Draw, Draws
 from metric_learning.errors import InputError
 from metric_learning.models.layers import as_products
 from metric_learning.training import holding, run_files, stopping
 from metric_learning.training.checkpoints import DamagedError
-from metric_learning.training.config import as_dict, traced_numbers
+from metric_learning.training.config import (
+  as_dict,
+  batch_devices,
+  traced_numbers,
+)
 from metric_learning.training.loop import is_evaluated, is_logged
 from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.recorder import NotFiniteError, Recorder
 from metric_learning.training.step import Step, on_fed
 
-_MEMBERS, _SHARED = PartitionSpec("members"), PartitionSpec()
+_MEMBERS, _SHARED = PartitionSpec(devices.MEMBERS), PartitionSpec()
 
 
 def common_of(config: ConfigDict) -> str:
@@ -68,8 +73,8 @@ def train_population(
       more than numbers and seeds, or a workdir of another config or of other
       data.
   """
-  plans = [make_plan(config, splits) for config in configs]
-  if len({common_of(config) for config in configs}) != 1:
+  plans = [make_plan(config, splits, population=True) for config in configs]
+  if len({(common_of(c), batch_devices(c)) for c in configs}) != 1:
     raise InputError(
       "members of a population may differ in traced numbers and seeds alone."
     )
@@ -95,28 +100,35 @@ def train_population(
 
 def _train(runs: list[Recorder]) -> list[Any]:
   plan, config = runs[0].plan, runs[0].plan.config
+  mesh = devices.mesh_of(batch_devices(config), population=True)
   # The last members are there twice if the devices would not be full.
-  devices = jax.device_count()
-  seats = np.arange(-(-len(runs) // devices) * devices) % len(runs)
+  places = mesh.shape[devices.MEMBERS]
+  seats = np.arange(-(-len(runs) // places) * places) % len(runs)
 
   def stack(trees):
     return on_devices(
       jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *(trees[i] for i in seats)
-      )
+      ),
+      mesh,
     )
 
-  put = lambda array: jax.device_put(array, NamedSharding(_mesh(), _SHARED))
+  put = functools.partial(devices.put, mesh=mesh)
   first, states = _restore(runs)
   together = _together([runs[i].plan.draws for i in seats])
   feed = feed_of(plan._replace(draws=together), first, put)
-  step = step_of(plan.program.step, feed.gather)
+  step = step_of(plan.program.step, feed.gather, mesh=mesh)
   state = stack(states)
   key, traced = stack([r.key for r in runs]), stack([r.traced for r in runs])
   for run in runs:
     run.start(first, members=len(runs))
   results: list[Any] = [None] * len(runs)
   waiting: list[dict[str, Any]] = []
+
+  def alone(there: Any, i: int) -> Any:
+    """The state of a member, where its program takes it."""
+    own = jax.tree.map(jnp.asarray, _member(there, i))
+    return own if plan.program.mesh is None else devices.put(own, mesh)
 
   def going() -> Iterator[tuple[int, Recorder]]:
     """The members without a result."""
@@ -144,66 +156,76 @@ def _train(runs: list[Recorder]) -> list[Any]:
       there = jax.device_get(state)
       for i, run in going():
         with noted(i):
-          run.evaluate(done, _on_device(_member(there, i)))
+          run.evaluate(done, alone(there, i))
     if None not in results:
       return results
     if stopping.asked() and done < config.train.steps:
-      raise _stopped(dict(going()), done, state, waiting)
+      there = jax.device_get(state)
+      state_of = functools.partial(alone, there)
+      raise _stopped(dict(going()), done, waiting, state_of)
   there = jax.device_get(state)
   for i, run in going():
-    results[i] = run.finish(_on_device(_member(there, i)))
+    results[i] = run.finish(alone(there, i))
   return results
 
 
 def _stopped(
-  going: dict[int, Recorder], done: int, state: Any, waiting: list[Any]
+  going: dict[int, Recorder],
+  done: int,
+  waiting: list[Any],
+  state_of: Callable[[int], Any],
 ) -> stopping.Stopped:
   """Saves the state of each member that goes on, as a signal asks for."""
-  there, steps = jax.device_get(state), jax.device_get(waiting)
+  steps = jax.device_get(waiting)
   stopped = stopping.Stopped()
   for i, run in going.items():
     own = [_member(values, i) for values in steps]
     with contextlib.suppress(NotFiniteError):  # It is met again.
-      stopped = run.stop(done, _on_device(_member(there, i)), own)
+      stopped = run.stop(done, state_of(i), own)
   return stopped
 
 
-@functools.cache
-def _mesh() -> jax.sharding.Mesh:
-  # Auto: the losses index and broadcast as they do on one device.
-  return jax.make_mesh(
-    (jax.device_count(),), ("members",), axis_types=(AxisType.Auto,)
-  )
-
-
-def on_devices(stacked: Any) -> Any:
-  """Members stacked along the first axis, each on the device that trains it.
+def on_devices(stacked: Any, mesh: Mesh | None = None) -> Any:
+  """Members stacked along the first axis, each on the devices that train it.
 
   Where a step finds its arguments elsewhere, its second call compiles again.
   """
-  return jax.device_put(stacked, NamedSharding(_mesh(), _MEMBERS))
+  mesh = mesh or devices.mesh_of(1, population=True)
+  return devices.put(stacked, mesh, devices.MEMBERS)
 
 
 @functools.cache
 def step_of(
-  step: Step, gather: Callable[[Any, Any], Batch], products: bool = True
+  step: Step,
+  gather: Callable[[Any, Any], Batch],
+  products: bool = True,
+  mesh: Mesh | None = None,
 ) -> Step:
   """A compiled step of all members: as `compiled`, stacked where they differ.
 
   With `products`, convolutions are matrix products, as on a CPU they always
   are: to be measured on accelerators against grouped convolutions.
   """
+  mesh = mesh or devices.mesh_of(1, population=True)
+  shared = mesh if devices.sharers(mesh) > 1 else None
 
   def one(*arguments):
     with as_products() if products else contextlib.nullcontext():
-      return on_fed(step, gather, *arguments)
+      return on_fed(step, gather, shared, *arguments)
 
-  of_all = jax.vmap(one, in_axes=(0, None, None, 0, 0, 0))
+  # By the name, a batch that devices share is that of one member.
+  of_all = jax.vmap(
+    one,
+    in_axes=(0, None, None, 0, 0, 0),
+    spmd_axis_name=devices.MEMBERS if shared else None,
+  )
+  if shared:
+    return jax.jit(of_all, donate_argnums=0)
   specs = (_MEMBERS, _SHARED, _SHARED, *[_MEMBERS] * 3)
   return jax.jit(
     jax.shard_map(
       of_all,
-      mesh=_mesh(),
+      mesh=mesh,
       in_specs=specs,
       out_specs=_MEMBERS,
       # No member sees another: there is nothing to check between devices.
@@ -254,7 +276,3 @@ def _together(draws: list[Draws]) -> Draws:
 
 def _member(tree: Any, i: int) -> Any:
   return jax.tree.map(lambda leaf: leaf[i], tree)
-
-
-def _on_device(tree: Any) -> Any:
-  return jax.tree.map(jnp.asarray, tree)

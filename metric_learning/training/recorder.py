@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metric_learning import data, evaluation
+from metric_learning import data, devices, evaluation
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
@@ -340,6 +340,8 @@ class Recorder:
       result["weights"] = digest_of(config.model.weights)
     if self._members > 1:
       result["members"] = self._members
+    if self.plan.program.mesh is not None:
+      result["devices"] = devices.sharers(self.plan.program.mesh)
     if self.plan.mean_distance is not None:
       result["initial_mean_distance"] = self.plan.mean_distance
     path = self.workdir / run_files.RESULT

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from metric_learning import models
+from metric_learning import devices, models
 from metric_learning.data.augment import augment
 from metric_learning.data.feeds import Batch
 from metric_learning.errors import InputError
@@ -55,16 +56,23 @@ class Program(NamedTuple):
   embed: (state, stored inputs) to the points that the distance sees.
   embed_beside: the same by the running mean of the weights, or by the weights
     if `embed` takes the mean; None where there is no mean.
+  mesh: the devices that share a batch; None for one.
   """
 
   init: Callable[..., State]
   step: Step
   embed: Callable[..., Array]
   embed_beside: Callable[..., Array] | None = None
+  mesh: Mesh | None = None
 
 
-def program_of(config: ConfigDict, input_spec: InputSpec) -> Program:
-  """The program of a config for items of this spec, made once in a process."""
+def program_of(
+  config: ConfigDict, input_spec: InputSpec, mesh: Mesh | None = None
+) -> Program:
+  """The program of a config for items of this spec, made once in a process.
+
+  On a mesh, `embed` takes a number of inputs that its devices divide.
+  """
   numbers = traced_numbers(config)
   static = {
     name: value
@@ -72,23 +80,26 @@ def program_of(config: ConfigDict, input_spec: InputSpec) -> Program:
     if name not in numbers
     and (name in _COMPILED or name.split(".")[0] not in _NOT_COMPILED)
   }
-  key = json.dumps([static, input_spec], sort_keys=True)
+  key = json.dumps([static, input_spec], sort_keys=True), mesh
   with _ONE_AT_A_TIME:
     if key not in _PROGRAMS:
-      _PROGRAMS[key] = _make_program(as_dict(config), config, input_spec)
+      _PROGRAMS[key] = _make_program(as_dict(config), config, input_spec, mesh)
     return _PROGRAMS[key]
 
 
-_PROGRAMS: dict[str, Program] = {}
+_PROGRAMS: dict[tuple[str, Mesh | None], Program] = {}
 # Runs on several devices ask from threads.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def _make_program(
-  fields: Mapping[str, Any], config: ConfigDict, input_spec: InputSpec
+  fields: Mapping[str, Any],
+  config: ConfigDict,
+  input_spec: InputSpec,
+  mesh: Mesh | None,
 ) -> Program:
   model = model_of(config, input_spec)
-  objectives = objectives_of(config)
+  objectives = objectives_of(config, mesh)
   steps, options = fields["train"]["steps"], fields["optimizer"]
   optimizer = functools.partial(
     make_optimizer, options, steps, layers=model.layers
@@ -99,7 +110,7 @@ def _make_program(
     _check_apart(config.model.name, model)
   averaged = fields["eval"]["averaged"]
   embed = lambda mean: jax.jit(
-    functools.partial(_embed, model, objectives, mean)
+    functools.partial(_embed, model, objectives, mean, mesh)
   )
   return Program(
     functools.partial(
@@ -120,6 +131,7 @@ def _make_program(
     ),
     embed(averaged),
     embed(not averaged) if options["ema"] else None,
+    mesh,
   )
 
 
@@ -312,14 +324,18 @@ def _given(**arrays: Array | None) -> dict[str, Array]:
 
 
 @functools.cache
-def compiled(step: Step, gather: Callable[[Any, Any], Batch]) -> Step:
+def compiled(
+  step: Step, gather: Callable[[Any, Any], Batch], mesh: Mesh | None = None
+) -> Step:
   """`on_fed`, compiled; it takes the memory of the state."""
-  return jax.jit(functools.partial(on_fed, step, gather), donate_argnums=0)
+  fed = functools.partial(on_fed, step, gather, mesh)
+  return jax.jit(fed, donate_argnums=0)
 
 
 def on_fed(
   step: Step,
   gather: Callable[[Any, Any], Batch],
+  mesh: Mesh | None,
   state: State,
   number: int | Array,
   shared: Any,
@@ -327,18 +343,30 @@ def on_fed(
   key: Array,
   numbers: Mapping[str, Any],
 ):
-  """A step on what a feed hands over for it, with the key of the run."""
+  """A step on what a feed hands over for it, with the key of the run.
+
+  On a mesh each device has its share of the batch, and all of the state. The
+  step is written for the whole batch, as on one device: what it computes of all
+  items, such as the statistics of batch normalization, is of all items there.
+  """
   key = jax.random.fold_in(key, number)
-  return step(state, gather(shared, own), key, numbers)
+  batch = gather(shared, own)
+  if mesh is None:
+    return step(state, batch, key, numbers)
+  split = devices.constrain(batch, mesh, devices.BATCH)
+  return devices.constrain(step(state, split, key, numbers), mesh)
 
 
 def _embed(
   model: Model,
   objectives: Objectives,
   averaged: bool,
+  mesh: Mesh | None,
   state: State,
   inputs: Array,
 ) -> Array:
+  if mesh is not None:
+    inputs = devices.constrain(inputs, mesh, devices.BATCH)
   params = mean_of(state["optimizer"]) if averaged else state["params"]
   inputs = jax.lax.optimization_barrier(as_numbers(inputs))
   embeddings, _ = model.apply(
@@ -348,4 +376,5 @@ def _embed(
     train=False,
   )
   objective = objectives.with_numbers({})
-  return objective.embed(params["objective"], embeddings)
+  points = objective.embed(params["objective"], embeddings)
+  return points if mesh is None else devices.constrain(points, mesh)

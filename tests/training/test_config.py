@@ -220,8 +220,8 @@ def test_override_leaves_the_original_alone():
   assert config.digest(base) == before
 
 
-# Sections that say how many runs are made and compared.
-OF_STUDY = ("study", "tune")
+# Sections that say how many runs are made and compared, and where.
+OF_STUDY = ("study", "tune", "mesh")
 
 
 def other_value(field, value):
@@ -263,7 +263,7 @@ def test_digest_changes_with_every_field_of_a_run():
     f: d for f, d in digests.items() if f.partition(".")[0] not in OF_STUDY
   }
   assert len(set(of_run.values())) == len(of_run)
-  # What makes and compares many runs changes none of them.
+  # What makes and compares many runs, or says where, changes none of them.
   of_study = {d for f, d in digests.items() if f.partition(".")[0] in OF_STUDY}
   assert of_study == {digests[""]}
 

@@ -18,10 +18,14 @@ from metric_learning.study.launchers.claims import (
   claim,
   train_group,
 )
+from metric_learning.training.config import batch_devices
 
 
 def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
-  """Populations in turn, on all devices; single runs, one on each device."""
+  """Populations in turn, on all devices; single runs, one on each device.
+
+  Runs of which several devices share a batch are in turn too.
+  """
 
   def work(group: Group) -> None:
     with contextlib.ExitStack() as held:
@@ -31,7 +35,8 @@ def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
         report(specs, train_group([r.config for r in specs], workdirs, splits))
 
   devices = jax.local_devices()
-  if len(devices) == 1:
+  shared = any(batch_devices(r.config) > 1 for group in groups for r in group)
+  if len(devices) == 1 or shared:
     for group in groups:
       work(group)
     return

@@ -86,7 +86,13 @@ def launch(
         splits = load_once(specs[0].config.data)
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
-        fields = {spec.name: as_dict(spec.config) for spec in specs}
+        fields = {
+          spec.name: {
+            **as_dict(spec.config),
+            "mesh": spec.config.mesh.to_dict(),
+          }
+          for spec in specs
+        }
         running[task.remote(fields, sent[id(splits)], code)] = specs
     while running:
       (done, *_), _ = ray.wait(list(running))

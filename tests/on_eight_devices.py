@@ -1,10 +1,11 @@
-"""One objective of each kind on one device and on four: a process of its own.
+"""One objective of each kind on one device and on eight: a process of its own.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=4 \
-      python -m tests.on_four_devices
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 \
+      python -m tests.on_eight_devices
 
 Prints as JSON the largest difference of each kind (value, what is logged, state
-and gradients), its largest slope, and what else the test looks at.
+and gradients), its largest slope, and what else the test looks at. All losses
+are in `experiments.benchmarks.devices`.
 """
 
 import json
@@ -16,18 +17,21 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import metric_learning as ml
+from experiments.benchmarks import devices
 from metric_learning.objectives import folding as module
 from tests.quick import quick_jit
 
-MESH = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
-SHARDED = NamedSharding(MESH, PartitionSpec(("a", "b")))
+MESH = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+AXES = PartitionSpec(("a", "b"))
+SHARDED = NamedSharding(MESH, AXES)
 WHOLE = NamedSharding(MESH, PartitionSpec())
-N, DIM = 10, 5  # Four devices do not divide ten.
+N, DIM = 10, 5  # Of ten, three of eight devices have none.
 
 
 def cases():
   """Of each kind: options by its numbers, these, and the batch."""
   generator = np.random.default_rng(0)
+  where = {"where": np.arange(N) % 5 < 4}
   normal = lambda n: generator.normal(size=(n, DIM)).astype(np.float32)
   x, labels, gallery = normal(N), np.arange(N) % 3, normal(7)
   affinity = generator.uniform(size=(N, 7)).astype(np.float32)
@@ -45,21 +49,21 @@ def cases():
 
   def semihard(margin):
     own = {"triplets": "semihard", "margin": margin}
-    return {"margin": margin, "miner": ("triplet_margin", own), "block_size": 2}
+    return {"margin": margin, "miner": ("triplet_margin", own), "block_size": 1}
 
   def with_options(**options):
     return lambda **numbers: {**options, **numbers}
 
-  by_item = with_options(metric="l1", reduction="none", block_size=2)
-  learned = with_options(metric="mahalanobis", block_size=2)
-  blocks, plain = with_options(block_size=2), with_options()
+  by_item = with_options(metric="l1", reduction="none", block_size=1)
+  learned = with_options(metric="mahalanobis", block_size=1)
+  blocks, plain = with_options(block_size=1), with_options()
   return {
     "contrastive": (window, {"margin": 1.5}, x, labels, both),
     "triplet": (semihard, {"margin": 0.7}, x, labels, weights),
-    "supcon": (by_item, {"temperature": 0.5}, x, labels, {}),
+    "supcon": (by_item, {"temperature": 0.5}, x, labels, where),
     "lifted": (blocks, {}, x, labels, {**others, "affinity": affinity}),
     "histogram": (plain, {}, x, labels, {}),
-    "vicreg": (plain, {}, x, np.arange(N) % 5, {}),
+    "vicreg": (plain, {}, x, np.arange(N) % 5, where),
     "arcface": (plain, {"scale": 5.0}, x, labels, {}),
     "triplet_swap": (learned, {}, x, labels, {}),
   }
@@ -87,9 +91,9 @@ def of(name, mesh):
   return quick_jit(program), (params, x, numbers, labels, more)
 
 
-def difference(one, four):
+def difference(one, eight):
   """The largest, of trees, where a number is large as a share of it."""
-  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True)
+  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True)
   return max(
     float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a))))
     for a, b in (tuple(map(np.float64, pair)) for pair in pairs)
@@ -98,8 +102,8 @@ def difference(one, four):
 
 def sharded_batch():
   """Differences of a batch that comes in shards, with the mesh and without."""
-  x = np.random.default_rng(1).normal(size=(12, DIM)).astype(np.float32)
-  labels = np.arange(12) % 4
+  x = np.random.default_rng(1).normal(size=(16, DIM)).astype(np.float32)
+  labels = np.arange(16) % 4
 
   def program(mesh):
     objective = ml.make_objective("contrastive", mesh=mesh)
@@ -112,31 +116,85 @@ def sharded_batch():
   return [difference(one, program(mesh)(*shards)) for mesh in (MESH, None)]
 
 
+def gathered(shift):
+  """Value and gradient of items that each device compares with all gathered.
+
+  As data-parallel code does without a mesh: each says by `self_index` which of
+  the gathered items are its own. Its difference from one device.
+  """
+  x = np.random.default_rng(2).normal(size=(16, DIM)).astype(np.float32)
+  labels = np.arange(16) % 4
+  objective = ml.make_objective("contrastive", reduction="sum", margin=3.0)
+
+  def on_each(x, labels):
+    all_of = lambda own: jax.lax.all_gather(own, ("a", "b"), tiled=True)
+    first = jax.lax.axis_index(("a", "b")) * len(labels)
+    value, _ = objective(
+      {},
+      x,
+      labels,
+      references=all_of(x),
+      reference_labels=all_of(labels),
+      self_index=(first + shift + jnp.arange(len(labels))) % 16,
+    )
+    return jax.lax.psum(value, ("a", "b"))
+
+  sharded = jax.shard_map(
+    on_each, mesh=MESH, in_specs=(AXES, AXES), out_specs=PartitionSpec()
+  )
+  alone = lambda x, labels: objective({}, x, labels)[0]
+  one, eight = (
+    quick_jit(jax.value_and_grad(f))(x, labels) for f in (alone, sharded)
+  )
+  return difference(one, eight)
+
+
+def padding():
+  """How much a value changes with what pads, and the slope of that."""
+  x, labels = (np.asarray(a) for a in cases()["contrastive"][2:4])
+  where = np.arange(N) % 5 < 3
+  objective = ml.make_objective("contrastive", mesh=MESH, margin=3.0)
+  program = quick_jit(
+    jax.value_and_grad(lambda x: objective({}, x, labels, where=where)[0])
+  )
+  one = program(x)
+  other = program(np.where(where[:, None], x, 100 * x))
+  return difference(one, other), float(np.max(np.abs(one[1][~where])))
+
+
+def large():
+  """Bytes that a device holds beside a batch of 8,192, of two losses."""
+  return [devices.held(loss) for loss in ("contrastive", "supcon")]
+
+
 def main():
   """Prints what was found."""
   found, texts, rows = {}, {}, {}
   for name in cases():
     both = []
-    for devices, mesh in ((1, None), (4, MESH)):
+    for count, mesh in ((1, None), (8, MESH)):
       program, arguments = of(name, mesh)
       if mesh is not None:
         arguments = jax.device_put(arguments, WHOLE)
       plan = module.block_rows
       with mock.patch.object(module, "block_rows", wraps=plan) as planned:
         compiled = program.lower(*arguments).compile()
-      rows[name, devices] = planned.call_args.args[1]
-      texts[name, devices] = compiled.as_text()
+      rows[name, count] = planned.call_args.args[1]
+      texts[name, count] = compiled.as_text()
       both.append(compiled(*arguments))
     slopes = [float(np.max(np.abs(g))) for g in jax.tree.leaves(both[0][1])]
     found[name] = difference(*both), min(slopes)
-  holds = lambda name, devices, n: f"f32[{n},{N}]" in texts[name, devices]
+  holds = lambda name, count, n: f"f32[{n},{N}]" in texts[name, count]
   said = {
     "devices": jax.device_count(),
     "cases": found,
     "sharded": sharded_batch(),
-    "rows": [rows["arcface", devices] for devices in (1, 4)],
-    "whole matrix": [holds("histogram", devices, N) for devices in (1, 4)],
-    "share of it": [holds(name, 4, 3) for name in ("histogram", "supcon")],
+    "gathered": [gathered(shift) for shift in (0, 1, 2)],
+    "padding": padding(),
+    "held": large(),
+    "rows": [rows["arcface", count] for count in (1, 8)],
+    "whole matrix": [holds("histogram", count, N) for count in (1, 8)],
+    "share of it": [holds(name, 8, 2) for name in ("histogram", "supcon")],
   }
   print(json.dumps(said))
 
