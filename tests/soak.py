@@ -127,7 +127,8 @@ def _features(folder):
   from metric_learning.training.config import override
 
   features._BLOCK = 100
-  config = override(_config(), {"model.name": "squeezenet"})
+  fields = {"model.name": "squeezenet", "data.image_size": (17, 17)}
+  config = override(_config(), fields)
   features.write_features(config, folder / "features.npz")
 
 
