@@ -147,7 +147,7 @@ def own_folder(workdir: Path, claim: Callable[[Path], None]) -> Iterator[Path]:
       folder = Path(opened.enter_context(scratch))
     _copy(folder, first)
     # What the first was given is compared with what was given here.
-    together(lambda: claim(folder))
+    together(lambda: None if first else claim(folder))
     yield folder
 
 
