@@ -281,8 +281,8 @@ BREAKAGES = [
   # --- Figures and scripts
   Breakage(  # the other axis
     "figures/roc.py",
-    "axis.plot(far[rows], 1 - frr[rows],",
-    "axis.plot(far[rows], frr[rows],",
+    "_draw(axis, curve, curve.far, 1 - curve.frr, (curve.eer, 1 - curve.eer))",
+    "_draw(axis, curve, curve.far, curve.frr, (curve.eer, 1 - curve.eer))",
     "figures/test_figure_pairs.py",
   ),
   Breakage(  # shares of nothing
