@@ -113,7 +113,7 @@ def _question(study: Study) -> str:
   asked = study.compared["columns"] or [study.config["eval"]["select"]]
   scores = " and ".join(heading(column) for column in asked)
   where = f"on test classes of {data['name']} ({data['protocol']})"
-  if not named:
+  if not named or len(study.names) == 1:
     return f"How good is one cell in {scores} {where}?"
   differ = " and ".join([", ".join(named[:-1])] * bool(named[1:]) + named[-1:])
   return (
