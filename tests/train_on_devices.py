@@ -64,7 +64,10 @@ def moved(folder, to, count):
   """The numbers of a run that was killed after half, and goes on elsewhere."""
   shutil.copytree(folder, to)
   (to / run_files.RESULT).unlink()
-  Checkpoints(to / "checkpoints", lower_is_better=False).delete_after(2)
+  kept = Checkpoints(
+    to / "checkpoints", run=run_files.run_of(to), lower_is_better=False
+  )
+  kept.delete_after(2)
   return run(CONFIG, to, count)
 
 

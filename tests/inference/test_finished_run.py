@@ -10,6 +10,7 @@ from PIL import Image
 
 from metric_learning import InputError, data, inference
 from metric_learning.training import run_files, train
+from metric_learning.training.config import override
 from tests.studies import change
 from tests.tiny import tiny_config
 
@@ -208,7 +209,9 @@ def unselected(folder):
 
 
 def of_other_code(folder):
-  (folder / run_files.RESULT).write_text('{"commit": "0123456789ab"}')
+  path = folder / run_files.RESULT
+  result = json.loads(path.read_text())
+  path.write_text(json.dumps({"commit": result["commit"]}))
 
 
 def without_checkpoints(folder):
@@ -228,7 +231,10 @@ def damaged(folder):
     (unfinished, "not finished: give the command"),
     (diverged, "diverged, at step 3"),
     (unselected, "selected no checkpoint"),
-    (of_other_code, "other code.* 0123456789ab"),
+    (
+      of_other_code,
+      r"result\.json cannot be read: it lacks digest\. Delete it",
+    ),
     (without_checkpoints, "not have the checkpoint of step"),
     (damaged, "is damaged"),
   ],
@@ -240,12 +246,10 @@ def test_a_folder_that_cannot_be_used_is_said(folder, tmp_path, spoil, said):
     inference.load(spoiled)
 
 
-def test_what_was_trained_on_validation_has_no_thresholds(folder, tmp_path):
-  seen = shutil.copytree(folder, tmp_path / "seen")
-  fields = json.loads((seen / run_files.CONFIG).read_text())
-  fields["data"]["train_on"] = "train+validation"
-  (seen / run_files.CONFIG).write_text(json.dumps(fields))
-  run = inference.load(seen)
+def test_what_was_trained_on_validation_has_no_thresholds(tmp_path):
+  fields = {"data.train_on": "train+validation"}
+  train(override(CONFIG, fields), tmp_path / "seen", progress=False)
+  run = inference.load(tmp_path / "seen")
   points = run.embed(np.zeros((1, 8, 8, 1), np.uint8))
   with pytest.raises(InputError, match="trained on its validation classes too"):
     run.verify(points, points, far=0.1)

@@ -1,6 +1,7 @@
 """Baselines: in every table, without asking."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -76,9 +77,11 @@ def baselines_of(folder, rows):
   with pytest.MonkeyPatch.context() as patch:
     for name in ("_untrained", "_pca"):
       patch.setattr(baselines, name, lambda *_: None)
-    patch.setattr(baselines, "_record", lambda name, _, seed, *__: (name, seed))
+    record = lambda name, _, seed, *__: {"name": name, "seed": seed}
+    patch.setattr(baselines, "_record", record)
     write_baselines(folder, runs)
-  return [tuple(found) for found in run_files.read_json(folder / BASELINES)]
+  found = json.loads((folder / BASELINES).read_text())
+  return [(one["name"], one["seed"]) for one in found]
 
 
 def test_a_baseline_counts_once_however_batches_are_made(tmp_path):

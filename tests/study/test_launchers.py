@@ -107,7 +107,7 @@ def test_a_sweep_over_numbers_and_seeds_compiles_its_step_once(
     for spec in [loaded.load_once(row.config.data).train.input_spec]
   }
   (one,) = programs
-  assert step.compiled(one, feeds.gather_resident)._cache_size() == 1
+  assert step.compiled(one, feeds.gather_resident, None)._cache_size() == 1
 
 
 def test_images_are_read_once_for_all_folds_and_batches(monkeypatch):
@@ -226,8 +226,8 @@ def noted(*args):
 local.train_group = noted
 step_of = population.step_of
 
-def watched(*program):
-  step = step_of(*program)
+def watched(*program, **options):
+  step = step_of(*program, **options)
   def stepped(state, *rest):
     leaf = jax.tree.leaves(state)[0]
     shards.add((len(leaf.sharding.device_set), leaf.is_fully_replicated))

@@ -9,6 +9,7 @@ from metric_learning import evaluation
 from metric_learning.figures import verdicts
 from metric_learning.study import read_study, scoring, tables, tuning
 from metric_learning.study.comparisons import compare_cells
+from metric_learning.study.runner import STUDY
 from metric_learning.study.spread import (
   budget_curve,
   components,
@@ -87,12 +88,14 @@ def test_what_the_tables_say_of_searches(write_study, real_study):
   run_files.write_json(
     folder / tuning.SEARCH,
     {
-      "config": {
+      "config": run_files.read_json(folder / STUDY)["config"]
+      | {
         "tune": {
           **{"searches": 6, "trials": 3, "folds": 2, "final_seeds": 2},
           **{"finalists": 2, "repeats": 1},
-        }
-      }
+        },
+      },
+      "rows": {},
     },
   )
   text = tables.to_markdown(scored_study(folder))

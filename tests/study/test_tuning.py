@@ -57,7 +57,7 @@ def test_tuned_and_run_as_an_ordinary_study(tmp_path, monkeypatch):
   chosen = tuning.search(config, make_specs(config, ONE), folder)
   # All trials and folds of a cell share one program, compiled for one shape.
   (key,) = {*step._PROGRAMS} - before
-  one = step.compiled(step._PROGRAMS[key].step, feeds.gather_resident)
+  one = step.compiled(step._PROGRAMS[key].step, feeds.gather_resident, None)
   assert one._cache_size() == 1
 
   left = {path.name for path in folder.glob("trials/*/00/*-fold*/*")}
