@@ -267,6 +267,7 @@ def main() -> None:
       f" a CPU, set JAX_NUM_CPU_DEVICES={COUNTS[-1]}."
     )
   lines, worst = [], 0.0
+  commit = run_files.commit()  # Before the page is another than its commit's.
   for case in cases():
     if _ONLY.value not in case.name:
       continue
@@ -279,7 +280,7 @@ def main() -> None:
     lines.append([case.kind, case.name, *cells, memory])
     print(*lines[-1], flush=True)
     # It takes long: what is there is kept.
-    text = page(lines, worst).encode()
+    text = page(lines, worst, commit).encode()
     run_files.write_atomically(
       Path(_OUTPUT.value), lambda file, text=text: file.write(text)
     )
@@ -288,7 +289,7 @@ def main() -> None:
     raise ml.InputError(f"{TOLERANCE:g} is allowed: see {_OUTPUT.value}.")
 
 
-def page(lines: list[list[str]], worst: float) -> str:
+def page(lines: list[list[str]], worst: float, commit: str) -> str:
   """The page of Markdown."""
   heads = ["", "with"]
   heads += [f"value, {count}" for count in COUNTS]
@@ -298,7 +299,7 @@ def page(lines: list[list[str]], worst: float) -> str:
   kind = f"{len(jax.devices())} {jax.devices()[0].device_kind} devices"
   return (
     "# Losses on several devices\n\nWritten by `python -m"
-    f" experiments.benchmarks.devices` at commit {run_files.commit()}, jax"
+    f" experiments.benchmarks.devices` at commit {commit}, jax"
     f" {jax.__version__}, on {kind}. {N} items, of which {PADDING} are padding,"
     " so that 8 devices do not divide them; in each device the rows are in"
     " blocks of 2. value: the largest difference from one device in the value,"
