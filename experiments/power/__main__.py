@@ -2,8 +2,8 @@
 
 python -m experiments.power
 
-Every simulated study has a reference cell and 150 others; a family is the first
-so many of them. The score of a cell in search k is its mean, plus what the
+Every simulated study has a reference cell and 150 others, of which the first 10
+to 150 are a family. The score of a cell in search k is its mean, plus what the
 searches of that number share, plus what that search of that cell drew, plus the
 mean over the final runs of what their seeds gave, plus what the test classes
 add to that cell, the same in all its searches. The spreads are those measured

@@ -274,10 +274,9 @@ def for_each_block(
   check_metric(metric)
   name, options = split_metric(metric)
   tile = tile_size()
-  if own is None:
-    own = np.full(len(queries), -1)
-  if keys is None:
-    keys = Keys(np.full(len(queries), -1), np.zeros(len(references), int))
+  nobody = np.full(len(queries), -1)
+  own = nobody if own is None else own
+  keys = keys or Keys(nobody, np.zeros(len(references), int))
   count = np.int32(len(references))
   pieces = {}
   for device in devices_here():

@@ -106,12 +106,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
   seats = np.arange(-(-len(runs) // places) * places) % len(runs)
 
   def stack(trees):
-    return on_devices(
-      jax.tree.map(
-        lambda *leaves: jnp.stack(leaves), *(trees[i] for i in seats)
-      ),
-      mesh,
-    )
+    return _stacked([trees[i] for i in seats], mesh)
 
   put = functools.partial(devices.put, mesh=mesh)
   first, states = _restore(runs)
@@ -134,15 +129,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
     """The members without a result."""
     return ((i, run) for i, run in enumerate(runs) if results[i] is None)
 
-  @contextlib.contextmanager
-  def noted(i: int) -> Iterator[None]:
-    """A member that is no longer finite has that as its result."""
-    try:
-      yield
-    except NotFiniteError as error:
-      results[i] = {"diverged": str(error)}
-      run_files.write_json(runs[i].workdir / run_files.RESULT, results[i])
-
+  noted = functools.partial(_noted, runs, results)
   for done, own in enumerate(feed.own, first + 1):
     state, values = step(state, done - 1, feed.shared, own, key, traced)
     waiting.append(values)
@@ -167,6 +154,24 @@ def _train(runs: list[Recorder]) -> list[Any]:
   for i, run in going():
     results[i] = run.finish(alone(there, i))
   return results
+
+
+def _stacked(trees: Sequence[Any], mesh: Mesh) -> Any:
+  """Members along the first axis of each leaf, on the devices of a mesh."""
+  stack = lambda *leaves: jnp.stack(leaves)
+  return on_devices(jax.tree.map(stack, *trees), mesh)
+
+
+@contextlib.contextmanager
+def _noted(
+  runs: Sequence[Recorder], results: list[Any], i: int
+) -> Iterator[None]:
+  """A member that is no longer finite has that as its result."""
+  try:
+    yield
+  except NotFiniteError as error:
+    results[i] = {"diverged": str(error)}
+    run_files.write_json(runs[i].workdir / run_files.RESULT, results[i])
 
 
 def _stopped(

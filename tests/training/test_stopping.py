@@ -161,10 +161,15 @@ def test_who_holds_it_may_be_unknown(tmp_path):
 
 
 def test_one_thread_may_hold_it_twice(tmp_path):
-  with holding.held(tmp_path), holding.held(tmp_path):
-    pass
+  other = filelock.FileLock(tmp_path / ".lock")
   with holding.held(tmp_path):
-    pass
+    with holding.held(tmp_path):
+      pass
+    # Left once, it is still held.
+    with pytest.raises(filelock.Timeout):
+      other.acquire(blocking=False)
+  with other.acquire(blocking=False):
+    assert other.is_locked
 
 
 def test_without_locks_it_is_said(tmp_path, monkeypatch, caplog):

@@ -86,13 +86,7 @@ def launch(
         splits = load_once(specs[0].config.data)
         if id(splits) not in sent:
           sent[id(splits)] = ray.put(splits)
-        fields = {
-          spec.name: {
-            **as_dict(spec.config),
-            "mesh": spec.config.mesh.to_dict(),
-          }
-          for spec in specs
-        }
+        fields = {spec.name: _fields(spec.config) for spec in specs}
         running[task.remote(fields, sent[id(splits)], code)] = specs
     while running:
       (done, *_), _ = ray.wait(list(running))
@@ -106,6 +100,11 @@ def launch(
       report(specs, list(map(write_files, workdirs, found)))
   if failed:
     raise InputError(f"{len(failed)} tasks failed; the first: {failed[0]}")
+
+
+def _fields(config: Any) -> dict[str, Any]:
+  """A config as a task takes it: with its mesh, which is no part of a run."""
+  return {**as_dict(config), "mesh": config.mesh.to_dict()}
 
 
 def train_elsewhere(
