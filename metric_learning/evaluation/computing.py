@@ -17,12 +17,16 @@ from metric_learning.evaluation.scores import (
 
 
 def compute(
-  points: Points, asked: Collection[str] | None, max_pairs: int = MAX_PAIRS
+  points: Points,
+  asked: Collection[str] | None,
+  max_pairs: int = MAX_PAIRS,
+  alone: bool = False,
 ) -> dict[str, float]:
   """The scores of points that are quick, and those that are asked for.
 
-  Verification comes only if one of its scores is asked for, or if `asked` is
-  None.
+  Verification of a family comes only if one of its scores is asked for, or if
+  `asked` is None. `alone`: nothing comes but what is asked for, and what one
+  function gives with it.
 
   Raises:
     InputError: for a name that is no score, and for one text instead of names.
@@ -37,7 +41,8 @@ def compute(
     superclasses=points.superclasses is not None,
   )
   named = [(name, *find("score in asked", name)) for name in asked or ()]
-  verifies = asked is None or any(s.needs == "pairs" for _, s, _ in named)
+  sources = {(score.family, score.compute) for _, score, _ in named}
+  verified = {score.family for _, score, _ in named if score.needs == "pairs"}
   points = points._replace(ks=_ks(points.ks, named))
 
   def is_wanted(score: Score) -> bool:
@@ -45,7 +50,9 @@ def compute(
       return False
     if score.slow:
       return any(other is score for _, other, _ in named)
-    return verifies or score.needs != "pairs"
+    if score.needs == "pairs" and asked is not None:
+      return score.family in verified
+    return not alone or (score.family, score.compute) in sources
 
   wanted = [score for score in SCORES.values() if is_wanted(score)]
   found: dict[Any, Mapping[str, float]] = {}

@@ -21,6 +21,7 @@ def evaluate(
   metric: MetricName,
   *,
   asked: Collection[str] | None = None,
+  alone: bool = False,
   normalized: str = "none",
   ks: Sequence[int] = (1, 2, 4, 8),
   max_pairs: int = MAX_PAIRS,
@@ -40,10 +41,11 @@ def evaluate(
   `intra_inter_ratio`. Verification keeps all pairs: it is left out above
   `max_pairs`. With `references`, a gallery, retrieval alone is computed.
 
-  `asked` names scores that a caller looks at. What else is quick comes too, but
-  verification only if one of its scores is named. Slow ones come only if they
-  are named: `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or
-  classes are too few, with `…_interval`; `own/superclass_recall_at_K` and
+  `asked` names scores that a caller looks at. What else is quick comes too,
+  unless they are asked for `alone`, but verification of a family only if one of
+  its scores is named. Slow ones come only if they are named:
+  `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or classes are
+  too few, with `…_interval`; `own/superclass_recall_at_K` and
   `own/superclass_map_at_r`; those of `open_set`, `own/identification_<name>`,
   NaN if no gallery can be drawn. Of several labels, scores of one are left out.
 
@@ -56,7 +58,9 @@ def evaluate(
     embeddings, labels: one point a row, and its class, or several.
     metric: the one that was trained.
     normalized: how the embeddings are normalized already; here class means are.
-    asked, ks: names of scores, None for all that are not slow; K of Recall@K.
+    asked: names of scores, None for all that are not slow.
+    alone: whether nothing comes beside them but what is found with them.
+    ks: K of Recall@K.
     references, reference_labels, exclude_self, groups, reference_groups: as
       `retrieval` takes them; other scores do not see groups.
     superclasses: `superclasses[label]` names the super-class of a class.
@@ -77,7 +81,7 @@ def evaluate(
   }
   points = Points(embeddings, labels, metric, normalized, tuple(ks), gallery)
   points = points._replace(superclasses=superclasses, open_set=open_set)
-  return compute(points, asked, max_pairs)
+  return compute(points, asked, max_pairs, alone)
 
 
 def evaluate_pairs(

@@ -32,8 +32,8 @@ from metric_learning.evaluation.verification import (
   verification,
 )
 
-# More unordered pairs than this are not kept for verification.
-MAX_PAIRS = 5_000_000
+# Of 5,000 items. More unordered pairs are not kept for verification.
+MAX_PAIRS = 12_500_000
 
 
 # --- How they are computed --------------------------------------------------

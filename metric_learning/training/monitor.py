@@ -15,6 +15,10 @@ _IDLE = {
 }
 _COLLAPSED = "validation/geometry/collapsed"
 _RANK = "validation/geometry/effective_rank"
+# Those of the scores of the validation classes.
+WATCHED_SCORES = tuple(
+  name.removeprefix("validation/") for name in (_COLLAPSED, _RANK)
+)
 # The share of what is logged that must be 0, at the end.
 _TAIL = 0.5
 

@@ -26,7 +26,11 @@ from metric_learning.training.checkpoints import (
 )
 from metric_learning.training.config import digest
 from metric_learning.training.embedding import embed_all, embedded
-from metric_learning.training.monitor import warnings_of, watched
+from metric_learning.training.monitor import (
+  WATCHED_SCORES,
+  warnings_of,
+  watched,
+)
 from metric_learning.training.plan import Plan
 from metric_learning.training.step import LARGEST, SKIPPED, names_of_leaves
 from metric_learning.training.stopping import Stopped
@@ -230,11 +234,11 @@ class Recorder:
     Raises:
       NotFiniteError: if the network no longer gives finite embeddings.
     """
-    config, part = self.plan.config, self.plan.splits.validation
-    self._embedded = embed_all(self.plan.program, state, part.inputs)
+    config, inputs = self.plan.config, self.plan.splits.validation.inputs
+    self._embedded = embed_all(self.plan.program, state, inputs)
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
-    scores = score(self._embedded, part, self.plan)
+    scores = self._score(self._embedded)
     self._write(
       done,
       {f"validation/{k}": v for k, v in scores.items()}
@@ -252,6 +256,23 @@ class Recorder:
       self.checkpoints.save(
         done, state, chosen, self._saved, self._metrics.digest
       )
+
+  def _score(self, points: np.ndarray) -> dict[str, float]:
+    """Scores of the validation classes; of a trial, those that are read."""
+    plan, part = self.plan, self.plan.splits.validation
+    select, columns = plan.config.eval.select, plan.config.eval.columns
+    # A table asks for slow scores of the test classes alone.
+    quick = [c for c in columns if not evaluation.is_slow(c)]
+    alone = self._save_after > 0
+    return scores_of(
+      points,
+      part,
+      plan.eval_metric,
+      asked=[select, *(WATCHED_SCORES if alone else quick)],
+      alone=alone,
+      groups=part.groups,
+      normalized=plan.normalize,
+    )
 
   def stop(
     self, done: int, state: dict[str, Any], steps: list[dict[str, Any]]
@@ -288,13 +309,13 @@ class Recorder:
 
   def _scored_beside(self, state: dict[str, Any]) -> dict[str, float]:
     """Scores by the other weights, where there is a mean of them."""
-    plan, part = self.plan, self.plan.splits.validation
+    plan, inputs = self.plan, self.plan.splits.validation.inputs
     if plan.program.embed_beside is None:
       return {}
     name = "weights" if plan.config.eval.averaged else "mean_of_weights"
     program = plan.program._replace(embed=plan.program.embed_beside)
-    points = embed_all(program, state, part.inputs)
-    scores = score(points, part, plan)
+    points = embed_all(program, state, inputs)
+    scores = self._score(points)
     return {f"validation_by_{name}/{k}": v for k, v in scores.items()}
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -419,22 +440,6 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
     for name, value in record.items()
     if name.startswith("validation/")
   }
-
-
-def score(
-  embeddings: np.ndarray, part: data.Dataset, plan: Plan
-) -> dict[str, float]:
-  """Scores of one part of the data: those to select by, and all quick ones."""
-  select, columns = plan.config.eval.select, plan.config.eval.columns
-  return scores_of(
-    embeddings,
-    part,
-    plan.eval_metric,
-    # A table asks for slow scores of the test classes alone.
-    asked=[select, *(c for c in columns if not evaluation.is_slow(c))],
-    groups=part.groups,
-    normalized=plan.normalize,
-  )
 
 
 def scores_of(

@@ -229,7 +229,9 @@ def test_a_run_that_saves_nothing_selects_as_one_that_does(
   for name, save_after in (("kept", 0.0), ("lost", 1e6)):
     given = iter(scores)
     monkeypatch.setattr(
-      recorder, "score", lambda *_, given=given: {"own/map_at_r": next(given)}
+      recorder,
+      "scores_of",
+      lambda *_, given=given, **__: {"own/map_at_r": next(given)},
     )
     results.append(
       train(
@@ -269,4 +271,8 @@ def test_a_long_run_that_keeps_nothing_goes_on_where_it_was(
   log = (tmp_path / "killed" / "train.log").read_text()
   assert "from step 4:" in log
   assert resumed["validation"] == whole["validation"]
+  # Nothing is scored that nobody reads: what selects, and what warns.
+  families = {name.partition("/")[0] for name in whole["validation"]}
+  assert families == {"own", "geometry"}
+  assert "geometry/collapsed" in whole["validation"]
   assert 6 not in steps_in(tmp_path / "killed" / "checkpoints")
