@@ -43,10 +43,10 @@ def train(
     embeddings: whether embeddings of what is not trained on are written. If
       not, its network never sees a test class; it keeps the checkpoints of the
       last and the selected step, from which `embed_run` writes them later.
-    save_after: seconds of training that may be lost by a kill. Above 0 only
-      what took longer since the last checkpoint is saved, not the last step, and
-      validation is scored by `eval.select` alone: for a trial, of which nothing
-      but the result is kept.
+    save_after: seconds of training that may be lost by a kill. Above 0, for a
+      trial, of which nothing but the result is kept: only what took longer
+      since the last checkpoint is saved, and not the last step; the validation
+      classes are scored by `eval.select` alone.
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir of

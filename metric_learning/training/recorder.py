@@ -234,11 +234,11 @@ class Recorder:
     Raises:
       NotFiniteError: if the network no longer gives finite embeddings.
     """
-    config, inputs = self.plan.config, self.plan.splits.validation.inputs
-    self._embedded = embed_all(self.plan.program, state, inputs)
+    config, part = self.plan.config, self.plan.splits.validation
+    self._embedded = embed_all(self.plan.program, state, part.inputs)
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
-    scores = self._score(self._embedded)
+    scores = score(self._embedded, part, self.plan, self._save_after > 0)
     self._write(
       done,
       {f"validation/{k}": v for k, v in scores.items()}
@@ -256,23 +256,6 @@ class Recorder:
       self.checkpoints.save(
         done, state, chosen, self._saved, self._metrics.digest
       )
-
-  def _score(self, points: np.ndarray) -> dict[str, float]:
-    """Scores of the validation classes; of a trial, those that are read."""
-    plan, part = self.plan, self.plan.splits.validation
-    select, columns = plan.config.eval.select, plan.config.eval.columns
-    # A table asks for slow scores of the test classes alone.
-    quick = [c for c in columns if not evaluation.is_slow(c)]
-    alone = self._save_after > 0
-    return scores_of(
-      points,
-      part,
-      plan.eval_metric,
-      asked=[select, *(WATCHED_SCORES if alone else quick)],
-      alone=alone,
-      groups=part.groups,
-      normalized=plan.normalize,
-    )
 
   def stop(
     self, done: int, state: dict[str, Any], steps: list[dict[str, Any]]
@@ -309,13 +292,13 @@ class Recorder:
 
   def _scored_beside(self, state: dict[str, Any]) -> dict[str, float]:
     """Scores by the other weights, where there is a mean of them."""
-    plan, inputs = self.plan, self.plan.splits.validation.inputs
+    plan, part = self.plan, self.plan.splits.validation
     if plan.program.embed_beside is None:
       return {}
     name = "weights" if plan.config.eval.averaged else "mean_of_weights"
     program = plan.program._replace(embed=plan.program.embed_beside)
-    points = embed_all(program, state, inputs)
-    scores = self._score(points)
+    points = embed_all(program, state, part.inputs)
+    scores = score(points, part, plan, self._save_after > 0)
     return {f"validation_by_{name}/{k}": v for k, v in scores.items()}
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -440,6 +423,27 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
     for name, value in record.items()
     if name.startswith("validation/")
   }
+
+
+def score(
+  embeddings: np.ndarray, part: data.Dataset, plan: Plan, alone: bool = False
+) -> dict[str, float]:
+  """Scores of one part of the data: those to select by, and all quick ones.
+
+  `alone`: nothing beside what selects but what warns.
+  """
+  select, columns = plan.config.eval.select, plan.config.eval.columns
+  # A table asks for slow scores of the test classes alone.
+  quick = [c for c in columns if not evaluation.is_slow(c)]
+  return scores_of(
+    embeddings,
+    part,
+    plan.eval_metric,
+    asked=[select, *(WATCHED_SCORES if alone else quick)],
+    alone=alone,
+    groups=part.groups,
+    normalized=plan.normalize,
+  )
 
 
 def scores_of(

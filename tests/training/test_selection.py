@@ -229,9 +229,7 @@ def test_a_run_that_saves_nothing_selects_as_one_that_does(
   for name, save_after in (("kept", 0.0), ("lost", 1e6)):
     given = iter(scores)
     monkeypatch.setattr(
-      recorder,
-      "scores_of",
-      lambda *_, given=given, **__: {"own/map_at_r": next(given)},
+      recorder, "score", lambda *_, given=given: {"own/map_at_r": next(given)}
     )
     results.append(
       train(
