@@ -260,6 +260,12 @@ def _check_optimizer(config: ConfigDict) -> None:
       "config.optimizer.trunk.layer_decay is a factor, in (0, 1]; got"
       f" {section.trunk.layer_decay}."
     )
+  last = section.trunk.last_layers
+  if last is not None and last < 1:
+    raise InputError(
+      f"config.optimizer.trunk.last_layers={last}: give 1 or more, None for"
+      " all, or freeze the trunk with config.optimizer.trunk.freeze=True."
+    )
   for group in GROUPS:
     for name in ("weight_decay", "factor"):
       if section[group][name] < 0:

@@ -45,6 +45,7 @@ _KINDS = {
   "block_size": Kind((int, str, types.NoneType)),
   "model.weights": Kind((str, types.NoneType)),
   "optimizer.clip": Kind((float, types.NoneType)),
+  "optimizer.trunk.last_layers": Kind((int, types.NoneType)),
   "data.image_size": Kind((tuple,), int),
   "data.short_side": Kind((int, types.NoneType)),
   "data.drop_columns": Kind((tuple,), str),

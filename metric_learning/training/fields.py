@@ -112,6 +112,11 @@ _GROUP = {
 
 _TRUNK = {
   **_GROUP,
+  "last_layers": Field(
+    None,
+    "How many layers before the head are trained; None: all. Those before them"
+    " stay as they are, but for statistics of batches: model.frozen_norm.",
+  ),
   "layer_decay": Field(
     1.0,
     "The rate of a layer is times layer_decay^k, k layers before the last.",

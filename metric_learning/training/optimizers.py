@@ -5,6 +5,7 @@ those of a schedule fields of `config.optimizer.schedule`.
 All of it is one optax transformation: `make_optimizer`.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from metric_learning.errors import InputError
 from metric_learning.intervals import (
   Natural,
   Positive,
@@ -23,6 +25,8 @@ from metric_learning.signatures import call_with
 
 # Of the network all but its last layer; its last layer; what the loss learns.
 GROUPS = ("trunk", "head", "loss")
+# What stands in their place at a parameter that is not trained.
+FROZEN = "frozen"
 
 
 Direction = optax.GradientTransformation
@@ -247,8 +251,8 @@ def make_optimizer(
   longer. Each group has its direction with its weight decay, which `decay` says
   to act on kernels or on all, and minus the learning rate at the step times the
   group's factor; in the trunk also times layer_decay^k, k layers before the
-  head. One that is frozen stays as it is. Last stands the running mean of what
-  is trained, where `ema` asks for it.
+  head. What is frozen (`frozen_parts`) stays as it is. Last stands the running
+  mean of what is trained, where `ema` asks for it.
 
   Args:
     section: `config.optimizer` as nested plain data.
@@ -262,8 +266,6 @@ def make_optimizer(
 
   def group(name: str) -> optax.GradientTransformation:
     own = section[name]
-    if own["freeze"]:
-      return optax.set_to_zero()
     factor = numbers.get(f"optimizer.{name}.factor", own["factor"])
 
     def step_size(step):
@@ -280,12 +282,42 @@ def make_optimizer(
       steps_of.append(_by_layer(own["layer_decay"], layers))
     return optax.chain(*steps_of)
 
-  every = [optax.partition({name: group(name) for name in GROUPS}, groups_of)]
+  frozen = frozen_parts(section, layers)
+  groups = {name: group(name) for name in GROUPS if name not in frozen}
+  groups[FROZEN] = optax.set_to_zero()
+  every = [optax.partition(groups, functools.partial(groups_of, frozen=frozen))]
   if section["clip"] is not None:
     every.insert(0, optax.clip_by_global_norm(section["clip"]))
   if section["ema"]:
     every.append(running_mean(section["ema"]))
   return optax.chain(*every) if len(every) > 1 else every[0]
+
+
+def frozen_parts(
+  section: Mapping[str, Any], layers: Sequence[str]
+) -> tuple[str, ...]:
+  """The groups, and of the trunk the layers, that stay as they are.
+
+  >>> train = {"freeze": False}
+  >>> section = {"trunk": {**train, "last_layers": 1}, "head": train}
+  >>> section["loss"] = {"freeze": True}
+  >>> frozen_parts(section, ["block1", "block2", "head"])
+  ('loss', 'block1')
+
+  Raises:
+    InputError: for more of the last layers than the trunk has.
+  """
+  groups = [name for name in GROUPS if section[name]["freeze"]]
+  trunk = [name for name in layers if name != "head"]
+  last = section["trunk"].get("last_layers")
+  if last is None:
+    return tuple(groups)
+  if last > len(trunk):
+    raise InputError(
+      f"config.optimizer.trunk.last_layers={last}: the trunk of this network"
+      f" has {len(trunk)} layers, {', '.join(trunk)}; None trains all of them."
+    )
+  return (*groups, *trunk[: len(trunk) - last])
 
 
 def _by_layer(
@@ -305,7 +337,9 @@ def _by_layer(
 def _layer(path: Any, layers: Collection[str]) -> str:
   """The layer of a parameter of the network: its part, or one of a list."""
   part = str(path[1].key)
-  return part if part in layers else f"{part}.{path[2].key}"
+  if part in layers or len(path) < 3:
+    return part
+  return f"{part}.{path[2].key}"
 
 
 class RunningMean(NamedTuple):
@@ -339,20 +373,29 @@ def mean_of(state: Any) -> Any:
   return state[-1].mean
 
 
-def groups_of(params: Mapping[str, Any]) -> Any:
+def groups_of(params: Mapping[str, Any], frozen: Collection[str] = ()) -> Any:
   """The name of its group in place of each parameter of a training state.
 
+  Of `frozen` groups and layers it is `FROZEN`.
+
   >>> model = {"block1": {"kernel": 0, "bias": 0}, "head": {"kernel": 0}}
-  >>> groups_of({"model": model, "objective": {"loss": {"weights": 0}}})
+  >>> params = {"model": model, "objective": {"loss": {"weights": 0}}}
+  >>> groups_of(params)
   {'model': {'block1': {'bias': 'trunk', 'kernel': 'trunk'},
              'head': {'kernel': 'head'}},
    'objective': {'loss': {'weights': 'loss'}}}
+  >>> groups_of(params, ["block1", "loss"])["objective"]
+  {'loss': {'weights': 'frozen'}}
   """
 
   def group(path, _):
     if path[0].key == "objective":
-      return "loss"
-    return "head" if path[1].key == "head" else "trunk"
+      name = "loss"
+    else:
+      name = "head" if path[1].key == "head" else "trunk"
+      if _layer(path, frozen) in frozen:
+        return FROZEN
+    return FROZEN if name in frozen else name
 
   return jax.tree_util.tree_map_with_path(group, params)
 

@@ -27,7 +27,8 @@ from metric_learning.training.build import Objectives, objectives_of
 from metric_learning.training.chunks import in_chunks, in_one
 from metric_learning.training.config import as_dict, traced_numbers
 from metric_learning.training.optimizers import (
-  GROUPS,
+  FROZEN,
+  frozen_parts,
   groups_of,
   make_optimizer,
   mean_of,
@@ -104,7 +105,7 @@ def _make_program(
   optimizer = functools.partial(
     make_optimizer, options, steps, layers=model.layers
   )
-  frozen = tuple(name for name in GROUPS if options[name]["freeze"])
+  frozen = frozen_parts(options, model.layers)
   chunks = fields["train"]["chunks"]
   if chunks > 1 and "trunk" not in frozen:
     _check_apart(config.model.name, model)
@@ -190,8 +191,8 @@ def make_step(
     objectives: of traced numbers.
     optimizer: numbers to the optax transformation.
     jitter: how images change at random, the options of `augment`.
-    frozen: groups of parameters that stay as they are; their gradients are not
-      computed. A frozen trunk sees batches as in evaluation.
+    frozen: groups and layers of parameters that stay as they are; their
+      gradients are not computed. A frozen trunk sees batches as in evaluation.
     chunks: the parts of a batch that pass through the network in turn.
     skips: whether a step that is not finite leaves the state as it was.
   """
@@ -308,12 +309,12 @@ def _embedding(
 
 
 def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
-  """The parameters, without gradients in these groups."""
+  """The parameters, without gradients in these groups and layers."""
   if not frozen:
     return params
   return jax.tree.map(
-    lambda group, x: jax.lax.stop_gradient(x) if group in frozen else x,
-    groups_of(params),
+    lambda group, x: jax.lax.stop_gradient(x) if group == FROZEN else x,
+    groups_of(params, frozen),
     params,
   )
 

@@ -356,3 +356,24 @@ def test_layers_before_the_head_move_less():
 def test_what_an_optimizer_refuses(fields, message):
   with pytest.raises(InputError, match=message):
     validate(override(tiny_config(), fields))
+
+
+def test_only_the_last_layers_of_a_trunk_move(splits):
+  """And the head; those before keep every bit, under weight decay too."""
+  fields = {"optimizer.trunk.weight_decay": 0.5, "optimizer.decay": "all"}
+  fields["model.hidden"] = (8, 8)
+  found = after_a_step(splits, **{"optimizer.trunk.last_layers": 1}, **fields)
+  moved = [not np.array_equal(old, new) for _, old, new in found]
+  groups = [group for group, *_ in found]
+  trunk = [
+    m for m, group in zip(moved, groups, strict=True) if group == "trunk"
+  ]
+  assert all(m for m, g in zip(moved, groups, strict=True) if g != "trunk")
+  assert sum(trunk) == 2 < len(trunk)  # A kernel and a bias.
+
+
+def test_more_layers_than_the_trunk_has_are_refused(splits):
+  with pytest.raises(InputError, match=r"last_layers=9: the trunk .* has"):
+    after_a_step(splits, **{"optimizer.trunk.last_layers": 9})
+  with pytest.raises(InputError, match="give 1 or more, None for all"):
+    after_a_step(splits, **{"optimizer.trunk.last_layers": 0})
