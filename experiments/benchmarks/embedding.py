@@ -1,0 +1,110 @@
+"""How fast a finished run embeds, beside the evaluation of the loop.
+
+python -m experiments.benchmarks.embedding
+
+A run of conv4 on images of 64×64×3. Its 10,000 images are embedded as the loop
+does that to score a part, by `run.embed`, by the exported program, and from
+PNG files in a folder, in turn, seven times. The page has the medians, and the
+ratio to the loop in each turn. --count, --turns and --network change that.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import flags
+from PIL import Image
+
+from experiments import cli
+from experiments.benchmarks.finished import finished_run, random_images
+from metric_learning.inference import exported
+from metric_learning.study.formats import as_markdown
+from metric_learning.training import run_files
+from metric_learning.training.embedding import embed_all
+
+_COUNT = flags.DEFINE_integer("count", 10_000, "Images.", 1)
+_SIDE = flags.DEFINE_integer("side", 64, "Pixels of a side.", 1)
+_TURNS = flags.DEFINE_integer("turns", 7, "Of all ways, one after another.", 1)
+_NETWORK = flags.DEFINE_string("network", "conv4", "What embeds.")
+_OUTPUT = cli.define_path("output", "results/embedding.md", "The page.")
+_LOOP = "the loop's evaluation"
+_HEADS = ("", "seconds", "images/s", "of the loop's time", "least", "most")
+
+
+def main() -> None:
+  """Times all ways, and writes the page."""
+  with tempfile.TemporaryDirectory() as folder:
+    found = in_turn(_ways(Path(folder)), _TURNS.value)
+  side = _SIDE.value
+  text = (
+    "# Embedding by a finished run\n\nWritten by `python -m"
+    f" experiments.benchmarks.embedding` at commit {run_files.commit()}:"
+    f" {_COUNT.value:,} images of {side}×{side}×3 by {_NETWORK.value}, on"
+    f" {jax.devices()[0].device_kind} with {os.cpu_count()} CPU cores. All ways"
+    f" in turn, {_TURNS.value} times after one that compiles: medians of the"
+    " time, and of its ratio to the loop's in the same turn, with the least"
+    " and the largest ratio. Load of the machine after:"
+    f" {os.getloadavg()[0]:.1f}.\n\n{as_markdown(_HEADS, _lines(found))}\n"
+  )
+  run_files.write_atomically(
+    Path(_OUTPUT.value), lambda file: file.write(text.encode())
+  )
+  print(text)
+
+
+def _ways(folder: Path) -> dict[str, Callable[[], object]]:
+  """What is timed, by its name in the table."""
+  side = _SIDE.value
+  images = random_images(_COUNT.value, (side, side, 3))
+  run = finished_run(folder, _NETWORK.value, (side, side, 3))
+  embed, _ = exported.load(run.export(folder / "model"))
+  album = folder / "album"
+  album.mkdir()
+  for i, image in enumerate(images):
+    Image.fromarray(image).save(album / f"{i:05}.png")
+  return {
+    _LOOP: lambda: embed_all(run.program, run.state, images),
+    "`run.embed`, an array": lambda: run.embed(images),
+    "the exported program": lambda: embed(images),
+    "`run.embed`, a folder of PNG files": lambda: run.embed(album),
+  }
+
+
+def in_turn(
+  ways: dict[str, Callable[[], object]], turns: int
+) -> dict[str, list[float]]:
+  """Seconds of each way in each turn; the first call is not timed."""
+  for call in ways.values():
+    call()
+  found: dict[str, list[float]] = {name: [] for name in ways}
+  for _ in range(turns):
+    for name, call in ways.items():
+      start = time.perf_counter()
+      call()
+      found[name].append(time.perf_counter() - start)
+  return found
+
+
+def _lines(found: dict[str, list[float]]) -> list[tuple[str, ...]]:
+  lines = []
+  for name, seconds in found.items():
+    middle = statistics.median(seconds)
+    ratios = [a / b for a, b in zip(seconds, found[_LOOP], strict=True)]
+    ends = (statistics.median(ratios), min(ratios), max(ratios))
+    lines.append(
+      (
+        name,
+        f"{middle:.3f}",
+        f"{_COUNT.value / middle:,.0f}",
+        *(f"{ratio:.2f}" for ratio in ends),
+      )
+    )
+  return lines
+
+
+if __name__ == "__main__":
+  cli.run(main, __doc__)
