@@ -73,7 +73,11 @@ def test_what_no_heading_says_stands_under_the_tables(real_study):
 
 def test_columns_that_are_left_out_are_said(real_study):
   study = scored_study(real_study.reported)
-  columns = ["own/recall_at_1", "own/identification_dir_at_far_0.01", "clustering/ami"]
+  columns = [
+    "own/recall_at_1",
+    "own/identification_dir_at_far_0.01",
+    "clustering/ami",
+  ]
   config = {**study.config, "eval": {"columns": columns}}
   found = without_values(study._replace(config=config), ["R@1 own"])
   scores = study.cells[0].chosen.runs[0].tested.selected
