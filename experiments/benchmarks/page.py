@@ -294,7 +294,7 @@ def _export(lines: list[Line], _: dict[str, float]) -> list[str]:
   rows = [
     (
       *(x["name"], "×".join(map(str, x["shape"])), f"{x['n']:,}", duration(x)),
-      {True: "yes", False: "no"}.get(x.get("equal"), DASH),
+      ("yes" if x["equal"] else "no") if "equal" in x else DASH,
       *(apart(x, f"{of}_apart") for of in ("points", "distances")),
     )
     for x in lines
