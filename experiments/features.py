@@ -10,9 +10,10 @@ python -m experiments.train --config=configs/features.py \
 
 All parts of the set, by the features before the head. --views=2 adds two
 augmented views of each training item, by the config's section `augment`. With
---config.data.stream=True the images of a folder are read as they are needed. A
-killed call goes on where it was; its blocks lie beside the file until it is
-whole.
+--config.data.stream=True images are read from disk as they are needed. Where
+the split has folds, --folds=8 writes the parts of the first eight, for heads
+that rotate through them by config.data.fold. A killed call goes on where it
+was; its blocks lie beside the file until it is whole.
 """
 
 from absl import flags
@@ -25,6 +26,9 @@ _CONFIG = cli.define_config()
 _OUT = cli.define_path("out", None, "The .npz file that is written.")
 _VIEWS = flags.DEFINE_integer(
   "views", 0, "Augmented views of each training item, beside the item itself."
+)
+_FOLDS = flags.DEFINE_integer(
+  "folds", 1, "Folds of the split whose parts are written, from 0."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 32, "Items that pass through the network together."
@@ -41,6 +45,7 @@ def main() -> None:
     config,
     _OUT.value,
     views=_VIEWS.value,
+    folds=_FOLDS.value,
     batch_size=_BATCH_SIZE.value,
     progress=True,
   )

@@ -14,6 +14,7 @@ conv4       images per second, beside the same network in PyTorch   (35 s)
 retrieval   neighbors in 60,500 points, beside top-k in PyTorch    (35 s)
 repeat      two equal runs and a killed one, under XLA's flags      (100 s)
 resnet50    the same at 224×224 in bf16, with and without remat    (120 s)
+export      an exported model here, on the CPU, and as `run.embed`  (40 s)
 
 The same command resumes: parts that are in the JSON file are not measured
 again, and a part that no longer fits into the budget is left out and named.
@@ -52,7 +53,13 @@ import jax
 from absl import flags
 
 from experiments import cli
-from experiments.benchmarks import matrices, networks, page, retrieval
+from experiments.benchmarks import (
+  finished,
+  matrices,
+  networks,
+  page,
+  retrieval,
+)
 from experiments.benchmarks.clock import Clock, Line
 from metric_learning.errors import InputError, check_choice
 from metric_learning.training import run_files
@@ -79,6 +86,7 @@ PARTS: dict[str, Part] = {
   "retrieval": Part("Retrieval", retrieval.retrieval, 35),
   "repeat": Part("Exact repetition", networks.repeat, 100),
   "resnet50": Part("One run of resnet50 at full size", networks.resnet50, 120),
+  "export": Part("An exported model", finished.export, 40),
 }
 
 _TINY = flags.DEFINE_bool("tiny", False, "Rehearse on a CPU, at toy sizes.")

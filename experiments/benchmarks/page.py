@@ -287,6 +287,30 @@ def _retrieval(lines: list[Line], _: dict[str, float]) -> list[str]:
   return [note, "", *table(head, rows)]
 
 
+def _export(lines: list[Line], _: dict[str, float]) -> list[str]:
+  def apart(line: Line, name: str) -> str:
+    return f"{line[name]:.0e}" if name in line else line.get("failed", DASH)
+
+  rows = [
+    (
+      *(x["name"], "×".join(map(str, x["shape"])), f"{x['n']:,}", duration(x)),
+      ("yes" if x["equal"] else "no") if "equal" in x else DASH,
+      *(apart(x, f"{of}_apart") for of in ("points", "distances")),
+    )
+    for x in lines
+  ]
+  head = (
+    *("network", "images", "n", "time", "bit for bit as `run.embed`"),
+    *("points from the CPU's", "distances from the CPU's"),
+  )
+  note = (
+    "The StableHLO programs of `run.export`, loaded on this device and on the"
+    " CPU of the machine: the largest difference, as a share of the largest"
+    " number."
+  )
+  return [note, "", *table(head, rows)]
+
+
 def _repeat(lines: list[Line], _: dict[str, float]) -> list[str]:
   def verdict(line: Line, name: str) -> str:
     if name not in line:
@@ -321,4 +345,5 @@ _TABLES: dict[str, Table] = {
   "resnet50": _resnet50,
   "retrieval": _retrieval,
   "repeat": _repeat,
+  "export": _export,
 }

@@ -169,17 +169,19 @@ def _checked_size(size: Any) -> tuple[int, ...]:
 def _resized(
   dataset: Dataset, size: tuple[int, ...], short_side: int | None
 ) -> Dataset:
-  if not size or dataset.inputs.shape[1:3] == size:
+  if not size:
     return dataset
   if dataset.input_spec.kind != "image":
     raise InputError(
       f"image_size={size}, and {dataset.name} holds {dataset.input_spec}: set"
       " config.data.image_size=()."
     )
-  if short_side is not None:
+  if dataset.short_side != short_side:
     raise InputError(
       f"config.data.short_side={short_side} is for sets of image files, and"
       f" {dataset.name} is an array: set it to None."
     )
+  if dataset.inputs.shape[1:3] == size:
+    return dataset
   images = imaging.resize(np.asarray(dataset.inputs), size)
   return dataclasses.replace(dataset, inputs=images)

@@ -61,6 +61,8 @@ class Dataset:
     Of one class, items of one group are no answers to each other: they are
     too much alike.
   provenance: where features come from, in a sentence, where that is known.
+  short_side: of image files before their middle was cut out; None for images
+    that were not cut.
 
   Raises `InputError` if two classes have one name, or for several labels of
   which an item has none.
@@ -74,6 +76,7 @@ class Dataset:
   pairs: Pairs | None = None
   groups: Int32[np.ndarray, " n"] | None = None
   provenance: str | None = None
+  short_side: int | None = None
 
   def __post_init__(self) -> None:
     """Checks that a name tells a class from the others, and several labels."""

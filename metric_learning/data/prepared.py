@@ -207,11 +207,13 @@ def read(config: Any, *parts: str, stream: bool = False) -> Images:
   labels = [number[some.class_name] for _, some in found]
   sources, size = [some for _, some in found], tuple(config.image_size)
   decode = image_files if stream else imaging.read_images
+  short_side = imaging.short_side_of(config)
   dataset = base.Dataset(
     config.name,
-    decode(sources, size, config.background, imaging.short_side_of(config)),
+    decode(sources, size, config.background, short_side),
     np.array(labels, np.int32),
     tuple(class_names),
+    short_side=short_side,
   )
   names = [some.name for some in sources]
   return Images(dataset, names, np.array([part for part, _ in found]))

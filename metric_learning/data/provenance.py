@@ -18,7 +18,7 @@ class Provenance(NamedTuple):
     network was drawn at random, by `seed`.
   image_size: (height, width).
   preprocessing: what happens to an image before the first layer, in words.
-  split: name, seed and fold.
+  split: name, seed and fold, or all folds.
   set_digest: of the identities of all parts of the set.
   views: augmented ones of each training item, by `augment` and `seed`.
   """

@@ -1,6 +1,7 @@
 """Scores of embeddings: plain functions from arrays to dicts of floats."""
 
 from metric_learning.evaluation.bootstrap import class_bootstrap, rate_bootstrap
+from metric_learning.evaluation.choosing import too_few
 from metric_learning.evaluation.clustering import agreement, clustering
 from metric_learning.evaluation.computing import per_query
 from metric_learning.evaluation.entries import Points, Score
@@ -82,6 +83,7 @@ __all__ = [
   "retrieval_per_query",
   "roc",
   "threshold_at_far",
+  "too_few",
   "verification",
   "why_absent",
   "why_no_choice",

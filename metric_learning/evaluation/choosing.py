@@ -1,5 +1,6 @@
 """Why a score of some points is the same, or NaN, for all embeddings."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,24 @@ def no_draws(
     "who is known is drawn from test classes alone; own/recall_at_1 and own/eer"
     " rank embeddings much as it does"
   )
+
+
+def too_few(name: str, scores: Mapping[str, float]) -> str | None:
+  """Why a rate at a FAR is NaN, by how many trials there were; None otherwise.
+
+  >>> too_few("own/frr_at_far_0.01", {"own/num_impostor": 500.0})
+  'FAR 0.01 needs 1000 impostor pairs (10 accepted ones), and there are 500.'
+  >>> too_few("own/eer", {"own/num_impostor": 500.0})
+  """
+  found = re.fullmatch(r"(\w+)/(\w+)_at_far_([\d.]+)", name)
+  if not found:
+    return None
+  family, kind, far = found.groups()
+  count, what = "num_impostor", "impostor pairs"
+  if kind.startswith("identification_"):
+    count, what = "identification_num_unknown", "unknown probes"
+  trials = scores.get(f"{family}/{count}", np.inf)
+  return refusal(float(far), int(trials), what) if np.isfinite(trials) else None
 
 
 def no_ranks(

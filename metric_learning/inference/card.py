@@ -89,7 +89,9 @@ distances(points, points)  # (n, n)
 `model.safetensors` holds what was trained; the programs take any number of
 items, on {platforms}. jax promises to read them for six months
 after it wrote them, and mostly reads them longer. Points are those of
-`run.embed`, bit for bit on the same device with the same jax."""
+`run.embed`, bit for bit on the same device with the same jax: tested on a CPU,
+and where there is a GPU by `experiments.benchmarks.accelerator --parts=export`
+of metric-learning."""
 
 
 def _kept(run: Any) -> Mapping[str, np.ndarray]:

@@ -10,25 +10,21 @@ import numpy as np
 
 def load(folder):
   """Gives `embed(items)`, as stored, and `distances(points, others)`."""
-  folder = Path(folder)
-  data = (folder / "model.safetensors").read_bytes()
+  data = (Path(folder) / "model.safetensors").read_bytes()
   start = 8 + int.from_bytes(data[:8], "little")
   arrays = {}
   for name, entry in json.loads(data[8:start]).items():
-    first, last = entry["data_offsets"]
-    kind = {"F": "<f", "I": "<i", "U": "<u"}[entry["dtype"][0]]
-    kind += str(int(entry["dtype"][1:]) // 8)
-    some = np.frombuffer(data[start + first : start + last], kind)
-    arrays[name] = some.reshape(entry["shape"])
-  mean, factor = (
-    arrays.pop("scale.mean", None),
-    arrays.pop("scale.factor", None),
-  )
+    first, last = (start + place for place in entry["data_offsets"])
+    kind, bits = entry["dtype"][0].lower(), int(entry["dtype"][1:])
+    numbers = np.frombuffer(data[first:last], f"<{kind}{bits // 8}")
+    arrays[name] = numbers.reshape(entry["shape"])
+  mean = arrays.pop("scale.mean", None)
+  factor = arrays.pop("scale.factor", None)
   weights = jax.device_put(arrays)
 
   def program(name):
-    code = bytearray((folder / f"{name}.stablehlo").read_bytes())
-    return jax.jit(jax.export.deserialize(code).call)
+    content = (Path(folder) / f"{name}.stablehlo").read_bytes()
+    return jax.jit(jax.export.deserialize(bytearray(content)).call)
 
   network, matrix = program("embed"), program("distances")
 
@@ -36,11 +32,9 @@ def load(folder):
     if mean is not None:
       items = ((items.astype(np.float64) - mean) * factor).astype(np.float32)
     size = min(batch_size, 1 << (len(items) - 1).bit_length())
-    found = []
-    for i in range(0, len(items), size):
-      block = items[i : i + size]
-      padding = [(0, size - len(block))] + (block.ndim - 1) * [(0, 0)]
-      found.append(network(weights, np.pad(block, padding))[: len(block)])
-    return np.concatenate(found)
+    padding = [(0, -len(items) % size)] + (items.ndim - 1) * [(0, 0)]
+    blocks = np.pad(items, padding).reshape(-1, size, *items.shape[1:])
+    found = [network(weights, block) for block in blocks]
+    return np.concatenate(found)[: len(items)]
 
   return embed, lambda points, others: np.asarray(matrix(points, others))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from metric_learning import models
 from metric_learning.data import Dataset, Splits, imaging, load
 from metric_learning.data.augment import augment
-from metric_learning.data.base import GIVEN_PARTS
+from metric_learning.data.base import GIVEN_PARTS, PARTS
 from metric_learning.data.identity import digest
 from metric_learning.data.provenance import Provenance, read_provenance
 from metric_learning.errors import InputError
@@ -65,6 +65,7 @@ def write_features(
   path: str | Path,
   *,
   views: int = 0,
+  folds: int = 1,
   batch_size: int = 32,
   progress: bool = False,
 ) -> Provenance:
@@ -80,6 +81,8 @@ def write_features(
     path: of the npz.
     views: augmented ones of each training item, beside the item itself. Then
       `groups` number the items: views of one do not answer each other.
+    folds: of the split, from 0. Items are embedded once, and `split` has a
+      column for each fold, among which the heads' `config.data.fold` chooses.
     batch_size: items that pass through the network together.
     progress: a bar on a terminal.
 
@@ -89,16 +92,17 @@ def write_features(
       of other features.
   """
   path = check_output(path, (".npz",))
-  if views < 0 or batch_size < 1:
+  if views < 0 or min(batch_size, folds) < 1:
     raise InputError(
-      f"views={views}, batch_size={batch_size}: give views of 0 or more, and a"
-      " batch size of 1 or more."
+      f"views={views}, folds={folds}, batch_size={batch_size}: give views of 0"
+      " or more, and one fold or more, and a batch size of 1 or more."
     )
   config = _without_head(config)
   splits = load(config.data)
   some = _items(splits, views)
   _check(config, splits, views)
-  made_by = _provenance(config, splits, views)
+  by_fold = _parts_by_fold(config, splits, views, folds)
+  made_by = _provenance(config, splits, views, folds)
   if path.exists():
     _refuse_another(path, made_by)
     return made_by
@@ -107,7 +111,7 @@ def write_features(
   _claim(folder, made_by)
   width = config.model.embedding_dim
   features = _embedded(some, embed, folder, width, progress)
-  arrays = _arrays(splits, some, views)
+  arrays = _arrays(splits, some, views, by_fold)
   run_files.write_arrays(
     path,
     {"features": features, **arrays, "provenance": made_by.as_array()},
@@ -178,7 +182,42 @@ def _check(config: ConfigDict, splits: Splits, views: int) -> None:
     )
 
 
-def _provenance(config: ConfigDict, splits: Splits, views: int) -> Provenance:
+def _parts_by_fold(
+  config: ConfigDict, splits: Splits, views: int, folds: int
+) -> list[dict[str, str]]:
+  """The part of each class in each fold of a split; none for a single fold.
+
+  Raises:
+    InputError: for parts that share classes, views, and folds that the split
+      does not have or that have other classes.
+  """
+  if folds == 1:
+    return []
+  if splits.protocol != "open-set" or splits.gallery is not None or views:
+    raise InputError(
+      f"--folds={folds} writes the part of each class in each fold: it takes an"
+      " open-set split without a gallery, and --views=0. Leave it out: write a"
+      " file for each config.data.fold."
+    )
+  classes: set[str] = set()
+  found = []
+  for fold in range(folds):
+    other = load(override(config, {"data.fold": fold}).data)
+    parts = {part: getattr(other, part).class_names for part in PARTS}
+    part_of = {name: part for part, names in parts.items() for name in names}
+    classes = classes or {*part_of}
+    if {*part_of} != classes:
+      raise InputError(
+        f"fold {fold} of {config.data.name}, split {config.data.split!r}, has"
+        " other classes than fold 0: leave --folds out."
+      )
+    found.append(part_of)
+  return found
+
+
+def _provenance(
+  config: ConfigDict, splits: Splits, views: int, folds: int
+) -> Provenance:
   model, section = config.model, config.data
   network = models.MODELS[model.name]
   about = getattr(network, "preprocess", lambda images: images).__doc__ or ""
@@ -194,7 +233,11 @@ def _provenance(config: ConfigDict, splits: Splits, views: int) -> Provenance:
     preprocessing=" ".join([f"{_resizing(section)};", *about.split()]),
     set=section.name,
     set_digest=digest([f"{name} {parts[name]}" for name in sorted(parts)]),
-    split=[section.split, section.split_seed, section.fold],
+    split=[
+      section.split,
+      section.split_seed,
+      section.fold if folds == 1 else list(range(folds)),
+    ],
     views=views,
     augment={k: v for k, v in config.augment.items() if v and views},
     seed=config.seed,
@@ -210,7 +253,10 @@ def _resizing(section: Any) -> str:
 
 
 def _arrays(
-  splits: Splits, some: list[_Some], views: int
+  splits: Splits,
+  some: list[_Some],
+  views: int,
+  by_fold: list[dict[str, str]],
 ) -> dict[str, np.ndarray]:
   """What a file says of all items: class, part, and group if there are some."""
   names, first = splits.train.class_names, dict.fromkeys(GIVEN_PARTS, 0)
@@ -227,6 +273,10 @@ def _arrays(
     "class_names": np.array(names),
     "split": np.repeat([each.part for each in some], counts),
   }
+  if by_fold:
+    of_items = arrays["class_names"][arrays["labels"]].tolist()
+    columns = [[part_of[name] for name in of_items] for part_of in by_fold]
+    arrays["split"] = np.array(columns).T
   if splits.train.groups is not None:
     groups = [each.dataset.groups for each in some]
     arrays["groups"] = np.concatenate([x for x in groups if x is not None])
@@ -252,7 +302,8 @@ def _embedding(config: ConfigDict, splits: Splits, batch_size: int) -> _Embed:
     if is_moved:
       inputs = _moved(inputs, indices, view, config.seed, jitter)
     seen = model.preprocess(inputs)
-    return model.apply(params, stats, seen, train=False)[0]
+    with jax.default_matmul_precision("highest"):  # as a run embeds
+      return model.apply(params, stats, seen, train=False)[0]
 
   def embed_items(some, indices, report):
     read, found = functools.partial(_item, some.dataset.inputs), []

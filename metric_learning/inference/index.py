@@ -70,6 +70,7 @@ class Index:
     Raises:
       InputError: for a k that the gallery does not have.
     """
+    self._check_k(k, exclude_self)
     if self.flat is None:
       indices, distances = evaluation.neighbors(
         queries, self.points, k, metric=self.metric, exclude_self=exclude_self
@@ -78,6 +79,20 @@ class Index:
       indices, distances = self._search_flat(queries, k, exclude_self)
     labels = None if self.labels is None else self.labels[indices]
     return Hits(distances, indices, labels)
+
+  def _check_k(self, k: int, exclude_self: Any) -> None:
+    """Raises `InputError` for a k that the gallery does not have."""
+    shown = np.asarray(-1 if exclude_self is False else exclude_self)
+    most = len(self.points) - bool(np.any(shown >= 0))
+    if not most:
+      raise InputError(
+        "the gallery holds one item, which does not find itself: add others to"
+        " the gallery, or give queries that are not in it."
+      )
+    if not 1 <= k <= most:
+      raise InputError(
+        f"k={k}: the gallery has {most} to find; choose a k from 1 to {most}."
+      )
 
   def _search_flat(
     self, queries: Any, k: int, exclude_self: Any
@@ -88,9 +103,6 @@ class Index:
       own = np.arange(len(queries))
     elif exclude_self is not False:
       own = np.asarray(exclude_self)
-    most = len(self.points) - bool((own >= 0).any())
-    if not 1 <= k <= most:
-      raise InputError(f"k={k}: the gallery has {most} to find; choose fewer.")
     return search_flat(self.flat, queries, self.points, self.metric, k, own)
 
   def identify(

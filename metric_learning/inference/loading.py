@@ -33,12 +33,22 @@ def load(folder: str | Path) -> FinishedRun:
   if (folder / STUDY).exists():
     folder = _best_of(read_study(folder))
   result = _result_of(folder)
-  config = from_dict(run_files.read_json(folder / run_files.CONFIG))
+  config = _config_of(folder / run_files.CONFIG)
   spec, classes, scale = _inputs_of(folder, config)
   program = trained_program(config, spec)
   like = program.init(config.seed, classes, result["numbers"])
   state = saved_state(config, folder, result["selected_step"], like)
   return FinishedRun(folder, config, result, spec, scale, program, state)
+
+
+def _config_of(path: Path) -> ConfigDict:
+  """The config of a run, which this code can read."""
+  try:
+    return from_dict(run_files.read_json(path))
+  except InputError as error:
+    if str(path) in str(error):
+      raise
+    raise InputError(f"{path}: {error}") from error
 
 
 def _best_of(study: Study) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metric_learning.evaluation import heading, too_few
 from metric_learning.losses import LOSSES
 from metric_learning.study.compared_with import said
 from metric_learning.study.comparisons import class_interval
@@ -39,6 +40,18 @@ def table_lines(study: Study) -> list[Line]:
   ]
   cells = [_cell_line(cell, columns, compared) for cell in study.cells]
   return baselines + cells + [_given_up_line(e) for e in study.given_up]
+
+
+def without_values(study: Study, heads: Sequence[str]) -> list[str]:
+  """A note on the columns that no line has a value of; why, where known."""
+  runs = [run for cell in study.cells for run in cell.chosen.runs]
+  scores = runs[0].tested.selected if runs else {}
+  lacking = []
+  for column in study.config["eval"]["columns"]:
+    if (head := heading(column)) not in heads:
+      why = too_few(column, scores)
+      lacking.append(f"{head} ({why.rstrip('.')})" if why else head)
+  return [f"no line has a value of {', '.join(lacking)}"] if lacking else []
 
 
 def by_name(

@@ -33,6 +33,7 @@ from metric_learning.study.table_lines import (
   mean_of,
   table_lines,
   unit_of,
+  without_values,
 )
 from metric_learning.training import run_files
 
@@ -183,15 +184,13 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
   # What "searches" says covers the lines over seeds.
   skipped = "seeds" if "searches" in kinds else ""
   heads, _ = filled(study, lines)
-  columns = map(heading, study.config["eval"]["columns"])
-  lacking = [column for column in columns if column not in heads]
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
     *study.provenance,
     *(over[kind] for kind in over if kind in kinds and kind != skipped),
     _how_chosen(study),
     *cost_note(study),
-    *[f"no line has a value of {', '.join(lacking)}"] * bool(lacking),
+    *without_values(study, heads),
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
     *["the own metric of the baselines is L2"] * bool(study.baselines),

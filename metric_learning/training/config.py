@@ -415,10 +415,13 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
 
   try:
     enter_all(fields)
-  except KeyError as error:
+  except (KeyError, TypeError) as error:
+    lacks = (
+      f"without {error}" if isinstance(error, KeyError) else "of old fields"
+    )
     raise InputError(
-      f"a config without {error}: other code wrote it. Use the code of its run,"
-      " whose commit is in its environment.json."
+      f"a config {lacks}: other code wrote it. Use the code of its run, whose"
+      " commit is in its environment.json."
     ) from error
   return ConfigDict(restore(fields)).lock()
 

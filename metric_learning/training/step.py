@@ -370,12 +370,15 @@ def _embed(
     inputs = devices.constrain(inputs, mesh, devices.BATCH)
   params = mean_of(state["optimizer"]) if averaged else state["params"]
   inputs = jax.lax.optimization_barrier(as_numbers(inputs))
-  embeddings, _ = model.apply(
-    params["model"],
-    state["stats"],
-    model.preprocess(inputs),
-    train=False,
-  )
-  objective = objectives.with_numbers({})
-  points = objective.embed(params["objective"], embeddings)
+  # By default a GPU or TPU rounds the operands of float32 products: scores and
+  # thresholds would depend on the device that embeds.
+  with jax.default_matmul_precision("highest"):
+    embeddings, _ = model.apply(
+      params["model"],
+      state["stats"],
+      model.preprocess(inputs),
+      train=False,
+    )
+    objective = objectives.with_numbers({})
+    points = objective.embed(params["objective"], embeddings)
   return points if mesh is None else devices.constrain(points, mesh)

@@ -79,6 +79,19 @@ def test_official_split_without_validation(config):
   assert np.bincount(splits.validation.labels).tolist() == [2] * 10
 
 
+def test_parts_by_fold(config):
+  stored = arrays(10, 3)
+  by_class = np.full((10, 2), "train", "U10")
+  by_class[:2, 0] = by_class[5:7, 1] = "test"
+  by_class[2:4, 0] = by_class[0:2, 1] = "validation"
+  config.save(**stored, split=by_class[stored["labels"]])
+  for fold, classes in enumerate(("01", "56")):
+    test = data.load(config("official", fold=fold)).test
+    assert test.class_names == tuple(classes)
+  with pytest.raises(InputError, match="the folds are 0 to 1"):
+    data.load(config("official", fold=2))
+
+
 def test_objects_are_refused_and_not_run(config, tmp_path):
   class Attack:
     def __reduce__(self):

@@ -23,7 +23,10 @@ PARTS = (
   "retrieval",
   "repeat",
   "resnet50",
+  "export",
 )
+# What no accelerator has measured so far.
+UNSEEN = {"export"}
 
 
 LINE = {
@@ -119,6 +122,8 @@ def test_a_rehearsal_measures_each_part(run, tmp_path):
     "| conv4 | 16×16×3 | 4 |",
     "| 10 neighbors | l1 | 600 |",
     "| `no flags` | equal, bit for bit | equal, bit for bit |",
+    "| mlp | 8×8×1 | 600 |",
+    "| yes | 0e+00 | 0e+00 |",
   ):
     assert words in page
 
@@ -138,7 +143,7 @@ def test_a_trunk_is_measured(monkeypatch):
 def test_the_page_in_results_is_that_of_its_numbers():
   results = Path(__file__).parents[2] / "results"
   found = json.loads((results / "accelerator.json").read_text())
-  assert set(found["parts"]) == set(PARTS)
+  assert set(found["parts"]) == set(PARTS) - UNSEEN
   written = (results / "accelerator.md").read_text()
   titles = dict(zip(PARTS, re.findall("^## (.*)$", written, re.M), strict=True))
   assert page.page(found, titles) == written

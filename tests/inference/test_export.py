@@ -77,6 +77,15 @@ def test_only_what_embeds_is_exported(run, model):
   assert 4 * numbers < size < 4 * numbers + 1000
 
 
+def test_products_are_not_rounded_on_any_device(model):
+  for name in ("embed", "distances"):
+    content = bytearray((model / f"{name}.stablehlo").read_bytes())
+    program = jax.export.deserialize(content).mlir_module()
+    products = re.findall(r"stablehlo\.(?:dot_general|convolution).*", program)
+    assert bool(products) == (name == "embed")
+    assert all("HIGHEST, HIGHEST" in product for product in products)
+
+
 def test_files_say_what_the_run_is(run, model):
   config = json.loads((model / "config.json").read_text())
   assert config["input"] == {"shape": [8, 8, 1], "kind": "image"}

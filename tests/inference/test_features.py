@@ -184,6 +184,27 @@ def test_views_are_of_training_items_and_do_not_answer_each_other(
   assert len(loaded(files[0]).train.labels) == 3 * train
 
 
+def test_parts_of_all_folds_are_kept(birds, tmp_path):
+  config, path = override(birds, {"data.split": "folds"}), tmp_path / "out.npz"
+  made_by = features.write_features(config, path, folds=5)
+  assert made_by.split == ["folds", 0, [0, 1, 2, 3, 4]]
+  for fold in range(5):
+    before = data.load(override(config, {"data.fold": fold}).data)
+    after = loaded(path, fold=fold)
+    for part in ("train", "validation", "test"):
+      one, other = getattr(before, part), getattr(after, part)
+      assert {*one.class_names} == {*other.class_names}
+    expected = embedded(config, before.test.inputs)
+    for name in before.test.class_names:
+      rows, others = (
+        np.flatnonzero(test.labels == test.class_names.index(name))
+        for test in (before.test, after.test)
+      )
+      np.testing.assert_allclose(
+        after.test.inputs[others], expected[rows], rtol=1e-5, atol=1e-6
+      )
+
+
 def test_queries_and_gallery_keep_their_parts_and_groups(weights, tmp_path):
   images = np.random.default_rng(1).integers(0, 256, (64, 4, 4), np.uint8)
   np.savez(
@@ -234,6 +255,12 @@ def test_the_classes_of_a_closed_set_are_the_same_in_all_parts(
     ({"model.name": "conv3"}, {}, r"conv3 has no option head.*resnet18"),
     ({}, {"views": 1}, r"views=1, and without augmentation .*brightness"),
     ({}, {"views": -1}, "views=-1"),
+    ({}, {"folds": 2}, "fold 1 of cub100, split 'official': the folds are 0"),
+    (
+      {"augment.flip": True, "data.split": "folds"},
+      {"folds": 2, "views": 1},
+      "--folds=2 .*and --views=0",
+    ),
     ({"data.train_on": "train+validation"}, {}, "a choice for the heads"),
     ({"data.split": "view1"}, {}, "split of cub100 'view1'"),
   ],

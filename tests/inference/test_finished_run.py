@@ -152,8 +152,10 @@ def test_distances_and_search_are_exact(run, splits):
   others = index.search(points, 39, exclude_self=own).indices
   assert not (others[:40] == np.arange(40)[:, None]).any()
   assert run.index(points[:1]).search(points, 1).labels is None
-  with pytest.raises(InputError, match="k=41"):
+  with pytest.raises(InputError, match=r"k=41: .* from 1 to 40"):
     index.search(points, 41)
+  with pytest.raises(InputError, match="one item, which does not find itself"):
+    run.index(points[:1]).search(points[:1], 1, exclude_self=True)
 
 
 def test_verifies_by_validation_pairs_alone(
@@ -214,6 +216,10 @@ def of_other_code(folder):
   path.write_text(json.dumps({"commit": result["commit"]}))
 
 
+def of_old_fields(folder):
+  change(folder / run_files.CONFIG, metric="l1")
+
+
 def without_checkpoints(folder):
   shutil.rmtree(folder / "checkpoints")
 
@@ -235,6 +241,7 @@ def damaged(folder):
       of_other_code,
       r"result\.json cannot be read: it lacks digest\. Delete it",
     ),
+    (of_old_fields, r"config\.json: a config of old fields: other code wrote"),
     (without_checkpoints, "not have the checkpoint of step"),
     (damaged, "is damaged"),
   ],

@@ -3,9 +3,10 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 
-from metric_learning import InputError
+from metric_learning import InputError, inference
 from metric_learning.study import make_specs, read_study, run_study
 from metric_learning.study.launchers import ray as on_ray
 from metric_learning.study.launchers.claims import RUNS
@@ -86,6 +87,8 @@ def test_a_worker_is_killed_and_its_row_done_again(
       for f in (there, here)
     ]
     assert scores[0] == pytest.approx(scores[1])
+    run = inference.load(there)
+    assert np.isfinite(run.embed(np.zeros((1, 8, 8, 1), np.uint8))).all()
   # Their checkpoints came back: chosen runs are embedded and scored here.
   found, expected = (
     [run.tested.selected for run in study.cells[0].chosen.runs]

@@ -9,7 +9,7 @@ import pytest
 from metric_learning.figures import read_space, tuning_curves
 from metric_learning.study import read_study, tables
 from metric_learning.study.baselines import BASELINES
-from metric_learning.study.table_lines import table_lines
+from metric_learning.study.table_lines import table_lines, without_values
 from metric_learning.training import run_files, train
 from metric_learning.training.config import override
 from tests.studies import HINGE, SOFTMAX, scored_study
@@ -69,6 +69,23 @@ def test_what_no_heading_says_stands_under_the_tables(real_study):
   assert "searched" not in (real_study.reported / "table.tex").read_text()
   assert "searched" not in text
   assert "n is the number of pairs" in under_compared
+
+
+def test_columns_that_are_left_out_are_said(real_study):
+  study = scored_study(real_study.reported)
+  columns = [
+    "own/recall_at_1",
+    "own/identification_dir_at_far_0.01",
+    "clustering/ami",
+  ]
+  config = {**study.config, "eval": {"columns": columns}}
+  found = without_values(study._replace(config=config), ["R@1 own"])
+  scores = study.cells[0].chosen.runs[0].tested.selected
+  count = scores["own/identification_num_unknown"]
+  assert found == [
+    "no line has a value of DIR at FAR 1 % (FAR 0.01 needs 1000 unknown probes"
+    f" (10 accepted ones), and there are {count:.0f}), AMI"
+  ]
 
 
 def test_the_table_of_the_readme_has_the_columns_that_are_printed(real_study):

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from metric_learning import InputError, data
+from metric_learning import InputError, data, inference
 from metric_learning.training import (
   population,
   recorder,
@@ -79,6 +79,15 @@ def test_a_member_is_the_single_run(shared, splits, tmp_path):
   for i, config in enumerate(configs):
     train(config, tmp_path / f"alone{i}", splits=splits)
     assert_same_run(tmp_path / f"alone{i}", together[i])
+  assert_usable(together[1], splits)
+
+
+def assert_usable(folder, splits):
+  """A member embeds as it was scored, and has a threshold."""
+  run = inference.load(folder)
+  points = run.embed(splits.validation)
+  np.testing.assert_array_equal(points, run.validation.points)
+  assert np.isfinite(run.verify(points, points, far=0.1).threshold.distance)
 
 
 @pytest.mark.slow

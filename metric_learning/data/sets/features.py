@@ -24,7 +24,7 @@ def load(config: Any) -> base.Splits:
 
 def read(
   config: Any,
-) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
   """Reads the data set, and the part of each vector if the file says it.
 
   - `features`: float32, [n, d], finite

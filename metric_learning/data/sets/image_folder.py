@@ -114,13 +114,11 @@ def _read(
     str(passed_over.root), labels, names, small_classes=config.small_classes
   )
   read = stream.image_files if config.stream else imaging.read_images
-  images = read(
-    paths,
-    tuple(config.image_size),
-    config.background,
-    imaging.short_side_of(config),
+  short_side = imaging.short_side_of(config)
+  images = read(paths, tuple(config.image_size), config.background, short_side)
+  dataset = base.Dataset(
+    "image_folder", images, labels, tuple(names), short_side=short_side
   )
-  dataset = base.Dataset("image_folder", images, labels, tuple(names))
   return dataset, np.array(part_of)
 
 

@@ -23,13 +23,16 @@ def load(config: Any) -> base.Splits:
 
 
 def split_arrays(
-  dataset: base.Dataset, parts: Shaped[np.ndarray, " n"] | None, config: Any
+  dataset: base.Dataset, parts: Shaped[np.ndarray, " n *f"] | None, config: Any
 ) -> base.Splits:
   """Cuts a data set by `config.split`, or takes the parts that its file names.
 
+  `parts` [n, f] names those of each of f folds.
+
   Raises `InputError` for "official" without parts.
   """
-  cuts.check_split(config, cuts.CUTS | {"official": 1})
+  folds = parts.shape[1] if parts is not None and parts.ndim > 1 else 1
+  cuts.check_split(config, cuts.CUTS | {"official": folds})
   if config.split != "official":
     return cuts.cut(dataset, config)
   if parts is None:
@@ -37,12 +40,14 @@ def split_arrays(
       f"{config.data_dir} has no array `split` for split='official': one of "
       "'train', 'validation' and 'test' for each item."
     )
+  if parts.ndim > 1:
+    parts = parts[:, config.fold]
   return cuts.split_as_given(dataset, parts, config)
 
 
 def read(
   config: Any,
-) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
   """Reads the data set, and the part of each image if the file says it.
 
   - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
@@ -50,7 +55,8 @@ def read(
     of 0 and 1, a column for each class
   - `class_names` (optional): what the labels 0, 1, … are called
   - `split` (optional): [n], "train", "validation" or "test"; or, in place of
-    "test", "query" and "gallery"
+    "test", "query" and "gallery"; or [n, f], the part in each of f folds, among
+    which `config.fold` chooses
   - `groups` (optional): [n], integers or strings: the sequence or camera of
     each image; of one class, images of one group do not answer each other
 
@@ -70,7 +76,7 @@ def labeled(
   inputs: Any,
   arrays: Arrays,
   small_classes: str,
-) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
+) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
   """Items with what the other arrays of their file say, and their parts.
 
   Raises `InputError` for arrays of another length or type, and for classes that
@@ -78,12 +84,13 @@ def labeled(
   """
   for array in ("labels", "split", "groups"):
     shape = arrays[array].shape if array in arrays else inputs.shape[:1]
-    if array == "labels" and len(shape) == 2 and shape[1] > 1:
-      shape = shape[:1]  # Several of each item.
+    if array != "groups" and len(shape) == 2 and shape[1] > 1:
+      shape = shape[:1]  # Several labels of each item, or parts by fold.
     if shape != inputs.shape[:1]:
       raise InputError(
         f"{path} has {len(inputs)} items, but `{array}` has the shape {shape};"
-        " it takes one value for each item, or as `labels` a row of several."
+        " it takes one value for each item, or as `labels` and `split` a row of"
+        " several."
       )
   labels, names = _classes(path, arrays)
   base.check_class_sizes(str(path), labels, names, small_classes=small_classes)

@@ -5,6 +5,7 @@ probabilistic program induction, Science 2015. Ink is 255 and paper 0.
 """
 
 import csv
+import dataclasses
 import logging
 import pathlib
 import re
@@ -154,11 +155,11 @@ def rotated(dataset: base.Dataset) -> base.Dataset:
     for angle in ("", " 90", " 180", " 270")
     for name in dataset.class_names
   ]
-  return base.Dataset(
-    dataset.name,
-    np.concatenate(turns),
-    np.concatenate(labels).astype(np.int32),
-    tuple(names),
+  return dataclasses.replace(
+    dataset,
+    inputs=np.concatenate(turns),
+    labels=np.concatenate(labels).astype(np.int32),
+    class_names=tuple(names),
   )
 
 
@@ -172,11 +173,6 @@ def read(config: Any) -> Drawings:
   """
   folder = pathlib.Path(config.data_dir).expanduser()
   if config.data_dir and (folder / "images_background.npz").exists():
-    if imaging.short_side_of(config) is not None:
-      raise InputError(
-        "drawings of omniglot are square, and resized as a whole: set"
-        " config.data.short_side=None."
-      )
     return _read_arrays(folder, tuple(config.image_size))
   dataset, names, parts = prepared.read(config, "background", "evaluation")
   drawers = [
@@ -184,11 +180,8 @@ def read(config: Any) -> Drawings:
   ]
   background = np.zeros(len(dataset.class_names), bool)
   background[dataset.labels[parts == "background"]] = True
-  inverted = base.Dataset(
-    dataset.name,
-    255 - np.asarray(dataset.inputs),
-    dataset.labels,
-    dataset.class_names,
+  inverted = dataclasses.replace(
+    dataset, inputs=255 - np.asarray(dataset.inputs)
   )
   return Drawings(inverted, np.array(drawers), background)
 

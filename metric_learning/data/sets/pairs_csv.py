@@ -103,6 +103,7 @@ def read_pairs(
       np.array(values, bool) if target == "same" else None,
       np.array(values, np.float32) if target == "similarity" else None,
     ),
+    short_side=short_side,
   )
 
 

@@ -58,6 +58,7 @@ def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
     raise InputError(f"{config.name} has images without a label in {part!r}.")
   # Encoded images are in memory; with `stream` they are decoded when needed.
   decode = stream.image_files if config.stream else imaging.read_images
+  short_side = imaging.short_side_of(config)
   images = decode(
     [
       Record(f"{config.name}, {part} image {i}", item["image"])
@@ -65,10 +66,12 @@ def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
     ],
     tuple(config.image_size),
     config.background,
-    imaging.short_side_of(config),
+    short_side,
   )
   names = tuple(builder.info.features["label"].names)
-  dataset = base.Dataset(config.name, images, labels, names)
+  dataset = base.Dataset(
+    config.name, images, labels, names, short_side=short_side
+  )
   parts = np.array([part for part, _ in items])
   return base.subset(dataset, np.unique(labels)), parts
 

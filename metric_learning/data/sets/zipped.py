@@ -47,32 +47,23 @@ def read(
 ) -> base.Dataset:
   """The images `<class>/<image>` of these names, in this order.
 
-  With `config.stream` the images of a folder stay on disk.
+  With `config.stream` they stay on disk, in an archive too.
 
   Raises:
-    InputError: for images that are missing, and for an archive with `stream`.
+    InputError: for images that are missing.
   """
   check_present(config, root, names, [n for n in names if (root / n).exists()])
   number = {name: label for label, name in enumerate(class_names)}
   labels = [number[name.split("/")[-2]] for name in names]
   paths: list[Any] = [root / name for name in names]
-  how = (
-    tuple(config.image_size),
-    config.background,
-    imaging.short_side_of(config),
-  )
-  if not config.stream:
-    images: Any = imaging.read_images(paths, *how)
-  elif isinstance(root, pathlib.Path):
-    images = stream.image_files(paths, *how)
-  else:
-    raise InputError(
-      f"{root} is in an archive, and config.data.stream=True reads images from"
-      " a folder: unpack the archive, and set config.data.data_dir to its"
-      " folder, or set config.data.stream=False."
-    )
+  short_side = imaging.short_side_of(config)
+  decode = stream.image_files if config.stream else imaging.read_images
   return base.Dataset(
-    config.name, images, np.array(labels, np.int32), tuple(class_names)
+    config.name,
+    decode(paths, tuple(config.image_size), config.background, short_side),
+    np.array(labels, np.int32),
+    tuple(class_names),
+    short_side=short_side,
   )
 
 
