@@ -13,7 +13,7 @@ from metric_learning.training.checkpoints import CHECKPOINTS, Checkpoints
 from metric_learning.training.recorder import LOG
 from tests import faults
 from tests.faults import Disk, Fault, Killed
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, tiny_scores
 
 # As in test_loop.py, the tiny run is trained, and compiled once.
 pytestmark = pytest.mark.xdist_group("training loop")
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.xdist_group("training loop")
 def scored_at_once():
   """Without scores, which take longer than the steps."""
   with pytest.MonkeyPatch.context() as patch:
-    rank = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
-    found = {"own/map_at_r": 0.5, **rank}
-    patch.setattr(recorder, "score", lambda *_: found)
+    patch.setattr(recorder, "score", tiny_scores)
     yield
 
 
@@ -338,6 +336,18 @@ def test_a_diverged_run_says_so_again(half, splits):
   run_files.write_json(half / run_files.RESULT, {"diverged": "at step 3"})
   with pytest.raises(ArithmeticError, match="at step 3"):
     train(tiny_config(), half, splits=splits)
+
+
+def test_the_embeddings_of_another_run_are_refused(whole, tmp_path):
+  folder = shutil.copytree(whole, tmp_path / "run")
+  path = folder / run_files.EMBEDDINGS
+  arrays = run_files.read_own(path)
+  run_files.write_json(folder / run_files.DATA, {"train": "other data"})
+  with pytest.raises(run_files.InputError, match=r"npz .* another config or"):
+    run_files.read_own(path)
+  # An earlier version named no run.
+  run_files.write_arrays(path, arrays)
+  run_files.read_own(path)
 
 
 def test_arrays_of_a_run_that_are_damaged_are_refused(whole, tmp_path):
