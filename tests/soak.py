@@ -41,8 +41,8 @@ WHOLE, REFUSED = 0, 2
 class Task(NamedTuple):
   """What is done in a folder, and what it leaves that must not differ.
 
-  saved: a text in the names of the files in which it saves how far it is; of
-    `prepare` all, since its shards are not written by Python.
+  saved: a text in the names of the files in which it saves how far it is. A
+    trial saves its end alone. Of `prepare` all, as Python writes few of them.
   """
 
   work: Callable[[Path], None]
@@ -196,7 +196,7 @@ TASKS = {
   "train": Task(_train, _runs),
   "sweep": Task(_sweep, _tables),
   "population": Task(_population, _tables),
-  "tune": Task(_tune, _choices),
+  "tune": Task(_tune, _choices, ".json"),
   "prepare": Task(_prepare, _files, ""),
   "features": Task(_features, _files, ".npz"),
 }

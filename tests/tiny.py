@@ -22,9 +22,9 @@ def tiny_config(**overrides):
 
 
 def tiny_scores(embeddings, *_, **options):
-  """In place of scores, which take longest: of all points a number.
+  """In place of scores, which take longest: a mean, which each point changes.
 
-  Between 0 and 1, and another where a point is another.
+  But little: between numbers of devices a count of ranks may jump.
   """
   rank = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
-  return {"own/map_at_r": float(np.abs(embeddings).sum() % 1), **rank}
+  return {"own/map_at_r": float(np.abs(embeddings).mean()), **rank}
