@@ -36,9 +36,7 @@ CONFIG = tiny_config(
   train__eval_every=2,
   train__save_every=2,
 )
-CHUNKED = tiny_config(
-  loss__name="contrastive", train__steps=2, train__log_every=1
-)
+CHUNKED = tiny_config(train__steps=2, train__log_every=1)
 
 
 def numbers_of(folder):

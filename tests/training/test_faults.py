@@ -229,7 +229,7 @@ def test_a_damaged_record_of_a_run_is_refused_by_name(
 
 @pytest.mark.parametrize(
   ("name", "damage"),
-  zip(REWRITTEN, ("cut", "removed", "not UTF-8"), strict=True),
+  [*zip(REWRITTEN, ("cut", "removed", "not UTF-8"), strict=True)],
 )
 def test_what_nothing_reads_is_written_again(name, damage, half, whole, splits):
   faults.DAMAGES[damage](half / name)
