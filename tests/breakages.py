@@ -17,10 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests import breakages_of_losses, breakages_of_studies
+from tests import (
+  breakages_of_losses,
+  breakages_of_runs,
+  breakages_of_studies,
+)
 from tests.breakage import Breakage
 
-BREAKAGES = [*breakages_of_losses.BREAKAGES, *breakages_of_studies.BREAKAGES]
+BREAKAGES = [
+  *breakages_of_losses.BREAKAGES,
+  *breakages_of_runs.BREAKAGES,
+  *breakages_of_studies.BREAKAGES,
+]
 
 
 def copy(tree: Path, folder: Path) -> Path:

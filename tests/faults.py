@@ -48,15 +48,19 @@ class Disk(contextlib.ExitStack):
   """A disk with a fault, or without: it counts the operations on each file.
 
   fired: whether the fault has happened.
+  fitting: the operations that it could have been, so far.
   """
 
-  def __init__(self, fault=None, kill=lambda: None):
-    """`kill` is called where the fault kills; without, `Killed` is raised."""
+  def __init__(self, fault=None, kill=lambda: None, tell=lambda: None):
+    """`tell` is called when the fault happens, and `kill` where it kills.
+
+    Where that returns, `Killed` is raised.
+    """
     super().__init__()
     self.fault, self.fired, self.is_dead = fault, False, False
-    self._kill = kill
+    self._kill, self._tell = kill, tell
     self.seen = collections.Counter()
-    self._fitting = 0
+    self.fitting = 0
     self._names = {}
 
   def __enter__(self):
@@ -67,6 +71,7 @@ class Disk(contextlib.ExitStack):
       (os, "open", self._os_open),
       (os, "fsync", self._fsync),
       (os, "replace", self._replace),
+      (os, "rename", self._replace),
       (os, "unlink", self._unlink),
     ):
       real = getattr(module, name)
@@ -85,10 +90,11 @@ class Disk(contextlib.ExitStack):
       return
     if fault.name not in name:
       return
-    self._fitting += 1
-    if self._fitting != fault.nth:
+    self.fitting += 1
+    if self.fitting != fault.nth:
       return
     self.fired = True
+    self._tell()
     if fault.half:
       half()
     if fault.error is None:
@@ -137,8 +143,9 @@ class Disk(contextlib.ExitStack):
   def _replace(self, real):
     def replaced(source, target):
       def half():
-        content = pathlib.Path(source).read_bytes()
-        pathlib.Path(target).write_bytes(content[: len(content) // 2])
+        if not pathlib.Path(source).is_dir():
+          content = pathlib.Path(source).read_bytes()
+          pathlib.Path(target).write_bytes(content[: len(content) // 2])
 
       self.meet("rename", target, half)
       real(source, target)

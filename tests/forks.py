@@ -15,6 +15,7 @@ FORKS.set_forkserver_preload(
     "metric_learning.figures",
     "metric_learning.study",
     "metric_learning.study.tuning",
+    "sklearn.datasets",
   ]
 )
 

@@ -1,9 +1,11 @@
-"""A network with batch normalization that compiles in a second."""
+"""Networks that compile in a second: with batch normalization, and a trunk."""
 
 import jax.numpy as jnp
 from flax import nnx
 
+from metric_learning.models import layers, trunks
 from metric_learning.models.layers import BatchNorm
+from metric_learning.models.weights import Layout
 
 
 class Normed(nnx.Module):
@@ -25,3 +27,18 @@ class Normed(nnx.Module):
     hidden = self.first(inputs.reshape(len(inputs), -1))
     hidden = self.norm(hidden, use_running_average=not train)
     return self.head(jnp.tanh(hidden))
+
+
+class TinyTrunk(trunks.Trunk):
+  """One convolution, which files are known of."""
+
+  features = 4
+  layout = Layout({r"stem\.conv": "conv", r"stem\.norm": "bn"})
+  preprocess = staticmethod(trunks.in_color)
+
+  def add_layers(self, *, frozen, rngs):
+    conv = layers.WideConv(3, 4, (2, 2), use_bias=False, rngs=rngs)
+    self.stem = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=rngs)
+
+  def maps_of(self, images, *, train, key):
+    return nnx.relu(self.stem(images, train=train))

@@ -12,10 +12,10 @@ results/reliability.md, and with status 1 if anything fell short.
 
 import argparse
 import collections
-import contextlib
 import csv
 import errno
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from tests.faults import Disk, Fault
 from tests.forks import FORKS, ROOT
+from tests.quick import QUICK_FLAGS
 
 PAGE = ROOT / "results" / "reliability.md"
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT)
@@ -38,10 +39,15 @@ WHOLE, REFUSED = 0, 2
 
 
 class Task(NamedTuple):
-  """What is done in a folder, and what it leaves that must not differ."""
+  """What is done in a folder, and what it leaves that must not differ.
+
+  saved: a text in the names of the files in which it saves how far it is. A
+    trial saves its end alone. Of `prepare` all, as Python writes few of them.
+  """
 
   work: Callable[[Path], None]
   left: Callable[[Path], dict]
+  saved: str = ".safetensors"
 
 
 # --- What is done: in a process of its own, where JAX is -------------------
@@ -51,7 +57,10 @@ def _config(**fields):
   from tests.tiny import tiny_config
 
   return tiny_config(
-    train__steps=60,
+    loss__name="contrastive",
+    optimizer__name="sgd",
+    eval__columns=("own/map_at_r",),
+    train__steps=15,
     train__log_every=2,
     train__eval_every=3,
     train__save_every=3,
@@ -74,7 +83,7 @@ def _study(folder, population):
     write_tables,
   )
 
-  config = _config(loss__name="contrastive", optimizer__name="sgd")
+  config = _config()
   rows = [
     {"loss.margin": margin, "seed": seed}
     for margin in (0.5, 1.0)
@@ -99,7 +108,7 @@ def _tune(folder):
 
   few = {"searches": 1, "trials": 3, "folds": 2, "finalists": 2, "repeats": 1}
   config = override(
-    _config(loss__name="contrastive"),
+    _config(),
     {f"tune.{name}": value for name, value in few.items()},
   )
   cells = make_specs(config, [{"metric.name": "l2"}])
@@ -124,11 +133,9 @@ def _prepare(folder):
 
 def _features(folder):
   from metric_learning.inference import features
-  from metric_learning.training.config import override
 
   features._BLOCK = 100
-  fields = {"model.name": "squeezenet", "data.image_size": (17, 17)}
-  config = override(_config(), fields)
+  config = _config(model__name="tests.normed:TinyTrunk")
   features.write_features(config, folder / "features.npz")
 
 
@@ -189,25 +196,43 @@ TASKS = {
   "train": Task(_train, _runs),
   "sweep": Task(_sweep, _tables),
   "population": Task(_population, _tables),
-  "tune": Task(_tune, _choices),
-  "prepare": Task(_prepare, _files),
-  "features": Task(_features, _files),
+  "tune": Task(_tune, _choices, ".json"),
+  "prepare": Task(_prepare, _files, ""),
+  "features": Task(_features, _files, ".npz"),
 }
 
 
-def do(name: str, folder: Path, fault: Fault | None, said: Path) -> None:
-  """The work of a task, as a script does it; its messages go to a file."""
-  os.chdir(ROOT)
-  for number in (1, 2):
-    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-  from experiments import cli
-  from metric_learning.training import stopping
+def do(name: str, folder: Path, fault: Fault | None, notes: Path) -> None:
+  """The work of a task, as a script does it.
 
-  disk = contextlib.nullcontext()
-  if fault is not None:
-    disk = Disk(fault, kill=lambda: os.kill(os.getpid(), signal.SIGKILL))
+  Its messages go to the file `said` of a folder. Another, `met`, is no longer
+  empty when the fault has happened; without one it says how often it could
+  have, inside a save and at all.
+  """
+  os.chdir(ROOT)
+  said, met = (
+    os.open(notes / file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for file in ("said", "met")
+  )
+  for number in (1, 2):
+    os.dup2(said, number)
+  from experiments import cli
+  from metric_learning import evaluation
+  from metric_learning.training import stopping
+  from tests.tiny import tiny_scores
+
+  evaluation.evaluate = tiny_scores  # It takes longest, and saves nothing.
+
+  disk = Disk(
+    fault or Fault(None, TASKS[name].saved, nth=10**9),
+    kill=lambda: os.kill(os.getpid(), signal.SIGKILL),
+    tell=lambda: os.write(met, b"!"),
+  )
   with cli.explained(), stopping.signals_wait(), disk:
     TASKS[name].work(folder)
+  if fault is None:
+    counts = [disk.fitting, sum(disk.seen.values())]
+    os.write(met, json.dumps(counts).encode())
 
 
 # --- What is done to it ----------------------------------------------------
@@ -222,133 +247,204 @@ class Harm(NamedTuple):
   fault: Fault | None = None
 
 
-def harm(rng: random.Random, seconds: float) -> Harm:
-  """One at random, for what takes so many seconds undisturbed."""
-  kind = rng.choice(
-    ("SIGKILL", "SIGTERM", "SIGINT", "killed inside a save", "killed", "errno")
-  )
+# More of what loses most.
+KINDS = {
+  "SIGKILL": 2,
+  "killed inside a save": 2,
+  "killed at an operation": 1,
+  "SIGTERM": 1,
+  "SIGINT": 1,
+  "error of the disk": 2,
+}
+KILLS = [kind for kind in KINDS if "KILL" in kind.upper()]
+
+
+class Measure(NamedTuple):
+  """What a task takes undisturbed: seconds, operations in a save, and all."""
+
+  seconds: float
+  saving: int
+  operations: int
+
+
+def harm(rng: random.Random, whole: Measure, saved: str) -> Harm:
+  """One at random, for what takes so much undisturbed."""
+  (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
   if kind.startswith("SIG"):
-    after = rng.uniform(0, seconds)
+    after = rng.uniform(0, whole.seconds)
     return Harm(kind, after, getattr(signal, kind))
-  nth = int(2 ** rng.uniform(0, 8))
-  if kind == "errno":
+  half = rng.random() < 0.3
+  if kind == "error of the disk":
     operation = rng.choice(("open", "write", "fsync", "rename"))
-    half = rng.random() < 0.3
+    nth = rng.randint(1, max(whole.operations // 4, 1))
     fault = Fault(operation, "", rng.choice(ERRORS), nth, half)
+  elif kind == "killed inside a save":
+    fault = Fault(None, saved, None, rng.randint(1, whole.saving), half)
   else:
-    saved = ".safetensors" if "save" in kind else ""
-    fault = Fault(None, saved, None, nth, half=rng.random() < 0.3)
+    fault = Fault(None, "", None, rng.randint(1, whole.operations), half)
   return Harm(kind, fault=fault)
 
 
-def once(name: str, folder: Path, does: Harm | None) -> tuple[int, str]:
-  """Runs a task in a process; its status, and what it said."""
-  folder.mkdir(parents=True, exist_ok=True)
-  said = folder.parent / f"{folder.name}.said"
+class End(NamedTuple):
+  """How a process ended: its status, what it said, whether it met its harm."""
+
+  status: int
+  said: str
+  met: str
+
+
+def once(name: str, folder: Path, does: Harm | None) -> End:
+  """Runs a task in a process."""
+  notes = folder.parent / f"{folder.name} notes"
+  for made in (folder, notes):
+    made.mkdir(parents=True, exist_ok=True)
   fault = does.fault if does else None
-  process = FORKS.Process(target=do, args=(name, folder, fault, said))
+  process = FORKS.Process(target=do, args=(name, folder, fault, notes))
   process.start()
+  sent = False
   if does and does.number:
     process.join(does.after)
-    if process.is_alive():
+    sent = process.is_alive()
+    if sent:
       os.kill(process.pid, does.number)
   process.join()
-  return process.exitcode, said.read_text() if said.exists() else ""
+  said, met = (
+    (notes / file).read_text() if (notes / file).exists() else ""
+    for file in ("said", "met")
+  )
+  return End(process.exitcode, said, met or "!" * sent)
 
 
-def fell_short(status: int, said: str, does: Harm) -> str:
+def fell_short(end: End, does: Harm) -> str:
   """Why an end is none that may be; empty if it may."""
+  status, said, met = end
   if "Traceback" in said:
     return "traceback: " + said.strip().splitlines()[-1]
-  expected = {WHOLE, REFUSED, -signal.SIGKILL}
-  if does.number:
+  expected = {WHOLE}
+  if met and does.number:
+    # It may be over before the signal comes; or so young that it dies of it.
     expected |= {128 + does.number, -does.number}
+  elif met and does.fault is not None:
+    killed = does.fault.error is None
+    expected = {-signal.SIGKILL} if killed else {WHOLE, REFUSED}
   if status not in expected:
     return f"status {status}"
-  if status == REFUSED and (does.fault is None or does.fault.error is None):
-    return f"refused: {said.strip()}"
+  if status == REFUSED and len(said.strip().splitlines()) != 1:
+    return f"no one message: {said.strip()}"
   return ""
 
 
 class Count(collections.Counter):
   """How often each thing happened, by task and kind of harm."""
 
+  def kills(self, name: str) -> int:
+    """How often a task was killed."""
+    return sum(self[name, kind] for kind in KILLS)
+
+
+def undisturbed(
+  root: Path, names: list[str]
+) -> tuple[dict[str, dict], dict[str, Measure]]:
+  """What each task leaves, and what it takes."""
+  wanted, takes = {}, {}
+  for name in names:
+    folder = root / f"{name} undisturbed"
+    started = time.monotonic()
+    end = once(name, folder, None)
+    if end.status:
+      raise SystemExit(f"{name} ends with {end.status} undisturbed: {end.said}")
+    takes[name] = Measure(time.monotonic() - started, *json.loads(end.met))
+    wanted[name] = TASKS[name].left(folder)
+    print(f"{name}: {takes[name]}", flush=True)
+  return wanted, takes
+
+
+def disturbed(
+  name: str, folder: Path, rng: random.Random, whole: Measure, counts: Count
+) -> list[str]:
+  """Does a task under harm, again and again until it ends; what fell short."""
+  wrong = []
+  does: Harm | None = harm(rng, whole, TASKS[name].saved)
+  while True:
+    end = once(name, folder, does)
+    if does is None:
+      if end.status:
+        wrong.append(f"{name}, given again: {end.status}, {end.said.strip()}")
+      return wrong
+    if end.met:
+      counts[name, does.kind] += 1
+      counts[name, REFUSALS] += end.status == REFUSED
+      counts[name, ENDED_ANYWAY] += end.status == WHOLE
+    if reason := fell_short(end, does):
+      wrong.append(f"{name}, {does}: {reason}")
+    # Then once more: harm, or, one time of three, in peace.
+    again = rng.random() < 0.67
+    does = harm(rng, whole, TASKS[name].saved) if again else None
+
 
 def soak(
   root: Path, minutes: float, seed: int, only: str = "", rounds: int = 10**9
 ) -> tuple[Count, list[str]]:
   """The counts, and what fell short."""
-  rng, counts, wrong = random.Random(seed), Count(), []
-  wanted, took = {}, {}
+  rng, counts = random.Random(seed), Count()
   names = [name for name in TASKS if only in name]
-  for name in names:
-    started = time.monotonic()
-    status, said = once(name, root / f"{name} undisturbed", None)
-    if status:
-      raise SystemExit(f"{name} ends with {status}, undisturbed: {said}")
-    took[name] = time.monotonic() - started
-    wanted[name] = TASKS[name].left(root / f"{name} undisturbed")
-    print(f"{name}: {took[name]:.0f} s undisturbed", flush=True)
+  wanted, takes = undisturbed(root, names)
+  wrong = []
   end = time.monotonic() + 60 * minutes
   while rounds > 0 and (time.monotonic() < end or not counts):
     rounds -= 1
-    name = rng.choice(names)
+    name = min(names, key=lambda name: (counts.kills(name), rng.random()))
     folder = root / name
-    does: Harm | None = harm(rng, took[name])
-    while True:
-      status, said = once(name, folder, does)
-      if does is None:
-        if status:
-          wrong.append(f"{name}, given again: {status}, {said.strip()}")
-        break
-      counts[name, does.kind, "injected"] += 1
-      if reason := fell_short(status, said, does):
-        wrong.append(f"{name}, {does}: {reason}")
-      if status == REFUSED:
-        counts[name, does.kind, "refused with a message"] += 1
-      # Then once more: harm, or, one time of three, in peace.
-      does = harm(rng, took[name]) if rng.random() < 0.67 else None
+    wrong += disturbed(name, folder, rng, takes[name], counts)
     left = TASKS[name].left(folder)
     both = left.keys() | wanted[name].keys()
     differ = [k for k in both if left.get(k) != wanted[name].get(k)]
     if differ:
       wrong.append(f"{name}: {', '.join(sorted(differ))} differ")
-    counts[name, "", "ended as the undisturbed one"] += not differ
-    counts[name, "", "ended"] += 1
+    counts[name, SAME] += not differ
+    counts[name, ENDED] += 1
     shutil.rmtree(folder)
+    print(f"{name}: {counts.kills(name)} kills", flush=True)
   return counts, wrong
+
+
+# --- The report ------------------------------------------------------------
+
+REFUSALS = "refused with a message"
+ENDED_ANYWAY = "ended all the same"
+ENDED, SAME = "ended at last", "as the undisturbed one"
 
 
 def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
   """The report, in Markdown."""
   from metric_learning.training.run_files import commit
 
-  kinds = sorted({kind for _, kind, _ in counts} - {""})
+  columns = [*KINDS, REFUSALS, ENDED_ANYWAY, ENDED, SAME]
+  names = list(dict.fromkeys(name for name, _ in counts))
+  rows = [[name, *(counts[name, c] for c in columns)] for name in names]
+  rows.append(["all", *(sum(counts[n, c] for n in names) for c in columns)])
   lines = [
     "# Kills and faults",
     "",
     f"`python -m tests.soak --minutes={minutes:g} --seed={seed}`, commit"
-    f" {commit()}. Each number is how often a process was killed, told to stop,"
-    " or met a fault of the disk; the same command was given again until it"
-    " ended, and what it left was compared with what an undisturbed one left:"
-    " results, metrics, embeddings, kept checkpoints and tables; not times.",
+    f" {commit()}. A process was killed, told to stop, or met an error of the"
+    " disk, so often, each at a random moment; what came after its end is not"
+    " counted. The same command was given again until it ended, and what it"
+    " left was compared with what an undisturbed one left: results, metrics,"
+    " embeddings, kept checkpoints, choices and tables; not times.",
     "",
-    f"| | {' | '.join(kinds)} | refused with a message | ended | the same |",
-    "|" + " --- |" * (len(kinds) + 4),
+    f"- *{REFUSALS}*: status 2 and one line that says what failed.",
+    f"- *{ENDED_ANYWAY}*: it could go on without what failed, such as its log,"
+    " or the signal came with its end.",
+    f"- *{ENDED}*: how often a task was begun anew, disturbed, and ended.",
+    "",
+    f"| | {' | '.join(columns)} |",
+    "|" + " --- |" * (len(columns) + 1),
+    *(f"| {' | '.join(map(str, row))} |" for row in rows),
+    "",
+    f"{len(wrong)} fell short.",
+    *(f"- {x}" for x in wrong),
   ]
-  total = Count()
-  for name in dict.fromkeys(name for name, _, _ in counts):
-    own = [counts[name, kind, "injected"] for kind in kinds]
-    own.append(
-      sum(counts[name, kind, "refused with a message"] for kind in kinds)
-    )
-    own.append(counts[name, "", "ended"])
-    own.append(counts[name, "", "ended as the undisturbed one"])
-    for place, value in enumerate(own):
-      total[place] += value
-    lines.append(f"| {name} | {' | '.join(map(str, own))} |")
-  lines.append(f"| all | {' | '.join(str(x) for x in total.values())} |")
-  lines += ["", f"{len(wrong)} fell short.", *(f"- {x}" for x in wrong)]
   return "\n".join(lines) + "\n"
 
 
@@ -369,6 +465,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  # Compiling is most of what they do.
+  os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+  os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
   # By its name, under which other processes find what is here.
   from tests import soak as itself
 

@@ -128,7 +128,7 @@ class RealStudy:
     geometry = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
     return {
       kind: changed(scores, dict.fromkeys(COLUMNS, kinds[kind]) | geometry)
-      for kind, scores in self.read(TEST).items()
+      for kind, scores in run_files.read_own(self.run / TEST).items()
     }
 
   def write_run(
@@ -154,7 +154,7 @@ class RealStudy:
     for number, part in enumerate(("validation", "test")):
       points, labels = clusters(100 * number + seed, dim=dim, spread=2.0)
       arrays |= {f"{part}_embeddings": points, f"{part}_labels": labels}
-    real = run_files.read_arrays(self.run / run_files.EMBEDDINGS)
+    real = run_files.read_own(self.run / run_files.EMBEDDINGS)
     arrays = changed(real, arrays)
     for part in ("validation", "test"):
       if class_names is None:

@@ -1,5 +1,7 @@
 """A run that takes a second: digits, a small dense network, few steps."""
 
+import numpy as np
+
 from metric_learning.training import base_config, override, with_model
 
 
@@ -17,3 +19,12 @@ def tiny_config(**overrides):
   config.lock()
   dotted = {k.replace("__", "."): v for k, v in overrides.items()}
   return override(config, dotted)
+
+
+def tiny_scores(embeddings, *_, **options):
+  """In place of scores, which take longest: a mean, which each point changes.
+
+  But little: between numbers of devices a count of ranks may jump.
+  """
+  rank = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
+  return {"own/map_at_r": float(np.abs(embeddings).mean()), **rank}

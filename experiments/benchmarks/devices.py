@@ -6,7 +6,8 @@ Writes results/devices.md: of every loss, and of miners, metrics, reductions,
 relations, regularizers, memories and kinds of input with a loss that they suit,
 the largest relative difference of value and gradient on 2, 4 and 8 devices.
 And what one device of eight holds of a batch of 8,192. On a CPU the devices are
-simulated. `--only=triplet` takes the lines whose name has that text.
+simulated. `--only=triplet` takes the lines whose name has that text, and
+`--kinds=miner,memory` those of these kinds.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from metric_learning.training import run_files
 
 _OUTPUT = cli.define_path("output", "results/devices.md", "The page.")
 _ONLY = flags.DEFINE_string("only", "", "Lines whose name has this text.")
+_KINDS = flags.DEFINE_list("kinds", [], "Lines of these kinds; empty for all.")
 
 COUNTS = (2, 4, 8)
 # Eight devices do not divide the items, of which the last two only pad.
@@ -269,7 +271,7 @@ def main() -> None:
   lines, worst = [], 0.0
   commit = run_files.commit()  # Before the page is another than its commit's.
   for case in cases():
-    if _ONLY.value not in case.name:
+    if _ONLY.value not in case.name or not _is_asked(case.kind):
       continue
     found = differences(case)
     worst = max(worst, *np.ravel(found))
@@ -289,6 +291,10 @@ def main() -> None:
     raise ml.InputError(f"{TOLERANCE:g} is allowed: see {_OUTPUT.value}.")
 
 
+def _is_asked(kind: str) -> bool:
+  return not _KINDS.value or kind in _KINDS.value
+
+
 def page(lines: list[list[str]], worst: float, commit: str) -> str:
   """The page of Markdown."""
   heads = ["", "with"]
@@ -298,8 +304,8 @@ def page(lines: list[list[str]], worst: float, commit: str) -> str:
   matrix = 4 * LARGE * LARGE // 2**20
   kind = f"{len(jax.devices())} {jax.devices()[0].device_kind} devices"
   return (
-    "# Losses on several devices\n\nWritten by `python -m"
-    f" experiments.benchmarks.devices` at commit {commit}, jax"
+    "# Losses on several devices\n\nWritten by"
+    f" `{run_files.environment()['command']}` at commit {commit}, jax"
     f" {jax.__version__}, on {kind}. {N} items, of which {PADDING} are padding,"
     " so that 8 devices do not divide them; in each device the rows are in"
     " blocks of 2. value: the largest difference from one device in the value,"

@@ -104,7 +104,7 @@ def read_space(
 def read_selected(folder: Path) -> dict[str, np.ndarray]:
   """What a run embedded at its selected checkpoint."""
   selected = folder / run_files.SELECTED_EMBEDDINGS
-  return run_files.read_arrays(
+  return run_files.read_own(
     selected if selected.exists() else folder / run_files.EMBEDDINGS
   )
 

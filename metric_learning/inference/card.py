@@ -98,7 +98,7 @@ def _kept(run: Any) -> Mapping[str, np.ndarray]:
   """The embeddings of the selected checkpoint that the run holds."""
   for name in (run_files.SELECTED_EMBEDDINGS, run_files.EMBEDDINGS):
     if (run.folder / name).exists():
-      return run_files.read_arrays(run.folder / name)
+      return run_files.read_own(run.folder / name)
   return {}
 
 
@@ -134,7 +134,7 @@ def _scores(
   path = run.folder / "test.json"
   known = {
     "validation": run.result["validation_selected"],
-    "test": run_files.read_json(path)["selected"] if path.exists() else {},
+    "test": run_files.read_own(path)["selected"] if path.exists() else {},
   }
   lines = ["| score | validation | test |", "| --- | --- | --- |"]
   for column in columns:

@@ -94,7 +94,7 @@ class FinishedRun:
       )
     for name in (run_files.SELECTED_EMBEDDINGS, run_files.EMBEDDINGS):
       if (self.folder / name).exists():
-        return _validation(run_files.read_arrays(self.folder / name))
+        return _validation(run_files.read_own(self.folder / name))
     part = data_of(self.folder, self.config).validation
     points = embed_all(self.program, self.state, part.inputs)
     return _validation(arrays_of("validation", part, points))

@@ -72,8 +72,8 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
       selected = dict.fromkeys(last, math.nan)
     elif (run.folder / run_files.SELECTED_EMBEDDINGS).exists():
       selected = _scores_in(run, run_files.SELECTED_EMBEDDINGS)
-    run_files.write_json(path, {"last": last, "selected": selected})
-  found = run_files.read_json(path)
+    run_files.write_own(path, {"last": last, "selected": selected})
+  found = run_files.read_own(path)
   queries, classes = _queries(run, columns)
   return run._replace(
     test=TestScores(found["selected"], found["last"], queries, classes)
@@ -96,7 +96,7 @@ def _data_of(run: Run) -> Any:
 
 def _scores_in(run: Run, name: str) -> dict[str, float]:
   """The scores of the embeddings in a file."""
-  arrays = run_files.read_arrays(run.folder / name)
+  arrays = run_files.read_own(run.folder / name)
   metric = run.result["metric"]
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   if "test_same" in arrays:
@@ -130,7 +130,7 @@ def _queries(
   if not wanted:
     return {}, None
   path = run.folder / QUERIES
-  kept = run_files.read_arrays(path) if path.exists() else {}
+  kept = run_files.read_own(path) if path.exists() else {}
   if not wanted <= kept.keys():
     arrays = _selected_arrays(run)
     labels = arrays["test_labels"]
@@ -145,7 +145,7 @@ def _queries(
       gallery=_gallery(arrays),
     )
     kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
-    run_files.write_arrays(path, kept)
+    run_files.write_own(path, kept)
   return {column: kept[column] for column in wanted}, kept["classes"]
 
 
@@ -153,7 +153,7 @@ def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
   """The embeddings at the selected checkpoint."""
   selected = run.folder / run_files.SELECTED_EMBEDDINGS
   last = run.folder / run_files.EMBEDDINGS
-  return run_files.read_arrays(selected if selected.exists() else last)
+  return run_files.read_own(selected if selected.exists() else last)
 
 
 def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
@@ -166,7 +166,7 @@ def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
   """
   wanted = {column for column in columns if evaluation.is_by_query(column)}
   path = run.folder / HALVES
-  kept = run_files.read_arrays(path) if path.exists() else {}
+  kept = run_files.read_own(path) if path.exists() else {}
   if wanted and not wanted <= kept.keys():
     arrays = _selected_arrays(run)
     labels = arrays.get("test_labels")
@@ -180,7 +180,7 @@ def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
       for column, values in scores.items():
         found[column].append(float(np.nanmean(values)))
     kept |= {column: np.array(values) for column, values in found.items()}
-    run_files.write_arrays(path, kept)
+    run_files.write_own(path, kept)
   return {column: kept[column] for column in wanted}
 
 

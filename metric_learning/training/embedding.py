@@ -134,7 +134,7 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   for name, step in names.items():
     state = saved_state(config, workdir, step, like)
     found = embedded(program, state, splits)
-    run_files.write_arrays(workdir / name, found)
+    run_files.write_own(workdir / name, found)
 
 
 def trained_program(config: ConfigDict, input_spec: InputSpec) -> Program:

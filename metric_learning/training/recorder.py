@@ -394,13 +394,11 @@ class Recorder:
     """Writes all that is not trained on, at the last and a selected step."""
     plan = self.plan
     found = embedded(plan.program, state, plan.splits, self._embedded)
-    run_files.write_arrays(self.workdir / run_files.EMBEDDINGS, found)
+    run_files.write_own(self.workdir / run_files.EMBEDDINGS, found)
     if selected not in (None, plan.config.train.steps):
       chosen = self._restore_selected(selected, state)
       found = embedded(plan.program, chosen, plan.splits)
-      run_files.write_arrays(
-        self.workdir / run_files.SELECTED_EMBEDDINGS, found
-      )
+      run_files.write_own(self.workdir / run_files.SELECTED_EMBEDDINGS, found)
 
 
 def _inputs_of(plan: Plan) -> dict[str, Any]:

@@ -42,6 +42,9 @@ EMBEDDINGS = "embeddings.npz"
 SELECTED_EMBEDDINGS = "embeddings_selected.npz"
 RESULT = "result.json"
 
+# In what is computed from a run, the name of the run itself.
+_RUN = "run"
+
 _PACKAGES = (
   "metric-learning",
   "jax",
@@ -254,6 +257,36 @@ def run_of(folder: Path) -> str:
   config, data = (read_json(folder / name) for name in (CONFIG, DATA))
   text = to_json([config, data], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_own(path: Path, values: Mapping[str, Any]) -> None:
+  """Writes what was computed from a run into its folder: an npz, or JSON.
+
+  It names the run, so that `read_own` refuses the file of another run.
+  """
+  run = _known_run(path.parent)
+  named = {**values, **({} if run is None else {_RUN: run})}
+  write = write_arrays if path.suffix == ".npz" else write_json
+  write(path, named)
+
+
+def read_own(path: Path) -> dict[str, Any]:
+  """Reads what `write_own` wrote, or an earlier version, which named no run.
+
+  Raises:
+    InputError: as `read_json` and `read_arrays`; and if it is of another run.
+  """
+  found = (read_arrays if path.suffix == ".npz" else read_json)(path)
+  named, here = found.pop(_RUN, None), _known_run(path.parent)
+  if named is not None and here is not None and str(named) != here:
+    refuse(path, "it is that of a run of another config or other data")
+  return found
+
+
+def _known_run(folder: Path) -> str | None:
+  """`run_of`; None of an earlier version, which did not keep what it takes."""
+  known = all((folder / name).exists() for name in (CONFIG, DATA))
+  return run_of(folder) if known else None
 
 
 def data_of(folder: Path) -> dict[str, str]:

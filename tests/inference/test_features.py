@@ -6,37 +6,21 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from metric_learning import data, models
 from metric_learning.data.provenance import read_provenance
 from metric_learning.errors import InputError
 from metric_learning.inference import features
-from metric_learning.models import layers, trunks
-from metric_learning.models.weights import Layout, digest_of
+from metric_learning.models.weights import digest_of
 from metric_learning.specs import as_numbers
 from metric_learning.training import base_config, override, run_files
 from tests.data import stand_ins
-
-
-class Tiny(trunks.Trunk):
-  """One convolution, which files are known of."""
-
-  features = 4
-  layout = Layout({r"stem\.conv": "conv", r"stem\.norm": "bn"})
-  preprocess = staticmethod(trunks.in_color)
-
-  def add_layers(self, *, frozen, rngs):
-    conv = layers.WideConv(3, 4, (2, 2), use_bias=False, rngs=rngs)
-    self.stem = trunks.ConvNorm(conv, epsilon=1e-3, frozen=frozen, rngs=rngs)
-
-  def maps_of(self, images, *, train, key):
-    return nnx.relu(self.stem(images, train=train))
+from tests.normed import TinyTrunk
 
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-  monkeypatch.setitem(models.MODELS, "tiny_trunk", Tiny)
+  monkeypatch.setitem(models.MODELS, "tiny_trunk", TinyTrunk)
   monkeypatch.setattr(features, "_BLOCK", 8)
   rng = np.random.default_rng(0)
   names = ("weight", "bias", "running_mean", "running_var")

@@ -1,17 +1,20 @@
 """A population: each member is the run that it would be alone."""
 
 import shutil
+import signal
 import types
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from experiments import cli
 from metric_learning import InputError, data, inference
 from metric_learning.training import (
   population,
   recorder,
   run_files,
+  stopping,
   train,
   train_population,
 )
@@ -126,29 +129,70 @@ def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
   assert results[1]["members"] == 2
 
 
+@pytest.fixture(scope="module")
+def whole(splits, tmp_path_factory):
+  """Two members that were not disturbed: their configs and their folders."""
+  configs = members_of(NUMBERS, loss__name="contrastive")
+  folder = tmp_path_factory.mktemp("whole")
+  workdirs = [folder / str(i) for i in range(2)]
+  train_population(configs, workdirs, splits)
+  return configs, workdirs
+
+
+def assert_resumed(resumed, whole):
+  """Runs that went on are those that were not disturbed, to the bit."""
+  for one, other in zip(resumed, whole, strict=True):
+    metrics = [(w / run_files.METRICS).read_text() for w in (one, other)]
+    assert metrics[0] == metrics[1]
+    arrays = [
+      run_files.read_arrays(w / run_files.EMBEDDINGS) for w in (one, other)
+    ]
+    np.testing.assert_array_equal(*(a["test_embeddings"] for a in arrays))
+    names = [{p.name for p in w.rglob("*")} for w in (one, other)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_all_members_says_so_and_ends(
+  number, status, whole, splits, tmp_path, signal_at, monkeypatch, capsys
+):
+  configs, undisturbed = whole
+  workdirs = [tmp_path / str(i) for i in range(2)]
+  signal_at(4, number)
+  with (
+    pytest.raises(SystemExit) as stopped,
+    cli.explained(),
+    stopping.signals_wait(),
+  ):
+    train_population(configs, workdirs, splits)
+  assert stopped.value.code == status
+  assert "stopped after step 4, and saved" in capsys.readouterr().err
+  for workdir in workdirs:
+    assert (workdir / "checkpoints" / "4.stopped.safetensors").exists()
+  monkeypatch.undo()
+  train_population(configs, workdirs, splits)
+  assert "from step 4:" in (workdirs[1] / "train.log").read_text()
+  assert_resumed(workdirs, undisturbed)
+
+
 @pytest.mark.slow
 def test_a_population_goes_on_from_the_last_step_that_all_have(
-  splits, tmp_path
+  whole, splits, tmp_path
 ):
-  configs = members_of(NUMBERS[:2], loss__name="contrastive")
-  whole, cut = (
-    [tmp_path / name / str(i) for i in range(2)] for name in ("whole", "cut")
-  )
-  train_population(configs, whole, splits)
-  shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-  for workdir in cut:
+  configs, undisturbed = whole
+  cut = [tmp_path / str(i) for i in range(2)]
+  for workdir, source in zip(cut, undisturbed, strict=True):
+    shutil.copytree(source, workdir)
     (workdir / run_files.RESULT).unlink()
   # Killed between the two, when the first had saved step 6.
   (cut[1] / "checkpoints" / "6.safetensors").unlink()
   train_population(configs, cut, splits)
-  for before, after in zip(whole, cut, strict=True):
-    assert "from step 3:" in (after / "train.log").read_text()
-    metrics = [(w / run_files.METRICS).read_text() for w in (before, after)]
-    assert metrics[0] == metrics[1]
-    arrays = [
-      run_files.read_arrays(w / run_files.EMBEDDINGS) for w in (before, after)
-    ]
-    np.testing.assert_array_equal(*(a["test_embeddings"] for a in arrays))
+  for workdir in cut:
+    assert "from step 3:" in (workdir / "train.log").read_text()
+  assert_resumed(cut, undisturbed)
 
 
 def test_of_steps_that_all_have_the_newest_is_gone_on_from():

@@ -1,30 +1,28 @@
 """Two processes on one machine train one run; one of them is killed."""
 
+import atexit
 import contextlib
+import functools
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from metric_learning import InputError
-from metric_learning.training import processes, run_files, train
-from tests.quick import QUICK_FLAGS
-from tests.tiny import tiny_config
+from metric_learning.training import processes, recorder, run_files, train
+from tests.forks import FORKS, fork
+from tests.tiny import tiny_config, tiny_scores
 
-ROOT = Path(__file__).parents[2]
 FIELDS = {
   "loss__name": "contrastive",
   "model__name": "tests.normed:Normed",
-  "train__steps": 40,
-  "train__log_every": 2,
-  "train__eval_every": 10,
-  "train__save_every": 10,
+  "train__steps": 6,
+  "train__log_every": 1,
+  "train__eval_every": 2,
+  "train__save_every": 2,
 }
 CONFIG = f"""
 from tests.tiny import tiny_config
@@ -40,64 +38,93 @@ def free_port():
     return some.getsockname()[1]
 
 
+def dies_at(step):
+  """This process is killed when it has done a step."""
+  log_steps = recorder.Recorder.log_steps
+
+  def logged(self, done, steps):
+    if done == step:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return log_steps(self, done, steps)
+
+  recorder.Recorder.log_steps = logged
+
+
+def joins(index, port, dies):
+  """Tells a process who the others are."""
+  os.environ["JAX_COORDINATOR_ADDRESS"] = f"localhost:{port}"
+  os.environ["JAX_NUM_PROCESSES"] = "2"
+  os.environ["JAX_PROCESS_ID"] = str(index)
+  jax.config.update("jax_platforms", "cpu")
+  recorder.score = tiny_scores
+  if dies and index:
+    dies_at(3)
+
+
+def trains(arguments, folder, prepare):
+  """`experiments.train`, to the end of a process that was started by itself."""
+  try:
+    fork("train", arguments, folder, prepare)
+  finally:
+    atexit._run_exitfuncs()
+
+
 @contextlib.contextmanager
-def both(folder, name, *flags):
+def both(folder, name, *flags, dies=False):
   """Starts two processes of a run, of which only the first has its folder."""
   (folder / "pair.py").write_text(CONFIG)
   port, started = free_port(), []
   for index in range(2):
-    workdir = folder / ("run" if index == 0 else "nowhere")
-    with (folder / f"{name}{index}").open("w") as output:
-      started.append(
-        subprocess.Popen(
-          [
-            *(sys.executable, "-m", "experiments.train", "--distributed"),
-            *(f"--config={folder / 'pair.py'}", f"--workdir={workdir}"),
-            *(flags if index else ()),
-          ],
-          cwd=ROOT,
-          env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": QUICK_FLAGS,
-            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-            "JAX_NUM_PROCESSES": "2",
-            "JAX_PROCESS_ID": str(index),
-          },
-          stdout=output,
-          stderr=subprocess.STDOUT,
-        )
-      )
+    workdir = folder / ("nowhere" if index else "run")
+    arguments = ["--distributed", f"--config={folder / 'pair.py'}"]
+    arguments += [f"--workdir={workdir}", *(flags if index else ())]
+    (says := folder / f"{name}{index}").mkdir()
+    prepare = functools.partial(joins, index, port, dies)
+    started.append(
+      FORKS.Process(target=trains, args=(arguments, says, prepare))
+    )
+  for one in started:
+    one.start()
   try:
     yield started
   finally:
     for one in started:
       one.kill()
-      one.wait()
+      one.join()
+
+
+def ended(process, seconds):
+  """The status of a process that ends in time, None of another."""
+  process.join(seconds)
+  return process.exitcode
+
+
+def said(folder, name):
+  """What a process told."""
+  return (folder / name / "err").read_text()
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path):
-  checkpoints = tmp_path / "run" / "checkpoints"
-  with both(tmp_path, "killed") as (first, second):
-    patience = time.monotonic() + 120
-    while not list(checkpoints.glob("*.safetensors")):
-      assert time.monotonic() < patience and first.poll() is None
-      time.sleep(0.01)
-    second.send_signal(signal.SIGKILL)
-    assert first.wait(60) == 1
+def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
+  with both(tmp_path, "killed", dies=True) as (first, second):
+    assert ended(second, 120) == -signal.SIGKILL
+    assert ended(first, 60) == 1
   assert not (tmp_path / "run" / run_files.RESULT).exists()
-  assert "another process of this run" in (tmp_path / "killed0").read_text()
+  assert list((tmp_path / "run" / "checkpoints").iterdir())
+  assert "another process of this run" in said(tmp_path, "killed0")
 
   with both(tmp_path, "again") as (first, second):
-    assert first.wait(120) == 0, (tmp_path / "again0").read_text()
-    assert second.wait(60) == 0, (tmp_path / "again1").read_text()
+    assert ended(first, 120) == 0, said(tmp_path, "again0")
+    assert ended(second, 60) == 0, said(tmp_path, "again1")
   assert not (tmp_path / "nowhere").exists()
+  assert "from step 2" in (tmp_path / "run" / recorder.LOG).read_text()
   result = run_files.read_json(tmp_path / "run" / run_files.RESULT)
+  monkeypatch.setattr(recorder, "score", tiny_scores)
   alone = train(tiny_config(**FIELDS), tmp_path / "alone", progress=False)
   assert result["devices"] == 2 and "devices" not in alone
   assert result["selected_step"] == alone["selected_step"]
-  assert result["train"] == pytest.approx(alone["train"], rel=1e-4, abs=1e-6)
+  for part in ("train", "validation"):
+    assert result[part] == pytest.approx(alone[part], rel=1e-4, abs=1e-6)
   found, expected = (
     run_files.read_arrays(tmp_path / name / run_files.EMBEDDINGS)
     for name in ("run", "alone")
@@ -111,10 +138,9 @@ def test_two_processes_train_what_one_does(tmp_path):
 @pytest.mark.slow
 def test_what_one_process_is_given_otherwise_ends_both(tmp_path):
   with both(tmp_path, "other", "--config.seed=3") as started:
-    assert [one.wait(120) for one in started] == [2, 2]
-  said = [(tmp_path / f"other{index}").read_text() for index in range(2)]
-  assert "seed (0 there, 3 now)" in said[1]
-  assert "process 1 of the run: " in said[0]
+    assert [ended(one, 120) for one in started] == [2, 2]
+  assert "seed (0 there, 3 now)" in said(tmp_path, "other1")
+  assert "process 1 of the run: " in said(tmp_path, "other0")
 
 
 @pytest.mark.parametrize(

@@ -33,33 +33,21 @@ def whole(splits, tmp_path_factory):
   return folder
 
 
-def signal_at(monkeypatch, step, number):
-  """Sends a signal to this process while a step is logged."""
-  log_steps = recorder.Recorder.log_steps
-
-  def logged(self, done, steps):
-    if done == step:
-      os.kill(os.getpid(), number)
-    return log_steps(self, done, steps)
-
-  monkeypatch.setattr(recorder.Recorder, "log_steps", logged)
-
-
 @pytest.mark.parametrize(
   ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
 def test_a_signal_saves_says_so_and_ends(
-  number, status, whole, splits, tmp_path, monkeypatch, capsys
+  number, status, whole, splits, tmp_path, signal_at, monkeypatch, capsys
 ):
   folder = tmp_path / "run"
-  with monkeypatch.context() as patched:
-    signal_at(patched, 4, number)
-    with (
-      pytest.raises(SystemExit) as stopped,
-      cli.explained(),
-      stopping.signals_wait(),
-    ):
-      train(tiny_config(), folder, splits=splits)
+  signal_at(4, number)
+  with (
+    pytest.raises(SystemExit) as stopped,
+    cli.explained(),
+    stopping.signals_wait(),
+  ):
+    train(tiny_config(), folder, splits=splits)
+  monkeypatch.undo()
   assert stopped.value.code == status
   assert "stopped after step 4, and saved" in capsys.readouterr().err
   assert (folder / CHECKPOINTS / "4.stopped.safetensors").exists()
@@ -72,9 +60,9 @@ def test_a_signal_saves_says_so_and_ends(
 
 
 def test_a_signal_at_a_step_that_is_saved_saves_no_more(
-  splits, tmp_path, monkeypatch
+  splits, tmp_path, signal_at
 ):
-  signal_at(monkeypatch, 3, signal.SIGTERM)
+  signal_at(3, signal.SIGTERM)
   with pytest.raises(stopping.Stopped), stopping.signals_wait():
     train(tiny_config(), tmp_path / "run", splits=splits)
   (path,) = (tmp_path / "run" / CHECKPOINTS).iterdir()
