@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from metric_learning.evaluation import heading as name_of
-from metric_learning.figures.chosen import chosen_runs
+from metric_learning.figures.chosen import chosen_runs, loss_of, losses_of
 from metric_learning.figures.style import (
   heading,
   legend_below,
@@ -64,16 +64,18 @@ def training_curves(study: Study) -> Figure | None:
   ]
   if not kept:
     return None
+  last = max(record["step"] for _, log in logs for record in log)
   figure, axes = panels(
     [panel.title for panel in kept], height=1.9, columns=2, narrowest=4.5
   )
-  losses = [str(cell.name.get("loss.name", "")) for cell, _ in logs]
-  looks = line_styles(losses)
+  losses = [loss_of(study, cell.name) for cell, _ in logs]
+  looks = line_styles(losses, losses_of(study))
   for axis, panel in zip(axes, kept, strict=True):
     for (_, log), look in zip(logs, looks, strict=True):
       _draw(axis, log, panel.names, look)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.set_xlim(0, 1.02 * last)  # the same, where one panel has one point
     axis.grid(color="0.9", linewidth=0.6)
   if kept[0].names == ("train/loss",) and _is_positive(axes[0]):
     axes[0].set_yscale("log")

@@ -1,10 +1,19 @@
 """Values of a run in other formats, read back; and lines for who watches."""
 
+import contextlib
 import logging
+import os
+import signal
+import socket
 import struct
+import subprocess
 import sys
+import time
+import urllib.request
 
+import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from metric_learning import InputError
 from metric_learning.training import progress, run_files, train, writers
@@ -12,24 +21,24 @@ from tests.tiny import tiny_config
 
 
 def events(folder):
-  """What the event files of a folder say: (tag, step, value)."""
+  """What the event files of a folder say: (tag, step, value with its kind)."""
   from tensorboardX.proto.event_pb2 import Event
 
-  for path in sorted(folder.iterdir()):
+  for path in sorted(folder.glob("events.*")):
     content, at = path.read_bytes(), 0
     while at < len(content):
       (length,) = struct.unpack_from("<Q", content, at)
       event = Event.FromString(content[at + 12 : at + 12 + length])
       at += 16 + length  # two checksums of four bytes
       for value in event.summary.value:
-        yield value.tag, event.step, value.simple_value
+        yield value.tag, event.step, value
 
 
 def test_tensorboard_has_every_value_of_metrics_jsonl(
   tmp_path, monkeypatch, caplog
 ):
   pytest.importorskip("tensorboardX")
-  monkeypatch.setenv(writers.WANTED, "tensorboard")
+  monkeypatch.setenv(writers.WANTED, "tensorboard,embeddings")
   with caplog.at_level(logging.INFO, "metric_learning"):
     train(tiny_config(train__steps=3), tmp_path)
   written = {
@@ -38,9 +47,36 @@ def test_tensorboard_has_every_value_of_metrics_jsonl(
     for name, value in record.items()
     if name != "step"
   }
-  found = {(n, s): v for n, s, v in events(tmp_path / "tensorboard")}
+  values = list(events(tmp_path / writers.TENSORBOARD))
+  found = {
+    (n, s): v.simple_value for n, s, v in values if not v.HasField("histo")
+  }
   assert found.keys() == written.keys()
   assert found == pytest.approx(written, nan_ok=True, rel=1e-5)
+  # Histograms of the validation part, which is that of the last step.
+  arrays = run_files.read_arrays(tmp_path / run_files.EMBEDDINGS)
+  points, labels = (
+    arrays[f"validation_{kind}"] for kind in ("embeddings", "labels")
+  )
+  lot = np.random.default_rng(0).permutation(len(points))[:500]
+  metric = run_files.read_json(tmp_path / run_files.RESULT)["metric"]
+  distances = pdist(points[lot].astype(float), metric)
+  same = pdist(labels[lot, None]) == 0
+  expected = {
+    "validation/embeddings": points,
+    "validation/distances/same": distances[same],
+    "validation/distances/different": distances[~same],
+  }
+  drawn = {(n, s): v.histo for n, s, v in values if v.HasField("histo")}
+  assert drawn.keys() == {(name, 3) for name in expected}
+  for (name, _), histogram in drawn.items():
+    assert histogram.num == expected[name].size
+    assert histogram.sum == pytest.approx(expected[name].sum(), rel=1e-4)
+    assert histogram.max == pytest.approx(expected[name].max(), rel=1e-4)
+  # The writer of embeddings kept the same.
+  (kept,) = writers.kept_steps(tmp_path).items()
+  assert kept[0] == 3
+  np.testing.assert_array_equal(np.load(kept[1]), points)
   # Not on a terminal: plain lines, one for each evaluation.
   (line,) = [r.getMessage() for r in caplog.records if "left" in r.getMessage()]
   loss = written["train/loss", 3]
@@ -48,10 +84,38 @@ def test_tensorboard_has_every_value_of_metrics_jsonl(
   assert line.endswith("0:00 left")
 
 
-def test_mlflow_has_values_and_config(tmp_path, monkeypatch):
-  mlflow = pytest.importorskip("mlflow")
-  uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-  monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+@pytest.fixture
+def mlflow_server(tmp_path):
+  """The address of a server of this machine, which keeps files."""
+  pytest.importorskip("mlflow")
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  store = f"--backend-store-uri=file://{tmp_path}/store"
+  where = ["--host=127.0.0.1", f"--port={port}", "--workers=1"]
+  process = subprocess.Popen(
+    [sys.executable, "-m", "mlflow", "server", store, *where],
+    env={**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true"},
+    cwd=tmp_path,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    start_new_session=True,
+  )
+  address = f"http://127.0.0.1:{port}"
+  for _ in range(120):
+    with contextlib.suppress(OSError):
+      urllib.request.urlopen(f"{address}/health").close()
+      break
+    time.sleep(1)
+  yield address
+  os.killpg(process.pid, signal.SIGTERM)
+  process.wait()
+
+
+def test_mlflow_has_values_and_config(tmp_path, monkeypatch, mlflow_server):
+  import mlflow
+
+  monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
   monkeypatch.setenv(writers.WANTED, "mlflow")
   folder = tmp_path / "run"
   folder.mkdir()
@@ -59,7 +123,7 @@ def test_mlflow_has_values_and_config(tmp_path, monkeypatch):
   written = writers.Writers(folder, 0)
   written.write(3, {"train/loss": 0.25})
   written.close()
-  client = mlflow.MlflowClient(uri)
+  client = mlflow.MlflowClient(mlflow_server)
   (run,) = client.search_runs(["0"])
   assert run.info.status == "FINISHED" and run.info.run_name == "run"
   assert run.data.params == {"loss.margin": "0.5"}
