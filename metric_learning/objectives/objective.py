@@ -266,8 +266,8 @@ class Objective:
       affinity is not None or self.relation != "same_label"
     ):
       raise InputError(
-        f"{self.loss} goes by classes: it takes one label for each item, not"
-        " an affinity or another relation."
+        f"{self.loss} needs one class label for each item, not an affinity or "
+        "another relation."
       )
     n = points.labels.shape[0]
     if n == 0 or (references and references.labels.shape[0] == 0):

@@ -128,7 +128,7 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     ({MARGIN: ((1.0, 2.0),)}, r"give \(low, high, log\)"),
     ({MARGIN: (0.5, True)}, r"give \(low, high, log\)"),
     ({MARGIN: (0.5, 1.0, math.nan)}, "must be finite"),
-    ({MARGIN: (0.5, 1.0)}, r"could be a range: write \(0.5, 1.0, False\)"),
+    ({MARGIN: (0.5, 1.0)}, r"is ambiguous: write \(0.5, 1.0, False\)"),
     ({**BINS, NUMBER: (5, -3, 10)}, "num_bins.*-3"),
     ({**BINS, NUMBER: (5, 7.5, 10)}, "num_bins=7.5"),
     ({**BINS, NUMBER: (2, 50, False)}, r"num_bins takes a grid.*\(2, 5, 10, "),

@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_kept(opened, monkeypatch, error):
 
   with monkeypatch.context() as patched:
     patched.setattr(Path, "open", fail)
-    with pytest.raises(InputError, match="not known to be damaged, and is kep"):
+    with pytest.raises(InputError, match="not known to be damaged and is kep"):
       checkpoints.restore(state_of(0))
   assert checkpoints.steps() == [2, 1]
 
