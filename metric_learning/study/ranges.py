@@ -77,8 +77,8 @@ def _check_kind(name: str, domain: Range | Grid, default: Range | Grid) -> None:
     low, high = ends(domain)
     if len(domain.values) == 2:
       raise InputError(
-        f"config.tune.ranges.{name}={domain.values} is ambiguous: write ({low}, "
-        f"{high}, False) for a uniform range, or with True for one uniform in "
+        f"config.tune.ranges.{name}={domain.values} is ambiguous: write "
+        f"({low}, {high}, False) for a uniform range, or with True for one uniform in "
         "the logarithm; a grid has three values or more."
       )
 
@@ -145,25 +145,26 @@ def check_ranges(config: ConfigDict) -> None:
 def _range(name: str, value: Any) -> Range | Grid:
   """Parses a range (low, high, log) or a grid (5, 10, 20)."""
   _check_name(name)
-  setting = f"config.tune.ranges.{name}={value!r}"
+  field = f"config.tune.ranges.{name}={value!r}"
   value = tuple(value) if isinstance(value, tuple | list) else (value,)
   is_range = len(value) == 3 and isinstance(value[-1], bool)
   numbers = value[:-1] if is_range else value
   if not numbers or not all(is_of(float, number) for number in numbers):
     raise InputError(
-      f"{setting}: give (low, high, log), such as (0.0, 2.0, False), or numbers of"
-      " a grid, such as (5, 10, 20)."
+      f"{field}: give (low, high, log), such as (0.0, 2.0, False), or a grid,"
+      " such as (5, 10, 20)."
     )
   if not is_range:
     return Grid(tuple(sorted(set(numbers))))
   domain = Range(float(value[0]), float(value[1]), value[2])
   if domain.low > domain.high:
     raise InputError(
-      f"{setting} is empty, {domain.low:g} is above {domain.high:g}."
+      f"{field} is empty, {domain.low:g} is above {domain.high:g}."
     )
   if domain.log and domain.low <= 0:
     raise InputError(
-      f"{setting} has no logarithm at {domain.low:g}: start above 0, or say False."
+      f"{field} has no logarithm at {domain.low:g}: start above 0, or give"
+      " False."
     )
   return domain
 
