@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import metric_learning as ml
 from experiments import __main__ as listing
-from experiments import reference
+from experiments import loss_pictures, reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -21,6 +22,27 @@ def test_a_generated_page_is_that_of_the_code(name):
   assert written == reference.pages()[name], (
     "give `python -m experiments.reference` again"
   )
+
+
+def test_every_loss_that_has_a_picture_shows_it():
+  text = (ROOT / "docs" / "losses.md").read_text()
+  shown = re.findall(r"\]\(loss_pictures/(\w+)\.svg\)", text)
+  drawn = [path.stem for path in (ROOT / "docs/loss_pictures").glob("*.svg")]
+  named = [n for n, e in ml.LOSSES.items() if loss_pictures.has_picture(e)]
+  assert sorted(shown) == sorted(drawn) == sorted(named)
+
+
+def test_a_picture_shows_the_forces_of_its_loss():
+  d = np.linspace(0.1, 2.0, 41)  # ½D² pulls by D, ½[1 - D]₊² pushes by [1 - D]₊
+  expected = {"pull": d, "push": np.maximum(1 - d, 0)}
+  forces = loss_pictures.forces(ml.LOSSES["contrastive"])
+  for curve, values in expected.items():
+    np.testing.assert_allclose(forces[curve], values, atol=1e-6)
+  drawn = loss_pictures.picture("contrastive", expected)
+  written = (ROOT / "docs/loss_pictures/contrastive.svg").read_text()
+  assert not loss_pictures.differs(drawn, written)
+  weaker = loss_pictures.picture("contrastive", expected | {"push": 0 * d})
+  assert loss_pictures.differs(weaker, written)
 
 
 def test_every_loss_is_in_one_family_of_the_page():
@@ -55,8 +77,8 @@ def test_the_python_of_a_page_runs_and_prints_what_it_says(page, capsys):
     if "inference.load" in block:
       continue  # Of a run that is trained: tests/experiments runs that page.
     exec(block, space)
-    said = re.findall(r"print\(.*\)  # (.*)", block)
-    assert capsys.readouterr().out.split() == said
+    expected = re.findall(r"print\(.*\)  # (.*)", block)
+    assert capsys.readouterr().out.split() == expected
   assert space
 
 

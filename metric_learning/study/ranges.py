@@ -78,8 +78,8 @@ def _check_kind(name: str, domain: Range | Grid, default: Range | Grid) -> None:
     if len(domain.values) == 2:
       raise InputError(
         f"config.tune.ranges.{name}={domain.values} is ambiguous: write "
-        f"({low}, {high}, False) for a uniform range, or with True for one uniform in "
-        "the logarithm; a grid has three values or more."
+        f"({low}, {high}, False) for a uniform range, or with True for one "
+        "uniform in the logarithm; a grid has three values or more."
       )
 
 
