@@ -71,8 +71,8 @@ def picture(name: str, curves: dict[str, np.ndarray]) -> str:
   low, high = values.min(), values.max()
   scale = (_HEIGHT - 2 * _EDGE) / (high - low if high > low else 1.0)
 
-  def y(value: float) -> int:
-    return round(_EDGE + (high - value) * scale)
+  def y(value: float) -> str:
+    return f"{_EDGE + (high - value) * scale:.1f}"
 
   x = np.linspace(_EDGE, _WIDTH - _EDGE, _POINTS).round().astype(int)
   lines = [
@@ -105,10 +105,11 @@ def pictures() -> dict[str, str]:
 
 def differs(one: str, other: str) -> bool:
   """Whether two pictures differ by more than a pixel, as by rounding."""
-  numbers = [re.findall(r"\d+", text) for text in (one, other)]
-  words = [re.sub(r"\d+", "", text) for text in (one, other)]
+  number = r"\d+(?:\.\d+)?"
+  numbers = [re.findall(number, text) for text in (one, other)]
+  words = [re.sub(number, "", text) for text in (one, other)]
   return words[0] != words[1] or any(
-    abs(int(a) - int(b)) > 1 for a, b in zip(*numbers, strict=True)
+    abs(float(a) - float(b)) > 1 for a, b in zip(*numbers, strict=True)
   )
 
 

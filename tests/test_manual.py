@@ -1,6 +1,8 @@
 """README and the manual: what they list, link to, print, and run."""
 
+import ast
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 import metric_learning as ml
 from experiments import __main__ as listing
-from experiments import loss_pictures, reference
+from experiments import cli, loss_pictures, reference
+from metric_learning.training import override
+from metric_learning.training.checks import validate
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -67,6 +71,54 @@ def test_links_and_commands_lead_somewhere(path):
     assert command.rstrip(".") in known, command
   for config in re.findall(r"--config=(configs/\w+\.py)", text):
     assert (ROOT / config).exists(), config
+
+
+def commands_in(text):
+  """The script and the flags of each command in the blocks of a page."""
+  for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL):
+    for line in block.replace("\\\n", " ").splitlines():
+      found = re.match(r"\s*python -m experiments\.([\w.]+)(.*)", line)
+      if found:
+        script, rest = found.groups()
+        words = shlex.split(rest, comments=True)
+        yield (
+          script,
+          dict(x.removeprefix("--").partition("=")[::2] for x in words),
+        )
+
+
+def literal(text):
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=str)
+def test_the_commands_of_a_page_are_valid_to_the_last_flag(path):
+  """Their configs too, before data; other tests run them at toy size."""
+  shared = "".join(
+    (ROOT / "experiments" / f"{name}.py").read_text()
+    for name in ("cli", "using")
+  )
+  for script, flags in commands_in(path.read_text()):
+    place = ROOT.joinpath("experiments", *script.split("."))
+    files = [place.with_suffix(".py"), *place.glob("*.py")]
+    source = shared + "".join(f.read_text() for f in files if f.exists())
+    fields = {
+      f: literal(v) for f, v in flags.items() if f.startswith("config.")
+    }
+    for flag in flags.keys() - fields.keys():
+      assert f'"{flag}"' in source, (script, flag)
+    name, _, loss = flags.get("config", "").partition(":")
+    if not name or not (ROOT / name).exists() or "mine:squared" in str(flags):
+      continue  # tests/test_extending.py has the reader's own files.
+    module = cli._module_at(str(ROOT / name))
+    config = module.get_config(*[loss] if loss else [])
+    rows = {f.removeprefix("config."): value for f, value in fields.items()}
+    validate(override(config, rows))
+    if "sweep" in flags:
+      assert flags["sweep"] in module.SWEEPS, (script, flags)
 
 
 @pytest.mark.parametrize("page", RUN)

@@ -53,7 +53,7 @@ def write_baselines(
   path = folder / BASELINES
   if path.exists():
     return
-  found: dict[tuple[str, int, int | None], dict[str, Any]] = {}
+  records: dict[tuple[str, int, int | None], dict[str, Any]] = {}
   for (config, splits), (images, network) in zip(
     runs, _names(runs), strict=True
   ):
@@ -65,11 +65,11 @@ def write_baselines(
       (f"PCA-{dim} of {images}", None, functools.partial(_pca, dim)),
       (f"untrained {network}", config.seed, _untrained),
     ):
-      if (name, fold, seed) not in found:
+      if (name, fold, seed) not in records:
         embed = make(config, splits)
         record = _record(name, fold, seed, embed, splits, config)
-        found[name, fold, seed] = record
-  run_files.write_json(path, list(found.values()))
+        records[name, fold, seed] = record
+  run_files.write_json(path, list(records.values()))
 
 
 def _names(
@@ -103,9 +103,11 @@ def _names(
   return names
 
 
-def _varied(some: Sequence[Mapping[str, Any]]) -> set[str]:
+def _varied(sections: Sequence[Mapping[str, Any]]) -> set[str]:
   """The fields that do not have the same value everywhere."""
-  return {k for fields in some for k, v in fields.items() if v != some[0][k]}
+  return {
+    k for fields in sections for k, v in fields.items() if v != sections[0][k]
+  }
 
 
 def _words(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:

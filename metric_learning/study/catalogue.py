@@ -130,13 +130,13 @@ def _over_sets(sets: Sequence[_Set]) -> str:
 
 def _metrics(sets: Sequence[_Set]) -> str:
   """Each loss under each metric against the same loss under L2."""
-  found = {
+  verdicts = {
     one.title: {in_words(twin.name): twin for twin in one.twins} for one in sets
   }
-  names = list(dict.fromkeys(name for of in found.values() for name in of))
+  names = list(dict.fromkeys(name for of in verdicts.values() for name in of))
   column = heading(sets[0].study.compared["columns"][0])
   lines = [
-    [name, *(_difference(found[one.title].get(name)) for one in sets)]
+    [name, *(_difference(verdicts[one.title].get(name)) for one in sets)]
     for name in names
   ]
   heads = ["", *(one.title for one in sets)]

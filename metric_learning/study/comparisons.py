@@ -87,12 +87,12 @@ def in_pairs(study: Study, field: str, value: str, reference: str) -> Study:
   """
   pairs_with_reference(study.names, {field: reference})
   pairs_with_reference(study.names, {field: value})
-  kept = lambda name: name.get(field) in (value, reference)
+  has_value = lambda name: name.get(field) in (value, reference)
   return study._replace(
     folder=study.folder / f"{field}={value},{reference}",
-    cells=[cell for cell in study.cells if kept(cell.name)],
-    names=[name for name in study.names if kept(name)],
-    given_up=[entry for entry in study.given_up if kept(entry["cell"])],
+    cells=[cell for cell in study.cells if has_value(cell.name)],
+    names=[name for name in study.names if has_value(name)],
+    given_up=[entry for entry in study.given_up if has_value(entry["cell"])],
     compared={**study.compared, "reference": {field: reference}},
   )
 

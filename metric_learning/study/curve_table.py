@@ -33,8 +33,8 @@ def curve_table(study: Study, curves: Sequence[Curve]) -> str:
   heads = [*_HEADS, "difference at own rates", *_JUDGED]
   heads += ["at equal rates", *_JUDGED]
   lines = []
-  for _, some in itertools.groupby(curves, _side_by_side):
-    readings = {curve.reading: curve for curve in some}
+  for _, group in itertools.groupby(curves, _side_by_side):
+    readings = {curve.reading: curve for curve in group}
     own, equal = readings[OWN], readings[EQUAL]
     unit = number_unit(own, study)
     for point, even in zip(own.points, equal.points, strict=True):

@@ -92,7 +92,7 @@ def difference_curves(study: Study) -> list[Curve]:
   """
   if study.compared["choose"]:
     return []
-  found = [
+  unjudged = [
     (
       Curve(name, reference, column, field, reading, ()),
       _points(study, (name, reference), field, column, reading),
@@ -103,10 +103,12 @@ def difference_curves(study: Study) -> list[Curve]:
   ]
   judged = iter(
     compare(
-      [point.differences for _, points in found for point in points],
+      [point.differences for _, points in unjudged for point in points],
       study.compared["delta"],
       [
-        lower_is_better(curve.column) for curve, points in found for _ in points
+        lower_is_better(curve.column)
+        for curve, points in unjudged
+        for _ in points
       ],
     )
   )
@@ -114,7 +116,7 @@ def difference_curves(study: Study) -> list[Curve]:
     curve._replace(
       points=_judged(points, list(itertools.islice(judged, len(points))))
     )
-    for curve, points in found
+    for curve, points in unjudged
   ]
 
 
@@ -159,13 +161,13 @@ def _pairs(study: Study) -> list[tuple[Name, Name, str]]:
     reference, _ = _parts(twin, study)
     key = json.dumps([plain, reference], sort_keys=True)
     grouped.setdefault(key, (plain, reference, []))[2].append(numbers)
-  found = []
+  pairs = []
   for plain, reference, points in grouped.values():
     for field in points[0]:
       if field.startswith("loss.") and len({p.get(field) for p in points}) > 1:
-        found.append((plain, reference, field))
+        pairs.append((plain, reference, field))
         break
-  return found
+  return pairs
 
 
 def _points(
@@ -205,14 +207,14 @@ def _sides(study: Study, plain: Name, field: str) -> dict[float, _Side]:
     json.dumps(cell.name, sort_keys=True): cell.chosen.runs
     for cell in study.cells
   }
-  found: dict[float, dict[str, list[Run]]] = {}
+  sides: dict[float, dict[str, list[Run]]] = {}
   for name in study.names:
     rest, numbers = _parts(name, study)
     if rest == plain:
       value = numbers.pop(field)
       own = runs.get(json.dumps(name, sort_keys=True), [])
-      found.setdefault(value, {})[json.dumps(numbers, sort_keys=True)] = own
-  return {**found}
+      sides.setdefault(value, {})[json.dumps(numbers, sort_keys=True)] = own
+  return {**sides}
 
 
 def _chosen(side: _Side, lower: bool) -> list[Run]:
@@ -220,7 +222,7 @@ def _chosen(side: _Side, lower: bool) -> list[Run]:
   sign = 1 if lower else -1
   best: dict[Any, Run] = {}
   for run in sorted(
-    (run for some in side.values() for run in some),
+    (run for group in side.values() for run in group),
     key=lambda run: sign * run.result["validation_selected"][_select(run)],
   ):
     best.setdefault(run.replicate, run)

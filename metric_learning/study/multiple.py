@@ -40,8 +40,8 @@ def sign_patterns(
     return
   rng = np.random.default_rng(0)
   for start in range(0, draws + 1, _CHUNK):
-    some = min(_CHUNK, draws + 1 - start)
-    signs = rng.choice([-1.0, 1.0], (some, n))
+    size = min(_CHUNK, draws + 1 - start)
+    signs = rng.choice([-1.0, 1.0], (size, n))
     if start == 0:
       signs[0] = 1.0
     yield signs
@@ -86,8 +86,8 @@ def step_down_max(
   bounds = own[order] - 1e-9
   far, count = np.zeros(m), 0
   for signs in sign_patterns(n, draws):
-    found = np.abs(signs @ x[order].T)
-    largest = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
+    sums = np.abs(signs @ x[order].T)
+    largest = np.maximum.accumulate(sums[:, ::-1], axis=1)[:, ::-1]
     far += (largest >= bounds).sum(axis=0)
     count += len(signs)
   corrected = np.empty(m)
@@ -126,8 +126,8 @@ def simultaneous_t(
       sums**2 * (n - 1), n * rest, out=np.zeros_like(sums), where=squares > 0
     )
     largest.append(np.sqrt(t2.max(axis=1, initial=0.0)))
-  found = np.concatenate(largest)
-  return float(np.quantile(found, confidence, method="higher"))
+  maxima = np.concatenate(largest)
+  return float(np.quantile(maxima, confidence, method="higher"))
 
 
 def equivalence_p(

@@ -136,7 +136,9 @@ def check_ranges(config: ConfigDict) -> None:
     for domain in ranges.values()
   ]
   for place in range(max(map(len, values))):
-    point = [some[min(place, len(some) - 1)] for some in values]
+    point = [
+      candidates[min(place, len(candidates) - 1)] for candidates in values
+    ]
     validate(override(config, dict(zip(ranges, point, strict=True))))
   if config.tune.sampler == "grid":
     grid_points(ranges, config.tune.trials)

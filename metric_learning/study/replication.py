@@ -63,11 +63,11 @@ def replicated(first: Study, second: Study) -> list[Replicated]:
       "replication needs its own seeds. Set config.seed to a number 1000 "
       "away."
     )
-  found = {_key(one): one for one in compare_cells(second)}
+  again = {_key(one): one for one in compare_cells(second)}
   both = [
-    Replicated(one, found[_key(one)])
+    Replicated(one, again[_key(one)])
     for one in compare_cells(first)
-    if _key(one) in found
+    if _key(one) in again
   ]
   if not both:
     raise InputError(

@@ -201,13 +201,13 @@ def _cells(
   for run in runs:
     grouped.setdefault(_key(cell_of(run.spec)), []).append(run)
   cells = []
-  for some in grouped.values():
-    name = cell_of(some[0].spec)
+  for group in grouped.values():
+    name = cell_of(group[0].spec)
     searches = [e for e in tuning if e["cell"] == name and "search" in e]
     if searches:
-      cells.append(_searched_cell(name, some, searches))
+      cells.append(_searched_cell(name, group, searches))
     else:
-      cells.append(_as_tuned(_cell(name, some), tuning))
+      cells.append(_as_tuned(_cell(name, group), tuning))
   return cells
 
 
@@ -269,7 +269,7 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
   grouped: dict[str, list[Run]] = {}
   for run in runs:
     grouped.setdefault(_key(tuned_of(run.spec)), []).append(run)
-  settings = [_setting(some, select) for some in grouped.values()]
+  settings = [_setting(runs_of, select) for runs_of in grouped.values()]
   chosen = _choose(settings, better)
   on_edge = []
   for field, value in chosen.tuned.items():

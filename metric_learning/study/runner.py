@@ -153,12 +153,12 @@ def _do_missing(
 
 def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:
   """One run for each data set (with weights) that the runs load."""
-  found: dict[str, Any] = {}
+  loaded: dict[str, Any] = {}
   for spec in sorted(specs, key=lambda spec: spec.name):
     identity = identity_of(spec.config, load_once(spec.config.data))
-    if identity not in found.values():
-      found[spec.name] = identity
-  return found
+    if identity not in loaded.values():
+      loaded[spec.name] = identity
+  return loaded
 
 
 def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
@@ -171,14 +171,14 @@ def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
     read = [sections[name] for name in names]
     key = json.dumps(read, sort_keys=True)
     together.setdefault(key, []).append(spec)
-  for some in together.values():
-    fields = some[0].config
+  for group in together.values():
+    fields = group[0].config
     try:
       splits = load_once(fields.data)
       draws_of(fields, splits.train)
       check_parts(fields, splits)
     except InputError as error:
-      errors.append(f"{specs_named([spec.name for spec in some])}: {error}")
+      errors.append(f"{specs_named([spec.name for spec in group])}: {error}")
   return errors
 
 

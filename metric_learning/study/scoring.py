@@ -74,10 +74,10 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
     elif (run.folder / run_files.SELECTED_EMBEDDINGS).exists():
       selected = _scores_in(run, run_files.SELECTED_EMBEDDINGS)
     run_files.write_json(path, {"last": last, "selected": selected})
-  found = run_files.read_json(path)
+  record = run_files.read_json(path)
   queries, classes = _queries(run, columns)
   return run._replace(
-    test=TestScores(found["selected"], found["last"], queries, classes)
+    test=TestScores(record["selected"], record["last"], queries, classes)
   )
 
 
@@ -131,24 +131,24 @@ def _queries(
   if not wanted:
     return {}, None
   path = run.folder / QUERIES
-  kept = run_files.read_arrays(path) if path.exists() else {}
-  if not wanted <= kept.keys():
+  stored = run_files.read_arrays(path) if path.exists() else {}
+  if not wanted <= stored.keys():
     arrays = _selected_arrays(run)
     labels = arrays["test_labels"]
     # Intervals resample classes, and a query with several labels has no single
     # class.
     if "test_class_names" not in arrays or labels.ndim > 1:
       return {}, None
-    kept["classes"] = arrays["test_class_names"][labels]
+    stored["classes"] = arrays["test_class_names"][labels]
     points = evaluation.Points(
       arrays["test_embeddings"],
       labels,
       run.result["metric"],
       gallery=_gallery(arrays),
     )
-    kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
-    run_files.write_arrays(path, kept)
-  return {column: kept[column] for column in wanted}, kept["classes"]
+    stored |= evaluation.per_query(sorted(wanted - stored.keys()), points)
+    run_files.write_arrays(path, stored)
+  return {column: stored[column] for column in wanted}, stored["classes"]
 
 
 def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
@@ -168,22 +168,22 @@ def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
   """
   wanted = {column for column in columns if evaluation.is_by_query(column)}
   path = run.folder / HALVES
-  kept = run_files.read_arrays(path) if path.exists() else {}
-  if wanted and not wanted <= kept.keys():
+  stored = run_files.read_arrays(path) if path.exists() else {}
+  if wanted and not wanted <= stored.keys():
     arrays = _selected_arrays(run)
     labels = arrays.get("test_labels")
     if labels is None or labels.ndim > 1:
       return {}
-    found: dict[str, list[float]] = {column: [] for column in wanted}
+    halves: dict[str, list[float]] = {column: [] for column in wanted}
     for half in _halves(np.unique(labels)):
       scores = evaluation.per_query(
         sorted(wanted), _among(arrays, half, run.result["metric"])
       )
       for column, values in scores.items():
-        found[column].append(float(np.nanmean(values)))
-    kept |= {column: np.array(values) for column, values in found.items()}
-    run_files.write_arrays(path, kept)
-  return {column: kept[column] for column in wanted}
+        halves[column].append(float(np.nanmean(values)))
+    stored |= {column: np.array(values) for column, values in halves.items()}
+    run_files.write_arrays(path, stored)
+  return {column: stored[column] for column in wanted}
 
 
 def _halves(classes: np.ndarray) -> list[np.ndarray]:

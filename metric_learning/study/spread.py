@@ -51,13 +51,13 @@ def components(
   >>> round(between**2, 9), round(within**2, 9)  # 8 - 2 / 2, and 2
   (7.0, 2.0)
   """
-  groups = [np.asarray(some, float) for some in values.values()]
-  inside = [np.var(some, ddof=1) for some in groups if len(some) > 1]
+  groups = [np.asarray(group, float) for group in values.values()]
+  inside = [np.var(group, ddof=1) for group in groups if len(group) > 1]
   within = float(np.mean(inside)) if inside else float("nan")
   if len(groups) < 2:
     return float("nan"), within**0.5
-  means = np.var([some.mean() for some in groups], ddof=1)
-  added = np.mean([1 / len(some) for some in groups]) * within
+  means = np.var([group.mean() for group in groups], ddof=1)
+  added = np.mean([1 / len(group) for group in groups]) * within
   return float(max(means - np.nan_to_num(added), 0.0)) ** 0.5, within**0.5
 
 
@@ -68,8 +68,8 @@ def mean_in_halves(
 
   Over runs that were scored in halves, one for each search; None without any.
   """
-  found = [r.tested.halves[column] for r in runs if column in r.tested.halves]
-  return np.mean(np.stack(found), axis=0) if found else None
+  halves = [r.tested.halves[column] for r in runs if column in r.tested.halves]
+  return np.mean(np.stack(halves), axis=0) if halves else None
 
 
 def spread_of(cell: Cell, column: str) -> Spread:
@@ -107,13 +107,13 @@ def expected_best(
   n = len(scores)
   # The share of sets of size k in which score i is the best; it grows with k.
   shares = np.full(n, 1 / max(n, 1))
-  found = []
+  expected = []
   for k in range(1, n + 1):
-    found.append(sign * float(shares @ scores))
+    expected.append(sign * float(shares @ scores))
     i = np.arange(1, n + 1)
     grown = np.maximum(i - k, 0) / k * (k + 1) / max(n - k, 1)
     shares = shares * grown
-  return np.array(found)
+  return np.array(expected)
 
 
 def budget_curve(

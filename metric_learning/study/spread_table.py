@@ -63,19 +63,19 @@ def cost_note(study: Study) -> list[str]:
     return []
   again = tune["finalists"] * tune["repeats"] * tune["folds"]
   each = tune["trials"] * tune["folds"] + again + tune["final_seeds"]
-  said = (
+  note = (
     f"each cell has {tune['searches']} searches of {tune['trials']} trials on"
     f" {tune['folds']} folds"
   )
   if again:
-    said += (
+    note += (
       f", the best {tune['finalists']} of each {tune['repeats']} times more on"
       " other folds with other seeds"
     )
   of_searches = [sum(e["seconds"] for e in cell.searches) for cell in cells]
-  said += (
+  note += (
     f", and {tune['final_seeds']} final runs: {tune['searches'] * each} runs;"
     f" the searches of a cell trained for {min(of_searches) / 60:.1f} to"
     f" {max(of_searches) / 60:.1f} minutes"
   )
-  return [said]
+  return [note]

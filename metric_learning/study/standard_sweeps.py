@@ -223,20 +223,23 @@ def _at_equal_settings(losses: Iterable[str], unit: str) -> Overrides:
   initial value is not scaled.
   """
   for loss in losses:
-    found, entry = multiples_of(loss), LOSSES[loss]
-    if found is None:
+    multiples, entry = multiples_of(loss), LOSSES[loss]
+    if multiples is None:
       continue
-    kept = {
+    constants = {
       f"loss.learn_{name}": False
       for name, kind in entry.learned.items()
       if kind == "real" and name in entry.scaled
     }
     for metric in ("l2", "l1"):
       cell = {"loss.name": loss, "metric.name": metric, "margin_unit": unit}
-      for value in found[1]:
+      for value in multiples[1]:
         for rate in RATES:
-          numbers = {f"loss.{found[0]}": value, "optimizer.learning_rate": rate}
-          yield {**cell, **kept, **numbers}
+          numbers = {
+            f"loss.{multiples[0]}": value,
+            "optimizer.learning_rate": rate,
+          }
+          yield {**cell, **constants, **numbers}
 
 
 @_standard({"metric.name": "l2"}, choose=False)
@@ -295,9 +298,9 @@ def reductions() -> Overrides:
 @_with_seeds
 def miners() -> Overrides:
   """Miners, for a pair loss and a triplet loss."""
-  some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
+  names = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
   more = ("distance_weighted", "triplet_margin", "pair_margin")
-  cells = ({"miner.name": name} for name in (*some, *more))
+  cells = ({"miner.name": name} for name in (*names, *more))
   yield from _tried(("contrastive", "triplet"), cells)
 
 

@@ -94,7 +94,9 @@ def fold_means(values: Mapping[tuple[Any, int], float]) -> dict[int, float]:
   folds: dict[int, list[float]] = {}
   for (_, fold), value in values.items():
     folds.setdefault(fold, []).append(value)
-  return {fold: float(np.mean(some)) for fold, some in folds.items()}
+  return {
+    fold: float(np.mean(fold_values)) for fold, fold_values in folds.items()
+  }
 
 
 def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
@@ -223,7 +225,7 @@ def compare(
     lower_is_better: for each comparison, whether its score is an error.
   """
   lower = lower_is_better or [False] * len(family)
-  values = [np.array([*some.values()], float) for some in family]
+  values = [np.array([*differences.values()], float) for differences in family]
   table = _by_unit(family)
   corrected = step_down_max(table)
   equal = holm(equivalence_p(table, delta))
@@ -244,11 +246,15 @@ def _by_unit(
   family: Sequence[Mapping[Any, float]],
 ) -> Float[np.ndarray, "m units"]:
   """The differences: a row per comparison, a column per unit, NaN for none."""
-  units = list(dict.fromkeys(unit for some in family for unit in some))
+  units = list(
+    dict.fromkeys(unit for differences in family for unit in differences)
+  )
   table = np.full((len(family), len(units)), np.nan)
-  for line, some in zip(table, family, strict=True):
-    if _is_known(np.array([*some.values()], float)):
-      line[[units.index(unit) for unit in some]] = [*some.values()]
+  for line, differences in zip(table, family, strict=True):
+    if _is_known(np.array([*differences.values()], float)):
+      line[[units.index(unit) for unit in differences]] = [
+        *differences.values()
+      ]
   return table
 
 

@@ -159,19 +159,19 @@ def setting_errors(specs: Iterable[RunSpec]) -> list[str]:
   for spec in specs:
     cells.setdefault(json.dumps(cell_of(spec), sort_keys=True), []).append(spec)
   errors = []
-  for some in cells.values():
+  for group in cells.values():
     settings: dict[str, RunSpec] = {}
-    for spec in some:
+    for spec in group:
       settings.setdefault(json.dumps(tuned_of(spec), sort_keys=True), spec)
     names = specs_named([spec.name for spec in settings.values()])
-    if len({tuple(sorted(tuned_of(spec))) for spec in some}) > 1:
+    if len({tuple(sorted(tuned_of(spec))) for spec in group}) > 1:
       errors.append(
         f"{names}: these rows are one cell, whose numbers are chosen on "
         "validation, but they do not set the same numbers: set each of the "
         "numbers in each row."
       )
     if len(settings) > 1 and any(
-      r.config.data.train_on != "train" for r in some
+      r.config.data.train_on != "train" for r in group
     ):
       errors.append(
         f"{names}: numbers are chosen on validation classes, which"

@@ -34,8 +34,8 @@ def table_lines(study: Study) -> list[Line]:
   columns = study.config["eval"]["columns"]
   compared = study.compared["columns"]
   baselines = [
-    _baseline_line(name, found, columns)
-    for name, found in by_name(study.baselines)
+    _baseline_line(name, records, columns)
+    for name, records in by_name(study.baselines)
   ]
   cells = [_cell_line(cell, columns, compared) for cell in study.cells]
   return baselines + cells + [_given_up_line(e) for e in study.given_up]
@@ -49,25 +49,25 @@ def by_name(
   return [(n, [b for b in baselines if b["name"] == n]) for n in names]
 
 
-def _baseline_line(name, found, columns) -> Line:
-  folds = {b["fold"] for b in found}
+def _baseline_line(name, records, columns) -> Line:
+  folds = {b["fold"] for b in records}
   line: Line = {
     "name": name,
     "chosen": "",
     "interval": "folds" if len(folds) > 1 else "seeds",
-    "n": len(found),
-    "commits": " ".join(sorted({b.get("commit", "unknown") for b in found})),
+    "n": len(records),
+    "commits": " ".join(sorted({b.get("commit", "unknown") for b in records})),
     "effective rank": mean_of(
-      b["test"]["geometry/effective_rank"] for b in found
+      b["test"]["geometry/effective_rank"] for b in records
     ),
   }
-  seeds = {b["seed"] for b in found} - {None}
+  seeds = {b["seed"] for b in records} - {None}
   if seeds:
     line |= {"seeds": len(seeds), "folds": len(folds)}
   for column in columns:
-    units = units_of(baseline_scores(found, column))
+    units = units_of(baseline_scores(records, column))
     line[column] = t_interval(list(units.values()))
-    classes = found[0].get("class_interval", {}).get(column)
+    classes = records[0].get("class_interval", {}).get(column)
     if len(folds) == 1 and classes is not None:
       line[column] = Interval(line[column].mean, classes[0], classes[1], 1)
       line["interval"] = "classes"
@@ -75,10 +75,10 @@ def _baseline_line(name, found, columns) -> Line:
 
 
 def baseline_scores(
-  found: Sequence[Mapping[str, Any]], column: str
+  records: Sequence[Mapping[str, Any]], column: str
 ) -> dict[tuple[Any, int], float]:
   """A score in the records of a baseline, by seed and fold."""
-  return {(b["seed"], b["fold"]): b["test"][column] for b in found}
+  return {(b["seed"], b["fold"]): b["test"][column] for b in records}
 
 
 def _cell_line(cell: Cell, columns, compared) -> Line:
@@ -217,7 +217,7 @@ def chosen_numbers(cell: Cell) -> list[str]:
   """
   if cell.searches:
     return _over_searches(cell)
-  said = []
+  texts = []
   for field, value in cell.chosen.tuned.items():
     name = field.split(".")[-1]
     text = f"{name} {value:g}"
@@ -229,12 +229,12 @@ def chosen_numbers(cell: Cell) -> list[str]:
       text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:
       text += " (edge)"
-    said.append(text)
-  return said
+    texts.append(text)
+  return texts
 
 
 def _over_searches(cell: Cell) -> list[str]:
-  said = []
+  texts = []
   chosen = [entry["chosen"] for entry in cell.searches if entry["chosen"]]
   for field in chosen[0] if chosen else ():
     name = field.split(".")[-1]
@@ -247,8 +247,8 @@ def _over_searches(cell: Cell) -> list[str]:
       text += f" {UNITS[LOSSES[loss].scaled[name]]}"
     text += f" [{min(values):.3g}, {max(values):.3g}]"
     edges = sum(field in entry["on_edge"] for entry in cell.searches)
-    said.append(text + (f" ({edges} on edge)" if edges else ""))
-  return said
+    texts.append(text + (f" ({edges} on edge)" if edges else ""))
+  return texts
 
 
 def _active_fraction(runs: Sequence[Run]) -> float:
@@ -265,5 +265,5 @@ def _active_fraction(runs: Sequence[Run]) -> float:
 
 def mean_of(values) -> float:
   """The mean; NaN of an empty list."""
-  found = list(values)
-  return float(np.mean(found)) if found else float("nan")
+  numbers = list(values)
+  return float(np.mean(numbers)) if numbers else float("nan")

@@ -231,15 +231,15 @@ def _warnings(study: Study) -> list[str]:
   Runs of an earlier version have no warnings.
   """
   chosen = [run for cell in study.cells for run in cell.chosen.runs]
-  said = [
+  warnings = [
     f"{run.spec.name}: {warning}"
     for run in chosen
     for warning in run.result.get("warnings", ())
   ]
-  if not said:
+  if not warnings:
     return []
-  more = f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
-  return [f"WARNED: {', '.join(said[:_SHOWN])}{more}"]
+  more = f" and {len(warnings) - _SHOWN} more" if len(warnings) > _SHOWN else ""
+  return [f"WARNED: {', '.join(warnings[:_SHOWN])}{more}"]
 
 
 def _how_chosen(study: Study) -> str:
@@ -369,15 +369,15 @@ def _fold_tables(study: Study) -> str:
   text = ""
   for column in study.config["eval"]["columns"]:
     scored = [
-      (name, baseline_scores(found, column))
-      for name, found in by_name(study.baselines)
+      (name, baseline_scores(scores, column))
+      for name, scores in by_name(study.baselines)
     ]
     for cell in study.cells:
       runs = cell.chosen.runs
-      found = {run.replicate: run.tested.selected[column] for run in runs}
-      scored.append((in_words(cell.name), found))
+      scores = {run.replicate: run.tested.selected[column] for run in runs}
+      scored.append((in_words(cell.name), scores))
     lines = [
-      _fold_line(name, fold_means(found), folds) for name, found in scored
+      _fold_line(name, fold_means(scores), folds) for name, scores in scored
     ]
     title = f"{heading(column)} by fold (mean over seeds), and over folds"
     text += f"\n{title}\n\n{as_markdown(heads, lines)}\n"
@@ -444,8 +444,8 @@ def trace(study: Study) -> dict[str, Any]:
   Cells are identified by their fields, since their texts may be equal.
   """
   baselines = {
-    name: {"commits": sorted({b.get("commit", "unknown") for b in found})}
-    for name, found in by_name(study.baselines)
+    name: {"commits": sorted({b.get("commit", "unknown") for b in records})}
+    for name, records in by_name(study.baselines)
   }
   cells = {
     spec_name(cell.name): {

@@ -24,14 +24,14 @@ def accuracy_scores(arrays: Arrays, metric: MetricName) -> dict[str, float]:
   """
   pairs = _pairs_of(arrays, "test", metric)
   if "test_folds" in arrays:
-    found = evaluation.cross_validated_accuracy(*pairs, arrays["test_folds"])
+    scores = evaluation.cross_validated_accuracy(*pairs, arrays["test_folds"])
     return {
-      "own/accuracy": found["accuracy"],
-      "own/accuracy_standard_error": found["standard_error"],
+      "own/accuracy": scores["accuracy"],
+      "own/accuracy_standard_error": scores["standard_error"],
     }
   threshold = learned_threshold(arrays, metric)
-  found = evaluation.verification(*pairs, threshold=threshold)
-  return {"own/accuracy": found["accuracy"], "own/threshold": threshold}
+  scores = evaluation.verification(*pairs, threshold=threshold)
+  return {"own/accuracy": scores["accuracy"], "own/threshold": threshold}
 
 
 def learned_threshold(arrays: Arrays, metric: MetricName) -> float:

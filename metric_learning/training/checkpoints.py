@@ -239,13 +239,13 @@ class Checkpoints:
         raise DamagedError(f"checkpoint {step} is damaged: it is cut.")
       header = file.read(length)
     try:
-      said = json.loads(header)["__metadata__"]
-      whole = said["seal"] == _seal(said["record"])
+      metadata = json.loads(header)["__metadata__"]
+      whole = metadata["seal"] == _seal(metadata["record"])
     except (ValueError, LookupError, TypeError, AttributeError):
       whole = False
     if not whole:
       raise DamagedError(f"checkpoint {step} is damaged: its record differs.")
-    return self._checked(step, json.loads(said["record"]))
+    return self._checked(step, json.loads(metadata["record"]))
 
   def _checked(self, step: int, record: Any) -> dict[str, Any]:
     """The record, checked to be complete and of this run and step.
@@ -295,8 +295,10 @@ class Checkpoints:
     }
     for name in sorted(arrays.keys() | now.keys()):
       there, here = (
-        f"{some[name].dtype} {some[name].shape}" if name in some else "missing"
-        for some in (arrays, now)
+        f"{state[name].dtype} {state[name].shape}"
+        if name in state
+        else "missing"
+        for state in (arrays, now)
       )
       if there != here:
         raise InputError(
@@ -329,26 +331,26 @@ class Checkpoints:
     Raises:
       InputError: if all are damaged, or one cannot be read; nothing is deleted.
     """
-    steps, said = self.reached(), []
+    steps, damages = self.reached(), []
     for step in steps:
       try:
         state = self.restore_step(step, like)
       except DamagedError as error:
-        said.append(str(error))
+        damages.append(str(error))
         continue
-      for message in said:
+      for message in damages:
         logging.getLogger(__name__).warning("%s Falling back.", message)
       self.delete_after(step)
       return step, state
     if steps:
-      raise self.none_whole(said)
+      raise self.none_whole(damages)
     return None
 
-  def none_whole(self, said: Sequence[str]) -> InputError:
+  def none_whole(self, damages: Sequence[str]) -> InputError:
     """The error of a run without an undamaged checkpoint."""
     return InputError(
-      f"no checkpoint in {self._folder} is whole: {' '.join(said)} Nothing is"
-      " deleted; to start over, delete the folder of the run."
+      f"no checkpoint in {self._folder} is undamaged: {' '.join(damages)} "
+      "Nothing is deleted; to start over, delete the folder of the run."
     )
 
   def delete_after(self, step: int) -> None:
@@ -389,8 +391,8 @@ def reached_in(folder: Path) -> list[int]:
   Raises:
     InputError: like `steps_in`.
   """
-  found = {*steps_in(folder), *_numbers_in(folder, _STOPPED)}
-  return sorted(found, reverse=True)
+  steps = {*steps_in(folder), *_numbers_in(folder, _STOPPED)}
+  return sorted(steps, reverse=True)
 
 
 def _numbers_in(folder: Path, suffix: str) -> list[int]:

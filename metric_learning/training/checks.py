@@ -85,16 +85,16 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
     except InputError as error:
       yield str(error)
       return
-  found, expected = dict(leaves(config)), dict(leaves(whole))
-  for field in sorted(found.keys() - expected.keys()):
+  values, expected = dict(leaves(config)), dict(leaves(whole))
+  for field in sorted(values.keys() - expected.keys()):
     try:
       inside, name = place_of(whole, field)
     except InputError as error:
       yield str(error)
       continue
     if isinstance(inside[name], ConfigDict):
-      yield f"config.{field} is a section, and was set to {found[field]!r}."
-  for field in sorted(expected.keys() - found.keys()):
+      yield f"config.{field} is a section, and was set to {values[field]!r}."
+  for field in sorted(expected.keys() - values.keys()):
     # The config of a run on disk lacks the sections about devices and studies.
     if (
       field.partition(".")[0] in NOT_OF_A_RUN

@@ -77,8 +77,10 @@ def in_chunks(
     _, pull = jax.vjp(lambda params: embed(params, inputs, key)[0], params)
     return jax.tree.map(jnp.add, sums, pull(slopes)[0]), None
 
-  _, found = jax.lax.scan(embedded, (), (parts, keys))
-  embeddings = found.swapaxes(0, 1).reshape(n, *found.shape[2:])
+  _, embedded_parts = jax.lax.scan(embedded, (), (parts, keys))
+  embeddings = embedded_parts.swapaxes(0, 1).reshape(
+    n, *embedded_parts.shape[2:]
+  )
   (value, aux), (gradient, slopes) = jax.value_and_grad(
     loss, argnums=(0, 1), has_aux=True
   )(params, embeddings)

@@ -167,10 +167,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
   """
   # Opened here, since NumPy does not close a damaged file.
   with explained(path), path.open("rb") as file:
-    found = np.load(file, allow_pickle=False)
-    if not isinstance(found, Mapping):
+    stored = np.load(file, allow_pickle=False)
+    if not isinstance(stored, Mapping):
       raise ValueError("it is a single array, not an npz")
-    arrays = dict(found)
+    arrays = dict(stored)
   record = records.record_of(path.name)
   if record is not None:
     refuse(path, records.problem_in_arrays(arrays, record.shape))

@@ -64,38 +64,38 @@ def embedded(
 
   `validation` holds the embeddings of that part, if they exist already.
   """
-  found: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {}
   for part in ("validation", "test", "gallery"):
-    some = getattr(splits, part)
-    if some is None:
+    items = getattr(splits, part)
+    if items is None:
       continue
     points = validation if part == "validation" else None
     if points is None:
-      points = embed_all(program, state, some.inputs)
-    found |= arrays_of(part, some, points)
-  return found
+      points = embed_all(program, state, items.inputs)
+    arrays |= arrays_of(part, items, points)
+  return arrays
 
 
 def arrays_of(
   name: str, part: data.Dataset, embeddings: np.ndarray
 ) -> dict[str, np.ndarray]:
   """The arrays of a part for scoring: embeddings, classes, explicit pairs."""
-  found = {
+  arrays = {
     "embeddings": embeddings,
     "labels": part.labels,
     "class_names": np.array(part.class_names),
   }
   if part.superclasses is not None:
-    found["superclasses"] = np.array(part.superclasses)
+    arrays["superclasses"] = np.array(part.superclasses)
   if part.groups is not None:
-    found["groups"] = part.groups
+    arrays["groups"] = part.groups
   if part.pairs is not None:
-    found["first"] = part.pairs.first
-    found["second"] = part.pairs.second
-    found["same"] = part.pairs.is_same
+    arrays["first"] = part.pairs.first
+    arrays["second"] = part.pairs.second
+    arrays["same"] = part.pairs.is_same
     if part.pairs.folds is not None:
-      found["folds"] = part.pairs.folds
-  return {f"{name}_{kind}": array for kind, array in found.items()}
+      arrays["folds"] = part.pairs.folds
+  return {f"{name}_{kind}": array for kind, array in arrays.items()}
 
 
 def is_embedded(workdir: Path) -> bool:
@@ -133,8 +133,8 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
     del names[run_files.SELECTED_EMBEDDINGS]
   for name, step in names.items():
     state = saved_state(config, workdir, step, like)
-    found = embedded(program, state, splits)
-    run_files.write_arrays(workdir / name, found)
+    arrays = embedded(program, state, splits)
+    run_files.write_arrays(workdir / name, arrays)
 
 
 def trained_program(config: ConfigDict, input_spec: InputSpec) -> Program:

@@ -65,7 +65,7 @@ def _say_who(folder: Path) -> None:
 
 def _holder(folder: Path) -> str:
   try:
-    said = json.loads((folder / _HOLDER).read_text())
-    return f"process {int(said['process'])} on {said['host']}"
+    holder = json.loads((folder / _HOLDER).read_text())
+    return f"process {int(holder['process'])} on {holder['host']}"
   except (OSError, ValueError, TypeError, LookupError):
     return "another process"

@@ -250,7 +250,7 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
   """
   states = [run.first_state() for run in runs]
   saved = [set(run.checkpoints.reached()) for run in runs]
-  first, said = 0, []
+  first, damages = 0, []
   for step in sorted(set.intersection(*saved), reverse=True):
     try:
       states = [
@@ -258,12 +258,12 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
         for run, state in zip(runs, states, strict=True)
       ]
     except DamagedError as error:
-      said.append(str(error))
+      damages.append(str(error))
       continue
     first = step
     break
   if not first and all(saved):
-    raise runs[0].checkpoints.none_whole(said or ["no step is that of all."])
+    raise runs[0].checkpoints.none_whole(damages or ["no step is that of all."])
   for run in runs:
     run.checkpoints.delete_after(first)
   return first, states
@@ -274,8 +274,10 @@ def _together(draws: list[Draws]) -> Draws:
 
   def batch(step):
     indices, affinities = zip(*(one(step) for one in draws), strict=True)
-    some = affinities[0] is not None
-    return Draw(np.stack(indices), np.stack(affinities) if some else None)
+    has_affinity = affinities[0] is not None
+    return Draw(
+      np.stack(indices), np.stack(affinities) if has_affinity else None
+    )
 
   return batch
 

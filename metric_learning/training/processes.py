@@ -113,18 +113,18 @@ def together(work: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return work()
-  found, said = [], ""
+  results, failure = [], ""
   try:
-    found.append(work())
+    results.append(work())
   except InputError as error:
-    said = str(error)
-  wrong = [text.decode() for text in _from_each(said.encode())]
-  if said:
-    raise InputError(said)
+    failure = str(error)
+  wrong = [text.decode() for text in _from_each(failure.encode())]
+  if failure:
+    raise InputError(failure)
   for index, text in enumerate(wrong):
     if text:
       raise InputError(f"process {index} of the run: {text}")
-  return found[0]
+  return results[0]
 
 
 @contextlib.contextmanager
@@ -155,9 +155,9 @@ def _copy(folder: Path, first: bool) -> None:
   """Copies the files of the first process to the others."""
   names = []
   if first:
-    kept = [folder / name for name in _FILES]
-    kept += sorted((folder / "checkpoints").glob("*.safetensors"))
-    names = [p.relative_to(folder).as_posix() for p in kept if p.exists()]
+    paths = [folder / name for name in _FILES]
+    paths += sorted((folder / "checkpoints").glob("*.safetensors"))
+    names = [p.relative_to(folder).as_posix() for p in paths if p.exists()]
   for name in json.loads(_of_first(json.dumps(names).encode())):
     data = _of_first((folder / name).read_bytes() if first else b"")
     if not first:

@@ -68,13 +68,13 @@ def told(values: Mapping[str, float]) -> str:
   >>> told({"train/loss": 0.12345, "train/active_fraction": 0.25})
   'loss 0.1235, active 0.25'
   """
-  found = {
+  shown = {
     name: values[key]
     for name, keys in _TOLD.items()
     for key in keys
     if key in values
   }
-  return ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+  return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def in_time(seconds: float) -> str:

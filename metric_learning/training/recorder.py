@@ -394,13 +394,13 @@ class Recorder:
   def _write_embeddings(self, state: Any, selected: int | None) -> None:
     """Writes validation and test embeddings of the last and selected steps."""
     plan = self.plan
-    found = embedded(plan.program, state, plan.splits, self._embedded)
-    run_files.write_arrays(self.workdir / run_files.EMBEDDINGS, found)
+    arrays = embedded(plan.program, state, plan.splits, self._embedded)
+    run_files.write_arrays(self.workdir / run_files.EMBEDDINGS, arrays)
     if selected not in (None, plan.config.train.steps):
       chosen = self._restore_selected(selected, state)
-      found = embedded(plan.program, chosen, plan.splits)
+      arrays = embedded(plan.program, chosen, plan.splits)
       run_files.write_arrays(
-        self.workdir / run_files.SELECTED_EMBEDDINGS, found
+        self.workdir / run_files.SELECTED_EMBEDDINGS, arrays
       )
 
 

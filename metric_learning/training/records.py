@@ -165,9 +165,9 @@ def _problems(value: Any, shape: Shape, where: str) -> Iterator[str]:
   if shape is object:
     return
   if isinstance(shape, tuple):
-    found = [problem_in(value, one, where) for one in shape]
-    if None not in found:
-      yield str(found[-1])
+    problems = [problem_in(value, one, where) for one in shape]
+    if None not in problems:
+      yield str(problems[-1])
   elif isinstance(shape, list):
     if not isinstance(value, list):
       yield _differs(value, list, where)
@@ -187,10 +187,10 @@ def _problems_in_dict(
     yield _differs(value, dict, where)
     return
   known = {n.removesuffix("?"): n for n in shape if isinstance(n, str)}
-  for name, said in known.items():
+  for name, inner in known.items():
     if name in value:
-      yield from _problems(value[name], shape[said], _path(where, name))
-    elif name == said:
+      yield from _problems(value[name], shape[inner], _path(where, name))
+    elif name == inner:
       yield f"{where} lacks {name}"
   if str in shape:
     for name in value.keys() - known.keys():

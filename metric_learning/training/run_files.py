@@ -185,11 +185,11 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
   """
   there = {"code": None, "commit": None, **read_json(path)}
 
-  def fields(some):
-    rows = some["rows"]
+  def fields(subset):
+    rows = subset["rows"]
     if not isinstance(rows, Mapping):
       rows = {row["name"]: row for row in rows}
-    return {**some, "rows": rows, "commit": ""}
+    return {**subset, "rows": rows, "commit": ""}
 
   if "data" not in there:
     # A study of an earlier version is refused because its code differs.
@@ -314,8 +314,8 @@ class Metrics:
       InputError: if the remaining lines do not have the `expected` digest.
     """
     self._path = folder / METRICS
-    kept = [r for r in read_metrics(folder) if r["step"] <= last_step]
-    lines = "".join(to_json(record) + "\n" for record in kept).encode()
+    records = [r for r in read_metrics(folder) if r["step"] <= last_step]
+    lines = "".join(to_json(record) + "\n" for record in records).encode()
     self._digest = hashlib.sha256(lines)
     if expected is not None and self.digest != expected:
       refuse(
@@ -355,26 +355,26 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return []
   with explained(path):
     *lines, last = path.read_bytes().split(b"\n")
-  found: list[dict[str, Any]] = []
+  records: list[dict[str, Any]] = []
   for number, line in enumerate(lines, 1):
-    problem = _problem_of_line(line, found)
+    problem = _problem_of_line(line, records)
     refuse(path, problem and f"line {number}: {problem}")
   if last:
-    _problem_of_line(last, found)
-  return found
+    _problem_of_line(last, records)
+  return records
 
 
-def _problem_of_line(line: bytes, found: list[dict[str, Any]]) -> str | None:
+def _problem_of_line(line: bytes, earlier: list[dict[str, Any]]) -> str | None:
   """What is wrong with a line; a valid line is appended to the records."""
   try:
     record = from_json(line)
   except (ValueError, RecursionError):
     return "it is no record"
   problem = records.problem_in(record, records.METRICS_LINE)
-  if problem is None and found:
-    problem = _out_of_order(record, found[-1])
+  if problem is None and earlier:
+    problem = _out_of_order(record, earlier[-1])
   if problem is None:
-    found.append(record)
+    earlier.append(record)
   return problem
 
 

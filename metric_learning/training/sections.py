@@ -137,9 +137,9 @@ def name_in(
   if name is not None:
     enter(last, choice.choices, name)
     check_choice(last, name, choice.choices)
-    some = choice.kinds(name)
+    kinds = choice.kinds(name)
     for key, value in _options(choice, name).items():
-      fields[key] = as_field(some.get(key), value, f"{key} of {name}")
+      fields[key] = as_field(kinds.get(key), value, f"{key} of {name}")
   place[last] = fields
   return config
 
@@ -201,11 +201,11 @@ def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
     raise TypeError(
       f"{what}: a default of None needs an annotation, such as float | None."
     )
-  some = [one for one in kind.types if one is not types.NoneType]
+  types_of_kind = [one for one in kind.types if one is not types.NoneType]
   # Flags of the type `object` are parsed as Python literals, otherwise kept as
   # strings.
   return config_dict.FieldReference(
-    value, field_type=some[0] if len(some) == 1 else object
+    value, field_type=types_of_kind[0] if len(types_of_kind) == 1 else object
   )
 
 

@@ -249,8 +249,10 @@ def _unless_sick(
   if not skips:
     return after, values
   fine = jnp.isfinite(values["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
-  kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
-  return kept, {**values, SKIPPED: ~fine}
+  state = jax.tree.map(
+    lambda new, old: jnp.where(fine, new, old), after, before
+  )
+  return state, {**values, SKIPPED: ~fine}
 
 
 def _of_gradient(gradient: Any) -> dict[str, Array]:

@@ -154,12 +154,12 @@ def mean_distance(
       if has_table:
         table = _table(objective, seed, classes, points.shape[1])
         metric = objective.eval_metric
-        found = np.asarray(pairwise(metric, points, table, exact=True))
+        distances = np.asarray(pairwise(metric, points, table, exact=True))
       else:
-        found, _ = evaluation.pairs_of(
+        distances, _ = evaluation.pairs_of(
           np.asarray(points), np.zeros(len(points), int), objective.eval_metric
         )
-      means.append(float(np.mean(found)))
+      means.append(float(np.mean(distances)))
     _MEANS[key] = float(np.mean(means))
   return _MEANS[key]
 

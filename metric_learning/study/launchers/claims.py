@@ -91,10 +91,10 @@ def train_group(
     return train_population(configs, workdirs, splits, embeddings=False)
   (config,), (workdir,) = configs, workdirs
   try:
-    found = train(
+    trained = train(
       config, workdir, splits=splits, progress=False, embeddings=False
     )
-    return [found]
+    return [trained]
   except NotFiniteError as error:
     result = {"diverged": str(error)}
     run_files.write_json(workdir / run_files.RESULT, result)

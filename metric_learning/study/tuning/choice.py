@@ -75,7 +75,7 @@ def summary(search: Search, storage) -> dict[str, Any]:
     "pruned": len(of(TrialState.PRUNED)),
     "reasons": reasons,
     "on_edge": [f for f, v in chosen.items() if on_edge(search.ranges[f], v)],
-    "ranges": {f: as_list(found) for f, found in search.ranges.items()},
+    "ranges": {f: as_list(domain) for f, domain in search.ranges.items()},
     "validation": None if best is None else best.mean,
     "scores": [] if best is None else best.scores,
     "history": [t.value for t in trials],
@@ -88,15 +88,15 @@ def _best(
 ) -> _Candidate | None:
   lower = lower_is_better(search.cell.config.eval.select)
   order = ranked(trials, lower)
-  found = [
+  candidates = [
     _Candidate(t, [t.user_attrs["scores"], *again[t.number].scores])
     for t in order
     if t.number in again and not again[t.number].failed
   ]
   if not again:
-    found = [_Candidate(t, [t.user_attrs["scores"]]) for t in order[:1]]
+    candidates = [_Candidate(t, [t.user_attrs["scores"]]) for t in order[:1]]
   sign = 1 if lower else -1
-  return min(found, key=lambda one: sign * one.mean, default=None)
+  return min(candidates, key=lambda one: sign * one.mean, default=None)
 
 
 def final_specs(

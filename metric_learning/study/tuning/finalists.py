@@ -46,8 +46,8 @@ def ranked(trials: list[FrozenTrial], lower: bool) -> list[FrozenTrial]:
 def numbers_of(search: Search, trial: FrozenTrial) -> dict[str, Any]:
   """What a trial tried: the searched fields with their values."""
   return {
-    field: rounded(found, trial.params[field])
-    for field, found in search.ranges.items()
+    field: rounded(domain, trial.params[field])
+    for field, domain in search.ranges.items()
   }
 
 

@@ -33,7 +33,7 @@ _SAVE_AFTER = 60.0
 
 def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
   """Trains a trial on one fold: its score, seconds, and why it failed."""
-  started, seconds, said = time.perf_counter(), 0.0, ""
+  started, seconds, failure = time.perf_counter(), 0.0, ""
   score = math.nan
   try:
     result = train(
@@ -50,7 +50,7 @@ def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
       raise NotFiniteError(f"{workdir}: the score is not finite")
   except NotFiniteError as error:
     seconds += time.perf_counter() - started
-    said = str(error)
+    failure = str(error)
   # Large, and nobody goes on from it again.
   shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-  return score, seconds, said
+  return score, seconds, failure

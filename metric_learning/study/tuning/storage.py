@@ -122,9 +122,9 @@ def explained(where: str) -> Iterator[None]:
     if str(error.filename) != where:  # Not the journal file: not of storage.
       raise
     reason = error.strerror
-  said = str(reason).strip().splitlines()[0]
+  message = str(reason).strip().splitlines()[0]
   raise InputError(
-    f"the storage {shown(where)} cannot be used: {said}. If another program"
+    f"the storage {shown(where)} cannot be used: {message}. If another program"
     " holds it, try again; if it is read-only, mend its permissions; or choose"
     " another --storage."
   )

@@ -159,12 +159,12 @@ def _start(cell: RunSpec, number: int, folder: Path, storage) -> Search:
       f" {there.get('place')}: whoever works on a study shares its folder."
       f" {_FREE_NAME}"
     )
-  said = {
+  identity = {
     "config": config,
     "place": f"{platform.node()}:{folder.resolve()}",
     "folder": here,
   }
-  for key, value in said.items():
+  for key, value in identity.items():
     if there.get(key) != value:  # Writing takes time, of many searches long.
       study.set_user_attr(key, value)
   points = _first_points(cell.config, ranges)
@@ -223,21 +223,21 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   study = optuna.load_study(study_name=search.name, storage=storage)
   trial = Trial(study, frozen._trial_id)
   numbers = {}
-  for place, (field, found) in enumerate(search.ranges.items()):
+  for place, (field, domain) in enumerate(search.ranges.items()):
     study.sampler = _sampler(search, frozen.number, place)
-    numbers[field] = rounded(found, _suggest(trial, field, found))
+    numbers[field] = rounded(domain, _suggest(trial, field, domain))
   scores: list[float] = []
-  seconds, state, said = 0.0, TrialState.COMPLETE, ""
+  seconds, state, outcome = 0.0, TrialState.COMPLETE, ""
   seed = seeds_of(config, search.number).trials
   for fold in range(config.tune.folds):
     run = override(with_fold(config, fold, seed), numbers)
-    score, spent, said = train_fold(
+    score, spent, outcome = train_fold(
       run, search.folder / f"{frozen.number:03}-fold{fold}"
     )
     seconds += spent
-    if said:
+    if outcome:
       state = TrialState.FAIL
-      trial.set_user_attr("failed", said)
+      trial.set_user_attr("failed", outcome)
       break
     scores.append(score)
     mean = float(np.mean(scores))
@@ -251,7 +251,7 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
       and not passed
       and _is_worse(search, storage, fold, mean)
     ):
-      state, said = TrialState.PRUNED, f"pruned after fold {fold}"
+      state, outcome = TrialState.PRUNED, f"pruned after fold {fold}"
       break
   trial.set_user_attr("seconds", seconds)
   trial.set_user_attr("scores", scores)
@@ -265,7 +265,7 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
     frozen.number + 1,
     config.tune.trials,
     shown,
-    said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
+    outcome or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
 
 
@@ -312,7 +312,7 @@ def _sampler(
   return optuna.samplers.RandomSampler(seed=drawn)
 
 
-def _suggest(trial: Trial, field: str, found) -> Any:
-  if isinstance(found, Grid):
-    return trial.suggest_categorical(field, found.values)
-  return trial.suggest_float(field, found.low, found.high, log=found.log)
+def _suggest(trial: Trial, field: str, domain) -> Any:
+  if isinstance(domain, Grid):
+    return trial.suggest_categorical(field, domain.values)
+  return trial.suggest_float(field, domain.low, domain.high, log=domain.log)
