@@ -242,7 +242,9 @@ def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
 
 def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
   folder = write_study(cells(l2=[0.5]))
-  assert "of the baselines" not in tables.to_markdown(scored_study(folder))
+  assert "baselines are compared" not in tables.to_markdown(
+    scored_study(folder)
+  )
   pixels = real_study.baseline("raw pixels", 0.1)
   run_files.write_json(folder / "baselines.json", [pixels])
   text = tables.to_markdown(scored_study(folder))

@@ -131,7 +131,10 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     ({MARGIN: (0.5, 1.0)}, r"is ambiguous: write \(0.5, 1.0, False\)"),
     ({**BINS, NUMBER: (5, -3, 10)}, "num_bins.*-3"),
     ({**BINS, NUMBER: (5, 7.5, 10)}, "num_bins=7.5"),
-    ({**BINS, NUMBER: (2, 50, False)}, r"num_bins takes a grid.*\(2, 5, 10, "),
+    (
+      {**BINS, NUMBER: (2, 50, False)},
+      r"num_bins must be a grid.*\(2, 5, 10, ",
+    ),
     (
       {"tune__sampler": "grid", "tune__trials": 7},
       r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",
