@@ -68,7 +68,7 @@ class Curve(NamedTuple):
   points: Sequence[Point]
 
 
-# The runs of one side at one value of the hyperparameter: lists by the other
+# The runs of one side at one value of the hyperparameter, grouped by the other
 # numbers.
 _Side = Mapping[str, list[Run]]
 

@@ -43,7 +43,7 @@ def as_latex(
 ) -> str:
   r"""A LaTeX table (booktabs) with a note."""
 
-  def escape(text):
+  def escape(text: str) -> str:
     # The special characters of LaTeX first, since the symbols below use them.
     text = re.sub(r"[_%&#$]", r"\\\g<0>", text).replace("^", r"\^{}")
     for a, b in (("d̄", r"$\bar d$"), ("²", r"$^2$"), ("±", r"$\pm$")):

@@ -262,7 +262,9 @@ def _is_known(differences: np.ndarray) -> bool:
   return len(differences) > 0 and bool(np.isfinite(differences).all())
 
 
-def _judged(x, corrected: float, equal: float, is_error: bool) -> str:
+def _judged(
+  x: np.ndarray, corrected: float, equal: float, is_error: bool
+) -> str:
   """The verdict, or the reason why there is none."""
   if not len(x):
     return "not tested: no runs"

@@ -70,7 +70,7 @@ _DATA = {
     "What to do with classes that have fewer items than "
     "batch.images_per_class. refuse: an error; repeat: items repeat in a "
     "batch; drop: the class is in no batch. repeat and drop also admit classes "
-    "of one item, which no other item of the class can answer.",
+    "of a single item.",
   ),
   "stream": Field(
     False,
@@ -162,8 +162,8 @@ _MEMORY = {
   ),
   "enqueue_first": Field(
     True,
-    "Whether the items of a batch are also compared "
-    "with their own copies in the memory.",
+    "Whether a batch is written into the memory before it is compared, and so "
+    "also meets copies of its items (never an item its own).",
   ),
   "warmup": Field(0, "The number of steps before the memory is used."),
 }

@@ -75,8 +75,8 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   assert first == "3 errors in the rows:"
   for said, line in zip(
     (
-      " and 3 more: loss.beta is a number, and makes no cell: leave it out,",
-      " and 3 more: loss.alpha is for tuning to choose; leave it out.",
+      " and 3 more: loss.beta is a number, which does not make a cell:",
+      " and 3 more: loss.alpha is chosen by tuning; leave it out.",
       " and 1 more: seed is the same for all cells; leave it out",
     ),
     rest,
