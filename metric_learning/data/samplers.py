@@ -380,9 +380,9 @@ def _members(
   shown = first_of(called)
   if called and small_classes == "refuse":
     raise InputError(
-      f"config.batch.images_per_class={images}, but there are classes with fewer "
-      f"images to train on: {shown}; lower it to at most {sizes.min()}, or set "
-      "config.data.small_classes to drop or repeat."
+      f"config.batch.images_per_class={images}, but there are classes with "
+      f"fewer images to train on: {shown}; lower it to at most {sizes.min()}, "
+      "or set config.data.small_classes to drop or repeat."
     )
   order = np.argsort(labels, kind="stable").astype(np.int32)
   members = np.split(order, np.cumsum(sizes)[:-1])

@@ -166,7 +166,9 @@ def test_verdicts_reach_the_tables(write_study):
     0.1 + 0.1 * NOISE.mean()
   )
   assert "for the family of 4 by the step-down maximum test" in text
-  assert "a difference of at least 0.01, by Holm over the family" in text
+  assert (
+    "a difference of at least 0.01, corrected by Holm over the family" in text
+  )
 
 
 def test_of_an_error_rate_less_is_better(write_study):
