@@ -6,6 +6,8 @@
 #   make quick     the tests of a minute or so, without those that are slow
 #   make slow      the others, and the doctests
 #   make docs      the manual, in site/
+#   make wheel     wheel and sdist in dist/, and one loss of the wheel beside jax
+#                  numpy and jaxtyping alone
 #   make soak      half an hour of kills and faults; writes results/reliability.md
 #
 # Of another Python: make PYTHON=python3.12 test
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 \
   --dist loadgroup
 
-.PHONY: compare test lint types tests quick slow soak docs format clean
+.PHONY: compare test lint types tests quick slow soak docs wheel format clean
 
 compare: $(VENV)/compare-is-installed
 	$(BIN)/python -m experiments.sweep --config=configs/glyphs.py \
@@ -48,6 +50,16 @@ docs: $(VENV)/docs-is-installed
 	$(BIN)/python -m experiments.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+wheel: $(BIN)/python
+	rm -rf dist $(VENV)/light
+	$(BIN)/python -m pip install -q --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m venv $(VENV)/light
+	$(VENV)/light/bin/pip install -q --disable-pip-version-check \
+	  jax numpy jaxtyping
+	$(VENV)/light/bin/pip install -q --no-deps dist/*.whl
+	$(VENV)/light/bin/python -I tests/light.py
+
 soak: $(VENV)/test-is-installed
 	$(BIN)/python -m tests.soak --minutes=30 --seed=0
 
@@ -56,7 +68,7 @@ format: $(VENV)/test-is-installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) site .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site dist .cache .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/compare-is-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .

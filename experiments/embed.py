@@ -1,13 +1,12 @@
-"""Embeds images or features by a finished run.
+"""Embeds images or features with a finished run.
 
 python -m experiments.embed --run=runs/birds --input=PHOTOS --output=points.npz
 
-PHOTOS is a folder of images (labels are its class folders, if all are in some),
-an image, an npz file with `images` or `features`, or a table (.csv, .tsv,
-.parquet) with a column `path` of images or with the columns of features that
-the run was trained on. The output is an .npz file with `embeddings`, `paths`
-and, where they are known, `labels`; or a .parquet table. The other commands
-take the npz file in place of the images.
+PHOTOS is an image, a folder of images (whose class folders are the labels), an
+npz file with `images` or `features`, or a table (.csv, .tsv, .parquet) with a
+column `path` of images or the feature columns of the training data. The output
+is an .npz file with `embeddings`, `paths` and, if known, `labels`; or a
+.parquet table. The other commands accept the npz file instead of the images.
 """
 
 from absl import flags

@@ -1,13 +1,13 @@
-"""Writes a page on which the embedding space of a run is explored.
+"""Writes a page to explore the embedding space of a run.
 
 python -m experiments.explore --run=runs/one
 python -m experiments.explore --run=runs/one --run=runs/other --output=both.html
 
-One HTML file that opens without a network: a point for each image, its picture
-and class under the pointer, and at a click its nearest neighbors under the
-metric that was trained. Two runs stand side by side. --projections=umap needs
-the extra umap. Test classes that one has looked at are no longer unseen:
---part=validation shows the others.
+The page is one HTML file that opens without a network. Each point is an image:
+pointing shows its picture and class, and a click shows its nearest neighbors
+under the trained metric. Two runs are shown side by side. --projections=umap
+needs the extra umap. Test classes that you have looked at are no longer unseen:
+--part=validation shows validation classes.
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Writes a finished run as a folder that does without this package.
+"""Exports a finished run as a folder that does not need this package.
 
 python -m experiments.export --run=runs/birds --out=birds_model
 
 The folder holds the weights (model.safetensors), the programs that embed and
 compare (StableHLO, for CPU and CUDA), config.json, thresholds.json, and a model
-card, README.md, with the lines of Python that load all this: they need jax,
-numpy and flatbuffers alone.
+card, README.md, with the lines of Python that load it. They need only jax,
+numpy and flatbuffers.
 """
 
 from absl import flags

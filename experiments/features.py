@@ -1,4 +1,4 @@
-"""Embeds a data set once by a pretrained trunk, for heads that train on it.
+"""Embeds a data set once with a pretrained trunk, to train heads on it.
 
 python -m experiments.features --config=configs/cub100.py \
   --config.data.data_dir=FOLDER --config.data.image_size="(224, 224)" \
@@ -8,12 +8,12 @@ python -m experiments.train --config=configs/features.py \
   --config.data.data_dir=features.npz --config.data.split=official \
   --workdir=runs/head
 
-All parts of the set, by the features before the head. --views=2 adds two
-augmented views of each training item, by the config's section `augment`. With
---config.data.stream=True images are read from disk as they are needed. Where
-the split has folds, --folds=8 writes the parts of the first eight, for heads
-that rotate through them by config.data.fold. A killed call goes on where it
-was; its blocks lie beside the file until it is whole.
+The output holds the features before the head, for all parts of the set.
+--views=2 adds two augmented views of each training item, by the section
+`augment` of the config. With --config.data.stream=True, images are read from
+disk as they are needed. If the split has folds, --folds=8 writes the parts of
+the first eight, for heads that rotate through them by config.data.fold. The
+same command resumes a killed one, from blocks beside the output file.
 """
 
 from absl import flags

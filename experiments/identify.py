@@ -1,14 +1,14 @@
-"""Names who is on each image, or nobody, by a finished run and a gallery.
+"""Names the class of each image by a gallery, or leaves it unknown.
 
 python -m experiments.identify --run=runs/faces --gallery=KNOWN --probes=NEW \
   --far=0.1 --output=names.csv
 
-KNOWN is a folder of class folders, or another input of experiments.embed with
-labels; NEW any such input. A probe gets the label of its nearest in the
-gallery, if that is near enough: of people who are not in the gallery a share of
-at most --far gets a name, as the run's validation classes tell. A share that
-these are too few to support is refused. In the CSV file `label` is empty and
-`unknown` 1 for a probe without a name.
+KNOWN is a folder of class folders, or another labeled input of
+experiments.embed; NEW is any such input. A probe gets the label of its nearest
+gallery item, if that is near enough. The threshold lets at most a share --far
+of unknown people be named, estimated on the validation classes of the run; a
+share that needs more of them is refused. In the CSV file, `label` is empty and
+`unknown` is 1 for a probe without a name.
 """
 
 from absl import flags

@@ -2,9 +2,10 @@
 
 python -m experiments.prepare --dataset=omniglot --manual_dir=FOLDER
 
-FOLDER holds the archives; without it they are fetched. Says which file it
-misses and where it is to be had. A prepared set is left as it is; what a killed
-call left is done again. Configs find the set by the same data_dir.
+FOLDER holds the archives; without it they are downloaded. If a file is missing,
+the message says which one and where to get it. A prepared set is not changed,
+and an interrupted preparation is repeated. Configs find the set with the same
+data_dir.
 """
 
 from absl import flags

@@ -1,16 +1,20 @@
-"""Writes the pages of the manual that the code itself says.
+"""Writes the pages of the manual that are generated from the code.
 
 python -m experiments.reference
 
 Writes docs/losses.md, docs/choices.md and docs/configuration.md from the
-registries and the fields of a config. Give it again when one of them changes.
+registries and the fields of a config, and docs/loss_pictures/ from the losses
+themselves. Run it again when one of them changes.
 """
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments import list as listing
+from experiments import loss_pictures
 from metric_learning.losses import (
   Loss,
   angular,
@@ -78,6 +82,13 @@ def _losses() -> str:
     " it is then a multiple of the mean distance at initialization. *Searched*"
     " is what `experiments.tune` draws from. `help(ml.LOSSES[NAME].terms)` has"
     " an example to check by hand and each departure from the source.",
+    "The pictures show forces for an anchor with one positive and one negative,"
+    f" at distances from {loss_pictures.NEAREST:g} to"
+    f" {loss_pictures.FARTHEST:g}. Blue is the pull on the positive: ∂L/∂D_p"
+    " while the negative is at distance 1. Orange, dashed, is the push on the"
+    " negative: −∂L/∂D_n while the positive is at distance 1. The gray line is"
+    " 0; each picture has a scale of its own. A loss without a picture depends"
+    " on more than these two distances.",
   ]
   for title, family in FAMILIES.items():
     table = [
@@ -90,7 +101,17 @@ def _losses() -> str:
 
 
 def _equation(loss: Loss) -> str:
-  return listing.first_line(loss).replace("|", "∣").replace("*", "\\*")
+  """The first line of a loss, with indices and exponents as HTML.
+
+  A page shows it without a script or a font from elsewhere.
+  """
+  text = html.escape(listing.first_line(loss), quote=False)
+  text = text.replace("|", "∣").replace("*", "\\*").replace("&lt;=", "≤")
+  text = re.sub(r"_(\w+'?)", r"<sub>\1</sub>", text)
+  text = text.replace("]+", "]<sub>+</sub>")
+  for sign, tag in (("_", "sub"), (r"\^", "sup")):
+    text = re.sub(sign + r"\{([^{}]*)\}", rf"<{tag}>\1</{tag}>", text)
+  return text
 
 
 def _metrics(loss: Loss) -> str:
@@ -115,6 +136,8 @@ def _loss(name: str, loss: Loss) -> str:
     for number, default in loss.hyper.items()
   ]
   text = [f"### `{name}`", _equation(loss)]
+  if loss_pictures.has_picture(loss):
+    text.append(f"![Pull and push of {name}](loss_pictures/{name}.svg)")
   if lines:
     heads = ["hyperparameter", "default", "values", "unit", "searched"]
     text.append(as_markdown(heads, lines))
@@ -215,12 +238,14 @@ def _configuration() -> str:
 
 
 def main() -> None:
-  """Writes the pages."""
+  """Writes the pages and the pictures."""
   for name, text in pages().items():
     run_files.write_atomically(
       DOCS / name, lambda file, text=text: file.write(text.encode())
     )
     print(f"Wrote docs/{name}")
+  loss_pictures.write(DOCS / "loss_pictures")
+  print("Wrote docs/loss_pictures/")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 python -m experiments.replicate --study=runs/glyphs --again=runs/glyphs_again
 
-The second is the same command as the first with another --config.seed, 1000 or
-more away, and a --study of its own; it may have fewer cells. Prints which share
-of the verdicts agrees (decided the same way, or unresolved in one or both), the
-flips from better to worse, and every comparison in both. Trains nothing.
+The replication is made by the command of the first study with another
+--config.seed, 1000 or more away, and another --study; it may have fewer cells.
+Prints the share of verdicts that agree (decided the same way, or unresolved in
+one or both), the flips between better and worse, and every comparison of both.
+Trains nothing.
 """
 
 from pathlib import Path

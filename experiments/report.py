@@ -2,12 +2,11 @@
 
 python -m experiments.report --study=runs/glyphs_compare
 
-Scores the test classes of the chosen runs, once; trains nothing. With --strict
-a run that no longer matches its config is an error, once the tables stand. The
-page, report.html, is one file that opens without a network. --figures=pdf adds
-figures for print, with their fonts. With --pair=metric.name=l1,l2 it compares
-L1 with L2, all else equal, and writes into a folder of that name in the
-study's.
+Scores the test classes of the chosen runs, once; trains nothing. With --strict,
+runs that do not match their configs are an error, after the tables are written.
+The page, report.html, is one file that opens without a network. --figures=pdf
+adds figures for print, with embedded fonts. --pair=metric.name=l1,l2 compares
+L1 with L2, all else equal, and writes to a subfolder of that name.
 """
 
 from pathlib import Path

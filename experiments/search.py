@@ -1,13 +1,12 @@
-"""Finds the nearest of a gallery to each query, by a finished run.
+"""Finds the nearest gallery items of each query.
 
 python -m experiments.search --run=runs/birds --gallery=PHOTOS --queries=NEW \
   --output=hits.csv --page=hits.html
 
-PHOTOS and NEW are what experiments.embed takes as --input, or what it wrote.
-Without --queries each item of the gallery is looked for among the others. A
-query that is a file of the gallery does not find itself, unless
---noexclude_self. The CSV file has a line for each query and rank; the page
-shows a strip of images for each query.
+PHOTOS and NEW are inputs or outputs of experiments.embed. Without --queries,
+each gallery item is searched among the others. A query that is a file of the
+gallery does not find itself, unless --noexclude_self is given. The CSV file has
+a line for each query and rank; the page shows a strip of images for each query.
 """
 
 from pathlib import Path

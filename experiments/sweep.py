@@ -3,12 +3,11 @@
 python -m experiments.sweep --config=configs/glyphs.py --sweep=compare
 
 A sweep is a generator of flat overrides in the config file. All its runs are
-checked before the first runs. Finished runs are skipped, so that a killed
-sweep goes on where it was when the same command is given again; given twice at
-once, the two share the runs.
+checked before the first one starts. Finished runs are skipped, so the same
+command resumes a killed sweep. Two processes with this command share the runs.
 
-Cells are compared with the one that --config.study.reference names; where that
-is empty, with the one that the sweep names, or else the first.
+Cells are compared with the cell that --config.study.reference names; if that is
+empty, with the reference of the sweep, or with the first cell.
 """
 
 from pathlib import Path

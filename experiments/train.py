@@ -2,9 +2,8 @@
 
 python -m experiments.train --config=configs/glyphs.py:supcon --workdir=runs/one
 
-A killed run goes on where it was when the same command is given again; a
-finished one is left as it is. Test classes are scored with --test only, so
-that nothing is chosen by looking at them.
+The same command resumes a killed run; a finished run is not changed. Test
+classes are scored only with --test, so that they choose nothing.
 """
 
 from pathlib import Path

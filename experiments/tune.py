@@ -1,15 +1,15 @@
-"""Tunes every cell of a sweep, then runs what was chosen, and reports it.
+"""Tunes every cell of a sweep, makes the final runs, and reports them.
 
 python -m experiments.tune --config=configs/glyphs.py --sweep=losses
 
-A sweep for tuning yields cells: losses, metrics, miners, and no number that is
-searched. Each has config.tune.trials trials. Killed, it goes on where it was
-when the same command is given again; the command may run several times at
-once, on machines that share the folder too, and they share the trials: on a
-machine with several GPUs, once for each (CUDA_VISIBLE_DEVICES=0, 1, …).
+A sweep for tuning yields cells (losses, metrics, miners) without the searched
+numbers. Each search has config.tune.trials trials. The same command resumes a
+killed one. Several processes with this command share the trials, also on
+machines that share the folder: with several GPUs, start one for each
+(CUDA_VISIBLE_DEVICES=0, 1, …).
 
---launcher, --population and --members are of the final runs, which are compared
-as those of experiments.sweep.
+--launcher, --population and --members concern the final runs, which are
+compared like those of experiments.sweep.
 """
 
 from pathlib import Path

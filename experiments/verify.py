@@ -1,14 +1,14 @@
-"""Decides whether pairs of images show the same, by a finished run.
+"""Decides whether pairs of images are of the same class.
 
 python -m experiments.verify --run=runs/faces --first=a.png --second=b.png \
   --far=0.01
 python -m experiments.verify --run=runs/faces --pairs=pairs.csv --far=0.01 \
   --output=decided.csv
 
-pairs.csv has the columns `first` and `second`, images relative to its folder,
-and may have `same` (1 or 0): then scores are printed too. The threshold accepts
-a share of at most --far of the impostor pairs of the run's validation classes;
-a share that there are too few of these to support is refused.
+pairs.csv has the columns `first` and `second`, with paths relative to its
+folder. With a column `same` (1 or 0), scores are printed too. The threshold
+accepts at most a share --far of the impostor pairs of the validation classes of
+the run; a share that needs more pairs is refused.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Says what a file of pretrained weights holds, and whether a network takes it.
+"""Lists a file of pretrained weights, and checks whether it fits a network.
 
 python -m experiments.weights --weights=FILE --model=efficientnet_lite0
 

@@ -44,7 +44,7 @@ __all__ = [
   "with_memory",
 ]
 
-# Imported when they are asked for: Flax, SciPy, Pillow and others are theirs.
+# Imported at first use, since they need Flax, SciPy, Pillow and others.
 _LAZY = (
   *("data", "evaluation", "figures", "inference", "models", "study"),
   "training",

@@ -1,4 +1,4 @@
-"""Many devices: what all of them know, and what each has its share of."""
+"""Meshes of devices: replicated and sharded arrays."""
 
 import functools
 import math
@@ -13,13 +13,13 @@ from jaxtyping import Int
 
 from metric_learning.errors import InputError
 
-# The axes of the mesh of a run: the members of a population are spread over
-# the first, the items of a batch over the second.
+# The axes of the mesh of a run: members of a population are divided along the
+# first, and items of a batch along the second.
 MEMBERS, BATCH = "members", "batch"
 
 
 def check_mesh(mesh: Any) -> None:
-  """Raises an InputError for what is no mesh of automatic axes."""
+  """Raises an InputError unless it is a mesh with automatic axes."""
   if mesh is None:
     return
   if not isinstance(mesh, Mesh):
@@ -36,14 +36,14 @@ def check_mesh(mesh: Any) -> None:
 def mesh_of(batch: int, *, population: bool = False) -> Mesh:
   """The mesh of a run, `members` × `batch`, in which `batch` devices share one.
 
-  For one run there is one member. A population takes all devices.
+  A single run has one member. A population uses all devices.
 
   >>> dict(mesh_of(1).shape)
   {'members': 1, 'batch': 1}
 
   Raises:
-    InputError: if there are fewer devices, or a population cannot fill them;
-      of several processes, if some have no part in the run.
+    InputError: if there are too few devices, if a population cannot fill them,
+      or if some of several processes would have no device in the run.
   """
   there = jax.device_count()
   if batch > there:
@@ -73,19 +73,19 @@ def mesh_of(batch: int, *, population: bool = False) -> Mesh:
 
 
 def batch_axes(mesh: Mesh) -> tuple[str, ...]:
-  """The axes whose devices share a batch: all but that of a population."""
+  """The axes whose devices share a batch: all but the axis of a population."""
   return tuple(name for name in mesh.axis_names if name != MEMBERS)
 
 
 def sharers(mesh: Mesh) -> int:
-  """How many devices share a batch."""
+  """The number of devices that share a batch."""
   return math.prod(mesh.shape[name] for name in batch_axes(mesh))
 
 
 def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
-  """Arrays on the devices of a mesh: whole on each, or their first axis split.
+  """Arrays placed on a mesh: whole on each device, or split by the first axis.
 
-  Every process gives the same arrays.
+  Every process passes the same arrays.
   """
   sharding = NamedSharding(mesh, PartitionSpec(*axes))
 
@@ -95,7 +95,7 @@ def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
       return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
     if sharding.is_fully_addressable:
       return jax.device_put(x, sharding)
-    # A transfer would ask all processes whether they give the same.
+    # A transfer would check that all processes pass the same.
     x = np.array(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
@@ -103,7 +103,7 @@ def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
 
 
 def rows_here(count: int, mesh: Mesh | None) -> Int[np.ndarray, " r"]:
-  """Of `count` items that a mesh shares, those on devices of this process.
+  """Which of `count` sharded items are on devices of this process.
 
   >>> rows_here(3, mesh_of(1))
   array([0, 1, 2])
@@ -133,7 +133,7 @@ def put_rows(
 
 
 def constrain(tree: Any, mesh: Mesh, *axes: str) -> Any:
-  """The same inside a compiled program, where XLA then moves what it must."""
+  """`put` within a compiled program, in which XLA moves the data."""
   return jax.lax.with_sharding_constraint(
     tree, NamedSharding(mesh, PartitionSpec(*axes))
   )
@@ -144,14 +144,14 @@ def on_devices(
 ) -> Any:
   """`function(whole, split)` on each device that shares a batch.
 
-  Of `whole`, a tree, each device has all: arrays are gathered, and what is no
-  array stays as it is. Of `split`, a tree of arrays, it has its share of the
-  first axis, which zeros fill. The result must be the same on all devices. The
-  function closes over no arrays: they would be those of another mesh.
+  Each device gets all of `whole`, a tree whose arrays are gathered, and its
+  share of `split`, a tree of arrays that are divided along the first axis and
+  padded with zeros. The result must be the same on all devices. The function
+  must not close over arrays, which would belong to another mesh.
   """
   axes, count = batch_axes(mesh), sharers(mesh)
   leaves, tree = jax.tree.flatten(whole)
-  # An array that stands there twice is gathered once.
+  # An array that occurs twice is gathered once.
   arrays = {id(x): x for x in leaves if isinstance(x, jax.Array)}
   place = {identity: i for i, identity in enumerate(arrays)}
 
@@ -168,9 +168,9 @@ def on_devices(
     mesh=mesh,
     in_specs=(everywhere, PartitionSpec(axes)),
     out_specs=everywhere,
-    # Unchecked: the check does not know that what was gathered is the same on
-    # all, and would have each loop begin with zeros marked as one device's.
+    # Unchecked: the check does not know that gathered arrays are equal on all
+    # devices, and would need the initial values of each loop to be marked.
     check_vma=False,
   )
-  # Outside jit it would run op by op, which takes several times as long.
+  # Outside jit it would run op by op, which is several times slower.
   return jax.jit(mapped)(list(arrays.values()), jax.tree.map(pad, split))

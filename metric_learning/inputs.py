@@ -1,6 +1,6 @@
-"""What a caller gives becomes arrays that fit, or an error that says why not.
+"""Checks of inputs: they become arrays that fit, or an error says why not.
 
-Shapes and types are known under jit too; numbers are looked at outside of it.
+Shapes and types are checked always, numbers only outside jit.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from metric_learning.errors import InputError
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import Points
 
-# How to turn labels of any kind into those that an objective takes.
+# The advice for labels that an objective does not accept.
 _RENUMBER = (
   "Number the classes once for all sides: np.unique(labels,"
   " return_inverse=True)[1]."
@@ -24,12 +24,12 @@ _RENUMBER = (
 
 
 def is_traced(*arrays: Any) -> bool:
-  """Whether the numbers of any array are unknown, as under jit."""
+  """Whether the numbers of any of the arrays are traced, as under jit."""
   return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
 
 
 def _array(name: str, values: Any) -> np.ndarray | Array:
-  """An array, of NumPy as long as JAX has not cut its numbers to 32 bits."""
+  """An array; a NumPy array unless JAX has already cut it to 32 bits."""
   if isinstance(values, jax.Array):
     return values
   try:
@@ -40,7 +40,7 @@ def _array(name: str, values: Any) -> np.ndarray | Array:
 
 
 def _real(name: str, values: Any, shape: str) -> np.ndarray | Array:
-  """An array of real numbers and of the rank of `shape`."""
+  """An array of real numbers with the rank of `shape`."""
   array = _array(name, values)
   if not (
     jnp.issubdtype(array.dtype, jnp.floating)
@@ -54,11 +54,11 @@ def _real(name: str, values: Any, shape: str) -> np.ndarray | Array:
 
 
 def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, " n *k"]:
-  """Labels as integers of JAX, none of them cut.
+  """Labels as JAX integers, without overflow.
 
   Raises:
-    InputError: for other types than integers, and outside jit for numbers
-      beyond 32 bits (64 in x64 mode). Inside jit JAX has cut them before.
+    InputError: for types other than integers, and outside jit for numbers
+      beyond 32 bits (64 in x64 mode). Under jit, JAX has already cut them.
 
   >>> as_labels([3, -1])
   Array([ 3, -1], dtype=int32)
@@ -119,7 +119,7 @@ def points_of(
         f" {where.shape}. Numbers that weigh items are weights=."
       )
     weight = where.astype(x.dtype)
-    # Whatever stands in the padding, a NaN even, must not reach a gradient.
+    # The contents of padding, even a NaN, must not reach a gradient.
     x = jnp.where(where[:, None], x, 0)
   return Points(x, labels, weight, jnp.arange(n))
 
@@ -131,7 +131,7 @@ def references_of(
   points: Points,
   relation: str,
 ) -> tuple[Points, Points]:
-  """The points and the references, which know which of them are one item.
+  """The points and the references, with groups that mark equal items.
 
   Raises:
     InputError: for shapes, types, labels or indices that do not fit.
@@ -140,7 +140,7 @@ def references_of(
     raise InputError("references need reference_labels, one for each.")
   others = points_of(references, labels, None, "reference_labels", relation)
   comparable(points.embeddings, others.embeddings, rank=2)
-  # Groups below 0: no reference is an anchor itself, unless it is said.
+  # Negative groups: no reference is an anchor, unless self_index says so.
   others = others._replace(group=-1 - others.group)
   if self_index is None:
     return points, others
@@ -157,7 +157,7 @@ def references_of(
       f"self_index holds {np.asarray(index)[np.asarray(outside)][0]}, and the"
       f" references are 0..{m - 1}, or -1 for none."
     )
-  # A traced index that no reference has makes its item, and the value, NaN.
+  # A traced index out of range makes its item, and so the value, NaN.
   return points._replace(
     embeddings=jnp.where(outside[:, None], jnp.nan, points.embeddings),
     group=jnp.where(index < 0, points.group, -1 - index),
@@ -167,10 +167,10 @@ def references_of(
 def labels_outside(
   points: Points, classes: int, advice: str
 ) -> Bool[Array, " n"]:
-  """Which points have a label that is not 0..C-1; padding may have any.
+  """Which points have a label outside 0..C-1; padding may have any label.
 
   Raises:
-    InputError: outside jit, if there is one; it ends in the advice.
+    InputError: outside jit, if there are any, with the advice.
   """
   labels = points.labels
   outside = (labels < 0) | (labels >= jnp.asarray(classes))
@@ -184,10 +184,10 @@ def labels_outside(
 def as_weights(
   name: str, weights: Any, count: int | None = None
 ) -> Float[Array, " n"]:
-  """Weights, at least 0; traced ones that are not become NaN.
+  """Weights, which must be at least 0; negative traced ones become NaN.
 
   Raises:
-    InputError: for another shape or type, a NaN or a negative weight.
+    InputError: for a wrong shape or type, a NaN or a negative weight.
 
   >>> as_weights("weights", [1, 2.5])
   Array([1. , 2.5], dtype=float32)
@@ -215,7 +215,7 @@ def as_affinity(
   """The affinity of anchors and candidates, in [0, 1] or NaN.
 
   Raises:
-    InputError: for another shape, type or, outside jit, range.
+    InputError: for a wrong shape or type, or, outside jit, a wrong range.
   """
   candidates = points if references is None else references
   shape = (points.labels.shape[0], candidates.labels.shape[0])
@@ -236,7 +236,7 @@ def as_affinity(
 
 
 def warn_if_alone(loss: str, labels: Array) -> None:
-  """Outside a trace, warns of a batch in which no label stands twice."""
+  """Outside jit, warns about a batch in which no label occurs twice."""
   if is_traced(labels) or labels.ndim > 1:
     return
   if len(labels) > 1 and len(np.unique(np.asarray(labels))) == len(labels):

@@ -1,9 +1,9 @@
-"""The numbers that a parameter takes, declared at its annotation.
+"""The interval of a numeric parameter, declared in its annotation.
 
     def loss(row, *, margin: NotNegative = 1.0, half: bool = True): ...
 
-`check_options` reads them there. A number may be Python's, or a scalar of NumPy
-or JAX; what is traced has no value yet, and passes.
+`check_options` enforces it. A number may be a Python, NumPy or JAX scalar;
+traced numbers are not checked.
 """
 
 import dataclasses
@@ -21,10 +21,11 @@ from metric_learning.signatures import Kind
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """The numbers from `low` to `high`, the ends in it unless they are open.
+  """The numbers from `low` to `high`, including ends that are not open.
 
   An infinite end is open, so that every number is finite. With `radians` the
-  numbers are angles: what only degrees can be is refused as such.
+  numbers are angles, and the message for a value out of range suggests that it
+  is in degrees.
 
   >>> Interval(0.0, 1.0, open_high=True), Interval(0.0, open_low=True)
   (in [0, 1), positive)
@@ -37,13 +38,13 @@ class Interval:
   radians: bool = False
 
   def __contains__(self, value: float | int) -> bool:
-    """Whether a finite number is between the ends."""
+    """Whether a number is finite and in the interval."""
     above = value > self.low if self.open_low else value >= self.low
     below = value < self.high if self.open_high else value <= self.high
     return bool(above and below and math.isfinite(value))
 
   def __repr__(self) -> str:
-    """What a number must be, in words."""
+    """The interval in words."""
     if self.high < math.inf:
       left, right = "[("[self.open_low], "])"[self.open_high]
       unit = "an angle in radians, " if self.radians else ""
@@ -62,7 +63,7 @@ ShareBelowOne = Annotated[Number, Interval(0.0, 1.0, open_high=True)]
 OpenShare = Annotated[Number, Interval(0.0, 1.0, open_low=True, open_high=True)]
 AtLeastOne = Annotated[Number, Interval(1.0)]
 Cosine = Annotated[Number, Interval(-1.0, 1.0)]
-# Two cosines differ by 2 at most: of a larger margin no item is ever clear.
+# Two cosines differ by at most 2, so no item can satisfy a larger margin.
 CosineMargin = Annotated[Number, Interval(0.0, 2.0)]
 RightAngle = Annotated[Number, Interval(0.0, math.pi / 2, radians=True)]
 AcuteAngle = Annotated[
@@ -74,10 +75,10 @@ Natural = Annotated[int, Interval(1.0)]
 def check_options(
   owner: str, kinds: Mapping[str, Kind], options: Mapping[str, Any]
 ) -> None:
-  """Checks the numbers and truth values among options by their kinds.
+  """Checks the numbers and booleans among options by their kinds.
 
   Raises:
-    InputError: for a value of another type, or outside of its interval.
+    InputError: for a value of a wrong type or outside its interval.
 
   >>> from metric_learning.signatures import kinds
   >>> def loss(row, *, angle: RightAngle = 0.5): 0
@@ -127,21 +128,21 @@ _NUMBERS = (np.integer, np.floating)
 
 
 def _is_scalar(value: Any, *kinds: type) -> bool:
-  """Whether it is one value, not traced, of one of these kinds of NumPy's."""
+  """Whether it is a scalar that is not traced, of one of these NumPy kinds."""
   if not isinstance(
     value, bool | int | float | np.generic | np.ndarray | Array
   ):
     return False
-  # JAX knows its small floats, such as bfloat16, as floats; NumPy does not.
+  # JAX counts bfloat16 and the like as floats; NumPy does not.
   return np.ndim(value) == 0 and any(
     jax.dtypes.issubdtype(jax.dtypes.result_type(value), kind) for kind in kinds
   )
 
 
 def check_rising(what: str, ends: Any) -> None:
-  """Checks that ends, None or `(low, high)`, are two numbers that rise.
+  """Checks that ends are None, or `(low, high)` with low < high.
 
-  An end may be infinite; a traced one passes.
+  An end may be infinite; traced ends are not checked.
 
   Raises:
     InputError: for anything else.

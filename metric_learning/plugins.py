@@ -1,4 +1,4 @@
-"""Things of one's own, by the names of the modules that hold them."""
+"""User modules that add entries to the registries."""
 
 import importlib
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from metric_learning.errors import InputError, check_choice
 
 
 def import_modules(names: Iterable[str]) -> list[ModuleType]:
-  """Imports modules, which may enter things of theirs into registries.
+  """Imports modules, which may add entries to registries.
 
   Raises:
-    InputError: for a module that there is not, or that cannot be imported.
+    InputError: for a module that does not exist or cannot be imported.
   """
   return [_imported(name) for name in names]
 
@@ -28,9 +28,9 @@ def _imported(name: str) -> ModuleType:
 
 
 def enter(kind: str, registry: Any, name: str) -> None:
-  """Enters what MODULE:ATTRIBUTE names into a registry, under that name.
+  """Adds the object MODULE:ATTRIBUTE to a registry, under that name.
 
-  Any other name, and one that is there, is left as it is.
+  Other names, and names that exist already, are ignored.
 
   >>> registry = {"sin": abs}
   >>> enter("function", registry, "math:cos")
@@ -38,8 +38,8 @@ def enter(kind: str, registry: Any, name: str) -> None:
   1.0
 
   Raises:
-    InputError: for a module or an attribute that there is not, or one that is
-      no entry of the registry.
+    InputError: for a module or attribute that does not exist, or an object that
+      is not an entry for this registry.
   """
   module_name, colon, attribute = name.partition(":")
   if not colon or name in registry:

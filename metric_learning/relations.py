@@ -1,4 +1,4 @@
-"""What counts as similar: labels of two sides become weights of pairs.
+"""Relations: which labels count as similar.
 
 A relation maps labels `[n, …]` and `[m, …]` to positive and negative weights
 `[n, m]`.
@@ -26,7 +26,7 @@ def same_label(a: Num[Array, " n"], b: Num[Array, " m"]) -> Weights:
 
 
 def _overlap(a, b):
-  """Number of common and of all labels of each pair of label sets."""
+  """The sizes of the intersection and the union of each pair of label sets."""
   a, b = (a != 0).astype(float), (b != 0).astype(float)
   common = a @ b.T
   return common, jnp.sum(a, 1)[:, None] + jnp.sum(b, 1)[None, :] - common
@@ -59,7 +59,7 @@ def levels(
   *,
   weights: Sequence[float],
 ) -> Weights:
-  """Labels of k levels: positive by the largest weight of an equal level.
+  """Labels at k levels: positive with the largest weight of an equal level.
 
   Negative if no level of positive weight is equal.
 
@@ -80,12 +80,13 @@ def levels(
 
 
 class Relation(NamedTuple):
-  """What counts as similar.
+  """A relation: which labels count as similar.
 
-  weights: `(a, b, *, …) -> (positives, negatives)` of labels of two sides.
-  labels: those that it compares: "one" of each item, `[n]`; "several", `[n, k]`
-    of 0 and 1, a column for each class; "levels", `[n, k]`, a number at each
-    level, the widest first.
+  weights: `(a, b, *, …) -> (positives, negatives)`, from the labels of two
+    sides.
+  labels: the kind of labels it compares. "one": one for each item, `[n]`.
+    "several": `[n, k]` of 0 and 1, a column for each class. "levels": `[n, k]`,
+    a number for each level, the coarsest first.
   """
 
   weights: Callable[..., Weights]

@@ -1,8 +1,7 @@
-"""Which references answer a query: those that have a label of it.
+"""Which references are relevant to a query: those that share a label.
 
-Labels are one for each item, `[n]`, or several, `[n, k]`: 1 in the column of
-each class that an item belongs to, else 0. Scores and checks of data sets both
-ask here.
+Items have one label, `[n]`, or several, `[n, k]`: 1 in the column of each class
+of the item, else 0. Scores and data checks use this module.
 """
 
 import numpy as np
@@ -13,15 +12,15 @@ from metric_learning.errors import InputError
 Labels = Shaped[np.ndarray, "n *k"]
 Counts = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
 
-# Rows of the matrix of queries and references that exist at a time.
+# The number of rows of the query-reference matrix in memory at a time.
 _BLOCK = 512
 
 
 def check_several(where: str, labels: Shaped[np.ndarray, "n k"]) -> None:
-  """Checks labels of which an item has several.
+  """Checks labels with several for an item.
 
   Raises:
-    InputError: for a number other than 0 and 1, and for items without a label.
+    InputError: for numbers other than 0 and 1, and for items without a label.
 
   >>> check_several("labels", np.array([[1, 1, 0], [0, 0, 0]]))
   Traceback (most recent call last):
@@ -92,7 +91,7 @@ def answers(
   reference_labels: Shaped[np.ndarray, " m *k"] | None = None,
   reference_groups: Int[np.ndarray, " m"] | None = None,
 ) -> Counts:
-  """How many others with a label of it, and without, each image can find.
+  """How many relevant and irrelevant other images each image has.
 
   >>> answers(np.array([0, 0, 1]))
   (array([1, 1, 0]), array([1, 1, 2]))
@@ -117,12 +116,13 @@ def count_answers(
   own: Int[np.ndarray, " n"] | None,
   keys: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None,
 ) -> Counts:
-  """How many references with a label of it, and without, each query sees.
+  """How many relevant and irrelevant references each query sees.
 
   Args:
     labels: of the queries.
     reference_labels: of the references.
-    own: which reference a query is, -1 for none; it does not see itself.
+    own: the index of the query among the references, -1 for none; it does not
+      see itself.
     keys: those of `keys_of`; a query does not see references of its key.
   """
   if labels.ndim == 1:
@@ -140,7 +140,7 @@ def count_answers(
   if own is not None:
     is_there = own >= 0
     if keys is not None:
-      # What is hidden by its key already does not count again.
+      # A reference that is already hidden by its key does not count again.
       is_there = is_there & (keys[1][own] != keys[0])
     hidden += is_there
   return with_label - hidden, len(reference_labels) - with_label
@@ -152,12 +152,12 @@ def keys_of(
   groups: Shaped[np.ndarray, " n"] | None,
   reference_groups: Shaped[np.ndarray, " m"] | None,
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None:
-  """Integers that are equal for items of one class and one group.
+  """Integers that are equal for items of the same class and group.
 
-  None without groups.
+  None if there are no groups.
 
   Raises:
-    InputError: for items with several labels, and for texts beside integers.
+    InputError: for items with several labels, and for strings beside integers.
   """
   if groups is None or reference_groups is None:
     return None
@@ -177,7 +177,7 @@ def keys_of(
 def _numbered(
   name: str, of_queries: np.ndarray, of_references: np.ndarray
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-  """Values as integers from 0, equal where the values are.
+  """Values renumbered as integers from 0.
 
   Raises:
     InputError: for texts on one side and integers on the other.
@@ -191,14 +191,14 @@ def _numbered(
 def _frequencies(
   of_queries: Int[np.ndarray, " n"], of_references: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, " n"]:
-  """How many references have the integer of each query."""
+  """How many references have the same integer as each query."""
   return np.bincount(of_references, minlength=of_queries.max() + 1)[of_queries]
 
 
 def check_kinds(
   name: str, of_queries: np.ndarray, of_references: np.ndarray
 ) -> None:
-  """Checks that values of two sides can be equal.
+  """Checks that the values of two sides have comparable types.
 
   Raises:
     InputError: for texts on one side and integers on the other.

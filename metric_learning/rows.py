@@ -1,10 +1,10 @@
-"""Rows: what one anchor sees. Terms: what a loss says of it.
+"""Rows (what one anchor sees) and terms (what a loss computes from a row).
 
     embeddings ──metric──▶ rows ──miner──▶ rows ──loss──▶ terms ──▶ one number
 
-A loss is written for one anchor, in one dimension. `over_rows` maps it over
-all anchors, at once or in blocks, and `reduce_terms` makes one number of the
-terms. Nothing here knows a particular loss, metric or miner.
+A loss is written for one anchor, in one dimension. `over_rows` maps it over all
+anchors, at once or in blocks, and `reduce_terms` reduces the terms to one
+number. Nothing here knows a particular loss, metric or miner.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from metric_learning.relations import Weights, same_label
 class Row(NamedTuple):
   """One anchor and its m candidates.
 
-  Positives and negatives are weights >= 0, masks in the plain case; the
-  anchor itself is in neither. `weight` is 0 for an anchor that only pads.
-  `triplets` are those that a miner chose where they are no product of
+  Positives and negatives are weights >= 0 (0 or 1 in the plain case); the
+  anchor itself has weight 0 in both. `weight` is 0 for padding. `triplets`
+  holds triplets chosen by a miner that are not all combinations of its
   positives and negatives: see `miners`.
   """
 
@@ -41,10 +41,10 @@ class Row(NamedTuple):
 
 
 class Context(NamedTuple):
-  """What an anchor must know beyond its row.
+  """What a loss needs beyond the row of an anchor.
 
-  own: of the anchor. shared: of the candidates (`[m]`) or of the batch. state:
-  what the objective keeps for the next batch.
+  own: values of the anchor. shared: values of the candidates (`[m]`) or of the
+  batch. state: the state for the next batch.
   """
 
   own: Any = None
@@ -62,15 +62,16 @@ class Terms:
   active_total, active: the same over terms that are strictly positive.
   """
 
-  # Each is `[*n]`. JAX fills its trees with other things than arrays too.
+  # Each has the shape `[*n]`; typed as Any, since JAX also builds trees of
+  # other leaves.
   total: Any
   count: Any
   active_total: Any
   active: Any
 
 
-# What a loss makes of a row. Each part is reduced apart; one of these names has
-# no terms that a pair can be done with: a softmax, or what is of no pair.
+# The result of a loss on a row; each part is reduced separately. Parts with one
+# of these names have no terms that can be inactive.
 Parts = dict[str, Terms]
 ALWAYS_ACTIVE = ("softmax", "regularization")
 
@@ -90,9 +91,9 @@ def _within(window: tuple[float, float] | None):
 
 
 def only_between(low: float, high: float):
-  """Within it, a term exists only if low < value < high, both strictly.
+  """A context in which a term exists only if low < value < high.
 
-  It acts where terms are made, that is while a loss is traced.
+  It acts while terms are made, that is, while a loss is traced.
 
   >>> with only_between(0.0, 5.0):
   ...   make_terms(jnp.array([3.0, 0.0, 7.0]), jnp.ones(3)).count
@@ -102,14 +103,14 @@ def only_between(low: float, high: float):
 
 
 def on_the_way():
-  """Within it, every term exists: it is a sum on the way to another term."""
+  """Disables the value window; use it for intermediate sums."""
   return _within(None)
 
 
 def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
-  """`make` under the `only_between` of this moment.
+  """`make`, under the value window that is active now.
 
-  For the rules of a derivative, which are traced when that may be left.
+  A custom derivative is traced later, perhaps outside the window.
   """
   window = _WINDOW.get()
 
@@ -123,7 +124,7 @@ def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
 def make_terms(
   values: Float[Array, "*n"], weights: Float[Array, "*n"]
 ) -> Terms:
-  """Sums values into Terms; a value of weight 0 is no term.
+  """Sums values into Terms; a value of weight 0 does not count.
 
   >>> values = jnp.array([3.0, 0.0, 7.0])
   >>> make_terms(values, jnp.array([1.0, 1.0, 0.0])).total
@@ -144,19 +145,19 @@ def make_terms(
 
 
 def add_terms(a: Terms, b: Terms) -> Terms:
-  """The Terms of both: how two kinds of terms join into one part."""
+  """The sum of two Terms, which joins two kinds of terms into one part."""
   return jax.tree.map(jnp.add, a, b)
 
 
 def exists(weights: Float[Array, "*m"]) -> Float[Array, ""]:
-  """1 where any weight is positive, else 0: whether there is a term."""
+  """1 if any weight is positive, else 0."""
   return jnp.any(weights > 0).astype(weights.dtype)
 
 
 def weighted_logsumexp(
   values: Float[Array, " m"], weights: Float[Array, " m"]
 ) -> Float[Array, ""]:
-  """log Σ_j w_j exp(z_j) over w_j > 0; over nothing it is -inf, gradient 0.
+  """log Σ_j w_j exp(z_j) over w_j > 0; -inf with gradient 0 if there are none.
 
   >>> weighted_logsumexp(jnp.zeros(3), jnp.array([2.0, 2.0, 0.0]))
   Array(1.3862944, dtype=float32)
@@ -164,7 +165,7 @@ def weighted_logsumexp(
   exists = weights > 0
   top = jnp.max(jnp.where(exists, values, -jnp.inf), initial=-jnp.inf)
   top = jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0, top))
-  # Selected before the exponential: one that overflows has gradient 0 * inf.
+  # Selected before the exponential, whose overflow would give 0 * inf.
   shifted = jnp.where(exists, values - top, 0)
   total = jnp.sum(jnp.where(exists, weights * jnp.exp(shifted), 0))
   some = total > 0
@@ -178,8 +179,8 @@ def each_positive(
 ) -> Any:
   """Applies `step(p, carry)` to each p of weight > 0, in order.
 
-  For several rows at once p is one of each row, and m in a row that has none
-  left.
+  For several rows at once, p is an array with one index per row, which is m in
+  rows that have no positive left.
   """
   m = positives.shape[-1]
   index = jnp.arange(m)
@@ -218,7 +219,7 @@ def _mean_active(t: Terms, w: Array | float) -> Array:
 
 
 def _per_anchor_mean(t: Terms, w: Array | float) -> Array:
-  """The mean over anchors with terms of the mean over each one's terms."""
+  """The mean over anchors of the mean over the terms of each."""
   anchors = jnp.sum(w * (t.count > 0).astype(t.total.dtype))
   return ratio(jnp.sum(w * ratio(t.total, t.count)), anchors)
 
@@ -229,11 +230,11 @@ def _sum(t: Terms, w: Array | float) -> Array:
 
 
 def _none(t: Terms, w: Array | float) -> Array:
-  """Of each anchor the mean over its terms; nothing is reduced."""
+  """The mean over the terms of each anchor, without further reduction."""
   return ratio(w * t.total, w * t.count)
 
 
-# Of the terms and the weight of each anchor.
+# Functions of the terms and the weight of each anchor.
 REDUCTIONS: dict[str, Callable[[Terms, Array | float], Array]] = {
   "mean": _mean,
   "mean_active": _mean_active,
@@ -269,7 +270,7 @@ def reduce_terms(
 
 
 class Points(NamedTuple):
-  """Embeddings with what a row must know about each.
+  """Embeddings, with the labels, weights and groups that rows need.
 
   weight: 0 for padding. group: two points of one group are never compared (a
   point with itself; two items of one view).
@@ -290,9 +291,9 @@ def make_rows(
 ) -> Row:
   """The rows of all anchors, with a leading axis n.
 
-  The relation makes positives and negatives of the labels. An affinity a in
-  [0, 1] takes the place of labels: positive by a, negative by 1 - a, and
-  neither where a is NaN.
+  The relation turns labels into positives and negatives. An affinity a in [0,
+  1] replaces the labels: the pair is positive with weight a and negative with
+  weight 1 - a, and neither if a is NaN.
   """
   distances = distance(anchors.embeddings, candidates.embeddings)
   if affinity is None:
@@ -323,17 +324,16 @@ def over_rows(
   relation: Callable[[Array, Array], Weights] = same_label,
   mesh: Mesh | None = None,
 ) -> Callable[..., Any]:
-  """A function that maps `f(row, *own)` over the rows of all anchors.
+  """Maps `f(row, *own)` over the rows of all anchors.
 
-  Its further arguments are trees with leading axis n, what each anchor knows
-  of its own. With `batched=True`, f sees a block of rows at once. With
-  `block_size`, that many rows exist at a time, in the forward and in the
-  backward pass: memory is O(block_size * m), the value is that of the dense
-  form.
+  The result is a function of trees with leading axis n, the further arguments
+  of each anchor. With `batched=True`, f sees a block of rows at once. With
+  `block_size`, that many rows exist at a time in the forward and the backward
+  pass: memory is O(block_size * m), and the value is that of the dense form.
 
-  With a `mesh`, to be called by each of its devices (see `on_devices`): it maps
-  f over its share of the anchors, and gathers what f says of all. Of an
-  affinity it has the rows of its share.
+  With a `mesh`, each device calls it (see `on_devices`): it maps f over its
+  share of the anchors and gathers the results of all. A device holds the rows
+  of an affinity for its share only.
   """
   if mesh is not None:
     return _over_own(
@@ -349,7 +349,7 @@ def over_rows(
   blocks = -(-n // block_size)
 
   def split(x):
-    # Zeros fill the last block: they are anchors of weight 0.
+    # Pads the last block with anchors of weight 0.
     x = jnp.pad(x, [(0, blocks * block_size - n)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(blocks, block_size, *x.shape[1:])
 
@@ -371,12 +371,12 @@ def over_rows(
 def _over_own(
   mesh: Mesh, anchors, candidates, distance, affinity, block_size, relation
 ) -> Callable[..., Any]:
-  """`over_rows` of a device that folds its share of the anchors."""
+  """`over_rows` for a device that folds its share of the anchors."""
   axes, count, n = batch_axes(mesh), sharers(mesh), anchors.labels.shape[0]
   each = -(-n // count)
 
   def own_of(x):
-    # Zeros fill the last share: they are anchors of weight 0.
+    # Pads the last share with anchors of weight 0.
     x = jnp.pad(x, [(0, each * count - n)] + [(0, 0)] * (x.ndim - 1))
     return jax.lax.dynamic_slice_in_dim(
       x, jax.lax.axis_index(axes) * each, each

@@ -27,7 +27,7 @@ def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
 def _parameters(
   function: Callable[..., Any] | None,
 ) -> tuple[inspect.Parameter, ...]:
-  """Read once: a sweep asks for the options of each loss many times."""
+  """Cached: a sweep needs the options of each loss many times."""
   if function is None:
     return ()
   return tuple(
@@ -38,9 +38,9 @@ def _parameters(
 
 
 class Kind(NamedTuple):
-  """The types that a parameter takes, and the type in a tuple of it.
+  """The types that a parameter accepts, and the item type of a tuple.
 
-  interval: what an `Annotated` number says of its values, as `intervals` does.
+  interval: the interval of an `Annotated` number; see `intervals`.
   """
 
   types: tuple[type, ...]
@@ -49,10 +49,10 @@ class Kind(NamedTuple):
 
 
 def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
-  """What the keyword-only parameters of a function take, by their annotations.
+  """The kinds of the keyword-only parameters of a function, by annotation.
 
-  Only what a config can hold counts: None, truth values, numbers, texts, and
-  tuples of one of these. A parameter that is not annotated is not in it.
+  Only types that a config can hold count: None, booleans, numbers, strings, and
+  tuples of one of these. Parameters without annotation are left out.
 
   >>> def loss(row, *, margin: float | None = None, hidden: tuple[int, int]): 0
   >>> kinds(loss)["margin"].types
@@ -96,7 +96,7 @@ def _kind(annotation: Any) -> Kind:
 def call_with(
   options: Mapping[str, Any], function: Callable[..., Any], *args: Any
 ) -> Any:
-  """Calls a function with those of the options that it has.
+  """Calls a function with those options that it accepts.
 
   >>> call_with({"a": 1, "b": 2}, lambda x, *, a=0: x + a, 10)
   11

@@ -1,4 +1,4 @@
-"""What one item of a data set is, as stored and as numbers."""
+"""The shape and kind of an item of a data set."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 
 class InputSpec(NamedTuple):
-  """What one item is, as it is stored.
+  """The shape and kind of an item, as stored.
 
   shape: (height, width, channels) of an image, (d,) of a vector of features.
   kind: "image", uint8 from 0 to 255; or "features", float32.
@@ -18,7 +18,7 @@ class InputSpec(NamedTuple):
   kind: str
 
   def __str__(self) -> str:
-    """In words.
+    """A description in words.
 
     >>> print(InputSpec((24, 24, 1), "image"))
     images of 24×24×1

@@ -24,6 +24,7 @@ collect_ignore_glob = [
   "on_eight_devices.py",
   "train_on_devices.py",
   "as_a_user.py",
+  "light.py",
 ]
 
 

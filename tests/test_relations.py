@@ -142,7 +142,7 @@ def test_labels_that_do_not_fit_the_relation():
 @pytest.mark.parametrize("loss", ["quadruplet", "npair"])
 def test_what_goes_by_classes_takes_one_label(loss):
   objective = ml.make_objective(loss, relation="jaccard")
-  with pytest.raises(ml.InputError, match="goes by classes"):
+  with pytest.raises(ml.InputError, match="needs one class label"):
     objective({}, X, TWO)
 
 

@@ -1,4 +1,4 @@
-"""What a data set is, and how it is cut into training, validation and test."""
+"""Data sets, and their parts for training, validation and test."""
 
 import collections
 import dataclasses
@@ -19,18 +19,18 @@ from metric_learning.specs import InputSpec, spec_of
 # all classes are in all three, the images are disjoint.
 PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
-# In the identity of parts, where their features come from.
+# The key of the provenance of features in the identity of the parts.
 PROVENANCE = "provenance"
-# Test images that look in a gallery are queries.
+# With a gallery, test images are queries.
 GIVEN_PARTS = (*PARTS, "query", "gallery")
-# What happens to classes with fewer images than is taken of them.
+# What happens to classes with too few images.
 SMALL_CLASSES = ("refuse", "repeat", "drop")
 
 
 class Pairs(NamedTuple):
-  """Pairs of items by their indices, with one of two kinds of target.
+  """Pairs of items, by index, with labels or similarities as targets.
 
-  folds: the fold of each pair, where a protocol scores them fold by fold.
+  folds: the fold of each pair, if the protocol scores them fold by fold.
   """
 
   first: Int32[np.ndarray, " p"]
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
 
   @property
   def is_same(self) -> Bool[np.ndarray, " p"]:
-    """Whether a pair is the same: as given, or by a similarity of ½ or more."""
+    """Whether a pair is the same: its label, or a similarity of ½ or more."""
     if self.similarity is None:
       return np.asarray(self.same)
     return self.similarity >= 0.5
@@ -49,23 +49,22 @@ class Pairs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Items and their labels; `class_names[label]` names the class of one.
+  """Items and their labels; `class_names[label]` is the name of a class.
 
   inputs: images, in memory or on disk, or vectors of features.
-  labels: one of each item, `[n]`; or several, `[n, k]`: 1 in the column of each
-    class that an item belongs to, else 0.
-  superclasses: the name of the super-class of each class, where there are some.
-  pairs: explicit pairs of the items, which verification scores instead of
-    all pairs. Where classes are not known, labels number the items.
-  groups: the sequence, camera or sitting of each item, where they are known.
-    Of one class, items of one group are no answers to each other: they are
-    too much alike.
-  provenance: where features come from, in a sentence, where that is known.
+  labels: one for each item, `[n]`; or several, `[n, k]`: 1 in the column of
+    each class of the item, else 0.
+  superclasses: the name of the super-class of each class, if there are any.
+  pairs: explicit pairs of items, which verification scores instead of all
+    pairs. If classes are not known, labels number the items.
+  groups: the sequence, camera or sitting of each item, if known. Items of the
+    same class and group do not answer each other, since they are too similar.
+  provenance: the origin of features, in a sentence, if known.
   short_side: of image files before their middle was cut out; None for images
     that were not cut.
 
-  Raises `InputError` if two classes have one name, or for several labels of
-  which an item has none.
+  Raises `InputError` if two classes have the same name, or if an item has no
+  label.
   """
 
   name: str
@@ -79,7 +78,7 @@ class Dataset:
   short_side: int | None = None
 
   def __post_init__(self) -> None:
-    """Checks that a name tells a class from the others, and several labels."""
+    """Checks that class names differ, and labels of several classes."""
     if self.has_several_labels:
       self._check_several()
     if len(set(self.class_names)) < len(self.class_names):
@@ -115,16 +114,16 @@ class Dataset:
 
   @property
   def strata(self) -> Int32[np.ndarray, " n"]:
-    """What a cut by items takes equal shares of: classes.
+    """The strata of a split by items: classes.
 
-    Items with several labels are all one stratum.
+    All items with several labels are one stratum.
     """
     one = np.zeros(len(self.labels), np.int32)
     return one if self.has_several_labels else self.labels
 
   @property
   def levels(self) -> Int32[np.ndarray, "n 2"]:
-    """The numbers of the super-class and of the class of each item.
+    """The super-class and the class of each item, as numbers.
 
     Raises `InputError` if there are no super-classes.
 
@@ -147,14 +146,14 @@ class Dataset:
 
   @property
   def input_spec(self) -> InputSpec:
-    """What one item is."""
+    """The shape and kind of an item."""
     return spec_of(self.inputs)
 
   @functools.cached_property
   def identity(self) -> str:
-    """Counts, sizes, and digests of all that is in it, in one line.
+    """Counts, sizes and digests of the contents, in one line.
 
-    Of images on disk, the digest is that of their names and `file_stamp`s.
+    For images on disk, the digest is that of their names and `file_stamp`s.
 
     >>> images = np.zeros((4, 8, 8, 1), np.uint8)
     >>> labels = np.int32([0, 0, 1, 1])
@@ -188,14 +187,14 @@ class Dataset:
 class Splits:
   """The three parts of a data set, and the protocol that they obey.
 
-  Where there is a `gallery`, test images are queries that look there, and not
-  among each other. Where `validation_seen`, the validation part is trained on
-  too, and says nothing of what was not. `scale` is the mean of each feature and
-  what it was multiplied by, where features were standardized.
+  With a `gallery`, test images are queries that search it instead of each
+  other. With `validation_seen`, the validation part is also trained on, so its
+  scores say nothing about unseen classes. `scale` holds the mean of each
+  feature and its factor, if features were standardized.
 
-  Raises `ValueError` if an open-set split shares a class between parts, if
-  the parts of a closed-set split differ in their classes, or if the gallery
-  numbers its classes in another way than the test part.
+  Raises `ValueError` if an open-set split shares a class between parts, if the
+  parts of a closed-set split differ in their classes, or if gallery and test
+  part number their classes differently.
   """
 
   train: Dataset
@@ -207,7 +206,7 @@ class Splits:
   scale: tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]] | None = None
 
   def __post_init__(self) -> None:
-    """Checks what the protocol promises about classes."""
+    """Checks that the classes obey the protocol."""
     unseen = [] if self.validation_seen else [self.validation]
     parts = [self.train, *unseen, self.test]
     names = [name for part in parts for name in part.class_names]
@@ -222,10 +221,10 @@ class Splits:
 
   @property
   def identity(self) -> dict[str, str]:
-    """The `identity` of each part: what a run, beside its config, depends on.
+    """The `identity` of each part, on which a run depends beside its config.
 
-    Where features have a provenance, that is in it too. It does not say where
-    the data lies: a copy of a folder is the same data.
+    It includes the provenance of features. It does not include the location of
+    the data: a copy of a folder is the same data.
     """
     parts = (*PARTS, *(["gallery"] if self.gallery else []))
     found = {part: getattr(self, part).identity for part in parts}
@@ -240,7 +239,7 @@ def select(dataset: Dataset, indices: Int[np.ndarray, " m"]) -> Dataset:
     dataset,
     inputs=dataset.inputs[indices],
     labels=dataset.labels[indices],
-    pairs=None,  # these are of other indices
+    pairs=None,  # they refer to other indices
     groups=None if dataset.groups is None else dataset.groups[indices],
   )
 
@@ -272,7 +271,7 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
 
 
 def check_one_label(dataset: Dataset) -> None:
-  """Raises `InputError` if classes cannot be parted: of several labels."""
+  """Raises `InputError` for several labels, whose classes cannot be split."""
   if dataset.has_several_labels:
     raise InputError(
       f"{dataset.name}: an item has several labels, so that parts without a"
@@ -284,8 +283,8 @@ def check_one_label(dataset: Dataset) -> None:
 def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
   """The data set with pairs for verification, the first half of one class each.
 
-  A genuine pair is two images of a class, an impostor pair one image of each of
-  two classes; classes, and images of them, are drawn uniformly by `seed`.
+  A genuine pair is two images of a class, and an impostor pair is one image of
+  each of two classes. Classes and their images are drawn uniformly by `seed`.
 
   Raises `InputError` with fewer than two classes, or no class of two images.
 
@@ -311,7 +310,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
   first = np.where(
     same, rng.choice(several, count), rng.integers(len(sizes), size=count)
   )
-  # Another class, or another image of the class: so many further, in a circle.
+  # Another class, or another image of the class: a random step further,
+  # cyclically.
   other = (first + rng.integers(1, len(sizes), count)) % len(sizes)
   second = np.where(same, first, other)
   place = rng.integers(sizes[first])
@@ -365,9 +365,9 @@ def check_class_sizes(
   purpose: str = "form a pair",
   small_classes: str = "refuse",
 ) -> None:
-  """Raises `InputError` that names classes of fewer than `least` images.
+  """Raises `InputError` naming classes with fewer than `least` images.
 
-  Unless `small_classes` is not "refuse": then of those without any.
+  If `small_classes` is not "refuse", only classes without images count.
   """
   allowed = small_classes != "refuse"
   if allowed:
@@ -387,7 +387,7 @@ def check_class_sizes(
 
 
 def first_of(names: Sequence[str], count: int = 3) -> str:
-  """The first few of some names, for a message, and how many more there are.
+  """The first few names for a message, and the number of the others.
 
   >>> first_of(["a", "b", "c", "d", "e"])
   'a, b, c and 2 more'

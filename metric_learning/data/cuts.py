@@ -1,4 +1,4 @@
-"""How a data set is cut into training, validation and test."""
+"""Splits of a data set into training, validation and test."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from metric_learning.data.base import (
 from metric_learning.errors import InputError, check_choice
 from metric_learning.relevance import answers
 
-# How a data set without parts of its own can be cut: name → number of folds.
+# The splits of a data set without official parts: name → number of folds.
 FOLDS = 5
 CUTS = {"classes": 1, "half": 1, "folds": FOLDS, "images": 1}
 
@@ -38,7 +38,7 @@ def split_official(
 ) -> Splits:
   """Open-set splits of an official division into training and test classes.
 
-  A fifth of the training classes, drawn by `seed`, is for validation.
+  A fifth of the training classes, drawn by `seed`, is the validation part.
   """
   classes = np.arange(len(training.class_names))
   train, validation = hold_out_fifth(classes, seed, training.name)
@@ -68,8 +68,8 @@ def split_parts(
 ) -> Splits:
   """Open-set splits of a data set that has its own training and test images.
 
-  The classes `parts` train and validate on training images of theirs, and are
-  tested on test images.
+  Training and validation use the training images of their classes in `parts`,
+  and testing uses the test images.
   """
   train, validation, tested = map(np.sort, parts)
   return Splits(
@@ -83,12 +83,13 @@ def split_parts(
 def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
   """Closed-set splits of a data set that has its own training and test images.
 
-  A tenth of the training images of each class, and at least two of them, drawn
-  by `config.split_seed`, validates; of all images, where these have several
-  labels.
+  A tenth of the training images of each class, at least two, drawn by
+  `config.split_seed`, is the validation part. With several labels, it is a
+  tenth of all images.
 
   Raises `InputError` if a class has fewer than 4 training images, unless
-  `config.small_classes` lets it: then none of it validates.
+  `config.small_classes` allows it; the class is then not in the validation
+  part.
   """
   check_class_sizes(
     f"{training.name}, part 'train'",
@@ -110,7 +111,7 @@ def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
 
 
 def cut(dataset: Dataset, config: Any) -> Splits:
-  """Cuts a data set that has no parts of its own by `config.split`.
+  """Splits a data set without official parts by `config.split`.
 
   "classes", "half" and "folds" are open-set, "images" is closed-set.
 
@@ -131,7 +132,7 @@ def random_classes(dataset: Dataset, seed: int) -> Splits:
   """Open-set splits: 50, 20 and 30 % of the classes, drawn by `seed`.
 
   Raises `InputError` with fewer than 8 classes: a part would have fewer than
-  two, and nothing to tell apart.
+  two classes.
   """
   count = len(dataset.class_names)
   _check_count(dataset, 8)
@@ -141,10 +142,10 @@ def random_classes(dataset: Dataset, seed: int) -> Splits:
 
 
 def half_classes(dataset: Dataset, seed: int) -> Splits:
-  """Open-set splits: the second half of the classes, in their order, is tested.
+  """Open-set splits: the second half of the classes, in order, is tested.
 
-  A fifth of the first half, drawn by `seed`, validates. Raises `InputError`
-  with fewer than 8 classes.
+  A fifth of the first half, drawn by `seed`, is the validation part. Raises
+  `InputError` with fewer than 8 classes.
   """
   count = len(dataset.class_names)
   _check_count(dataset, 8)
@@ -153,7 +154,7 @@ def half_classes(dataset: Dataset, seed: int) -> Splits:
 
 
 def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
-  """Open-set splits: a fold of five is tested, and the next one validates.
+  """Open-set splits: one of five folds for testing, the next for validation.
 
   The folds are fifths of the classes, drawn by `seed`. Raises `InputError` with
   fewer than 10 classes: a fold would have fewer than two.
@@ -170,7 +171,7 @@ def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
 def hold_out_fifth(
   classes: Int[np.ndarray, " n"], seed: Any, name: str = "the data set"
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " validation"]]:
-  """Draws a fifth of the classes, and at least two; the rest come first.
+  """Draws a fifth of the classes, at least two; the others are returned first.
 
   Raises `InputError` with fewer than 4 classes.
 
@@ -191,15 +192,15 @@ def hold_out_fifth(
 def split_as_given(
   dataset: Dataset, parts: Shaped[np.ndarray, " n"], config: Any
 ) -> Splits:
-  """The parts that a data set comes with, by `config.protocol`.
+  """The official parts of a data set, under `config.protocol`.
 
-  `parts` names the part of each image: "train", "validation" or "test"; or, in
-  place of "test", "query" and "gallery". Without "validation", a tenth of the
+  `parts` names the part of each image: "train", "validation" or "test"; "query"
+  and "gallery" can replace "test". Without "validation", a tenth of the
   training images of each class (closed-set) or a fifth of the training classes
   (open-set) is drawn for it by `split_seed`.
 
-  Raises `InputError` for another part, for a class that is in two parts of an
-  open-set split, and for one that a part of a closed-set split lacks; and for
+  Raises `InputError` for an unknown part, for a class in two parts of an
+  open-set split, for a class that a part of a closed-set split lacks, and for
   an open-set split of items with several labels.
   """
   for part in np.unique(parts).tolist():
@@ -303,11 +304,10 @@ def random_images(
 ) -> Splits:
   """Closed-set splits: 60, 20 and 20 % of each class, drawn by `seed`.
 
-  Of all items, where these have several labels.
+  With several labels, the shares are of all items.
 
-  Raises `InputError` if a class has fewer than 9 images: a part would have
-  fewer than two of them, and no pair. Unless `small_classes` lets it: then of
-  such a class a part has fewer, or none.
+  Raises `InputError` if a class has fewer than 9 images, since a part would
+  have no pair of them, unless `small_classes` allows it.
   """
   check_class_sizes(
     dataset.name,
@@ -328,10 +328,9 @@ def share_of_each_class(
   seed: int,
   least: int = 0,
 ) -> tuple[np.ndarray, ...]:
-  """Cuts the indices of each class at random: `shares` of it, and the rest.
+  """Divides the indices of each class at random: `shares` of it, and the rest.
 
-  A share is of at least `least` images where the class has as many for each
-  part.
+  A share has at least `least` images if the class has enough for all parts.
 
   >>> first, rest = share_of_each_class(np.array([0, 1, 0, 1]), [0.5], seed=0)
   >>> [sorted((part % 2).tolist()) for part in (first, rest)]  # their classes
@@ -351,9 +350,9 @@ def share_of_each_class(
 def check_scorable(splits: Splits) -> None:
   """Raises `InputError` if the validation or the test part cannot be scored.
 
-  A part without explicit pairs takes two classes, and, for at least one image,
-  another of its class, and of another group where there are groups. If there is
-  a gallery, these are there.
+  A part without explicit pairs needs two classes and at least one image with
+  another image of its class (in another group, if there are groups). With a
+  gallery, these must be in the gallery.
   """
   for part in ("validation", "test"):
     dataset = getattr(splits, part)
@@ -370,7 +369,7 @@ def check_scorable(splits: Splits) -> None:
 
 
 def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
-  """Why images of a part have no right or no wrong answer, or None."""
+  """Why images of a part lack a relevant or irrelevant answer, or None."""
   if not len(dataset.labels):
     return "it has no image"
   classes = np.flatnonzero(references.class_sizes)
@@ -397,7 +396,7 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
 def check_split(config: Any, folds: Mapping[str, int]) -> None:
   """Raises `InputError` unless the split, fold and seed of `config` exist.
 
-  `folds` holds the known splits and how many folds each has.
+  `folds` maps the known splits to their numbers of folds.
   """
   check_choice(f"split of {config.name}", config.split, folds)
   last = folds[config.split] - 1

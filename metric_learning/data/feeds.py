@@ -1,8 +1,8 @@
-"""From the number of a step to its batch on the device.
+"""Feeds: from the number of a step to its batch on the device.
 
-Two feeds: of a set that lies on the device, steps are told indices, and the
-batch is gathered inside the compiled step; what does not fit there is read
-ahead of the steps. In both a batch is a pure function of (seed, step).
+There are two feeds. If the set is on the device, steps receive indices, and the
+batch is gathered inside the compiled step. A larger set is read ahead of the
+steps. In both, a batch is a pure function of (seed, step).
 """
 
 import collections
@@ -26,12 +26,12 @@ AnyArray = Array | np.ndarray
 
 
 class Batch(NamedTuple):
-  """What one step sees; a tree of arrays.
+  """The input of a step; a tree of arrays.
 
   inputs: as they are stored.
-  labels: of the kind that the relation compares.
-  affinity: similarities in place of labels, NaN where two are no pair.
-  where: False for items that only pad; None if none does.
+  labels: labels of the kind that the relation compares.
+  affinity: similarities instead of labels, NaN for items that are not compared.
+  where: False for padding; None if there is none.
   """
 
   inputs: Shaped[AnyArray, " n *item"]
@@ -43,9 +43,9 @@ class Batch(NamedTuple):
 class Feed(NamedTuple):
   """The batches of all steps, each as `gather(shared, own)`.
 
-  shared: what all steps see: arrays on the device.
-  own: for each step, what it alone sees.
-  gather: makes the batch of both; it is called inside the compiled step.
+  shared: arrays on the device, for all steps.
+  own: from a step to its own arrays.
+  gather: makes the batch from both, inside the compiled step.
   """
 
   shared: Any
@@ -62,7 +62,7 @@ def resident(
   *,
   levels: bool = False,
 ) -> Feed:
-  """The feed of a part that lies on the device, where `put` brings it."""
+  """The feed of a part that `put` places on the device."""
 
   def own() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     for step in steps:
@@ -75,10 +75,10 @@ def resident(
 
 
 def padded(array: np.ndarray) -> np.ndarray:
-  """Rows of zeros at the end, which no index reaches: at most an eighth more.
+  """Pads with rows of zeros that no index reaches: at most an eighth more.
 
-  Parts of nearly one size, such as the folds of a set, so have one shape, and
-  share one compiled step.
+  Parts of nearly equal size, such as the folds of a set, then have the same
+  shape and share one compiled step.
 
   >>> [len(padded(np.zeros(n))) for n in (7, 1001, 1024, 1025)]
   [7, 1024, 1024, 1152]
@@ -109,12 +109,12 @@ def streamed(
   seed: int = 0,
   mesh: Mesh | None = None,
 ) -> Feed:
-  """The feed of a part that stays on the host or on disk, and is read ahead.
+  """The feed of a part on the host or on disk, which is read ahead.
 
-  cut: above 0, of each file a random part is read, another one in each step and
-    view; the largest share of the area that is cut away.
-  seed: of these parts.
-  mesh: devices that share each batch; a process reads what is for its own.
+  cut: the largest share of the area that is cut away at random. Above 0, a
+    different random part of each file is read in each step and view.
+  seed: the seed of these random parts.
+  mesh: devices that share each batch; a process reads the items of its devices.
   """
   labels = labels_of(part, views, levels)
   if cut and not isinstance(part.inputs, ImageFiles):
@@ -125,16 +125,16 @@ def streamed(
     )
 
   items = len(draws(0).indices)
-  # Of all places in a batch, those that are read here.
+  # The positions in the batch that this process reads.
   places = devices.rows_here(views * items, mesh)
   view, item = np.divmod(places, items)
 
   def inputs_of(step: int, indices: np.ndarray) -> np.ndarray:
     if not cut:
-      # Each is read once for all of its views.
+      # Each image is read once for all of its views.
       once, back = np.unique(item, return_inverse=True)
       return np.asarray(part.inputs[indices[once]])[back]
-    # A stream of its own for each place in the batch.
+    # An independent random stream for each position in the batch.
     random = lambda *place: np.random.default_rng([seed, step, *place])
     return part.inputs[indices[item]].read(
       [crops.Draw(cut, random(v, i)) for v, i in zip(view, item, strict=True)]
@@ -161,7 +161,7 @@ def on_device(
   put: Callable[[Any], Any] = jax.device_put,
   ahead: int = 2,
 ) -> Iterator[Any]:
-  """Batches on the device, where the next ones go while a step runs."""
+  """Places batches on the device, the next ones while a step runs."""
   waiting: collections.deque[Any] = collections.deque()
   for batch in batches:
     waiting.append(put(batch))
@@ -171,16 +171,16 @@ def on_device(
 
 
 def gather_streamed(shared: Any, own: Batch) -> Batch:
-  """The batch, which is read as a whole."""
+  """The batch, as it was read."""
   return own
 
 
 def labels_of(
   part: data.Dataset, views: int, levels: bool
 ) -> Int[np.ndarray, " n *k"]:
-  """What a relation compares: labels, or with `levels` super-class and class.
+  """The labels that a relation compares; for `levels`, super-class and class.
 
-  Where an item has several views, each item is its own class.
+  With several views, each item is its own class.
   """
   if views > 1:
     return np.arange(len(part.labels), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Files on disk: folders, archives, IDX files, and what can be wrong there."""
+"""Reading of folders, archives and IDX files, with checks."""
 
 import contextlib
 import gzip
@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from metric_learning.errors import InputError
 
-# What readers of images and archives raise when a file is damaged.
+# The errors that readers of images and archives raise for a damaged file.
 DAMAGE = (
   OSError,
   EOFError,
@@ -35,8 +35,8 @@ FETCH_AGAIN = "compare its checksum with the source's, or fetch it again"
 
 # A small file can unpack to more than the memory holds. An archive may unpack
 # to 4 GiB, twenty times CIFAR, and an image to as many pixels as Pillow allows.
-# The switch is a variable of the environment: what a machine bears is no part
-# of a config, which says what a run computes.
+# The limit is an environment variable, because it depends on the machine, and a
+# config says what a run computes.
 MAX_UNPACKED = 4 * 2**30
 NO_SIZE_LIMIT = "METRIC_LEARNING_NO_SIZE_LIMIT"
 
@@ -44,7 +44,7 @@ NO_SIZE_LIMIT = "METRIC_LEARNING_NO_SIZE_LIMIT"
 def data_path(config: Any, holding: str) -> pathlib.Path:
   """The path that `config.data_dir` names, file or folder.
 
-  Raises `InputError` that asks for `holding` if it is not set or not there.
+  Raises `InputError` that asks for `holding` if the path is not set or missing.
   """
   if not config.data_dir:
     raise InputError(
@@ -59,7 +59,7 @@ def data_path(config: Any, holding: str) -> pathlib.Path:
 
 
 def check_digest(path: pathlib.Path, digest: str) -> None:
-  """Raises `InputError` unless a file has this MD5 or SHA-256, told by length.
+  """Raises `InputError` unless a file has this MD5 or SHA-256 digest.
 
   The digest is in hexadecimal: 32 digits for MD5, 64 for SHA-256.
   """
@@ -83,8 +83,8 @@ def check_unpacked(path: pathlib.Path, size: int) -> None:
 
 
 def check_member(path: pathlib.Path, name: str, is_link: bool) -> None:
-  """Raises `InputError` if a member of an archive leads out of its folder."""
-  # Windows' paths know both slashes, and letters of drives.
+  """Raises `InputError` if a member of an archive would leave its folder."""
+  # Windows paths have both slashes and drive letters.
   member = pathlib.PureWindowsPath(name)
   if member.anchor or ".." in member.parts or is_link:
     kind = "the link" if is_link else "the path"
@@ -95,7 +95,7 @@ def check_member(path: pathlib.Path, name: str, is_link: bool) -> None:
 
 
 def check_space(folder: pathlib.Path, size: int) -> None:
-  """Raises `InputError` if the disk of a folder has not `size` bytes free.
+  """Raises `InputError` unless the disk of a folder has `size` bytes free.
 
   The folder need not exist yet.
   """
@@ -110,14 +110,14 @@ def check_space(folder: pathlib.Path, size: int) -> None:
 
 
 def check_regular(path: pathlib.Path) -> None:
-  """Raises `InputError` for a pipe or a device, whose reading may never end."""
+  """Raises `InputError` for a pipe or a device, which may never end."""
   if path.exists() and not path.is_file() and not path.is_dir():
     raise InputError(f"{path} is a pipe or a device, not a file of data.")
 
 
 @contextlib.contextmanager
 def reading(what: str, advice: str = FETCH_AGAIN) -> Iterator[None]:
-  """Makes of what a damaged file raises an `InputError` that names it."""
+  """Turns the errors of a damaged file into an `InputError` that names it."""
   try:
     yield
   except InputError:
@@ -128,10 +128,10 @@ def reading(what: str, advice: str = FETCH_AGAIN) -> Iterator[None]:
 
 
 def open_zip(path: pathlib.Path) -> zipfile.Path:
-  """Opens an archive, which then reads as a folder.
+  """Opens a zip archive as a folder.
 
-  Raises `InputError` if it is damaged, if a member leads out of the folder or
-  is a link, or if all together are too large.
+  Raises `InputError` if it is damaged, if a member would leave the folder or is
+  a link, or if the contents are too large.
   """
   with reading(f"the archive {path}"):
     archive = zipfile.ZipFile(path)
@@ -145,7 +145,7 @@ def open_zip(path: pathlib.Path) -> zipfile.Path:
 def read_tar(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
   """Yields name and content of each file of a tar archive, compressed or not.
 
-  Raises `InputError` as `open_zip` does.
+  Raises `InputError` like `open_zip`.
   """
   with reading(f"the archive {path}"), tarfile.open(path) as archive:
     size = 0
@@ -177,7 +177,7 @@ def read_idx(path: pathlib.Path) -> UInt8[np.ndarray, "..."]:
       shape = tuple(np.frombuffer(header, ">u4").tolist())
       size = math.prod(shape)
       check_unpacked(path, size)
-      content = file.read(size + 1)  # to see whether there is more
+      content = file.read(size + 1)  # detects more data
   if len(content) != size:
     found = len(content) if len(content) < size else "more"
     raise InputError(

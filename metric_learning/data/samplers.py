@@ -171,8 +171,8 @@ def make_hierarchical_sampler(
     )
   if s > len(groups):
     raise InputError(
-      f"superclasses_per_batch={s}, but there are {len(groups)} super-classes "
-      f"to train on; lower it to at most {len(groups)}."
+      f"config.batch.superclasses_per_batch={s}, but there are {len(groups)} "
+      f"super-classes to train on; lower it to at most {len(groups)}."
     )
   smallest = min(groups, key=lambda name: len(groups[name]))
   if each > len(groups[smallest]):
@@ -380,9 +380,9 @@ def _members(
   shown = first_of(called)
   if called and small_classes == "refuse":
     raise InputError(
-      f"images_per_class={images}, but there are classes with fewer images to "
-      f"train on: {shown}; lower it to at most {sizes.min()}, or let "
-      "data.small_classes 'drop' them, or 'repeat' their images."
+      f"config.batch.images_per_class={images}, but there are classes with "
+      f"fewer images to train on: {shown}; lower it to at most {sizes.min()}, "
+      "or set config.data.small_classes to drop or repeat."
     )
   order = np.argsort(labels, kind="stable").astype(np.int32)
   members = np.split(order, np.cumsum(sizes)[:-1])
@@ -398,8 +398,8 @@ def _members(
     names, members = names[large], [members[i] for i in large]
   if classes > len(names):
     raise InputError(
-      f"classes_per_batch={classes}, but there are {len(names)} classes to "
-      f"train on{left_out}; lower it to at most {len(names)}."
+      f"config.batch.classes_per_batch={classes}, but there are {len(names)} "
+      f"classes to train on{left_out}; lower it to at most {len(names)}."
     )
   return names, members
 

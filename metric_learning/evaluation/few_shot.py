@@ -1,4 +1,4 @@
-"""N-way K-shot: name the class of an image from K examples of each class."""
+"""N-way K-shot classification: N classes with K examples each."""
 
 import functools
 from typing import Any
@@ -19,15 +19,15 @@ from metric_learning.evaluation.tiles import (
 
 RULES = ("prototype", "nearest")
 
-# Images of each class that an episode classifies.
+# The number of images of each class that an episode classifies.
 QUERIES = 5
 
-# Episodes that are scored at a time.
+# The number of episodes scored at a time.
 _EPISODES = 10
 
 
 class TooFewImagesError(InputError):
-  """No episode of this size can be drawn; the message says which could."""
+  """No episode of this size can be drawn; the message says which sizes can."""
 
 
 def few_shot(
@@ -44,11 +44,10 @@ def few_shot(
 ) -> dict[str, float]:
   """Mean accuracy over episodes of N unseen classes with K examples each.
 
-  An episode draws `ways` classes and of each `shots` images to compare with
-  and `queries` others to classify: by the nearest class mean ("prototype") or
-  the nearest image ("nearest") under the metric. Of equally far ones the first
-  is taken, and classes stand in the order in which they were drawn: embeddings
-  that have collapsed score 1 / ways.
+  An episode draws `ways` classes. Of each, it draws `shots` examples and
+  `queries` other images, which are classified by the nearest class mean
+  ("prototype") or the nearest example ("nearest") under the metric. Ties go to
+  the class that was drawn first, so that collapsed embeddings score 1 / ways.
 
     accuracy  mean over episodes of the share of queries named rightly
     interval  1.96 σ / √episodes, σ the sample standard deviation: how far
@@ -125,7 +124,7 @@ def check_images(
 def _draw(
   labels: Int[np.ndarray, " n"], shape: tuple[int, int, int], seed: int
 ) -> Int[np.ndarray, "episodes ways images"]:
-  """Rows of images: of each episode and class as many as the shape says."""
+  """Random rows of images, for each episode and class."""
   members = _members(labels)
   rng = np.random.default_rng(seed)
   drawn = np.empty(shape, int)
@@ -165,7 +164,7 @@ def _accuracies(
       support.reshape(-1, dim),
       exact=True,
     )
-    # Of which class the nearest one is: each has as many.
+    # The class of the nearest example; all classes have equally many.
     named = jnp.argmin(distances, axis=1) // support.shape[1]
     truth = jnp.repeat(jnp.arange(len(drawn)), queries.shape[1])
     return jnp.mean(named == truth)

@@ -1,10 +1,10 @@
-"""Who is it, if anybody? Probes against a gallery of known classes.
+"""Identification: probes against a gallery of known classes.
 
-A probe is known if its class is in the gallery. It is as far from a class as
-from the nearest gallery item of that class, and gets the name of the nearest
-class if that is at most a threshold away. FAR(t) = unknown probes that get a
-name / unknown probes. Of classes at equal distance the right one ranks
-last, so that embeddings which coincide identify nobody.
+A probe is known if its class is in the gallery. Its distance to a class is that
+to the nearest gallery item of the class. A probe is named after the nearest
+class if the distance is at most a threshold t. FAR(t) is the share of unknown
+probes that are named. Among classes at equal distance, the correct one ranks
+last, so that coinciding embeddings identify no probe.
 
 Sources: Phillips, Grother and Micheals, Evaluation Methods in Face
 Recognition, in Handbook of Face Recognition, 2011 (detection and
@@ -38,12 +38,12 @@ AT_FAR = (0.01, 0.1)
 
 
 class Probes(NamedTuple):
-  """What identification asks of each probe.
+  """What identification needs for each probe.
 
   known: whether its class is in the gallery.
   nearest: its distance to the nearest class.
-  own: to its own class; infinite if it is not known.
-  rank: of its own class, 1 for the nearest; 0 if it is not known.
+  own: its distance to its own class; infinite if it is not known.
+  rank: the rank of its own class, 1 for the nearest; 0 if it is not known.
   """
 
   known: Bool[np.ndarray, " n"]
@@ -107,7 +107,7 @@ def identification(
   metric: MetricName = "l2",
   ks: Sequence[int] = (1, 5),
 ) -> dict[str, float]:
-  """Scores of naming probes, and of leaving those unnamed that are unknown.
+  """Scores of naming known probes and rejecting unknown ones.
 
     rank_K           share of known probes whose class is among the K nearest:
                      the cumulative match curve at K, for a closed set
@@ -122,8 +122,8 @@ def identification(
                      rightly named, and k are known
     num_known, num_unknown  how many probes there are
 
-  A rate at FAR f is NaN where there are fewer than 10 / f unknown probes. Rates
-  are NaN where the probes that they are of are absent.
+  A rate at FAR f is NaN with fewer than 10 / f unknown probes. Rates are NaN if
+  there are no probes of their kind.
 
   >>> scores = identification(
   ...   np.array([[0.0], [2.1], [5.0]]), np.array([7, 7, 5]),
@@ -149,7 +149,7 @@ def identification(
 
 
 def identification_of(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
-  """The scores of `identification`, of probes that are ranked already.
+  """The scores of `identification` for ranked probes.
 
   Raises:
     InputError: for a K below 1.
@@ -186,8 +186,8 @@ def identification_of(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
 def dir_at_far(probes: Probes, k: int, far: float) -> float:
   """The detection and identification rate at rank k: see `identification`.
 
-  Of thresholds with FAR(t) ≤ far the largest is just below the first unknown
-  probe that would be one too many.
+  The largest threshold with FAR(t) ≤ far is just below the distance of the
+  first unknown probe that would exceed the rate.
   """
   unknown = np.sort(probes.nearest[~probes.known])
   count = len(unknown)
@@ -201,7 +201,7 @@ def dir_at_far(probes: Probes, k: int, far: float) -> float:
 def _accepted(
   curve: Roc, distances: Float[np.ndarray, " p"]
 ) -> Int[np.ndarray, " t"]:
-  """How many distances are up to each threshold of a curve."""
+  """The number of distances up to each threshold of a curve."""
   ordered = np.sort(distances.astype(np.float64))
   return np.searchsorted(ordered, curve.thresholds, side="right")
 

@@ -1,7 +1,7 @@
-"""Who is known is drawn: identification of one set, over and over.
+"""Open-set identification with random known and unknown classes.
 
-Known and unknown classes are drawn from the classes of one set, and the gallery
-from the items of the known ones; the rest are probes.
+Known and unknown classes are drawn from the classes of a set, and the gallery
+from the items of the known ones. All other items are probes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,11 @@ from metric_learning.evaluation.tiles import (
 
 
 class OpenSet(NamedTuple):
-  """How known and unknown are drawn from the classes of a set.
+  """How known and unknown classes of a set are drawn.
 
   unknown: the share of the classes that are not in the gallery, in [0, 1).
-  gallery: images of each known class that are.
-  draws: how often all of this is drawn.
+  gallery: the number of gallery images of each known class.
+  draws: the number of draws.
   """
 
   unknown: float = 0.5
@@ -37,7 +37,7 @@ class OpenSet(NamedTuple):
   draws: int = 20
 
   def num_known(self, num_classes: int) -> int:
-    """How many of the classes are known: at least one.
+    """The number of known classes, at least one.
 
     >>> OpenSet(unknown=0.5).num_known(25)
     13
@@ -49,11 +49,11 @@ DEFAULT = OpenSet()
 
 
 class TooFewForGalleryError(InputError):
-  """Too few classes have images for a gallery and for a probe."""
+  """Too few classes have enough images for a gallery and a probe."""
 
 
 def check_open_set(where: str, protocol: OpenSet) -> None:
-  """Raises `InputError`, which names fields of `where`, for wrong numbers."""
+  """Raises `InputError` for wrong numbers, naming the fields of `where`."""
   if not 0 <= protocol.unknown < 1:
     raise InputError(
       f"{where}.unknown={protocol.unknown} is the share of the classes that the"
@@ -67,7 +67,7 @@ def check_gallery(labels: Int[np.ndarray, " n"], protocol: OpenSet) -> None:
   """Checks that a gallery and probes can be drawn.
 
   Raises:
-    TooFewForGalleryError: if not.
+    TooFewForGalleryError: if they cannot.
   """
   _, counts = np.unique(labels, return_counts=True)
   needed = protocol.num_known(len(counts))
@@ -88,7 +88,7 @@ def draws_of(
   protocol: OpenSet,
   seed: int = 0,
 ) -> Iterator[Probes]:
-  """The probes of each draw; draws do not depend on the embeddings.
+  """The probes of each draw, which do not depend on the embeddings.
 
   Known classes are drawn from those with more images than the gallery takes;
   all others are unknown. Probes are the items that are not in the gallery.
@@ -111,7 +111,7 @@ def draws_of(
         for label in known
       ]
     )
-    # All of them, so that draws have one shape: each shape is compiled.
+    # Draws have the same shape, since each shape is compiled.
     found = probes_of(
       embeddings, labels, embeddings[rows], labels[rows], metric
     )
@@ -129,12 +129,11 @@ def open_set(
   ks: Sequence[int] = (1, 5),
   seed: int = 0,
 ) -> dict[str, float]:
-  """The scores of `identification`, means over draws of who is known.
+  """The scores of `identification`, as means over draws of known classes.
 
-  Beside each, `…_interval` is 1.96 σ / √draws, σ the sample standard deviation
-  over draws: how far other draws from these classes could move the mean, and
-  not how far other classes could. A rate that one draw has too few unknown
-  probes for is NaN.
+  For each score, `…_interval` is 1.96 σ / √draws, with σ the sample standard
+  deviation over draws. It covers other draws from these classes, not other
+  classes. A rate is NaN if some draw has too few unknown probes for it.
 
   >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
   >>> scores = open_set(points, np.array([0, 0, 1, 1]), ks=(1,))
@@ -144,7 +143,7 @@ def open_set(
   Args:
     embeddings, labels: one item a row, and its class.
     metric: a name in `METRICS`, or `(name, {options})`.
-    protocol: what is drawn, and how often.
+    protocol: what is drawn, and how many times.
     ks: the ranks K.
     seed: fixes the draws.
 

@@ -1,4 +1,4 @@
-"""A gallery of points with labels: its nearest, and who a probe is."""
+"""A gallery of labeled points: nearest neighbors and identification."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ENGINES = ("exact", "faiss")
 
 
 class Hits(NamedTuple):
-  """The nearest of the gallery to each query, nearest first.
+  """The nearest gallery items of each query, nearest first.
 
   labels: None for a gallery without labels.
   """
@@ -29,10 +29,10 @@ class Hits(NamedTuple):
 
 
 class Identified(NamedTuple):
-  """Who each probe is.
+  """The identity of each probe.
 
-  labels: that of the nearest in the gallery, or None where it is too far.
-  distances, indices: of the nearest, also where it is too far.
+  labels: the label of the nearest gallery item, or None if it is too far.
+  distances, indices: those of the nearest item, even if it is too far.
   """
 
   labels: list[Any]
@@ -43,9 +43,9 @@ class Identified(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """A gallery, compared by the metric of a run; made by `FinishedRun.index`.
+  """A gallery, compared under the metric of a run; see `FinishedRun.index`.
 
-  flat: an index of faiss, which then searches; None for exact distances.
+  flat: a faiss index that searches; None for exact distances.
   """
 
   points: Float[np.ndarray, "m d"]
@@ -61,14 +61,14 @@ class Index:
     *,
     exclude_self: bool | Int[np.ndarray | Array, " n"] = False,
   ) -> Hits:
-    """The k nearest of the gallery to each query, by exact distances.
+    """The k nearest gallery items of each query, by exact distances.
 
-    With `exclude_self` a query that is in the gallery does not find itself:
-    True if query i is item i; or the index of each query in the gallery, -1
-    for one that is not there.
+    With `exclude_self`, a query in the gallery does not find itself: True if
+    query i is item i; or the index of each query in the gallery, -1 if it is
+    not in the gallery.
 
     Raises:
-      InputError: for a k that the gallery does not have.
+      InputError: for a k larger than the gallery.
     """
     self._check_k(k, exclude_self)
     if self.flat is None:
@@ -108,14 +108,14 @@ class Index:
   def identify(
     self, probes: Float[np.ndarray | Array, "n d"], *, far: float
   ) -> Identified:
-    """Names each probe by its nearest in the gallery, or not at all.
+    """Names each probe after its nearest gallery item, or leaves it unknown.
 
-    Of unknown probes a share of at most `far` gets a name, as far as validation
-    tells; see `thresholds.of_nearest`.
+    At most a share `far` of unknown probes is named, as estimated on
+    validation; see `thresholds.of_nearest`.
 
     Raises:
-      InputError: for a gallery without labels, and a rate that validation is
-        too small to support.
+      InputError: for a gallery without labels, and for a rate that needs more
+        validation items.
     """
     if self.labels is None:
       raise InputError(

@@ -1,4 +1,4 @@
-"""From the folder of a run, or of a study, to what was trained."""
+"""Loading of a finished run, from its folder or that of a study."""
 
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from metric_learning.training.plan import num_classes
 def load(folder: str | Path) -> FinishedRun:
   """A finished run at its selected checkpoint, from the folder of the run.
 
-  From that of a study, the best run by validation of the cell that is best by
-  validation. Test items are not looked at.
+  From the folder of a study, the run with the best validation score in the best
+  cell by validation. Test items are not used.
 
   Raises:
     InputError: if the folder holds neither, the run is not finished, selected

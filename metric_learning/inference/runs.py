@@ -1,4 +1,4 @@
-"""A finished run at its selected checkpoint: what can be done with it."""
+"""A finished run at its selected checkpoint, ready for use."""
 
 import dataclasses
 import functools
@@ -39,10 +39,10 @@ BATCH = 512
 
 
 class Embedded(NamedTuple):
-  """What became of image files.
+  """The points of image files, and the files that could not be used.
 
-  paths: those of the points, in order.
-  bad: what is wrong with each of the other files.
+  paths: the paths of the points, in order.
+  bad: the problem of each of the other files.
   """
 
   points: Float[np.ndarray, "n d"]
@@ -51,7 +51,7 @@ class Embedded(NamedTuple):
 
 
 class Verdict(NamedTuple):
-  """Whether pairs are the same, and how sure that is."""
+  """Whether pairs are the same, with the expected error rates."""
 
   same: Bool[np.ndarray, " n"]
   distances: Float[np.ndarray, " n"]
@@ -60,11 +60,11 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FinishedRun:
-  """What was trained, ready for use; `load` makes it.
+  """A trained network with its metric; `load` makes it.
 
-  result: what result.json says.
-  input_spec: what one item is.
-  scale: mean and factor of each feature, where the data was standardized.
+  result: the contents of result.json.
+  input_spec: the shape and kind of an item.
+  scale: the mean and factor of each feature, if the data was standardized.
   """
 
   folder: Path
@@ -77,15 +77,16 @@ class FinishedRun:
 
   @property
   def metric(self) -> MetricName:
-    """What compares points: the trained metric; a learned factor is in them."""
+    """The metric that compares points, which include any learned factor."""
     return self.result["metric"]
 
   @functools.cached_property
   def validation(self) -> thresholds.Validation:
-    """The validation part, embedded; test items are not looked at.
+    """The embedded validation part; test items are not used.
 
     Raises:
-      InputError: if it was trained on, or is neither kept nor there as data.
+      InputError: if it was trained on, or if neither its embeddings nor its
+        data are available.
     """
     if self.config.data.train_on != "train":
       raise InputError(
@@ -107,17 +108,16 @@ class FinishedRun:
     resize: bool = False,
     progress: bool = False,
   ) -> Float[np.ndarray, "n d"]:
-    """Points of items, in their order: what `distances` and all below take.
+    """The points of items, in order, for `distances` and the other methods.
 
     Args:
-      items: an array of images (uint8) or of features, as they were before any
-        standardization; a `Dataset` as `data.load` gives it; the path of an
-        image, or several; or a folder, whose images come in the order of
-        `images_in`.
-      batch_size: how many pass through the network together, at most.
-      resize: whether images of other sizes are resized, as training does with
-        `config.data.image_size`; with that set they always are.
-      progress: a bar on a terminal.
+      items: an array of images (uint8) or of features before any
+        standardization; a `Dataset` from `data.load`; one or more paths of
+        images; or a folder, whose images are in the order of `images_in`.
+      batch_size: the largest number of items in the network at a time.
+      resize: whether to resize images of other sizes, as in training. If
+        `config.data.image_size` is set, they always are.
+      progress: whether to show a bar on a terminal.
 
     Raises:
       InputError: for items of another kind or size than the run was trained on,
@@ -149,12 +149,12 @@ class FinishedRun:
     resize: bool = False,
     progress: bool = False,
   ) -> Embedded:
-    """Points of image files, and which files could not be used.
+    """The points of image files, and the files that could not be used.
 
     Raises:
-      InputError: that lists the files which cannot be read, or have another
-        size or color, unless `skip_bad`; if none can be used; and if the run
-        takes no images.
+      InputError: listing the files that cannot be read or have another size or
+        color, unless `skip_bad`; if no file can be used; and if the run does
+        not take images.
     """
     chosen = [Path(path) for path in paths]
     if self.input_spec.kind != "image":
@@ -195,9 +195,9 @@ class FinishedRun:
     points: Float[np.ndarray | Array, "n d"],
     others: Float[np.ndarray | Array, "m d"] | None = None,
   ) -> Float[np.ndarray, "n m"]:
-    """Distances of all points to all others, or among each other.
+    """The distances between two sets of points, or within one.
 
-    By the metric that was trained; float32, from exact differences.
+    They are those of the trained metric, in float32, from exact differences.
     """
     first = check_embeddings("points", points)
     second = first if others is None else check_embeddings("others", others)
@@ -217,12 +217,12 @@ class FinishedRun:
     *,
     engine: str = "exact",
   ) -> Index:
-    """A gallery to search; `labels` are integers or texts, one a point.
+    """A gallery to search; `labels` are integers or strings, one per point.
 
-    `engine` is exact, or faiss (an extra): faster where the gallery is large.
+    `engine` is exact, or faiss (an extra), which is faster for large galleries.
 
     Raises:
-      InputError: for a metric that faiss does not search by, or without faiss.
+      InputError: for a metric that faiss does not support, or without faiss.
     """
     return make_index(
       points, labels, self.metric, lambda: self.validation, engine
@@ -235,12 +235,13 @@ class FinishedRun:
     *,
     far: float,
   ) -> Verdict:
-    """Whether each row of `first` is the same as that row of `second`.
+    """Whether each row of `first` is of the same class as that row of `second`.
 
-    At a false-accept rate on validation pairs; see `thresholds.of_pairs`.
+    The threshold has the given false-accept rate on validation pairs; see
+    `thresholds.of_pairs`.
 
     Raises:
-      InputError: for a rate that these pairs are too few to support.
+      InputError: for a rate that needs more validation pairs.
     """
     threshold = thresholds.of_pairs(self.validation, self.metric, far)
     found = evaluation.pair_distances(first, second, self.metric)
@@ -249,10 +250,10 @@ class FinishedRun:
     return Verdict(same, found, threshold)
 
   def export(self, folder: str | Path) -> Path:
-    """Writes a folder that embeds by jax and numpy alone: see `export.export`.
+    """Writes a folder that needs only jax and numpy: see `export.export`.
 
     Raises:
-      InputError: if the folder is there already, or cannot be written.
+      InputError: if the folder exists, or cannot be written.
     """
     return export.export(self, folder)
 

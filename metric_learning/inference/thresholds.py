@@ -1,4 +1,4 @@
-"""Thresholds at a false-accept rate, learned on validation classes alone."""
+"""Thresholds at a false-accept rate, learned on validation classes only."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from metric_learning.evaluation.scores import MAX_PAIRS
 
 
 class Validation(NamedTuple):
-  """The validation part of a run, embedded: what thresholds are learned on.
+  """The embedded validation part of a run, on which thresholds are learned.
 
-  labels: one of each point, or a row of 0 and 1.
+  labels: one for each point, or a row of 0 and 1.
   class_names: `class_names[label]` names a class.
-  pairs: explicit ones, as first rows, second rows, and whether they are the
-    same. Labels then number the points.
+  pairs: explicit pairs: first rows, second rows, and whether they are the same.
+    Labels then number the points.
   """
 
   points: Float[np.ndarray, "n d"]
@@ -28,7 +28,7 @@ class Validation(NamedTuple):
 
 
 class Rate(NamedTuple):
-  """A rate, its 95 % interval, and of how many trials it is."""
+  """A rate, its 95 % interval, and the number of trials."""
 
   value: float
   low: float
@@ -45,13 +45,13 @@ class Rate(NamedTuple):
 
 
 class Threshold(NamedTuple):
-  """Accept up to this distance, and what to expect of that.
+  """The largest accepted distance, and the expected error rates.
 
-  asked: the false-accept rate that was asked for.
-  far: the rate of accepted impostors in validation, at most `asked`.
-  frr: that of rejected genuine pairs; None for identification, where validation
-    does not tell it.
-  source: what it was learned on.
+  asked: the requested false-accept rate.
+  far: the rate of accepted impostors on validation, at most `asked`.
+  frr: the rate of rejected genuine pairs; None for identification, for which
+    validation does not estimate it.
+  source: the data that it was learned on.
   """
 
   distance: float
@@ -61,7 +61,7 @@ class Threshold(NamedTuple):
   source: str
 
   def __str__(self) -> str:
-    """What a command prints of it."""
+    """The text that commands print."""
     rates = f"expected FAR {self.far}"
     if self.frr is not None:
       rates += f", FRR {self.frr}"
@@ -71,16 +71,16 @@ class Threshold(NamedTuple):
 def of_pairs(
   validation: Validation, metric: MetricName, far: float
 ) -> Threshold:
-  """Where two points are called the same, at a false-accept rate.
+  """The threshold below which two points are the same, at a false-accept rate.
 
-  Intervals draw validation classes anew, since images of a class are alike.
-  Explicit pairs and items with several labels have no classes to draw: their
-  intervals treat pairs as independent, and are too narrow where images recur.
-  They hold the threshold fixed.
+  Intervals resample validation classes, since images of a class are similar.
+  Explicit pairs and items with several labels have no classes to resample:
+  their intervals treat pairs as independent, and are too narrow if images
+  recur. All intervals hold the threshold fixed.
 
   Raises:
-    InputError: for a rate that there are too few impostor pairs to support, and
-      where not one genuine pair is left to be missed.
+    InputError: for a rate that needs more impostor pairs, and if there is no
+      genuine pair.
   """
   check_far(far)
   distances, same = _pairs(validation, metric)
@@ -115,11 +115,11 @@ def of_nearest(
   metric: MetricName,
   far: float,
 ) -> Threshold:
-  """Where a probe is called by the name of its nearest in the gallery.
+  """The threshold below which a probe is named after its nearest gallery item.
 
-  The rate is that of unknown probes that get a name, whatever the size of the
-  gallery. Validation items are the unknown probes: those of a class in `names`
-  are left out. Raises `InputError` where too few are left.
+  The rate is the share of unknown probes that are named, for any size of the
+  gallery. Validation items serve as unknown probes; those of a class in `names`
+  are left out. Raises `InputError` if too few are left.
   """
   check_far(far)
   known = np.isin(validation.class_names.astype(str), [str(x) for x in names])
@@ -202,11 +202,11 @@ def _rates_by_class(
 
 
 def _resampled(events: Float[np.ndarray, " c *c"], trials: Any) -> Rate:
-  """A rate whose interval draws classes anew.
+  """A rate with an interval from resampled classes.
 
-  Where none or all are events, drawing them anew says nothing: the interval is
-  the exact one of as many independent trials as there are classes, or as can be
-  paired off.
+  If none or all trials are events, resampling is useless: the interval is then
+  the exact one for as many independent trials as there are classes, or pairs of
+  classes.
   """
   happened, count = int(events.sum()), int(trials.sum())
   if not count:

@@ -1,4 +1,4 @@
-"""What every entry of LOSSES says of itself."""
+"""The type of the entries of LOSSES."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,32 +13,32 @@ __all__ = ["DISTANCES", "SIMILARITIES", "Context", "Loss", "batch", "keywords"]
 
 
 class MetricsThat(Collection[str]):
-  """The names of all metrics of a kind, and of those that are added later.
+  """The names of all metrics of a kind, including metrics added later.
 
   >>> "dot" in MetricsThat(lambda metric: metric.is_distance)
   False
   """
 
   def __init__(self, fits: Callable[[Metric], bool]):
-    """Of the metrics that fit."""
+    """Takes the condition that the metrics satisfy."""
     self._fits = fits
 
   def __iter__(self) -> Iterator[str]:
-    """Their names."""
+    """The names."""
     return (name for name, metric in METRICS.items() if self._fits(metric))
 
   def __len__(self) -> int:
-    """How many there are."""
+    """The number of metrics."""
     return sum(1 for _ in self)
 
   def __contains__(self, name: object) -> bool:
-    """Whether a name is that of one."""
+    """Whether a name belongs to one of them."""
     return name in tuple(self)
 
 
 # "Any metric except dot": losses that need a distance, bounded below.
 DISTANCES = MetricsThat(lambda metric: metric.is_distance)
-# Losses of s = -D that are invariant to a shift of s take a product too.
+# Losses of s = -D that do not change with a shift of s also allow dot products.
 SIMILARITIES = MetricsThat(lambda metric: True)
 
 
@@ -49,64 +49,67 @@ def batch(params: Any, points: Points, references: Points | None):
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-  """One loss: its row function and what an objective must know about it.
+  """A loss: its row function, and what an objective must know about it.
 
   The hyper-parameters are the keyword-only parameters of the functions below.
 
   terms: `(row, *, …) -> {part: Terms}` for one anchor; with a `context`,
     `(row, context, *, …)`.
   metric, normalize, reduction: the defaults.
-  metrics: the metrics that the loss allows; one if its geometry is its own.
+  metrics: the metrics that the loss allows; empty if the user cannot choose
+    one.
   source: paper and equation.
   static: hyper-parameters that select code; all others may be traced.
-  learned: hyper-parameters whose value is only the initial one, each
-    "positive" (its logarithm is learned) or "real". Where a loss also has
-    `learn_NAME`, False keeps NAME at its value; where `init` returns NAME,
-    that is what is learned.
-  scaled: hyper-parameters whose unit is a power of the distance's, and that
-    power: 1 of a margin, -1 of what multiplies a distance. A scale-matched
-    comparison multiplies them by that power of the mean distance at
-    initialization. Where the loss compares items with class weights or
-    proxies, the distance is that to these.
-  absolute: why the value is not the same at each scale of the distances even
-    if the numbers in `scaled` follow it; empty where it is, but for a power of
-    the scale. Of such a loss equal multiples of the mean distance are not equal
-    settings, and metrics are compared by tuned numbers alone.
+  learned: hyper-parameters whose value is only the initial one, each "positive"
+    (its logarithm is learned) or "real". If a loss also has `learn_NAME`, False
+    keeps NAME constant; if `init` returns NAME, that value is learned.
+  scaled: hyper-parameters whose unit is a power of the distance, with the
+    power: 1 for a margin, -1 for a factor on a distance. A scale-matched
+    comparison multiplies them by this power of the mean distance at
+    initialization. If the loss compares items with class weights or proxies,
+    the distances to these count.
+  absolute: the reason, if any, why the loss depends on the scale of the
+    distances even when the numbers in `scaled` follow it (beyond a power of the
+    scale). Equal multiples of the mean distance are then not equal settings,
+    and metrics can only be compared with tuned numbers.
   search: what tuning searches, the most important first: at most two
     hyper-parameters and their ranges; those of `scaled` in its unit.
   fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
     that depend on the space.
   pairing: `(params, points, references, *, …) -> (anchors, candidates)`.
-  one_pair: of each class one anchor has a positive, so that of n items in a
-    batch at most n // 2 anchors have terms: the others are left out.
-  two_views: it compares two views of each item: the batch and the references,
-    or a batch in which each label stands twice.
-  join: `(row, *, …) -> row` makes one candidate of several, such as a class of
-    its centers. A miner and the terms see what it gives.
+  one_pair: only one anchor of each class has a positive, so that at most n // 2
+    of n anchors have terms; the others are not folded.
+  two_views: the loss compares two views of each item: the batch and the
+    references, or a batch in which each label occurs twice.
+  join: `(row, *, …) -> row` merges candidates, such as the centers of a class.
+    Miners and terms see the result.
   logits: `(row, *, …) -> [C]`, the scores of the classes of a table, without
-    margins; the row is joined. Its keywords are hyper-parameters of the others.
+    margins; the row is joined. Its keywords must be hyper-parameters of the
+    other functions.
   class_anchors: the anchors are the classes and not the items, so that the
     reduction "none" gives one value for each class.
-  fixed_metric: the metric of the rows where it is not the user's choice.
+  fixed_metric: the metric of the rows if the user cannot choose it.
   project: `(params, embeddings, *, …) -> embeddings` after normalization.
   context: `(over_anchors, over_candidates, anchors, candidates, *, …) ->
-    Context`, before the terms; the first two map a row function over the rows
-    of either side, the last two are points before projection. Where the loss
-    has a state, `(…, candidates, state, *, …)`, and the Context holds the next.
-  mirrored: with an affinity and references, the rows of the candidates that
-    the context maps over are those against the anchors: an affinity does not
-    say which references are similar to each other.
-  recomputes_distances: the context goes over all distances as the terms do; in
-    blocks each distance is then computed twice.
-  state: `(num_classes, embedding_dim, *, …) -> state`, what is kept from batch
-    to batch without a gradient; `pairing` finds it among the params.
-  batched: the terms see a block of rows, whose fields have a leading axis,
-    and what they need to compare candidates: `(rows, embeddings, distance, *,
-    …)`, with the embeddings of the candidates.
-  closed_form: terms are not made one by one, so that none can be left out.
-  needs_positives: a batch in which every label stands once says nothing.
-  init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`;
-    a table of class weights or proxies is `weights`.
+    Context`, computed before the terms. The first two map a row function over
+    the rows of either side; the last two are points before projection. A loss
+    with a state has `(…, candidates, state, *, …)`, and the Context holds the
+    next state.
+  mirrored: with an affinity and references, `over_candidates` maps over rows of
+    candidates against anchors, because an affinity does not compare references
+    with each other.
+  recomputes_distances: the context uses all distances, so that in blocks each
+    distance is computed twice.
+  state: `(num_classes, embedding_dim, *, …) -> state`, kept between batches
+    without a gradient; `pairing` finds it among the params.
+  batched: the terms are `(rows, embeddings, distance, *, …)`: a block of rows
+    with a leading axis, and the embeddings of the candidates with the distance
+    to compare them.
+  closed_form: only sums over terms are available, so `low` and `high` cannot
+    filter them.
+  needs_positives: the loss is 0 on a batch in which every label occurs once.
+  init: `(key, num_classes, embedding_dim, *, …) -> params` beyond `learned`; a
+    table of class weights or proxies has the name `weights`.
   """
 
   terms: Callable[..., Any]
@@ -140,7 +143,7 @@ class Loss:
 
   @property
   def _functions(self) -> tuple[Callable[..., Any] | None, ...]:
-    """Those whose keyword-only parameters are the hyper-parameters."""
+    """The functions whose keyword-only parameters are the hyper-parameters."""
     return (
       self.terms,
       self.pairing,
@@ -162,7 +165,7 @@ class Loss:
 
   @property
   def kinds(self) -> dict[str, Kind]:
-    """What the hyper-parameters take, as far as they are annotated."""
+    """The kinds of the annotated hyper-parameters."""
     return {
       name: kind
       for function in self._functions
@@ -180,5 +183,5 @@ class Loss:
     return self.pairing is not batch or self.closed_form
 
   def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
-    """Calls one of the entry's functions with the keywords that it has."""
+    """Calls one of the functions with the hyper-parameters that it accepts."""
     return call_with(hyper, function, *args)

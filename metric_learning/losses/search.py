@@ -1,9 +1,9 @@
-"""What tuning searches of a loss: ranges, declared beside each entry.
+"""Search ranges of hyperparameters, declared in each entry of LOSSES.
 
-Those of Musgrave, Belongie, Lim 2020 (arXiv 2003.08505), as far as they have
-the loss: where their ranges differ between data sets, the part that all share;
-margins end at 0, where theirs went to -0.2. Others have the range of the value
-that is most like theirs.
+They are those of Musgrave, Belongie, Lim 2020 (arXiv 2003.08505) for the losses
+in that paper. If the ranges there differ between data sets, the common part is
+used; margins start at 0 instead of -0.2. Other losses have the range of the
+most similar value.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Range(NamedTuple):
-  """All numbers from `low` to `high`; with `log`, even in their logarithm."""
+  """Uniform from `low` to `high`; with `log`, uniform in the logarithm."""
 
   low: float
   high: float
@@ -19,19 +19,20 @@ class Range(NamedTuple):
 
 
 class Grid(NamedTuple):
-  """A few values, of a number that selects code: each is compiled apart."""
+  """A few values of a number that selects code; each is compiled separately."""
 
   values: tuple[int | float, ...]
 
 
-# Margins that are distances: with margin_unit="initial_mean" in units of the
-# mean distance at initialization, and so one range for all metrics.
+# Margins that are distances. With margin_unit="initial_mean" the unit is the
+# mean distance at initialization, so one range serves all metrics.
 MARGIN = Range(0.0, 2.0)
-# Divides the distance, and is in the same unit.
+# Temperatures, which divide a distance and have its unit.
 TEMPERATURE = Range(1e-2, 1e2, log=True)
-# Multiplies a cosine or a distance; of a distance, in the inverse unit. The
-# inverse of a temperature, and so even in its logarithm too: drawn evenly, nine
-# of ten scales would be above 10, and hardly a temperature above 0.1 be tried.
+# Scales, which multiply a cosine or a distance (then in the inverse unit). A
+# scale is an inverse temperature and so is also uniform in the logarithm: drawn
+# uniformly, nine of ten scales would exceed 10, and temperatures above 0.1
+# would rarely be tried.
 SCALE = Range(0.01, 100.0, log=True)
 CLASSIFIER_SCALE = Range(0.01, 200.0, log=True)
 # Margins that are cosines, and shares.

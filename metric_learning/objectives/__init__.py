@@ -1,4 +1,4 @@
-"""Names and numbers become objectives; sums of them, and memories."""
+"""Objectives: made from names and numbers, summed, or with a memory."""
 
 from metric_learning.objectives.blocks import block_rows
 from metric_learning.objectives.combination import combine, regularize

@@ -2,15 +2,15 @@
 
 import jax
 
-# Numbers of a matrix that is held at once: by a CPU, by a CPU where blocks
-# would compute it twice, and by an accelerator.
+# The largest matrix that is held whole: on a CPU, on a CPU if blocks would
+# compute it twice, and on an accelerator.
 _CPU_NUMBERS = 2**21
 _TWO_PASS_NUMBERS = 2**26
 _DEVICE_NUMBERS = 2**28
-# Numbers in one block of rows of a larger one that stay in a CPU's cache.
+# The size of a block of rows that stays in the cache of a CPU.
 _CACHE_NUMBERS = 2**19
-# Of fewer rows, the sums over all blocks cost more than the products (measured
-# at 8,192 and 16,384 items).
+# With fewer rows, the sums over blocks cost more than the products (measured at
+# 8,192 and 16,384 items).
 _LEAST_ROWS = 128
 
 
@@ -22,11 +22,12 @@ def block_rows(
   recomputes_distances: bool = False,
   backend: str | None = None,
 ) -> int | None:
-  """How many of n rows of m candidates exist at a time; None for all.
+  """How many of n rows with m candidates exist at a time; None for all.
 
-  "auto" is all rows while the matrix is small, on a device against its memory;
-  else blocks, which on a CPU fit the cache. With `recomputes_distances` blocks
-  compute each distance twice: there, small is up to 8,192 x 8,192 on a CPU.
+  "auto" means all rows if the matrix is small (on an accelerator, relative to
+  its memory), otherwise blocks, which on a CPU fit the cache. With
+  `recomputes_distances`, blocks compute each distance twice, and a CPU uses
+  them only beyond 8,192 x 8,192.
 
   >>> block_rows("auto", 2048, 2048, backend="cpu")
   256
@@ -38,6 +39,6 @@ def block_rows(
   if n * m <= (of_cpu if on_cpu else _DEVICE_NUMBERS):
     return None
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
-  # As even as can be: what fills the last block is computed for nothing.
+  # Blocks of nearly equal size, since padding of the last one is wasted.
   blocks = -(-n // max(_LEAST_ROWS, room // m))
   return -(-n // blocks)

@@ -22,7 +22,7 @@ class Combined:
   terms: tuple[tuple[float | Array, Any], ...]
 
   def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
-    """The initial parameters of each objective, by its place."""
+    """The initial parameters of each objective, by position."""
     keys = jax.random.split(key, len(self.terms))
     return {
       str(i): objective.init(keys[i], **sizes)
@@ -30,7 +30,7 @@ class Combined:
     }
 
   def init_state(self, **sizes: Any) -> dict[str, Any]:
-    """The initial state of each objective, by its place."""
+    """The initial state of each objective, by position."""
     return {
       str(i): objective.init_state(**sizes)
       for i, (_, objective) in enumerate(self.terms)
@@ -39,7 +39,7 @@ class Combined:
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
-    """The points that the first objective's distance sees."""
+    """The points that the metric of the first objective compares."""
     return self.terms[0][1].embed(params["0"], embeddings)
 
   def logits(
@@ -63,7 +63,7 @@ class Combined:
     key: Array | None = None,
     **more: Any,
   ) -> tuple[Float[Array, "*n"], Aux]:
-    """The sum, with the diagnostics of each objective under its place."""
+    """The sum, with the diagnostics of each objective under its position."""
     values: list[Array] = []
     diagnostics: dict[str, Array] = {}
     kept: dict[str, Any] = {}
@@ -83,13 +83,12 @@ class Combined:
 
 
 def combine(terms: Sequence[tuple[float | Array, Any]]) -> Combined:
-  """The sum of weight times objective, each with a miner of its own.
+  """The weighted sum of objectives, each with its own miner.
 
-  `embed` and `eval_metric`, by which embeddings are evaluated, are those of the
-  first.
+  `embed` and `eval_metric`, which evaluation uses, are those of the first.
 
   Raises:
-    InputError: if there is none.
+    InputError: if there are no objectives.
 
   >>> from metric_learning.objectives import make_objective
   >>> both = combine([(1.0, make_objective("triplet", reduction="mean")),
@@ -124,7 +123,7 @@ class Regularized:
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
-    """The points that the distance sees."""
+    """The points that the metric compares."""
     return self.objective.embed(params, embeddings)
 
   def logits(
@@ -166,7 +165,7 @@ class Regularized:
 
 
 def _class_weights(params: Mapping[str, Any]) -> list[Array]:
-  """The class weights that an objective learns, or each part of a sum."""
+  """The class weights of an objective, or of each part of a sum."""
   parts = [own for place, own in params.items() if place.isdecimal()]
   if parts:
     return [table for own in parts for table in _class_weights(own)]
@@ -185,9 +184,9 @@ def regularize(
 ) -> Regularized:
   """An objective plus `weight` times a regularizer of REGULARIZERS.
 
-  `lp` and `zero_mean` are of the embeddings, before normalization; the others
-  are of the class weights that the objective learns; of a sum, added over its
-  objectives.
+  `lp` and `zero_mean` act on the embeddings before normalization. The others
+  act on the class weights that the objective learns, summed over the objectives
+  of a sum.
 
   Raises:
     InputError: for an unknown name or option.

@@ -1,4 +1,4 @@
-"""Embeddings to rows to terms: what an objective does with every anchor."""
+"""Folding: from embeddings to rows to terms, for every anchor."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ from metric_learning.signatures import (
 
 
 class Sides(NamedTuple):
-  """Anchors and candidates; `plain` is both before the loss projects them."""
+  """Anchors and candidates; `plain` holds both before a loss projects them."""
 
   anchors: Points
   candidates: Points
@@ -41,8 +41,9 @@ class Sides(NamedTuple):
 class Maps(NamedTuple):
   """Maps of row functions over rows: of the anchors, and of the candidates.
 
-  anchors: against the candidates. candidates: against each other. back: those
-  that the context of the loss asks for, either these or against the anchors.
+  anchors: over the rows of anchors. candidates: over the rows of candidates
+  against each other. back: the second map that the context of the loss
+  receives: `candidates`, or candidates against anchors.
   """
 
   anchors: Callable[..., Any]
@@ -51,7 +52,7 @@ class Maps(NamedTuple):
 
 
 def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
-  """The map over rows of which each is joined first."""
+  """The map over rows that are joined first."""
 
   def mapped(f, *own, batched=False):
     first = jax.vmap(join) if batched else join
@@ -61,7 +62,7 @@ def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
 
 
 def fold(objective, hyper, met: Sides, affinity, state, key):
-  """What `_terms` gives; on a mesh, each device folds its own anchors."""
+  """The terms of all anchors; on a mesh, each device folds its own anchors."""
   same = met.candidates is met.anchors
   mirrored = affinity is not None and objective.entry.mirrored and not same
   affinities = affinity, affinity.T if mirrored else None
@@ -89,9 +90,9 @@ def _distance_of(objective):
 
 
 def fold_pairs(objective, hyper, met: Sides, *more):
-  """As `fold`, of the anchors that have a positive: at most half of the items.
+  """Like `fold`, for the anchors that have a positive: at most half the items.
 
-  For a loss with `one_pair`, where all others have no term.
+  For a loss with `one_pair`, in which other anchors have no term.
   """
   index = _with_partner(met.anchors, met.candidates)
   pick = lambda points: Points(*(x[index] for x in points))
@@ -104,9 +105,9 @@ def fold_pairs(objective, hyper, met: Sides, *more):
 
 
 def _with_partner(anchors: Points, candidates: Points):
-  """The anchors with a candidate of their label first; of n, n // 2 of them."""
+  """The first n // 2 anchors, ordered so that those with a positive lead."""
   there = candidates.weight > 0
-  # Sorted, with what only pads behind all labels.
+  # Sorted by label, with padding last.
   order = jnp.lexsort((candidates.labels, ~there))
   labels, count = candidates.labels[order], jnp.sum(there)
   last = jnp.iinfo(labels.dtype).max
@@ -120,7 +121,7 @@ def _with_partner(anchors: Points, candidates: Points):
 def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   """Maps over the rows of the anchors, and over those of the candidates.
 
-  `back` is the affinity of candidates and anchors, where it is asked for.
+  `back` is the affinity of candidates and anchors, if a loss needs it.
   """
   entry, relation = objective.entry, RELATIONS[objective.relation].weights
   distance = _distance_of(objective)
@@ -144,17 +145,17 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
     return Maps(rows, rows, rows)
   if entry.join is not None:
     rows = _joined(rows, functools.partial(entry.call, entry.join, hyper))
-  # Made where they are used: few losses and miners do.
+  # Made on use, since few losses and miners need them.
   later = lambda *sides: lambda *args, **how: over(*sides)(*args, **how)
   among = later(candidates, candidates, None)
   if back is None:
     return Maps(rows, among, among)
-  # An affinity says nothing of two references: only of anchor and reference.
+  # An affinity compares anchors with references, not two references.
   return Maps(rows, among, later(candidates, anchors, back))
 
 
 def _still(row: Row) -> Row:
-  """The row with distances that have no gradient: what a miner sees."""
+  """The row with constant distances, as a miner sees it."""
   return row._replace(distances=jax.lax.stop_gradient(row.distances))
 
 
@@ -174,7 +175,7 @@ def _miner_of(objective, met: Sides, rows: Maps, key):
     )
 
   def mined(row: Row, own) -> Row:
-    """The row with constant weights that the miner chose."""
+    """The row with the weights that the miner chose, as constants."""
     more = (Context(own, context.shared),) if miner.context else ()
     kept = call_with(objective.miner_options, miner.mine, _still(row), *more)
     return kept._replace(distances=row.distances)
@@ -183,7 +184,7 @@ def _miner_of(objective, met: Sides, rows: Maps, key):
 
 
 def _context_of(objective, hyper, met: Sides, rows: Maps, mining, state):
-  """What the loss first computes of the whole batch, if anything."""
+  """The context that the loss computes from the whole batch, if any."""
   entry, (of_miner, mined) = objective.entry, mining
   if entry.context is None:
     return Context()
@@ -191,7 +192,7 @@ def _context_of(objective, hyper, met: Sides, rows: Maps, mining, state):
   def over_mined(over):
     return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
 
-  # A miner with a context knows the anchors: other rows are not mined.
+  # The context of a miner covers the anchors, so other rows are not mined.
   mines_both = (
     MINERS[objective.miner].context is None or rows.back is rows.anchors
   )
@@ -222,7 +223,7 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
   def of_rows(rows: Row, own_mining, own):
     with _window(objective):
       parts = terms(rows, own_mining, own)
-    # Terms of padding count nothing, whatever a loss makes of an empty row.
+    # Terms of padding count 0, whatever a loss returns for an empty row.
     real = rows.weight > 0
     parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
     distances = jax.lax.stop_gradient(rows.distances)
@@ -239,7 +240,7 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
 
 
 def _window(objective):
-  """Within it, only terms of a value between low and high exist."""
+  """The context of the value window of the reduction."""
   options = objective.reduction_options
   if not {"low", "high"} & set(options):
     return contextlib.nullcontext()

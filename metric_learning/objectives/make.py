@@ -1,4 +1,4 @@
-"""Names and numbers become an objective."""
+"""Makes an objective from names and numbers."""
 
 import math
 from types import NoneType
@@ -31,7 +31,7 @@ from metric_learning.signatures import (
   split_named,
 )
 
-# What every reduction takes, beside its name.
+# The options of every reduction.
 REDUCTION_OPTIONS = {
   "low": Kind((float, NoneType)),
   "high": Kind((float, NoneType)),
@@ -66,20 +66,20 @@ def make_objective(
     miner: a name in MINERS.
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
-    relation: a name in RELATIONS, what labels count as similar.
+    relation: a name in RELATIONS: which labels count as similar.
     mesh: devices that share the anchors, over all axes of the mesh but
       "members", the axis of a population. Each device holds all embeddings and
-      what is learned, and the rows of its own anchors (`block_size` of them at
-      a time); no device holds the matrix of the batch. What a loss first
-      computes of the whole batch, every device computes. Inputs may be sharded
-      over the mesh or not, and any number of items will do. Meant for jit:
-      outside, each call compiles.
+      parameters, and the rows of its own anchors (`block_size` at a time); no
+      device holds the whole matrix. If a loss first computes something from the
+      whole batch, every device does. Inputs may be sharded or not, and the
+      number of items is arbitrary. Use it under jit: outside, each call
+      compiles.
     **hyper: the loss's hyper-parameters by name; numbers may be traced.
 
   Raises:
     InputError: for an unknown name (with the choices), for a metric that the
-      loss does not allow, for a number outside of its interval or of another
-      type. Traced values are not checked.
+      loss does not allow, for a number outside its interval or of a wrong type.
+      Traced values are not checked.
 
   >>> import jax.numpy as jnp
   >>> objective = make_objective("contrastive", margin=4.0)
@@ -98,14 +98,14 @@ def make_objective(
   )
   _check(objective)
   check_options(loss, objective.entry.kinds, hyper)
-  objective._resolved(1)  # Refuses now what a call would refuse.
+  objective._resolved(1)  # Raises now what a call would raise.
   return objective
 
 
 def _named(
   entry: Loss, metric, normalize, reduction, miner, relation
 ) -> dict[str, Any]:
-  """The fields of an objective that are names with their options."""
+  """The fields of an objective that hold names with options."""
   metric, metric_options = split_metric(
     entry.metric if metric is None else metric
   )
@@ -140,7 +140,7 @@ def _named(
 
 
 def _check(objective: Objective) -> None:
-  """Refuses parts that do not fit together."""
+  """Raises for parts that do not fit together."""
   entry, metric = objective.entry, objective.metric
   allowed = entry.metrics or (entry.metric,)
   if metric not in allowed:
@@ -162,7 +162,7 @@ def _check(objective: Objective) -> None:
 
 
 def _check_reduction(objective: Objective) -> None:
-  """Refuses options of the reduction that it, or the loss, cannot follow."""
+  """Raises for options that the reduction or the loss does not support."""
   options = objective.reduction_options
   if objective.entry.closed_form and {"low", "high"} & set(options):
     raise InputError(

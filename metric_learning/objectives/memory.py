@@ -1,7 +1,7 @@
 """Cross-batch memory: embeddings of earlier batches as candidates.
 
-The memory is state: a tree of arrays that goes in and comes out, saved and
-restored with the run.
+The memory is part of the state: a tree of arrays that each call takes and
+returns, saved and restored with the run.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from metric_learning.rows import Points
 
 
 class Memory(NamedTuple):
-  """A ring of M slots; `pointer` is the next to be written."""
+  """A ring buffer of M slots; `pointer` is the next slot to be written."""
 
   embeddings: Float[Array, "m d"]
   labels: Int[Array, " m"]
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
 
 
 def empty_memory(size: int, embedding_dim: int) -> Memory:
-  """A memory in which no slot counts yet.
+  """A memory whose slots all have weight 0.
 
   >>> empty_memory(4, 2).valid
   Array([False, False, False, False], dtype=bool)
@@ -44,7 +44,7 @@ def empty_memory(size: int, embedding_dim: int) -> Memory:
 
 
 def slots(memory: Memory, keep: Bool[Array, " n"]) -> Int[Array, " n"]:
-  """Where each of n items would be written; M, beyond the end, if not kept."""
+  """The slot of each of n items; M, beyond the end, if an item is not kept."""
   size = memory.labels.shape[0]
   rank = jnp.cumsum(keep) - 1
   return jnp.where(keep, (memory.pointer + rank) % size, size)
@@ -56,14 +56,14 @@ def enqueue(
   labels: Int[Array, " n"],
   keep: Bool[Array, " n"] | None = None,
 ) -> Memory:
-  """Writes a batch, without its gradient, over the oldest slots.
+  """Writes a batch over the oldest slots, without its gradient.
 
-  `keep` chooses items of the batch; the others leave no trace.
+  `keep` chooses the items of the batch to write.
 
   Raises:
-    InputError: for a batch that is larger than the memory or of another
-      dimension, and outside jit for labels beyond 32 bits: they must mean the
-      same class in all batches, so that they cannot be numbered here.
+    InputError: for a batch that is larger than the memory or has another
+      dimension, and outside jit for labels beyond 32 bits. (Labels must mean
+      the same class in all batches, so they cannot be renumbered here.)
 
   >>> memory = enqueue(empty_memory(3, 1), jnp.ones((2, 1)), jnp.array([5, 6]))
   >>> memory.labels, memory.pointer
@@ -98,7 +98,7 @@ _NO_STATE = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithMemory:
-  """An objective whose candidates are a memory; see `with_memory`."""
+  """An objective that takes its candidates from a memory; see `with_memory`."""
 
   objective: Objective
   size: int
@@ -112,7 +112,7 @@ class WithMemory:
   def init_state(
     self, *, embedding_dim: int | None = None, num_classes: int | None = None
   ) -> dict[str, Any]:
-    """An empty memory, and what the objective itself keeps."""
+    """An empty memory, and the state of the objective."""
     if embedding_dim is None:
       raise InputError("a memory needs init_state(embedding_dim=…).")
     own = self.objective.init_state(
@@ -147,21 +147,21 @@ class WithMemory:
 
     Args:
       params: from `init`.
-      embeddings: of the batch.
+      embeddings: those of the batch.
       labels: their classes.
-      where: False for items that only pad: no anchors, not remembered.
-      weights: of each item as an anchor; its slot weighs 1.
-      keys: the items that are remembered and are no anchors, as in MoCo; the
-        others are anchors and are not remembered.
-      state: from `init_state`, or `aux.state` of the step before.
-      key: for miners that draw.
+      where: False for padding, which is neither an anchor nor remembered.
+      weights: the weight of each item as an anchor; its slot has weight 1.
+      keys: True for items that are remembered but are not anchors, as in MoCo;
+        the others are anchors and are not remembered.
+      state: from `init_state`, or `aux.state` of the previous step.
+      key: a random key, for random miners.
 
     Raises:
       InputError: without a state, or if shapes or labels do not fit.
     """
     if not state:
       raise InputError(_NO_STATE)
-    state = jax.tree.map(jnp.asarray, state)  # restored ones may be NumPy's
+    state = jax.tree.map(jnp.asarray, state)  # may be NumPy arrays
     memory = state["memory"]
     anchors = points_of(embeddings, labels, where, "labels")
     labels = anchors.labels
@@ -193,8 +193,8 @@ class WithMemory:
   def _candidates(self, seen: Memory, written: Int[Array, " n"]) -> Points:
     """The memory as candidates; `written` are the slots of the batch.
 
-    A slot that was just written has the group of its item, so that no item
-    meets its own copy. Every other slot has a negative group of its own.
+    A slot that was just written has the group of its item, so that no item is
+    compared with its own copy. Other slots have distinct negative groups.
     """
     group = -1 - jnp.arange(self.size)
     if self.enqueue_first:
@@ -213,11 +213,11 @@ def with_memory(
   """An objective whose candidates are the last `size` embeddings.
 
   Args:
-    objective: any that takes references.
-    size: slots, at least one batch.
-    enqueue_first: whether a batch is written before it is compared, so that
-      it meets copies of itself too, never an item its own; or after.
-    warmup: steps in which the batch alone is compared.
+    objective: one that accepts references.
+    size: the number of slots, at least one batch.
+    enqueue_first: whether a batch is written before it is compared. It is then
+      also compared with copies of itself, except each item with its own.
+    warmup: the number of steps before the memory is used.
 
   Source: Wang, Zhang, Huang, Scott, CVPR 2020, arXiv 1912.06798.
 

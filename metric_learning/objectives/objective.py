@@ -1,4 +1,4 @@
-"""An objective: `init`, and a pure call that gives a value."""
+"""Objectives: `init`, and a pure call that returns a value."""
 
 import dataclasses
 import functools
@@ -45,7 +45,7 @@ from metric_learning.rows import (
 
 
 class Aux(NamedTuple):
-  """What an objective says beside its value: scalars to log, new state."""
+  """What an objective returns beside its value: scalars to log, new state."""
 
   diagnostics: dict[str, Array]
   state: dict[str, Any]
@@ -54,7 +54,7 @@ class Aux(NamedTuple):
 # Compared by identity, so that `jax.jit(objective)` has a hash.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-  """A loss under a metric: `init(key) -> params`, a call gives `(value, aux)`.
+  """A loss under a metric: `init(key) -> params`; calls return `(value, aux)`.
 
   Made by `make_objective`. Names and options are static; every number among
   the hyper-parameters may be traced.
@@ -76,7 +76,7 @@ class Objective:
 
   @property
   def entry(self) -> Loss:
-    """What LOSSES says of this loss."""
+    """The entry of this loss in LOSSES."""
     return LOSSES[self.loss]
 
   @property
@@ -96,7 +96,7 @@ class Objective:
     """Initial parameters; `{}` when nothing is learned.
 
     Raises:
-      InputError: if what is learned needs `num_classes` or `embedding_dim`.
+      InputError: if the parameters need `num_classes` or `embedding_dim`.
     """
     params: dict[str, Any] = {}
     entry = self.entry
@@ -113,7 +113,7 @@ class Objective:
     for name, kind in entry.learned.items():
       if not hyper.get(f"learn_{name}", True) or name in learned:
         continue
-      # A scale for each dimension takes the place of the one scale.
+      # A scale for each dimension replaces the single scale.
       if kind == "positive" and "log_weights" not in learned:
         learned[f"log_{name}"] = jnp.log(jnp.asarray(hyper[name], float))
       elif kind == "real":
@@ -131,10 +131,10 @@ class Objective:
   def init_state(
     self, *, num_classes: int | None = None, embedding_dim: int | None = None
   ) -> dict[str, Any]:
-    """What is kept from batch to batch, before the first; `{}` for most.
+    """The initial state that is kept between batches; `{}` for most losses.
 
     Raises:
-      InputError: if it needs `num_classes` or `embedding_dim`.
+      InputError: if the state needs `num_classes` or `embedding_dim`.
     """
     entry = self.entry
     if entry.state is None:
@@ -145,9 +145,10 @@ class Objective:
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
-    """The points that the distance sees: normalized, then projected.
+    """The points that the metric compares: normalized, then projected.
 
-    Compare them under `eval_metric`: the learned part of a metric is in them.
+    Compare them under `eval_metric`; they include the learned projection of a
+    metric.
     """
     x = NORMALIZATIONS[self.normalize](widen(jnp.asarray(embeddings)))
     return self._project(params, x, self._resolved(x.shape[1]))
@@ -155,13 +156,13 @@ class Objective:
   def logits(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n c"]:
-    """The score of each class of the class table, without margins.
+    """The score of each class in the class table, without margins.
 
-    The class is that of the largest. A softmax of them is what the loss would
-    have an item's probabilities be; those of `p2sgrad` are cosines.
+    The predicted class has the largest score. A softmax of the scores gives the
+    class probabilities under the loss; the scores of `p2sgrad` are cosines.
 
     Raises:
-      InputError: if the loss is no classification of a class table.
+      InputError: if the loss has no class table to classify with.
 
     >>> from metric_learning.objectives import make_objective
     >>> objective = make_objective("cosface", scale=2.0)
@@ -180,7 +181,7 @@ class Objective:
     points = points_of(x, jnp.zeros(x.shape[:1], int))
     hyper, learned = self._numbers(params, x.shape[1])
     met = self._sides(params, hyper, learned, points, None)
-    # A score of each class and item is made: nothing to fold.
+    # All scores of items and classes are computed, without blocks.
     rows = maps_of(dataclasses.replace(self, mesh=None), hyper, met, None)
     return rows.anchors(functools.partial(entry.call, entry.logits, hyper))
 
@@ -203,25 +204,26 @@ class Objective:
 
     Args:
       params: from `init`.
-      embeddings: as the network gives them; normalized here.
-      labels: classes, equal for similar items. What has a number for each
-        class (a table, class weights) needs 0..C-1: another label is an error,
-        and under jit makes the value NaN. Labels beyond 32 bits are an error
-        outside jit; inside, JAX has cut them before they arrive.
+      embeddings: the output of the network; it is normalized here.
+      labels: classes, equal for similar items. With a class table or class
+        weights they must be 0..C-1: other labels are an error, and under jit
+        make the value NaN. Labels beyond 32 bits are an error outside jit;
+        under jit, JAX has already cut them.
       references: candidates other than the batch: a gallery, a second view.
       reference_labels: their classes.
-      self_index: which reference is the item itself, -1 where none is: it is
-        no candidate of the item. Needed where the references hold the batch,
-        as those gathered from several devices do.
-      affinity: similarity of each anchor and candidate in [0, 1], in place of
-        equal labels; NaN where they are no pair. Labels then only choose class
-        weights and boundaries: zeros do where there are none.
-      where: False for padding, which changes nothing.
+      self_index: the index of the reference that is the item itself, -1 if
+        there is none; it is not a candidate of the item. Needed if the
+        references contain the batch, for example when gathered from several
+        devices.
+      affinity: the similarity of each anchor and candidate in [0, 1], instead
+        of equal labels; NaN if they are not compared. Labels then only choose
+        class weights and boundaries; without those, pass zeros.
+      where: False for padding, which does not change the value.
       weights: how many times the terms of each anchor count, at least 0. As a
-        candidate an item counts once, whatever its weight; what a loss first
-        computes of the whole batch is not weighted. With the reduction "none"
-        only a weight of 0 changes a value.
-      state: from `init_state`, or `aux.state` of the batch before.
+        candidate an item counts once, and the context that a loss computes from
+        the whole batch is not weighted. With the reduction "none", only a
+        weight of 0 has an effect.
+      state: from `init_state`, or `aux.state` of the previous batch.
       key: for miners that draw.
 
     Raises:
@@ -255,7 +257,7 @@ class Objective:
     state: dict[str, Any] | None = None,
     key: Array | None = None,
   ) -> tuple[Float[Array, "*n"], Aux]:
-    """As a call, for points that have weights and groups of their own."""
+    """Like a call, for points that already have weights and groups."""
     entry = self.entry
     if entry.state is not None and not state:
       raise InputError(
@@ -266,12 +268,12 @@ class Objective:
       affinity is not None or self.relation != "same_label"
     ):
       raise InputError(
-        f"{self.loss} goes by classes: it takes one label for each item, not"
-        " an affinity or another relation."
+        f"{self.loss} needs one class label for each item, not an affinity or "
+        "another relation."
       )
     n = points.labels.shape[0]
     if n == 0 or (references and references.labels.shape[0] == 0):
-      # One item that only pads: nothing to say is 0, with gradient 0.
+      # One padding item: an empty batch then has value 0 and gradient 0.
       points, affinity = _padded(points), None
       weights = None if weights is None else jnp.pad(weights, (0, 1))
       references = None if references is None else _padded(references)
@@ -289,19 +291,19 @@ class Objective:
     value, reduced = self._reduce(parts, met.anchors, weights)
     if self.reduction == "none" and not entry.class_anchors:
       value = value[:n]
-    # Masks and counts would swallow a NaN: poison the value explicitly. One
-    # may also arise on the way from an embedding to its point.
+    # Masks and counts could hide a NaN, so the value is made NaN explicitly. A
+    # NaN can also arise between an embedding and its point.
     given = _not_finite(points, references)
     sick = given + _not_finite(met.anchors, met.candidates)
     sick += outside
     if weights is not None:
       sick += jnp.sum(jnp.isnan(weights))
-    # A product and no select, so that the gradient is NaN too.
+    # A product instead of a select, so that the gradient is NaN too.
     value = value * jnp.where(sick > 0, jnp.nan, 1)
     return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
   def _numbers(self, params, dim):
-    """Hyper-parameters with learned ones at their present value; and those."""
+    """All hyper-parameters at their current values, and the learned ones."""
     hyper, learned = self._resolved(dim), params.get("loss", {})
     for name, kind in self.entry.learned.items():
       if kind == "positive" and f"log_{name}" in learned:
@@ -311,10 +313,10 @@ class Objective:
     return hyper, learned
 
   def _sides(self, params, hyper, learned, points, references) -> Sides:
-    """Who meets whom, in the space of the distance."""
+    """The anchors and candidates, as points that the metric compares."""
     entry = self.entry
-    # A loss of its own geometry says itself what becomes of its class weights;
-    # elsewhere they are normalized as the embeddings are.
+    # A loss with its own geometry handles its class weights itself; otherwise
+    # they are normalized like the embeddings.
     own_geometry = entry.fixed_metric is not None
     if own_geometry:
       points = self._normalized(points)
@@ -331,7 +333,7 @@ class Objective:
     return Sides(anchors, candidates, plain)
 
   def _check_self_index(self, references) -> None:
-    """Refuses a self_index where the references are no candidates."""
+    """Raises for a self_index if the references are not candidates."""
     if references is None:
       raise InputError(
         "self_index says which reference is the item itself: give"
@@ -345,7 +347,7 @@ class Objective:
       )
 
   def _check_weights(self, weights, points: Points, anchors: Points) -> None:
-    """Refuses weights of items where the anchors are others."""
+    """Raises for item weights if the anchors are not the items."""
     if weights is not None and (
       self.entry.class_anchors or anchors.labels.shape != points.labels.shape
     ):
@@ -355,12 +357,13 @@ class Objective:
       )
 
   def _outside_tables(self, hyper, anchors: Points) -> Int[Array, ""]:
-    """How many anchors have a label without a number of its own.
+    """How many anchors have a label outside the classes 0..C-1.
 
-    Where there is one for each class: class weights, or a learned number.
+    Checked if there is a number for each class: class weights, or a learned
+      one.
 
     Raises:
-      InputError: outside jit, if there is one; for several labels an item.
+      InputError: outside jit, if there are any; for items with several labels.
     """
     tables = {
       name: hyper[name]
@@ -387,12 +390,12 @@ class Objective:
     return count
 
   def _reduce(self, parts: Parts, anchors: Points, weights):
-    """The value, and each part of it."""
+    """The value, and its parts."""
     of_classes = self.reduction_options.get("class_weights")
 
     def prepared(terms: Terms) -> Terms:
       if of_classes is not None:
-        # It multiplies totals, not counts.
+        # Class weights multiply totals, not counts.
         factor = as_weights("class_weights", of_classes)[anchors.labels]
         factor = factor.astype(terms.total.dtype)
         terms = dataclasses.replace(
@@ -437,7 +440,7 @@ class Objective:
 
 
 def _not_finite(*sides: Points | None) -> Array:
-  """How many points have a coordinate that is not finite."""
+  """The number of points with a coordinate that is not finite."""
   count = jnp.zeros((), int)
   for side in sides:
     if side is not None:
@@ -446,9 +449,9 @@ def _not_finite(*sides: Points | None) -> Array:
 
 
 def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
-  """Scalars to log: distances, and of each part its value and active share.
+  """Scalars to log: distances, and the value and active share of each part.
 
-  And `active_fraction`, the share of all terms that can be inactive.
+  Also `active_fraction`, the active share of all terms that can be inactive.
   """
   diagnostics = {k: reduce_terms(t, "mean") for k, t in seen.items()}
   for name, terms in parts.items():
@@ -464,5 +467,5 @@ def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
 
 
 def _padded(points: Points) -> Points:
-  """The points and one more, of weight 0."""
+  """The points, and one more of weight 0."""
   return Points(*(jnp.pad(x, [(0, 1), (0, 0)][: x.ndim]) for x in points))

@@ -76,18 +76,18 @@ def write_explorer(
         f"{folder} and {folders[0]} embed other {part} images: give two runs"
         " on one split of one data set."
       )
-  kept = drawn(len(first.labels))
-  sprites = _sprites(Path(folders[0]), part, kept) if images else None
+  shown = drawn(len(first.labels))
+  sprites = _sprites(Path(folders[0]), part, shown) if images else None
   names = dict(enumerate(map(first.name_of, range(first.labels.max() + 1))))
   data = {
     "part": part,
     "total": len(first.labels),
     "classes": list(names.values()),
-    "labels": _code(first.labels[kept].astype(np.int32)),
+    "labels": _code(first.labels[shown].astype(np.int32)),
     "sprites": sprites,
     "views": [
-      _view(space, kept, projections)
-      | {"moves": _moves(Path(folder), part, space, kept, projections)}
+      _view(space, shown, projections)
+      | {"moves": _moves(Path(folder), part, space, shown, projections)}
       for folder, space in zip(folders, spaces, strict=True)
     ],
   }
@@ -122,10 +122,10 @@ def drawn(count: int) -> Int[np.ndarray, " k"]:
 
 
 def _view(
-  space: Space, kept: Int[np.ndarray, " k"], projections: Sequence[str]
+  space: Space, shown: Int[np.ndarray, " k"], projections: Sequence[str]
 ) -> dict[str, Any]:
   """One run: its planes, and the nearest of each image."""
-  points, labels = space.embeddings[kept], space.labels[kept]
+  points, labels = space.embeddings[shown], space.labels[shown]
   k = min(NEAREST, len(points) - 1)
   indices, distances = evaluation.neighbors(
     points, points, k, metric=space.metric, exclude_self=True
@@ -231,7 +231,7 @@ def _code(array: Shaped[np.ndarray, "..."]) -> str:
 
 
 def _sprites(
-  folder: Path, part: str, kept: Int[np.ndarray, " k"]
+  folder: Path, part: str, shown: Int[np.ndarray, " k"]
 ) -> Mapping[str, Any]:
   """All pictures on a few sheets, as large as the page has room for."""
   config = from_dict(run_files.read_json(folder / run_files.CONFIG))
@@ -245,14 +245,14 @@ def _sprites(
   sides = [side for side in SIDES if side < longest]
   for side in [*([longest] if longest <= SIDES[0] else []), *sides]:
     sheets = []
-    for start in range(0, len(kept), _SHEET):
-      sheets.append(_sheet(images, kept[start : start + _SHEET], side))
+    for start in range(0, len(shown), _SHEET):
+      sheets.append(_sheet(images, shown[start : start + _SHEET], side))
       if sum(map(len, sheets)) > MOST_BYTES:
         break
     else:
       break
   if sum(map(len, sheets)) > MOST_BYTES:
-    raise InputError(f"{len(kept)} pictures do not fit on a page: --noimages.")
+    raise InputError(f"{len(shown)} pictures do not fit on a page: --noimages.")
   return {
     "side": side,
     "columns": _COLUMNS,

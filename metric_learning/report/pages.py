@@ -81,7 +81,9 @@ def inlined(path: Path) -> Figure:
   """
   text = path.read_text()
   name = re.sub(r"\W", "-", path.stem)
-  found = re.search(r"<dc:description>(.*?)</dc:description>", text, re.DOTALL)
+  description = re.search(
+    r"<dc:description>(.*?)</dc:description>", text, re.DOTALL
+  )
   text = text[text.index("<svg") :]
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
   text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
@@ -98,7 +100,7 @@ def inlined(path: Path) -> Figure:
     text,
     count=1,
   )
-  words = Markup(found[1]).unescape() if found else path.stem
+  words = Markup(description[1]).unescape() if description else path.stem
   label = f' aria-label="{Markup.escape(words)}"'
   text = text.replace("<svg", f"<svg{label}", 1)
   return Figure(path.stem, Markup(text), words)

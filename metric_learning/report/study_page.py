@@ -124,32 +124,32 @@ def _question(study: Study) -> str:
 
 def _states(study: Study) -> list[str]:
   """What is wrong with the study, each in a sentence."""
-  said = []
+  states = []
   if study.missing:
-    said.append(
+    states.append(
       f"Half done: {_runs(study.missing)} missing. Give the command that made"
       " it again, and it goes on."
     )
   if study.stale:
-    said.append(
+    states.append(
       f"{_runs(len(study.stale))} left out, for another config than theirs:"
       f" {', '.join(study.stale)}."
     )
   for cell in study.cells:
     name = in_words(cell.name) or "the one cell"
     if cell.diverged:
-      said.append(f"Diverged: {cell.diverged} of the runs of {name}.")
+      states.append(f"Diverged: {cell.diverged} of the runs of {name}.")
     if cell.unscored:
-      said.append(
+      states.append(
         f"Of {name}, {_runs(cell.unscored)} without a validation score."
       )
   named = [cell.name for cell in study.cells]
-  said += [
+  states += [
     f"No run of {in_words(name)} is finished."
     for name in study.names
     if name not in named
   ]
-  return said
+  return states
 
 
 def _runs(count: int) -> str:
@@ -191,8 +191,8 @@ def _table(
   rows = []
   for line, text in zip(lines, texts, strict=True):
     name = line["name"]
-    said = verdict.get(name, "reference" if name in references else "–")
-    rows.append([*text, *[said] * bool(compared)])
+    shown = verdict.get(name, "reference" if name in references else "–")
+    rows.append([*text, *[shown] * bool(compared)])
   is_more = [head not in (*kept, "verdict") for head in heads]
   cells = [
     [Cell(text, more) for text, more in zip(row, is_more, strict=True)]
@@ -232,9 +232,9 @@ def _cost(study: Study) -> tuple[list[str], list[list[str]]]:
 
 def _commands(study: Study) -> list[tuple[str, str]]:
   """The commits of the chosen runs, and the commands that made them."""
-  found = []
+  commands = []
   for run in itertools.chain(*(cell.chosen.runs for cell in study.cells)):
     path = run.folder / run_files.ENVIRONMENT
     about = run_files.read_json(path) if path.exists() else {}
-    found.append((run.result["commit"], about.get("command", "")))
-  return sorted(set(found))
+    commands.append((run.result["commit"], about.get("command", "")))
+  return sorted(set(commands))

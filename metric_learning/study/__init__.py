@@ -1,4 +1,4 @@
-"""Many runs seen as one experiment: sweeps, baselines, intervals, tables."""
+"""Studies of many runs: sweeps, tuning, baselines, statistics and tables."""
 
 from metric_learning.study.launchers import start_launcher
 from metric_learning.study.results import read_study

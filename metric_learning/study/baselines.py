@@ -1,4 +1,4 @@
-"""What any trained network must beat: pixels, PCA, the untrained network."""
+"""Baselines that a trained network must beat: pixels, PCA, no training."""
 
 import functools
 import math
@@ -28,14 +28,14 @@ from metric_learning.training.recorder import scores_of
 from metric_learning.training.step import program_of
 
 BASELINES = "baselines.json"
-# The network as it is, compared under L2: what cross-entropy would start from.
+# The untrained network, compared under L2.
 _UNTRAINED = {
   "loss.name": "contrastive",
   "metric.name": "l2",
   "normalize": "none",
 }
-# Fields of the data that no baseline depends on. Folds are apart, the size is
-# that of the images.
+# Fields of the data that no baseline depends on. Folds are separate records,
+# and the images have the size already.
 _UNSEEN = ("stream", "fold", "image_size")
 
 Embed = Callable[[Any], np.ndarray]
@@ -46,14 +46,14 @@ def write_baselines(
 ) -> None:
   """Scores the baselines of every data split, network and seed of a study.
 
-  Each has one record for a fold and a seed, and in its name what differs within
-  the study. Their own metric is L2. They have nothing to choose, so their test
-  scores choose nothing. Does nothing if the file is there.
+  There is one record for each fold and seed; the name contains what differs
+  within the study. Baselines are compared under L2. They have no settings to
+  choose, so their test scores choose nothing. Does nothing if the file exists.
   """
   path = folder / BASELINES
   if path.exists():
     return
-  found: dict[tuple[str, int, int | None], dict[str, Any]] = {}
+  records: dict[tuple[str, int, int | None], dict[str, Any]] = {}
   for (config, splits), (images, network) in zip(
     runs, _names(runs), strict=True
   ):
@@ -65,19 +65,19 @@ def write_baselines(
       (f"PCA-{dim} of {images}", None, functools.partial(_pca, dim)),
       (f"untrained {network}", config.seed, _untrained),
     ):
-      if (name, fold, seed) not in found:
+      if (name, fold, seed) not in records:
         embed = make(config, splits)
         record = _record(name, fold, seed, embed, splits, config)
-        found[name, fold, seed] = record
-  run_files.write_json(path, list(found.values()))
+        records[name, fold, seed] = record
+  run_files.write_json(path, list(records.values()))
 
 
 def _names(
   runs: Sequence[tuple[ConfigDict, data.Splits]],
 ) -> list[tuple[str, str]]:
-  """Of each run the inputs and the network, with what differs within a study.
+  """The names of the inputs and the network of each run.
 
-  Two that are of one name give the same embeddings for one fold and seed.
+  Equal names mean equal embeddings for one fold and seed.
   """
   sections = [as_dict(config) for config, _ in runs]
   models = [fields["model"] for fields in sections]
@@ -89,7 +89,7 @@ def _names(
     for fields, (_, splits) in zip(sections, runs, strict=True)
   ]
   varied = _varied(sources)
-  # Each network has options of its own.
+  # Networks have different options.
   varied_in = {
     name: _varied([model for model in models if model["name"] == name])
     for name in {model["name"] for model in models}
@@ -103,9 +103,11 @@ def _names(
   return names
 
 
-def _varied(some: Sequence[Mapping[str, Any]]) -> set[str]:
-  """The fields that do not have the same value in all."""
-  return {k for fields in some for k, v in fields.items() if v != some[0][k]}
+def _varied(sections: Sequence[Mapping[str, Any]]) -> set[str]:
+  """The fields that do not have the same value everywhere."""
+  return {
+    k for fields in sections for k, v in fields.items() if v != sections[0][k]
+  }
 
 
 def _words(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
@@ -133,7 +135,7 @@ def _flat(inputs: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
 def _record(
   name, fold, seed, embed, splits: data.Splits, config: ConfigDict
 ) -> dict[str, Any]:
-  """The scores of one baseline; without a seed, with class intervals."""
+  """The scores of a baseline; without a seed, with intervals over classes."""
   test, gallery, columns = splits.test, splits.gallery, config.eval.columns
   points = embed(test.inputs)
   references: dict[str, Any] = {"groups": test.groups}
@@ -155,7 +157,8 @@ def _record(
     scores |= accuracy_scores(arrays | arrays_of("test", test, points), "l2")
   record = {"name": name, "fold": fold, "seed": seed, "test": scores}
   record["commit"] = run_files.environment()["commit"]
-  # Intervals draw classes, and an item with several labels has no one class.
+  # Intervals resample classes, and an item with several labels has no single
+  # class.
   if seed is None and test.pairs is None and not test.has_several_labels:
     queries = evaluation.per_query(
       columns,

@@ -10,13 +10,12 @@ from metric_learning.study.statistics import LEVEL
 
 
 def may_be_best(scores: Float[np.ndarray, "m n"]) -> Bool[np.ndarray, " m"]:
-  """Whether each of m cells may be the best, over n shared units.
+  """Whether each of m cells may be the best, by n shared units.
 
-  All m (m - 1) / 2 pairs of cells are one family of `step_down_max`; a cell is
-  out if some cell of a larger mean differs from it at p ≤ 0.05. The chance that
-  a cell is out whose mean is the largest is at most 0.05, however many cells
-  there are and whichever of them looks best. With fewer than six units none can
-  be out.
+  All m (m - 1) / 2 pairs of cells are one family of `step_down_max`. A cell is
+  excluded if a cell with a larger mean differs from it at p ≤ 0.05. The chance
+  of excluding the truly best cell is at most 0.05 for any number of cells. With
+  fewer than six units no cell can be excluded.
 
   >>> near = np.tile([0.80, 0.81], 5)
   >>> far = near - np.tile([0.1, 0.3], 5)  # all of ten are lower: p = 2 / 2¹⁰
@@ -24,7 +23,8 @@ def may_be_best(scores: Float[np.ndarray, "m n"]) -> Bool[np.ndarray, " m"]:
   [True, False, True]
 
   Args:
-    scores: larger is better; a cell with a NaN is not compared and not out.
+    scores: larger is better; a cell with a NaN is not compared and not
+      excluded.
   """
   x = np.asarray(scores, float)
   remain = np.ones(len(x), bool)

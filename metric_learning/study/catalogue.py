@@ -89,7 +89,7 @@ def _set(title: str, study: Study) -> _Set:
 
 
 def _best(study: Study, column: str) -> dict[str, bool]:
-  """Of each cell that has runs, whether it may be the best in a column."""
+  """For each cell with runs, whether it may be the best in a column."""
   scores = {
     in_words(cell.name): by_unit(
       cell.chosen.runs, lambda run: run.tested.selected[column]
@@ -100,13 +100,13 @@ def _best(study: Study, column: str) -> dict[str, bool]:
   sign = -1 if lower_is_better(column) else 1
   table = [[sign * s.get(u, np.nan) for u in units] for s in scores.values()]
   best = may_be_best(np.array(table))
-  # A cell that lost a search is not compared, and not called the best.
+  # A cell that lost a search is not compared and not marked.
   whole = [bool(np.isfinite(line).all()) for line in table]
   return {n: bool(b and w) for n, b, w in zip(scores, best, whole, strict=True)}
 
 
 def _over_sets(sets: Sequence[_Set]) -> str:
-  """The cells that no other is shown to beat, on the most sets first."""
+  """The cells that no other cell is shown to beat, by the number of sets."""
   names = list(dict.fromkeys(name for one in sets for name in one.best))
   count = {
     name: sum(one.best.get(name, False) for one in sets) for name in names
@@ -129,14 +129,14 @@ def _over_sets(sets: Sequence[_Set]) -> str:
 
 
 def _metrics(sets: Sequence[_Set]) -> str:
-  """Each loss under each metric against the same loss under L2."""
-  found = {
+  """Each loss under each metric, compared with the same loss under L2."""
+  verdicts = {
     one.title: {in_words(twin.name): twin for twin in one.twins} for one in sets
   }
-  names = list(dict.fromkeys(name for of in found.values() for name in of))
+  names = list(dict.fromkeys(name for of in verdicts.values() for name in of))
   column = heading(sets[0].study.compared["columns"][0])
   lines = [
-    [name, *(_difference(found[one.title].get(name)) for one in sets)]
+    [name, *(_difference(verdicts[one.title].get(name)) for one in sets)]
     for name in names
   ]
   heads = ["", *(one.title for one in sets)]
@@ -154,7 +154,7 @@ def _difference(one: Compared | None) -> str:
 
 
 def _table(one: _Set) -> str:
-  """Its baselines and cells, the best first in the column that decides."""
+  """The baselines and cells of a study, by the deciding column, best first."""
   columns = one.study.config["eval"]["columns"]
   first = one.study.compared["columns"][0]
   sign = 1 if lower_is_better(first) else -1

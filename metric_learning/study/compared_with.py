@@ -1,4 +1,4 @@
-"""With which cell each cell of a study is compared, named before the runs."""
+"""The reference of each cell of a study, fixed before the runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Name = dict[str, Any]
 
 
 def said(value: Any) -> str:
-  """A value of a field in words.
+  """A value of a field as text.
 
   >>> said("l1"), said((56, 46))
   ('l1', '56×46')
@@ -28,16 +28,16 @@ def said(value: Any) -> str:
 def pairs_with_reference(
   names: Sequence[Name], reference: Mapping[str, Any]
 ) -> list[tuple[Name, Name]]:
-  """Each cell that is compared, and the one that it is compared with.
+  """Each compared cell with its reference.
 
   Args:
     names: the fields of all cells.
-    reference: fields and values: a cell is compared with the one that has these
-      values and is the same in all other fields. Empty: with the first cell.
+    reference: fields and values. Each cell is compared with the cell that has
+      these values and is otherwise identical. Empty: with the first cell.
 
   Raises:
-    InputError: for a field or a value that no cell has, or if nothing is
-      compared.
+    InputError: for a field or value that no cell has, or if no cell has a
+      reference.
 
   >>> names = [{"metric.name": name} for name in ("l2", "l1", "cosine")]
   >>> pairs_with_reference(names, {"metric.name": "l1"})[0]
@@ -63,14 +63,14 @@ def pairs_with_reference(
       pairs.append((name, names[plain.index(twin)]))
   if not pairs and len(names) > 1:
     raise InputError(
-      f"config.study.reference={dict(reference)} compares nothing: no cell has"
-      " a twin that differs from it in these fields alone."
+      f"config.study.reference={dict(reference)} compares nothing: no two "
+      "cells differ only in these fields."
     )
   return pairs
 
 
 def _plain(name: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields of a cell, tuples as the lists that a record makes of them."""
+  """The fields of a cell, with tuples as lists, as in JSON."""
   return {
     field: list(value) if isinstance(value, tuple) else value
     for field, value in name.items()
@@ -78,7 +78,7 @@ def _plain(name: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cells_of(specs: Sequence[RunSpec]) -> list[Name]:
-  """The names of the cells of a study, in the order of its runs."""
+  """The cells of a study, in the order of its runs."""
   names = [cell_of(spec) for spec in specs]
   return [name for i, name in enumerate(names) if name not in names[:i]]
 
@@ -87,8 +87,8 @@ def check_comparisons(config: ConfigDict, cells: Sequence[Name]) -> None:
   """Checks the section `study` of a config against the cells of its study.
 
   Raises:
-    InputError: for a reference or column that does not exist, or a delta that
-      is not positive.
+    InputError: for an unknown reference or column, or a delta that is not
+      positive.
   """
   delta = config.study.delta
   if not (delta > 0 and math.isfinite(delta)):

@@ -1,4 +1,4 @@
-"""The cells of a study against their reference, on test classes."""
+"""Comparisons of the cells of a study with their references."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ from metric_learning.study.statistics import Comparison, compare, t_interval
 
 
 class Compared(NamedTuple):
-  """A cell against its reference in one column.
+  """A comparison of a cell with its reference in one column.
 
-  over_classes: the 95 % interval of the difference over test classes: of
-    several searches by `_in_halves`, else from resampled classes, where each
-    class has one score for every run.
+  over_classes: the 95 % interval of the difference over test classes. With
+    several searches it comes from `_in_halves`, otherwise from resampling
+    classes, if each class has one score in every run.
   """
 
   name: Name
@@ -34,10 +34,10 @@ class Compared(NamedTuple):
 
 
 def compare_cells(study: Study) -> list[Compared]:
-  """Every comparison that the study named, judged as one family.
+  """All comparisons of a study, judged as one family.
 
-  Runs at the chosen settings are paired by seed and fold, and searches by their
-  number. A cell without runs is in the family, and nothing is said of it.
+  Runs at the chosen settings are paired by seed and fold, and searches by
+  number. A cell without runs counts in the family and has no verdict.
   """
   pairs = pairs_with_reference(study.names, study.compared["reference"])
   named = [
@@ -76,57 +76,57 @@ def compare_cells(study: Study) -> list[Compared]:
 
 
 def in_pairs(study: Study, field: str, value: str, reference: str) -> Study:
-  """The study read by pairs: cells of one value against those of another.
+  """The study with other pairs: cells of one value against another value.
 
-  Of all cells those remain that have either value of the field, and each of the
-  first is compared with its twin of the second. It is a family of its own, and
-  is written into a folder of its own.
+  Only cells with one of the two values of the field remain. Each cell with the
+  first value is compared with the otherwise identical cell with the second.
+  These comparisons are a family of their own, written to their own folder.
 
   Raises:
     InputError: for a field or value that no cell has.
   """
   pairs_with_reference(study.names, {field: reference})
   pairs_with_reference(study.names, {field: value})
-  kept = lambda name: name.get(field) in (value, reference)
+  has_value = lambda name: name.get(field) in (value, reference)
   return study._replace(
     folder=study.folder / f"{field}={value},{reference}",
-    cells=[cell for cell in study.cells if kept(cell.name)],
-    names=[name for name in study.names if kept(name)],
-    given_up=[entry for entry in study.given_up if kept(entry["cell"])],
+    cells=[cell for cell in study.cells if has_value(cell.name)],
+    names=[name for name in study.names if has_value(name)],
+    given_up=[entry for entry in study.given_up if has_value(entry["cell"])],
     compared={**study.compared, "reference": {field: reference}},
   )
 
 
 def _chosen(cells: Sequence[Cell], name: Name) -> Setting:
-  found = [cell.chosen for cell in cells if cell.name == name]
-  return found[0] if found else Setting({}, [], t_interval([]))
+  settings = [cell.chosen for cell in cells if cell.name == name]
+  return settings[0] if settings else Setting({}, [], t_interval([]))
 
 
 def _with_lost(
   judged: Comparison, own: Setting, reference: Setting
 ) -> Comparison:
-  """The comparison, its verdict only if runs that were lost leave it as it is.
+  """The comparison, without a verdict that lost runs could change.
 
-  They count against their cell: one that lost runs may be worse than its
-  others, and not better.
+  Lost runs count against their cell: a cell that lost runs can be called worse,
+  but not better or equal.
   """
   lost = []
-  for some, of, still in (
+  for setting, of, unaffected in (
     (own, "", "worse"),
     (reference, " of the reference", "better"),
   ):
-    if judged.verdict != still:
-      count = len(some.runs) + some.diverged + some.unscored
+    if judged.verdict != unaffected:
+      count = len(setting.runs) + setting.diverged + setting.unscored
       lost += [
         f"{number} of {count} runs{of} {what}"
         for number, what in (
-          (some.diverged, "diverged"),
-          (some.unscored, "without a score"),
+          (setting.diverged, "diverged"),
+          (setting.unscored, "without a score"),
         )
         if number
       ]
-      if some.unchosen:
-        lost.append(f"{some.unchosen} searches{of} chose nothing")
+      if setting.unchosen:
+        lost.append(f"{setting.unchosen} searches{of} chose nothing")
   if not (lost and judged.is_tested):
     return judged
   return judged._replace(verdict=f"unresolved: {', '.join(lost)}")
@@ -135,7 +135,7 @@ def _with_lost(
 def _paired(
   runs: Sequence[Run], others: Sequence[Run]
 ) -> tuple[list[Run], list[Run]]:
-  """The runs of either cell whose seed and fold both cells have."""
+  """The runs of both cells, paired by seed and fold."""
   both = {run.replicate for run in runs} & {run.replicate for run in others}
   kept = lambda some: [run for run in some if run.replicate in both]
   return kept(runs), kept(others)
@@ -156,8 +156,8 @@ def _in_halves(
 ) -> tuple[float, float] | None:
   """The 95 % interval of a difference over test classes and their gallery.
 
-  The mean difference ± 1.96 times its deviation over random halves of the
-  classes; None where runs were not scored in halves.
+  The mean difference ± 1.96 times its standard deviation over random halves of
+  the classes; None if runs were not scored in halves.
   """
   own, theirs = mean_in_halves(runs, column), mean_in_halves(others, column)
   if own is None or theirs is None:
@@ -171,11 +171,11 @@ def _in_halves(
 def class_interval(
   runs: Sequence[Run], column: str
 ) -> tuple[float, float] | None:
-  """Bootstrap interval over test classes of the mean score of some runs.
+  """The bootstrap interval over test classes of the mean score of runs.
 
-  Over the classes of all folds; a class that several folds test is drawn with
-  its queries in all of them. None if the runs of a fold do not share their test
-  queries, or the score is no mean over queries.
+  Classes of all folds are resampled; a class that is tested in several folds is
+  drawn with its queries in all of them. None if the runs of a fold do not share
+  their test queries, or if the score is not a mean over queries.
   """
   return _over_classes(runs, [], column)
 

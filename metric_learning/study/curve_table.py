@@ -1,4 +1,4 @@
-"""The table of differences at equal numbers; see `difference_curves`."""
+"""The table of differences at equal margins; see `difference_curves`."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _JUDGED = ("p (family)", "verdict")
 
 
 def number_unit(curve: Curve, study: Study) -> str:
-  """What the number of a curve is a multiple of; empty of a raw one."""
+  """The unit of the hyperparameter of a curve; empty if it is absolute."""
   unit = curve.name.get("margin_unit", study.config["margin_unit"])
   loss = curve.name.get("loss.name", study.config["loss"]["name"])
   power = LOSSES[loss].scaled.get(curve.field.removeprefix("loss."))
@@ -26,15 +26,15 @@ def number_unit(curve: Curve, study: Study) -> str:
 
 
 def curve_table(study: Study, curves: Sequence[Curve]) -> str:
-  """A line for each value of the number, with both readings, and what they are.
+  """A line for each value of the hyperparameter, with both readings and notes.
 
-  Of curves from `difference_curves`.
+  The curves come from `difference_curves`.
   """
   heads = [*_HEADS, "difference at own rates", *_JUDGED]
   heads += ["at equal rates", *_JUDGED]
   lines = []
-  for _, some in itertools.groupby(curves, _side_by_side):
-    readings = {curve.reading: curve for curve in some}
+  for _, group in itertools.groupby(curves, _side_by_side):
+    readings = {curve.reading: curve for curve in group}
     own, equal = readings[OWN], readings[EQUAL]
     unit = number_unit(own, study)
     for point, even in zip(own.points, equal.points, strict=True):
@@ -76,28 +76,28 @@ def _meaning(study: Study, curves: Sequence[Curve]) -> str:
   points = [point.judged for curve in curves for point in curve.points]
   units = max(one.difference.n for one in points)
   text = (
-    "At own rates: each seed gives each side the rate whose run has the better"
-    f" {study.config['eval']['select']} on validation, so that the choice is"
-    " part of what varies; ×n is how many seeds chose a rate. At equal rates:"
-    " the difference at each rate, a mean over rates, in which nothing is"
-    f" chosen. Differences are paired, n = {units}. [ ] is a 95 % interval that"
-    " holds for all values of a curve together, from the 95 % quantile of the"
-    " largest |t| when the signs of all their differences from their means are"
-    " flipped together."
+    "Own rates: for each seed, each side takes the learning rate whose run "
+    f"has the better {study.config['eval']['select']} on validation, so that "
+    "the interval includes the variation of this choice; ×n: n seeds chose "
+    "this rate. Equal rates: the mean over learning rates of the difference "
+    f"at equal rate; nothing is chosen. Differences are paired, n = {units}. [ "
+    "] is a simultaneous 95 % interval for all values of a curve, from the 95 "
+    "% quantile of the largest |t| when the signs of all deviations from the "
+    "means are flipped together."
   )
   if not any(one.is_tested for one in points):
-    return f"{text} {UNITS_NEEDED} units could be tested; here are fewer."
+    return f"{text} A test needs {UNITS_NEEDED} units; here are fewer."
   return text + (
-    f" p (family) corrects for all {len(points)} points of the table, both"
-    " readings, by the step-down maximum test. No difference: two one-sided"
-    f" t-tests show it to be inside ±{study.compared['delta']:g}, by Holm over"
-    f" the same family; else better or worse: p (family) ≤ {LEVEL:g}; else"
-    " unresolved."
+    f" p (family) is corrected for all {len(points)} points of the table in "
+    "both readings by the step-down maximum test. No difference: two "
+    "one-sided t-tests show that the difference is inside "
+    f"±{study.compared['delta']:g}, corrected by Holm over the same family; "
+    f"else better or worse: p (family) ≤ {LEVEL:g}; else unresolved."
   )
 
 
 def curve_lines(curves: Sequence[Curve]) -> list[Line]:
-  """Every number of every point."""
+  """All numbers of all points."""
   return [
     {
       "name": in_words(curve.name),

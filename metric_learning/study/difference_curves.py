@@ -1,17 +1,16 @@
-"""Two metrics at equal numbers: their difference along the loss's number.
+"""Two metrics at equal hyperparameters: curves of their difference.
 
-Of a study whose cells are compared at equal numbers (config.study.choose=False)
-the comparisons of a loss are a curve along its margin, or its temperature.
-There are two readings of the other numbers, the learning rates, of which both
-sides have the same:
+In a study with config.study.choose=False, cells are compared at equal
+hyperparameters. The comparisons of a loss then form a curve along its margin or
+temperature. There are two readings, which treat the learning rates (the same
+for both sides) differently:
 
-- "equal": the difference at each rate, and the mean over rates; nothing is
+- "equal": the mean over rates of the difference at equal rate; nothing is
   chosen.
-- "own": each side at a rate of its own, which every seed chooses for itself by
-  the validation scores of its own runs. So the choice is a part of what varies
-  over seeds, and of the interval.
+- "own": for each seed, each side has the rate with its best validation score.
+  The interval over seeds thus includes the variation of this choice.
 
-All points of both readings are one family.
+All points of both readings form one family.
 """
 
 import itertools
@@ -40,12 +39,12 @@ EQUAL, OWN = READINGS = ("equal", "own")
 
 
 class Point(NamedTuple):
-  """One value of the number.
+  """A point of a curve: one value of the hyperparameter.
 
-  scores: the means of the cell and of its reference.
-  rates: of either, how many seeds chose each rate; empty of "equal".
-  judged: of the difference. Its interval is simultaneous with those of the
-    other points of the curve; p is corrected for all curves.
+  scores: the mean scores of the cell and of its reference.
+  rates: for each side, how many seeds chose each rate; empty for "equal".
+  judged: the test of the difference. Its interval holds simultaneously with
+    those of the other points of the curve; p is corrected for all curves.
   """
 
   value: float
@@ -55,10 +54,10 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-  """The difference of a cell and its reference along a number.
+  """The difference between a cell and its reference along a hyperparameter.
 
-  name, reference: the fields of either without their numbers.
-  field: the number, such as "loss.margin".
+  name, reference: the fields of both without hyperparameters.
+  field: the hyperparameter, such as "loss.margin".
   """
 
   name: Name
@@ -69,12 +68,13 @@ class Curve(NamedTuple):
   points: Sequence[Point]
 
 
-# The runs of one side at one value of the number: lists by the other numbers.
+# The runs of one side at one value of the hyperparameter, grouped by the other
+# numbers.
 _Side = Mapping[str, list[Run]]
 
 
 class _Found(NamedTuple):
-  """A point before it is judged: the difference of each unit, NaN of a gap."""
+  """A point before it is judged: the difference of each unit, NaN for a gap."""
 
   value: float
   scores: tuple[float, float]
@@ -83,15 +83,16 @@ class _Found(NamedTuple):
 
 
 def difference_curves(study: Study) -> list[Curve]:
-  """Every curve of a scored study whose cells are compared at equal numbers.
+  """All curves of a scored study whose cells are compared at equal numbers.
 
-  None of a study that chooses. A curve is along the first number of the loss
-  that varies. A unit that lost a run where it is needed has no difference, and
-  the point is not tested: the units that are left would flatter their side.
+  Empty if the study chooses numbers on validation. A curve follows the first
+  number of the loss that varies. A unit that lost a needed run has no
+  difference, and the point is not tested: the remaining units would be a biased
+  selection.
   """
   if study.compared["choose"]:
     return []
-  found = [
+  unjudged = [
     (
       Curve(name, reference, column, field, reading, ()),
       _points(study, (name, reference), field, column, reading),
@@ -102,10 +103,12 @@ def difference_curves(study: Study) -> list[Curve]:
   ]
   judged = iter(
     compare(
-      [point.differences for _, points in found for point in points],
+      [point.differences for _, points in unjudged for point in points],
       study.compared["delta"],
       [
-        lower_is_better(curve.column) for curve, points in found for _ in points
+        lower_is_better(curve.column)
+        for curve, points in unjudged
+        for _ in points
       ],
     )
   )
@@ -113,14 +116,14 @@ def difference_curves(study: Study) -> list[Curve]:
     curve._replace(
       points=_judged(points, list(itertools.islice(judged, len(points))))
     )
-    for curve, points in found
+    for curve, points in unjudged
   ]
 
 
 def _judged(
   points: Sequence[_Found], judged: Sequence[Comparison]
 ) -> list[Point]:
-  """The points of a curve with intervals that hold together."""
+  """The points of a curve, with simultaneous intervals."""
   values = [np.array([*point.differences.values()]) for point in points]
   whole = [x for x in values if np.isfinite(x).all()]
   factor = simultaneous_t(np.array(whole)) if whole else float("nan")
@@ -134,7 +137,7 @@ def _judged(
 
 
 def _is_number(field: str, name: Name, study: Study) -> bool:
-  """Whether a field of a cell is a number, and no choice of code."""
+  """Whether a field of a cell is a number that does not select code."""
   loss = LOSSES[name.get("loss.name", study.config["loss"]["name"])]
   option = field.removeprefix("loss.")
   return field in (RATE, *FACTORS) or (
@@ -143,13 +146,13 @@ def _is_number(field: str, name: Name, study: Study) -> bool:
 
 
 def _parts(name: Name, study: Study) -> tuple[Name, Name]:
-  """A cell without its numbers, and these."""
+  """A cell without its numbers, and the numbers."""
   numbers = {k: v for k, v in name.items() if _is_number(k, name, study)}
   return {k: v for k, v in name.items() if k not in numbers}, numbers
 
 
 def _pairs(study: Study) -> list[tuple[Name, Name, str]]:
-  """Each cell and its reference without numbers, and the number that varies."""
+  """Each cell and its reference without numbers, and the varying number."""
   grouped: dict[str, tuple[Name, Name, list[Name]]] = {}
   for name, twin in pairs_with_reference(
     study.names, study.compared["reference"]
@@ -158,19 +161,19 @@ def _pairs(study: Study) -> list[tuple[Name, Name, str]]:
     reference, _ = _parts(twin, study)
     key = json.dumps([plain, reference], sort_keys=True)
     grouped.setdefault(key, (plain, reference, []))[2].append(numbers)
-  found = []
+  pairs = []
   for plain, reference, points in grouped.values():
     for field in points[0]:
       if field.startswith("loss.") and len({p.get(field) for p in points}) > 1:
-        found.append((plain, reference, field))
+        pairs.append((plain, reference, field))
         break
-  return found
+  return pairs
 
 
 def _points(
   study: Study, pair: tuple[Name, Name], field: str, column: str, reading: str
 ) -> list[_Found]:
-  """The points of a curve, by rising number."""
+  """The points of a curve, in rising order of the number."""
   lower = lower_is_better(study.config["eval"]["select"])
   sides = [_sides(study, name, field) for name in pair]
   scored, chosen = {}, {}
@@ -199,27 +202,27 @@ def _mean(scores: Mapping[Any, float]) -> float:
 
 
 def _sides(study: Study, plain: Name, field: str) -> dict[float, _Side]:
-  """The runs of a cell by the number that varies, and by all other numbers."""
+  """The runs of a cell, by the varying number and by all other numbers."""
   runs = {
     json.dumps(cell.name, sort_keys=True): cell.chosen.runs
     for cell in study.cells
   }
-  found: dict[float, dict[str, list[Run]]] = {}
+  sides: dict[float, dict[str, list[Run]]] = {}
   for name in study.names:
     rest, numbers = _parts(name, study)
     if rest == plain:
       value = numbers.pop(field)
       own = runs.get(json.dumps(name, sort_keys=True), [])
-      found.setdefault(value, {})[json.dumps(numbers, sort_keys=True)] = own
-  return {**found}
+      sides.setdefault(value, {})[json.dumps(numbers, sort_keys=True)] = own
+  return {**sides}
 
 
 def _chosen(side: _Side, lower: bool) -> list[Run]:
-  """Of each seed the run that is best on validation."""
+  """For each seed, the run with the best validation score."""
   sign = 1 if lower else -1
   best: dict[Any, Run] = {}
   for run in sorted(
-    (run for some in side.values() for run in some),
+    (run for group in side.values() for run in group),
     key=lambda run: sign * run.result["validation_selected"][_select(run)],
   ):
     best.setdefault(run.replicate, run)
@@ -231,7 +234,7 @@ def _select(run: Run) -> str:
 
 
 def _scores(side: _Side, column: str) -> dict[Any, float]:
-  """The mean over lists of the score of each unit that all of them have."""
+  """For each unit that is in all lists, the mean of its scores."""
   each = [
     by_unit(runs, lambda run: run.tested.selected[column])
     for runs in side.values()

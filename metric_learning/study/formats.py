@@ -1,4 +1,4 @@
-"""Lines of texts and numbers as Markdown, CSV and LaTeX."""
+"""Tables as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -10,13 +10,13 @@ from metric_learning.study.statistics import Interval
 
 
 def as_markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-  """A table to read."""
+  """A Markdown table."""
   rows = [heads, ["---"] * len(heads), *lines]
   return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-  """Every number: of an interval the mean, low and high."""
+  """A CSV of all numbers: an interval as mean, low and high."""
   rows = []
   for line in lines:
     row: dict[str, Any] = {}
@@ -41,10 +41,10 @@ def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
 def as_latex(
   heads: Sequence[str], lines: Sequence[Sequence[str]], note: str
 ) -> str:
-  r"""A table of booktabs to print, with a note under it."""
+  r"""A LaTeX table (booktabs) with a note."""
 
-  def escape(text):
-    # First what LaTeX itself reads, of which the symbols below are made.
+  def escape(text: str) -> str:
+    # The special characters of LaTeX first, since the symbols below use them.
     text = re.sub(r"[_%&#$]", r"\\\g<0>", text).replace("^", r"\^{}")
     for a, b in (("d̄", r"$\bar d$"), ("²", r"$^2$"), ("±", r"$\pm$")):
       text = text.replace(a, b)

@@ -1,8 +1,8 @@
-"""Many comparisons read together: tests, equivalence, and intervals.
+"""Multiple comparisons: tests, equivalence and simultaneous intervals.
 
-The two tests keep the chance of even one false verdict of a family at the
-level, however the comparisons depend on each other. `docs/protocol.md` says why
-these were chosen, and `experiments.power` simulates them.
+Both tests bound the chance of even one false verdict in a family, however the
+comparisons depend on each other. `docs/protocol.md` says why they were chosen,
+and `experiments.power` simulates them.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-# Up to this many units every sign pattern is enumerated; beyond, the test draws
-# `PATTERNS` of them.
+# Up to this many units, all sign patterns are enumerated; beyond that,
+# `PATTERNS` are drawn.
 EXACT_UP_TO = 20
 PATTERNS = 99_999
-# Patterns that are held at a time.
+# The number of patterns in memory at a time.
 _CHUNK = 8192
 
 
@@ -24,9 +24,9 @@ def sign_patterns(
 ) -> Iterator[Float[np.ndarray, "chunk n"]]:
   """Sign patterns of n units in chunks; the first pattern is all +.
 
-  Without `draws` all 2ⁿ⁻¹ patterns whose first sign is +: the others are their
-  negatives, which a two-sided test need not see. With `draws` the pattern of
-  all + and so many random ones, drawn with a fixed seed.
+  Without `draws`, all 2ⁿ⁻¹ patterns whose first sign is +; the others are their
+  negatives, which a two-sided test does not need. With `draws`, the pattern of
+  all + and this many random ones, drawn with a fixed seed.
 
   >>> next(sign_patterns(3)).tolist()
   [[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]
@@ -40,8 +40,8 @@ def sign_patterns(
     return
   rng = np.random.default_rng(0)
   for start in range(0, draws + 1, _CHUNK):
-    some = min(_CHUNK, draws + 1 - start)
-    signs = rng.choice([-1.0, 1.0], (some, n))
+    size = min(_CHUNK, draws + 1 - start)
+    signs = rng.choice([-1.0, 1.0], (size, n))
     if start == 0:
       signs[0] = 1.0
     yield signs
@@ -54,22 +54,22 @@ def step_down_max(
 
   The statistic of comparison i is rᵢ = |Σₖ dᵢₖ| / √(Σₖ dᵢₖ²), which grows with
   the absolute value of Student's t. A pattern flips unit k in all comparisons
-  at once, so that the test knows how they depend on each other. Of comparisons
-  in falling order of rᵢ, p of the i-th is the share of patterns in which the
-  largest r of it and of those after it is at least rᵢ, made no smaller than p
-  of those before it. The smallest p is 2 / 2ⁿ, whatever m is.
+  at once, which preserves their dependence. Comparisons are taken in falling
+  order of rᵢ. The p of the i-th is the share of patterns in which the largest r
+  among it and the later ones is at least rᵢ, and at least the p of the earlier
+  ones. The smallest possible p is 2 / 2ⁿ for any m.
 
-  Read at 0.05, the chance of rejecting even one true null hypothesis is at most
-  0.05 if the differences of the true ones are jointly symmetric about 0.
+  At 0.05, the chance of rejecting even one true null hypothesis is at most
+  0.05, if the differences under the true ones are jointly symmetric about 0.
 
   >>> differences = np.array([[1.0, 2.0, 3.0], [1.0, -1.0, 0.5]])
   >>> step_down_max(differences)  # + - + gives the second 2.5 / 1.5 > 6 / √14
   array([0.5, 1. ])
 
   Args:
-    differences: NaN where a comparison lacks a unit.
-    draws: how many random patterns; None enumerates up to `EXACT_UP_TO` units,
-      and draws `PATTERNS` beyond.
+    differences: NaN if a comparison lacks a unit.
+    draws: the number of random patterns. None enumerates all for up to
+      `EXACT_UP_TO` units and draws `PATTERNS` beyond that.
 
   Source: Westfall and Young, Resampling-Based Multiple Testing, 1993, algorithm
   2.8, with sign flips in place of permutations.
@@ -82,12 +82,12 @@ def step_down_max(
   x = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
   own = np.abs(x.sum(axis=1))
   order = np.argsort(-own, kind="stable")
-  # Sums that are equal but for rounding are equal.
+  # Sums that differ only by rounding count as equal.
   bounds = own[order] - 1e-9
   far, count = np.zeros(m), 0
   for signs in sign_patterns(n, draws):
-    found = np.abs(signs @ x[order].T)
-    largest = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
+    sums = np.abs(signs @ x[order].T)
+    largest = np.maximum.accumulate(sums[:, ::-1], axis=1)[:, ::-1]
     far += (largest >= bounds).sum(axis=0)
     count += len(signs)
   corrected = np.empty(m)
@@ -98,12 +98,12 @@ def step_down_max(
 def simultaneous_t(
   differences: Float[np.ndarray, "m n"], confidence: float = 0.95
 ) -> float:
-  """q of intervals mean ± q·s/√n that hold together in 95 % of cases.
+  """The q of simultaneous 95 % intervals mean ± q·s/√n.
 
-  The quantile of the largest |t| of m comparisons when the signs of their
-  differences from their own means are flipped together, so that comparisons
-  which move together pay little for being many. NaN with too few units for a
-  two-sided test at that level, which needs 2 / 2ⁿ ≤ 5 %.
+  It is the quantile of the largest |t| of m comparisons when the signs of all
+  deviations from the means are flipped together. Comparisons that vary together
+  thus widen the intervals little. NaN with too few units for a two-sided test
+  at that level, which needs 2 / 2ⁿ ≤ 5 %.
 
   >>> x = np.array([[1.0, 2.0, 3.0, 5.0, 4.0, 9.0]])
   >>> simultaneous_t(x) == simultaneous_t(np.tile(x, (9, 1)))  # one, nine times
@@ -126,8 +126,8 @@ def simultaneous_t(
       sums**2 * (n - 1), n * rest, out=np.zeros_like(sums), where=squares > 0
     )
     largest.append(np.sqrt(t2.max(axis=1, initial=0.0)))
-  found = np.concatenate(largest)
-  return float(np.quantile(found, confidence, method="higher"))
+  maxima = np.concatenate(largest)
+  return float(np.quantile(maxima, confidence, method="higher"))
 
 
 def equivalence_p(
@@ -135,9 +135,9 @@ def equivalence_p(
 ) -> Float[np.ndarray, "*m"]:
   """p of "the mean is not inside ±δ": the larger of two one-sided t-tests.
 
-  The hypotheses are mean ≤ -δ and mean ≥ δ; p is 1 with fewer than two units,
-  and NaN units are left out. p ≤ 0.05 says that the 90 % t-interval is inside
-  ±δ. It is not corrected: give the p of a family to `holm`.
+  The hypotheses are mean ≤ -δ and mean ≥ δ. NaN units are left out, and p is 1
+  with fewer than two units. p ≤ 0.05 means that the 90 % t-interval is inside
+  ±δ. It is not corrected: pass the p of a family to `holm`.
 
   >>> x = np.array([-0.1, 0.0, 0.1])  # mean 0, standard error 0.0577
   >>> round(float(equivalence_p(x, 0.1685)), 3)  # t = 2.92 with 2 degrees
@@ -152,7 +152,7 @@ def equivalence_p(
   squares = np.where(known, (x - mean[..., None]) ** 2, 0).sum(axis=-1)
   error = np.sqrt(squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
   room = delta - np.abs(mean)
-  # Units that are all equal have no spread: inside or outside for certain.
+  # If all units are equal, the mean is inside or outside with certainty.
   t = np.divide(
     room, error, out=np.where(room > 0, np.inf, -np.inf), where=error > 0
   )

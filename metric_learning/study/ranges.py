@@ -1,4 +1,4 @@
-"""What is searched in a cell: the ranges that its loss declares, or others."""
+"""The search ranges of a cell: those that its loss declares, or overrides."""
 
 import itertools
 import math
@@ -21,64 +21,65 @@ from metric_learning.training.config import (
 from metric_learning.training.optimizers import GROUPS
 
 RATE = "optimizer.learning_rate"
-# Of the network and of what the loss learns.
+# The learning rate of the network and of the parameters of the loss.
 LEARNING_RATE = Range(1e-4, 3e-2, log=True)
-# Of the learning rate of a group of parameters: searched where it has a range.
+# The factor on the learning rate of a group, searched only if it has a range.
 FACTORS = tuple(f"optimizer.{group}.factor" for group in GROUPS)
 FACTOR = Range(1e-2, 1.0, log=True)
-# A chosen value so near to a bound, as a share of the range, is on it.
+# A chosen value this close to a bound, as a share of the range, counts as on
+# it.
 _EDGE = 0.02
 
 Ranges = dict[str, Range | Grid]
 
 
 def ranges_of(config: ConfigDict) -> Ranges:
-  """The searched fields of a config: `tune.searched` of the loss, and the rate.
+  """The searched fields: `tune.searched` of the loss, and the learning rate.
 
-  And the factors of groups on the rate, where `tune.ranges` has them.
+  Factors of groups on the rate are searched if `tune.ranges` has them.
 
   >>> from metric_learning.training import base_config, with_loss
   >>> config = with_loss(base_config(), "triplet")
   >>> config.tune.ranges.learning_rate = (1e-3, 1e-2, False)
-  >>> for field, found in ranges_of(config).items():
-  ...   print(field, found)
+  >>> for field, domain in ranges_of(config).items():
+  ...   print(field, domain)
   loss.margin Range(low=0.0, high=2.0, log=False)
   optimizer.learning_rate Range(low=0.001, high=0.01, log=False)
 
   Raises:
-    InputError: for a value in `config.tune.ranges` that is no range, names what
-      no loss searches, or is a range where a value is one of a few.
+    InputError: for an entry of `config.tune.ranges` that is not a range, that
+      names something no loss searches, or that is a range for a discrete value.
   """
   given = _given(config)
-  found = {}
+  domains = {}
   for field, (names, default) in searched(config).items():
     name = next((name for name in names if name in given), "")
-    found[field] = given.get(name, default)
+    domains[field] = given.get(name, default)
     if name:
-      _check_kind(name, found[field], default)
-  return found
+      _check_kind(name, domains[field], default)
+  return domains
 
 
 def _given(config: ConfigDict) -> Ranges:
-  """The ranges of a config by what names them: "margin", "triplet.margin"."""
+  """The ranges of a config, by key: "margin", "triplet.margin"."""
   given = leaves(config.tune.ranges)
   return {name: _range(name, value) for name, value in given}
 
 
-def _check_kind(name: str, found: Range | Grid, default: Range | Grid) -> None:
-  """Checks that a value of few is given few, and two numbers are a range."""
-  if isinstance(default, Grid) and not isinstance(found, Grid):
+def _check_kind(name: str, domain: Range | Grid, default: Range | Grid) -> None:
+  """Checks that discrete values have a grid, and that a pair is a range."""
+  if isinstance(default, Grid) and not isinstance(domain, Grid):
     raise InputError(
-      f"config.tune.ranges.{name} takes a grid, such as {default.values}: what"
-      " it selects is compiled once for each value."
+      f"config.tune.ranges.{name} must be a grid, such as {default.values}: "
+      "each value is compiled separately."
     )
-  if isinstance(default, Range) and isinstance(found, Grid):
-    low, high = ends(found)
-    if len(found.values) == 2:
+  if isinstance(default, Range) and isinstance(domain, Grid):
+    low, high = ends(domain)
+    if len(domain.values) == 2:
       raise InputError(
-        f"config.tune.ranges.{name}={found.values} could be a range: write"
-        f" ({low}, {high}, False) for all between, with True even in the"
-        " logarithm; a grid has three values or more."
+        f"config.tune.ranges.{name}={domain.values} is ambiguous: write "
+        f"({low}, {high}, False) for a uniform range, or with True for one "
+        "uniform in the logarithm; a grid has three values or more."
       )
 
 
@@ -88,21 +89,21 @@ def searched(
   """Of each searched field: what may name it, best first; its default range."""
   loss, given = config.loss.name, dict(leaves(config.tune.ranges))
   declared = list(LOSSES[loss].search.items())[: config.tune.searched]
-  found = {
+  domains = {
     **{f"loss.{k}": ((f"{loss}.{k}", k), default) for k, default in declared},
     RATE: (("learning_rate",), LEARNING_RATE),
     **{field: ((field,), FACTOR) for field in FACTORS if field in given},
   }
-  # A number that the reference names makes a cell.
+  # A number that the reference names makes a cell, and is not searched.
   named = reference_of(config)
-  return {field: how for field, how in found.items() if field not in named}
+  return {field: how for field, how in domains.items() if field not in named}
 
 
 def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
-  """Checks that each of `config.tune.ranges` is of a value of some cell.
+  """Checks that each of `config.tune.ranges` is used by some cell.
 
   Raises:
-    InputError: that names a range which no cell searches.
+    InputError: naming a range that no cell searches.
   """
   names = _given(config)
   used = set()
@@ -112,17 +113,16 @@ def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
   for name in names:
     if name not in used:
       raise InputError(
-        f"config.tune.ranges.{name} is of a value that no cell searches: leave"
-        " it out, or change the sweep or config.tune.searched="
-        f"{config.tune.searched}."
+        f"config.tune.ranges.{name} is not searched by any cell: leave it out, "
+        f"or change the sweep or config.tune.searched={config.tune.searched}."
       )
 
 
 def check_ranges(config: ConfigDict) -> None:
-  """Checks a config at the bounds of its ranges, and each value of a list.
+  """Checks a config at the bounds of its ranges, and at each value of a grid.
 
   Raises:
-    InputError: for a range, a value or a number of trials that cannot be used.
+    InputError: for a range, a value or a number of trials that is not allowed.
   """
   ranges = ranges_of(config)
   if not ranges:
@@ -132,38 +132,43 @@ def check_ranges(config: ConfigDict) -> None:
       f"{reference_of(config)} names the rest. Use experiments.sweep."
     )
   values = [
-    found.values if isinstance(found, Grid) else ends(found)
-    for found in ranges.values()
+    domain.values if isinstance(domain, Grid) else ends(domain)
+    for domain in ranges.values()
   ]
   for place in range(max(map(len, values))):
-    point = [some[min(place, len(some) - 1)] for some in values]
+    point = [
+      candidates[min(place, len(candidates) - 1)] for candidates in values
+    ]
     validate(override(config, dict(zip(ranges, point, strict=True))))
   if config.tune.sampler == "grid":
     grid_points(ranges, config.tune.trials)
 
 
 def _range(name: str, value: Any) -> Range | Grid:
-  """The range (low, high, log), or the grid (5, 10, 20), of a value."""
+  """Parses a range (low, high, log) or a grid (5, 10, 20)."""
   _check_name(name)
-  said = f"config.tune.ranges.{name}={value!r}"
+  field = f"config.tune.ranges.{name}={value!r}"
   value = tuple(value) if isinstance(value, tuple | list) else (value,)
   is_range = len(value) == 3 and isinstance(value[-1], bool)
   numbers = value[:-1] if is_range else value
   if not numbers or not all(is_of(float, number) for number in numbers):
     raise InputError(
-      f"{said}: give (low, high, log), such as (0.0, 2.0, False), or numbers of"
-      " a grid, such as (5, 10, 20)."
+      f"{field}: give (low, high, log), such as (0.0, 2.0, False), or a grid,"
+      " such as (5, 10, 20)."
     )
   if not is_range:
     return Grid(tuple(sorted(set(numbers))))
-  found = Range(float(value[0]), float(value[1]), value[2])
-  if found.low > found.high:
-    raise InputError(f"{said} is empty, {found.low:g} is above {found.high:g}.")
-  if found.log and found.low <= 0:
+  domain = Range(float(value[0]), float(value[1]), value[2])
+  if domain.low > domain.high:
     raise InputError(
-      f"{said} has no logarithm at {found.low:g}: start above 0, or say False."
+      f"{field} is empty, {domain.low:g} is above {domain.high:g}."
     )
-  return found
+  if domain.log and domain.low <= 0:
+    raise InputError(
+      f"{field} has no logarithm at {domain.low:g}: start above 0, or give"
+      " False."
+    )
+  return domain
 
 
 def _check_name(name: str) -> None:
@@ -183,52 +188,52 @@ def _check_name(name: str) -> None:
   )
 
 
-def ends(found: Range | Grid) -> tuple[int | float, int | float]:
+def ends(domain: Range | Grid) -> tuple[int | float, int | float]:
   """The first and the last value."""
-  if isinstance(found, Grid):
-    return found.values[0], found.values[-1]
-  return found.low, found.high
+  if isinstance(domain, Grid):
+    return domain.values[0], domain.values[-1]
+  return domain.low, domain.high
 
 
-def on_edge(found: Range | Grid, value: int | float) -> bool:
-  """Whether a value is on a bound, or within a fiftieth of the range of it.
+def on_edge(domain: Range | Grid, value: int | float) -> bool:
+  """Whether a value is within a fiftieth of the range from a bound.
 
   >>> on_edge(Range(0.0, 2.0), 0.01), on_edge(Range(1e-2, 1.0, log=True), 0.1)
   (True, False)
   """
-  low, high = ends(found)
+  low, high = ends(domain)
   if low == high:
     return False
-  if isinstance(found, Grid):
+  if isinstance(domain, Grid):
     return value in (low, high)
-  scale = math.log if found.log else float
+  scale = math.log if domain.log else float
   place = (scale(value) - scale(low)) / (scale(high) - scale(low))
   return not _EDGE < place < 1 - _EDGE
 
 
-def rounded(found: Range | Grid, value: Any) -> Any:
-  """A value to four digits, which are enough, and short in a folder's name.
+def rounded(domain: Range | Grid, value: Any) -> Any:
+  """A value rounded to four digits, which keeps the names of folders short.
 
   >>> rounded(Range(0.0, 2.0), 0.123456), rounded(Range(0.0, 0.12345), 0.12345)
   (0.1235, 0.12345)
   """
-  if isinstance(found, Grid):
+  if isinstance(domain, Grid):
     return value
-  return min(max(float(f"{value:.4g}"), found.low), found.high)
+  return min(max(float(f"{value:.4g}"), domain.low), domain.high)
 
 
 def grid_points(ranges: Ranges, trials: int) -> list[dict[str, Any]]:
-  """As many points as trials, on a grid of near-equal sides, bounds included.
+  """A grid with one point per trial, near-equal sides, and the bounds included.
 
   >>> points = grid_points({"a": Range(0, 2), "b": Range(1, 100, True)}, 6)
   >>> [list(point.values()) for point in points[:4]]
   [[0.0, 1.0], [0.0, 100.0], [1.0, 1.0], [1.0, 100.0]]
 
   Raises:
-    InputError: for a number of trials that would leave a value at its middle,
-      or try a point twice; with numbers that would not.
+    InputError: for a number of trials that would not vary some value, or try a
+      point twice; with numbers that work.
   """
-  sizes = [_size(found) for found in ranges.values()]
+  sizes = [_size(domain) for domain in ranges.values()]
   sides = _sides(trials, sizes)
   if not sides:
     fit = lambda numbers: [n for n in numbers if _sides(n, sizes)][:1]
@@ -242,25 +247,25 @@ def grid_points(ranges: Ranges, trials: int) -> list[dict[str, Any]]:
       f" config.tune.trials={' or '.join(map(str, near))}."
     )
   axes = [
-    _axis(found, side)
-    for found, side in zip(ranges.values(), sides, strict=True)
+    _axis(domain, side)
+    for domain, side in zip(ranges.values(), sides, strict=True)
   ]
   return [
     dict(zip(ranges, point, strict=True)) for point in itertools.product(*axes)
   ]
 
 
-def _size(found: Range | Grid) -> int | float:
-  """How many values there are."""
-  if isinstance(found, Grid):
-    return len(found.values)
-  return math.inf if found.low < found.high else 1
+def _size(domain: Range | Grid) -> int | float:
+  """The number of values; infinite for a range."""
+  if isinstance(domain, Grid):
+    return len(domain.values)
+  return math.inf if domain.low < domain.high else 1
 
 
 def _sides(trials: int, sizes: Sequence[int | float]) -> tuple[int, ...]:
-  """Whole numbers of this product that are most equal; () if there are none.
+  """The whole numbers with this product that are most equal; () if none fit.
 
-  None is above its size, and none is 1 where there are trials to vary it.
+  Each is at most its size, and at least 2 if there are trials enough.
 
   >>> _sides(12, [math.inf] * 2), _sides(12, [2, math.inf])
   ((4, 3), (2, 6))
@@ -275,7 +280,7 @@ def _sides(trials: int, sizes: Sequence[int | float]) -> tuple[int, ...]:
     for sides in _products(trials, len(sizes))
     if all(a <= b <= c for a, b, c in zip(least, sides, sizes, strict=True))
   ]
-  # The first of equal ones has the largest first.
+  # Of equally good ones, the first has the largest number first.
   return min(reversed(fit), key=max, default=())
 
 
@@ -294,32 +299,32 @@ def _products(product: int, count: int) -> Iterator[tuple[int, ...]]:
         yield (first, *rest)
 
 
-def _axis(found: Range | Grid, side: int) -> list[int | float]:
-  """So many values; the middle where it is one."""
-  if isinstance(found, Grid):
-    last = len(found.values) - 1
+def _axis(domain: Range | Grid, side: int) -> list[int | float]:
+  """This many values along the range; a single value is the middle."""
+  if isinstance(domain, Grid):
+    last = len(domain.values) - 1
     places = np.linspace(0, last, side) if side > 1 else [last / 2]
-    return [found.values[round(place)] for place in places]
-  space = np.geomspace if found.log else np.linspace
+    return [domain.values[round(place)] for place in places]
+  space = np.geomspace if domain.log else np.linspace
   if side == 1:
-    return space(found.low, found.high, 3)[1:2].tolist()
-  return space(found.low, found.high, side).tolist()
+    return space(domain.low, domain.high, 3)[1:2].tolist()
+  return space(domain.low, domain.high, side).tolist()
 
 
-def as_list(found: Range | Grid) -> list[Any]:
-  """[low, high, log] for a record; a grid is as its ends."""
-  return [*ends(found), isinstance(found, Range) and found.log]
+def as_list(domain: Range | Grid) -> list[Any]:
+  """[low, high, log] for a record; a grid becomes its ends."""
+  return [*ends(domain), isinstance(domain, Range) and domain.log]
 
 
 def start_of(ranges: Ranges, numbers: Mapping[str, Any]) -> dict[str, Any]:
-  """Those of the numbers that are in their ranges: where a search starts."""
+  """The numbers that are inside their ranges, where a search starts."""
   start = {}
-  for field, found in ranges.items():
+  for field, domain in ranges.items():
     value = numbers.get(field)
     inside = (
-      value in found.values
-      if isinstance(found, Grid)
-      else value is not None and found.low <= value <= found.high
+      value in domain.values
+      if isinstance(domain, Grid)
+      else value is not None and domain.low <= value <= domain.high
     )
     if inside:
       start[field] = value

@@ -1,4 +1,4 @@
-"""Two studies of one question, with disjoint seeds: do the verdicts agree?"""
+"""Replication: do the verdicts of two studies with disjoint seeds agree?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,31 +16,31 @@ _DECIDED = ("better", "worse", "no difference")
 
 
 class Replicated(NamedTuple):
-  """One comparison in both studies."""
+  """A comparison that both studies made."""
 
   first: Compared
   second: Compared
 
   @property
   def verdicts(self) -> tuple[str, str]:
-    """Both, each without its reason."""
+    """The verdicts of both studies, without the reasons."""
     first, second = (one.judged.verdict.partition(":")[0] for one in self)
     return first, second
 
   @property
   def is_tested(self) -> bool:
-    """Whether both studies have a verdict."""
+    """Whether both studies could test it."""
     return all(one.judged.is_tested for one in self)
 
   @property
   def agrees(self) -> bool:
-    """Decided the same way, or unresolved in one study or in both."""
+    """Whether both decided the same way, or at least one is unresolved."""
     first, second = self.verdicts
     return first == second or "unresolved" in self.verdicts
 
   @property
   def flips(self) -> bool:
-    """Better in one study and worse in the other."""
+    """Whether it is better in one study and worse in the other."""
     return {*self.verdicts} == {"better", "worse"}
 
   @property
@@ -50,23 +50,24 @@ class Replicated(NamedTuple):
 
 
 def replicated(first: Study, second: Study) -> list[Replicated]:
-  """The comparisons that both scored studies have, in the order of the first.
+  """The comparisons of two scored studies, in the order of the first.
 
-  Each is judged in the family of its own study.
+  Each comparison is judged in the family of its own study.
 
   Raises:
-    InputError: if the studies share seeds, or no comparison.
+    InputError: if the studies share seeds, or have no comparison in common.
   """
   if shared := sorted(_seeds(first) & _seeds(second)):
     raise InputError(
-      f"{first.folder} and {second.folder} share seeds, such as {shared[0]}: a"
-      " replication has its own, as with another config.seed, 1000 away."
+      f"{first.folder} and {second.folder} share seeds, such as {shared[0]}: a "
+      "replication needs its own seeds. Set config.seed to a number 1000 "
+      "away."
     )
-  found = {_key(one): one for one in compare_cells(second)}
+  again = {_key(one): one for one in compare_cells(second)}
   both = [
-    Replicated(one, found[_key(one)])
+    Replicated(one, again[_key(one)])
     for one in compare_cells(first)
-    if _key(one) in found
+    if _key(one) in again
   ]
   if not both:
     raise InputError(
@@ -81,7 +82,7 @@ def _key(one: Compared) -> str:
 
 
 def _seeds(study: Study) -> set[int]:
-  """The seeds of all runs; of a tuned study those of its trials too."""
+  """The seeds of all runs, including the trials of a tuned study."""
   final = {
     run.spec.config.seed
     for cell in study.cells
@@ -89,13 +90,13 @@ def _seeds(study: Study) -> set[int]:
     for run in setting.runs
   }
   if any(cell.searches for cell in study.cells):
-    # Those of the trials of a search stand before those of its final runs.
+    # The seeds of the trials of a search precede those of its final runs.
     return {*range(study.config["seed"], max(final) + 1)}
   return final
 
 
 def replication_page(both: Sequence[Replicated], names: Sequence[Study]) -> str:
-  """What agrees, and every comparison in both studies."""
+  """The page of a replication: a summary, and every comparison."""
   heads = ["", "compared with", "score"]
   heads += ["first", "verdict", "second", "verdict", "agree"]
   lines = [
@@ -156,7 +157,7 @@ def _about(study: Study) -> str:
 
 
 def _differing(first: Study, second: Study) -> str:
-  """What differs in the configs of both but the seed."""
+  """The differences between the configs, apart from the seed."""
   there, here = (
     {**study.config, "seed": 0, "study": study.compared, "tune": study.tune}
     for study in (first, second)

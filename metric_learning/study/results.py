@@ -1,4 +1,4 @@
-"""Reads a study from disk: its cells, and what validation chose of each."""
+"""Reads a study from disk: its cells, with settings chosen on validation."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from metric_learning.training.records import problem_in
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
-# What a study has that this version wrote; the reference was a text once.
+# The keys of a study of this version; the reference was once a string.
 _BY_THIS_CODE = {
   "cells": [{str: object}],
   "study": {"reference": {str: object}, "columns": [str], "delta": float},
@@ -37,10 +37,11 @@ _BY_THIS_CODE = {
 class Setting(NamedTuple):
   """The runs of a cell that share their tuned numbers.
 
-  validation: their score; NaN if a run was lost, so that it chooses nothing.
-  diverged: how many others there are, whose loss did not stay finite.
-  unscored: how many others there are, whose score that selects is NaN.
-  unchosen: how many searches of the cell chose nothing, and so have no runs.
+  validation: their mean score; NaN if a run was lost, so that it is not chosen.
+  diverged: the number of other runs, whose loss did not stay finite.
+  unscored: the number of other runs, whose selecting score is NaN.
+  unchosen: the number of searches of the cell that chose nothing and have no
+    runs.
   """
 
   tuned: dict[str, Any]
@@ -52,20 +53,21 @@ class Setting(NamedTuple):
 
 
 class Cell(NamedTuple):
-  """A line of the table: every setting that was tried, and the chosen one.
+  """A line of the table: all settings that were tried, and the chosen one.
 
-  Of several settings without a score none is chosen: `chosen` has no runs.
-  Settings hold the runs that can be used.
+  Settings hold usable runs only. If there are several settings and none has a
+  score, none is chosen, and `chosen` has no runs.
 
-  on_edge: tuned fields whose chosen value is the first or last that was tried.
+  on_edge: tuned fields whose chosen value is the first or last one tried.
   diverged: runs whose loss did not stay finite, over all settings.
-  trials: how many settings were tried.
+  trials: the number of settings tried.
   stale: the runs that no longer match their configs, by name.
-  unscored: runs whose score that selects is NaN.
+  unscored: the number of runs whose selecting score is NaN.
   searched: the fields that tuning searched; None without tuning.
-  folder: of its trials, in that of the study; None without tuning.
-  searches: what tuning.json says of each search. Where there are some, the one
-    setting holds the final runs of all of them, and its `tuned` is empty.
+  folder: the folder of its trials within that of the study; None without
+    tuning.
+  searches: the entries of tuning.json. If there are any, the only setting holds
+    the final runs of all searches, and its `tuned` is empty.
   """
 
   name: dict[str, Any]
@@ -82,14 +84,14 @@ class Cell(NamedTuple):
 
 
 class Study(NamedTuple):
-  """What the tables and figures are made of.
+  """A study, the input of tables and figures.
 
-  names: of all cells in their order, finished or not.
-  compared: the section `study` of the config: how cells are compared; its
-    reference by flat names.
-  given_up: of tuning.json, the cells that chose nothing: every trial failed.
-  provenance: where features come from, in a sentence for each file of them.
-  tune: the section `tune` of the config of its searches; empty without tuning.
+  names: the names of all cells in order, finished or not.
+  compared: the section `study` of the config, which says how cells are
+    compared; its reference has flat names.
+  given_up: the entries of tuning.json for cells of which every trial failed.
+  provenance: the origin of features, a sentence for each file.
+  tune: the section `tune` of the config; empty without tuning.
   """
 
   folder: Path
@@ -110,7 +112,7 @@ class Study(NamedTuple):
 
 
 def read_study(folder: str | Path) -> Study:
-  """The cells of a study, as far as its runs are finished.
+  """Reads the finished runs of a study.
 
   Raises:
     InputError: if the folder holds no study, or none of its runs is finished.
@@ -124,10 +126,10 @@ def read_study(folder: str | Path) -> Study:
   study = run_files.read_json(folder / STUDY)
   if problem_in(study, _BY_THIS_CODE):
     raise InputError(
-      f"{folder} was written by other code: report it with the code of its"
-      " runs, whose commit is in their result.json."
+      f"{folder} was written by another version of the code: report it with "
+      "the version of its runs, whose commit is in their result.json."
     )
-  named = {"study": {"choose": True, **study["study"]}}  # once always so
+  named = {"study": {"choose": True, **study["study"]}}  # once the rule
   specs = [
     RunSpec(
       entry["name"], entry["overrides"], from_dict(entry["config"] | named)
@@ -144,7 +146,7 @@ def read_study(folder: str | Path) -> Study:
   tuning = []
   if (folder / TUNING).exists():
     tuning = run_files.read_json(folder / TUNING)
-  of_parts = study.get("data", {}).values()  # an earlier version has none
+  of_parts = study.get("data", {}).values()  # missing in earlier versions
   return Study(
     folder,
     study["config"],
@@ -160,7 +162,7 @@ def read_study(folder: str | Path) -> Study:
 
 
 def _given_up(tuning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Of each cell that chose nothing in any search, what its first one says."""
+  """The first tuning entry of each cell that chose nothing in any search."""
   chose = [entry["cell"] for entry in tuning if entry["chosen"]]
   lost: dict[str, dict[str, Any]] = {}
   for entry in tuning:
@@ -178,7 +180,7 @@ def _tune_of(folder: Path) -> dict[str, Any]:
 def _read_run(spec: RunSpec, folder: Path) -> Run:
   result = run_files.read_json(folder / run_files.RESULT)
   expected = digest(spec.config)
-  # A run that diverged has no digest of its own.
+  # The result of a diverged run has no digest.
   found = {result.get("digest", expected)}
   if (folder / run_files.CONFIG).exists():
     config = run_files.read_json(folder / run_files.CONFIG)
@@ -199,20 +201,20 @@ def _cells(
   for run in runs:
     grouped.setdefault(_key(cell_of(run.spec)), []).append(run)
   cells = []
-  for some in grouped.values():
-    name = cell_of(some[0].spec)
+  for group in grouped.values():
+    name = cell_of(group[0].spec)
     searches = [e for e in tuning if e["cell"] == name and "search" in e]
     if searches:
-      cells.append(_searched_cell(name, some, searches))
+      cells.append(_searched_cell(name, group, searches))
     else:
-      cells.append(_as_tuned(_cell(name, some), tuning))
+      cells.append(_as_tuned(_cell(name, group), tuning))
   return cells
 
 
 def _searched_cell(
   name: dict[str, Any], runs: list[Run], searches: list[Mapping[str, Any]]
 ) -> Cell:
-  """A cell of several searches: the final runs of all of them, by number."""
+  """A cell with several searches: the final runs of all, by number."""
   number_of = {seed: e["search"] for e in searches for seed in e["seeds"]}
   runs = [
     run._replace(search=number_of[run.spec.config.seed])
@@ -238,7 +240,7 @@ def _searched_cell(
 
 
 def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
-  """The cell with what tuning.json says of its search."""
+  """The cell with the facts in tuning.json about its search."""
   for entry in tuning:
     if entry["cell"] == cell.name:
       return cell._replace(
@@ -251,7 +253,7 @@ def _as_tuned(cell: Cell, tuning: Sequence[Mapping[str, Any]]) -> Cell:
 
 
 def searched_in(entry: Mapping[str, Any]) -> list[str]:
-  """The fields that an entry of tuning.json searched; one value is no search.
+  """The fields that an entry of tuning.json searched, over two or more values.
 
   >>> searched_in({"ranges": {"loss.alpha": [0, 2, 0], "loss.beta": [1, 1, 0]}})
   ['loss.alpha']
@@ -261,13 +263,13 @@ def searched_in(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
-  """Chooses among the settings of a cell by their mean validation score."""
+  """A cell, with the setting of the best mean validation score chosen."""
   select = runs[0].spec.config.eval.select
   better = -1 if lower_is_better(select) else 1
   grouped: dict[str, list[Run]] = {}
   for run in runs:
     grouped.setdefault(_key(tuned_of(run.spec)), []).append(run)
-  settings = [_setting(some, select) for some in grouped.values()]
+  settings = [_setting(runs_of, select) for runs_of in grouped.values()]
   chosen = _choose(settings, better)
   on_edge = []
   for field, value in chosen.tuned.items():
@@ -284,7 +286,7 @@ def _cell(name: dict[str, Any], runs: list[Run]) -> Cell:
 
 
 def _is_unscored(run: Run) -> bool:
-  """Whether a run selected no checkpoint: the score that selects is NaN."""
+  """Whether a run selected no checkpoint because the selecting score is NaN."""
   return "diverged" not in run.result and run.result["selected_step"] is None
 
 
@@ -299,16 +301,16 @@ def _setting(runs: Sequence[Run], select: str) -> Setting:
   )
   diverged = sum("diverged" in run.result for run in fresh)
   unscored = sum(map(_is_unscored, fresh))
-  # A setting that lost a seed has no score by which it could be chosen.
+  # A setting that lost a seed has no score and cannot be chosen.
   if diverged or unscored or not np.isfinite(interval.mean):
     interval = t_interval([])
   return Setting(tuned_of(runs[0].spec), usable, interval, diverged, unscored)
 
 
 def _choose(settings: Sequence[Setting], better: int) -> Setting:
-  """The setting of the best score; one alone needs none.
+  """The setting with the best score; a single setting needs no score.
 
-  NaN chooses nothing: where no setting has a score, the result has no runs.
+  If no setting has a score, the result has no runs.
   """
   if len(settings) == 1:
     return settings[0]
@@ -322,9 +324,9 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
-  """A value of runs for each of their units: searches, else see `units_of`.
+  """A value of runs for each unit: a search, otherwise a unit of `units_of`.
 
-  A search counts once, with the mean of its final runs.
+  The value of a search is the mean over its final runs.
   """
   if any(run.search is not None for run in runs):
     searches: dict[Any, list[float]] = {}
@@ -337,7 +339,7 @@ def by_unit(
 def over_replicates(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> Interval:
-  """Mean and t-interval of a value over the units of `by_unit`."""
+  """The mean and t-interval of a value over the units of `by_unit`."""
   return t_interval(list(by_unit(runs, value).values()))
 
 
@@ -345,7 +347,7 @@ def check_scored(study: Study) -> None:
   """Checks that the chosen runs of a study have their test scores.
 
   Raises:
-    InputError: if it was not given to `score_chosen`.
+    InputError: if the study was not passed through `score_chosen`.
   """
   for cell in study.cells:
     for run in cell.chosen.runs:

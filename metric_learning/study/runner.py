@@ -1,4 +1,4 @@
-"""Does the runs of a study that are missing, wherever it is told."""
+"""Trains the missing runs of a study with a launcher."""
 
 import contextlib
 import functools
@@ -37,22 +37,22 @@ from metric_learning.training.plan import check_parts, draws_of, identity_of
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
 
-# Where `experiments.benchmarks.speed --suite=population` found a population
-# faster than runs in turn. On a CPU convolutions are slower: one run fills the
-# cores, and several do not fit its caches (eight of `mlp` are 1.2 times as
-# fast). Accelerators are still to be measured.
+# Networks that train faster as a population than in turn, as measured by
+# `experiments.benchmarks.speed --suite=population`. On a CPU, convolutions are
+# slower as a population: one run fills the cores, and several exceed the caches
+# (eight of `mlp` are 1.2 times as fast). Accelerators are not measured yet.
 _FASTER_TOGETHER: tuple[str, ...] = ()
-# Seconds between two looks at runs that another process has.
+# Seconds between checks of runs that another process has.
 _PATIENCE = 1.0
 
 log = logging.getLogger(__name__)
 
 
 def check_population(population: str, members: int) -> None:
-  """Checks how many runs train together.
+  """Checks the choice of population and its size.
 
   Raises:
-    InputError: for a choice that there is not, or no members.
+    InputError: for an unknown choice, or less than one member.
   """
   check_choice("population", population, POPULATION)
   if members < 1:
@@ -70,27 +70,27 @@ def run_study(
   members: int = 32,
   **resources: Any,
 ) -> None:
-  """Does what is missing of a study; a finished one is left as it is.
+  """Trains the missing runs of a study; a finished study is not changed.
 
-  Everything is checked before the first run: the specs, what chooses among
-  them, their data, the batch that the data must fill, what is to be compared. A
-  run whose loss stops being finite is recorded as such and does not end the
-  study. Several processes may work on one study: a run that another process has
-  is waited for.
+  Everything is checked before the first run: the specs, the choice among them,
+  their data and batches, and the comparisons. A run whose loss stops being
+  finite is recorded as diverged and does not end the study. Several processes
+  may work on one study; each waits for the runs of the others.
 
   Args:
-    config: what the runs override.
+    config: the config that the runs override.
     specs: from `make_specs`.
-    folder: of the study.
-    cells: the names of all cells that are compared, if some have no runs.
+    folder: the folder of the study.
+    cells: the names of all compared cells, if some have no runs.
     launcher: a name in `LAUNCHERS`: "local", or "ray".
-    population: "on": runs that differ in traced numbers and seeds alone train
-      as one program; "off"; or "auto": where that was measured to be faster.
-    members: of one population, at most; fewer need less memory.
-    resources: keywords of the launcher.
+    population: "on" trains runs that differ only in traced numbers and seeds as
+      one program; "off" does not; "auto" does where it was measured to be
+      faster.
+    members: the most members of one population; fewer need less memory.
+    resources: keyword arguments of the launcher.
 
   Raises:
-    InputError: for data that cannot be used, or a folder of another study.
+    InputError: for data that cannot be used, or the folder of another study.
   """
   folder = Path(folder)
   check_population(population, members)
@@ -117,7 +117,7 @@ def _do_missing(
   launch: Callable[..., None],
   members: int,
 ) -> None:
-  """Launches what is not finished, and waits for what other processes have."""
+  """Launches unfinished runs, and waits for those of other processes."""
   unfinished = lambda: [
     spec for spec in specs if not is_finished(folder / RUNS / spec.name)
   ]
@@ -158,17 +158,17 @@ def _do_missing(
 
 
 def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:
-  """What runs load: each data set, with weights, by one of its runs."""
-  found: dict[str, Any] = {}
+  """One run for each data set (with weights) that the runs load."""
+  loaded: dict[str, Any] = {}
   for spec in sorted(specs, key=lambda spec: spec.name):
     identity = identity_of(spec.config, load_once(spec.config.data))
-    if identity not in found.values():
-      found[spec.name] = identity
-  return found
+    if identity not in loaded.values():
+      loaded[spec.name] = identity
+  return loaded
 
 
 def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
-  """What is wrong with the data of runs, a batch of them, or their scores."""
+  """Errors in the data of runs, in their batches, or in their scores."""
   errors = []
   together: dict[str, list[RunSpec]] = {}
   for spec in specs:
@@ -177,19 +177,19 @@ def _data_errors(specs: Sequence[RunSpec]) -> list[str]:
     read = [sections[name] for name in names]
     key = json.dumps(read, sort_keys=True)
     together.setdefault(key, []).append(spec)
-  for some in together.values():
-    fields = some[0].config
+  for group in together.values():
+    fields = group[0].config
     try:
       splits = load_once(fields.data)
       draws_of(fields, splits.train)
       check_parts(fields, splits)
     except InputError as error:
-      errors.append(f"{specs_named([spec.name for spec in some])}: {error}")
+      errors.append(f"{specs_named([spec.name for spec in group])}: {error}")
   return errors
 
 
 def _summary(spec: RunSpec, result: dict[str, Any]) -> str:
-  """How a run went."""
+  """The outcome of a run, as text."""
   if "diverged" in result:
     return "diverged"
   select = spec.config.eval.select
@@ -198,7 +198,7 @@ def _summary(spec: RunSpec, result: dict[str, Any]) -> str:
 
 
 def only_here(folder: Path) -> contextlib.AbstractContextManager[Any]:
-  """Waits until no other process writes what is of the whole study."""
+  """Holds the lock for files of the whole study."""
   return filelock.FileLock(folder / ".lock")
 
 
@@ -209,12 +209,12 @@ def claim_study(
   cells: Sequence[Name],
   data: Mapping[str, Any],
 ) -> None:
-  """Writes study.json, or finds that the folder is of this very study.
+  """Writes study.json, or checks that the folder belongs to this study.
 
-  `data` is what `data_of` says of the runs.
+  `data` is the output of `data_of`.
 
   Raises:
-    InputError: with what differs.
+    InputError: with the difference, if it belongs to another study.
   """
   study = run_files.identity(
     config=as_dict(config),

@@ -1,4 +1,4 @@
-"""A finished run of a study, and what its test classes scored."""
+"""A finished run of a study, and its test scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +11,15 @@ from metric_learning.study.sweeps import RunSpec
 
 
 class TestScores(NamedTuple):
-  """What a chosen run scored on the test classes.
+  """The scores of a chosen run on the test classes.
 
-  selected, last: under either checkpoint; NaN where none was selected.
-  queries: what each test query adds to a score that is a mean over queries, at
-    the selected checkpoint, by the name of the score.
-  classes: of each test query; None if classes have no names.
-  halves: scores in random halves of the test classes, by the name of the score;
-    of one run of each of several searches.
+  selected, last: scores at the selected and last checkpoint; NaN if none was
+    selected.
+  queries: by score name, the value of each test query at the selected
+    checkpoint, for scores that are means over queries.
+  classes: the class of each test query; None if classes have no names.
+  halves: by score name, the scores in random halves of the test classes, for
+    one run of each of several searches.
   """
 
   selected: dict[str, float]
@@ -31,9 +32,9 @@ class TestScores(NamedTuple):
 class Run(NamedTuple):
   """A finished run and the spec that made it.
 
-  is_stale: its config or its result is not that of the spec.
+  is_stale: its config or result does not match the spec.
   search: the number of the search that chose its numbers; None without several.
-  test: None until `scoring` has scored it, which it does to chosen runs alone.
+  test: None until `scoring` has scored the run; only chosen runs are scored.
   """
 
   spec: RunSpec
@@ -45,19 +46,20 @@ class Run(NamedTuple):
 
   @property
   def tested(self) -> TestScores:
-    """Its test scores.
+    """The test scores.
 
     Raises:
-      InputError: if it is not scored.
+      InputError: if the run is not scored.
     """
     if self.test is None:
       raise InputError(
-        f"{self.folder.name} is not scored on test classes: give the study to"
-        " metric_learning.study.score_chosen before it is printed or drawn."
+        f"{self.folder.name} is not scored on test classes: pass the study "
+        "through metric_learning.study.score_chosen before it is printed or "
+        "drawn."
       )
     return self.test
 
   @property
   def replicate(self) -> tuple[int, int]:
-    """Its seed and its fold: what pairs it with a run of another cell."""
+    """The seed and the fold, which pair it with a run of another cell."""
     return self.spec.config.seed, self.spec.config.data.fold

@@ -1,4 +1,4 @@
-"""The step that looks at test classes: chosen runs are scored, each once."""
+"""Test scores: the only step that uses test classes, once per chosen run."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -18,21 +18,21 @@ from metric_learning.training.embedding import embed_run, is_embedded
 TEST = "test.json"
 QUERIES = "test_queries.npz"
 HALVES = "test_halves.npz"
-# How many halves of the test classes are scored.
+# The number of random halves of the test classes.
 NUM_HALVES = 16
 
-# A `results.Study`, which only says what is in these files.
+# A `results.Study`.
 AnyStudy = TypeVar("AnyStudy", bound=Any)
 
 
 def score_chosen(study: AnyStudy) -> AnyStudy:
-  """The study, its chosen runs with their test scores.
+  """The study, with the test scores of its chosen runs.
 
-  Tables, comparisons and figures take what it returns, and evaluate nothing.
-  A chosen run embeds its test images here, from its checkpoints. What it embeds
-  and scores is kept in its folder: embeddings.npz, test.json, and of the
-  columns that are compared test_queries.npz and, of one run of each of several
-  searches, test_halves.npz. Nothing is done twice.
+  Tables, comparisons and figures use its result and evaluate nothing. The test
+  images of a chosen run are embedded here, from its checkpoints. The results
+  are kept in the folder of the run: embeddings.npz, test.json, test_queries.npz
+  for the compared columns, and test_halves.npz for one run of each of several
+  searches. Nothing is computed twice.
 
   Raises:
     InputError: if the files of a run or its data cannot be read.
@@ -42,9 +42,9 @@ def score_chosen(study: AnyStudy) -> AnyStudy:
 
 
 def _scored(cell: Any, columns: Collection[str]) -> Any:
-  """A cell with scores in its chosen setting, which is one of its settings."""
+  """A cell with test scores in its chosen setting."""
   runs = [score_run(run, columns) for run in cell.chosen.runs]
-  # One run of each search in halves, which take as long as many scores.
+  # Halves only for one run of each search, since they are slow.
   seen: set[int] = set()
   for place, run in enumerate(runs):
     if run.search is not None and run.search not in seen:
@@ -57,10 +57,11 @@ def _scored(cell: Any, columns: Collection[str]) -> Any:
 
 
 def score_run(run: Run, columns: Collection[str] = ()) -> Run:
-  """A run with its test scores, and those of queries in some columns.
+  """A run with its test scores, and scores by query for some columns.
 
-  Scored from the embeddings in its folder, and kept there. Verification adds
-  `accuracy_scores`. Where no checkpoint was selected, its scores are NaN.
+  It is scored from the embeddings in its folder, where the scores are kept.
+  Verification adds `accuracy_scores`. If no checkpoint was selected, the scores
+  are NaN.
   """
   if not is_embedded(run.folder):
     embed_run(run.spec.config, run.folder, _data_of(run))
@@ -73,24 +74,24 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
     elif (run.folder / run_files.SELECTED_EMBEDDINGS).exists():
       selected = _scores_in(run, run_files.SELECTED_EMBEDDINGS)
     run_files.write_own(path, {"last": last, "selected": selected})
-  found = run_files.read_own(path)
+  record = run_files.read_own(path)
   queries, classes = _queries(run, columns)
   return run._replace(
-    test=TestScores(found["selected"], found["last"], queries, classes)
+    test=TestScores(record["selected"], record["last"], queries, classes)
   )
 
 
 def _data_of(run: Run) -> Any:
-  """The data that a run was trained on, which its test images are part of."""
+  """The data that a run was trained on, including its test images."""
   config = run.spec.config
   try:
     return load_once(config.data)
   except (InputError, OSError) as error:
     raise InputError(
-      f"{run.folder.name} is chosen, and its test images cannot be embedded:"
-      f" config.data.data_dir={config.data.data_dir!r} of {config.data.name} is"
-      f" not what it was when it was trained. {error} Put the data, or a link"
-      " to it, where it was."
+      f"{run.folder.name} is chosen, and its test images cannot be embedded: "
+      f"config.data.data_dir={config.data.data_dir!r} of {config.data.name} "
+      f"has changed since it was trained. {error} Put the data, or a link to "
+      "it, back in its place."
     ) from error
 
 
@@ -122,31 +123,32 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
 def _queries(
   run: Run, columns: Collection[str]
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray | None]:
-  """What each test query adds to columns that are means over them; its class.
+  """The value of each test query in columns that are means; its class.
 
-  At the selected checkpoint; kept in a file.
+  Computed at the selected checkpoint and kept in a file.
   """
   wanted = {column for column in columns if evaluation.is_by_query(column)}
   if not wanted:
     return {}, None
   path = run.folder / QUERIES
-  kept = run_files.read_own(path) if path.exists() else {}
-  if not wanted <= kept.keys():
+  stored = run_files.read_own(path) if path.exists() else {}
+  if not wanted <= stored.keys():
     arrays = _selected_arrays(run)
     labels = arrays["test_labels"]
-    # Intervals draw classes, and a query with several labels has no one class.
+    # Intervals resample classes, and a query with several labels has no single
+    # class.
     if "test_class_names" not in arrays or labels.ndim > 1:
       return {}, None
-    kept["classes"] = arrays["test_class_names"][labels]
+    stored["classes"] = arrays["test_class_names"][labels]
     points = evaluation.Points(
       arrays["test_embeddings"],
       labels,
       run.result["metric"],
       gallery=_gallery(arrays),
     )
-    kept |= evaluation.per_query(sorted(wanted - kept.keys()), points)
-    run_files.write_own(path, kept)
-  return {column: kept[column] for column in wanted}, kept["classes"]
+    stored |= evaluation.per_query(sorted(wanted - stored.keys()), points)
+    run_files.write_own(path, stored)
+  return {column: stored[column] for column in wanted}, stored["classes"]
 
 
 def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
@@ -159,29 +161,29 @@ def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
 def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
   """Scores of a run in random halves of its test classes, and of the gallery.
 
-  A score of n classes varies over draws of classes as those of random halves
-  vary about their own mean: for a mean of independent classes the two variances
-  are equal, σ² / n. The halves are the same for all runs. Kept in a file; empty
-  where queries have several labels, or are pairs.
+  The variance of the scores of random halves about their mean estimates the
+  variance of a score over draws of n classes: for a mean of independent classes
+  both are σ² / n. All runs have the same halves. The scores are kept in a file;
+  they are empty for pairs and for queries with several labels.
   """
   wanted = {column for column in columns if evaluation.is_by_query(column)}
   path = run.folder / HALVES
-  kept = run_files.read_own(path) if path.exists() else {}
-  if wanted and not wanted <= kept.keys():
+  stored = run_files.read_own(path) if path.exists() else {}
+  if wanted and not wanted <= stored.keys():
     arrays = _selected_arrays(run)
     labels = arrays.get("test_labels")
     if labels is None or labels.ndim > 1:
       return {}
-    found: dict[str, list[float]] = {column: [] for column in wanted}
+    halves: dict[str, list[float]] = {column: [] for column in wanted}
     for half in _halves(np.unique(labels)):
       scores = evaluation.per_query(
         sorted(wanted), _among(arrays, half, run.result["metric"])
       )
       for column, values in scores.items():
-        found[column].append(float(np.nanmean(values)))
-    kept |= {column: np.array(values) for column, values in found.items()}
-    run_files.write_own(path, kept)
-  return {column: kept[column] for column in wanted}
+        halves[column].append(float(np.nanmean(values)))
+    stored |= {column: np.array(values) for column, values in halves.items()}
+    run_files.write_own(path, stored)
+  return {column: stored[column] for column in wanted}
 
 
 def _halves(classes: np.ndarray) -> list[np.ndarray]:
@@ -194,7 +196,7 @@ def _halves(classes: np.ndarray) -> list[np.ndarray]:
 def _among(
   arrays: Mapping[str, np.ndarray], classes: np.ndarray, metric: str
 ) -> evaluation.Points:
-  """The test items of some classes, and those of the gallery."""
+  """The test and gallery items of the given classes."""
   own = np.isin(arrays["test_labels"], classes)
   gallery = _gallery(arrays)
   if gallery["reference_labels"] is not None:
@@ -213,13 +215,13 @@ def _among(
 
 
 def _superclasses(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...] | None:
-  """The super-class of each test class, where there are some."""
+  """The super-class of each test class, if there are any."""
   names = arrays.get("test_superclasses")
   return None if names is None else tuple(names.tolist())
 
 
 def _gallery(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Where test queries look, and what they may not see: of `retrieval`."""
+  """The gallery of test queries and their exclusions, for `retrieval`."""
   return {
     "references": arrays.get("gallery_embeddings"),
     "reference_labels": arrays.get("gallery_labels"),

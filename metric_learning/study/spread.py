@@ -1,4 +1,4 @@
-"""How far a score moves with another search, seed, fold, or other classes."""
+"""The spread of a score over searches, seeds, folds and test classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,15 +11,15 @@ from metric_learning.study.runs import Run
 
 
 class Spread(NamedTuple):
-  """Standard deviations of the test score of a cell of several searches.
+  """Standard deviations of the test score of a cell with several searches.
 
   NaN where a source was not repeated.
 
-  search: of what searches lead to, without the part of seeds.
-  seed: of final runs of one search.
-  classes: over draws of test classes, the gallery drawn with them.
-  fold: of the validation score of what was chosen, over the folds of a stage;
-    it is no part of the test score, but of what the search chose by.
+  search: between searches, without the contribution of seeds.
+  seed: between final runs of one search.
+  classes: between draws of test classes, with their gallery.
+  fold: between the folds of a stage, of the validation score of the choice. It
+    does not contribute to the test score, but to the choice of the search.
   """
 
   search: float
@@ -29,7 +29,7 @@ class Spread(NamedTuple):
 
   @property
   def shares(self) -> dict[str, float]:
-    """Of the variance of one run's test score, the share of each source."""
+    """The share of each source in the variance of the test score of one run."""
     parts = {
       name: getattr(self, name) ** 2 for name in ("search", "seed", "classes")
     }
@@ -42,38 +42,38 @@ def components(
 ) -> tuple[float, float]:
   """Standard deviations between groups and within them.
 
-  Within: the root of the mean variance of groups of two values or more.
-  Between, by analysis of variance: s² of the means of groups, minus what the
-  values within add to it; 0 where that is negative. NaN where nothing is
-  repeated.
+  Within: the root of the mean variance of groups of two or more values.
+  Between, by analysis of variance: the variance of the group means, minus the
+  contribution of the variance within groups; 0 if that is negative. NaN if
+  nothing is repeated.
 
   >>> between, within = components({0: [1.0, 3.0], 1: [5.0, 7.0]})
   >>> round(between**2, 9), round(within**2, 9)  # 8 - 2 / 2, and 2
   (7.0, 2.0)
   """
-  groups = [np.asarray(some, float) for some in values.values()]
-  inside = [np.var(some, ddof=1) for some in groups if len(some) > 1]
+  groups = [np.asarray(group, float) for group in values.values()]
+  inside = [np.var(group, ddof=1) for group in groups if len(group) > 1]
   within = float(np.mean(inside)) if inside else float("nan")
   if len(groups) < 2:
     return float("nan"), within**0.5
-  means = np.var([some.mean() for some in groups], ddof=1)
-  added = np.mean([1 / len(some) for some in groups]) * within
+  means = np.var([group.mean() for group in groups], ddof=1)
+  added = np.mean([1 / len(group) for group in groups]) * within
   return float(max(means - np.nan_to_num(added), 0.0)) ** 0.5, within**0.5
 
 
 def mean_in_halves(
   runs: Sequence[Run], column: str
 ) -> Float[np.ndarray, " halves"] | None:
-  """The mean over runs of a score in each half of the test classes.
+  """The mean over runs of the score in each half of the test classes.
 
-  Over those that were scored in halves, one of each search; None if none was.
+  Over runs that were scored in halves, one for each search; None without any.
   """
-  found = [r.tested.halves[column] for r in runs if column in r.tested.halves]
-  return np.mean(np.stack(found), axis=0) if found else None
+  halves = [r.tested.halves[column] for r in runs if column in r.tested.halves]
+  return np.mean(np.stack(halves), axis=0) if halves else None
 
 
 def spread_of(cell: Cell, column: str) -> Spread:
-  """The spread of a cell of several searches in one column."""
+  """The spread in one column of a cell with several searches."""
   values: dict[Any, list[float]] = {}
   for run in cell.chosen.runs:
     values.setdefault(run.search, []).append(run.tested.selected[column])
@@ -86,43 +86,43 @@ def spread_of(cell: Cell, column: str) -> Spread:
 
 
 def searched_cells(study: Study) -> list[Cell]:
-  """The cells of several searches that have final runs."""
+  """The cells with several searches that have final runs."""
   return [cell for cell in study.cells if cell.searches and cell.chosen.runs]
 
 
 def expected_best(
   history: Sequence[float], lower_is_better: bool = False
 ) -> Float[np.ndarray, " trials"]:
-  """The mean of the best of k of n scores, drawn without replacement, k ≤ n.
+  """The expected best of k of n scores drawn without replacement, k ≤ n.
 
   E[best of k] = Σᵢ sᵢ C(i-1, k-1) / C(n, k), scores in rising order.
 
   >>> expected_best([1.0, 2.0, 3.0]).round(3).tolist()  # (2 + 3 + 3) / 3
   [2.0, 2.667, 3.0]
 
-  Source: Dodge et al., EMNLP 2019, with draws that are not put back.
+  Source: Dodge et al., EMNLP 2019, here without replacement.
   """
   sign = -1.0 if lower_is_better else 1.0
   scores = np.sort(sign * np.asarray(history, float))
   n = len(scores)
-  # The share of sets of k in which score i is the best, from k to k + 1.
+  # The share of sets of size k in which score i is the best; it grows with k.
   shares = np.full(n, 1 / max(n, 1))
-  found = []
+  expected = []
   for k in range(1, n + 1):
-    found.append(sign * float(shares @ scores))
+    expected.append(sign * float(shares @ scores))
     i = np.arange(1, n + 1)
     grown = np.maximum(i - k, 0) / k * (k + 1) / max(n - k, 1)
     shares = shares * grown
-  return np.array(found)
+  return np.array(expected)
 
 
 def budget_curve(
   cell: Cell, lower_is_better: bool = False
 ) -> Float[np.ndarray, " trials"]:
-  """The mean over searches of the expected best score of so many trials.
+  """The mean over searches of the expected best score, by number of trials.
 
-  Trials that failed or were pruned are left out of the scores, and searches
-  that scored fewer trials end earlier.
+  Trials that failed or were pruned have no score; searches with fewer scored
+  trials end earlier.
   """
   curves = [
     expected_best([x for x in e["history"] if x is not None], lower_is_better)

@@ -1,4 +1,4 @@
-"""The table of spread by source, and what a cell of several searches cost."""
+"""The table of spread by source, and the cost of searches."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from metric_learning.study.table_lines import in_words
 
 
 def spread_table(study: Study) -> str:
-  """Of each cell of several searches, how far its scores move; else nothing."""
+  """The spread of the scores of each cell with several searches, if any."""
   cells = searched_cells(study)
   if not cells:
     return ""
@@ -32,12 +32,13 @@ def spread_table(study: Study) -> str:
         ]
       )
   note = (
-    "Standard deviations of the test score of one final run, by source, and the"
-    " share of each in its variance: another search, another seed of the same"
-    " setting, other test classes (from random halves of them, the gallery"
-    " halved too). An estimate for searches that is below 0 is given as 0."
-    " Beside them, that of the validation score of what was chosen, over folds."
-    " All searches and cells share the test classes."
+    "Standard deviations of the test score of one final run, by source, with "
+    "the share of each source in the variance: another search; another seed "
+    "with the same setting; other test classes (from random halves of the "
+    "classes, with the gallery halved too). A negative estimate for searches "
+    "is shown as 0. The last column is the standard deviation over folds of "
+    "the validation score of the chosen setting. All searches and cells share "
+    "the test classes."
   )
   return f"\n{as_markdown(heads, lines)}\n\n{note}\n"
 
@@ -53,28 +54,28 @@ def _with_share(value: float, share: float) -> str:
 
 
 def cost_note(study: Study) -> list[str]:
-  """What the searches of each cell took; nothing without several.
+  """The cost of the searches of each cell; empty without several searches.
 
-  Planned runs are the same for every cell; the seconds are those of training.
+  Every cell has the same number of planned runs. Time is training time.
   """
   cells, tune = searched_cells(study), study.tune
   if not cells or "searches" not in tune:
     return []
   again = tune["finalists"] * tune["repeats"] * tune["folds"]
   each = tune["trials"] * tune["folds"] + again + tune["final_seeds"]
-  said = (
+  note = (
     f"each cell has {tune['searches']} searches of {tune['trials']} trials on"
     f" {tune['folds']} folds"
   )
   if again:
-    said += (
+    note += (
       f", the best {tune['finalists']} of each {tune['repeats']} times more on"
       " other folds with other seeds"
     )
   of_searches = [sum(e["seconds"] for e in cell.searches) for cell in cells]
-  said += (
+  note += (
     f", and {tune['final_seeds']} final runs: {tune['searches'] * each} runs;"
     f" the searches of a cell trained for {min(of_searches) / 60:.1f} to"
     f" {max(of_searches) / 60:.1f} minutes"
   )
-  return [said]
+  return [note]

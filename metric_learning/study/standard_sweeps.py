@@ -1,8 +1,8 @@
-"""Sweeps that several configs offer: generators of flat overrides.
+"""Standard sweeps, shared by the configs: generators of flat overrides.
 
-A config puts them into its SWEEPS with `sweeps`. Margins, gaps, temperatures,
-and distances of miners are in units of the mean distance at initialization, d̄,
-where the config or the sweep says margin_unit="initial_mean".
+A config adds them to its SWEEPS with `sweeps`. With margin_unit="initial_mean",
+all numbers that are distances (margins, gaps, temperatures, numbers of miners)
+are in units of d̄, the mean distance at initialization.
 """
 
 import functools
@@ -13,13 +13,13 @@ from typing import Any
 from metric_learning.losses import LOSSES
 from metric_learning.study.sweeps import Overrides, Sweep
 
-# What classes × images of each a batch may have.
+# The shapes of batches: classes × images of each class.
 Shapes = Sequence[tuple[int, int]]
 
 # Ten paired seeds can support 25 comparisons.
 SEEDS = tuple(range(10))
 
-# Each tried under L2, L1 and cosine, as far as it allows them: 24 cells.
+# Each under L2, L1 and cosine, as far as the loss allows them: 24 cells.
 EQUAL_BUDGET = (
   "contrastive",
   "triplet",
@@ -33,22 +33,24 @@ EQUAL_BUDGET = (
   "arcface",
 )
 
-# What is chosen on validation where something else is the question.
+# The hyperparameters that are chosen on validation in sweeps about something
+# else.
 NUMBERS = {
   "contrastive": ("loss.margin", (0.5, 1.0, 1.5)),
   "triplet": ("loss.margin", (0.125, 0.25, 0.5)),
   "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
 }
 
-# How far apart classes shall be; its square; by how much farther than an image
-# of the same class; and the same as a cosine, an angle, or a gap of cosines.
+# Margins between classes; their squares; gaps between the distances to other
+# classes and to the same class; and the same as cosines, angles and gaps of
+# cosines.
 _APART = (0.25, 0.5, 1.0, 1.5, 2.0)
 _SQUARES = tuple(value**2 for value in _APART)
 _GAPS = (0.0625, 0.125, 0.25, 0.5, 1.0)
 _COSINES = (0.02, 0.05, 0.1, 0.2, 0.4)
 
-# Every loss with a margin that is a number. (Of `sphereface` and `l_softmax` it
-# is a whole number that selects code.)
+# Every loss with a continuous margin. (The margin of `sphereface` and
+# `l_softmax` is a whole number that selects code.)
 MARGINS = {
   "contrastive": ("margin", _APART),
   "contrastive_sq_margin": ("margin", _APART),
@@ -90,9 +92,9 @@ def _standard(
   *,
   choose: bool = True,
 ) -> Callable[[Callable[..., Overrides]], Callable[..., Overrides]]:
-  """Makes a generator one of the standard sweeps, under its own name.
+  """Registers a generator as a standard sweep, under its own name.
 
-  It takes no argument, or the shapes of batches; so does its reference.
+  The generator and its reference take no argument, or the shapes of batches.
   """
 
   def added(overrides: Callable[..., Overrides]) -> Callable[..., Overrides]:
@@ -122,7 +124,7 @@ def _with_seeds(rows: Callable[..., Overrides]) -> Callable[..., Overrides]:
 
 
 def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Overrides:
-  """Each loss in each of the cells, with each of its `NUMBERS`."""
+  """Each loss in each cell, with each of its `NUMBERS`."""
   cells = list(cells)
   for loss in losses:
     field, values = NUMBERS[loss]
@@ -133,9 +135,9 @@ def _tried(losses: Iterable[str], cells: Iterable[dict[str, Any]]) -> Overrides:
 
 @_standard()
 def losses() -> Overrides:
-  """The cells of a comparison of losses; `experiments.tune` finds the numbers.
+  """The cells of a comparison of losses; `experiments.tune` tunes them.
 
-  As a plain sweep: one run of each, with defaults, to see that all can learn.
+  As a plain sweep: one run of each with defaults, to see that all can learn.
   """
   for loss in EQUAL_BUDGET:
     for metric in ("l2", "l1", "cosine"):
@@ -145,10 +147,10 @@ def losses() -> Overrides:
 
 @_standard()
 def catalogue() -> Overrides:
-  """Every loss of classes, under L2, L1 and cosine, or under its own metric.
+  """Every loss that uses labels, under L2, L1 and cosine or its only metric.
 
-  Cells for `experiments.tune`, as `losses` are. Not those of two views of an
-  item, which need views and another batch.
+  Cells for `experiments.tune`, like `losses`. Losses of two views are left out,
+  since they need another batch.
   """
   for name, loss in LOSSES.items():
     if loss.two_views:
@@ -163,7 +165,7 @@ def catalogue() -> Overrides:
 @_standard()
 @_with_seeds
 def margins() -> Overrides:
-  """The curve of each loss that has a margin, under L2 where it allows it."""
+  """A curve for each loss with a margin, under L2 if the loss allows it."""
   for loss, (name, values) in MARGINS.items():
     allowed = LOSSES[loss].metrics
     metric = {"metric.name": "l2"} if "l2" in allowed else {}
@@ -183,8 +185,8 @@ def metrics() -> Overrides:
 # --- L1 against L2 ----------------------------------------------------------
 
 RATES = (1e-3, 3e-3, 1e-2)
-# Of numbers that are no margins, by their names: of each what is shared by all
-# metrics, as a multiple of d̄ or of 1 / d̄.
+# For numbers that are not margins, by name: the multiples of d̄ or of 1 / d̄
+# that all metrics share.
 _OTHERS = {
   "temperature": (0.05, 0.1, 0.2, 0.4, 0.8),
   "scale": (1.25, 2.5, 5.0, 10.0, 20.0),
@@ -194,11 +196,11 @@ _SCALED = {"margin_unit": "initial_mean"}
 
 
 def multiples_of(loss: str) -> tuple[str, tuple[float, ...]] | None:
-  """The number of a loss that follows d̄, and the multiples that are compared.
+  """The number of a loss that scales with d̄, and the multiples to compare.
 
-  None for a loss that does not take L1 and L2 both, that has no such number
-  among those it searches, that keeps a unit of its own (`Loss.absolute`), or
-  that needs two views of an item.
+  None for a loss that does not allow both L1 and L2, whose searched numbers do
+  not scale with d̄, that has its own unit (`Loss.absolute`), or that needs two
+  views of an item.
 
   >>> multiples_of("supcon")
   ('temperature', (0.05, 0.1, 0.2, 0.4, 0.8))
@@ -215,34 +217,37 @@ def multiples_of(loss: str) -> tuple[str, tuple[float, ...]] | None:
 
 
 def _at_equal_settings(losses: Iterable[str], unit: str) -> Overrides:
-  """L1 and L2 at each multiple with each rate.
+  """L1 and L2 at each multiple of d̄, with each learning rate.
 
-  A distance that is learned as it stands moves by the rate, which has no unit:
-  it keeps its value.
+  A learned distance is changed by the learning rate, which has no unit, so its
+  initial value is not scaled.
   """
   for loss in losses:
-    found, entry = multiples_of(loss), LOSSES[loss]
-    if found is None:
+    multiples, entry = multiples_of(loss), LOSSES[loss]
+    if multiples is None:
       continue
-    kept = {
+    constants = {
       f"loss.learn_{name}": False
       for name, kind in entry.learned.items()
       if kind == "real" and name in entry.scaled
     }
     for metric in ("l2", "l1"):
       cell = {"loss.name": loss, "metric.name": metric, "margin_unit": unit}
-      for value in found[1]:
+      for value in multiples[1]:
         for rate in RATES:
-          numbers = {f"loss.{found[0]}": value, "optimizer.learning_rate": rate}
-          yield {**cell, **kept, **numbers}
+          numbers = {
+            f"loss.{multiples[0]}": value,
+            "optimizer.learning_rate": rate,
+          }
+          yield {**cell, **constants, **numbers}
 
 
 @_standard({"metric.name": "l2"}, choose=False)
 @_with_seeds
 def l1_vs_l2() -> Overrides:
-  """L1 against L2 at equal multiples of d̄ and equal rates.
+  """L1 against L2 at equal multiples of d̄ and equal learning rates.
 
-  Of the losses of `EQUAL_BUDGET` that take both.
+  For the losses of `EQUAL_BUDGET` that allow both.
   """
   yield from _at_equal_settings(EQUAL_BUDGET, "initial_mean")
 
@@ -250,23 +255,23 @@ def l1_vs_l2() -> Overrides:
 @_standard({"metric.name": "l2"}, choose=False)
 @_with_seeds
 def l1_vs_l2_all() -> Overrides:
-  """The same of every loss that can be compared so."""
+  """L1 against L2 at equal multiples, for every loss that allows it."""
   yield from _at_equal_settings(LOSSES, "initial_mean")
 
 
 @_standard({"metric.name": "l2"}, choose=False)
 @_with_seeds
 def l1_vs_l2_raw() -> Overrides:
-  """The same numbers, raw: each distance meets another loss.
+  """L1 against L2 with equal absolute numbers: a confounded comparison.
 
-  The distances live on different scales, and what differs is the margin.
+  The two distances have different scales, so the margin differs in effect.
   """
   yield from _at_equal_settings(EQUAL_BUDGET, "absolute")
 
 
 @_standard({"metric.name": "l2"})
 def l1_vs_l2_tuned() -> Overrides:
-  """For `experiments.tune`: each loss under L2 and L1, both tuned."""
+  """Each loss under L2 and L1, both tuned; for `experiments.tune`."""
   for loss in EQUAL_BUDGET:
     if multiples_of(loss):
       for metric in ("l2", "l1"):
@@ -276,14 +281,14 @@ def l1_vs_l2_tuned() -> Overrides:
 @_standard({"normalize": "l2"})
 @_with_seeds
 def normalizations() -> Overrides:
-  """Embeddings on the L2 sphere, on the L1 sphere, and as they are."""
+  """Embeddings on the L2 sphere, on the L1 sphere, and not normalized."""
   yield from _tried(NUMBERS, ({"normalize": n} for n in ("l2", "l1", "none")))
 
 
 @_standard({"reduction.name": "mean"})
 @_with_seeds
 def reductions() -> Overrides:
-  """The mean over all terms, over active ones, over anchors, and the sum."""
+  """The mean over all terms, active terms or anchors, and the sum."""
   names = ("mean", "mean_active", "per_anchor_mean", "sum")
   cells = ({"reduction.name": name} for name in names)
   yield from _tried(("contrastive", "triplet"), cells)
@@ -292,10 +297,10 @@ def reductions() -> Overrides:
 @_standard({"miner.name": "all"})
 @_with_seeds
 def miners() -> Overrides:
-  """Which pairs count, for a pair loss and a triplet loss."""
-  some = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
+  """Miners, for a pair loss and a triplet loss."""
+  names = ("all", "batch_hard", "easy_hard", "hdc", "multi_similarity")
   more = ("distance_weighted", "triplet_margin", "pair_margin")
-  cells = ({"miner.name": name} for name in (*some, *more))
+  cells = ({"miner.name": name} for name in (*names, *more))
   yield from _tried(("contrastive", "triplet"), cells)
 
 
@@ -326,7 +331,7 @@ def dimensions() -> Overrides:
 @_standard({"loss.positive_margin": 0.0})
 @_with_seeds
 def positive_margins() -> Overrides:
-  """How near is near enough: pulling stops at a positive margin."""
+  """Positive margins: pairs closer than the margin are not pulled together."""
   for loss in ("contrastive_linear", "contrastive_double_margin"):
     for negative in (1.0, 1.5):
       for positive in (0.0, 0.125, 0.25, 0.5):
@@ -338,7 +343,7 @@ def positive_margins() -> Overrides:
 @_standard()
 @_with_seeds
 def repulsions() -> Overrides:
-  """What pushes classes apart: [m - D]², e^(-2.77 D/Q), m² - D², 1/D."""
+  """Repulsions between classes: [m - D]², e^(-2.77 D/Q), m² - D², 1/D."""
   for loss, field, values in (
     ("contrastive", "loss.margin", (0.5, 1.0, 1.5)),
     ("contrastive_2005", "loss.upper_bound", (1.0, 2.0, 4.0)),
@@ -350,5 +355,5 @@ def repulsions() -> Overrides:
 
 
 def sweeps(shapes: Shapes) -> dict[str, Sweep]:
-  """All of them by name; `shapes` are the P × K that the data can fill."""
+  """All standard sweeps by name; `shapes` are the P × K the data can fill."""
   return {name: make(shapes) for name, make in _STANDARD.items()}

@@ -1,4 +1,4 @@
-"""Intervals, tests and verdicts: what a mean over few runs can say."""
+"""Intervals, tests and verdicts for means over few runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from metric_learning.study.multiple import (
   step_down_max,
 )
 
-# A difference is called real at this p, after correction.
+# The level of significance, after correction.
 LEVEL = 0.05
-# Instead of a verdict, where there are too few differences for the family.
+# Replaces a verdict if there are too few differences to test.
 TOO_FEW = "not tested"
 
 
 class Interval(NamedTuple):
-  """A mean with an interval, of 95 % unless said, and the number of values."""
+  """A mean with an interval (95 % by default), and the number of values."""
 
   mean: float
   low: float
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 def standard_error(values: Sequence[float] | np.ndarray) -> float:
-  """s / √n, s the sample standard deviation; NaN for one value.
+  """s / √n with the sample standard deviation s; NaN for one value.
 
   >>> standard_error([1.0, 3.0])  # √2 / √2
   1.0
@@ -47,13 +47,13 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
 
 
 class Comparison(NamedTuple):
-  """What paired differences say.
+  """The result of a test of paired differences.
 
-  difference: with its 95 % t-interval. effect: `paired_effect`. p: of
-  `sign_flip_p`. corrected: for the family, by `step_down_max`. equal: p of "the
-  difference is delta or more", corrected for the family. verdict: one of
-  `verdict_of`, or "not tested" with the reason where it is not the number of
-  units.
+  difference: the mean with its 95 % t-interval. effect: `paired_effect`. p:
+  `sign_flip_p`. corrected: p corrected for the family by `step_down_max`.
+  equal: p of "the difference is delta or more", corrected for the family.
+  verdict: that of `verdict_of`, or "not tested", with the reason unless there
+  are too few units.
   """
 
   difference: Interval
@@ -74,7 +74,7 @@ def t_interval(
 ) -> Interval:
   """Mean ± t · s / √n over independent repetitions.
 
-  With one value the interval is unknown: NaN, not zero.
+  With one value the interval is unknown: NaN, not 0.
 
   >>> interval = t_interval([1.0, 2.0, 3.0])
   >>> interval.mean, round(interval.half_width, 4)  # 4.3027 · 1 / √3
@@ -90,18 +90,20 @@ def t_interval(
 
 
 def fold_means(values: Mapping[tuple[Any, int], float]) -> dict[int, float]:
-  """The mean on each fold of values by seed and fold."""
+  """The mean for each fold, from values by seed and fold."""
   folds: dict[int, list[float]] = {}
   for (_, fold), value in values.items():
     folds.setdefault(fold, []).append(value)
-  return {fold: float(np.mean(some)) for fold, some in folds.items()}
+  return {
+    fold: float(np.mean(fold_values)) for fold, fold_values in folds.items()
+  }
 
 
 def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
-  """Of values by seed and fold: one a fold, or a seed if all are of one fold.
+  """The independent units: a value per fold, or per seed if all share a fold.
 
-  Runs on one fold share test classes, so where there are several folds each
-  counts once, with the mean of its seeds.
+  Runs on one fold share test classes, so each of several folds counts once,
+  with the mean of its seeds.
 
   >>> units_of({(0, 0): 1.0, (1, 0): 3.0, (0, 1): 5.0})
   {0: 2.0, 1: 5.0}
@@ -113,33 +115,33 @@ def units_of(values: Mapping[tuple[Any, int], float]) -> dict[Any, float]:
 def paired_effect(differences: Sequence[float] | np.ndarray) -> float:
   """Cohen's d of paired samples, d_z: mean / standard deviation.
 
-  NaN where the differences do not vary.
+  NaN if the differences do not vary.
 
   >>> paired_effect([1.0, 2.0, 3.0])
   2.0
   """
   x = np.asarray(differences, float)
   mean, spread = np.mean(x), np.std(x, ddof=1) if len(x) > 1 else 0.0
-  varies = spread > 1e-12 * abs(mean)  # more than by rounding
+  varies = spread > 1e-12 * abs(mean)  # by more than rounding
   return float(mean / spread) if varies else float("nan")
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
-  """Two-sided p of the mean of paired differences, by flipping their signs.
+  """Two-sided p of the mean of paired differences, by sign flips.
 
-  If the members of a pair do not differ, a difference is as likely as its
-  negative: p is the share of the 2ⁿ sign patterns whose mean is at least as far
-  from 0 as the observed mean. It is exact where differences are symmetric
-  about 0, of whatever distribution. Equal means alone do not give that: ten
-  exponential differences of mean 0 have p ≤ .05 in 9 % of cases. For more than
-  20 differences, 99,999 patterns are drawn with a fixed seed, and p is
-  (1 + those as far) / 100,000.
+  Under the null hypothesis a difference is as likely as its negative. p is the
+  share of the 2ⁿ sign patterns whose mean is at least as far from 0 as the
+  observed mean. It is exact if the differences are symmetric about 0, whatever
+  their distribution. A mean of 0 alone is not enough: ten exponential
+  differences of mean 0 give p ≤ .05 in 9 % of cases. For more than 20
+  differences, 99,999 patterns are drawn with a fixed seed; p is (1 + the number
+  at least as far) / 100,000.
 
   >>> sign_flip_p([1.0, 2.0, 3.0])  # +++ and --- of 8
   0.25
   """
   x = np.asarray(differences, float)
-  # Sums that are equal but for rounding are equally far.
+  # Sums that differ only by rounding count as equal.
   far = abs(x.sum()) - 1e-9 * np.abs(x).sum()
   if len(x) <= EXACT_UP_TO:
     sums = np.zeros(1)
@@ -151,12 +153,12 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> Float[np.ndarray, " m"]:
-  """Holm's correction: p of m comparisons that may be read together.
+  """Holm's correction of the p of m comparisons.
 
-  The i-th smallest p is multiplied by m + 1 - i, made no smaller than those
-  before it, and at most 1. Reading the result at 0.05, the chance of rejecting
-  even one true null hypothesis is at most 0.05, however they depend on each
-  other. Nothing is proved about the sign of what is rejected.
+  The i-th smallest p is multiplied by m + 1 - i, then raised to the largest
+  before it, and limited to 1. At 0.05, the chance of rejecting even one true
+  null hypothesis is at most 0.05, however the comparisons depend on each other.
+  The sign of a rejected difference is not covered.
 
   >>> holm([0.01, 0.04, 0.03])  # 3 · 0.01, 2 · 0.03, and not below it
   array([0.03, 0.06, 0.06])
@@ -189,12 +191,12 @@ UNITS_NEEDED = next(n for n in range(1, 64) if can_be_tested(n))
 def verdict_of(
   mean: float, corrected: float, equal: float, lower_is_better: bool = False
 ) -> str:
-  """The verdict on a mean difference, in this order.
+  """The verdict on a mean difference.
 
   "no difference" if the corrected p of "the difference is delta or more" is at
-  most 0.05; "better" or "worse" if that of "there is none" is; "unresolved" if
-  neither. A difference that is surely there, and surely smaller than delta, is
-  no difference: delta says what does not matter.
+  most 0.05; else "better" or "worse" if the corrected p of "the difference is
+  0" is at most 0.05; else "unresolved". A difference that is significant but
+  smaller than delta is "no difference", because delta is what does not matter.
 
   >>> verdict_of(0.2, corrected=0.04, equal=0.9)
   'better'
@@ -216,14 +218,14 @@ def compare(
   """Judges a family of comparisons together.
 
   Args:
-    family: of each comparison the paired differences by their unit, such as a
-      search or a seed, in units of the score; a comparison without any, or with
-      one that is not finite, counts in the family and says nothing.
+    family: for each comparison, the paired differences by unit (search, fold or
+      seed), in units of the score. A comparison without differences, or with
+      one that is not finite, counts in the family and has no verdict.
     delta: a difference that does not matter, named before the runs.
-    lower_is_better: of each comparison, whether its score is an error.
+    lower_is_better: for each comparison, whether its score is an error.
   """
   lower = lower_is_better or [False] * len(family)
-  values = [np.array([*some.values()], float) for some in family]
+  values = [np.array([*differences.values()], float) for differences in family]
   table = _by_unit(family)
   corrected = step_down_max(table)
   equal = holm(equivalence_p(table, delta))
@@ -243,12 +245,16 @@ def compare(
 def _by_unit(
   family: Sequence[Mapping[Any, float]],
 ) -> Float[np.ndarray, "m units"]:
-  """The differences of each comparison, one column a unit; NaN for none."""
-  units = list(dict.fromkeys(unit for some in family for unit in some))
+  """The differences: a row per comparison, a column per unit, NaN for none."""
+  units = list(
+    dict.fromkeys(unit for differences in family for unit in differences)
+  )
   table = np.full((len(family), len(units)), np.nan)
-  for line, some in zip(table, family, strict=True):
-    if _is_known(np.array([*some.values()], float)):
-      line[[units.index(unit) for unit in some]] = [*some.values()]
+  for line, differences in zip(table, family, strict=True):
+    if _is_known(np.array([*differences.values()], float)):
+      line[[units.index(unit) for unit in differences]] = [
+        *differences.values()
+      ]
   return table
 
 
@@ -256,8 +262,10 @@ def _is_known(differences: np.ndarray) -> bool:
   return len(differences) > 0 and bool(np.isfinite(differences).all())
 
 
-def _judged(x, corrected: float, equal: float, is_error: bool) -> str:
-  """The verdict, or why there is none."""
+def _judged(
+  x: np.ndarray, corrected: float, equal: float, is_error: bool
+) -> str:
+  """The verdict, or the reason why there is none."""
   if not len(x):
     return "not tested: no runs"
   if not _is_known(x):

@@ -1,11 +1,11 @@
-"""From a config and a generator of flat overrides to runs that are valid.
+"""From a config and a generator of flat overrides to valid runs.
 
 A sweep yields flat overrides, such as {"loss.name": "triplet", "loss.margin":
-0.2, "metric.name": "l1", "seed": 3}. What a field means in a table follows from
-its name: `seed` and `data.fold` repeat a measurement, numbers of the loss, all
-else that it declares as searched, and the learning rate are tuned on validation
-classes, everything else makes a cell. With config.study.choose=False nothing is
-tuned, and each number makes a cell too.
+0.2, "metric.name": "l1", "seed": 3}. The role of a field follows from its name.
+`seed` and `data.fold` repeat a measurement. Numbers of the loss, its other
+searched options, and the learning rate are chosen on validation classes.
+Everything else makes a cell. With config.study.choose=False nothing is chosen,
+and numbers make cells too.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ Overrides = Iterator[dict[str, Any]]
 
 
 class Sweep(NamedTuple):
-  """A sweep of a config: what its runs override, and what they are compared to.
+  """A sweep of a config: the overrides of its runs, and their reference.
 
-  reference: fields and values of the cell with which each is compared where
-    config.study.reference is empty; empty for the first cell.
-  choose: whether numbers are chosen on validation: config.study.choose.
+  reference: fields and values of the reference cell, used if
+    config.study.reference is empty. Empty: the first cell.
+  choose: whether numbers are chosen on validation (config.study.choose).
   """
 
   overrides: Callable[[], Overrides]
@@ -52,9 +52,9 @@ class Sweep(NamedTuple):
 def sweep(
   reference: Mapping[str, Any] | None = None, *, choose: bool = True
 ) -> Callable[[Callable[[], Overrides]], Sweep]:
-  """Makes a generator of overrides a sweep that names its reference.
+  """Turns a generator of overrides into a sweep with a reference.
 
-  With `choose=False` cells are compared at equal numbers.
+  With `choose=False`, cells are compared at equal numbers.
 
   >>> @sweep(reference={"metric.name": "l2"})
   ... def metrics():
@@ -64,7 +64,7 @@ def sweep(
   ({'metric.name': 'l2'}, 2)
 
   Raises:
-    InputError: for a reference that is a text.
+    InputError: if the reference is a string.
   """
   named = {} if reference is None else reference
   check_reference(named)
@@ -72,10 +72,10 @@ def sweep(
 
 
 def check_reference(reference: Any) -> None:
-  """Checks that a reference is fields with their values.
+  """Checks that a reference is a dict of fields and values.
 
   Raises:
-    InputError: for a text, as it once was.
+    InputError: for a string, as in earlier versions.
   """
   if not isinstance(reference, Mapping):
     raise InputError(
@@ -86,21 +86,21 @@ def check_reference(reference: Any) -> None:
 
 
 class RunSpec(NamedTuple):
-  """One run of a study: its folder's name, what makes it, its whole config."""
+  """A run of a study: the name of its folder, its overrides, its config."""
 
   name: str
   overrides: dict[str, Any]
   config: ConfigDict
 
 
-# Bytes: the names of file systems hold 255, and what is derived has room.
+# Bytes. File systems allow 255; this leaves room for derived names.
 _LONGEST = 150
 
 
 def spec_name(overrides: Mapping[str, Any]) -> str:
-  """The folder of a run, readable and the same each time.
+  """The name of the folder of a run, readable and deterministic.
 
-  One name, of no more bytes than a file system takes, that leads nowhere else.
+  It is a single path component that is short enough for a file system.
 
   >>> spec_name({"loss.name": "triplet", "loss.margin": 0.5, "seed": 0})
   'loss.name=triplet,loss.margin=0.5,seed=0'
@@ -116,17 +116,17 @@ def spec_name(overrides: Mapping[str, Any]) -> str:
 
 
 def _folded(name: str) -> str:
-  """What a file system that knows no capitals makes of a name."""
+  """The name on a file system that ignores case."""
   return unicodedata.normalize("NFC", name).casefold()
 
 
 def make_specs(
   config: ConfigDict, sweep: Iterable[Mapping[str, Any]]
 ) -> list[RunSpec]:
-  """All runs of a sweep, each a valid config.
+  """All runs of a sweep, with valid configs.
 
   Raises:
-    InputError: that lists every problem, with the runs that have it.
+    InputError: listing each problem with its runs.
   """
   specs: dict[str, RunSpec] = {}
   wrong: dict[str, list[str]] = {}
@@ -137,7 +137,7 @@ def make_specs(
     other = folders.setdefault(_folded(name), name)
     if other != name:
       problems.append(
-        f"its folder would be that of {other} where capitals do not matter."
+        f"on a file system that ignores case, its folder is that of {other}."
       )
     try:
       whole = override(config, overrides)
@@ -154,23 +154,24 @@ def make_specs(
 
 
 def setting_errors(specs: Iterable[RunSpec]) -> list[str]:
-  """What keeps a cell from choosing one of its settings on validation."""
+  """Problems that keep a cell from choosing a setting on validation."""
   cells: dict[str, list[RunSpec]] = {}
   for spec in specs:
     cells.setdefault(json.dumps(cell_of(spec), sort_keys=True), []).append(spec)
   errors = []
-  for some in cells.values():
+  for group in cells.values():
     settings: dict[str, RunSpec] = {}
-    for spec in some:
+    for spec in group:
       settings.setdefault(json.dumps(tuned_of(spec), sort_keys=True), spec)
     names = specs_named([spec.name for spec in settings.values()])
-    if len({tuple(sorted(tuned_of(spec))) for spec in some}) > 1:
+    if len({tuple(sorted(tuned_of(spec))) for spec in group}) > 1:
       errors.append(
-        f"{names}: they are one cell, whose numbers are chosen on validation,"
-        " and do not set the same numbers: name each of them in each row."
+        f"{names}: these rows are one cell, whose numbers are chosen on "
+        "validation, but they do not set the same numbers: set each of the "
+        "numbers in each row."
       )
     if len(settings) > 1 and any(
-      r.config.data.train_on != "train" for r in some
+      r.config.data.train_on != "train" for r in group
     ):
       errors.append(
         f"{names}: numbers are chosen on validation classes, which"
@@ -181,7 +182,7 @@ def setting_errors(specs: Iterable[RunSpec]) -> list[str]:
 
 
 def specs_named(names: Sequence[str]) -> str:
-  """Rows in a message; of many, the first.
+  """The names of rows for a message; the first of many.
 
   >>> specs_named(["seed=0"]), specs_named(["seed=0", "seed=1", "seed=2"])
   ('row seed=0', 'row seed=0 and 2 more')
@@ -191,7 +192,7 @@ def specs_named(names: Sequence[str]) -> str:
 
 
 def refuse_specs(wrong: Mapping[str, Sequence[str]]) -> None:
-  """Raises one `InputError` of what is wrong with which runs, if anything."""
+  """Raises one `InputError` with each problem and its runs, if any."""
   refuse([f"{specs_named(names)}: {what}" for what, names in wrong.items()])
 
 
@@ -212,7 +213,7 @@ def refuse(errors: Sequence[str]) -> None:
 
 
 def cell_of(spec: RunSpec) -> dict[str, Any]:
-  """The overrides that make a cell of the table.
+  """The overrides that make a cell.
 
   >>> from metric_learning.training import base_config
   >>> base, sweep = base_config(), [{"metric.name": "l1", "seed": 3}]
@@ -230,8 +231,8 @@ def cell_of(spec: RunSpec) -> dict[str, Any]:
 def tuned_of(spec: RunSpec) -> dict[str, Any]:
   """The overrides that are chosen on validation classes.
 
-  A number that `config.study.reference` names is compared, and not chosen; with
-  config.study.choose=False none is.
+  A number named in `config.study.reference` is compared instead of chosen. With
+  config.study.choose=False none is chosen.
   """
   if not spec.config.study.choose:
     return {}

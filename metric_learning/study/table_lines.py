@@ -1,4 +1,4 @@
-"""The lines of a study's table: what each says, before it is written."""
+"""The lines of a study's table, before formatting."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,22 @@ from metric_learning.study.runs import Run
 from metric_learning.study.statistics import Interval, t_interval, units_of
 
 Line = dict[str, Any]
-# The unit of a number by its power of d̄.
+# The unit of a number, by its power of d̄.
 UNITS = {1: "d̄", 2: "d̄²", -1: "/ d̄"}
 
 
 def table_lines(study: Study) -> list[Line]:
-  """One dict for each line: a name, what was chosen, and an Interval a column.
+  """One dict for each line: name, chosen setting, and an Interval per column.
 
-  Networks: t-interval over seeds, or over folds; in the columns that are
-  compared, bootstrap over test classes too. Pixels and PCA on one split:
-  bootstrap over test classes.
+  Intervals of networks are t-intervals over seeds, folds or searches; compared
+  columns also have a bootstrap over test classes. Pixels and PCA on one split
+  have the bootstrap only.
   """
   columns = study.config["eval"]["columns"]
   compared = study.compared["columns"]
   baselines = [
-    _baseline_line(name, found, columns)
-    for name, found in by_name(study.baselines)
+    _baseline_line(name, records, columns)
+    for name, records in by_name(study.baselines)
   ]
   cells = [_cell_line(cell, columns, compared) for cell in study.cells]
   return baselines + cells + [_given_up_line(e) for e in study.given_up]
@@ -57,30 +57,30 @@ def without_values(study: Study, heads: Sequence[str]) -> list[str]:
 def by_name(
   baselines: Sequence[dict[str, Any]],
 ) -> list[tuple[str, list[dict[str, Any]]]]:
-  """The records of each baseline: its folds and seeds."""
+  """The records of each baseline, one for each fold and seed."""
   names = dict.fromkeys(b["name"] for b in baselines)
   return [(n, [b for b in baselines if b["name"] == n]) for n in names]
 
 
-def _baseline_line(name, found, columns) -> Line:
-  folds = {b["fold"] for b in found}
+def _baseline_line(name, records, columns) -> Line:
+  folds = {b["fold"] for b in records}
   line: Line = {
     "name": name,
     "chosen": "",
     "interval": "folds" if len(folds) > 1 else "seeds",
-    "n": len(found),
-    "commits": " ".join(sorted({b.get("commit", "unknown") for b in found})),
+    "n": len(records),
+    "commits": " ".join(sorted({b.get("commit", "unknown") for b in records})),
     "effective rank": mean_of(
-      b["test"]["geometry/effective_rank"] for b in found
+      b["test"]["geometry/effective_rank"] for b in records
     ),
   }
-  seeds = {b["seed"] for b in found} - {None}
+  seeds = {b["seed"] for b in records} - {None}
   if seeds:
     line |= {"seeds": len(seeds), "folds": len(folds)}
   for column in columns:
-    units = units_of(baseline_scores(found, column))
+    units = units_of(baseline_scores(records, column))
     line[column] = t_interval(list(units.values()))
-    classes = found[0].get("class_interval", {}).get(column)
+    classes = records[0].get("class_interval", {}).get(column)
     if len(folds) == 1 and classes is not None:
       line[column] = Interval(line[column].mean, classes[0], classes[1], 1)
       line["interval"] = "classes"
@@ -88,10 +88,10 @@ def _baseline_line(name, found, columns) -> Line:
 
 
 def baseline_scores(
-  found: Sequence[Mapping[str, Any]], column: str
+  records: Sequence[Mapping[str, Any]], column: str
 ) -> dict[tuple[Any, int], float]:
-  """A score of a baseline's records, by seed and fold."""
-  return {(b["seed"], b["fold"]): b["test"][column] for b in found}
+  """A score in the records of a baseline, by seed and fold."""
+  return {(b["seed"], b["fold"]): b["test"][column] for b in records}
 
 
 def _cell_line(cell: Cell, columns, compared) -> Line:
@@ -111,8 +111,8 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
     "stale": len(cell.stale),
     "unscored": cell.unscored,
   }
-  # NaN of a setting that lost a seed. That of classes which were trained on is
-  # no score either.
+  # NaN if the setting lost a seed. A score on classes that were trained on does
+  # not count either.
   unseen = all(run.spec.config.data.train_on == "train" for run in runs)
   if unseen and np.isfinite(cell.chosen.validation.mean):
     line["validation"] = cell.chosen.validation
@@ -145,7 +145,7 @@ def _cell_line(cell: Cell, columns, compared) -> Line:
 
 
 def unit_of(runs: Sequence[Run]) -> str:
-  """What an interval or a test over these runs takes as one value."""
+  """The unit of intervals and tests over these runs: seed, fold or search."""
   if any(run.search is not None for run in runs):
     return "searches"
   folds = {run.spec.config.data.fold for run in runs}
@@ -153,7 +153,7 @@ def unit_of(runs: Sequence[Run]) -> str:
 
 
 def _why_none(cell: Cell) -> str:
-  """Why no setting of a cell is chosen."""
+  """Why no setting of a cell was chosen, as text."""
   if cell.stale:
     return "no usable run"
   if cell.unscored:
@@ -164,7 +164,7 @@ def _why_none(cell: Cell) -> str:
 
 
 def _given_up_line(entry: Mapping[str, Any]) -> Line:
-  """A cell that has no runs, since no trial of its search could be used."""
+  """The line of a cell without runs because all trials of its search failed."""
   return {
     "name": in_words(entry["cell"]),
     "chosen": f"every trial failed ({entry['failed']})",
@@ -176,7 +176,7 @@ def _given_up_line(entry: Mapping[str, Any]) -> Line:
 
 
 def _said_searched(fields: Sequence[str] | None) -> str:
-  """How many numbers were searched, and whether the rate was too.
+  """The number of searched hyperparameters, and whether the rate was searched.
 
   >>> _said_searched(["loss.margin", RATE])
   '1 + rate'
@@ -188,7 +188,7 @@ def _said_searched(fields: Sequence[str] | None) -> str:
 
 
 def short(field: str) -> str:
-  """What a field is called in a table.
+  """The short name of a field in tables.
 
   >>> short("miner.name"), short("loss.margin")
   ('miner', 'margin')
@@ -200,9 +200,9 @@ def short(field: str) -> str:
 
 
 def in_words(name: Mapping[str, Any]) -> str:
-  """The fields of a cell in words: their values.
+  """The fields of a cell as text.
 
-  Fields whose value does not speak for itself are named.
+  A field is named if its value alone would be unclear.
 
   >>> cell = {"miner.name": "all", "metric.name": "l1", "loss.name": "triplet"}
   >>> in_words(cell)
@@ -210,7 +210,7 @@ def in_words(name: Mapping[str, Any]) -> str:
   """
   plain = ("loss.name", "model.name", "metric.name")
   fields = {k: v for k, v in name.items() if k != "margin_unit"}
-  # What a reader looks for first stands first.
+  # The most important field first.
   order = [field for field in plain if field in fields]
   order += [field for field in fields if field not in plain]
   named = lambda field: field not in (*plain, "data.image_size")
@@ -223,18 +223,18 @@ def in_words(name: Mapping[str, Any]) -> str:
 
 
 def chosen_numbers(cell: Cell) -> list[str]:
-  """The tuned numbers: as given, in absolute units, flagged on an edge.
+  """The tuned numbers: as given, in absolute units, and marked at an edge.
 
-  d̄ is the mean distance at initialization. Of several searches, the median and
-  the range of what they chose.
+  d̄ is the mean distance at initialization. For several searches, the median
+  and the range of their choices.
   """
   if cell.searches:
     return _over_searches(cell)
-  said = []
+  texts = []
   for field, value in cell.chosen.tuned.items():
     name = field.split(".")[-1]
     text = f"{name} {value:g}"
-    # What selects code has no unit, and is not among the traced numbers.
+    # A number that selects code has no unit and is not traced.
     absolute = [r.result["numbers"].get(field, value) for r in cell.chosen.runs]
     if absolute and not np.isclose(np.mean(absolute), value):
       loss = cell.chosen.runs[0].spec.config.loss.name
@@ -242,12 +242,12 @@ def chosen_numbers(cell: Cell) -> list[str]:
       text += f" {unit} = {np.mean(absolute):.3g}"
     if field in cell.on_edge:
       text += " (edge)"
-    said.append(text)
-  return said
+    texts.append(text)
+  return texts
 
 
 def _over_searches(cell: Cell) -> list[str]:
-  said = []
+  texts = []
   chosen = [entry["chosen"] for entry in cell.searches if entry["chosen"]]
   for field in chosen[0] if chosen else ():
     name = field.split(".")[-1]
@@ -260,15 +260,15 @@ def _over_searches(cell: Cell) -> list[str]:
       text += f" {UNITS[LOSSES[loss].scaled[name]]}"
     text += f" [{min(values):.3g}, {max(values):.3g}]"
     edges = sum(field in entry["on_edge"] for entry in cell.searches)
-    said.append(text + (f" ({edges} on edge)" if edges else ""))
-  return said
+    texts.append(text + (f" ({edges} on edge)" if edges else ""))
+  return texts
 
 
 def _active_fraction(runs: Sequence[Run]) -> float:
-  """The share of terms that are not 0 at the last step.
+  """The share of nonzero terms at the last step.
 
-  Of several objectives, that of the first. NaN where no term can be 0, as in a
-  softmax loss.
+  With several objectives, that of the first. NaN if no term can be 0, as in
+  softmax losses.
   """
   for name in ("train/active_fraction", "train/0/active_fraction"):
     if name in runs[0].result["train"]:
@@ -277,6 +277,6 @@ def _active_fraction(runs: Sequence[Run]) -> float:
 
 
 def mean_of(values) -> float:
-  """The mean, NaN of nothing."""
-  found = list(values)
-  return float(np.mean(found)) if found else float("nan")
+  """The mean; NaN of an empty list."""
+  numbers = list(values)
+  return float(np.mean(numbers)) if numbers else float("nan")

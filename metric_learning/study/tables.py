@@ -1,4 +1,4 @@
-"""A study as tables: what each says, and the files that it is written to."""
+"""The tables of a study, and their files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,8 +43,8 @@ def _number(value: float) -> str:
 
 
 def interval_text(interval: Interval, kind: str) -> str:
-  """A mean with its interval: as ±, or of classes from low to high."""
-  # One run has no interval over seeds, and not each score one over classes.
+  """A mean with its interval: ± half width, or [low, high] over classes."""
+  # A single run has no interval over seeds, and some scores none over classes.
   if not np.isfinite(interval.half_width):
     return _number(interval.mean)
   if kind == "classes":
@@ -57,7 +57,7 @@ def _ends(low: float, high: float) -> str:
 
 
 def signed_text(difference: Interval) -> str:
-  """A difference with its sign, and ± its interval."""
+  """A difference with its sign and ± its half width."""
   if not np.isfinite(difference.mean):
     return "–"
   if not np.isfinite(difference.half_width):
@@ -84,7 +84,7 @@ def _heads(study: Study) -> list[str]:
 
 
 def _texts(line: Line, study: Study) -> list[str]:
-  """A line of the table, one text for each of `_heads`."""
+  """The texts of a line of the table, one for each of `_heads`."""
   name = line["name"]
   if line["n"] and line.get("diverged"):
     name += f" ({line['diverged']} diverged)"
@@ -131,7 +131,7 @@ def _texts(line: Line, study: Study) -> list[str]:
 def filled(
   study: Study, lines: Sequence[Line]
 ) -> tuple[list[str], list[list[str]]]:
-  """Heads and texts, without columns that are empty in every line."""
+  """Heads and texts, without columns that are empty in all lines."""
   heads, texts = _heads(study), [_texts(line, study) for line in lines]
   columns = zip(heads, *texts, strict=True)
   filled = [(head, *own) for head, *own in columns if {*own} != {"–"}]
@@ -140,7 +140,7 @@ def filled(
 
 
 def to_markdown(study: Study) -> str:
-  """The tables with what a reader must know to trust them."""
+  """The tables with their notes."""
   return _to_markdown(study, table_lines(study), compare_cells(study))
 
 
@@ -155,18 +155,18 @@ def _to_markdown(
   return text + spread_table(study) + _fold_tables(study)
 
 
-# What stands under the table of a column that is there.
+# Notes on columns, shown if the column is.
 _MEANINGS = {
-  "active": "active: the share of the loss's terms that are not 0 at the last"
-  " step, – where none can be 0, as in a softmax",
-  "trials": "trials: the settings that validation chose from",
-  "searched": "searched: how many numbers each trial of tuning drew,"
-  " and the learning rate if that too",
+  "active": "active: the share of nonzero terms of the loss at the last step; "
+  "– if no term can be 0, as in a softmax",
+  "trials": "trials: the number of settings from which validation chose",
+  "searched": "searched: the number of hyperparameters that each trial drew, "
+  "and the learning rate if that was drawn too",
 }
 
 
 def notes(study: Study, lines: Sequence[Line]) -> str:
-  """What the intervals are, what was tuned on what, and at which commit."""
+  """The notes on intervals, choice of settings, data and commit."""
   data = study.config["data"]
   commits = sorted(
     {run.result["commit"] for cell in study.cells for run in cell.chosen.runs}
@@ -181,7 +181,7 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     " final runs, and of untrained networks over seeds",
     "classes": "[ ] is a 95 % bootstrap interval over test classes",
   }
-  # What "searches" says covers the lines over seeds.
+  # The note on searches covers the lines over seeds.
   skipped = "seeds" if "searches" in kinds else ""
   heads, _ = filled(study, lines)
   noted = [
@@ -193,71 +193,73 @@ def notes(study: Study, lines: Sequence[Line]) -> str:
     *without_values(study, heads),
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
-    *["the own metric of the baselines is L2"] * bool(study.baselines),
-    "the runs of each line: trace.json",
+    *["baselines are compared under L2"] * bool(study.baselines),
+    "trace.json lists the runs of each line",
     f"commit {', '.join(commits)}",
   ]
   if not _is_nested(study):
     noted.append(
-      "NOT NESTED: one setting was chosen for all folds by its mean over them,"
-      " and a class that validates in one fold may be tested in another"
+      "NOT NESTED: one setting was chosen for all folds by its mean over them, "
+      "so a class of the validation part of one fold may be a test class of "
+      "another"
     )
   searched = {line.get("searched", "–") for line in lines} - {"–"}
   if len(searched) > 1:
     noted.append(
-      "the search is not equal: the values searched for a cell are"
-      f" {' or '.join(sorted(searched))}"
+      "UNEQUAL SEARCH: the number of searched values of a cell is "
+      f"{' or '.join(sorted(searched))}"
     )
   noted += _warnings(study)
   if study.missing:
     noted.append(f"UNFINISHED: {study.missing} runs are missing")
   if study.stale:
     noted.append(
-      f"STALE: {len(study.stale)} runs no longer match their configs and are"
-      " left out"
+      f"STALE: {len(study.stale)} runs do not match their configs and are left "
+      "out"
     )
   return "; ".join(noted) + "."
 
 
-# How many warnings are printed under a table.
+# The largest number of warnings under a table.
 _SHOWN = 3
 
 
 def _warnings(study: Study) -> list[str]:
-  """What chosen runs say of themselves: that they train nothing, for example.
+  """The warnings of the chosen runs, for example that they train nothing.
 
-  Runs of an earlier version say nothing.
+  Runs of an earlier version have no warnings.
   """
   chosen = [run for cell in study.cells for run in cell.chosen.runs]
-  said = [
+  warnings = [
     f"{run.spec.name}: {warning}"
     for run in chosen
     for warning in run.result.get("warnings", ())
   ]
-  if not said:
+  if not warnings:
     return []
-  more = f" and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
-  return [f"WARNED: {', '.join(said[:_SHOWN])}{more}"]
+  more = f" and {len(warnings) - _SHOWN} more" if len(warnings) > _SHOWN else ""
+  return [f"WARNED: {', '.join(warnings[:_SHOWN])}{more}"]
 
 
 def _how_chosen(study: Study) -> str:
-  """What was chosen on validation classes, and when test classes were seen."""
+  """What was chosen on validation, and when test classes were scored."""
   select = study.config["eval"]["select"]
   chosen = [run for cell in study.cells for run in cell.chosen.runs]
   if any(run.spec.config.data.train_on != "train" for run in chosen):
     return (
-      f"what was tuned was chosen by {select} on validation, and the runs"
-      " trained on the validation classes too: the last checkpoint is the"
-      " selected one; test classes were scored after that"
+      f"settings were chosen by {select} on validation, and the runs trained "
+      "on the validation classes too, so the last checkpoint is scored; test "
+      "classes were scored after that"
     )
   return (
-    f"chosen by {select} on validation; test classes were scored after that, at"
-    " the selected checkpoint, and where it says so at the last"
+    f"settings and checkpoints were chosen by {select} on validation; test "
+    "classes were scored after that, at the selected checkpoint unless a "
+    "column says last"
   )
 
 
 def _is_nested(study: Study) -> bool:
-  """Whether no test class of a fold took part in choosing its setting."""
+  """Whether no test class of a fold had a part in choosing its setting."""
   for cell in study.cells:
     runs = [run for setting in cell.settings for run in setting.runs]
     folds = {run.spec.config.data.fold for run in runs}
@@ -267,7 +269,7 @@ def _is_nested(study: Study) -> bool:
 
 
 def _unit(study: Study) -> str:
-  """What the members of a pair share: a seed, a fold, or a search."""
+  """The unit of pairing: a seed, a fold or a search."""
   runs = [run for cell in study.cells for run in cell.chosen.runs]
   return {"seeds": "seed", "folds": "fold", "searches": "search"}[unit_of(runs)]
 
@@ -275,7 +277,7 @@ def _unit(study: Study) -> str:
 def comparison_texts(
   study: Study, compared: Sequence[Compared]
 ) -> tuple[list[str], list[list[str]]]:
-  """Heads and lines of the table of comparisons."""
+  """The heads and lines of the table of comparisons."""
   heads = ["", "compared with", "score", "difference", "n", "test classes"]
   heads += ["d", "p", "p (family)", "p (equal)", "verdict"]
   most = max(one.judged.difference.n for one in compared)
@@ -301,12 +303,12 @@ def comparison_texts(
 
 
 def how_compared(study: Study, compared: Sequence[Compared]) -> str:
-  """How the verdicts came about, and what too few seeds leave open."""
+  """The note on verdicts, and on what too few units leave open."""
   unit = _unit(study)
   text = (
-    f"Differences are paired by {unit}, with a 95 % t-interval, and beside it a"
-    f" 95 % interval over test classes, {_how_drawn(study)}; n is the number of"
-    " pairs, and d their mean difference over its standard deviation."
+    f"Differences are paired by {unit}, with a 95 % t-interval and a 95 % "
+    f"interval over test classes, {_how_drawn(study)}. n is the number of "
+    "pairs; d is their mean difference divided by its standard deviation."
   )
   tested = [one.judged for one in compared if one.judged.is_tested]
   text += _how_tested(study, tested, len(compared)) if tested else ""
@@ -314,18 +316,18 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
   if few and not tested:
     n, units = max(one.difference.n for one in few), _plural(study)
     text += (
-      f" {n} {units} cannot be tested: their smallest p is 2/2^{n} ="
-      f" {2 / 2**n:.2g}, over {LEVEL:g}. Read the intervals alone;"
-      f" {UNITS_NEEDED} {units} would do."
+      f" {n} {units} cannot be tested: their smallest p is 2/2^{n} = "
+      f"{2 / 2**n:.2g}, over {LEVEL:g}. Read the intervals only; a test needs "
+      f"{UNITS_NEEDED} {units}."
     )
   return text
 
 
 def _how_drawn(study: Study) -> str:
-  """What interval over classes the table of comparisons has."""
+  """How the interval over test classes is computed."""
   if _unit(study) == "search":
-    return "from random halves of them, the gallery halved too"
-  return "by the bootstrap, given the gallery"
+    return "from random halves of the classes, with the gallery halved too"
+  return "by the bootstrap with a fixed gallery"
 
 
 def _plural(study: Study) -> str:
@@ -333,30 +335,30 @@ def _plural(study: Study) -> str:
 
 
 def _how_tested(study: Study, tested: Sequence[Comparison], family: int) -> str:
-  """What p is, and what follows from it."""
+  """The note on p and the verdicts."""
   draws = ""
   if max(one.difference.n for one in tested) > EXACT_UP_TO:
     draws = f" (more than {EXACT_UP_TO}: {PATTERNS:,} random patterns)"
   text = (
-    f" p is that of the two-sided sign-flip test{draws}; p (family) corrects it"
-    f" for the family of {family} by the step-down maximum test, in which the"
-    " signs of all comparisons are flipped together; p (equal) is that of two"
-    " one-sided t-tests of a difference of at least"
-    f" {study.compared['delta']:g}, by Holm over the family. No difference: p"
-    f" (equal) ≤ {LEVEL:g}; else better or worse: p (family) ≤ {LEVEL:g}; else"
-    " unresolved. A verdict is about these test classes."
+    f" p: two-sided sign-flip test{draws}. p (family): corrected for the "
+    f"family of {family} by the step-down maximum test, in which the signs of "
+    "all comparisons are flipped together. p (equal): two one-sided t-tests "
+    f"of a difference of at least {study.compared['delta']:g}, corrected by "
+    f"Holm over the family. Verdicts: no difference: p (equal) ≤ {LEVEL:g}; "
+    f"else better or worse: p (family) ≤ {LEVEL:g}; else unresolved. A verdict "
+    "holds for these test classes."
   )
   if any(one.verdict.startswith("unresolved:") for one in tested):
     text += (
-      " A run that diverged, or whose validation score is NaN, has no test"
-      " score: a cell that lost some is not called better than or equal to"
-      " another for the rest of them."
+      " A run that diverged, or whose validation score is NaN, has no test "
+      "score; a cell that lost runs is never called better or equal on the "
+      "remaining ones."
     )
   return text
 
 
 def _fold_tables(study: Study) -> str:
-  """Each column by fold, where there are folds."""
+  """A table of each column by fold, if there are several folds."""
   folds = sorted(
     {r.spec.config.data.fold for c in study.cells for r in c.chosen.runs}
   )
@@ -366,15 +368,15 @@ def _fold_tables(study: Study) -> str:
   text = ""
   for column in study.config["eval"]["columns"]:
     scored = [
-      (name, baseline_scores(found, column))
-      for name, found in by_name(study.baselines)
+      (name, baseline_scores(scores, column))
+      for name, scores in by_name(study.baselines)
     ]
     for cell in study.cells:
       runs = cell.chosen.runs
-      found = {run.replicate: run.tested.selected[column] for run in runs}
-      scored.append((in_words(cell.name), found))
+      scores = {run.replicate: run.tested.selected[column] for run in runs}
+      scored.append((in_words(cell.name), scores))
     lines = [
-      _fold_line(name, fold_means(found), folds) for name, found in scored
+      _fold_line(name, fold_means(scores), folds) for name, scores in scored
     ]
     title = f"{heading(column)} by fold (mean over seeds), and over folds"
     text += f"\n{title}\n\n{as_markdown(heads, lines)}\n"
@@ -395,12 +397,12 @@ def _fold_line(
 
 
 def to_csv(study: Study) -> str:
-  """Every number of every line: mean, low, high of each interval."""
+  """All numbers of all lines: mean, low and high of each interval."""
   return as_csv(table_lines(study))
 
 
 def _comparison_lines(compared: Sequence[Compared]) -> list[Line]:
-  """Every number of every comparison."""
+  """All numbers of all comparisons."""
   return [
     {
       "name": in_words(one.name),
@@ -436,13 +438,13 @@ def _to_latex(
 
 
 def trace(study: Study) -> dict[str, Any]:
-  """From each line of the table to its runs, their configs and commits.
+  """For each line of the table, its runs with their configs and commits.
 
-  Cells are found by their fields, since two may be the same in words.
+  Cells are identified by their fields, since their texts may be equal.
   """
   baselines = {
-    name: {"commits": sorted({b.get("commit", "unknown") for b in found})}
-    for name, found in by_name(study.baselines)
+    name: {"commits": sorted({b.get("commit", "unknown") for b in records})}
+    for name, records in by_name(study.baselines)
   }
   cells = {
     spec_name(cell.name): {
@@ -474,7 +476,7 @@ def trace(study: Study) -> dict[str, Any]:
 def write_tables(study: Study) -> list[Path]:
   """Writes table.md, .csv and .tex, comparisons.csv and trace.json.
 
-  And first, of cells that are compared at equal numbers, curves.md and .csv.
+  For cells compared at equal numbers, it first writes curves.md and .csv.
   """
   lines, compared = table_lines(study), compare_cells(study)
   curves, of_curves, written = difference_curves(study), [], []

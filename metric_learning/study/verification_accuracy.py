@@ -1,4 +1,4 @@
-"""Verification at a threshold that was learned on other pairs."""
+"""Verification accuracy at a threshold learned on other pairs."""
 
 from collections.abc import Mapping
 
@@ -12,37 +12,37 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def accuracy_scores(arrays: Arrays, metric: MetricName) -> dict[str, float]:
-  """The share of test pairs that are decided rightly, as `own/accuracy`.
+  """The share of test pairs that are classified correctly, as `own/accuracy`.
 
-  At the threshold that is best on the pairs of the validation part, which comes
-  as `own/threshold`. Where the test pairs have folds, at the best threshold of
-  the other folds: then with `own/accuracy_standard_error` over folds.
+  The threshold is the best one on the validation pairs, returned as
+  `own/threshold`. If the test pairs have folds, it is the best one on the other
+  folds, and `own/accuracy_standard_error` is the standard error over folds.
 
   Args:
     arrays: `training.embedding.arrays_of` of the parts "validation" and "test".
-    metric: what compares the embeddings.
+    metric: the metric that compares the embeddings.
   """
   pairs = _pairs_of(arrays, "test", metric)
   if "test_folds" in arrays:
-    found = evaluation.cross_validated_accuracy(*pairs, arrays["test_folds"])
+    scores = evaluation.cross_validated_accuracy(*pairs, arrays["test_folds"])
     return {
-      "own/accuracy": found["accuracy"],
-      "own/accuracy_standard_error": found["standard_error"],
+      "own/accuracy": scores["accuracy"],
+      "own/accuracy_standard_error": scores["standard_error"],
     }
   threshold = learned_threshold(arrays, metric)
-  found = evaluation.verification(*pairs, threshold=threshold)
-  return {"own/accuracy": found["accuracy"], "own/threshold": threshold}
+  scores = evaluation.verification(*pairs, threshold=threshold)
+  return {"own/accuracy": scores["accuracy"], "own/threshold": threshold}
 
 
 def learned_threshold(arrays: Arrays, metric: MetricName) -> float:
-  """The threshold of best accuracy on the pairs of the validation part."""
+  """The threshold with the best accuracy on the validation pairs."""
   return evaluation.best_threshold(*_pairs_of(arrays, "validation", metric))
 
 
 def _pairs_of(
   arrays: Arrays, part: str, metric: MetricName
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
-  """Distances of the pairs of a part, and whether they are the same."""
+  """The distances of the pairs of a part, and whether they are of one class."""
   points = arrays[f"{part}_embeddings"]
   if f"{part}_same" not in arrays:
     return evaluation.pairs_of(points, arrays[f"{part}_labels"], metric)

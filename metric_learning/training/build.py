@@ -1,4 +1,4 @@
-"""From a config to what it minimizes, and its numbers in absolute units."""
+"""From a config to its objectives."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from metric_learning.training.units import with_numbers
 
 
 class Objectives(NamedTuple):
-  """All that a config minimizes, taken apart.
+  """The parts of the value that a config minimizes.
 
-  main: the objective of `config.loss`, which says how points are compared.
-  further: those of `config.also`, each with its weight.
-  memory: the options of a memory; None without one.
-  regularizer: a name or a name with options; None without one.
+  main: the objective of `config.loss`; its metric compares the points.
+  further: the objectives of `config.also`, each with its weight.
+  memory: the options of the cross-batch memory; None without one.
+  regularizer: a name, or a name with options; None without one.
   """
 
   main: Objective
@@ -28,14 +28,15 @@ class Objectives(NamedTuple):
   regularizer: tuple[Any, float] | None
 
   def each(self) -> dict[str, Objective]:
-    """Each objective, by what the names of its numbers begin with."""
+    """Each objective, by the prefix of the names of its numbers."""
     others = {f"also.{k}.": other for k, (_, other) in self.further.items()}
     return {"": self.main, **others}
 
   def with_numbers(self, numbers: Mapping[str, Any]) -> Any:
-    """Their sum, with other values of the numbers that are named.
+    """Their sum, with new values for the given numbers.
 
-    By flat name: "loss.margin", "miner.epsilon", "also.center.loss.weight".
+    Numbers are given by flat name: "loss.margin", "miner.epsilon",
+      "also.center.loss.weight".
     """
     objective: Any = with_numbers(self.main, numbers)
     if self.memory is not None:
@@ -52,7 +53,7 @@ class Objectives(NamedTuple):
 
 
 def objectives_of(config: ConfigDict, mesh: Mesh | None = None) -> Objectives:
-  """What a config minimizes; on a mesh, each device folds its own anchors.
+  """The objectives of a config; on a mesh, each device folds its own anchors.
 
   >>> from metric_learning.training.config import base_config, override
   >>> config = override(base_config(), {"also.triplet.weight": 0.5})
@@ -80,7 +81,7 @@ def objectives_of(config: ConfigDict, mesh: Mesh | None = None) -> Objectives:
 def _objective(
   section: ConfigDict, config: ConfigDict, mesh: Mesh | None
 ) -> Objective:
-  """The objective of a config, or of a further loss in it."""
+  """The objective of a config, or of one of its further losses."""
   return make_objective(
     section.loss.name,
     named(section.metric),
@@ -95,7 +96,7 @@ def _objective(
 
 
 def _without(prefix: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-  """The numbers whose names have the prefix, without it."""
+  """The numbers whose names have the prefix, which is removed."""
   return {
     name.removeprefix(prefix): value
     for name, value in numbers.items()

@@ -1,7 +1,7 @@
-"""Checkpoints that are kept, verified, and fallen back from.
+"""Checkpoints of a run, verified by digests.
 
-The state after a step is one safetensors file, with its record as metadata:
-a few megabytes are written in milliseconds, whole or not at all.
+The state after a step is one safetensors file with its record as metadata. It
+is written atomically; a few megabytes take milliseconds.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ from metric_learning.training.records import problem_in
 CHECKPOINTS = "checkpoints"
 
 _SUFFIX = ".safetensors"
-# Of a state that was saved because a signal came, until the next is saved.
+# A state saved on a signal; the next checkpoint replaces it.
 _STOPPED = f".stopped{_SUFFIX}"
-# A safetensors file begins with the length of its header, in so many bytes.
+# A safetensors file begins with the length of its header, in this many bytes.
 _LENGTH = 8
-# How many of the newest are kept, beside the best.
+# How many of the newest checkpoints are kept, beside the best.
 _NEWEST = 2
 
 
-# What is known of a state; `digest` is that of its arrays.
+# The record of a state; `digest` is that of its arrays.
 _RECORD = {
   "digest": str,
   "run": str,
@@ -50,20 +50,20 @@ _RECORD = {
 
 
 class DamagedError(InputError):
-  """A checkpoint is known not to be what was saved, or not of this run."""
+  """A checkpoint differs from what was saved, or belongs to another run."""
 
 
 def digest_of(tree: Any) -> str:
   """SHA-256 over all leaves, their names, types and shapes.
 
-  Of typed PRNG keys, over the numbers that they are made of.
+  For typed PRNG keys, over their raw numbers.
 
   >>> one, other = (digest_of(jax.random.key(seed)) for seed in (0, 1))
   >>> one == other
   False
 
   Raises:
-    InputError: for an array of which other processes hold parts.
+    InputError: for an array that is spread over processes.
   """
   return _digest(_arrays_of(tree).items())
 
@@ -77,7 +77,7 @@ def _digest(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
 
 
 def _arrays_of(tree: Any) -> dict[str, np.ndarray]:
-  """The leaves of a state by their names in a file."""
+  """The leaves of a state, by their names in the file."""
   arrays = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = _name(path, leaf)
@@ -98,13 +98,13 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _name(path: Any, leaf: Any) -> str:
-  """The name of a leaf; of a typed PRNG key, with its type."""
+  """The name of a leaf; for a typed PRNG key, with its type."""
   name = jax.tree_util.keystr(path, simple=True, separator="/")
   return f"{name} {leaf.dtype}" if _is_key(leaf) else name
 
 
 def _numbers(leaf: Any) -> Any:
-  """A leaf, or the numbers that a typed PRNG key is made of."""
+  """A leaf as plain numbers, also for a typed PRNG key."""
   return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
@@ -113,28 +113,27 @@ def _seal(record: str) -> str:
 
 
 class Checkpoints:
-  """The newest two checkpoints of a run and the best by one score.
+  """The newest two checkpoints of a run, and the best by one score.
 
-  A digest is stored beside the state, because a flipped bit would otherwise be
-  restored in silence: of the leaves, the run, the step and the score, so that
-  the checkpoint of another run or step is not taken for this one. `restore`
-  falls back to the step before a damaged one. Only what is known to be damaged
-  is deleted: its digest differs, or it is cut. Whatever else keeps it from
-  being read, such as the disk, a permission, the memory or another shape, is
-  raised, and everything is kept.
+  A digest of the leaves, the run, the step and the score is stored beside the
+  state. It detects a flipped bit, and a checkpoint of another run or step.
+  `restore` falls back to the step before a damaged one. Only files that are
+  known to be damaged are deleted: truncated, or with another digest. Any other
+  failure to read (disk, permissions, memory, another shape) raises an error and
+  deletes nothing.
   """
 
   def __init__(self, folder: Path, *, run: str, lower_is_better: bool):
-    """Of a folder, which is made with the first of them.
+    """Takes a folder, which is created with the first checkpoint.
 
-    `run` tells the run from all others: see `run_files.run_of`.
+    `run` identifies the run: see `run_files.run_of`.
     """
     self._folder = folder.absolute()
     self._run = run
     self._better = min if lower_is_better else max
 
   def _path(self, step: int) -> Path:
-    """The file of a step; one that was saved on a signal if it is the only."""
+    """The file of a step; the one saved on a signal if there is no other."""
     path, stopped = (
       self._folder / f"{step}{suffix}" for suffix in (_SUFFIX, _STOPPED)
     )
@@ -148,9 +147,9 @@ class Checkpoints:
     seconds: float = 0.0,
     metrics: str = "",
   ) -> None:
-    """Writes the state of a step, whole or not at all, and its record.
+    """Writes the state of a step and its record, atomically.
 
-    `metrics` is the digest of the metrics up to that step.
+    `metrics` is the digest of the metrics up to this step.
     """
     known = {"seconds": seconds, "metrics": metrics, "skipped": 0}
     self._write(f"{step}{_SUFFIX}", step, state, score, known)
@@ -167,8 +166,8 @@ class Checkpoints:
   ) -> None:
     """Writes the state at which a signal stops a run.
 
-    It is not among the `steps`, of which one is selected: the next that is
-    saved replaces it. `skipped` steps are not in its metrics yet.
+    It is not one of the `steps` that can be selected, and the next checkpoint
+    replaces it. `skipped` counts skipped steps that are not logged yet.
     """
     if step not in self.steps():
       name = f"{step}{_STOPPED}"
@@ -204,12 +203,12 @@ class Checkpoints:
     self.keep_only({*self.steps()[:_NEWEST], self._best()})
 
   def forget_stopped(self) -> None:
-    """Deletes what was saved on a signal."""
+    """Deletes the state saved on a signal."""
     for path in self._folder.glob(f"*{_STOPPED}"):
       path.unlink(missing_ok=True)
 
   def _best(self) -> int | None:
-    """The step of the best score that is finite; of equal ones, the latest."""
+    """The step of the best finite score; of equal scores, the latest."""
     scores = {}
     for step in self.steps():
       with contextlib.suppress(DamagedError):
@@ -218,20 +217,20 @@ class Checkpoints:
     return self._better(known, key=lambda step: scores[step], default=None)
 
   def steps(self) -> list[int]:
-    """The steps that are on disk, newest first."""
+    """The steps that can be selected, newest first."""
     return steps_in(self._folder)
 
   def reached(self) -> list[int]:
-    """The steps from which the run can go on, newest first."""
+    """The steps from which the run can resume, newest first."""
     return reached_in(self._folder)
 
   def record(self, step: int) -> dict[str, Any]:
-    """What was saved with a step: its score, seconds of training, and more.
+    """The record of a step: its score, seconds of training, and more.
 
-    The score is None if it was not finite.
+    A score that was not finite is None.
 
     Raises:
-      DamagedError: if it is known not to be what was saved.
+      DamagedError: if it differs from what was saved.
       InputError: if it cannot be read.
     """
     with self._opened(step) as file:
@@ -240,25 +239,25 @@ class Checkpoints:
         raise DamagedError(f"checkpoint {step} is damaged: it is cut.")
       header = file.read(length)
     try:
-      said = json.loads(header)["__metadata__"]
-      whole = said["seal"] == _seal(said["record"])
+      metadata = json.loads(header)["__metadata__"]
+      whole = metadata["seal"] == _seal(metadata["record"])
     except (ValueError, LookupError, TypeError, AttributeError):
       whole = False
     if not whole:
       raise DamagedError(f"checkpoint {step} is damaged: its record differs.")
-    return self._checked(step, json.loads(said["record"]))
+    return self._checked(step, json.loads(metadata["record"]))
 
   def _checked(self, step: int, record: Any) -> dict[str, Any]:
-    """A whole record, that is of this run and step.
+    """The record, checked to be complete and of this run and step.
 
     Raises:
-      DamagedError: if it is another.
+      DamagedError: if it is not.
     """
     problem = problem_in(record, _RECORD)
     if problem:
       problem = f"its record is damaged, or of an earlier version: {problem}"
     elif record["run"] != self._run:
-      problem = "it is of a run of another config or other data"
+      problem = "it belongs to another config or other data"
     elif record["step"] != step:
       problem = f"it is that of step {record['step']}, renamed"
     if problem:
@@ -266,11 +265,11 @@ class Checkpoints:
     return record
 
   def restore_step(self, step: int, like: Any) -> Any:
-    """The verified state of one step, with each array where that of `like` is.
+    """The verified state of one step, on the devices of `like`.
 
     Raises:
-      DamagedError: if it is not what was saved.
-      InputError: if it is of another shape than `like`, or cannot be read.
+      DamagedError: if it differs from what was saved.
+      InputError: if its shapes differ from `like`, or it cannot be read.
     """
     record = self.record(step)
     with self._opened(step) as file:
@@ -289,26 +288,28 @@ class Checkpoints:
   def _refuse_another_kind(
     self, step: int, arrays: Mapping[str, np.ndarray], like: Any
   ) -> None:
-    """Raises if a whole state has other arrays than `like`."""
+    """Raises if an undamaged state has other arrays than `like`."""
     now = {
       _name(path, leaf): _numbers(leaf)
       for path, leaf in jax.tree_util.tree_leaves_with_path(like)
     }
     for name in sorted(arrays.keys() | now.keys()):
       there, here = (
-        f"{some[name].dtype} {some[name].shape}" if name in some else "missing"
-        for some in (arrays, now)
+        f"{state[name].dtype} {state[name].shape}"
+        if name in state
+        else "missing"
+        for state in (arrays, now)
       )
       if there != here:
         raise InputError(
-          f"checkpoint {step} in {self._folder} is whole, and of another kind"
-          f" of state: {name} is {there} there, and {here} now. Use the config"
-          " and the versions that it was saved with."
+          f"checkpoint {step} in {self._folder} is undamaged but holds another "
+          f"kind of state: {name} is {there} there and {here} now. Use the "
+          "config and the versions that it was saved with."
         )
 
   @contextlib.contextmanager
   def _opened(self, step: int) -> Iterator[BinaryIO]:
-    """The file of a step; what keeps it from being read is said."""
+    """Opens the file of a step; explains a failure to read it."""
     try:
       with self._path(step).open("rb") as file:
         yield file
@@ -316,47 +317,46 @@ class Checkpoints:
       raise DamagedError(f"checkpoint {step} is missing.") from None
     except (OSError, MemoryError) as error:
       raise InputError(
-        f"checkpoint {step} in {self._folder} cannot be read:"
-        f" {type(error).__name__}: {error}. It is not known to be damaged, and"
-        " is kept: give the same command again if the disk or the memory"
-        " failed, or delete it."
+        f"checkpoint {step} in {self._folder} cannot be read: "
+        f"{type(error).__name__}: {error}. It is not known to be damaged and "
+        "is kept: run the same command again if the disk or the memory "
+        "failed, or delete it."
       ) from error
 
   def restore(self, like: Any) -> tuple[int, Any] | None:
-    """The newest step that is whole, and its state; None without any.
+    """The newest undamaged step and its state; None without checkpoints.
 
-    Newer steps that are damaged are said in the log and deleted, so that they
-    are written again.
+    Damaged newer steps are logged and deleted, and will be written again.
 
     Raises:
-      InputError: if none is whole, or one cannot be read; nothing is deleted.
+      InputError: if all are damaged, or one cannot be read; nothing is deleted.
     """
-    steps, said = self.reached(), []
+    steps, damages = self.reached(), []
     for step in steps:
       try:
         state = self.restore_step(step, like)
       except DamagedError as error:
-        said.append(str(error))
+        damages.append(str(error))
         continue
-      for message in said:
+      for message in damages:
         logging.getLogger(__name__).warning("%s Falling back.", message)
       self.delete_after(step)
       return step, state
     if steps:
-      raise self.none_whole(said)
+      raise self.none_whole(damages)
     return None
 
-  def none_whole(self, said: Sequence[str]) -> InputError:
-    """The error of a run that would start over: `said` is what is damaged."""
+  def none_whole(self, damages: Sequence[str]) -> InputError:
+    """The error of a run without an undamaged checkpoint."""
     return InputError(
-      f"no checkpoint in {self._folder} is whole: {' '.join(said)} Nothing is"
-      " deleted; to start over, delete the folder of the run."
+      f"no checkpoint in {self._folder} is undamaged: {' '.join(damages)} "
+      "Nothing is deleted; to start over, delete the folder of the run."
     )
 
   def delete_after(self, step: int) -> None:
-    """Forgets what is newer than a step, so that it is written again.
+    """Deletes checkpoints after a step, so that they are written again.
 
-    And what a killed process left that it would have forgotten.
+    This includes leftovers of a killed process.
     """
     for newer in self.reached():
       if newer > step:
@@ -364,17 +364,17 @@ class Checkpoints:
     self._tidy()
 
   def keep_only(self, steps: Collection[int | None]) -> None:
-    """Forgets all other steps."""
+    """Deletes all other steps."""
     for step in self.steps():
       if step not in steps:
         self._path(step).unlink(missing_ok=True)
 
 
 def steps_in(folder: Path) -> list[int]:
-  """The steps of which a folder has checkpoints, newest first.
+  """The steps with checkpoints in a folder, newest first.
 
   Raises:
-    InputError: if they are of an earlier version, a folder each.
+    InputError: for checkpoints of an earlier version, one folder each.
   """
   if earlier := [p.name for p in folder.glob("*/") if p.name.isdecimal()]:
     raise InputError(
@@ -386,13 +386,13 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def reached_in(folder: Path) -> list[int]:
-  """The steps from which a run can go on, newest first: saved on a signal too.
+  """Like `steps_in`, with states saved on a signal.
 
   Raises:
-    InputError: as `steps_in`.
+    InputError: like `steps_in`.
   """
-  found = {*steps_in(folder), *_numbers_in(folder, _STOPPED)}
-  return sorted(found, reverse=True)
+  steps = {*steps_in(folder), *_numbers_in(folder, _STOPPED)}
+  return sorted(steps, reverse=True)
 
 
 def _numbers_in(folder: Path, suffix: str) -> list[int]:
@@ -401,8 +401,8 @@ def _numbers_in(folder: Path, suffix: str) -> list[int]:
 
 
 def _as_leaf(array: np.ndarray, like: Any) -> Any:
-  """An array of a file as a leaf, on the devices of that of `like`."""
-  # A copy: a step takes the memory of its state, and this is of the file.
+  """An array of a file as a leaf, on the devices of `like`."""
+  # A copy: a step reuses the memory of its state, and this is the file's.
   value = jnp.array(array)
   if _is_key(like):
     value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(like))

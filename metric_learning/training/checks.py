@@ -1,4 +1,4 @@
-"""What of a config can be checked before any data is loaded."""
+"""Checks of a config that need no data."""
 
 import math
 from collections.abc import Iterator
@@ -44,12 +44,12 @@ NOT_FINITE = ("stop", "skip")
 
 _MANY = {int: "whole numbers from 1", float: "numbers", str: "texts"}
 _SEEDS = ("seed", "data.split_seed", "data.validation_draw")
-# A key of jax.random drops what is above it.
+# jax.random.key ignores higher bits.
 _LARGEST_SEED = 2**32 - 1
 
 
 def validate(config: ConfigDict) -> None:
-  """Checks all that can be checked without data.
+  """Checks a config as far as that is possible without data.
 
   Raises:
     InputError: with a line for each problem: the field, what is wrong with it,
@@ -67,7 +67,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def _wrong_fields(config: ConfigDict) -> Iterator[str]:
-  """Names that there are not, and fields that a whole config has or has not."""
+  """Unknown names, and fields that are missing or unknown."""
   whole = base_config()
   for section in sections_with_names(config):
     choice, place = choice_at(section), config
@@ -76,7 +76,7 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
         place = place[part]
       name = place["name"]
     except (KeyError, TypeError):
-      continue  # Said below: it is missing.
+      continue  # Reported below as missing.
     if name is None and choice is not None and choice.default:
       continue
     try:
@@ -85,18 +85,17 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
     except InputError as error:
       yield str(error)
       return
-  found, expected = dict(leaves(config)), dict(leaves(whole))
-  for field in sorted(found.keys() - expected.keys()):
+  values, expected = dict(leaves(config)), dict(leaves(whole))
+  for field in sorted(values.keys() - expected.keys()):
     try:
       inside, name = place_of(whole, field)
     except InputError as error:
       yield str(error)
       continue
     if isinstance(inside[name], ConfigDict):
-      yield f"config.{field} is a section, and was set to {found[field]!r}."
-  for field in sorted(expected.keys() - found.keys()):
-    # A run on disk has no sections that say where it trains, or that make and
-    # compare many of them.
+      yield f"config.{field} is a section, and was set to {values[field]!r}."
+  for field in sorted(expected.keys() - values.keys()):
+    # The config of a run on disk lacks the sections about devices and studies.
     if (
       field.partition(".")[0] in NOT_OF_A_RUN
       and field.partition(".")[0] not in config
@@ -106,7 +105,7 @@ def _wrong_fields(config: ConfigDict) -> Iterator[str]:
 
 
 def _wrong_values(config: ConfigDict) -> Iterator[str]:
-  """What no field may be, whatever it means."""
+  """Values that no field may have, whatever its meaning."""
   for field, value in leaves(config):
     items = value if isinstance(value, tuple | list) else (value,)
     if not all(math.isfinite(x) for x in items if isinstance(x, float)):
@@ -123,7 +122,7 @@ def _wrong_values(config: ConfigDict) -> Iterator[str]:
 
 
 def _is_item(kind: type, value: Any) -> bool:
-  """Whether a tuple may hold a value; whole numbers are sizes."""
+  """Whether a tuple may hold this value; whole numbers are sizes."""
   return is_of(kind, value) and (kind is not int or value > 0)
 
 
@@ -135,9 +134,9 @@ def _check_objective(config: ConfigDict) -> None:
   for each in objectives.each().values():
     if RELATIONS[relation].labels != "one" and each.entry.needs_labels:
       raise InputError(
-        f"{each.loss} goes by classes: it takes one label for each item, which"
-        f" config.relation.name={relation!r} does not compare. Set it to"
-        " same_label, or choose another loss."
+        f"{each.loss} needs one class label for each item, which "
+        f"config.relation.name={relation!r} does not compare. Set it to "
+        "same_label, or choose another loss."
       )
   if config.margin_unit == "initial_mean":
     if objectives.main.eval_metric == "dot":
@@ -182,7 +181,7 @@ def _check_batch(config: ConfigDict) -> None:
       raise InputError(
         f"config.augment.{name} is in [0, 1); got {jitter[name]}."
       )
-  # How often a label stands in a batch; 0 where nobody knows.
+  # How many times a label is in a batch; 0 if that is not fixed.
   sampler = SAMPLERS[batch.sampler]
   times = batch.images_per_class if sampler.repeats_classes else 0
   times = batch.views if batch.views > 1 else times
@@ -207,7 +206,7 @@ def _check_batch(config: ConfigDict) -> None:
 
 
 def _check_explicit(config: ConfigDict, explicit: str) -> None:
-  """Explicit pairs and triplets take a loss that reads an affinity."""
+  """Explicit pairs and triplets need a loss that accepts an affinity."""
   known = PAIR_LOSSES if explicit == "pairs" else LOSSES
   fit = [name for name, entry in known.items() if not entry.needs_labels]
   others = [section.loss.name for section in config.also.values()]
@@ -215,8 +214,8 @@ def _check_explicit(config: ConfigDict, explicit: str) -> None:
     check_choice(f"loss for explicit {explicit}", name, fit)
   if config.batch.views > 1 or config.memory.size:
     raise InputError(
-      f"config.batch.sampler={config.batch.sampler!r} says who meets whom: set"
-      " config.batch.views=1 and config.memory.size=0."
+      f"config.batch.sampler={config.batch.sampler!r} decides which items are "
+      "compared: set config.batch.views=1 and config.memory.size=0."
     )
 
 

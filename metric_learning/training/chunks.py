@@ -1,8 +1,9 @@
-"""Value and gradient of a batch, which goes through the network in one or more.
+"""Value and gradient of a batch that passes through the network in chunks.
 
-The loss sees all embeddings at once in both. What is equal, and what is not:
-networks that compare the items of a batch, as batch normalization does, are
-refused in chunks; one that draws has other draws.
+The loss always sees all embeddings at once, so that value and gradient do not
+depend on the number of chunks. Networks that mix the items of a batch, as batch
+normalization does, are refused in chunks. A network with random layers
+(dropout) draws other numbers.
 """
 
 from collections.abc import Callable
@@ -24,14 +25,14 @@ def in_one(
   inputs: Shaped[Array, " n *item"],
   key: Array,
 ) -> Gradient:
-  """((value, (stats, aux)), gradient), of the whole batch at once.
+  """((value, (stats, aux)), gradient) of the whole batch at once.
 
   Args:
-    embed: (params, inputs, key) to (embeddings, stats).
-    loss: (params, embeddings) to (value, aux).
-    params: of both.
-    inputs: of the batch.
-    key: what the network draws by.
+    embed: (params, inputs, key) → (embeddings, stats).
+    loss: (params, embeddings) → (value, aux).
+    params: the parameters of network and loss.
+    inputs: the inputs of the batch.
+    key: the random key of the network.
   """
 
   def loss_of(params):
@@ -50,20 +51,21 @@ def in_chunks(
   inputs: Shaped[Array, " n *item"],
   key: Array,
 ) -> Gradient:
-  """As `in_one`, holding the activations of one chunk at a time.
+  """Like `in_one`, holding the activations of one chunk at a time.
 
-  A first pass embeds all chunks, the loss gives the gradient by each embedding,
-  and a second pass takes the gradient of each chunk back to the parameters. The
-  network must have no stats that a batch changes: None is returned for them.
+  A first pass embeds all chunks; the loss gives the gradient with respect to
+  the embeddings; a second pass propagates it to the parameters, chunk by chunk.
+  The network must have no stats that a batch changes: the returned stats are
+  None.
 
   Source: the gradient cache of Gao et al. 2021 (arXiv 2101.06983), section 3.
 
-  Raises `InputError` if the chunks would differ in size.
+  Raises: InputError: if the chunks would differ in size.
   """
   n = inputs.shape[0]
   check_chunks(chunks, n)
-  # A part takes each item of so many, and not a run of them: where devices
-  # share the batch, they share each part.
+  # A chunk takes every k-th item, not k neighbors: devices that share the batch
+  # then also share each chunk.
   parts = inputs.reshape(n // chunks, chunks, *inputs.shape[1:]).swapaxes(0, 1)
   keys = jax.random.split(key, chunks)
 
@@ -75,8 +77,10 @@ def in_chunks(
     _, pull = jax.vjp(lambda params: embed(params, inputs, key)[0], params)
     return jax.tree.map(jnp.add, sums, pull(slopes)[0]), None
 
-  _, found = jax.lax.scan(embedded, (), (parts, keys))
-  embeddings = found.swapaxes(0, 1).reshape(n, *found.shape[2:])
+  _, embedded_parts = jax.lax.scan(embedded, (), (parts, keys))
+  embeddings = embedded_parts.swapaxes(0, 1).reshape(
+    n, *embedded_parts.shape[2:]
+  )
   (value, aux), (gradient, slopes) = jax.value_and_grad(
     loss, argnums=(0, 1), has_aux=True
   )(params, embeddings)

@@ -1,4 +1,4 @@
-"""A run is its config: its fields, overriding them, its digest."""
+"""The config of a run: its fields, overrides and digest."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from metric_learning.training.sections import (
   name_in,
 )
 
-# Names that a config begins with, where a section has one.
+# The names that the base config starts with, by section.
 _NAMES: dict[str, str | None] = {
   "loss": "infonce_per_pair",
   "model": "conv3",
@@ -37,8 +37,8 @@ _NAMES: dict[str, str | None] = {
   "optimizer": "adam",
   "optimizer.schedule": "cosine",
 }
-# Fields that take other types than that of their value, as options say by
-# their annotations.
+# Fields that accept other types than that of their default, as the annotations
+# of options do.
 _KINDS = {
   "normalize": Kind((str, types.NoneType)),
   "imports": Kind((tuple,), str),
@@ -52,7 +52,8 @@ _KINDS = {
   "eval.columns": Kind((tuple,), str),
   "study.columns": Kind((tuple,), str),
 }
-# Sections whose fields whoever sets them names: what those take, and one.
+# Sections whose fields the user names: the type of their values, and an
+# example.
 _ANYTHING = Kind((str, int, float, bool, tuple, types.NoneType))
 _OPEN: dict[str, tuple[Kind, str]] = {
   "study.reference": (_ANYTHING, "metric.name='l2'"),
@@ -72,10 +73,10 @@ def base_config() -> ConfigDict:
   """Every field of a run, with the values that most configs share.
 
   What each field means: `print(metric_learning.training.fields.described())`.
-  A section with a `name` has the options of what it names as its fields. In
-  `also` are further losses, each a section with `weight`, and with `loss`,
-  `metric`, `normalize`, `reduction` and `miner` as the config itself has them:
-  setting any field of `also.tcm` adds the loss `tcm`.
+  In a section with a `name`, the other fields are the options of the named
+  thing. `also` holds further losses. Each is a section with a `weight` and its
+  own `loss`, `metric`, `normalize`, `reduction` and `miner`: setting any field
+  of `also.tcm` adds the loss `tcm`.
   """
   config = ConfigDict({"also": {}})
   for section, fields in FIELDS.items():
@@ -90,7 +91,7 @@ def base_config() -> ConfigDict:
 
 
 def _made(config: ConfigDict, section: str) -> ConfigDict:
-  """The section of this name, which is made if it is not there."""
+  """The section of this name, created if it is missing."""
   for part in section.split(".") if section else ():
     if part not in config:
       config[part] = ConfigDict()
@@ -99,7 +100,7 @@ def _made(config: ConfigDict, section: str) -> ConfigDict:
 
 
 def with_loss(config: ConfigDict, name: str) -> ConfigDict:
-  """Puts in a loss with its defaults.
+  """Sets the loss, with its default options.
 
   >>> sorted(with_loss(ConfigDict({"loss": {}}), "contrastive").loss.to_dict())
   ['half', 'margin', 'name']
@@ -110,14 +111,14 @@ def with_loss(config: ConfigDict, name: str) -> ConfigDict:
 def with_model(
   config: ConfigDict, name: str, embedding_dim: int = 64
 ) -> ConfigDict:
-  """Puts in a network with its default options."""
+  """Sets the network, with its default options."""
   return name_in(config, "model", name, embedding_dim=embedding_dim)
 
 
 def with_further_loss(config: ConfigDict, label: str) -> ConfigDict:
-  """Puts a further loss into `also`, with its defaults, unless it is there.
+  """Adds a further loss to `also`, with its defaults, unless it exists.
 
-  Its name is the label; `also.LABEL.loss.name` gives it another.
+  The label is the name of the loss; `also.LABEL.loss.name` changes the loss.
 
   >>> with_further_loss(base_config(), "center").also.center.loss.name
   'center'
@@ -138,20 +139,20 @@ def with_further_loss(config: ConfigDict, label: str) -> ConfigDict:
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-  """A locked copy with flat overrides, such as {"loss.margin": 0.2}.
+  """A locked copy with flat overrides such as {"loss.margin": 0.2} applied.
 
-  A name, such as "loss.name", brings the defaults of what it names, before the
-  other overrides apply.
+  An override of a name, such as "loss.name", first sets the defaults of the
+  named thing; the other overrides are applied after it.
 
   Raises:
-    InputError: with a line for each field that does not exist, and each value
-      of the wrong type.
+    InputError: with one line for each unknown field and each value of a wrong
+      type.
   """
   config = _copy(config)
   errors: list[str] = []
   unknown: set[str] = set()
   import_modules(overrides.get("imports", ()))
-  # The names first: they say which other fields there are.
+  # Names first: they decide which other fields exist.
   for field in sorted(overrides, key=lambda field: not is_name(field)):
     if _section(field) in unknown:
       continue
@@ -166,10 +167,10 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 
 def _copy(config: ConfigDict) -> ConfigDict:
-  """An unlocked copy whose fields take what those of the config take.
+  """An unlocked copy whose fields accept the same types.
 
-  References are resolved, which alone would leave each field the type of its
-  value: a flag could not set what is None.
+  Resolving references alone would give each field the type of its present
+  value, and a flag could not set a field that is None.
   """
   copy = config.copy_and_resolve_references().unlock()
 
@@ -186,7 +187,7 @@ def _copy(config: ConfigDict) -> ConfigDict:
 
 
 def is_name(field: Any) -> bool:
-  """Whether a field says what its section is of.
+  """Whether a field is the name of the thing that its section configures.
 
   >>> is_name("loss.name"), is_name("data.name")
   (True, False)
@@ -199,10 +200,10 @@ def _section(field: Any) -> str:
 
 
 def set_field(config: ConfigDict, field: Any, value: Any) -> None:
-  """Sets one field, named from the top, to a value of its type.
+  """Sets one field, given by its full name, to a value of its type.
 
   Raises:
-    InputError: for a field that does not exist, or a value of another type.
+    InputError: for an unknown field, or a value of a wrong type.
   """
   inside, name = place_of(config, field)
   if field in _OPEN and isinstance(value, Mapping):
@@ -226,10 +227,10 @@ def set_field(config: ConfigDict, field: Any, value: Any) -> None:
 
 
 def check_no_section(field: str, held: Any) -> None:
-  """Checks that a field which is set, and holds something, is no section.
+  """Checks that a field to be set is not a section with fields.
 
   Raises:
-    InputError: that names a field of the section.
+    InputError: naming a field of the section, if it is.
   """
   if not isinstance(held, ConfigDict):
     return
@@ -244,7 +245,7 @@ def check_no_section(field: str, held: Any) -> None:
 
 
 def kind_at(config: ConfigDict, field: str) -> Kind | None:
-  """What a field takes, where it says more than the type of its value."""
+  """The type that a field declares; None if only its value shows it."""
   if field.startswith("also.") and field.endswith(".normalize"):
     return _KINDS["normalize"]
   if section := _open_section(field):
@@ -253,7 +254,7 @@ def kind_at(config: ConfigDict, field: str) -> Kind | None:
 
 
 def _types_of(kind: Kind | None, default: type) -> tuple[type, ...]:
-  """The types that a field takes; that of its value if it says no others.
+  """The types that a field accepts: those it declares, or that of its value.
 
   >>> _types_of(Kind((float, types.NoneType)), float)
   (<class 'float'>, <class 'NoneType'>)
@@ -264,18 +265,19 @@ def _types_of(kind: Kind | None, default: type) -> tuple[type, ...]:
 
 
 def place_of(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
-  """The section that has a field, and the field's name there.
+  """The section that holds a field, and the name of the field in it.
 
-  A field of a further loss that is not there adds it, and so does a field of a
-  section that any field may be in.
+  Naming a field of a further loss that does not exist yet adds that loss.
+  Likewise, naming a field of an open section adds the field.
 
   Raises:
-    InputError: if there is no such field, with those that there are; of one
-      that has moved, with its new place.
+    InputError: for an unknown field, with the known ones; for a field that has
+      moved, with its new place.
   """
   if not isinstance(field, str):
     raise InputError(
-      f"unknown config field {field!r}: names are texts, such as 'train.steps'."
+      f"unknown config field {field!r}: a name is a string, such as "
+      "'train.steps'."
     )
   if field in MOVED:
     raise InputError(f"config.{field} is now config.{MOVED[field]}.")
@@ -295,17 +297,17 @@ def place_of(config: ConfigDict, field: Any) -> tuple[ConfigDict, str]:
     if choice_at(section) is None:
       raise
     raise InputError(
-      f"{error} These are the fields of {inside.name}; config.{section}.name"
-      f" brings those of another {section.rpartition('.')[2]}."
+      f"{error} These are the fields of {inside.name}; for those of another "
+      f"{section.rpartition('.')[2]}, set config.{section}.name first."
     ) from None
   return inside, name
 
 
 def _add_further(config: ConfigDict, field: str) -> None:
-  """Adds the loss of a field such as "also.center.weight", if it is not there.
+  """Adds the further loss of a field such as "also.center.weight" if missing.
 
   Raises:
-    InputError: for a label that is no loss, unless the field names one.
+    InputError: if the label is not a loss and the field does not name one.
   """
   parts = field.split(".")
   if parts[0] != "also" or len(parts) < 3:
@@ -316,7 +318,7 @@ def _add_further(config: ConfigDict, field: str) -> None:
 
 
 def _open_section(field: str) -> str | None:
-  """The section that a field is in, if it may have any field.
+  """The open section that a field is in; None if its section is not open.
 
   >>> _open_section("study.reference.metric.name"), _open_section("study.delta")
   ('study.reference', None)
@@ -325,7 +327,7 @@ def _open_section(field: str) -> str | None:
 
 
 def _add_open(config: ConfigDict, field: str) -> None:
-  """Adds a field to a section that may have any, unless it is there."""
+  """Adds a field to an open section, unless it exists."""
   section = _open_section(field)
   if section is None:
     return
@@ -343,7 +345,7 @@ def _add_open(config: ConfigDict, field: str) -> None:
 
 
 def is_of(kind: type, value: Any) -> bool:
-  """Whether a field of this type takes a value: one that changes nothing."""
+  """Whether a field of this type can hold the value unchanged."""
   if isinstance(value, bool):
     return kind is bool
   if kind is float and isinstance(value, int):
@@ -353,13 +355,13 @@ def is_of(kind: type, value: Any) -> bool:
 
 
 def refuse(errors: Iterable[str]) -> None:
-  """Raises one `InputError` with a line for each error, if there are any."""
+  """Raises one `InputError` with a line for each error, if any."""
   if lines := list(dict.fromkeys(errors)):
     raise InputError("\n".join(lines))
 
 
 def leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
-  """All fields, named from the top."""
+  """All fields and their values, by full name."""
   for name, value in config.items():
     if isinstance(value, ConfigDict):
       yield from leaves(value, f"{section}{name}.")
@@ -369,25 +371,25 @@ def leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
 
 # --- As plain data ----------------------------------------------------------
 
-# Sections that say what is made of many runs, and change none of them.
+# Sections about the comparison of many runs; they do not change a run.
 OF_STUDY = ("study", "tune")
-# These, and the section that says where a run trains.
+# These, and the section that says on which devices a run trains.
 NOT_OF_A_RUN = (*OF_STUDY, "mesh")
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-  """A run as plain nested data, equal before and after a trip through JSON."""
+  """The config of a run as plain nested data, which survives JSON unchanged."""
   fields = {k: v for k, v in config.to_dict().items() if k not in NOT_OF_A_RUN}
   return json.loads(json.dumps(fields, sort_keys=True))
 
 
 def of_study(config: ConfigDict) -> dict[str, Any]:
-  """The section `study` as plain data: no part of any run."""
+  """The section `study` as plain data; it is not part of any run."""
   return json.loads(json.dumps(config.study.to_dict(), sort_keys=True))
 
 
 def reference_of(config: ConfigDict) -> dict[str, Any]:
-  """The fields of the reference of a study, named from the top.
+  """The fields of a study's reference cell, by full name.
 
   >>> reference_of(
   ...   override(base_config(), {"study.reference.metric.name": "l2"})
@@ -398,10 +400,10 @@ def reference_of(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
-  """The config that `as_dict` came from, lists as the tuples they were.
+  """The config that `as_dict` was given; lists become tuples again.
 
   Raises:
-    InputError: for a config that other code wrote.
+    InputError: for a config that another version of the code wrote.
 
   >>> config = base_config()
   >>> digest(from_dict(as_dict(config))) == digest(config)
@@ -427,7 +429,7 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
 
 
 def digest(config: ConfigDict) -> str:
-  """Twelve hexadecimal digits that change with any field of a run."""
+  """Twelve hexadecimal digits that differ if any field of a run differs."""
   return digest_of(as_dict(config))
 
 
@@ -446,20 +448,20 @@ def hyper_parameters(config: ConfigDict) -> dict[str, Any]:
 
 
 def open_set_of(config: ConfigDict) -> OpenSet:
-  """How test scores of identification draw who is known.
+  """How identification scores on test classes choose the known classes.
 
-  Runs of an earlier version do not say.
+  Configs of an earlier version lack this section.
   """
   return OpenSet(**config.eval.get("identification", {}))
 
 
 def batch_devices(config: ConfigDict) -> int:
-  """How many devices share a batch; one, where a config read back is silent."""
+  """How many devices share a batch: 1 if an older config lacks the field."""
   return config.get("mesh", {}).get("batch", 1)
 
 
 def traced_numbers(config: ConfigDict) -> dict[str, Any]:
-  """The numbers that change without compiling again, by flat name.
+  """The numbers that can change without compiling again, by flat name.
 
   >>> sorted(traced_numbers(base_config()))[:2]
   ['loss.temperature', 'optimizer.head.factor']

@@ -1,4 +1,4 @@
-"""Records on disk: written whole or not at all, read with one message."""
+"""Files on disk: written atomically, and read with one clear message."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ import numpy as np
 from metric_learning.errors import InputError
 from metric_learning.training import records
 
-# How a file is called while it is written, so that no reader takes it.
+# The suffix of a file that is still being written.
 _PART = ".part"
 
 
 def write_atomically(path: Path, write) -> None:
-  """Calls `write(file)` so that `path` is whole or absent, even at a kill.
+  """Calls `write(file)` so that `path` is complete or absent at any time.
 
   Raises:
-    OSError: if it cannot be written; it names the file.
+    OSError: naming the file, if it cannot be written.
   """
   with naming(path):
     with tempfile.NamedTemporaryFile(
@@ -47,7 +47,7 @@ def write_atomically(path: Path, write) -> None:
 
 def _discard(file: Any) -> None:
   """Closes and deletes a file that could not be written."""
-  # Its buffer may still hold what the disk would not take.
+  # Flushing its buffer would fail again.
   with contextlib.suppress(OSError, ValueError):
     file.close()
   with contextlib.suppress(OSError):
@@ -56,10 +56,10 @@ def _discard(file: Any) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-  """Makes an error of the system name a file, in place of one on its way.
+  """Makes a system error name this file instead of a temporary one.
 
   Raises:
-    OSError: also where a writer of archives makes another error of it.
+    OSError: also where a writer of archives wraps it in another error.
   """
   try:
     yield
@@ -73,18 +73,18 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def drop_leftovers(folder: Path) -> None:
-  """Deletes what killed processes left half written.
+  """Deletes partly written files of killed processes.
 
-  For whoever holds the folder: nobody else writes in it.
+  Only for the holder of the folder, in which no other process writes.
   """
   for path in folder.glob(f".*{_PART}"):
     path.unlink(missing_ok=True)
 
 
 def to_json(value: Any, **options: Any) -> str:
-  """Strict JSON, which has no NaN and no infinity: null, and a text.
+  """Strict JSON: NaN becomes null, and infinity a string.
 
-  All JSON of this package is written here, and read by `from_json`.
+  All JSON of this package is written by this function and read by `from_json`.
 
   >>> to_json({"own/eer": float("nan"), "own/threshold": float("-inf")})
   '{"own/eer": null, "own/threshold": "-Infinity"}'
@@ -105,9 +105,9 @@ def _finite(value: Any) -> Any:
 
 
 def from_json(text: str | bytes) -> Any:
-  """Reads what `to_json` wrote: infinity again, and NaN.
+  """Reads the output of `to_json`, restoring infinity and NaN.
 
-  Null is NaN under a score's name, which has a slash.
+  Null becomes NaN under the name of a score, which contains a slash.
 
   >>> from_json('{"own/eer": null, "own/threshold": "-Infinity"}')
   {'own/eer': nan, 'own/threshold': -inf}
@@ -115,13 +115,13 @@ def from_json(text: str | bytes) -> Any:
   {'trial': None}
 
   Raises:
-    ValueError: if it is not JSON.
+    ValueError: if the text is not JSON.
   """
   return _restored(json.loads(text))
 
 
 def _restored(value: Any, of_score: bool = False) -> Any:
-  """A value with its infinities, and NaN for null if it is of a score."""
+  """Restores infinities, and for a score turns null into NaN."""
   if isinstance(value, dict):
     return {name: _restored(item, "/" in name) for name, item in value.items()}
   if isinstance(value, list):
@@ -132,24 +132,24 @@ def _restored(value: Any, of_score: bool = False) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-  """Writes `to_json`, whole or not at all."""
+  """Writes JSON atomically."""
   text = to_json(value, indent=2, sort_keys=True) + "\n"
   write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes an npz, whole or not at all."""
+  """Writes an npz atomically."""
   write_atomically(
     path, lambda file: np.savez(file, allow_pickle=False, **arrays)
   )
 
 
 def read_json(path: Path) -> Any:
-  """Reads `from_json`, and checks it where `records` says what it holds.
+  """Reads JSON, and checks its contents against `records`.
 
   Raises:
-    InputError: naming the file, what is wrong and how to mend it, if it is not
-      there, not whole or holds something else.
+    InputError: naming the file, the problem and the remedy, if it is missing,
+      truncated or has other contents.
   """
   with explained(path):
     value = from_json(path.read_bytes())
@@ -160,17 +160,17 @@ def read_json(path: Path) -> Any:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-  """Reads an npz; no pickles.
+  """Reads an npz without pickles.
 
   Raises:
-    InputError: as `read_json`.
+    InputError: like `read_json`.
   """
-  # Opened here: NumPy does not close what turns out to be damaged.
+  # Opened here, since NumPy does not close a damaged file.
   with explained(path), path.open("rb") as file:
-    found = np.load(file, allow_pickle=False)
-    if not isinstance(found, Mapping):
-      raise ValueError("it is one array, and no npz")
-    arrays = dict(found)
+    stored = np.load(file, allow_pickle=False)
+    if not isinstance(stored, Mapping):
+      raise ValueError("it is a single array, not an npz")
+    arrays = dict(stored)
   record = records.record_of(path.name)
   if record is not None:
     refuse(path, records.problem_in_arrays(arrays, record.shape))
@@ -179,10 +179,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-  """Makes of what a damaged file raises one message.
+  """Turns the errors that a damaged file can raise into one message.
 
   Raises:
-    InputError: that names the file, what is wrong and how to mend it.
+    InputError: naming the file, the problem and the remedy.
   """
   try:
     yield
@@ -202,7 +202,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def refuse(path: Path, problem: str | None) -> None:
-  """Raises `InputError` if there is a problem with a record."""
+  """Raises `InputError` if a record has a problem."""
   if problem is not None:
     mend = records.mend_of(path.name)
     raise InputError(f"{path} cannot be read: {problem}. {mend}")

@@ -1,4 +1,4 @@
-"""Embeddings by a trained state, and as files in the folder of its run."""
+"""Embeddings from a trained state, and their files in the folder of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from metric_learning.training.config import override
 from metric_learning.training.plan import num_classes
 from metric_learning.training.step import Program, program_of
 
-# Items that are embedded at a time.
+# The number of items that are embedded at a time.
 _BATCH = 512
 
 
 def embed_all(
   program: Program, state: dict[str, Any], inputs: np.ndarray | data.ImageFiles
 ) -> Float[np.ndarray, "n d"]:
-  """Embeddings of all stored items, in batches of one shape."""
+  """Embeddings of all stored items, computed in batches of one shape."""
   starts = range(0, len(inputs), _BATCH)
   read = lambda start: np.asarray(inputs[start : start + _BATCH])
   on_disk = isinstance(inputs, data.ImageFiles)
@@ -43,9 +43,9 @@ def embed_block(
   items: Shaped[np.ndarray, " n *item"],
   size: int = _BATCH,
 ) -> Float[np.ndarray, "n d"]:
-  """Embeddings of up to `size` items, padded so that one program serves all.
+  """Embeddings of up to `size` items, padded so that one program suffices.
 
-  Of a program on a mesh, so that its devices share them.
+  On a mesh, the padded size is a multiple of the devices.
   """
   if program.mesh is not None:
     size += -size % devices.sharers(program.mesh)
@@ -60,58 +60,58 @@ def embedded(
   splits: data.Splits,
   validation: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-  """Arrays of the validation part, the test part and the gallery.
+  """The embeddings of the validation part, the test part and the gallery.
 
-  `validation` is that part, if it is embedded already.
+  `validation` holds the embeddings of that part, if they exist already.
   """
-  found: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {}
   for part in ("validation", "test", "gallery"):
-    some = getattr(splits, part)
-    if some is None:
+    items = getattr(splits, part)
+    if items is None:
       continue
     points = validation if part == "validation" else None
     if points is None:
-      points = embed_all(program, state, some.inputs)
-    found |= arrays_of(part, some, points)
-  return found
+      points = embed_all(program, state, items.inputs)
+    arrays |= arrays_of(part, items, points)
+  return arrays
 
 
 def arrays_of(
   name: str, part: data.Dataset, embeddings: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """What scores take of a part `name`: embeddings, classes, explicit pairs."""
-  found = {
+  """The arrays of a part for scoring: embeddings, classes, explicit pairs."""
+  arrays = {
     "embeddings": embeddings,
     "labels": part.labels,
     "class_names": np.array(part.class_names),
   }
   if part.superclasses is not None:
-    found["superclasses"] = np.array(part.superclasses)
+    arrays["superclasses"] = np.array(part.superclasses)
   if part.groups is not None:
-    found["groups"] = part.groups
+    arrays["groups"] = part.groups
   if part.pairs is not None:
-    found["first"] = part.pairs.first
-    found["second"] = part.pairs.second
-    found["same"] = part.pairs.is_same
+    arrays["first"] = part.pairs.first
+    arrays["second"] = part.pairs.second
+    arrays["same"] = part.pairs.is_same
     if part.pairs.folds is not None:
-      found["folds"] = part.pairs.folds
-  return {f"{name}_{kind}": array for kind, array in found.items()}
+      arrays["folds"] = part.pairs.folds
+  return {f"{name}_{kind}": array for kind, array in arrays.items()}
 
 
 def is_embedded(workdir: Path) -> bool:
-  """Whether a run has its embeddings: those of the last step come last."""
+  """Whether all embeddings of a run are written; the last step comes last."""
   return (workdir / run_files.EMBEDDINGS).exists()
 
 
 def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
-  """Writes the embeddings of a finished run, from its checkpoints.
+  """Writes the embeddings of a finished run from its checkpoints.
 
-  At the last step, and where another is selected, at that. A run that has its
-  embeddings is left as it is.
+  They are those of the last step and, if it differs, of the selected step. A
+  run that already has its embeddings is not changed.
 
   Raises:
-    InputError: for other data than the run was trained on, or a checkpoint that
-      is not there, or damaged.
+    InputError: for other data than the run was trained on, or for a missing or
+      damaged checkpoint.
   """
   if is_embedded(workdir):
     return
@@ -133,12 +133,12 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
     del names[run_files.SELECTED_EMBEDDINGS]
   for name, step in names.items():
     state = saved_state(config, workdir, step, like)
-    found = embedded(program, state, splits)
-    run_files.write_own(workdir / name, found)
+    arrays = embedded(program, state, splits)
+    run_files.write_own(workdir / name, arrays)
 
 
 def trained_program(config: ConfigDict, input_spec: InputSpec) -> Program:
-  """The program of a run that is trained: its weights file may be gone."""
+  """The program of a trained run, which no longer needs its weights file."""
   if config.model.get("weights") is not None:
     config = override(config, {"model.weights": None})
   return program_of(config, input_spec)
@@ -148,9 +148,9 @@ def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:
   """The state after a step of a finished run, from its checkpoint.
 
   Raises:
-    InputError: if the checkpoint is not there, or damaged.
+    InputError: if the checkpoint is missing or damaged.
   """
-  again = "Delete its folder, and give the command that made it again."
+  again = "Delete its folder, and run the command that made it again."
   checkpoints = Checkpoints(
     workdir / CHECKPOINTS,
     run=run_files.run_of(workdir),

@@ -1,7 +1,8 @@
-"""The fields of a config: their defaults, and what each means.
+"""The fields of a config: their defaults and meanings.
 
-Fields of what has a name and options (`sections.CHOICES`) stand at that thing:
-they are the keywords of the loss, the network, the metric, …
+The options of losses, networks, metrics and other named things
+(`sections.CHOICES`) are not listed here: they are the keyword arguments of the
+named function.
 """
 
 import textwrap
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Field(NamedTuple):
-  """The default of a field, and what it means."""
+  """The default of a field, and its meaning."""
 
   default: Any
   about: str
@@ -19,95 +20,110 @@ _DATA = {
   "name": Field("glyphs", "A key of data.DATASETS, or tfds:NAME."),
   "data_dir": Field("", "The file or folder that holds the set."),
   "split": Field("random", "How it is cut into parts."),
-  "split_seed": Field(0, "Draws who is in which part."),
-  "fold": Field(0, "Of a split that has several."),
+  "split_seed": Field(
+    0, "The seed of the random assignment of classes to parts."
+  ),
+  "fold": Field(0, "Which fold, for a split that has several."),
   "validation_folds": Field(
     1,
-    "2 or more: training and validation classes are put together, and one of so"
-    " many folds of them validates, in place of the split's own part.",
+    "2 or more: training and validation classes are pooled and divided into "
+    "this many folds, one of which is the validation part.",
   ),
   "validation_fold": Field(0, "Which one."),
   "validation_draw": Field(
-    0, "Which draw of the folds: with another number, others, by split_seed."
+    0, "Which random division into folds is used; split_seed is its seed."
   ),
   "train_on": Field(
     "train",
-    "train; or train+validation, which leaves nothing to choose by: the last"
-    " checkpoint is the selected one.",
+    "train, or train+validation. The latter leaves no classes to choose a "
+    "checkpoint by, so that the last one is selected.",
   ),
   "image_size": Field((), "(height, width), or () for the native size."),
   "short_side": Field(
     None,
-    "Of image files: the short side becomes this, and image_size is cut from"
-    " the middle. None stretches the whole image.",
+    "For image files: the short side is resized to this, and image_size is cut "
+    "from the middle. None stretches the whole image to image_size.",
   ),
   "random_crop": Field(
     0.0,
-    "Above 0 a random part of each file trains, resized to image_size: the"
-    " largest share of its area that is cut away. It needs stream.",
+    "The largest share of an image's area that is cut away at random in "
+    "training; the rest is resized to image_size. It needs stream.",
   ),
   "background": Field(255, "The gray level that transparent pixels show."),
   "standardize": Field(
     False,
-    "Whether features get mean 0 and deviation 1, by the training part alone.",
+    "Whether features are scaled to mean 0 and deviation 1, as measured on the "
+    "training part.",
   ),
-  "label_column": Field("label", "Of the set table: where its labels stand."),
-  "drop_columns": Field((), "Of the set table: columns that are no features."),
+  "label_column": Field(
+    "label", "For the set table: the column of the labels."
+  ),
+  "drop_columns": Field(
+    (), "For the set table: columns that are not features."
+  ),
   "protocol": Field(
     "open-set",
-    "open-set: test classes are unseen in training; closed-set: they are not.",
+    "open-set: test classes are not seen in training; closed-set: they are.",
   ),
   "small_classes": Field(
     "refuse",
-    "Of classes with fewer items than batch.images_per_class: refuse; repeat,"
-    " they fill their places more than once; drop, they are in no batch. The"
-    " last two also load classes of one item, which no other answers.",
+    "What to do with classes that have fewer items than "
+    "batch.images_per_class. refuse: an error; repeat: items repeat in a "
+    "batch; drop: the class is in no batch. repeat and drop also admit classes "
+    "of a single item.",
   ),
   "stream": Field(
     False,
-    "Items stay on the host, or on disk where they are files, and are read"
-    " ahead of the steps: for sets that do not fit on the device.",
+    "Whether items stay on the host (files on disk) and are read ahead of the "
+    "steps: for sets that do not fit on the device.",
   ),
 }
 
 _BATCH = {
   "sampler": Field(
     "classes",
-    "Who is in a batch of classes_per_batch × images_per_class: classes;"
-    " hierarchical, of superclasses_per_batch super-classes; uniform; pairs,"
-    " those of the data, or num_pairs drawn once; triplets, of num_triplets"
-    " drawn once.",
+    "How a batch of classes_per_batch × images_per_class items is drawn. "
+    "classes: by class; hierarchical: classes of superclasses_per_batch "
+    "super-classes; uniform: any items; pairs: the pairs of the data, or "
+    "num_pairs drawn once; triplets: num_triplets drawn once.",
   ),
   "classes_per_batch": Field(32, "P."),
   "images_per_class": Field(4, "K."),
-  "superclasses_per_batch": Field(2, "Of the sampler hierarchical."),
+  "superclasses_per_batch": Field(2, "For the sampler hierarchical."),
   "num_triplets": Field(10_000, "Of the sampler triplets."),
   "num_pairs": Field(10_000, "Of the sampler pairs."),
   "views": Field(
     1,
-    "How often each image is in the batch, each time augmented anew; with 2 or"
-    " more an image is its own class, and labels are not used.",
+    "How many times each image is in the batch, each time with a new "
+    "augmentation. With 2 or more, each image is its own class and labels are "
+    "not used.",
   ),
 }
 
 _AUGMENT = {
-  "flip": Field(False, "Left and right, with probability ½."),
-  "shift": Field(0.0, "Largest, in sides of the image."),
+  "flip": Field(
+    False, "Whether images are mirrored left to right with probability ½."
+  ),
+  "shift": Field(0.0, "Largest shift, as a share of the image's side."),
   "rotate": Field(0.0, "Largest, in radians."),
-  "scale": Field(0.0, "Largest change of the logarithm of the size."),
-  "shear": Field(0.0, "Largest, in pixels for each pixel."),
-  "stretch": Field(0.0, "Largest change of a factor from 1, along each axis."),
-  "skip": Field(0.0, "The probability that one of these is left out."),
-  "crop": Field(0.0, "Largest share of the area that is cut away."),
+  "scale": Field(0.0, "Largest change of the logarithm of the scale."),
+  "shear": Field(0.0, "Largest shear, in pixels for each pixel."),
+  "stretch": Field(
+    0.0, "Largest deviation from 1 of the stretch along each axis."
+  ),
+  "skip": Field(
+    0.0, "The probability that any one of these changes is skipped."
+  ),
+  "crop": Field(0.0, "Largest share of the image's area that is cut away."),
   "brightness": Field(0.0, "Largest change of a factor from 1."),
   "contrast": Field(0.0, "Largest change of a factor from 1."),
   "saturation": Field(0.0, "Largest change of a factor from 1."),
 }
 
 _GROUP = {
-  "factor": Field(1.0, "On the learning rate; it can be tuned."),
+  "factor": Field(1.0, "A factor on the learning rate; it can be tuned."),
   "weight_decay": Field(0.0, "Decoupled, as in AdamW."),
-  "freeze": Field(False, "Whether it stays as it is."),
+  "freeze": Field(False, "Whether these parameters are not trained."),
 }
 
 _TRUNK = {
@@ -119,66 +135,86 @@ _TRUNK = {
   ),
   "layer_decay": Field(
     1.0,
-    "The rate of a layer is times layer_decay^k, k layers before the last.",
+    "Multiplies the learning rate by layer_decay^k, k layers before the last.",
   ),
 }
 
 _OPTIMIZER = {
-  "learning_rate": Field(3e-3, "At the end of the warm-up."),
-  "decay": Field("kernels", "What weight decay acts on: kernels, or all."),
+  "learning_rate": Field(3e-3, "The learning rate at the end of the warm-up."),
+  "decay": Field(
+    "kernels", "What weight decay acts on: kernels, or all parameters."
+  ),
   "clip": Field(
-    None, "The largest norm of the gradient of all together; None: any."
+    None,
+    "Gradients with a larger norm (over all parameters) are scaled down "
+    "to this. None: never.",
   ),
   "ema": Field(
     0.0,
-    "Above 0 the weights after each step are averaged, the last with 1, those"
-    " before with ema, ema², …; the mean is scored beside the weights.",
+    "Above 0, a running mean of the weights is kept: the newest count 1, those "
+    "before ema, ema², … The mean is scored beside the weights.",
   ),
 }
 _SCHEDULE = {
-  "warmup": Field(0.05, "The share of the steps over which the rate rises."),
+  "warmup": Field(
+    0.05, "The share of the steps over which the learning rate rises from 0."
+  ),
 }
 
 _MEMORY = {
-  "size": Field(0, "Embeddings of earlier batches as candidates; 0: none."),
-  "enqueue_first": Field(True, "Whether a batch meets copies of itself."),
-  "warmup": Field(0, "Steps in which the batch alone is compared."),
+  "size": Field(
+    0, "How many embeddings of earlier batches are kept as candidates; 0: none."
+  ),
+  "enqueue_first": Field(
+    True,
+    "Whether a batch is written into the memory before it is compared, and so "
+    "also meets copies of its items (never an item its own).",
+  ),
+  "warmup": Field(0, "The number of steps before the memory is used."),
 }
 
 _TRAIN = {
   "steps": Field(400, "In all."),
   "chunks": Field(
     1,
-    "Parts of a batch that pass through the network one after another, while"
-    " the loss still sees the whole batch: the same gradient with the"
-    " activations of one part in memory, at the cost of a second forward pass.",
+    "The number of parts in which a batch passes through the network. The loss "
+    "still sees the whole batch: the gradient is the same, and only the "
+    "activations of one part are in memory, at the cost of a second forward "
+    "pass.",
   ),
   "log_every": Field(20, "Steps."),
-  "eval_every": Field(200, "Steps between scores of the validation classes."),
-  "save_every": Field(200, "Steps; a multiple of eval_every."),
+  "eval_every": Field(
+    200, "The number of steps between scores of the validation classes."
+  ),
+  "save_every": Field(
+    200, "The number of steps between checkpoints: a multiple of eval_every."
+  ),
   "not_finite": Field(
     "stop",
-    "What a loss or gradient does that is not finite: stop ends the run; skip"
-    " leaves the state as it was, and the result says how many steps it was.",
+    "What happens at a loss or gradient that is not finite. stop: the run "
+    "ends; skip: the step is skipped, and the result counts such steps.",
   ),
 }
 
 _MESH = {
   "batch": Field(
     1,
-    "Devices that share each batch, of which each embeds and compares its own"
-    " items. No part of what a run is: it goes on with another number.",
+    "The number of devices that share each batch; each embeds and compares its "
+    "own items. A run can be resumed with another number.",
   ),
 }
 
 _EVAL = {
   "select": Field(
-    "own/map_at_r", "Chooses checkpoints and numbers, on validation classes."
+    "own/map_at_r",
+    "The score on validation classes that chooses checkpoints "
+    "and hyperparameters.",
   ),
   "averaged": Field(
     False,
-    "Whether the mean of the weights (optimizer.ema) chooses, is embedded and"
-    " is tested; the other is scored beside it, in metrics.jsonl.",
+    "Whether the running mean of the weights (optimizer.ema) is selected, "
+    "embedded and tested. The weights themselves are then scored beside it in "
+    "metrics.jsonl.",
   ),
   "columns": Field(
     (
@@ -187,104 +223,121 @@ _EVAL = {
       "cosine/recall_at_1",
       "cosine/map_at_r",
     ),
-    "The scores in tables, by the names of evaluation.evaluate; slow ones are"
-    " computed for tables only.",
+    "The scores shown in tables, named as in evaluation.evaluate; slow scores "
+    "are computed for tables only.",
   ),
 }
 
 _IDENTIFICATION = {
   "unknown": Field(
-    0.5, "The share of the test classes that are not in the gallery."
+    0.5, "The share of the test classes that are unknown: not in the gallery."
   ),
-  "gallery": Field(1, "Images of each known class that are; others probe."),
-  "draws": Field(20, "How often known classes and their gallery are drawn."),
+  "gallery": Field(
+    1,
+    "The number of gallery images of each known class; the others are queries.",
+  ),
+  "draws": Field(
+    20, "How many times the known classes and their gallery are drawn."
+  ),
 }
 
 _STUDY = {
   "reference": Field(
     {},
-    "A section of fields of a run, such as study.reference.metric.name=l2. Each"
-    " cell is compared with the cell that has these values and is otherwise the"
-    " same; empty: with the first of the sweep. A number that is named here"
-    " makes a cell, and is not chosen on validation.",
+    "A section of fields of a run, such as study.reference.metric.name=l2. "
+    "Each cell is compared with the cell that has these values and is "
+    "otherwise identical; if the section is empty, with the first cell of the "
+    "sweep. A number named here makes its own cell and is not chosen on "
+    "validation.",
   ),
   "choose": Field(
     True,
-    "Whether a cell's numbers are chosen on validation. False: each value makes"
-    " a cell; cells are compared at equal numbers, and their difference is a"
-    " curve along the number of the loss.",
+    "Whether the hyperparameters of a cell are chosen on validation. False: "
+    "each value makes a cell; cells are compared at equal values, and their "
+    "difference is drawn as a curve along the hyperparameter of the loss.",
   ),
   "columns": Field(
     ("own/map_at_r",),
-    "The scores that are compared; all comparisons are one family.",
+    "The scores that are compared; the correction for multiple comparisons "
+    "covers all of them together.",
   ),
-  "delta": Field(0.01, "A difference that does not matter, in their units."),
+  "delta": Field(
+    0.01, "δ: a difference that does not matter, in the units of the scores."
+  ),
 }
 
 _TUNE = {
   "searches": Field(
     10,
-    "Independent searches of each cell. A search draws its own trials, training"
-    " seeds and validation folds, chooses, and gives final runs; what is"
-    " compared is the mean of these.",
+    "The number of independent searches of each cell. A search draws its own "
+    "trials, training seeds and validation folds, chooses the best trial, and "
+    "makes final runs with it; the mean of the final runs is compared.",
   ),
-  "trials": Field(12, "Settings that each search tries."),
+  "trials": Field(12, "The number of settings that each search tries."),
   "sampler": Field("tpe", "tpe, random or grid."),
   "searched": Field(
     1,
-    "How many numbers of the loss, the most important first, beside the rate."
-    " With 1 the search is as wide for all; many have no second.",
+    "How many hyperparameters of the loss are searched beside the learning "
+    "rate, the most important first. With 1 the search is equally wide for all "
+    "losses; many have no second.",
   ),
   "ranges": Field(
     {},
-    "A section: ranges instead of those that the losses declare. margin=(0.0,"
-    " 2.0, False) is from 0 to 2, with True even in the logarithm;"
-    " num_bins=(5, 10, 20) is a grid; learning_rate is of all losses, and"
-    " triplet.margin is of one. optimizer.head.factor, or that of trunk or"
-    " loss, is searched only if it is here.",
+    "A section: ranges that replace those that the losses declare. "
+    "margin=(0.0, 2.0, False) is uniform from 0 to 2, and with True uniform in "
+    "the logarithm; num_bins=(5, 10, 20) is a grid; learning_rate holds for "
+    "all losses, and triplet.margin for one. optimizer.head.factor, or that of "
+    "trunk or loss, is searched only if it is given here.",
   ),
   "folds": Field(
     2,
-    "Validation folds over which a trial's score is averaged; 1 takes the"
-    " split's own validation part.",
+    "The number of validation folds over which the score of a trial is "
+    "averaged; 1 uses the validation part of the split.",
   ),
   "prune": Field(
     False,
-    "Stop a trial whose mean after a fold is worse than the median of the"
-    " others there; it counts as one of the trials.",
+    "Whether to stop a trial whose mean score after a fold is worse than the "
+    "median of the other trials at that fold; it still counts as a trial.",
   ),
   "finalists": Field(
     3,
-    "The best trials of a search run again, on other folds with other seeds,"
-    " and the best mean over both stages is chosen; 0 chooses at once.",
+    "The number of best trials of a search that run again, on other folds with "
+    "other seeds; the best mean over both stages is chosen. 0: no second "
+    "stage.",
   ),
-  "repeats": Field(2, "How many times more finalists run on all folds."),
-  "final_seeds": Field(2, "Runs with what a search chose, with fresh seeds."),
+  "repeats": Field(2, "How many times the finalists run again on all folds."),
+  "final_seeds": Field(
+    2, "The number of final runs of a search: its choice with fresh seeds."
+  ),
   "final_on": Field("train", "Their data.train_on."),
 }
 
-# By section; what is of the top stands under "".
+# By section; the fields of the top level are under "".
 FIELDS: dict[str, dict[str, Field]] = {
   "": {
-    "seed": Field(0, "Initialization, batches and augmentation."),
+    "seed": Field(0, "Seeds initialization, batches and augmentation."),
     "margin_unit": Field(
       "absolute",
-      "absolute; or initial_mean: numbers that are distances are multiplied by"
-      " the mean distance at initialization, and those that multiply a distance"
-      " are divided by it: of the loss, of each of `also` under its own metric,"
-      " and of their miners.",
+      "absolute or initial_mean. With initial_mean, numbers that are distances "
+      "are multiplied by the mean distance at initialization, and numbers that "
+      "multiply a distance are divided by it. This holds for the loss, for "
+      "each loss of `also` (with the mean under its own metric), and for their "
+      "miners.",
     ),
     "imports": Field(
       (),
-      "Modules that are imported first: what they enter into registries, such"
-      " as a score, can be named. A thing of a section is also named as"
-      " MODULE:ATTRIBUTE, such as loss.name=my_module:my_loss.",
+      "Modules to import first, so that the losses, scores and other things "
+      "that they register can be named. A thing can also be named as "
+      "MODULE:ATTRIBUTE, such as loss.name=my_module:my_loss.",
     ),
-    "normalize": Field(None, "Of embeddings; None takes the loss's own."),
+    "normalize": Field(
+      None, "The normalization of embeddings; None takes that of the loss."
+    ),
     "block_size": Field(
       "auto",
-      "Rows of the distance matrix that exist at a time: auto, None for all, or"
-      " a whole number (memory linear in the batch, same value).",
+      "How many rows of the distance matrix exist at a time: auto, None for "
+      "all, or a whole number. In blocks, memory is linear in the batch size "
+      "and the value is the same.",
     ),
   },
   "data": _DATA,
@@ -294,17 +347,20 @@ FIELDS: dict[str, dict[str, Field]] = {
     "embedding_dim": Field(64, "The length of an embedding."),
     "dtype": Field(
       "float32",
-      "What the network computes in: float32 or bfloat16. Parameters,"
-      " embeddings and losses are float32 with both.",
+      "The type that the network computes in: float32 or bfloat16. Parameters, "
+      "embeddings and losses are float32 in both cases.",
     ),
     "weights": Field(
       None,
-      "A file of pretrained weights (.safetensors, .npz, or .pth, which is read"
-      " without torch), or package:NAME for the file in an installed package;"
-      " all but the head begins from it. None draws it.",
+      "A file of pretrained weights (.safetensors, .npz, or .pth, which is "
+      "read without torch), or package:NAME for the file in an installed "
+      "package. Everything but the head starts from it. None: random "
+      "initialization.",
     ),
   },
-  "regularizer": {"weight": Field(1.0, "Of the regularizer, if one is named.")},
+  "regularizer": {
+    "weight": Field(1.0, "The weight of the regularizer, if there is one.")
+  },
   "memory": _MEMORY,
   "optimizer": _OPTIMIZER,
   "optimizer.schedule": _SCHEDULE,
@@ -319,7 +375,7 @@ FIELDS: dict[str, dict[str, Field]] = {
   "tune": _TUNE,
 }
 
-# Where a field is that has moved: by its old spelling, what it says now.
+# Fields that have moved: the old name, and what replaces it.
 MOVED: dict[str, str] = {
   **{f"data.{name}": f"batch.{name}" for name in _BATCH},
   **{f"data.{name}": f"augment.{name}" for name in _AUGMENT},
@@ -330,7 +386,7 @@ MOVED: dict[str, str] = {
 
 
 def described() -> str:
-  """All fields, their defaults and what they mean.
+  """All fields with their defaults and meanings, as text.
 
   >>> described().splitlines()[:2]
   ['seed = 0', '  Initialization, batches and augmentation.']

@@ -1,4 +1,4 @@
-"""A run belongs to one process at a time."""
+"""Locks: a run belongs to one process at a time."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ import filelock
 from metric_learning.errors import InputError
 
 _LOCK = ".lock"
-# Who has the lock. Beside it, since whoever tries a lock empties its file.
+# The owner of the lock. A separate file, since trying a lock empties its file.
 _HOLDER = ".holder"
 
 log = logging.getLogger(__name__)
@@ -27,25 +27,25 @@ class HeldError(InputError):
 def held(folder: Path) -> Iterator[None]:
   """Holds the folder of a run, so that no other process trains in it.
 
-  The kernel releases the lock of a process that ends, however it ends: what a
-  dead one left is taken over. A thread that holds the folder may hold it again.
+  The kernel releases the lock when a process ends for any reason, so the run of
+  a dead process can be resumed. A thread may hold the folder several times.
 
   Raises:
-    HeldError: that says who holds it.
+    HeldError: naming the owner, if another process holds it.
   """
-  # One lock for each file and thread, which counts how often it is taken.
+  # One lock for each file and thread; it counts its holders.
   lock = filelock.FileLock(folder.absolute() / _LOCK, is_singleton=True)
   try:
     taken = lock.acquire(blocking=False)
   except filelock.Timeout:
     raise HeldError(
-      f"{folder} is in use by {_holder(folder)}: wait until it ends, or stop"
-      " it. Its files are left as they are."
+      f"{folder} is in use by {_holder(folder)}: wait until it ends, or stop "
+      "it. Its files are not changed."
     ) from None
   except NotImplementedError:
     log.warning(
-      "%s is on a file system without locks: see to it that no other process"
-      " trains in it.",
+      "%s is on a file system without locks: make sure that no other process "
+      "trains in it.",
       folder,
     )
     yield
@@ -58,14 +58,14 @@ def held(folder: Path) -> Iterator[None]:
 
 def _say_who(folder: Path) -> None:
   text = json.dumps({"process": os.getpid(), "host": platform.node()})
-  # Only said to people: that it cannot be written stops nothing.
+  # For people to read: a failure to write it is ignored.
   with contextlib.suppress(OSError):
     (folder / _HOLDER).write_text(text)
 
 
 def _holder(folder: Path) -> str:
   try:
-    said = json.loads((folder / _HOLDER).read_text())
-    return f"process {int(said['process'])} on {said['host']}"
+    holder = json.loads((folder / _HOLDER).read_text())
+    return f"process {int(holder['process'])} on {holder['host']}"
   except (OSError, ValueError, TypeError, LookupError):
     return "another process"

@@ -28,45 +28,46 @@ def train(
   embeddings: bool = True,
   save_after: float = 0.0,
 ) -> dict[str, Any]:
-  """Trains a run, or goes on where it was, and returns its result.
+  """Trains a run, or resumes it, and returns its result.
 
-  A finished run is returned as it is. Writes config.json, data.json (what the
-  data was), inputs.json (what one item is), environment.json, metrics.jsonl,
-  train.log, checkpoints/, embeddings.npz and, last, result.json. Meanwhile no
-  other process can train there.
+  For a finished run, returns its stored result. Writes config.json, data.json
+  (the digest of the data), inputs.json (the shape and kind of an item),
+  environment.json, metrics.jsonl, train.log, checkpoints/, embeddings.npz and,
+  last, result.json. No other process can train in the folder meanwhile.
 
   Args:
     config: a whole config; see `base_config`.
     workdir: the folder of the run.
-    splits: the data, if it is loaded already.
-    progress: one line that lives on a terminal, elsewhere plain ones.
-    embeddings: whether embeddings of what is not trained on are written. If
-      not, its network never sees a test class; it keeps the checkpoints of the
-      last and the selected step, from which `embed_run` writes them later.
-    save_after: seconds of training that may be lost by a kill. Above 0, for a
-      trial, of which nothing but the result is kept: only what took longer
-      since the last checkpoint is saved, and not the last step; the validation
-      classes are scored by `eval.select` alone.
+    splits: the data, if it is already loaded.
+    progress: whether to print progress: one updated line on a terminal, plain
+      lines elsewhere.
+    embeddings: whether to write the embeddings of validation and test items. If
+      not, the network never sees a test class; the checkpoints of the last and
+      the selected step are kept, so that `embed_run` can write them later.
+    save_after: how many seconds of training a kill may cost. Above 0, a
+      checkpoint is saved only if more time has passed since the last one, and
+      the last step is not saved; the validation classes are scored by
+      `eval.select` only. For trials, of which only the result is kept.
 
   Raises:
-    InputError: for a config or data that cannot be used, or a workdir of
-      another config or of other data, or that another process has.
-    NotFiniteError: if the loss stops being finite, or did so before.
-    LostError: if another process of the run is gone.
-    Stopped: if a signal came where `stopping.signals_wait` is in force; the
-      state is saved.
+    InputError: for a config or data that cannot be used, or a workdir that
+      belongs to another config, other data or another process.
+    NotFiniteError: if the loss is no longer finite, now or in the earlier part
+      of the run.
+    LostError: if another process of the run has ended.
+    Stopped: after a signal within `stopping.signals_wait`; the state is saved.
 
-  Several processes of `jax.distributed` train one run together: each calls this
-  with the same config, and that of index 0 writes; see `processes`.
+  Several processes of `jax.distributed` can train one run together. Each calls
+  this function with the same config, and process 0 writes; see `processes`.
   """
-  check_writers()  # Refused before anything is written.
+  check_writers()  # Checked before anything is written.
   plan = processes.together(lambda: make_plan(config, splits))
   identity = identity_of(config, plan.splits)
   with contextlib.ExitStack() as opened:
 
     def claim(folder: Path) -> None:
       run_files.make_folder(folder)
-      # What is finished is only read.
+      # A finished run is only read.
       if not (folder / run_files.RESULT).exists():
         opened.enter_context(holding.held(folder))
       run_files.claim(folder, as_dict(config), identity)
@@ -85,16 +86,16 @@ def finished(workdir: Path) -> dict[str, Any]:
   """The result of a finished run.
 
   Raises:
-    InputError: if it cannot be read, or is that of another run.
-    NotFiniteError: if its loss stopped being finite.
+    InputError: if the result cannot be read, or belongs to another run.
+    NotFiniteError: if the loss of the run stopped being finite.
   """
   result = run_files.read_json(workdir / run_files.RESULT)
   if "diverged" in result:
     raise NotFiniteError(result["diverged"])
   if result.get("run") != run_files.run_of(workdir):
     raise InputError(
-      f"{workdir / run_files.RESULT} is that of another run: delete it, and"
-      " give the same command again."
+      f"{workdir / run_files.RESULT} belongs to another run: delete it, and "
+      "run the same command again."
     )
   return result
 
@@ -117,7 +118,7 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
       waiting.append(values)
       done = number + 1
       if is_logged(config, done):
-        # Reading a value waits for the device: once in a while, not each step.
+        # Reading a value waits for the device, so not at each step.
         watched.logged(run.log_steps(done, jax.device_get(waiting)))
         waiting = []
       watched.step()

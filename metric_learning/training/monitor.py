@@ -1,6 +1,7 @@
-"""What says of a run that it trains nothing, or that its space has collapsed.
+"""Warnings: a run that trains nothing, or a space that has collapsed.
 
-Read from the records of metrics.jsonl, so that a resumed run says the same.
+They are derived from the records of metrics.jsonl, so that a resumed run gives
+the same warnings.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +16,16 @@ _IDLE = {
 }
 _COLLAPSED = "validation/geometry/collapsed"
 _RANK = "validation/geometry/effective_rank"
-# Those of the scores of the validation classes.
+# The same, as scores of the validation classes.
 WATCHED_SCORES = tuple(
   name.removeprefix("validation/") for name in (_COLLAPSED, _RANK)
 )
-# The share of what is logged that must be 0, at the end.
+# The share of the logged values, at the end, that must be 0.
 _TAIL = 0.5
 
 
 def watched(record: Mapping[str, Any]) -> dict[str, Any]:
-  """What of a record `warnings_of` looks at.
+  """The values of a record that `warnings_of` reads.
 
   >>> watched({"step": 3, "train/loss": 0.5, "train/gradient_norm": 0.1})
   {'step': 3, 'train/gradient_norm': 0.1}
@@ -34,7 +35,7 @@ def watched(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warnings_of(records: Records) -> list[str]:
-  """What is wrong with a run so far, in words; empty where all is well.
+  """The warnings about a run so far; empty if there are none.
 
   >>> steps = [{"step": n, "train/gradient_norm": 0.0} for n in (1, 2, 3)]
   >>> warnings_of(steps)
@@ -44,7 +45,7 @@ def warnings_of(records: Records) -> list[str]:
 
 
 def _idle(records: Records) -> Iterator[str]:
-  """Values that are 0 for the last half of what was logged."""
+  """Warnings for values that are 0 in the last half of the log."""
   for name, what in _IDLE.items():
     logged = [(r["step"], r[name]) for r in records if name in r]
     since = _zero_since([value for _, value in logged])
@@ -53,9 +54,9 @@ def _idle(records: Records) -> Iterator[str]:
 
 
 def _zero_since(values: Sequence[float]) -> int | None:
-  """Where the zeros at the end begin, if they are at least half of all.
+  """The index where the final zeros begin, if they are at least half of all.
 
-  One value says too little: a batch may have no term by chance.
+  A single value is not enough: a batch may have no term by chance.
 
   >>> _zero_since([1, 0, 0]), _zero_since([0, 1, 0]), _zero_since([0])
   (1, None, None)
@@ -69,7 +70,7 @@ def _zero_since(values: Sequence[float]) -> int | None:
 
 
 def _collapsed(records: Records) -> Iterator[str]:
-  """What the last scores of the validation classes say of the space."""
+  """A warning if the last validation scores show a collapsed space."""
   scored = [r for r in records if _COLLAPSED in r]
   if scored and scored[-1][_COLLAPSED]:
     yield (

@@ -1,8 +1,8 @@
 """Optimizers and schedules by name: add a function and its line in the dict.
 
 The keyword-only parameters of an optimizer are fields of `config.optimizer`,
-those of a schedule fields of `config.optimizer.schedule`.
-All of it is one optax transformation: `make_optimizer`.
+and those of a schedule are fields of `config.optimizer.schedule`.
+`make_optimizer` joins them in one optax transformation.
 """
 
 import functools
@@ -23,7 +23,8 @@ from metric_learning.intervals import (
 )
 from metric_learning.signatures import call_with
 
-# Of the network all but its last layer; its last layer; what the loss learns.
+# The network without its last layer; its last layer; the parameters of the
+# loss.
 GROUPS = ("trunk", "head", "loss")
 # What stands in their place at a parameter that is not trained.
 FROZEN = "frozen"
@@ -39,10 +40,10 @@ def adam(
   b2: ShareBelowOne = 0.999,
   epsilon: Positive = 1e-8,
 ) -> Direction:
-  """The mean gradient over its root mean square: m̂ / (√v̂ + ε).
+  """The mean gradient over the root mean square gradient: m̂ / (√v̂ + ε).
 
-  m and v are running means of the gradient and of its square, of `b1` and
-  `b2`, each divided by 1 - bᵗ. With a weight decay this is AdamW.
+  m and v are the running means of the gradient and of its square, with decays
+  `b1` and `b2`. Each is divided by 1 - bᵗ. With a weight decay this is AdamW.
 
   Source: Kingma and Ba 2015; Loshchilov and Hutter 2019.
   """
@@ -52,9 +53,9 @@ def adam(
 def sgd(
   decay: Direction, *, momentum: ShareBelowOne = 0.9, nesterov: bool = False
 ) -> Direction:
-  """The gradient, plus `momentum` times the direction of the last step.
+  """The gradient plus `momentum` times the direction of the last step.
 
-  With `nesterov` the gradient plus `momentum` times the new direction.
+  With `nesterov`, the gradient plus `momentum` times the new direction.
   """
   return optax.chain(optax.trace(momentum, nesterov), decay)
 
@@ -68,7 +69,7 @@ def rmsprop(
 ) -> Direction:
   """The gradient over its root mean square g / √(v + ε), with a momentum.
 
-  v is the running mean of the squared gradient, of `b2`, 0 at first.
+  v is the running mean of the squared gradient with decay `b2`, starting at 0.
   """
   scaled = optax.scale_by_rms(b2, epsilon)
   return optax.chain(scaled, optax.trace(momentum), decay)
@@ -77,7 +78,7 @@ def rmsprop(
 def lion(
   decay: Direction, *, b1: ShareBelowOne = 0.9, b2: ShareBelowOne = 0.99
 ) -> Direction:
-  """The sign of b1·m + (1 - b1)·g; m is the running mean of g, of `b2`.
+  """The sign of b1·m + (1 - b1)·g; m is the running mean of g with decay `b2`.
 
   Source: Chen et al. 2023 (arXiv 2302.06675), algorithm 2.
   """
@@ -91,9 +92,9 @@ def lamb(
   b2: ShareBelowOne = 0.999,
   epsilon: Positive = 1e-6,
 ) -> Direction:
-  """Adam's direction and decay, of each parameter as long as the parameter.
+  """Adam's direction with decay, scaled to the norm of each parameter.
 
-  Times |p| / |direction|, or 1 where either is 0.
+  The factor is |p| / |direction|, or 1 where either is 0.
 
   Source: You et al. 2020 (arXiv 1904.00962), algorithm 2, with φ(z) = z.
   """
@@ -108,10 +109,11 @@ def muon(
   nesterov: bool = True,
   ns_steps: Natural = 5,
 ) -> Direction:
-  """The momentum of a kernel, made nearly orthogonal; of the others, Adam.
+  """The momentum of a kernel, made nearly orthogonal; Adam for other arrays.
 
-  A kernel is a matrix [inputs, outputs], that of a convolution with a row for
-  each input of each place; its direction is times √max(1, outputs / inputs).
+  A kernel is seen as a matrix [inputs, outputs]; that of a convolution has a
+  row for each input channel at each position. The direction is multiplied by
+  √max(1, outputs / inputs).
 
   Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers".
   """
@@ -153,7 +155,7 @@ def _is_matrix(path: Any, x: Array) -> bool:
 def cosine(
   step: Int[Array, ""] | int, steps: int, *, floor: Share = 0.0
 ) -> Float[Array, ""] | float:
-  """Half a cosine, from 1 at the first of all steps toward `floor`.
+  """Half a cosine, from 1 at the first step toward `floor` at the last.
 
   >>> [round(float(cosine(step, 4)), 4) for step in (0, 2, 3)]
   [1.0, 0.5, 0.1464]
@@ -171,7 +173,7 @@ def constant(
 def linear(
   step: Int[Array, ""] | int, steps: int, *, floor: Share = 0.0
 ) -> Float[Array, ""] | float:
-  """A line, from 1 at the first of all steps toward `floor`.
+  """A line, from 1 at the first step toward `floor` at the last.
 
   >>> [float(linear(step, 4)) for step in (0, 2, 3)]
   [1.0, 0.5, 0.25]
@@ -186,7 +188,7 @@ def stairs(
   at: tuple[float, ...] = (0.5, 0.75),
   drop: Share = 0.1,
 ) -> Float[Array, ""] | float:
-  """1, times `drop` from each of the shares `at` of the steps on.
+  """1, multiplied by `drop` at each of the shares `at` of the steps.
 
   >>> [round(float(stairs(step, 4)), 4) for step in (0, 1, 2, 3)]
   [1.0, 1.0, 0.1, 0.01]
@@ -199,8 +201,8 @@ def _above(floor, share):
   return share if floor == 0 else floor + (1 - floor) * share
 
 
-# Each takes the weight decay, and puts it where it belongs; it gives a
-# direction for each gradient, which the rate multiplies.
+# Each takes the weight decay and applies it where its definition says. It turns
+# gradients into directions, which the learning rate multiplies.
 OPTIMIZERS: dict[str, Callable[..., Direction]] = {
   "adam": adam,
   "adamw": adam,
@@ -210,7 +212,7 @@ OPTIMIZERS: dict[str, Callable[..., Direction]] = {
   "lamb": lamb,
   "muon": muon,
 }
-# The share of the learning rate at a step, beside the warm-up.
+# The factor on the learning rate at a step, without the warm-up.
 SCHEDULES: dict[str, Callable[..., Float[Array, ""] | float]] = {
   "cosine": cosine,
   "constant": constant,
@@ -222,16 +224,16 @@ SCHEDULES: dict[str, Callable[..., Float[Array, ""] | float]] = {
 def rate_at(
   step: Int[Array, ""] | int, steps: int, section: Mapping[str, Any]
 ) -> Float[Array, ""]:
-  """The share of the learning rate at a step, by a section `schedule`.
+  """The factor on the learning rate at a step, by a section `schedule`.
 
-  Over the first `warmup` · `steps` steps it rises in equal parts.
+  Over the first `warmup` · `steps` steps it rises linearly.
 
   >>> schedule = {"name": "constant", "warmup": 0.2}
   >>> [float(rate_at(step, 10, schedule)) for step in (0, 1, 9)]
   [0.5, 1.0, 1.0]
   """
   rise = jnp.minimum(1.0, (step + 1) / max(1.0, section["warmup"] * steps))
-  # Plain data has lists alone.
+  # Plain data has lists, not tuples.
   options = {
     k: tuple(v) if isinstance(v, list) else v for k, v in section.items()
   }
@@ -245,21 +247,21 @@ def make_optimizer(
   *,
   layers: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-  """The transformation of gradients that a section `optimizer` describes.
+  """The optax transformation that a section `optimizer` describes.
 
-  Gradients are first made as long as `clip`, all together, where they are
-  longer. Each group has its direction with its weight decay, which `decay` says
-  to act on kernels or on all, and minus the learning rate at the step times the
-  group's factor; in the trunk also times layer_decay^k, k layers before the
-  head. What is frozen (`frozen_parts`) stays as it is. Last stands the running
-  mean of what is trained, where `ema` asks for it.
+  Gradients whose common norm exceeds `clip` are scaled down to it. Each group
+  of parameters then has its direction and its weight decay, on kernels or on
+  all parameters as `decay` says. The result is multiplied by minus the learning
+  rate at the step and by the factor of the group; in the trunk also by
+  layer_decay^k, k layers before the head. Frozen parts (`frozen_parts`) do not
+  change. With `ema`, a running mean of the trained parameters comes last.
 
   Args:
     section: `config.optimizer` as nested plain data.
-    steps: of the whole run.
-    numbers: by flat name, such as "optimizer.learning_rate"; these replace
-      those of the section, and may be traced.
-    layers: of the network, in the order in which an input goes through them.
+    steps: the steps of the whole run.
+    numbers: by flat name, such as "optimizer.learning_rate". They replace the
+      numbers of the section and may be traced.
+    layers: the layers of the network, from input to output.
   """
   numbers = numbers or {}
   rate = numbers.get("optimizer.learning_rate", section["learning_rate"])
@@ -323,7 +325,7 @@ def frozen_parts(
 def _by_layer(
   layer_decay: float, layers: Sequence[str]
 ) -> optax.GradientTransformation:
-  """Times layer_decay^k, k layers before the last, which is the head."""
+  """Multiplies by layer_decay^k, k layers before the last (the head)."""
   before = {name: k for k, name in enumerate(reversed(layers))}
 
   def scaled(updates, _):
@@ -335,7 +337,7 @@ def _by_layer(
 
 
 def _layer(path: Any, layers: Collection[str]) -> str:
-  """The layer of a parameter of the network: its part, or one of a list."""
+  """The layer that a parameter of the network belongs to."""
   part = str(path[1].key)
   if part in layers or len(path) < 3:
     return part
@@ -343,7 +345,7 @@ def _layer(path: Any, layers: Collection[str]) -> str:
 
 
 class RunningMean(NamedTuple):
-  """The mean of what was trained after each step, and the number of steps."""
+  """The running mean of the parameters, and the number of steps."""
 
   steps: Int[Array, ""]
   mean: Any
@@ -352,7 +354,8 @@ class RunningMean(NamedTuple):
 def running_mean(ema: float) -> optax.GradientTransformation:
   """Keeps Σ ema^(t-i)·pᵢ / Σ ema^(t-i) of the parameters after each step i.
 
-  It changes no update, and is last: it adds what all before it say.
+  It changes no update. It must come last, since it sees the parameters after
+    the whole update.
   """
 
   def init(params):
@@ -369,12 +372,12 @@ def running_mean(ema: float) -> optax.GradientTransformation:
 
 
 def mean_of(state: Any) -> Any:
-  """The running mean of the parameters in the state of an optimizer."""
+  """The running mean of the parameters, from the state of an optimizer."""
   return state[-1].mean
 
 
 def groups_of(params: Mapping[str, Any], frozen: Collection[str] = ()) -> Any:
-  """The name of its group in place of each parameter of a training state.
+  """A tree like the parameters, with the name of the group of each.
 
   Of `frozen` groups and layers it is `FROZEN`.
 

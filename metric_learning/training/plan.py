@@ -1,4 +1,4 @@
-"""A config, interpreted once: what `train` and all below it work with."""
+"""A config, interpreted once, for `train` and everything that it calls."""
 
 import functools
 from collections.abc import Iterator
@@ -27,16 +27,16 @@ from metric_learning.training.units import distances_in, mean_distance
 
 
 class Plan(NamedTuple):
-  """All that a config and its data mean for a run.
+  """A config and its data, resolved into what a run needs.
 
-  config: for the record, and for what is asked of single fields.
-  objectives: what is minimized, taken apart.
-  eval_metric, normalize: how embeddings are compared, and already normalized.
+  config: for the record, and for single fields.
+  objectives: the parts of the minimized value.
+  eval_metric, normalize: the metric and normalization that scores use.
   numbers: the traced numbers by flat name, in absolute units.
   mean_distance: d̄ of the main objective, where numbers are in its units.
-  program: the functions that are compiled.
-  draws: step to the items of its batch.
-  num_classes: that a loss meets: of items, if these have views.
+  program: the compiled functions.
+  draws: from a step to the items of its batch.
+  num_classes: the number of classes for the loss: of items, if there are views.
   """
 
   config: ConfigDict
@@ -57,13 +57,13 @@ def make_plan(
   *,
   population: bool = False,
 ) -> Plan:
-  """Interprets a config, once its parts are known to fit.
+  """Checks a config against its data, and resolves it.
 
-  `splits` is the data, if it is loaded already; `population` says that the run
-  trains together with others, on all devices.
+  `splits` is the data, if it is already loaded. `population` says that the run
+  trains as a member of a population, on all devices.
 
   Raises:
-    InputError: for a config, data or number of devices that cannot be used.
+    InputError: for a config, data or a number of devices that cannot be used.
   """
   validate(config)
   mesh = _mesh_of(config, population)
@@ -87,7 +87,7 @@ def make_plan(
 
 
 def _mesh_of(config: ConfigDict, population: bool) -> Mesh | None:
-  """The devices that share a batch; None where one device has each."""
+  """The devices that share a batch; None if a single device has all of it."""
   batch = batch_devices(config)
   if batch == 1 and jax.process_count() == 1:
     return None
@@ -95,10 +95,10 @@ def _mesh_of(config: ConfigDict, population: bool) -> Mesh | None:
 
 
 def identity_of(config: ConfigDict, splits: data.Splits) -> dict[str, str]:
-  """What a run depends on beside its config: digests of data and of weights.
+  """The digests of the data and of the weights file that a run depends on.
 
   Raises:
-    InputError: if its file of weights cannot be read.
+    InputError: if the weights file cannot be read.
   """
   path = config.model.weights
   of_weights = {run_files.WEIGHTS: digest_of(path)} if path else {}
@@ -106,11 +106,11 @@ def identity_of(config: ConfigDict, splits: data.Splits) -> dict[str, str]:
 
 
 def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
-  """Step to the items of its batch.
+  """The function from a step to the items of its batch.
 
   Raises:
-    InputError: if the training part does not fill a batch, or the chunks or
-      the devices do not divide a batch.
+    InputError: if the training part cannot fill a batch, or if chunks or
+      devices do not divide a batch evenly.
   """
   small_classes = config.data.small_classes
   draws = make_batches(train, config.batch, config.seed, small_classes)
@@ -128,17 +128,17 @@ def draws_of(config: ConfigDict, train: data.Dataset) -> Draws:
 
 
 def num_classes(config: ConfigDict, train: data.Dataset) -> int:
-  """The number of classes that a loss meets: of items, if these have views."""
+  """The number of classes for the loss; with views, each item is a class."""
   return len(train.labels if config.batch.views > 1 else train.class_names)
 
 
 def absolute_numbers(
   config: ConfigDict, splits: data.Splits, objectives: Objectives
 ) -> tuple[dict[str, float], float | None]:
-  """The traced numbers of a run, distances in absolute units; and d̄ if asked.
+  """The traced numbers of a run in absolute units, and d̄ if it is needed.
 
-  Beside the fields that are traced, those of miners and further losses that
-  are distances; each in units of the d̄ of its own metric.
+  These are the traced fields and the numbers of miners and further losses that
+  are distances. Each is in units of the d̄ of its own metric.
   """
   numbers = traced_numbers(config)
   in_units = config.margin_unit == "initial_mean"
@@ -159,9 +159,9 @@ def absolute_numbers(
 
 
 def feed_of(plan: Plan, first: int, put: Any = None) -> Feed:
-  """The batches of all steps from `first` on, each on the devices of the plan.
+  """The batches of all steps from `first` on, on the devices of the plan.
 
-  `put` brings a set that lies there to other devices.
+  `put` places a set that is held in device memory.
   """
   mesh = plan.program.mesh
   if put is None and mesh is not None:
@@ -185,23 +185,21 @@ def feed_of(plan: Plan, first: int, put: Any = None) -> Feed:
   )
 
 
-# --- Scores that the parts can give -----------------------------------------
+# --- Checks of the parts -----------------------------------------
 
 
 def check_parts(config: ConfigDict, splits: data.Splits) -> None:
-  """Checks that the parts give what chooses checkpoints and what tables show.
+  """Checks that the parts of the data fit the config.
 
-  That a file of weights is of the network, that classes with weights are those
-  of the training part, that the relation compares labels of its kind, and that
-  what is augmented are images.
+  The parts must allow the scores that select checkpoints and fill tables. The
+  weights file must fit the network, class weights the classes of the training
+  part, and the relation the labels; only images can be augmented.
 
   Raises:
-    InputError: with the score that a part does not give, or that cannot choose
-      there, and why; for weights that do not fit the network, class weights of
-      another number of classes, or labels that the relation does not compare.
+    InputError: naming the first condition that fails, and why.
   """
   if config.model.weights:
-    # Traced, so that nothing is drawn; what has a shape in the file is checked.
+    # Abstract evaluation draws no numbers, and checks the shapes in the file.
     model = model_of(config, splits.train.input_spec)
     jax.eval_shape(model.init, jax.random.key(config.seed))
   _check_class_weights(config, splits.train)
@@ -209,8 +207,8 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
   spec = splits.train.input_spec
   if any(config.augment.values()) and spec.kind != "image":
     raise InputError(
-      f"config.augment changes images, and {splits.train.name} holds {spec}:"
-      " set all of its fields to 0 or False."
+      f"config.augment changes images, but {splits.train.name} holds {spec}: "
+      "set all of its fields to 0 or False."
     )
   for field, name, part, gallery in _wanted(config, splits):
     reason = evaluation.why_absent(
@@ -227,7 +225,7 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
         f"{part.name} has no {name}, which config.eval.{field} asks for:"
         f" {reason}."
       )
-  # What is trained on as well chooses nothing.
+  # Classes that are also trained on do not select checkpoints.
   if not splits.validation_seen:
     _check_choice(config.eval.select, splits.validation)
 
@@ -235,7 +233,7 @@ def check_parts(config: ConfigDict, splits: data.Splits) -> None:
 def _wanted(
   config: ConfigDict, splits: data.Splits
 ) -> Iterator[tuple[str, str, data.Dataset, bool]]:
-  """Each field that asks for a score, the score, its part, and a gallery."""
+  """Each field that names a score, with the score, its part and its gallery."""
   yield "select", config.eval.select, splits.validation, False
   for column in config.eval.columns:
     yield "columns", column, splits.test, splits.gallery is not None
@@ -254,9 +252,9 @@ def _check_class_weights(config: ConfigDict, train: data.Dataset) -> None:
 
 
 def _check_relation(config: ConfigDict, train: data.Dataset) -> None:
-  """Checks that a batch has the labels that the relation compares.
+  """Checks that a batch has labels of the kind that the relation compares.
 
-  Views are classes of their own, whatever the labels.
+  With views, each item is a class, whatever the labels.
   """
   name = config.relation.name
   labels = RELATIONS[name].labels
@@ -282,8 +280,9 @@ def _check_levels(relation: ConfigDict, train: data.Dataset) -> None:
   weights = relation.get("weights")
   if weights is not None and len(weights) != 2:
     raise InputError(
-      f"config.relation.weights={tuple(weights)} has {len(weights)} weights:"
-      f" give two, of the super-class and of the class of {train.name}."
+      f"config.relation.weights={tuple(weights)} has {len(weights)} weights: "
+      "give two, one for the super-class and one for the class of "
+      f"{train.name}."
     )
 
 
@@ -298,8 +297,8 @@ def _check_choice(select: str, part: data.Dataset) -> None:
   if reason:
     classes = np.count_nonzero(part.class_sizes)
     raise InputError(
-      f"{part.name}: {select}, which config.eval.select names, cannot choose a"
-      f" checkpoint on the validation part ({len(part.labels)} images of"
-      f" {classes} classes): {reason.rstrip('.')}. Give the"
-      " part more, choose another config.data.split, or another score."
+      f"{part.name}: {select}, which config.eval.select names, cannot choose a "
+      f"checkpoint on the validation part ({len(part.labels)} images of "
+      f"{classes} classes): {reason.rstrip('.')}. Enlarge the part, or choose "
+      "another config.data.split or another score."
     )

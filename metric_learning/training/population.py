@@ -1,9 +1,9 @@
-"""Runs that differ in numbers and seeds alone, trained as one program.
+"""Runs that differ only in numbers and seeds, trained as one program.
 
-Their states are stacked along a new axis, the step is mapped over it, and each
-device has its share of the members; with `config.mesh.batch`, so many devices
-have a share together. A member leaves the folder of a single run and goes on
-from its checkpoints.
+Their states are stacked along a new axis, and the step is mapped over it. The
+members are divided among the devices, or among groups of `config.mesh.batch`
+devices. Each member has the folder of a single run and resumes from its
+checkpoints.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _MEMBERS, _SHARED = PartitionSpec(devices.MEMBERS), PartitionSpec()
 
 
 def common_of(config: ConfigDict) -> str:
-  """What all members of a population share: all but numbers and the seed.
+  """What the members of a population share: the config but numbers and seed.
 
   >>> from metric_learning.training import base_config, override
   >>> one = base_config().lock()
@@ -64,19 +64,19 @@ def train_population(
 ) -> list[dict[str, Any]]:
   """Trains unfinished runs together, and returns their results.
 
-  A member whose loss stops being finite has the result {"diverged": why}; the
-  others go on. The `seconds` of a member are its share of the time of all.
-  `embeddings` is as `train` takes it.
+  A member whose loss stops being finite has the result {"diverged": reason};
+  the other members go on. The `seconds` of a member are its share of the total
+  time. `embeddings` is that of `train`.
 
   Raises:
     InputError: for configs or data that cannot be used, members that differ in
-      more than numbers and seeds, or a workdir of another config or of other
-      data.
+      more than numbers and seeds, or a workdir that belongs to another config
+      or other data.
   """
   plans = [make_plan(config, splits, population=True) for config in configs]
   if len({(common_of(c), batch_devices(c)) for c in configs}) != 1:
     raise InputError(
-      "members of a population may differ in traced numbers and seeds alone."
+      "members of a population may differ only in traced numbers and seeds."
     )
   if configs[0].data.stream:
     raise InputError(
@@ -101,7 +101,7 @@ def train_population(
 def _train(runs: list[Recorder]) -> list[Any]:
   plan, config = runs[0].plan, runs[0].plan.config
   mesh = devices.mesh_of(batch_devices(config), population=True)
-  # The last members are there twice if the devices would not be full.
+  # Pads with repeated members so that they divide evenly among devices.
   places = mesh.shape[devices.MEMBERS]
   seats = np.arange(-(-len(runs) // places) * places) % len(runs)
 
@@ -121,12 +121,12 @@ def _train(runs: list[Recorder]) -> list[Any]:
   waiting: list[dict[str, Any]] = []
 
   def alone(there: Any, i: int) -> Any:
-    """The state of a member, where its program takes it."""
+    """The state of a member, on the devices of its program."""
     own = jax.tree.map(jnp.asarray, _member(there, i))
     return own if plan.program.mesh is None else devices.put(own, mesh)
 
   def going() -> Iterator[tuple[int, Recorder]]:
-    """The members without a result."""
+    """The indices of the members that still train."""
     return ((i, run) for i, run in enumerate(runs) if results[i] is None)
 
   noted = functools.partial(_noted, runs, results)
@@ -166,7 +166,7 @@ def _stacked(trees: Sequence[Any], mesh: Mesh) -> Any:
 def _noted(
   runs: Sequence[Recorder], results: list[Any], i: int
 ) -> Iterator[None]:
-  """A member that is no longer finite has that as its result."""
+  """Records members that are no longer finite as diverged."""
   try:
     yield
   except NotFiniteError as error:
@@ -180,20 +180,21 @@ def _stopped(
   waiting: list[Any],
   state_of: Callable[[int], Any],
 ) -> stopping.Stopped:
-  """Saves the state of each member that goes on, as a signal asks for."""
+  """Saves the state of each unfinished member after a signal."""
   steps = jax.device_get(waiting)
   stopped = stopping.Stopped()
   for i, run in going.items():
     own = [_member(values, i) for values in steps]
-    with contextlib.suppress(NotFiniteError):  # It is met again.
+    with contextlib.suppress(NotFiniteError):  # It will be met again.
       stopped = run.stop(done, state_of(i), own)
   return stopped
 
 
 def on_devices(stacked: Any, mesh: Mesh | None = None) -> Any:
-  """Members stacked along the first axis, each on the devices that train it.
+  """Places stacked members on the devices that train them.
 
-  Where a step finds its arguments elsewhere, its second call compiles again.
+  With arguments on other devices, the second call of the step would compile
+  again.
   """
   mesh = mesh or devices.mesh_of(1, population=True)
   return devices.put(stacked, mesh, devices.MEMBERS)
@@ -206,10 +207,10 @@ def step_of(
   products: bool = True,
   mesh: Mesh | None = None,
 ) -> Step:
-  """A compiled step of all members: as `compiled`, stacked where they differ.
+  """The compiled step of all members: `compiled`, mapped over the members.
 
-  With `products`, convolutions are matrix products, as on a CPU they always
-  are: to be measured on accelerators against grouped convolutions.
+  With `products`, convolutions are computed as matrix products, which CPUs
+  always use; on accelerators, this can be compared with grouped convolutions.
   """
   mesh = mesh or devices.mesh_of(1, population=True)
   shared = mesh if devices.sharers(mesh) > 1 else None
@@ -218,7 +219,7 @@ def step_of(
     with as_products() if products else contextlib.nullcontext():
       return on_fed(step, gather, shared, *arguments)
 
-  # By the name, a batch that devices share is that of one member.
+  # The axis name makes a batch that devices share that of one member.
   of_all = jax.vmap(
     one,
     in_axes=(0, None, None, 0, 0, 0),
@@ -233,7 +234,7 @@ def step_of(
       mesh=mesh,
       in_specs=specs,
       out_specs=_MEMBERS,
-      # No member sees another: there is nothing to check between devices.
+      # Members are independent, so there is no replication to check.
       check_vma=False,
     ),
     donate_argnums=0,
@@ -241,15 +242,15 @@ def step_of(
 
 
 def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
-  """The newest step of which all members have a whole checkpoint.
+  """The newest step of which all members have an undamaged checkpoint.
 
   Raises:
-    InputError: if all have checkpoints, and no step is whole in all of them; or
-      if one cannot be read. Nothing is deleted then.
+    InputError: if all members have checkpoints but no step is undamaged in all,
+      or if one cannot be read. Nothing is deleted in either case.
   """
   states = [run.first_state() for run in runs]
   saved = [set(run.checkpoints.reached()) for run in runs]
-  first, said = 0, []
+  first, damages = 0, []
   for step in sorted(set.intersection(*saved), reverse=True):
     try:
       states = [
@@ -257,12 +258,12 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
         for run, state in zip(runs, states, strict=True)
       ]
     except DamagedError as error:
-      said.append(str(error))
+      damages.append(str(error))
       continue
     first = step
     break
   if not first and all(saved):
-    raise runs[0].checkpoints.none_whole(said or ["no step is that of all."])
+    raise runs[0].checkpoints.none_whole(damages or ["no step is that of all."])
   for run in runs:
     run.checkpoints.delete_after(first)
   return first, states
@@ -273,8 +274,10 @@ def _together(draws: list[Draws]) -> Draws:
 
   def batch(step):
     indices, affinities = zip(*(one(step) for one in draws), strict=True)
-    some = affinities[0] is not None
-    return Draw(np.stack(indices), np.stack(affinities) if some else None)
+    has_affinity = affinities[0] is not None
+    return Draw(
+      np.stack(indices), np.stack(affinities) if has_affinity else None
+    )
 
   return batch
 

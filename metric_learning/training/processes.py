@@ -1,9 +1,9 @@
-"""One run by several processes, which do the same steps with the same numbers.
+"""One run trained by several processes, with the same steps and numbers.
 
-Each has a share of every batch, and a folder that it writes as if it were
-alone. The folder of the first is that of the run; the others begin with a copy
-of what it holds, and throw theirs away. So no process needs the disk of
-another, and all of them resume, choose and end alike.
+Each process has a share of every batch, and writes a folder of its own. The
+folder of the first process is that of the run; the others start from a copy of
+it and discard theirs at the end. So no process needs the disk of another, and
+all resume, select and end alike.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from jax.experimental import multihost_utils
 from metric_learning.errors import InputError
 from metric_learning.training import run_files
 
-# What a process goes on from, beside the checkpoints.
+# The files from which a process resumes, beside the checkpoints.
 _FILES = (
   run_files.DATA,
   run_files.CONFIG,
   run_files.METRICS,
   run_files.RESULT,
 )
-# Bytes that are sent at a time, and seconds without a sign of life after which
-# a process is given up.
+# Bytes sent at a time, and seconds of silence after which a process counts as
+# ended.
 _PIECE = 2**26
 _HEARTBEAT = 30
 
@@ -37,18 +37,18 @@ T = TypeVar("T")
 
 
 class LostError(RuntimeError):
-  """What all processes compute together failed, as when one of them is gone."""
+  """A joint computation failed, for example because a process has ended."""
 
 
 def join() -> None:
-  """Joins the processes of a run. To be called before anything else of JAX.
+  """Joins the processes of a run. Call it before anything else of JAX.
 
-  By JAX_COORDINATOR_ADDRESS (HOST:PORT of the first), JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID; what is not set is what JAX detects: SLURM, Open MPI,
-  Kubernetes, Cloud TPU.
+  It reads JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process),
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID. JAX detects those that are not set,
+  under SLURM, Open MPI, Kubernetes and Cloud TPU.
 
   Raises:
-    InputError: if these do not say who takes part, or it cannot be reached.
+    InputError: if the processes are not known, or one cannot be reached.
   """
   count, index = (
     _whole(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -70,17 +70,17 @@ def join() -> None:
 
 
 def leave() -> None:
-  """Leaves the others, all of which do so too; what follows is done alone."""
+  """Leaves the other processes, as they all do; later work is done alone."""
   if jax.process_count() > 1:
     jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-  """Within it, what fails for want of another process says so.
+  """A context that explains failures caused by another process.
 
   Raises:
-    LostError: for an error of JAX, where several processes compute together.
+    LostError: for an error of JAX in a joint computation.
   """
   try:
     yield
@@ -89,9 +89,9 @@ def watched() -> Iterator[None]:
       raise
     reason = str(error).partition("\n")[0]
     raise LostError(
-      "another process of this run has ended, or what all of them compute"
-      f" failed: {reason}. Start all of them again: the run goes on from its"
-      " last checkpoint."
+      "another process of this run has ended, or a joint computation failed: "
+      f"{reason}. Start all processes again: the run resumes from its last "
+      "checkpoint."
     ) from error
 
 
@@ -103,36 +103,36 @@ def _whole(name: str) -> int | None:
 
 
 def together(work: Callable[[], T]) -> T:
-  """What `work` gives here, once it has worked in all processes.
+  """The result of `work` in this process, once it succeeded in all.
 
   >>> together(lambda: 3)
   3
 
   Raises:
-    InputError: of this process, or of another.
+    InputError: if it failed in this process or another.
   """
   if jax.process_count() == 1:
     return work()
-  found, said = [], ""
+  results, failure = [], ""
   try:
-    found.append(work())
+    results.append(work())
   except InputError as error:
-    said = str(error)
-  wrong = [text.decode() for text in _from_each(said.encode())]
-  if said:
-    raise InputError(said)
+    failure = str(error)
+  wrong = [text.decode() for text in _from_each(failure.encode())]
+  if failure:
+    raise InputError(failure)
   for index, text in enumerate(wrong):
     if text:
       raise InputError(f"process {index} of the run: {text}")
-  return found[0]
+  return results[0]
 
 
 @contextlib.contextmanager
 def own_folder(workdir: Path, claim: Callable[[Path], None]) -> Iterator[Path]:
-  """The folder that this process writes; `claim` makes it that of the run.
+  """The folder that this process writes, claimed for the run by `claim`.
 
   Raises:
-    InputError: if `claim` refuses it, in any of the processes.
+    InputError: if `claim` refuses it in any process.
   """
   if jax.process_count() == 1:
     claim(workdir)
@@ -146,18 +146,18 @@ def own_folder(workdir: Path, claim: Callable[[Path], None]) -> Iterator[Path]:
       scratch = tempfile.TemporaryDirectory(prefix="metric_learning_")
       folder = Path(opened.enter_context(scratch))
     _copy(folder, first)
-    # What the first was given is compared with what was given here.
+    # The config and data of the first process are compared with those here.
     together(lambda: None if first else claim(folder))
     yield folder
 
 
 def _copy(folder: Path, first: bool) -> None:
-  """Sends what the first process goes on from, and writes it in the others."""
+  """Copies the files of the first process to the others."""
   names = []
   if first:
-    kept = [folder / name for name in _FILES]
-    kept += sorted((folder / "checkpoints").glob("*.safetensors"))
-    names = [p.relative_to(folder).as_posix() for p in kept if p.exists()]
+    paths = [folder / name for name in _FILES]
+    paths += sorted((folder / "checkpoints").glob("*.safetensors"))
+    names = [p.relative_to(folder).as_posix() for p in paths if p.exists()]
   for name in json.loads(_of_first(json.dumps(names).encode())):
     data = _of_first((folder / name).read_bytes() if first else b"")
     if not first:
@@ -166,7 +166,7 @@ def _copy(folder: Path, first: bool) -> None:
 
 
 def _of_first(data: bytes) -> bytes:
-  """The bytes that the first process gives, in all of them."""
+  """The bytes that the first process passes, in all processes."""
   sizes = np.array(divmod(len(data), _PIECE), np.int32)
   many, rest = map(int, multihost_utils.broadcast_one_to_all(sizes))
   pieces = []
@@ -180,7 +180,7 @@ def _of_first(data: bytes) -> bytes:
 
 
 def _from_each(data: bytes) -> list[bytes]:
-  """The bytes that each process gives, in all of them."""
+  """The bytes that each process passes, in all processes."""
   sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32))
   padded = np.zeros(max(1, int(np.max(sizes))), np.uint8)
   padded[: len(data)] = np.frombuffer(data, np.uint8)

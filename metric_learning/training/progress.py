@@ -1,4 +1,4 @@
-"""How a run goes, for who watches it: one line that lives, or plain lines."""
+"""The progress of a run: one updated line on a terminal, or plain lines."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-# What is told of the values of a step, by the names that each may have.
+# The values of a step that are shown, with the names each may have.
 _TOLD = {
   "loss": ("train/loss",),
   "active": ("train/active_fraction", "train/0/active_fraction"),
@@ -18,13 +18,13 @@ _TOLD = {
 
 
 class Progress:
-  """One line of a terminal: device, rate, loss, active fraction, time left.
+  """A terminal line: device, step rate, loss, active fraction, time left.
 
-  Elsewhere, such as in a file, a plain line after each evaluation.
+  Outside a terminal, such as in a file, a plain line after each evaluation.
   """
 
   def __init__(self, first: int, last: int, *, shown: bool):
-    """After the step `first` of `last`; silent unless `shown`."""
+    """Starts after step `first` of `last`; silent unless `shown`."""
     is_live = shown and sys.stderr.isatty()
     self._is_plain = shown and not is_live
     self._first, self._last, self._started = first, last, time.perf_counter()
@@ -38,16 +38,16 @@ class Progress:
     )
 
   def step(self) -> None:
-    """One more step is done."""
+    """Counts one step."""
     self._bar.update()
 
   def logged(self, values: Mapping[str, float]) -> None:
-    """Tells of the newest values that were logged."""
+    """Shows the newest logged values."""
     self._told = told(values)
     self._bar.set_postfix_str(self._told)
 
   def evaluated(self, done: int) -> None:
-    """Writes a plain line, where there is no terminal."""
+    """Writes a plain line if there is no terminal."""
     if self._is_plain:
       spent = max(time.perf_counter() - self._started, 1e-9)
       rate = (done - self._first) / spent
@@ -63,18 +63,18 @@ class Progress:
 
 
 def told(values: Mapping[str, float]) -> str:
-  """What a line says of the values of a step.
+  """The values of a step, as text.
 
   >>> told({"train/loss": 0.12345, "train/active_fraction": 0.25})
   'loss 0.1235, active 0.25'
   """
-  found = {
+  shown = {
     name: values[key]
     for name, keys in _TOLD.items()
     for key in keys
     if key in values
   }
-  return ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+  return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def in_time(seconds: float) -> str:

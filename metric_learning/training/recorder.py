@@ -1,4 +1,4 @@
-"""A run on disk while it trains: what it logs, scores and saves."""
+"""The files of a run during training: logs, scores and checkpoints."""
 
 import contextlib
 import json
@@ -38,18 +38,18 @@ from metric_learning.training.writers import Seen, Writers
 
 # In the folder of a run.
 LOG = "train.log"
-# Beside a run's own log, where all that runs here is told.
+# The logger of the process, beside that of the run.
 _told = logging.getLogger(__name__)
-# As many steps in a row that are skipped leave no hope for the next.
+# After this many skipped steps in a row, the run ends.
 _HOPELESS = 100
 
 
 class NotFiniteError(ArithmeticError):
-  """A loss stopped being finite; the message says where and what is left."""
+  """A loss is no longer finite; the message says where, and what is saved."""
 
 
 class _LogFile(logging.FileHandler):
-  """train.log: that it cannot be written is told once, and stops nothing."""
+  """train.log: a failure to write is reported once and stops nothing."""
 
   def __init__(self, path: Path):
     super().__init__(path, delay=True)
@@ -57,7 +57,7 @@ class _LogFile(logging.FileHandler):
     self._failed = False
 
   def emit(self, record: logging.LogRecord) -> None:
-    """Writes a line, unless the file failed before."""
+    """Writes a line, unless an earlier write failed."""
     if self._failed:
       return
     try:
@@ -66,7 +66,7 @@ class _LogFile(logging.FileHandler):
       self.handleError(record)
 
   def handleError(self, record: logging.LogRecord) -> None:
-    """Tells what is wrong, once."""
+    """Reports the failure once."""
     if not self._failed:
       self._failed = True
       _told.warning(
@@ -76,13 +76,13 @@ class _LogFile(logging.FileHandler):
       )
 
   def close(self) -> None:
-    """Closes the file; what the disk did not take is lost."""
+    """Closes the file; lines that could not be written are lost."""
     with contextlib.suppress(OSError):
       super().close()
 
 
 class Recorder:
-  """A run while it trains: where it starts, what it logs, scores and saves."""
+  """A run during training: its start, logs, scores and checkpoints."""
 
   def __init__(
     self,
@@ -92,25 +92,26 @@ class Recorder:
     embeddings: bool = True,
     save_after: float = 0.0,
   ):
-    """Opens the folder of a run that is not finished, and claimed by it."""
+    """Opens the claimed folder of an unfinished run."""
     self.plan, self.workdir = plan, workdir
     config = plan.config
     for folder in (workdir, workdir / CHECKPOINTS):
       disk.drop_leftovers(folder)
     self._keeps_embeddings = embeddings
-    # Of training, what a kill may lose; and when the last checkpoint was saved.
+    # Seconds of training that a kill may cost, and the time of the last
+    # checkpoint.
     self._save_after, self._saved = save_after, 0.0
     run_files.write_json(
       workdir / run_files.ENVIRONMENT, run_files.environment()
     )
     run_files.write_json(workdir / run_files.INPUTS, _inputs_of(plan))
-    # As the step takes them: the numbers, and what its keys are made of.
+    # The arguments of the step: its numbers, and the seed of its keys.
     self.traced = {k: jnp.float32(v) for k, v in plan.numbers.items()}
     self.key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    # Of the validation images, when they were scored last.
+    # The validation embeddings that were scored last.
     self._embedded: np.ndarray | None = None
     self._writers: Writers | None = None
-    # Of each run alone: several may train side by side.
+    # One logger for each run: several may train side by side.
     self._log = logging.Logger("run", logging.INFO)
     self._log.addHandler(_LogFile(workdir / LOG))
     self.checkpoints = Checkpoints(
@@ -118,7 +119,7 @@ class Recorder:
       run=run_files.run_of(workdir),
       lower_is_better=lower_is_better(config.eval.select),
     )
-    # What was warned of, and how many steps in a row were skipped.
+    # The warnings already given, and the number of steps skipped in a row.
     self._warned: set[str] = set()
     self._in_a_row = 0
 
@@ -137,9 +138,9 @@ class Recorder:
     return state
 
   def start(self, first: int, members: int = 1) -> None:
-    """Goes on after the step `first`; what was logged after it is dropped.
+    """Resumes after the step `first`; later records are dropped.
 
-    Of the time that `members` take together, each has its share.
+    The time of a population is divided equally among its `members`.
     """
     self._first, self._started = first, time.perf_counter()
     self._members = members
@@ -154,7 +155,7 @@ class Recorder:
   def log_steps(
     self, done: int, steps: list[dict[str, Any]]
   ) -> dict[str, float]:
-    """Logs the newest of some steps' values, and returns them.
+    """Logs the values of the newest of these steps, and returns them.
 
     Raises:
       NotFiniteError: if a value of any of these steps is not finite.
@@ -175,7 +176,7 @@ class Recorder:
     return newest
 
   def _skipped_in(self, done: int, steps: list[dict[str, Any]]) -> int:
-    """How many steps were skipped since the last that was logged."""
+    """How many steps were skipped since the last logged step."""
     first = done - len(steps) + 1
     return self._skipped + sum(
       self._check_finite(number, values)
@@ -189,10 +190,10 @@ class Recorder:
     self._watched.append(watched({"step": step, **values}))
 
   def _check_finite(self, step: int, values: dict[str, Any]) -> bool:
-    """Whether a step was skipped, since a value of it is not finite.
+    """Whether a step was skipped because a value is not finite.
 
     Raises:
-      NotFiniteError: if such steps stop the run, or too many came in a row.
+      NotFiniteError: if such a step stops the run, or too many came in a row.
     """
     sick = [k for k, v in values.items() if not np.isfinite(v)]
     if not sick:
@@ -207,7 +208,7 @@ class Recorder:
     return True
 
   def _warn(self, message: str) -> None:
-    """Says what a reader of the log must see, here and in that of the run."""
+    """Writes a warning to the logs of the run and of the process."""
     self._log.warning(message)
     _told.warning("%s: %s", self.workdir.name, message)
 
@@ -224,7 +225,7 @@ class Recorder:
     )
 
   def seconds(self) -> float:
-    """How long this run has trained, before it was killed too."""
+    """Seconds of training, including the time before an interruption."""
     since = time.perf_counter() - self._started
     return self._before + since / self._members
 
@@ -232,7 +233,7 @@ class Recorder:
     """Scores the validation classes; saves the state when it is time.
 
     Raises:
-      NotFiniteError: if the network no longer gives finite embeddings.
+      NotFiniteError: if the embeddings are not finite.
     """
     config, part = self.plan.config, self.plan.splits.validation
     self._embedded = embed_all(self.plan.program, state, part.inputs)
@@ -263,12 +264,12 @@ class Recorder:
   def stop(
     self, done: int, state: dict[str, Any], steps: list[dict[str, Any]]
   ) -> Stopped:
-    """Saves the state at which a signal stops the run; says what is saved.
+    """Saves the state when a signal stops the run; returns a message.
 
-    `steps` are the values of those that are not logged yet.
+    `steps` are the values of the steps that are not logged yet.
 
     Raises:
-      NotFiniteError: if a value of them is not finite.
+      NotFiniteError: if one of these values is not finite.
     """
     skipped = self._skipped_in(done, steps)
     self._metrics.sync()
@@ -277,24 +278,24 @@ class Recorder:
     )
     self._log.info("stopped by a signal after step %d, which is saved", done)
     return Stopped(
-      f"{self.workdir} is stopped after step {done}, and saved: the same"
-      " command goes on there."
+      f"{self.workdir} is stopped after step {done} and saved: the same "
+      "command resumes it."
     )
 
   def _is_kept(self, step: int) -> bool:
-    """Whether the state of a step is one to choose from."""
+    """Whether the state of a step is saved as a checkpoint to choose from."""
     train = self.plan.config.train
     return step % train.save_every == 0 or step == train.steps
 
   def _is_worth_it(self, step: int) -> bool:
-    """Whether a kill would lose more than it may, or the state is kept."""
+    """Whether a kill would cost more than `save_after`, or a state is due."""
     if not self._save_after:
       return True
     lost = self.seconds() - self._saved
     return step < self.plan.config.train.steps and lost > self._save_after
 
   def _scored_beside(self, state: dict[str, Any]) -> dict[str, float]:
-    """Scores by the other weights, where there is a mean of them."""
+    """Scores with the other weights, if there is a running mean."""
     plan, part = self.plan, self.plan.splits.validation
     if plan.program.embed_beside is None:
       return {}
@@ -305,10 +306,10 @@ class Recorder:
     return {f"validation_by_{name}/{k}": v for k, v in scores.items()}
 
   def finish(self, state: dict[str, Any]) -> dict[str, Any]:
-    """Writes embeddings, if it shall, and the result; scores no test class.
+    """Writes embeddings (if asked) and the result; scores no test class.
 
     Raises:
-      InputError: if the checkpoint that is to be chosen is damaged.
+      InputError: if the selected checkpoint is damaged.
     """
     seconds = self.seconds()
     config = self.plan.config
@@ -318,7 +319,7 @@ class Recorder:
     if self._keeps_embeddings:
       self._write_embeddings(state, selected)
     elif not self._save_after:
-      # From these it is embedded, if it is chosen: see `embed_run`.
+      # `embed_run` needs these if the run is chosen.
       self.checkpoints.keep_only({last, selected})
     objective = self.plan.objectives.main
     of_last = _validation(written, last)
@@ -358,10 +359,10 @@ class Recorder:
     return run_files.read_json(path)
 
   def _selected(self, written: list[dict[str, Any]]) -> int | None:
-    """The step of the best checkpoint on the validation classes.
+    """The step of the best checkpoint, by validation score.
 
-    Of equal scores, the latest step. What was trained on validation classes is
-    not chosen by them: the last step is selected. NaN chooses nothing: None.
+    Of equal scores, the latest step. A run that is trained on the validation
+    classes takes the last step. None if no score is a number.
     """
     config = self.plan.config
     if self.plan.splits.validation_seen:
@@ -369,7 +370,7 @@ class Recorder:
     name = f"validation/{config.eval.select}"
     known = {r["step"]: r[name] for r in reversed(written) if name in r}
     if self._save_after:
-      # Those that checkpoints would be there of: the newest two, and the best.
+      # The steps that would have checkpoints: the newest two, and the best.
       steps = [step for step in known if self._is_kept(step)]
       saved = {step for step in steps if np.isfinite(known[step])}
       saved |= set(steps[:2])
@@ -383,29 +384,29 @@ class Recorder:
     return better(scores, key=lambda step: scores[step])
 
   def _restore_selected(self, step: int, like: Any) -> Any:
-    """The state of a checkpoint; a damaged one is to be trained again."""
+    """The state of the selected checkpoint; if damaged, it is trained again."""
     try:
       return self.checkpoints.restore_step(step, like)
     except DamagedError as error:
       self.checkpoints.delete_after(step - 1)
       raise InputError(
-        f"{self.workdir}: {error} It is deleted, with those after it: give the"
-        " same command again, and the run goes on before it."
+        f"{self.workdir}: {error} It and later checkpoints are deleted: run "
+        "the same command again, and the run resumes before it."
       ) from None
 
   def _write_embeddings(self, state: Any, selected: int | None) -> None:
-    """Writes all that is not trained on, at the last and a selected step."""
+    """Writes validation and test embeddings of the last and selected steps."""
     plan = self.plan
-    found = embedded(plan.program, state, plan.splits, self._embedded)
-    run_files.write_own(self.workdir / run_files.EMBEDDINGS, found)
+    arrays = embedded(plan.program, state, plan.splits, self._embedded)
+    run_files.write_own(self.workdir / run_files.EMBEDDINGS, arrays)
     if selected not in (None, plan.config.train.steps):
       chosen = self._restore_selected(selected, state)
-      found = embedded(plan.program, chosen, plan.splits)
-      run_files.write_own(self.workdir / run_files.SELECTED_EMBEDDINGS, found)
+      arrays = embedded(plan.program, chosen, plan.splits)
+      run_files.write_own(self.workdir / run_files.SELECTED_EMBEDDINGS, arrays)
 
 
 def _inputs_of(plan: Plan) -> dict[str, Any]:
-  """What the network of a run is made for, so that it is used without data."""
+  """The input of the network, so that it can be used without the data."""
   spec, scale = plan.splits.train.input_spec, plan.splits.scale
   return {
     "shape": spec.shape,
@@ -416,7 +417,7 @@ def _inputs_of(plan: Plan) -> dict[str, Any]:
 
 
 def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
-  """What metrics.jsonl says of the validation classes after a step."""
+  """The validation scores in metrics.jsonl after a step."""
   return {
     name.removeprefix("validation/"): value
     for record in written
@@ -429,12 +430,12 @@ def _validation(written: list[dict[str, Any]], step: int) -> dict[str, float]:
 def score(
   embeddings: np.ndarray, part: data.Dataset, plan: Plan, alone: bool = False
 ) -> dict[str, float]:
-  """Scores of one part of the data: those to select by, and all quick ones.
+  """Scores of one part of the data: the selecting score and all fast scores.
 
-  `alone`: nothing beside what selects but what warns.
+  `alone`: only the selecting score, and the scores that warnings need.
   """
   select, columns = plan.config.eval.select, plan.config.eval.columns
-  # A table asks for slow scores of the test classes alone.
+  # Slow scores are computed for the test part only.
   quick = [c for c in columns if not evaluation.is_slow(c)]
   return scores_of(
     embeddings,
@@ -450,9 +451,9 @@ def score(
 def scores_of(
   embeddings: np.ndarray, part: data.Dataset, metric: MetricName, **options: Any
 ) -> dict[str, float]:
-  """All scores of embeddings of a part: by its classes, or explicit pairs.
+  """Scores of the embeddings of a part, by its classes or explicit pairs.
 
-  The options are those of `evaluation.evaluate`, for classes.
+  For classes, the options are those of `evaluation.evaluate`.
   """
   pairs = part.pairs
   if pairs is None:

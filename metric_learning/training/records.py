@@ -1,8 +1,8 @@
-"""What each record of a run or a study holds, and how a damaged one is mended.
+"""The contents of each file of a run or study, and how to mend a damaged one.
 
-One table for all of them: `run_files` checks what it reads by the name of the
-file, so that a record which was edited by hand, or is half there, is one clear
-message and never a wrong number.
+One table covers them all: files are checked as they are read, by their names,
+so that an edited or truncated file gives one clear message and never a wrong
+number.
 """
 
 import fnmatch
@@ -11,19 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# A shape is a type; a tuple of shapes, one of which fits; a list of one shape,
-# that of every item; or a dict of shapes by name, where "name?" may be missing,
-# and the type str stands for all other names. Names that a dict does not have
-# are let through. A float may be whole; `object` is anything.
+# A shape is a type; a tuple of alternative shapes; a list with the shape of
+# every item; or a dict of shapes by name. In a dict, "name?" may be missing and
+# the key `str` stands for all other names; names that the dict lacks are
+# accepted. A whole number is accepted as a float, and `object` accepts
+# anything.
 Shape = Any
 
 SCORES = {str: float}
 
 
 class Record(NamedTuple):
-  """A kind of file: what it holds, and what helps if it does not.
+  """A kind of file: its contents, and the advice if they are wrong.
 
-  shape: of JSON; of an npz the arrays that it has, and what gives their length.
+  shape: the shape of JSON; for an npz, its arrays and which of them share a
+    length.
   """
 
   shape: Shape
@@ -82,7 +84,7 @@ _POINTS = {
 
 METRICS_LINE = {"step": int, str: float}
 
-# By the name of the file, which may be a pattern.
+# By file name, which may be a pattern.
 RECORDS: dict[str, Record] = {
   "config.json": Record(_CONFIG, _OF_RUN),
   "data.json": Record({str: str}, _OF_RUN),
@@ -93,16 +95,16 @@ RECORDS: dict[str, Record] = {
       "num_classes": int,
       "scale": (None, [[float]]),
     },
-    "Delete it: what it says is then read from the data.",
+    "Delete it: its contents are then taken from the data.",
   ),
   "environment.json": Record(
-    {"versions": {str: str}, "commit": str}, "Delete it: nothing needs it."
+    {"versions": {str: str}, "commit": str}, "Delete it: it is not needed."
   ),
   "metrics.jsonl": Record(METRICS_LINE, _OF_RUN),
   "result.json": Record(
     ({"diverged": str}, _RESULT),
-    "Delete it, and give the command that made it again: the run goes on from"
-    " its last checkpoint.",
+    "Delete it, and run the command that made it again: the run resumes from "
+    "its last checkpoint.",
   ),
   "embeddings.npz": Record(_POINTS, _EMBEDDED),
   "embeddings_selected.npz": Record(_POINTS, _EMBEDDED),
@@ -114,25 +116,23 @@ RECORDS: dict[str, Record] = {
   "folder.json": Record(str, _OF_STUDY),
   "tuning.json": Record(
     [_SEARCH],
-    "Delete it, and give the command that tunes again: it is written again from"
-    " the trials.",
+    "Delete it, and run the tuning command again: it is written again from the "
+    "trials.",
   ),
   "*-again.json": Record(
     {"number": int, "scores": [[float]], "seconds": float, "failed": str},
-    "Delete it, and give the command that tunes again: the trial runs again.",
+    "Delete it, and run the tuning command again: the trial is repeated.",
   ),
   "baselines.json": Record(
     [_BASELINE],
-    "Delete it, and give the command that made the study again.",
+    "Delete it, and run the command that made the study again.",
   ),
-  "features.json": Record(
-    {"features": {str: object}}, "Delete the folder that it is in."
-  ),
+  "features.json": Record({"features": {str: object}}, "Delete its folder."),
 }
 
 
 def record_of(name: str) -> Record | None:
-  """What a file of this name holds; None for a name that is not in the table.
+  """The record of a file name; None for a name that is not in the table.
 
   >>> record_of("003-again.json") is RECORDS["*-again.json"]
   True
@@ -144,13 +144,13 @@ def record_of(name: str) -> Record | None:
 
 
 def mend_of(name: str) -> str:
-  """What to do about a file of this name that is damaged."""
+  """The advice for a damaged file of this name."""
   record = record_of(name)
   return "Restore it, or delete it." if record is None else record.mend
 
 
 def problem_in(value: Any, shape: Shape, where: str = "it") -> str | None:
-  """The first thing that is not of a shape, in words; None if all is.
+  """The first mismatch between a value and a shape, in words; None if it fits.
 
   >>> problem_in({"steps": "six"}, {"steps": int})
   'steps is a text, and must be a whole number'
@@ -165,9 +165,9 @@ def _problems(value: Any, shape: Shape, where: str) -> Iterator[str]:
   if shape is object:
     return
   if isinstance(shape, tuple):
-    found = [problem_in(value, one, where) for one in shape]
-    if None not in found:
-      yield str(found[-1])
+    problems = [problem_in(value, one, where) for one in shape]
+    if None not in problems:
+      yield str(problems[-1])
   elif isinstance(shape, list):
     if not isinstance(value, list):
       yield _differs(value, list, where)
@@ -187,10 +187,10 @@ def _problems_in_dict(
     yield _differs(value, dict, where)
     return
   known = {n.removesuffix("?"): n for n in shape if isinstance(n, str)}
-  for name, said in known.items():
+  for name, inner in known.items():
     if name in value:
-      yield from _problems(value[name], shape[said], _path(where, name))
-    elif name == said:
+      yield from _problems(value[name], shape[inner], _path(where, name))
+    elif name == inner:
       yield f"{where} lacks {name}"
   if str in shape:
     for name in value.keys() - known.keys():
@@ -232,7 +232,7 @@ def _differs(value: Any, kind: Any, where: str) -> str:
 def problem_in_arrays(
   arrays: Mapping[str, np.ndarray], shape: Mapping[str, str | None]
 ) -> str | None:
-  """What is wrong with the arrays of an npz; None if they are as they must be.
+  """What is wrong with the arrays of an npz, in words; None if nothing is.
 
   >>> problem_in_arrays({"a": np.zeros(3), "b": np.zeros(2)}, {"a": "b"})
   'a is of 3 items, and b of 2'

@@ -34,7 +34,7 @@ from metric_learning.training.disk import (  # noqa: F401 (used by callers)
 
 CONFIG = "config.json"
 DATA = "data.json"
-WEIGHTS = "weights"  # in it, the digest of the file that the network begins as
+WEIGHTS = "weights"  # in DATA: the digest of the pretrained weights file
 INPUTS = "inputs.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
@@ -57,10 +57,10 @@ _PACKAGES = (
 
 
 def make_folder(path: Path) -> None:
-  """Creates a folder that can be written.
+  """Creates a folder, and checks that it can be written.
 
   Raises:
-    InputError: if it cannot.
+    InputError: if it cannot be written.
   """
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def make_folder(path: Path) -> None:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-  """Versions, device, commit and command: what a number was made with."""
+  """Versions, device, commit and command that produced the numbers."""
   versions = {}
   for name in _PACKAGES:
     try:
@@ -96,7 +96,7 @@ def environment() -> dict[str, Any]:
 
 
 def command(arguments: Sequence[str]) -> str:
-  """A command line of Python; names and passwords of a URL are left out.
+  """The command line, without user names and passwords in URLs.
 
   >>> command(["/bin/python3", "-m", "tune", "--storage=sql://me:pw@host/db"])
   'python -m tune --storage=sql://host/db'
@@ -147,14 +147,14 @@ READS_RUNS = (
 
 @functools.cache
 def code() -> str:
-  """A digest of the source of this package: what the commit may not say."""
+  """A digest of the source of this package, for edits without a commit."""
   return digest_of_code(Path(__file__).parents[1])
 
 
 def digest_of_code(package: Path) -> str:
-  """A digest of the sources in a folder that can change a number of a run.
+  """A digest of the source files in a folder that can change a number of a run.
 
-  What only reads runs may be mended while a study goes on.
+  Files that only read runs may change while a study is in progress.
   """
   digest = hashlib.sha256()
   for path in sorted(package.rglob("*.py")):
@@ -175,27 +175,27 @@ def reads_runs(name: Path) -> bool:
 
 
 def identity(**parts: Any) -> dict[str, Any]:
-  """What a study is, as it is read back from JSON: its parts, and its code."""
+  """The identity of a study, as read back from JSON: its parts and its code."""
   whole = {"code": code(), "commit": commit(), **parts}
   return from_json(to_json(whole))
 
 
 def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
-  """Raises if a file holds another `identity`; the commit alone is no matter.
+  """Raises if the stored identity differs; a different commit alone is allowed.
 
   Raises:
     InputError: with the difference.
   """
   there = {"code": None, "commit": None, **read_json(path)}
 
-  def fields(some):
-    rows = some["rows"]
+  def fields(subset):
+    rows = subset["rows"]
     if not isinstance(rows, Mapping):
       rows = {row["name"]: row for row in rows}
-    return {**some, "rows": rows, "commit": ""}
+    return {**subset, "rows": rows, "commit": ""}
 
   if "data" not in there:
-    # Of an earlier version, which is refused for its code.
+    # A study of an earlier version is refused because its code differs.
     here = {k: v for k, v in here.items() if k != "data"}
   shown = difference(fields(there), fields(here))
   if not shown:
@@ -203,8 +203,8 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
   hint = ""
   if there["code"] != here["code"]:
     hint = (
-      f" Its code was that of commit {there['commit']}, and this is"
-      f" {here['commit']}: to go on with it, check that out."
+      f" Its code was that of commit {there['commit']}, and this is "
+      f"{here['commit']}: to continue it, check out that commit."
     )
   raise InputError(
     f"{path.parent} holds another study: {shown}.{hint} Choose another --study,"
@@ -215,18 +215,18 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
 def claim(
   folder: Path, config: Mapping[str, Any], data: Mapping[str, Any]
 ) -> None:
-  """Makes a folder the run of this config and data, or finds that it is.
+  """Makes a folder that of this run, or checks that it already is.
 
-  `data` is the `identity` of its splits.
+  `data` is the digest of the data, from `plan.identity_of`.
 
   Raises:
-    InputError: if it is the run of another config, or on other data.
+    InputError: if the folder belongs to another config or other data.
   """
   make_folder(folder)
   path = folder / CONFIG
   if not path.exists():
     write_json(folder / DATA, data)
-    write_json(path, config)  # last: its presence says that both are there
+    write_json(path, config)  # last: if it exists, so does the other
     return
   shown = difference(read_json(path), config)
   if shown:
@@ -236,23 +236,23 @@ def claim(
     )
   if not (folder / DATA).exists():
     raise InputError(
-      f"{folder} holds a run of an earlier version, without {DATA}, so that"
-      " nothing says whether it was made of this data. Its files can still be"
-      " read; to train, choose another --workdir, or delete it."
+      f"{folder} holds a run of an earlier version, without {DATA}, so it is "
+      "unknown whether its data was the same. Its files can still be read; to "
+      "train, choose another --workdir, or delete it."
     )
   shown = difference(read_json(folder / DATA), data)
   if shown:
     raise InputError(
-      f"{folder} holds a run on other data: {shown}. Give it the data that it"
-      " began with, choose another --workdir, or delete it."
+      f"{folder} holds a run on other data: {shown}. Give it the data it "
+      "started with, choose another --workdir, or delete it."
     )
 
 
 def run_of(folder: Path) -> str:
-  """A digest that tells a run from all others: of its config and its data.
+  """A digest of the config and the data, which identifies a run.
 
   Raises:
-    InputError: if the folder does not say what they are.
+    InputError: if the files of the folder lack them.
   """
   config, data = (read_json(folder / name) for name in (CONFIG, DATA))
   text = to_json([config, data], sort_keys=True)
@@ -292,7 +292,7 @@ def _known_run(folder: Path) -> str | None:
 def data_of(folder: Path) -> dict[str, str]:
   """The digests of the data of a run.
 
-  Without that of its weights file, which nothing needs after the first step.
+  The weights file is left out: it is not needed after the first step.
 
   Raises:
     InputError: if they cannot be read.
@@ -302,7 +302,7 @@ def data_of(folder: Path) -> dict[str, str]:
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-  """The first fields in which two nested dicts differ, in words.
+  """The first fields in which two nested dicts differ, as text.
 
   >>> difference({"seed": 0, "loss": {"margin": 1.0}}, {"seed": 5})
   'loss.margin (1.0 there, None now), seed (0 there, 5 now)'
@@ -344,26 +344,26 @@ class Metrics:
     """Opens the file and drops what was written after `last_step`.
 
     Raises:
-      InputError: if what is left has not the `expected` digest.
+      InputError: if the remaining lines do not have the `expected` digest.
     """
     self._path = folder / METRICS
-    kept = [r for r in read_metrics(folder) if r["step"] <= last_step]
-    lines = "".join(to_json(record) + "\n" for record in kept).encode()
+    records = [r for r in read_metrics(folder) if r["step"] <= last_step]
+    lines = "".join(to_json(record) + "\n" for record in records).encode()
     self._digest = hashlib.sha256(lines)
     if expected is not None and self.digest != expected:
       refuse(
         self._path,
-        f"it is not what it was when checkpoint {last_step} was saved",
+        f"it has changed since checkpoint {last_step} was saved",
       )
     write_atomically(self._path, lambda file: file.write(lines))
 
   @property
   def digest(self) -> str:
-    """Of all lines so far."""
+    """The digest of all lines so far."""
     return self._digest.hexdigest()
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Appends one record; every value becomes a float."""
+    """Appends one record; all values are converted to floats."""
     record = {"step": step} | {k: float(v) for k, v in values.items()}
     line = (to_json(record) + "\n").encode()
     with naming(self._path), self._path.open("ab") as file:
@@ -371,43 +371,43 @@ class Metrics:
     self._digest.update(line)
 
   def sync(self) -> None:
-    """Returns when the disk has all lines: before a checkpoint counts on it."""
+    """Waits until all lines are on disk, as before a checkpoint."""
     with naming(self._path), self._path.open("ab") as file:
       os.fsync(file.fileno())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-  """The records of a run; a last line cut short by a kill is left out.
+  """The records of a run, without a last line that a kill cut short.
 
   Raises:
-    InputError: with the number of another line that is no record, or repeats
-      an earlier one.
+    InputError: with the number of any other line that is not a record or
+      repeats an earlier step.
   """
   path = folder / METRICS
   if not path.exists():
     return []
   with explained(path):
     *lines, last = path.read_bytes().split(b"\n")
-  found: list[dict[str, Any]] = []
+  records: list[dict[str, Any]] = []
   for number, line in enumerate(lines, 1):
-    problem = _problem_of_line(line, found)
+    problem = _problem_of_line(line, records)
     refuse(path, problem and f"line {number}: {problem}")
   if last:
-    _problem_of_line(last, found)
-  return found
+    _problem_of_line(last, records)
+  return records
 
 
-def _problem_of_line(line: bytes, found: list[dict[str, Any]]) -> str | None:
-  """What is wrong with a line; it is added to those that were found if none."""
+def _problem_of_line(line: bytes, earlier: list[dict[str, Any]]) -> str | None:
+  """What is wrong with a line; a valid line is appended to the records."""
   try:
     record = from_json(line)
   except (ValueError, RecursionError):
     return "it is no record"
   problem = records.problem_in(record, records.METRICS_LINE)
-  if problem is None and found:
-    problem = _out_of_order(record, found[-1])
+  if problem is None and earlier:
+    problem = _out_of_order(record, earlier[-1])
   if problem is None:
-    found.append(record)
+    earlier.append(record)
   return problem
 
 

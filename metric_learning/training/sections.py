@@ -1,8 +1,8 @@
-"""Sections of a config that name a thing: its options are their fields.
+"""Sections of a config with a name: the other fields are its options.
 
-`config.loss.name` says which other fields `config.loss` has: the keywords of
-that loss, with their defaults. So it is with networks, metrics, miners and all
-else that has a name and options.
+`config.loss.name` decides which other fields `config.loss` has: the keyword
+arguments of that loss, with their defaults. The same holds for networks,
+metrics, miners and everything else that has a name and options.
 """
 
 import types
@@ -26,12 +26,13 @@ from metric_learning.training.optimizers import OPTIMIZERS, SCHEDULES
 
 
 class Choice(NamedTuple):
-  """What a section with a name may name, and the options of each.
+  """The names that a section accepts, and the options of each.
 
-  choices: the registry of its names.
-  options: of a name, its options and their defaults.
-  kinds: of a name, what its options take.
-  default: the name may be None: the choice of the loss, or nothing.
+  choices: the registry that holds the names.
+  options: from a name to its options and their defaults.
+  kinds: from a name to the types of its options.
+  default: whether the name may be None, which means the loss's own choice, or
+    none.
   """
 
   choices: Mapping[str, Any]
@@ -43,7 +44,7 @@ class Choice(NamedTuple):
 def _of_functions(
   functions: Mapping[str, Any], *left_out: str, default: bool = False
 ) -> Choice:
-  """A choice among functions, whose options are their keywords."""
+  """A choice among functions, whose options are their keyword arguments."""
 
   def without(found: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in found.items() if k not in left_out}
@@ -56,8 +57,7 @@ def _of_functions(
   )
 
 
-# By their place in a config. Those in `PER_OBJECTIVE` are in each entry of
-# `config.also` too.
+# By section. Those in `PER_OBJECTIVE` are also in each entry of `config.also`.
 CHOICES: dict[str, Choice] = {
   "loss": Choice(
     LOSSES, lambda name: LOSSES[name].hyper, lambda name: LOSSES[name].kinds
@@ -91,7 +91,7 @@ PER_OBJECTIVE = ("loss", "metric", "reduction", "miner")
 
 
 def choice_at(section: str) -> Choice | None:
-  """What a section, named from the top, may name; None if it has no name.
+  """The choice of a section, by its full name; None if it has no name.
 
   >>> choice_at("also.center.metric") is CHOICES["metric"]
   True
@@ -106,16 +106,16 @@ def choice_at(section: str) -> Choice | None:
 def name_in(
   config: ConfigDict, section: str, name: str | None, **shared: Any
 ) -> ConfigDict:
-  """Puts a name with the defaults of its options into a section.
+  """Sets the name of a section, and the defaults of its options.
 
-  What all names of a section share stays as it is, or becomes `shared`.
+  Fields that all names of a section share keep their values, or take `shared`.
 
   >>> config = ConfigDict({"loss": {}})
   >>> sorted(name_in(config, "loss", "contrastive").loss.to_dict())
   ['half', 'margin', 'name']
 
   Raises:
-    InputError: for a name that there is not.
+    InputError: for an unknown name.
   """
   choice = choice_at(section)
   assert choice is not None, section
@@ -128,7 +128,7 @@ def name_in(
   fields = ConfigDict(
     {"name": as_field(_NAME, name) if choice.default else name}
   )
-  # By reference: what is None now is still a field of a type.
+  # By reference: a field that is None now still has a type.
   for key, value in before.items(preserve_field_references=True):
     if key not in own:
       fields[key] = value
@@ -137,9 +137,9 @@ def name_in(
   if name is not None:
     enter(last, choice.choices, name)
     check_choice(last, name, choice.choices)
-    some = choice.kinds(name)
+    kinds = choice.kinds(name)
     for key, value in _options(choice, name).items():
-      fields[key] = as_field(some.get(key), value, f"{key} of {name}")
+      fields[key] = as_field(kinds.get(key), value, f"{key} of {name}")
   place[last] = fields
   return config
 
@@ -154,7 +154,7 @@ def _options(choice: Choice, name: str | None) -> Mapping[str, Any]:
 
 
 def given(section: Any, *left_out: str) -> dict[str, Any]:
-  """The options of a section that have a value, without its name."""
+  """The options of a section that are not None, without its name."""
   return {
     key: value
     for key, value in section.items()
@@ -163,7 +163,7 @@ def given(section: Any, *left_out: str) -> dict[str, Any]:
 
 
 def named(section: Any) -> Any:
-  """A section as a library takes it: None, a name, or a name with options.
+  """A section as the library accepts it: None, a name, or a name with options.
 
   >>> named({"name": "lp", "p": 3}), named({"name": "l1"})
   (('lp', {'p': 3}), 'l1')
@@ -173,7 +173,7 @@ def named(section: Any) -> Any:
 
 
 def kind_of(config: Any, field: str) -> Kind | None:
-  """What an option takes, where it says more than the type of its value."""
+  """The type that an option declares; None if only its default shows it."""
   section, _, name = field.rpartition(".")
   choice = choice_at(section)
   if choice is None:
@@ -188,9 +188,9 @@ def kind_of(config: Any, field: str) -> Kind | None:
 
 
 def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
-  """A value as a field that takes all types of its kind, also as a flag."""
+  """A value as a config field that accepts all types of its kind."""
   if value is REQUIRED:
-    # It must be set: until then it is None.
+    # It must be set by the user; it is None until then.
     value, kind = (
       None,
       kind and kind._replace(types=(*kind.types, types.NoneType)),
@@ -201,18 +201,19 @@ def as_field(kind: Kind | None, value: Any, what: str = "") -> Any:
     raise TypeError(
       f"{what}: a default of None needs an annotation, such as float | None."
     )
-  some = [one for one in kind.types if one is not types.NoneType]
-  # Flags of the type `object` are Python literals, or else texts.
+  types_of_kind = [one for one in kind.types if one is not types.NoneType]
+  # Flags of the type `object` are parsed as Python literals, otherwise kept as
+  # strings.
   return config_dict.FieldReference(
-    value, field_type=some[0] if len(some) == 1 else object
+    value, field_type=types_of_kind[0] if len(types_of_kind) == 1 else object
   )
 
 
 def enter_all(config: Any) -> None:
-  """Enters what a config names of other modules into the registries.
+  """Registers the things that a config names in other modules.
 
   Raises:
-    InputError: for a module or a thing in it, or a name, that there is not.
+    InputError: for an unknown module, attribute or name.
   """
   import_modules(config["imports"])
   for section in sections_with_names(config):
@@ -227,7 +228,7 @@ def enter_all(config: Any) -> None:
 
 
 def sections_with_names(config: Any) -> Iterable[str]:
-  """Every section of a config that has a name, named from the top."""
+  """Every section of a config that has a name, by its full name."""
   yield from CHOICES
   for label in config["also"]:
     yield from (f"also.{label}.{part}" for part in PER_OBJECTIVE)

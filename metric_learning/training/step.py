@@ -1,6 +1,6 @@
-"""One step of training, and the compiled program that runs share.
+"""One training step, and the compiled program that runs share.
 
-Runs that differ in seeds and traced numbers alone share one program.
+Runs that differ only in seeds and traced numbers share one program.
 """
 
 import functools
@@ -37,27 +37,27 @@ from metric_learning.training.optimizers import (
 State = dict[str, Any]
 Step = Callable[..., tuple[State, dict[str, Array]]]
 
-# Sections that nothing compiled depends on, but for these fields of them.
+# Sections of which the compiled program depends on these fields only.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
 _COMPILED = (
   *("train.steps", "train.chunks", "train.not_finite"),
   "eval.averaged",
 )
-# Values of a step that say where it was not finite, beside those to log: which
-# leaf has the largest gradient, and whether the state was left as it was.
+# Values of a step that are not logged as metrics: the leaf with the largest
+# gradient, and whether the step was skipped as not finite.
 LARGEST, SKIPPED = "largest_gradient", "skipped"
 
 
 class Program(NamedTuple):
-  """The functions of all runs that differ in numbers only.
+  """The functions shared by all runs that differ only in numbers.
 
-  init: (seed, num_classes, numbers) to the state before the first step.
-  step: (state, batch, key, numbers) to (state, values to log); pure, and not
-    compiled by itself: see `compiled`.
-  embed: (state, stored inputs) to the points that the distance sees.
-  embed_beside: the same by the running mean of the weights, or by the weights
-    if `embed` takes the mean; None where there is no mean.
-  mesh: the devices that share a batch; None for one.
+  init: (seed, num_classes, numbers) → the state before the first step.
+  step: (state, batch, key, numbers) → (state, values to log). It is pure and
+    not yet compiled: see `compiled`.
+  embed: (state, stored inputs) → the points that the metric compares.
+  embed_beside: the same with the running mean of the weights, or with the
+    weights if `embed` uses the mean; None if there is no mean.
+  mesh: the devices that share a batch; None for a single device.
   """
 
   init: Callable[..., State]
@@ -70,9 +70,9 @@ class Program(NamedTuple):
 def program_of(
   config: ConfigDict, input_spec: InputSpec, mesh: Mesh | None = None
 ) -> Program:
-  """The program of a config for items of this spec, made once in a process.
+  """The program of a config for items of this spec, made once per process.
 
-  On a mesh, `embed` takes a number of inputs that its devices divide.
+  On a mesh, the number of inputs of `embed` must be a multiple of its devices.
   """
   numbers = traced_numbers(config)
   static = {
@@ -89,7 +89,7 @@ def program_of(
 
 
 _PROGRAMS: dict[tuple[str, Mesh | None], Program] = {}
-# Runs on several devices ask from threads.
+# Runs on several devices call this from threads.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -137,7 +137,7 @@ def _make_program(
 
 
 def _check_apart(name: str, model: Model) -> None:
-  """Raises `InputError` for a network that compares the items of a batch."""
+  """Raises `InputError` for a network that mixes the items of a batch."""
   _, stats = jax.eval_shape(model.init, jax.random.key(0))
   if jax.tree.leaves(stats):
     raise InputError(
@@ -184,23 +184,23 @@ def make_step(
   *,
   skips: bool = False,
 ) -> Step:
-  """The step of a network under an objective: a pure function.
+  """The training step of a network under an objective: a pure function.
 
   Args:
     model: the network.
-    objectives: of traced numbers.
-    optimizer: numbers to the optax transformation.
-    jitter: how images change at random, the options of `augment`.
-    frozen: groups and layers of parameters that stay as they are; their
-      gradients are not computed. A frozen trunk sees batches as in evaluation.
-    chunks: the parts of a batch that pass through the network in turn.
-    skips: whether a step that is not finite leaves the state as it was.
+    objectives: with traced numbers.
+    optimizer: from numbers to the optax transformation.
+    jitter: the options of `augment`, the random changes of images.
+    frozen: groups and layers that are not trained; their gradients are not
+      computed. A frozen trunk runs in evaluation mode.
+    chunks: the number of parts in which a batch passes through the network.
+    skips: whether a step that is not finite leaves the state unchanged.
   """
 
   def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
     objective = objectives.with_numbers(numbers)
     inputs = _seen(model, batch, jitter, key)
-    # Other streams than that of the augmentation.
+    # Random streams other than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
     def loss_of(params, embeddings):
@@ -243,21 +243,23 @@ def _unless_sick(
   gradient: Any,
   skips: bool,
 ) -> tuple[State, dict[str, Array]]:
-  """The state after a step and its values; if it `skips`, and is sick, before.
+  """The state and values after a step; a skipped step returns the old state.
 
-  Sick is a loss or a gradient that is not finite.
+  With `skips`, a step is skipped if its loss or gradient is not finite.
   """
   if not skips:
     return after, values
   fine = jnp.isfinite(values["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
-  kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
-  return kept, {**values, SKIPPED: ~fine}
+  state = jax.tree.map(
+    lambda new, old: jnp.where(fine, new, old), after, before
+  )
+  return state, {**values, SKIPPED: ~fine}
 
 
 def _of_gradient(gradient: Any) -> dict[str, Array]:
-  """The norm of the network's gradient, and which leaf of all is the largest.
+  """The norm of the network's gradient, and the index of the largest leaf.
 
-  One that is not finite is the largest. Leaves are in the order of
+  A leaf that is not finite counts as the largest. Leaves are in the order of
   `names_of_leaves`.
   """
   squares = jax.tree.map(lambda leaf: jnp.sum(leaf * leaf), gradient)
@@ -268,7 +270,7 @@ def _of_gradient(gradient: Any) -> dict[str, Array]:
 
 
 def names_of_leaves(params: Any) -> list[str]:
-  """What the parameters are called, in the order of their leaves.
+  """The names of the parameters, in the order of their leaves.
 
   >>> names_of_leaves({"objective": {}, "model": {"head": {"kernel": 1.0}}})
   ['model/head/kernel']
@@ -282,9 +284,9 @@ def names_of_leaves(params: Any) -> list[str]:
 def _seen(
   model: Model, batch: Batch, jitter: Mapping[str, Any], key: Array
 ) -> Array:
-  """What the network sees of a batch: its inputs, moved at random."""
-  # Fused into the first layer, what makes the inputs would be done once for
-  # each of its patches (measured on a CPU: twice the time of a whole step).
+  """The inputs of a batch, with random augmentation."""
+  # Fused into the first layer, the augmentation would be computed once for each
+  # patch (measured on a CPU: twice the time of a whole step).
   inputs = jax.lax.optimization_barrier(as_numbers(batch.inputs))
   if any(jitter.values()) and model.input_spec.kind == "image":
     inputs = augment(key, inputs, **jitter)
@@ -294,7 +296,7 @@ def _seen(
 def _embedding(
   model: Model, stats: Any, frozen: tuple[str, ...]
 ) -> Callable[..., tuple[Array, Any]]:
-  """(params, inputs, key) to embeddings in training, and new stats."""
+  """The function (params, inputs, key) → training embeddings and new stats."""
 
   def embed(params, inputs, key):
     return model.apply(
@@ -309,7 +311,7 @@ def _embedding(
 
 
 def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
-  """The parameters, without gradients in these groups and layers."""
+  """The parameters, with gradients stopped in these groups and layers."""
   if not frozen:
     return params
   return jax.tree.map(
@@ -320,7 +322,7 @@ def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
 
 
 def _given(**arrays: Array | None) -> dict[str, Array]:
-  """Those that are not None."""
+  """The entries that are not None."""
   return {name: x for name, x in arrays.items() if x is not None}
 
 
@@ -328,7 +330,7 @@ def _given(**arrays: Array | None) -> dict[str, Array]:
 def compiled(
   step: Step, gather: Callable[[Any, Any], Batch], mesh: Mesh | None = None
 ) -> Step:
-  """`on_fed`, compiled; it takes the memory of the state."""
+  """`on_fed`, compiled; it reuses the memory of the state."""
   fed = functools.partial(on_fed, step, gather, mesh)
   return jax.jit(fed, donate_argnums=0)
 
@@ -344,11 +346,11 @@ def on_fed(
   key: Array,
   numbers: Mapping[str, Any],
 ):
-  """A step on what a feed hands over for it, with the key of the run.
+  """A step on what the feed yields for it, with the key of the run.
 
-  On a mesh each device has its share of the batch, and all of the state. The
-  step is written for the whole batch, as on one device: what it computes of all
-  items, such as the statistics of batch normalization, is of all items there.
+  On a mesh, each device has its share of the batch and the whole state. The
+  step is written for the whole batch, as on one device: the statistics of batch
+  normalization, for example, are those of all items.
   """
   key = jax.random.fold_in(key, number)
   batch = gather(shared, own)

@@ -1,4 +1,4 @@
-"""Signals to stop: what trains finishes its step and saves its state first."""
+"""Stop signals: a run finishes its step and saves its state first."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# What a shell reports of a process that a signal ended.
+# A shell reports 128 + the signal for a process that a signal ended.
 _STATUS = 128
 
 
 class _Asked:
-  """What this process was asked for, and how many runs will see it."""
+  """The signal that this process received, and how many runs check for it."""
 
   def __init__(self) -> None:
     self.number = 0
@@ -25,30 +25,30 @@ _ASKED = _Asked()
 
 
 class Stopped(KeyboardInterrupt):
-  """A signal stopped what went on; the message says what is left.
+  """A signal stopped the work; the message says what was saved.
 
-  status: what a script exits with: 130 after Ctrl-C, 143 after SIGTERM.
+  status: the exit status of a script: 130 after Ctrl-C, 143 after SIGTERM.
   """
 
   def __init__(self, message: str = "", number: int = 0):
-    """By the number of the signal, which is the one that was `asked` for."""
+    """Takes the number of the signal, by default the one that was `asked`."""
     super().__init__(message)
     self.status = _STATUS + (number or _ASKED.number or signal.SIGINT)
 
 
 def asked() -> int:
-  """The signal that wants the runs of this process to stop; 0 without."""
+  """The signal that asks the runs of this process to stop; 0 if none."""
   return _ASKED.number
 
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-  """Around steps after each of which `asked` is looked at.
+  """A context for steps after each of which `asked` is checked.
 
-  A signal then waits for that, where `signals_wait` is in force.
+  Within `signals_wait`, a signal then waits for that check.
 
   Raises:
-    Stopped: at the end, or before, if a signal came and nobody saw to it.
+    Stopped: on entry or exit, if a signal came that no check has handled.
   """
   _stop_if_asked()
   with _ASKED.lock:
@@ -68,15 +68,15 @@ def _stop_if_asked() -> None:
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-  """Makes SIGINT and SIGTERM wait for the end of a step; a second one does not.
+  """Delays SIGINT and SIGTERM to the end of a step; a second acts at once.
 
-  Where nothing trains they raise `Stopped` at once. For the main thread.
+  Outside training they raise `Stopped` at once. For the main thread only.
   """
 
   def handle(number: int, frame: Any) -> None:
     if _ASKED.listeners and not _ASKED.number:
       _ASKED.number = number
-      # Not print: the signal may have come while that was at work.
+      # Not `print`: the signal may have interrupted a print.
       os.write(2, b"stopping after this step; again: at once.\n")
       return
     raise Stopped(number=number)

@@ -1,7 +1,7 @@
-"""Numbers that are distances, and the mean distance that they are units of.
+"""Hyperparameters that are distances, and the mean distance as their unit.
 
-Losses and miners declare which of their numbers are distances (`scaled`). In
-one flat dict these are `loss.margin` and `miner.epsilon`; of a pair of numbers,
+Losses and miners declare which of their numbers are distances (`scaled`). One
+flat dict holds them as `loss.margin` and `miner.epsilon`; a pair of numbers is
 `miner.negative_range.0` and `.1`.
 """
 
@@ -24,7 +24,7 @@ from metric_learning.models import Model
 from metric_learning.objectives import Objective
 from metric_learning.specs import as_numbers
 
-# Items, and seeds, that the mean distance at initialization is taken over.
+# The numbers of items and seeds for the mean distance at initialization.
 _ITEMS = 512
 _SEEDS = 5
 
@@ -33,7 +33,7 @@ _SEEDS = 5
 
 
 def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
-  """The numbers of an objective that are distances, and the powers they are.
+  """The numbers of an objective that are powers of a distance, and the powers.
 
   >>> from metric_learning.objectives import make_objective
   >>> miner = ("easy_hard", {"negative_range": (0.2, 1.0)})
@@ -50,7 +50,7 @@ def distances_in(objective: Objective) -> dict[str, tuple[Any, int]]:
 
 
 def with_numbers(objective: Objective, numbers: Mapping[str, Any]) -> Objective:
-  """The objective with other values of those of its numbers that are named.
+  """The objective with new values for the given numbers.
 
   >>> from metric_learning.objectives import make_objective
   >>> objective = make_objective("triplet", miner="multi_similarity")
@@ -71,7 +71,7 @@ def with_numbers(objective: Objective, numbers: Mapping[str, Any]) -> Objective:
 
 
 def _owners(objective: Objective):
-  """The loss and the miner: a name, all options, and those that are scaled."""
+  """The loss and the miner: the name, all options, and the scaled ones."""
   miner = MINERS[objective.miner]
   mining = {**miner.options, **objective.miner_options}
   return (
@@ -81,14 +81,14 @@ def _owners(objective: Objective):
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-  """A number by its name, those of a pair by their places, None not at all."""
+  """Numbers by name, those of a pair by position; None is left out."""
   if isinstance(value, tuple | list):
     return [(f"{name}.{place}", each) for place, each in enumerate(value)]
   return [] if value is None else [(name, value)]
 
 
 def _filled(name: str, value: Any, numbers: Mapping[str, Any]) -> Any:
-  """What `_flat` took apart, with the numbers that are given."""
+  """The inverse of `_flat`, with the given numbers."""
   parts = [numbers.get(key, each) for key, each in _flat(name, value)]
   if isinstance(value, tuple | list):
     return tuple(parts)
@@ -96,19 +96,19 @@ def _filled(name: str, value: Any, numbers: Mapping[str, Any]) -> Any:
 
 
 def check_units(objective: Objective) -> None:
-  """Checks that all numbers of an objective can be in units of its distance.
+  """Checks that all numbers of an objective can have its distance as unit.
 
   Raises:
-    InputError: for a number that cannot be, with the reason.
+    InputError: for a number that cannot, with the reason.
   """
   for name in ("low", "high"):
     limit = objective.reduction_options.get(name) or 0
     if limit != 0 and math.isfinite(limit):
       raise InputError(
-        f"{name}={limit:g} of the reduction is a value of {objective.loss},"
-        " whose unit is not that of a distance: margin_unit='initial_mean'"
-        f" cannot scale it. Leave {name} out, set it to 0, or use"
-        " margin_unit='absolute'."
+        f"{name}={limit:g} of the reduction bounds the value of "
+        f"{objective.loss}, whose unit is not that of a distance: "
+        f"margin_unit='initial_mean' cannot scale it. Leave {name} out, set it "
+        "to 0, or use margin_unit='absolute'."
       )
   seen = objective.entry.fixed_metric or objective.eval_metric
   distances = distances_in(objective)
@@ -126,22 +126,23 @@ def check_units(objective: Objective) -> None:
 def mean_distance(
   model: Model, train: data.Dataset, objective: Objective, classes: int
 ) -> float:
-  """d̄, the mean distance that a loss sees under untrained networks.
+  """d̄, the mean distance that a loss sees in untrained networks.
 
-  Between training items, or, where a loss compares items with what it learns
-  for each class, between items and that. Over seeds 0 to 4, whatever the seed
-  of the run, so that one margin means one number for all seeds. It is between
-  points as training sees them: with the statistics of these items in batch
-  normalization, normalized, and before a loss projects them by what it learns.
-  (What a metric learns is the identity at first.)
+  The mean is taken between training items, or, for a loss that compares items
+  with learned vectors of the classes, between items and those vectors. It is
+  averaged over seeds 0 to 4 whatever the seed of the run, so that a margin is
+  the same number for all seeds. The points are those of training: batch
+  normalization uses the statistics of these items, the embeddings are
+  normalized, and no learned projection of the loss is applied. (The parameters
+  of a metric are the identity at first.)
 
   Args:
     model: the network.
-    train: the training part; see `unit_inputs`.
-    objective: says by its metric and its normalization which distance it is.
-    classes: how many the loss meets.
+    train: the training part, of which `unit_inputs` takes items.
+    objective: its metric and normalization define the distance.
+    classes: the number of classes for the loss.
   """
-  # Equal networks are one object, and are kept as long as the process lives.
+  # Equal networks are one object that lives as long as the process.
   has_table = meets_table(objective)
   space = [objective.normalize, objective.eval_metric, has_table and classes]
   key = model, json.dumps(space), train.identity
@@ -153,20 +154,20 @@ def mean_distance(
       if has_table:
         table = _table(objective, seed, classes, points.shape[1])
         metric = objective.eval_metric
-        found = np.asarray(pairwise(metric, points, table, exact=True))
+        distances = np.asarray(pairwise(metric, points, table, exact=True))
       else:
-        found, _ = evaluation.pairs_of(
+        distances, _ = evaluation.pairs_of(
           np.asarray(points), np.zeros(len(points), int), objective.eval_metric
         )
-      means.append(float(np.mean(found)))
+      means.append(float(np.mean(distances)))
     _MEANS[key] = float(np.mean(means))
   return _MEANS[key]
 
 
 def meets_table(objective: Objective) -> bool:
-  """Whether a loss compares items with a learned table, such as of proxies.
+  """Whether a loss compares items with a learned table, such as proxies.
 
-  A loss with a geometry of its own does so without the metric.
+  A loss with a geometry of its own does not use the metric, and is excluded.
   """
   entry = objective.entry
   return entry.has_table and entry.fixed_metric is None
@@ -175,7 +176,7 @@ def meets_table(objective: Objective) -> bool:
 def _table(
   objective: Objective, seed: int, classes: int, dim: int
 ) -> Float[Array, "c d"]:
-  """What a loss learns for each class, as it is drawn, and normalized."""
+  """The learned vectors of the classes as initialized, normalized."""
   params = objective.init(
     jax.random.key(seed), num_classes=classes, embedding_dim=dim
   )
@@ -183,12 +184,13 @@ def _table(
   return NORMALIZATIONS[objective.normalize](table)
 
 
-# By all that they depend on, the digest of the items too.
+# Keyed by everything that the points depend on, including the digest of the
+# items.
 _MEANS: dict[tuple[Model, str, str], float] = {}
 
 
 def unit_inputs(inputs: Any) -> np.ndarray:
-  """Those of the training items that the mean distance is taken over."""
+  """The training items over which the mean distance is taken."""
   chosen = np.random.default_rng(0).permutation(len(inputs))
   return np.asarray(inputs[chosen[:_ITEMS]])
 
@@ -197,7 +199,7 @@ def unit_inputs(inputs: Any) -> np.ndarray:
 def _points(
   model: Model, normalize: str, params: Any, stats: Any, inputs: Array
 ) -> Float[Array, "n d"]:
-  """Normalized embeddings of stored items, all of them one batch."""
+  """Normalized embeddings of stored items, computed as one batch."""
   inputs = jax.lax.optimization_barrier(as_numbers(inputs))
   embeddings, _ = model.apply(
     params, stats, model.preprocess(inputs), train=True

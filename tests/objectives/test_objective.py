@@ -67,7 +67,7 @@ def test_an_affinity_needs_no_labels(loss):
 
 def test_what_goes_by_classes_takes_no_affinity():
   for loss in ("quadruplet", "npair"):
-    with pytest.raises(ml.InputError, match=f"{loss} goes by classes"):
+    with pytest.raises(ml.InputError, match=f"{loss} needs one class label"):
       ml.make_objective(loss)({}, X, LABELS, affinity=jnp.eye(4))
 
 

@@ -145,7 +145,7 @@ def test_a_row_without_overrides_has_a_folder_of_its_own():
 
 def test_names_that_differ_in_capitals_alone_are_refused():
   rows = [{"data.data_dir": name} for name in ("Mine", "mine")]
-  with pytest.raises(InputError, match="where capitals do not matter"):
+  with pytest.raises(InputError, match="on a file system that ignores case"):
     make_specs(base_config().lock(), rows)
 
 

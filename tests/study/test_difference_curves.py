@@ -151,7 +151,7 @@ def test_curves_reach_files_and_figure(write_study):
     "margin 0.5 d̄",
     "margin 1 d̄",
   ]
-  assert "corrects for all 4 points" in text and f"n = {SEEDS}" in text
+  assert "corrected for all 4 points" in text and f"n = {SEEDS}" in text
   # Numbers of a cell are no choice.
   head = table_of((folder / "table.md").read_text())
   assert "contrastive, l1, margin 0.5, learning_rate 0.001" in head

@@ -112,13 +112,13 @@ def test_every_range_is_of_a_value_that_is_searched():
     ranges.check_used(config, cells)
 
   used(given, "supcon", "triplet")
-  with pytest.raises(InputError, match=r"ranges.margin is of a value that no"):
+  with pytest.raises(InputError, match=r"ranges.margin is not searched by any"):
     used(given, "supcon")
-  with pytest.raises(InputError, match=r"no cell .*tune.searched=1"):
+  with pytest.raises(InputError, match=r"any cell.*tune.searched=1"):
     used({"second_margin": unit}, "quadruplet", searched=1)
   both = {"margin": unit, "triplet.margin": (0.0, 2.0, False)}
   used(both, "triplet", "triplet_swap")
-  with pytest.raises(InputError, match=r"ranges.margin is of a value that no"):
+  with pytest.raises(InputError, match=r"ranges.margin is not searched by any"):
     used(both, "triplet")
 
 

@@ -63,7 +63,7 @@ def test_formatting_evaluates_nothing_and_touches_no_run(real_study, read_only):
 )
 def test_a_study_that_is_not_scored_is_one_clear_error(shown, real_study):
   study = read_study(real_study.reported)
-  with pytest.raises(InputError, match="is not scored on test classes: give"):
+  with pytest.raises(InputError, match="is not scored on test classes: pass"):
     shown(study)
 
 

@@ -124,7 +124,8 @@ def test_a_cell_that_cannot_choose_among_its_settings_is_refused(tmp_path):
     run_study(CONFIG, make_specs(CONFIG, rows), tmp_path / "study")
   assert_listed(
     error,
-    "row metric.name=l1,loss.temperature=0.5 and 1 more: they are one cell",
+    "row metric.name=l1,loss.temperature=0.5 and 1 more: these rows are one"
+    " cell",
     "row metric.name=l2,data.train_on=train+validation,loss.temperature=0.5"
     " and 1 more: numbers are chosen on validation classes, which",
   )

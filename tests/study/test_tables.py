@@ -62,7 +62,7 @@ def test_runs_that_no_longer_match_are_named_and_left_out(write_study, spoil):
   assert line["stale"] == "1"
   text = (folder / "table.md").read_text()
   assert "| contrastive, l1 (STALE: 1) |" in text
-  assert "STALE: 1 runs no longer match" in text
+  assert "STALE: 1 runs do not match" in text
   traced = json.loads((folder / "trace.json").read_text())
   assert traced["loss.name=contrastive,metric.name=l1"]["stale"] == [name]
 
@@ -177,7 +177,7 @@ def test_the_last_checkpoint_stands_beside_the_selected_one(
 
 
 def test_a_table_says_what_was_trained_on_validation_classes(write_study):
-  told = "trained on the validation classes too: the last checkpoint is the"
+  told = "trained on the validation classes too, so the last checkpoint is"
   for train_on in ("train", "train+validation"):
     folder = write_study(
       cells(l2=[0.5, 0.6]), train_on, data__train_on=train_on
@@ -225,10 +225,10 @@ def test_trials_and_edges_come_from_the_tuning(real_study, write_study):
   assert found["contrastive, l1"] == lines["contrastive, l1"]["searched"]
   assert found["contrastive, l1"] == "1 + rate"
   assert found["triplet, l1"] == "2 + rate"
-  assert "the search is not equal" in text
-  assert "searched for a cell are 1 + rate or 2 + rate" in text
+  assert "UNEQUAL SEARCH" in text
+  assert "searched values of a cell is 1 + rate or 2 + rate" in text
   (folder / "tuning.json").write_text(json.dumps(tuning[:1]))
-  assert "not equal" not in tables.to_markdown(scored_study(folder))
+  assert "UNEQUAL" not in tables.to_markdown(scored_study(folder))
 
 
 def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
@@ -242,11 +242,13 @@ def test_a_searched_value_that_selects_code_is_in_the_table(write_study):
 
 def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
   folder = write_study(cells(l2=[0.5]))
-  assert "of the baselines" not in tables.to_markdown(scored_study(folder))
+  assert "baselines are compared" not in tables.to_markdown(
+    scored_study(folder)
+  )
   pixels = real_study.baseline("raw pixels", 0.1)
   run_files.write_json(folder / "baselines.json", [pixels])
   text = tables.to_markdown(scored_study(folder))
-  assert "the own metric of the baselines is L2" in text
+  assert "baselines are compared under L2" in text
 
 
 def test_a_setting_that_was_chosen_over_folds_is_not_nested(write_study):

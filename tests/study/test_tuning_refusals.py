@@ -75,8 +75,8 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
   assert first == "3 errors in the rows:"
   for said, line in zip(
     (
-      " and 3 more: loss.beta is a number, and makes no cell: leave it out,",
-      " and 3 more: loss.alpha is for tuning to choose; leave it out.",
+      " and 3 more: loss.beta is a number, which does not make a cell:",
+      " and 3 more: loss.alpha is chosen by tuning; leave it out.",
       " and 1 more: seed is the same for all cells; leave it out",
     ),
     rest,
@@ -128,10 +128,13 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     ({MARGIN: ((1.0, 2.0),)}, r"give \(low, high, log\)"),
     ({MARGIN: (0.5, True)}, r"give \(low, high, log\)"),
     ({MARGIN: (0.5, 1.0, math.nan)}, "must be finite"),
-    ({MARGIN: (0.5, 1.0)}, r"could be a range: write \(0.5, 1.0, False\)"),
+    ({MARGIN: (0.5, 1.0)}, r"is ambiguous: write \(0.5, 1.0, False\)"),
     ({**BINS, NUMBER: (5, -3, 10)}, "num_bins.*-3"),
     ({**BINS, NUMBER: (5, 7.5, 10)}, "num_bins=7.5"),
-    ({**BINS, NUMBER: (2, 50, False)}, r"num_bins takes a grid.*\(2, 5, 10, "),
+    (
+      {**BINS, NUMBER: (2, 50, False)},
+      r"num_bins must be a grid.*\(2, 5, 10, ",
+    ),
     (
       {"tune__sampler": "grid", "tune__trials": 7},
       r"no grid of loss.margin, optimizer.*set config.tune.trials=6 or 8\.$",

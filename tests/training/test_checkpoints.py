@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_kept(opened, monkeypatch, error):
 
   with monkeypatch.context() as patched:
     patched.setattr(Path, "open", fail)
-    with pytest.raises(InputError, match="not known to be damaged, and is kep"):
+    with pytest.raises(InputError, match="not known to be damaged and is kep"):
       checkpoints.restore(state_of(0))
   assert checkpoints.steps() == [2, 1]
 
@@ -247,7 +247,7 @@ def test_only_some_steps_are_kept(tmp_path):
 def test_a_checkpoint_of_another_run_is_not_restored(opened):
   checkpoints, folder = opened
   other = opened_in(folder, run="another")
-  with pytest.raises(DamagedError, match=r"2 cannot .* of another config"):
+  with pytest.raises(DamagedError, match=r"2 cannot .* to another config"):
     other.restore_step(2, state_of(0))
   other.save(3, state_of(3), 0.9)
   assert checkpoints.restore(state_of(0))[0] == 2

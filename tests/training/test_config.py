@@ -181,7 +181,7 @@ def test_all_bad_fields_are_refused_at_once():
 
 def test_a_field_is_named_by_a_text():
   (line,) = refused(config.set_field, tiny_config(), 1, 2)
-  assert line.startswith("unknown config field 1: names are texts")
+  assert line.startswith("unknown config field 1: a name is a string")
 
 
 def test_values_take_the_type_of_their_field():

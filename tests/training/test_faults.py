@@ -269,14 +269,14 @@ def test_the_result_of_another_run_is_refused(whole, splits, tmp_path):
   other = tmp_path / "other"
   train(tiny_config(seed=1), other, splits=splits)
   shutil.copyfile(other / run_files.RESULT, folder / run_files.RESULT)
-  with pytest.raises(run_files.InputError, match="is that of another run"):
+  with pytest.raises(run_files.InputError, match="belongs to another run"):
     train(tiny_config(), folder, splits=splits)
   # Its checkpoint, in the place of one of ours.
   (folder / run_files.RESULT).unlink()
   for step in (3, 6):
     name = f"{step}.safetensors"
     shutil.copyfile(other / CHECKPOINTS / name, folder / CHECKPOINTS / name)
-  with pytest.raises(run_files.InputError, match="of a run of another config"):
+  with pytest.raises(run_files.InputError, match="belongs to another config"):
     train(tiny_config(), folder, splits=splits)
   name = "3.safetensors"
   shutil.copyfile(whole / CHECKPOINTS / name, folder / CHECKPOINTS / name)
@@ -329,7 +329,7 @@ def test_a_damaged_line_of_metrics_is_named(kind, whole, splits, tmp_path):
 def test_a_value_of_metrics_that_was_edited_is_noticed(half, splits):
   path = half / run_files.METRICS
   path.write_text(path.read_text().replace("0.", "1.", 1))
-  with pytest.raises(run_files.InputError, match="not what it was when checkp"):
+  with pytest.raises(run_files.InputError, match="has changed since checkp"):
     train(tiny_config(), half, splits=splits)
 
 
@@ -366,5 +366,5 @@ def test_arrays_of_a_run_that_are_damaged_are_refused(whole, tmp_path):
     run_files.read_arrays(path)
   np.save(tmp_path / "one", np.zeros(3))
   shutil.move(tmp_path / "one.npy", path)
-  with pytest.raises(run_files.InputError, match="no npz"):
+  with pytest.raises(run_files.InputError, match="not an npz"):
     run_files.read_arrays(path)

@@ -364,14 +364,14 @@ def test_a_step_sees_the_numbers_of_its_own_data(tmp_path):
   [
     (
       {"reduction.name": "mean", "reduction.low": 0.5},
-      r"low=0.5 of the reduction is a value of contrastive.*'absolute'",
+      r"low=0.5 of the reduction bounds the value of contrastive.*'absolute'",
     ),
     (
       {
         "also.triplet.reduction.name": "mean",
         "also.triplet.reduction.high": 2.0,
       },
-      r"high=2 of the reduction is a value of triplet",
+      r"high=2 of the reduction bounds the value of triplet",
     ),
     (
       {"also.supcon.metric.name": "dot"},

@@ -194,8 +194,11 @@ JACCARD = {"relation.name": "jaccard", "batch.sampler": "uniform"}
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
-    ({"loss.name": "arcface"}, "arcface goes by classes.*'jaccard' does not"),
-    ({"also.center.weight": 0.1}, "center goes by classes"),
+    (
+      {"loss.name": "arcface"},
+      "arcface needs one class label.*'jaccard' does not",
+    ),
+    ({"also.center.weight": 0.1}, "center needs one class label"),
     ({"memory.size": 64}, "a memory holds one label"),
     ({"batch.views": 2, "augment.flip": True}, "'jaccard' .* views leave"),
     (

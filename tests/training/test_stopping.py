@@ -49,7 +49,7 @@ def test_a_signal_saves_says_so_and_ends(
     train(tiny_config(), folder, splits=splits)
   monkeypatch.undo()
   assert stopped.value.code == status
-  assert "stopped after step 4, and saved" in capsys.readouterr().err
+  assert "stopped after step 4 and saved" in capsys.readouterr().err
   assert (folder / CHECKPOINTS / "4.stopped.safetensors").exists()
   train(tiny_config(), folder, splits=splits)
   assert "from step 4:" in (folder / recorder.LOG).read_text()

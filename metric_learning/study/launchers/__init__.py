@@ -1,4 +1,4 @@
-"""Where the runs of a study train: a new place is its file and one entry."""
+"""Launchers, which train the runs of a study; each is a file and an entry."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from metric_learning.study.launchers import local, ray
 
 
 class Option(NamedTuple):
-  """A keyword of a launcher, and a flag of its name."""
+  """A keyword of a launcher, which is also a flag of that name."""
 
   type: type[float] | type[int] | type[str]
   usage: str
@@ -16,13 +16,13 @@ class Option(NamedTuple):
 
 
 class Launcher(NamedTuple):
-  """A place where runs train.
+  """A way to launch runs.
 
-  launch: takes groups of runs, one run or several that train as one population,
-    the folder of the study, what is told of those that are done, and its
-    options. It does those that no other process has, and returns.
-  usage: what --help says of it.
-  start: what is done before JAX has threads, such as a fork.
+  launch: takes groups of runs (single runs or populations), the folder of the
+    study, a function to report finished runs, and its options. It trains the
+    runs that no other process has, and returns.
+  usage: the text for --help.
+  start: called before JAX has threads, for example to fork.
   """
 
   launch: Callable[..., None]
@@ -49,10 +49,10 @@ LAUNCHERS = {
 
 
 def start_launcher(name: str) -> None:
-  """Starts what a launcher needs. To be called before JAX has threads.
+  """Starts what a launcher needs. Call it before JAX has threads.
 
   Raises:
-    InputError: for a launcher that there is not, or that lacks its extra.
+    InputError: for an unknown launcher, or one whose extra is not installed.
   """
   check_choice("launcher", name, LAUNCHERS)
   LAUNCHERS[name].start()

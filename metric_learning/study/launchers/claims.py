@@ -1,4 +1,4 @@
-"""Which runs train together, and which of them this process does."""
+"""Which runs train together, and which of them this process trains."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ def groups_of(specs: Sequence[RunSpec], members: int) -> list[Group]:
   """Groups of at most `members` rows that can train as one population."""
   together: dict[str, Group] = {}
   for spec in specs:
-    # What streams has images of its own in each batch.
+    # Streamed runs have different images in each batch.
     own = spec.name if spec.config.data.stream else ""
     together.setdefault(own + common_of(spec.config), []).append(spec)
   return [
@@ -47,10 +47,10 @@ def is_finished(workdir: Path) -> bool:
 def claim(
   specs: Sequence[RunSpec], folder: Path, held: contextlib.ExitStack
 ) -> Group:
-  """Those of the runs that are not finished, and that no other process has.
+  """The unfinished runs that no other process has.
 
-  They are this process's until `held` is closed. The kernel releases the lock
-  of a process that is killed.
+  They belong to this process until `held` is closed. The kernel releases the
+  locks of a killed process.
   """
   ours = []
   for spec in specs:
@@ -62,16 +62,16 @@ def claim(
       held.enter_context(holding.held(workdir))
     except holding.HeldError:
       continue
-    # Another process may have finished it just before.
+    # Another process may just have finished it.
     if not is_finished(workdir):
       ours.append(spec)
   return ours
 
 
 def as_far(specs: Group, folder: Path) -> list[Group]:
-  """The runs of a population that go on from the same checkpoint.
+  """The runs of a population that resume from the same checkpoint.
 
-  Together, those that are ahead would begin where the last is.
+  Together, runs that are ahead would restart from the last one.
   """
   groups: dict[int, Group] = {}
   for spec in specs:
@@ -83,18 +83,18 @@ def as_far(specs: Group, folder: Path) -> list[Group]:
 def train_group(
   configs: Sequence[ConfigDict], workdirs: Sequence[Path], splits: data.Splits
 ) -> list[dict[str, Any]]:
-  """Trains one run, or several as a population; a diverged one says why.
+  """Trains one run, or several as a population; records why a run diverged.
 
-  They keep checkpoints and no embeddings: who is chosen is embedded later.
+  They keep checkpoints but no embeddings; chosen runs are embedded later.
   """
   if len(configs) > 1:
     return train_population(configs, workdirs, splits, embeddings=False)
   (config,), (workdir,) = configs, workdirs
   try:
-    found = train(
+    trained = train(
       config, workdir, splits=splits, progress=False, embeddings=False
     )
-    return [found]
+    return [trained]
   except NotFiniteError as error:
     result = {"diverged": str(error)}
     run_files.write_json(workdir / run_files.RESULT, result)

@@ -22,9 +22,9 @@ from metric_learning.training.config import batch_devices
 
 
 def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
-  """Populations in turn, on all devices; single runs, one on each device.
+  """Trains populations in turn on all devices, and single runs one per device.
 
-  Runs of which several devices share a batch are in turn too.
+  Runs whose batch is shared by several devices also train in turn.
   """
 
   def work(group: Group) -> None:
@@ -56,5 +56,5 @@ def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
     if len(group) > 1:
       work(group)
   with ThreadPoolExecutor(len(devices)) as pool:
-    # The first error ends it; what has not begun is left.
+    # The first error ends it; runs that have not started are left.
     list(pool.map(work_on_a_device, [g for g in groups if len(g) == 1]))

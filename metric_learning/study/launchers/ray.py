@@ -20,12 +20,12 @@ from metric_learning.study.launchers.claims import (
 from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, from_dict
 
-# How often a task is begun again after its worker died.
+# How many times a task is retried after its worker died.
 _RETRIES = 3
 
 
 def start() -> None:
-  """Starts Ray, unless it runs.
+  """Starts Ray, unless it is running.
 
   Raises:
     InputError: if its extra is not installed.
@@ -47,21 +47,21 @@ def launch(
   *,
   gpus_per_run: float | None = None,
 ) -> None:
-  """Each group is a task of a Ray cluster, done again when its worker dies.
+  """Each group is a task of a Ray cluster, retried if its worker dies.
 
   The cluster is the one that Ray finds (RAY_ADDRESS), or this machine. Workers
-  need this package, not this folder: the driver sends the data and writes what
-  comes back, all files of a run. (Of `data.stream` it sends the paths: that
-  folder must be where a worker is.)
+  need this package, but not this folder: the driver sends the data and writes
+  the returned files of each run. (With `data.stream` it sends paths, so workers
+  must see the folder of the images.)
 
   Args:
     groups: runs that train together.
     folder: of the study.
-    report: is told of the runs that are done.
+    report: called with the finished runs.
     gpus_per_run: 1 if not given and the cluster has any, else 0.
 
   Raises:
-    InputError: if runs failed; all others are done then.
+    InputError: if runs failed, once all others are finished.
   """
   import ray
 
@@ -103,17 +103,17 @@ def launch(
 
 
 def _fields(config: Any) -> dict[str, Any]:
-  """A config as a task takes it: with its mesh, which is no part of a run."""
+  """A config for a task, with its mesh, which is not part of a run."""
   return {**as_dict(config), "mesh": config.mesh.to_dict()}
 
 
 def train_elsewhere(
   fields: dict[str, dict[str, Any]], splits: data.Splits, code: str
 ) -> list[dict[str, bytes]]:
-  """Trains a group in a folder of its own; the files of each run by path.
+  """Trains a group in a temporary folder; returns the files of each run.
 
   Raises:
-    InputError: if the code here is not that of the study.
+    InputError: if the code of the worker is not that of the study.
   """
   if run_files.code() != code:
     raise InputError(
@@ -128,7 +128,7 @@ def train_elsewhere(
       {
         path.relative_to(workdir).as_posix(): path.read_bytes()
         for path in workdir.rglob("*")
-        # Not the lock: here it is of another process.
+        # Without the lock, which belongs to another process here.
         if path.is_file() and not path.name.startswith(".")
       }
       for workdir in workdirs

@@ -1,17 +1,16 @@
-"""Tuning: for every cell of a sweep the same number of trials, by Optuna.
+"""Tuning with Optuna: the same number of trials for every cell of a sweep.
 
 Every cell has several independent searches. A search is one study in an Optuna
-storage, which is the state: all its trials are put there when the study is
-made, and numbers 0 to trials - 1 are all that there ever are. Its best trials
-run again on other folds; the state of that is a file for each of them. A
-process that works on one holds a lock in the folder of the study; the system
-drops it when the process ends, however it ends. Whoever finds a trial begun and
-its lock free goes on with it: same numbers, same run folders. So none is lost
-and none counts twice, whatever the storage is; but all that work on a study
-share its folder.
+storage, which holds its state: all trials, 0 to trials - 1, are created with
+the study, and no others are added. The best trials run again on other folds;
+each has a file for its state. A process that works on a trial holds a lock in
+the folder of the study, which the system releases when the process ends for any
+reason. A process that finds a started trial with a free lock resumes it, with
+the same numbers and run folders. So no trial is lost or counted twice, whatever
+the storage is; but all processes of a study must share its folder.
 
-(Optuna's own way, heartbeats and a callback, exists for databases only, takes
-effect after minutes, and makes a new trial of each that it retries.)
+(The heartbeats of Optuna work for databases only, take effect after minutes,
+and create a new trial for each retry.)
 """
 
 from metric_learning.study.tuning.checks import SAMPLERS, check

@@ -1,4 +1,4 @@
-"""What is checked before the first trial."""
+"""The checks before the first trial."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ FINAL_ON = ("train", "train+validation")
 
 
 def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
-  """Checks all that can be checked before the first trial.
+  """Checks everything that is known before the first trial.
 
   Raises:
-    InputError: that lists everything which is wrong.
+    InputError: listing all problems.
   """
   tune = config.tune
   check_choice("config.tune.sampler", tune.sampler, SAMPLERS)
@@ -61,16 +61,16 @@ def check(config: ConfigDict, cells: Sequence[RunSpec]) -> None:
 
 
 def _errors(cell: RunSpec) -> Iterator[str]:
-  """What is wrong with a cell."""
+  """The problems of a cell."""
   tuned, chosen = tuned_of(cell), searched(cell.config)
   for field, value in cell.overrides.items():
     if field in chosen:
-      yield f"{field} is for tuning to choose; leave it out."
+      yield f"{field} is chosen by tuning; leave it out."
     elif field in tuned:
       yield (
-        f"{field} is a number, and makes no cell: leave it out, set"
-        f" config.{field} for all, or compare its values by"
-        f" --config.study.reference.{field}={value}."
+        f"{field} is a number, which does not make a cell: leave it out, set "
+        f"config.{field} for all, or compare its values with "
+        f"--config.study.reference.{field}={value}."
       )
     elif field in REPLICATES or field.startswith("tune."):
       yield (
@@ -84,9 +84,9 @@ def _errors(cell: RunSpec) -> Iterator[str]:
 
 
 def _data_errors(cells: Sequence[RunSpec]) -> Iterator[tuple[str, str]]:
-  """What is wrong with the folds of a cell, with its name.
+  """The problems of the folds of a cell, with its name.
 
-  Cells of the same data and batches are checked once.
+  Cells with the same data and batches are checked once.
   """
   seen = set()
   for cell in cells:
@@ -103,7 +103,7 @@ def _data_errors(cells: Sequence[RunSpec]) -> Iterator[tuple[str, str]]:
 
 
 def _check_stages(config: ConfigDict) -> None:
-  """Checks the second stage, and that searches have seeds enough."""
+  """Checks the second stage, and that searches have enough seeds."""
   tune = config.tune
   if tune.finalists < 0 or tune.finalists == 1:
     raise InputError(
@@ -125,7 +125,7 @@ def _check_stages(config: ConfigDict) -> None:
 
 
 def _check_folds(config: ConfigDict) -> None:
-  """Checks that trials and final runs fill a batch, and can be scored."""
+  """Checks that trials and final runs can fill a batch and be scored."""
   final = override(config, {"data.train_on": config.tune.final_on})
   seeds = [
     seed
@@ -135,7 +135,7 @@ def _check_folds(config: ConfigDict) -> None:
       *seeds_of(config, number).again,
     )
   ]
-  # Without folds all of them see the same part.
+  # Without folds they all have the same validation part.
   seeds = seeds if config.tune.folds > 1 else seeds[:1]
   folds = [
     with_fold(config, fold, seed)

@@ -1,4 +1,4 @@
-"""What a search chose, and the final runs that follow from it."""
+"""The choice of a search, and its final runs."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class _Candidate(NamedTuple):
-  """A trial that may be chosen, its score on each fold of each stage."""
+  """A trial that may be chosen, with its scores on the folds of each stage."""
 
   trial: FrozenTrial
   scores: list[list[float]]
@@ -39,11 +39,11 @@ class _Candidate(NamedTuple):
 
 
 def summary(search: Search, storage) -> dict[str, Any]:
-  """What a search tried and chose; nothing where every trial failed.
+  """The trials and the choice of a search; no choice if every trial failed.
 
-  Chosen is the finalist of the best mean over both stages; without finalists
-  the best trial. A finalist that failed is out, and so is every trial that was
-  none.
+  The choice is the finalist with the best mean over both stages, or without
+  finalists the best trial. With finalists, other trials and failed finalists
+  cannot be chosen.
   """
   config = search.cell.config
   trials = trials_in(search, storage)
@@ -75,7 +75,7 @@ def summary(search: Search, storage) -> dict[str, Any]:
     "pruned": len(of(TrialState.PRUNED)),
     "reasons": reasons,
     "on_edge": [f for f, v in chosen.items() if on_edge(search.ranges[f], v)],
-    "ranges": {f: as_list(found) for f, found in search.ranges.items()},
+    "ranges": {f: as_list(domain) for f, domain in search.ranges.items()},
     "validation": None if best is None else best.mean,
     "scores": [] if best is None else best.scores,
     "history": [t.value for t in trials],
@@ -88,15 +88,15 @@ def _best(
 ) -> _Candidate | None:
   lower = lower_is_better(search.cell.config.eval.select)
   order = ranked(trials, lower)
-  found = [
+  candidates = [
     _Candidate(t, [t.user_attrs["scores"], *again[t.number].scores])
     for t in order
     if t.number in again and not again[t.number].failed
   ]
   if not again:
-    found = [_Candidate(t, [t.user_attrs["scores"]]) for t in order[:1]]
+    candidates = [_Candidate(t, [t.user_attrs["scores"]]) for t in order[:1]]
   sign = 1 if lower else -1
-  return min(found, key=lambda one: sign * one.mean, default=None)
+  return min(candidates, key=lambda one: sign * one.mean, default=None)
 
 
 def final_specs(
@@ -104,8 +104,9 @@ def final_specs(
 ) -> tuple[ConfigDict, list[RunSpec]]:
   """The config and the specs of the final runs, for `run_study`.
 
-  What each search chose with the `config.tune.final_seeds` final seeds of its
-  number, which all cells share. A search that chose nothing has none.
+  The choice of each search runs with the `config.tune.final_seeds` final seeds
+  of the search number, which all cells share. A search without a choice has no
+  final runs.
 
   Raises:
     InputError: if no search chose anything.

@@ -1,8 +1,8 @@
-"""The second stage of a search: its best trials run again, elsewhere.
+"""The second stage of a search: its best trials run again on other folds.
 
-One score on few folds is noisy, and the best of many is the luckiest. So the
-best trials run again on other folds with other seeds, and what is chosen has
-the best mean over both stages.
+A score on few folds is noisy, and the best of many is probably lucky. So the
+best trials run again on other folds with other seeds, and the one with the best
+mean over both stages is chosen.
 """
 
 import logging
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class Finalist(NamedTuple):
-  """A trial that ran again.
+  """A trial of the second stage.
 
-  scores: of each repetition, on each fold; fewer if it failed.
+  scores: by repetition and fold; fewer if it failed.
   """
 
   number: int
@@ -36,7 +36,7 @@ class Finalist(NamedTuple):
 
 
 def ranked(trials: list[FrozenTrial], lower: bool) -> list[FrozenTrial]:
-  """The trials that were completed, the best first; of equal ones the older."""
+  """The completed trials, best first; of equal ones, the older first."""
   whole = [t for t in trials if t.state == TrialState.COMPLETE]
   values = np.array([t.value for t in whole], float)
   order = np.argsort(values if lower else -values, kind="stable")
@@ -44,15 +44,15 @@ def ranked(trials: list[FrozenTrial], lower: bool) -> list[FrozenTrial]:
 
 
 def numbers_of(search: Search, trial: FrozenTrial) -> dict[str, Any]:
-  """What a trial tried: the searched fields with their values."""
+  """The searched fields of a trial, with their values."""
   return {
-    field: rounded(found, trial.params[field])
-    for field, found in search.ranges.items()
+    field: rounded(domain, trial.params[field])
+    for field, domain in search.ranges.items()
   }
 
 
 def finalists_of(search: Search, storage) -> list[FrozenTrial]:
-  """The trials that run again; none if that could not change the choice."""
+  """The trials of the second stage; none if it could not change the choice."""
   config = search.cell.config
   if not config.tune.finalists:
     return []
@@ -62,9 +62,9 @@ def finalists_of(search: Search, storage) -> list[FrozenTrial]:
 
 
 def run_finalists(search: Search, storage) -> bool:
-  """Runs the finalists that are free; whether all of them are finished.
+  """Runs the free finalists; returns whether all are finished.
 
-  To be called when every trial of the search is finished.
+  Call it when every trial of the search is finished.
   """
   finalists = finalists_of(search, storage)
   for trial in finalists:
@@ -75,7 +75,7 @@ def run_finalists(search: Search, storage) -> bool:
     try:
       held = lock.acquire(blocking=False)
     except filelock.Timeout:
-      continue  # Another process works on it.
+      continue  # Another process has it.
     with held:
       if not path.exists():
         run_files.write_json(path, _run(search, trial)._asdict())
@@ -83,7 +83,7 @@ def run_finalists(search: Search, storage) -> bool:
 
 
 def read_finalists(search: Search, storage) -> dict[int, Finalist]:
-  """The finished finalists of a search, by the number of their trial."""
+  """The finished finalists of a search, by trial number."""
   return {
     trial.number: Finalist(**run_files.read_json(_record(search, trial.number)))
     for trial in finalists_of(search, storage)

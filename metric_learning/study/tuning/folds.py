@@ -1,4 +1,4 @@
-"""One run of a trial: on one validation fold, with one seed."""
+"""One run of a trial, on one validation fold with one seed."""
 
 import math
 import shutil
@@ -13,9 +13,10 @@ from metric_learning.training.config import override
 
 
 def with_fold(config: ConfigDict, fold: int, seed: int) -> ConfigDict:
-  """The config of a run on one fold; it never trains on its validation.
+  """The config of a run on one fold, without training on the validation part.
 
-  The seed draws the folds too. One fold is the split's own validation part.
+  The seed also draws the folds. With one fold, it is the validation part of the
+  split.
   """
   fields = {
     "seed": seed,
@@ -27,13 +28,13 @@ def with_fold(config: ConfigDict, fold: int, seed: int) -> ConfigDict:
   return override(config, fields)
 
 
-# Seconds of a trial that a kill may lose.
+# The seconds of training that a kill may cost a trial.
 _SAVE_AFTER = 60.0
 
 
 def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
-  """Trains a trial on one fold: its score, seconds, and why it failed."""
-  started, seconds, said = time.perf_counter(), 0.0, ""
+  """Trains a trial on one fold; returns score, seconds and any failure."""
+  started, seconds, failure = time.perf_counter(), 0.0, ""
   score = math.nan
   try:
     result = train(
@@ -50,7 +51,7 @@ def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
       raise NotFiniteError(f"{workdir}: the score is not finite")
   except NotFiniteError as error:
     seconds += time.perf_counter() - started
-    said = str(error)
-  # Large, and nobody goes on from it again.
+    failure = str(error)
+  # Large, and not needed again.
   shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-  return score, seconds, said
+  return score, seconds, failure

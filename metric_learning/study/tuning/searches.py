@@ -1,8 +1,9 @@
-"""What a search is: one cell, a number, and all that was drawn for it alone.
+"""Searches: a cell, a number, and seeds of its own.
 
-The search of a number has seeds of its own. They fix the folds, the
-initialization and the batches of its runs, and cells share them by number, so
-that their searches are paired. What a search tries is drawn for its cell alone.
+The seeds of a search depend on its number. They fix the folds, the
+initialization and the batches of its runs. Searches of different cells with the
+same number share them, so that they are paired. The settings of a search are
+drawn for its cell only.
 """
 
 from pathlib import Path
@@ -15,12 +16,12 @@ from optuna.trial import FrozenTrial
 from metric_learning.study.ranges import Ranges
 from metric_learning.study.sweeps import RunSpec
 
-# The seeds of search k begin at config.seed + 100 k.
+# The seeds of search k start at config.seed + 100 k.
 STRIDE = 100
 
 
 class Search(NamedTuple):
-  """One search: its cell, what is searched, its Optuna study and its folder.
+  """A search: its cell, searched fields, Optuna study and folder.
 
   number: from 0 to config.tune.searches - 1.
   """
@@ -35,9 +36,9 @@ class Search(NamedTuple):
 class Seeds(NamedTuple):
   """The seeds of a search.
 
-  trials: of all its trials, and what draws their folds.
-  again: of each repetition of its finalists, and what draws their folds.
-  final: of its final runs.
+  trials: the seed of all trials, which also draws their folds.
+  again: the seed of each repetition of finalists, which also draws its folds.
+  final: the seeds of the final runs.
   """
 
   trials: int
@@ -46,7 +47,7 @@ class Seeds(NamedTuple):
 
 
 def seeds_of(config: ConfigDict, number: int) -> Seeds:
-  """The seeds of the search of this number; no two are equal.
+  """The seeds of a search, all different.
 
   >>> from metric_learning.training import base_config
   >>> seeds_of(base_config(), 3)
@@ -63,6 +64,6 @@ def seeds_of(config: ConfigDict, number: int) -> Seeds:
 
 
 def trials_in(search: Search, storage) -> list[FrozenTrial]:
-  """The trials of a search, as they are now."""
+  """The present trials of a search."""
   study = optuna.load_study(study_name=search.name, storage=storage)
   return study.get_trials(deepcopy=False)

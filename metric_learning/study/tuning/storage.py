@@ -1,4 +1,4 @@
-"""Where Optuna keeps the trials: a database, or a journal file."""
+"""The storage of trials: a database or a journal file."""
 
 import contextlib
 import json
@@ -18,15 +18,15 @@ from optuna.storages.journal._file import get_lock_file
 
 from metric_learning.errors import InputError
 
-# Seconds to wait for a database that another process holds.
+# Seconds to wait for a database that another process has locked.
 _PATIENCE = 60
 
-# How each line of a journal begins.
+# The start of each line of a journal.
 _OPENING = b'{"op_code":'
 
 
 def expanded(where: str) -> str:
-  """A file of SQLite with ~ expanded, which no shell does behind a URL.
+  """The URL of an SQLite file with ~ expanded, which shells do not do in URLs.
 
   >>> expanded("sqlite:///trials.db"), expanded("postgresql://~/x")
   ('sqlite:///trials.db', 'postgresql://~/x')
@@ -42,14 +42,14 @@ def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   """The storage at a database's URL, or in a journal file.
 
   Raises:
-    InputError: if its driver is missing, or the file is another.
+    InputError: if its driver is missing, or the file is something else.
   """
-  # A server may have closed a connection that was idle during a trial.
+  # A server may close a connection that is idle during a trial.
   options: dict[str, Any] = {"pool_pre_ping": True}
   if where.startswith("sqlite"):
     options["connect_args"] = {"timeout": _PATIENCE}
-    # Closes each connection after its use. A pool would keep one open where
-    # RDBStorage raises, which then returns no engine to dispose of.
+    # Closes each connection after use. If RDBStorage raises, it returns no
+    # engine to dispose of, and a pool would keep a connection open.
     options["poolclass"] = sqlalchemy.pool.NullPool
   if "://" not in where:
     yield _open_journal(where)
@@ -66,13 +66,13 @@ def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
 
 
 def _open_journal(where: str) -> optuna.storages.BaseStorage:
-  # As a whole path: Optuna makes a link to it beside it.
+  # An absolute path, since Optuna creates a link to it in its folder.
   path = Path(where).resolve()
   try:
     if path.exists():
       with path.open("rb") as file:
         first = file.readline()
-      # Optuna itself would append to any file.
+      # Optuna would append to any file.
       if first.endswith(b"\n"):
         json.loads(first)["op_code"]
       elif first[: len(_OPENING)] != _OPENING[: len(first)]:
@@ -91,9 +91,9 @@ def _open_journal(where: str) -> optuna.storages.BaseStorage:
 
 
 def _drop_cut_line(path: Path) -> None:
-  """Drops the half of a line that a full disk or a kill left at the end.
+  """Drops a partial last line, left by a full disk or a kill.
 
-  Optuna would write the next line behind it, and read neither.
+  Optuna would append the next line to it, and read neither.
   """
   with get_lock_file(JournalFileSymlinkLock(str(path))):
     whole = path.read_bytes()
@@ -103,10 +103,10 @@ def _drop_cut_line(path: Path) -> None:
 
 @contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
-  """Errors of the storage become one message.
+  """Turns errors of the storage into one message.
 
   Raises:
-    InputError: with the first line of what the storage said.
+    InputError: with the first line of the error.
   """
   reason: Any
   try:
@@ -119,12 +119,12 @@ def explained(where: str) -> Iterator[None]:
     reason = error.__cause__ or error
     reason = getattr(reason, "orig", None) or reason
   except OSError as error:
-    if str(error.filename) != where:  # Not the journal file: not of storage.
+    if str(error.filename) != where:  # Not the journal file.
       raise
     reason = error.strerror
-  said = str(reason).strip().splitlines()[0]
+  message = str(reason).strip().splitlines()[0]
   raise InputError(
-    f"the storage {shown(where)} cannot be used: {said}. If another program"
+    f"the storage {shown(where)} cannot be used: {message}. If another program"
     " holds it, try again; if it is read-only, mend its permissions; or choose"
     " another --storage."
   )

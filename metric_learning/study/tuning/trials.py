@@ -1,4 +1,4 @@
-"""Trials of searches: begun, gone on with, and pruned."""
+"""Trials of searches: started, resumed and pruned."""
 
 import contextlib
 import hashlib
@@ -68,20 +68,20 @@ def search(
   folder: str | Path,
   storage: str | None = None,
 ) -> list[dict[str, Any]]:
-  """Does what is missing of all searches, and returns what each chose.
+  """Runs the missing trials of all searches, and returns the choice of each.
 
-  Every cell has `config.tune.searches` searches; `searches` says what they draw
-  for themselves. The first trial of each is the default of every value, if all
-  of them are in their ranges; it counts. Any number of processes may work at
-  once; machines that do share the folder and the storage.
+  Every cell has `config.tune.searches` searches; see `searches` for their
+  seeds. The first trial of each is the default setting, if it is inside the
+  ranges; it counts as a trial. Any number of processes may work at once;
+  machines must share the folder and the storage.
 
   Writes search.json, the identity of the search; trials/<cell>/<search>/, with
   a run folder for each trial and fold; and, last, tuning.json.
 
   Args:
-    config: what the cells have in common.
-    cells: runs of a sweep, without numbers that are searched.
-    folder: of the study.
+    config: the common config of the cells.
+    cells: runs of a sweep, without the searched numbers.
+    folder: the folder of the study.
     storage: a database's URL, or a journal file; None for a SQLite file in the
       folder.
 
@@ -100,7 +100,7 @@ def search(
   )
   where = expanded(storage or f"sqlite:///{folder / DATABASE}")
   with explained(where), contextlib.ExitStack() as held:
-    # Of several processes that start at once, one makes what all need.
+    # Of several processes that start together, one creates the common files.
     with only_here(folder):
       _refuse_another(folder, identity)
       opened = held.enter_context(open_storage(where))
@@ -117,14 +117,14 @@ def search(
     tally = Tally(total, lambda: _counted(searches, opened))
     with tally.shown():
       while not all([_work(s, opened, tally) for s in searches]):
-        time.sleep(1)  # Others have the trials that are left.
+        time.sleep(1)  # Other processes have the remaining trials.
     chosen = [summary(s, opened) for s in searches]
   run_files.write_json(folder / TUNING, chosen)
   return chosen
 
 
 def _whole(config) -> dict[str, Any]:
-  """What a trial depends on: the run, and how it is tuned."""
+  """The config that a trial depends on: the run and its tuning."""
   return {**as_dict(config), "tune": json.loads(config.tune.to_json())}
 
 
@@ -139,7 +139,7 @@ def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _start(cell: RunSpec, number: int, folder: Path, storage) -> Search:
-  """Makes the Optuna study of a search with all its trials, or finds it."""
+  """Creates the Optuna study of a search with all trials, or loads it."""
   ranges = ranges_of(cell.config)
   name = f"{folder.resolve().name}: {cell.name}, search {number}"
   lower = lower_is_better(cell.config.eval.select)
@@ -159,17 +159,17 @@ def _start(cell: RunSpec, number: int, folder: Path, storage) -> Search:
     )
   if there.get("folder", here) != here:
     raise InputError(
-      f"the storage holds the study {name!r} of another folder,"
-      f" {there.get('place')}: whoever works on a study shares its folder."
-      f" {_FREE_NAME}"
+      f"the storage holds the study {name!r} of another folder, "
+      f"{there.get('place')}: all processes of a study must share its folder. "
+      f"{_FREE_NAME}"
     )
-  said = {
+  identity = {
     "config": config,
     "place": f"{platform.node()}:{folder.resolve()}",
     "folder": here,
   }
-  for key, value in said.items():
-    if there.get(key) != value:  # Writing takes time, of many searches long.
+  for key, value in identity.items():
+    if there.get(key) != value:  # Writing is slow for many searches.
       study.set_user_attr(key, value)
   points = _first_points(cell.config, ranges)
   for point in points[len(study.get_trials(deepcopy=False)) :]:
@@ -180,7 +180,7 @@ def _start(cell: RunSpec, number: int, folder: Path, storage) -> Search:
 
 
 def _folder_id(folder: Path) -> str:
-  """Tells a folder from others of its name, on whatever machine it is seen."""
+  """Identifies a folder on all machines that see it."""
   path = folder / TRIALS / "folder.json"
   if not path.exists():
     run_files.write_json(path, uuid.uuid4().hex)
@@ -188,7 +188,7 @@ def _folder_id(folder: Path) -> str:
 
 
 def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
-  """What is known of each trial before it starts."""
+  """The attributes of each trial before it starts."""
   trials = config.tune.trials
   if config.tune.sampler == "grid":
     return grid_points(ranges, trials)
@@ -208,7 +208,7 @@ def _counted(searches: Sequence[Search], storage) -> Counts:
 
 
 def _work(search: Search, storage, tally: Tally) -> bool:
-  """Runs what is free of a search; whether all of it is finished."""
+  """Runs the free trials of a search; returns whether all are finished."""
   for frozen in trials_in(search, storage):
     if frozen.state.is_finished():
       continue
@@ -221,7 +221,7 @@ def _work(search: Search, storage, tally: Tally) -> bool:
       now = storage.get_trial(frozen._trial_id)
       if now.state == TrialState.WAITING:
         storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
-      # Running, and nobody has the lock: who had it was killed.
+      # Running with a free lock: its process was killed.
       if not now.state.is_finished():
         _run(search, now, storage, tally)
   if not all(t.state.is_finished() for t in trials_in(search, storage)):
@@ -230,40 +230,40 @@ def _work(search: Search, storage, tally: Tally) -> bool:
 
 
 def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
-  """Trains a trial on every fold, and tells how it went."""
+  """Trains a trial on every fold, and records the outcome."""
   config = search.cell.config
   study = optuna.load_study(study_name=search.name, storage=storage)
   trial = Trial(study, frozen._trial_id)
   numbers = {}
-  for place, (field, found) in enumerate(search.ranges.items()):
+  for place, (field, domain) in enumerate(search.ranges.items()):
     study.sampler = _sampler(search, frozen.number, place)
-    numbers[field] = rounded(found, _suggest(trial, field, found))
+    numbers[field] = rounded(domain, _suggest(trial, field, domain))
   scores: list[float] = []
-  seconds, state, said = 0.0, TrialState.COMPLETE, ""
+  seconds, state, outcome = 0.0, TrialState.COMPLETE, ""
   seed = seeds_of(config, search.number).trials
   for fold in range(config.tune.folds):
     run = override(with_fold(config, fold, seed), numbers)
-    score, spent, said = train_fold(
+    score, spent, outcome = train_fold(
       run, search.folder / f"{frozen.number:03}-fold{fold}"
     )
     seconds += spent
-    if said:
+    if outcome:
       state = TrialState.FAIL
-      trial.set_user_attr("failed", said)
+      trial.set_user_attr("failed", outcome)
       break
     scores.append(score)
     mean = float(np.mean(scores))
     if fold not in frozen.intermediate_values:
       trial.report(mean, fold)
     next_fold = search.folder / f"{frozen.number:03}-fold{fold + 1}"
-    # It was not pruned here if it has begun the next one.
+    # It was not pruned at this fold if it has started the next one.
     passed = fold == config.tune.folds - 1 or next_fold.exists()
     if (
       config.tune.prune
       and not passed
       and _is_worse(search, storage, fold, mean)
     ):
-      state, said = TrialState.PRUNED, f"pruned after fold {fold}"
+      state, outcome = TrialState.PRUNED, f"pruned after fold {fold}"
       break
   trial.set_user_attr("seconds", seconds)
   trial.set_user_attr("scores", scores)
@@ -278,15 +278,15 @@ def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
     frozen.number + 1,
     config.tune.trials,
     shown,
-    said or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
+    outcome or f"validation {config.eval.select} {mean:.3f}, {seconds:.1f} s",
   )
 
 
 def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
-  """Whether a mean is worse than the median of other trials after that fold.
+  """Whether a mean is worse than the median of other trials at that fold.
 
-  (Optuna's pruner takes the best mean of a trial after any fold so far, which
-  spares all that began with an easy one.)
+  (The pruner of Optuna uses the best mean of a trial after any fold so far,
+  which spares trials that start with an easy fold.)
   """
   config = search.cell.config
   others = [
@@ -301,17 +301,17 @@ def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
 
 
 def _at_random(config) -> int:
-  """How many trials of a search know nothing of others: a third."""
+  """How many trials of a search are drawn independently: a third."""
   return math.ceil(config.tune.trials / 3)
 
 
 def _sampler(
   search: Search, number: int, place: int
 ) -> optuna.samplers.BaseSampler:
-  """A sampler for one value of a trial: its draw follows from the history.
+  """A sampler for one value of a trial, determined by the history.
 
-  It is the same again after a kill between two values, and another for every
-  cell and search.
+  It gives the same value after a kill between two values, and is different for
+  every cell and search.
   """
   config = search.cell.config
   cell = hashlib.sha256(search.cell.name.encode()).digest()[:8]
@@ -325,7 +325,7 @@ def _sampler(
   return optuna.samplers.RandomSampler(seed=drawn)
 
 
-def _suggest(trial: Trial, field: str, found) -> Any:
-  if isinstance(found, Grid):
-    return trial.suggest_categorical(field, found.values)
-  return trial.suggest_float(field, found.low, found.high, log=found.log)
+def _suggest(trial: Trial, field: str, domain) -> Any:
+  if isinstance(domain, Grid):
+    return trial.suggest_categorical(field, domain.values)
+  return trial.suggest_float(field, domain.low, domain.high, log=domain.log)
