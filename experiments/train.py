@@ -18,6 +18,7 @@ from metric_learning.study.runs import Run
 from metric_learning.study.scoring import score_run
 from metric_learning.study.sweeps import RunSpec
 from metric_learning.training import processes, train
+from metric_learning.training.writers import check_writers
 
 _CONFIG = cli.define_config()
 _WORKDIR = cli.define_path("workdir", None, "The folder of the run.")
@@ -48,6 +49,11 @@ def main() -> None:
     run = Run(RunSpec(folder.name, {}, config), folder, result)
     scores = score_run(run).tested.selected
     _show("test", scores, config.eval.columns)
+  if "tensorboard" in check_writers():
+    # Plotting is slow to import.
+    from metric_learning.report import write_pictures
+
+    write_pictures(folder)
   print(f"The run is in {folder}.")
 
 

@@ -21,12 +21,13 @@
 # at classes that it has never seen.
 #
 # The environment variable `PHOTOS` names the folder, and `STEPS` says how long
-# it trains: 300 steps where it is not given.
+# it trains: 300 steps where it is not given. Without `PHOTOS` it writes and
+# reads a folder of letters.
 #
 # It is paired: `bring_your_own_images.ipynb` and `bring_your_own_images.py` say
 # the same, and after a change to one, `jupytext --sync
-# notebooks/bring_your_own_images.py` changes the other. Outputs are not kept in
-# git.
+# notebooks/bring_your_own_images.py` changes the other. The outputs that
+# are kept are those of letters.
 
 # %%
 # %matplotlib inline
@@ -36,6 +37,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from metric_learning import data, figures
 from metric_learning.training import base_config, override, train, with_model
@@ -49,11 +51,21 @@ from metric_learning.training import base_config, override, train, with_model
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
   os.chdir("..")
+photos = Path(os.environ.get("PHOTOS", "runs/letters"))
+if "PHOTOS" not in os.environ:
+  section = override(base_config(), {"data.name": "glyphs"}).data
+  letters = data.load(section).test
+  for place in np.flatnonzero(letters.labels < 40):
+    label = letters.labels[place]
+    name = f"{label:02} {letters.class_names[label]}"
+    (photos / name).mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(letters.inputs[place].squeeze())
+    image.save(photos / name / f"{place}.png")
 steps = int(os.environ.get("STEPS", "300"))
 config = base_config()
 config.data.update(
   name="image_folder",
-  data_dir=os.environ.get("PHOTOS", "photos"),
+  data_dir=str(photos),
   image_size=(32, 32),
   split="classes",
   protocol="open-set",

@@ -21,8 +21,8 @@
 # embeddings. This notebook draws both; it trains nothing and needs no data.
 #
 # It is paired: `losses.ipynb` and `losses.py` say the same, and after a change
-# to one, `jupytext --sync notebooks/losses.py` changes the other. Outputs are
-# not kept in git.
+# to one, `jupytext --sync notebooks/losses.py` changes the other. Its
+# outputs are kept.
 
 # %%
 # %matplotlib inline

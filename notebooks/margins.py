@@ -26,7 +26,7 @@
 #
 # It is paired: `margins.ipynb` and `margins.py` say the same, and after a
 # change to one, `jupytext --sync notebooks/margins.py` changes the other.
-# Outputs are not kept in git.
+# Its outputs are kept.
 
 # %%
 # %matplotlib inline

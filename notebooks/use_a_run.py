@@ -19,13 +19,14 @@
 # What can be done with a finished run and a folder of photographs: search,
 # same or different, who is it. The same as commands: `docs/use_a_run.md`.
 #
-# The environment variable `RUN` names the folder of the run; without it the
-# first finished one in `runs/` is taken. `PHOTOS` names a folder of class
-# folders with images.
+# The environment variable `RUN` names the folder of a run, or of a study, whose
+# best run is taken; without it that is the study of `make compare`. `PHOTOS`
+# names a folder of class folders with images; without it these are the letters
+# of `bring_your_own_images`.
 #
 # It is paired: `use_a_run.ipynb` and `use_a_run.py` say the same, and after a
 # change to one, `jupytext --sync notebooks/use_a_run.py` changes the other.
-# Outputs are not kept in git.
+# The outputs that are kept are those of these two.
 
 # %%
 # %matplotlib inline
@@ -46,9 +47,8 @@ from metric_learning.data import imaging
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
   os.chdir("..")
-folder = os.environ.get("RUN") or figures.finished_runs("runs")[0]
-run = inference.load(folder)
-photos = inference.embed_input(run, os.environ.get("PHOTOS", "photos"))
+run = inference.load(os.environ.get("RUN", "runs/glyphs_compare"))
+photos = inference.embed_input(run, os.environ.get("PHOTOS", "runs/letters"))
 print(run.folder, run.input_spec, run.metric, photos.points.shape)
 
 # %% [markdown]

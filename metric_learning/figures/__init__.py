@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from matplotlib.figure import Figure
 
-from metric_learning.figures.chosen import chosen_runs
+from metric_learning.figures.chosen import chosen_runs, losses_of
 from metric_learning.figures.curves import tuning_curves
 from metric_learning.figures.difference_curves import curves_of_differences
 from metric_learning.figures.histograms import distance_histograms
@@ -55,6 +55,7 @@ __all__ = [
   "read_space",
   "roc_curves",
   "save",
+  "spaces_of",
   "spread_by_source",
   "training_curves",
   "tuning_curves",
@@ -92,23 +93,30 @@ FIGURES = {
 }
 
 
+def spaces_of(study: Study, part: str = "test") -> list[Space]:
+  """The spaces that are drawn of a study, in the order of its cells.
+
+  Those of one run of each cell at its chosen setting: of the first fold, the
+  first seed; of more than eight cells, the eight that are best on validation. A
+  cell without a finished run is left out.
+  """
+  losses = losses_of(study)
+  return [
+    read_space(run.folder, part, in_words(cell.name) or None, losses)
+    for cell, run in chosen_runs(study, lambda run: is_finished(run.folder))
+  ]
+
+
 def draw_study(
   study: Study, part: str = "test", formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-  """Draws what applies to a study into its folder `figures`.
-
-  Spaces are those of one run of each cell at its chosen setting: of the first
-  fold, the first seed; of more than eight cells, the eight that are best on
-  validation. A cell without a finished run is left out.
+  """Draws what applies to a study, and its `spaces_of`, into its `figures`.
 
   Raises:
     InputError: if the study is not scored; see `study.score_chosen`.
   """
   check_scored(study)
-  spaces = [
-    read_space(run.folder, part, in_words(cell.name) or None)
-    for cell, run in chosen_runs(study, lambda run: is_finished(run.folder))
-  ]
+  spaces = spaces_of(study, part)
   given = {"spaces": (spaces, part), "study": (study,), "nothing": ()}
   figures = {
     name: drawing.draw(*given[drawing.takes])

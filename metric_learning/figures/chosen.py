@@ -1,6 +1,7 @@
 """Which cells of a study are drawn, each by one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,21 @@ def chosen_runs(
       found.append((cell, first))
   best = sorted(found, key=lambda pair: _rank(study, pair[0]))
   return [pair for pair in found if pair in best[:MOST_PANELS]]
+
+
+def losses_of(study: Study) -> list[str]:
+  """The losses of a study, in the order in which figures color them.
+
+  Those of the cells that are drawn come first, so that no two of them share a
+  color.
+  """
+  cells = [*(cell for cell, _ in chosen_runs(study)), *study.cells]
+  return list(dict.fromkeys(loss_of(study, cell.name) for cell in cells))
+
+
+def loss_of(study: Study, name: Mapping[str, Any]) -> str:
+  """The loss of a cell with this name: its own, or that of the study."""
+  return str(name.get("loss.name", study.config["loss"]["name"]))
 
 
 def best_run(study: Study) -> tuple[Cell, Run] | None:

@@ -11,11 +11,12 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from metric_learning.distances import METRICS
+from metric_learning.figures.chosen import loss_of, losses_of
 from metric_learning.figures.style import (
   BLACK,
   heading,
   legend_below,
-  line_style,
+  panel_styles,
   panels,
   styled,
   thinned,
@@ -34,7 +35,8 @@ Panel = tuple[str, str, dict[str, Cell]]
 def tuning_curves(study: Study) -> Figure | None:
   """The mean score of each value that was tried, with its 95 % interval.
 
-  One panel for each loss and tuned field, one line for each metric; of several
+  One panel for each loss and tuned field, in the color of the loss, and one
+  line for each metric; of several
   tuned fields, the others have their chosen values. None if no field had two
   values. A setting that diverged is a cross on the axis.
   """
@@ -47,14 +49,20 @@ def tuning_curves(study: Study) -> Figure | None:
   # Those with options have no order of their own.
   others = [m for m in drawn if m not in METRICS]
   metrics = [m for m in METRICS if m in drawn] + others
+  losses = losses_of(study)
   for axis, (_, field, cells) in zip(axes, found, strict=True):
-    for index, metric in enumerate(metrics):
+    loss = loss_of(study, next(iter(cells.values())).name)
+    looks = panel_styles(len(metrics), losses, loss)
+    for index, (metric, look) in enumerate(zip(metrics, looks, strict=True)):
       if metric in cells:
         shift = 3 * (index - (len(metrics) - 1) / 2)
-        _draw(axis, cells[metric], field, line_style(index), shift)
+        _draw(axis, cells[metric], field, look, shift)
     _axis_of(axis, field, list(cells.values()))
   figure.supylabel(f"validation {study.config['eval']['select']}")
-  handles = {m: Line2D([], [], **line_style(i)) for i, m in enumerate(metrics)}
+  looks = panel_styles(len(metrics), losses)
+  handles = {
+    m: Line2D([], [], **look) for m, look in zip(metrics, looks, strict=True)
+  }
   handles["chosen"] = Line2D([], [], linestyle="none", **_RING)
   legend_below(figure, handles)
   heading(

@@ -1,7 +1,8 @@
 """Two metrics at equal numbers: a picture of `study.difference_curves`."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,12 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from metric_learning.evaluation import heading as name_of
+from metric_learning.figures.chosen import loss_of, losses_of
 from metric_learning.figures.curves import is_geometric
 from metric_learning.figures.style import (
   BLACK,
   heading,
   legend_below,
-  line_style,
+  panel_styles,
   panels,
   styled,
   thinned,
@@ -54,18 +56,20 @@ def curves_of_differences(study: Study) -> Figure | None:
   several = len({curve.column for curve in curves}) > 1
   titles = [_title(some[0], several) for some in grouped]
   figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
+  order = losses_of(study)
   for axis, some in zip(axes, grouped, strict=True):
     delta = study.compared["delta"]
     axis.axhspan(-delta, delta, color="#eeeeee")
     axis.axhline(0, color=BLACK, linewidth=0.6)
+    looks = panel_styles(len(_READINGS), order, loss_of(study, some[0].name))
     for curve in some:
-      _draw(axis, curve)
+      _draw(axis, curve, looks[_READINGS[curve.reading][0]])
     _axis_of(axis, some[0], number_unit(some[0], study))
   figure.supylabel(_what(curves))
   legend_below(
     figure,
     {
-      name: Line2D([], [], **line_style(place))
+      name: Line2D([], [], **panel_styles(len(_READINGS), order)[place])
       for place, name in _READINGS.values()
     },
   )
@@ -97,9 +101,7 @@ def _what(curves: Sequence[Curve]) -> str:
   return f"{what}, {columns.pop()}" if len(columns) == 1 else what
 
 
-def _draw(axis: Axes, curve: Curve) -> None:
-  place, _ = _READINGS[curve.reading]
-  style = line_style(place)
+def _draw(axis: Axes, curve: Curve, style: Mapping[str, Any]) -> None:
   x = [point.value for point in curve.points]
   found = [point.judged.difference for point in curve.points]
   axis.plot(x, [one.mean for one in found], **style)

@@ -45,7 +45,8 @@ def identification_curves(
   figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
   open_axis, closed_axis = figure.subplots(1, 2, sharey=True)
   lowest, most = 1.0, 1
-  looks = line_styles([space.loss for space in spaces])
+  order = [loss for space in spaces for loss in space.losses]
+  looks = line_styles([space.loss for space in spaces], order)
   for index, space in drawn:
     assert space.open_set is not None
     probes = list(

@@ -42,12 +42,24 @@ def pca(embeddings: Points, metric: str = "") -> Plane:
   [[-1.5, 0.0], [1.5, 0.0]]
   """
   del metric
-  centered = embeddings - embeddings.mean(axis=0)
-  _, _, axes = np.linalg.svd(centered, full_matrices=False)
+  return on_plane_of(embeddings, embeddings)
+
+
+def on_plane_of(embeddings: Points, others: Points) -> Plane:
+  """Other points on the plane of `pca` of some: its center and its axes.
+
+  >>> first = np.array([[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
+  >>> on_plane_of(first, np.array([[2.0, 9.0, 0.0]])).tolist()
+  [[-0.5, 0.0]]
+  """
+  center = embeddings.mean(axis=0)
+  _, sizes, axes = np.linalg.svd(embeddings - center, full_matrices=False)
+  # A direction of no variance is none: its sign and place are rounding alone.
+  axes = np.where((sizes > 1e-6 * sizes.max(initial=0))[:, None], axes, 0)
   largest = np.take_along_axis(
     axes, np.abs(axes).argmax(axis=1)[:, None], axis=1
   )
-  found = centered @ (axes * np.sign(largest))[:2].T
+  found = (others - center) @ (axes * np.sign(largest))[:2].T
   return np.pad(found, [(0, 0), (0, 2 - found.shape[1])]) + 0.0  # no -0.0
 
 
@@ -109,20 +121,29 @@ class Projection(NamedTuple):
   place: from embeddings and the name of their metric to the plane.
   about: what a reader must know of distances in it.
   most: the most dimensions that it takes; None for any number.
+  follow: from the embeddings and those of another step to the place of these
+    on the same plane; None where a plane is of one step alone.
   """
 
   place: Callable[[Points, str], Plane]
   about: str
   most: int | None = None
+  follow: Callable[[Points, Points], Plane] | None = None
 
 
 # A new projection is its function and one entry.
 PROJECTIONS = {
-  "as is": Projection(as_they_are, "The embeddings as they are.", most=2),
+  "as is": Projection(
+    as_they_are,
+    "The embeddings as they are.",
+    most=2,
+    follow=lambda embeddings, others: as_they_are(others),
+  ),
   "pca": Projection(
     pca,
     "The plane of largest variance: all other directions are left out, and"
     " distances in it are at most those of L2.",
+    follow=on_plane_of,
   ),
   "tsne": Projection(
     tsne,

@@ -118,7 +118,8 @@ def _kind(part: str) -> str:
 def _curves(spaces: Sequence[Space]) -> list[Curve]:
   """The curves of the spaces that have same and different pairs."""
   curves = []
-  looks = line_styles([space.loss for space in spaces])
+  order = [loss for space in spaces for loss in space.losses]
+  looks = line_styles([space.loss for space in spaces], order)
   for index, (space, look) in enumerate(zip(spaces, looks, strict=True)):
     distances, same = pairs_of(space)
     if not same.any() or same.all():

@@ -32,6 +32,7 @@ class Space(NamedTuple):
   threshold: the distance that best tells same from different on validation.
   open_set: how identification draws who is known; None where no table asks.
   loss: the loss of the run: spaces of one loss are drawn in one color.
+  losses: those of its study, in the order of their colors.
   """
 
   title: str
@@ -44,6 +45,7 @@ class Space(NamedTuple):
   threshold: float | None = None
   open_set: evaluation.OpenSet | None = None
   loss: str = ""
+  losses: Sequence[str] = ()
 
   @property
   def has_several_labels(self) -> bool:
@@ -58,12 +60,15 @@ class Space(NamedTuple):
 
 
 def read_space(
-  folder: str | Path, part: str = "validation", title: str | None = None
+  folder: str | Path,
+  part: str = "validation",
+  title: str | None = None,
+  losses: Sequence[str] = (),
 ) -> Space:
   """The space of a finished run, at its selected checkpoint.
 
   `part` is "validation" or "test"; the title is loss and metric where none is
-  given.
+  given; `losses` are those of its study.
 
   Raises:
     InputError: if the run is not finished, or for an unknown part.
@@ -98,6 +103,7 @@ def read_space(
     threshold=_threshold(arrays, result["metric"]),
     open_set=_open_set(config["eval"]),
     loss=loss,
+    losses=losses,
   )
 
 

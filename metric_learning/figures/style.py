@@ -65,11 +65,14 @@ STYLE: list[str | Path | dict[str, Any]] = [
 styled = matplotlib.style.context(STYLE)  # a decorator of what draws
 
 
-def line_styles(losses: Sequence[str]) -> list[dict[str, Any]]:
+def line_styles(
+  losses: Sequence[str], order: Sequence[str] = ()
+) -> list[dict[str, Any]]:
   """Looks of lines, given the loss of each: one color for each loss.
 
-  Lines of one loss differ in their dashes, and all lines in their markers. Of
-  one loss alone each line has a color of its own.
+  Lines of one color differ in their dashes, and all lines in their markers. Of
+  one loss alone each line has a color of its own. Colors are given in `order`,
+  so that a loss has one in all figures of a study; without it, as they come.
 
   >>> looks = line_styles(["triplet", "triplet", "supcon"])
   >>> [look["color"] == BLUE for look in looks]
@@ -77,17 +80,39 @@ def line_styles(losses: Sequence[str]) -> list[dict[str, Any]]:
   >>> [look["linestyle"] for look in looks]
   ['-', '--', '-']
   """
-  order = list(dict.fromkeys(losses))
+  order = list(dict.fromkeys([*order, *losses]))
   if len(order) < 2:
     return [line_style(index) for index in range(len(losses))]
+  colors = [COLORS[order.index(loss) % len(COLORS)] for loss in losses]
   return [
     {
-      "color": COLORS[order.index(loss) % len(COLORS)],
+      "color": color,
       "marker": MARKERS[index % len(MARKERS)],
-      "linestyle": LINES[losses[:index].count(loss) % len(LINES)],
+      "linestyle": LINES[colors[:index].count(color) % len(LINES)],
     }
-    for index, loss in enumerate(losses)
+    for index, color in enumerate(colors)
   ]
+
+
+def panel_styles(
+  count: int, order: Sequence[str], loss: str | None = None
+) -> list[dict[str, Any]]:
+  """Looks of the lines of a panel, which is of one loss: in its color.
+
+  Where the figure has one loss alone, each line has a color of its own. For a
+  legend of all panels, `loss` is None, and lines are black.
+
+  >>> one, other = panel_styles(2, ["triplet", "supcon"], "supcon")
+  >>> one["color"] == other["color"] == VERMILION
+  True
+  >>> one["linestyle"], other["linestyle"]
+  ('-', '--')
+  """
+  looks = [line_style(index) for index in range(count)]
+  if len(order) < 2:
+    return looks
+  color = BLACK if loss is None else COLORS[order.index(loss) % len(COLORS)]
+  return [{**look, "color": color} for look in looks]
 
 
 def line_style(index: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from metric_learning.evaluation import heading as name_of
-from metric_learning.figures.chosen import chosen_runs
+from metric_learning.figures.chosen import chosen_runs, loss_of, losses_of
 from metric_learning.figures.style import (
   heading,
   legend_below,
@@ -67,8 +67,8 @@ def training_curves(study: Study) -> Figure | None:
   figure, axes = panels(
     [panel.title for panel in kept], height=1.9, columns=2, narrowest=4.5
   )
-  losses = [str(cell.name.get("loss.name", "")) for cell, _ in logs]
-  looks = line_styles(losses)
+  losses = [loss_of(study, cell.name) for cell, _ in logs]
+  looks = line_styles(losses, losses_of(study))
   for axis, panel in zip(axes, kept, strict=True):
     for (_, log), look in zip(logs, looks, strict=True):
       _draw(axis, log, panel.names, look)

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from metric_learning.evaluation import heading as name_of
 from metric_learning.evaluation import lower_is_better
+from metric_learning.figures.chosen import loss_of, losses_of
 from metric_learning.figures.style import (
   BLACK,
   BLUE,
@@ -18,7 +19,7 @@ from metric_learning.figures.style import (
   VERMILION,
   WIDTH,
   legend_below,
-  line_style,
+  panel_styles,
   panels,
   styled,
 )
@@ -188,18 +189,21 @@ def budget_curves(study: Study) -> Figure | None:
   if not cells or max(cell.trials for cell in cells) < 2:
     return None
   select = study.config["eval"]["select"]
-  losses = list(dict.fromkeys(c.name.get("loss.name", "") for c in cells))
+  losses = list(dict.fromkeys(loss_of(study, c.name) for c in cells))
   figure, axes = panels(losses, height=1.6, narrowest=4.5, sharey=True)
   rest = lambda cell: in_words(
     {k: v for k, v in cell.name.items() if k != "loss.name"}
   )
   names = list(dict.fromkeys(rest(cell) for cell in cells))
+  order = losses_of(study)
   for axis, loss in zip(axes, losses, strict=True):
+    looks = panel_styles(len(names), order, loss)
     for cell in cells:
-      if cell.name.get("loss.name", "") == loss:
+      if loss_of(study, cell.name) == loss:
         curve = budget_curve(cell, lower_is_better(select))
-        style = line_style(names.index(rest(cell)))
-        axis.plot(np.arange(1, len(curve) + 1), curve, **style)
+        axis.plot(
+          np.arange(1, len(curve) + 1), curve, **looks[names.index(rest(cell))]
+        )
     axis.set_xlabel("trials")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
   figure.supylabel(f"expected best\nvalidation {select}")
@@ -207,8 +211,10 @@ def budget_curves(study: Study) -> Figure | None:
     legend_below(
       figure,
       {
-        name: Line2D([], [], **line_style(place))
-        for place, name in enumerate(names)
+        name: Line2D([], [], **look)
+        for name, look in zip(
+          names, panel_styles(len(names), order), strict=True
+        )
       },
     )
   return figure

@@ -5,5 +5,6 @@ Each page is one HTML file that opens from disk, without a network.
 
 from metric_learning.report.explorer import write_explorer
 from metric_learning.report.study_page import write_report
+from metric_learning.report.tensorboard import write_pictures
 
-__all__ = ["write_explorer", "write_report"]
+__all__ = ["write_explorer", "write_pictures", "write_report"]

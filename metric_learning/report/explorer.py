@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from markupsafe import Markup
 
 from metric_learning import evaluation
 from metric_learning.errors import InputError, check_choice
 from metric_learning.figures.projections import PROJECTIONS, quality
 from metric_learning.figures.spaces import Space, read_space
-from metric_learning.report.pages import write_page
+from metric_learning.report.pages import squared, write_page
 from metric_learning.report.retrieved import images_of
 from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
+from metric_learning.training.writers import kept_steps
 
 # More images than these are drawn by lot, the same each time.
 MOST_IMAGES = 10_000
@@ -30,8 +31,10 @@ MOST_IMAGES = 10_000
 NEAREST = 12
 # Bytes of all pictures on a page, and sides that they may have: the largest
 # with which they fit is taken.
-MOST_BYTES = 6_500_000
+MOST_BYTES = 5_500_000
 SIDES = (96, 64, 48, 32, 24)
+# Steps of training that a page shows, of as many as a run kept.
+MOST_STEPS = 20
 # Pictures in a row, and in a sheet, of which there may be several.
 _COLUMNS, _SHEET = 40, 1600
 
@@ -48,7 +51,8 @@ def write_explorer(
 
   "as is" is left out of what has more than two dimensions, if another
   projection is asked for. Of several runs, the pictures are those of the
-  first: they show one part of one data set.
+  first: they show one part of one data set. Validation images move, step by
+  step, where the run kept them: see the writer `embeddings`.
 
   Raises:
     InputError: for a run without embeddings, pictures that are gone, runs of
@@ -81,7 +85,11 @@ def write_explorer(
     "classes": list(names.values()),
     "labels": _code(first.labels[kept].astype(np.int32)),
     "sprites": sprites,
-    "views": [_view(space, kept, projections) for space in spaces],
+    "views": [
+      _view(space, kept, projections)
+      | {"moves": _moves(Path(folder), part, space, kept, projections)}
+      for folder, space in zip(folders, spaces, strict=True)
+    ],
   }
   path = Path(path)
   run_files.make_folder(path.absolute().parent)
@@ -122,15 +130,8 @@ def _view(
   indices, distances = evaluation.neighbors(
     points, points, k, metric=space.metric, exclude_self=True
   )
-  dim = points.shape[1]
-  fitting = [p for p in projections if dim <= (PROJECTIONS[p].most or dim)]
-  if not fitting:
-    raise InputError(
-      f"{space.title} has {dim} dimensions, which no plane shows as they are:"
-      " choose another projection."
-    )
   planes = []
-  for name in fitting:
+  for name in _fitting(space, projections):
     plane = PROJECTIONS[name].place(points, space.metric)
     judged = str(quality(points, plane, labels, space.metric))
     planes.append(
@@ -145,10 +146,81 @@ def _view(
     "title": space.title,
     "metric": space.metric,
     "nearest": k,
-    "indices": _code(indices.astype(np.int32)),
+    "indices": _code(indices.astype(np.uint16)),
     "distances": _code(distances.astype(np.float32)),
     "planes": planes,
   }
+
+
+def _fitting(space: Space, projections: Sequence[str]) -> list[str]:
+  """The projections that take as many dimensions as a space has."""
+  dim = space.embeddings.shape[1]
+  fitting = [p for p in projections if dim <= (PROJECTIONS[p].most or dim)]
+  if not fitting:
+    raise InputError(
+      f"{space.title} has {dim} dimensions, which no plane shows as they are:"
+      " choose another projection."
+    )
+  return fitting
+
+
+def _moves(
+  folder: Path,
+  part: str,
+  space: Space,
+  kept: Int[np.ndarray, " k"],
+  projections: Sequence[str],
+) -> dict[str, Any] | None:
+  """Places of the images at the steps that a run kept, on one plane.
+
+  None where it kept none, or no projection has the axes of one step for all.
+  Places are whole numbers of `unit`, which is far less than a point's size.
+  """
+  files = kept_steps(folder) if part == "validation" else {}
+  following = [
+    name for name in _fitting(space, projections) if PROJECTIONS[name].follow
+  ]
+  if not files or not following:
+    return None
+  name = following[0]
+  follow = PROJECTIONS[name].follow
+  assert follow is not None
+  steps = thinned(list(files), MOST_STEPS)
+  final = space.embeddings[kept]
+  places = np.stack(
+    [follow(final, _step(files[n], space)[kept]) for n in steps]
+  )
+  unit = float(np.abs(places).max()) / 32767 or 1.0
+  result = run_files.read_json(folder / run_files.RESULT)
+  return {
+    "plane": name,
+    "steps": steps,
+    "selected": result["selected_step"],
+    "unit": unit,
+    "points": _code(np.rint(places / unit).astype(np.int16)),
+  }
+
+
+def thinned(steps: Sequence[int], most: int) -> list[int]:
+  """At most as many of some steps, evenly chosen, the first and last of them.
+
+  >>> thinned([1, 2, 3, 4, 5], 3)
+  [1, 3, 5]
+  """
+  places = np.linspace(0, len(steps) - 1, min(most, len(steps)))
+  return [steps[i] for i in places.round().astype(int)]
+
+
+def _step(path: Path, space: Space) -> Float[np.ndarray, "n d"]:
+  with run_files.explained(path):
+    points = np.load(path, allow_pickle=False)
+  if points.shape != space.embeddings.shape:
+    raise InputError(
+      f"{path} has embeddings {points.shape}, and the run {space.title} has"
+      f" {space.embeddings.shape}: delete the folder {path.parent.name} and"
+      " train the run again, or explore it without."
+    )
+  return points
 
 
 def _code(array: Shaped[np.ndarray, "..."]) -> str:
@@ -193,17 +265,11 @@ def _sheet(images: Any, rows: Int[np.ndarray, " r"], side: int) -> str:
   from PIL import Image
 
   block = np.asarray(images[rows])
-  gray = block.shape[-1] == 1
   size = (_COLUMNS * side, math.ceil(len(rows) / _COLUMNS) * side)
-  sheet = Image.new("L" if gray else "RGB", size)
+  sheet = Image.new("L" if block.shape[-1] == 1 else "RGB", size)
   for place, pixels in enumerate(block):
-    picture = Image.fromarray(pixels.squeeze())
-    picture.thumbnail((side, side))
-    # In the middle of its square.
-    left = (side - picture.width) // 2
-    top = (side - picture.height) // 2
     row, column = divmod(place, _COLUMNS)
-    sheet.paste(picture, (column * side + left, row * side + top))
+    sheet.paste(squared(pixels, side), (column * side, row * side))
   file = io.BytesIO()
   sheet.save(file, "WEBP", quality=75)
   return base64.b64encode(file.getvalue()).decode()

@@ -104,6 +104,22 @@ def inlined(path: Path) -> Figure:
   return Figure(path.stem, Markup(text), words)
 
 
+def squared(pixels: UInt8[np.ndarray, "h w c"], side: int) -> Any:
+  """An image in the middle of a black square, no larger than it is.
+
+  >>> squared(np.full((2, 4, 1), 9, np.uint8), 4).tobytes()[3:9]
+  b'\\x00\\t\\t\\t\\t\\t'
+  """
+  from PIL import Image
+
+  image = Image.fromarray(pixels.squeeze())
+  image.thumbnail((side, side))
+  square = Image.new(image.mode, (side, side))
+  corner = ((side - image.width) // 2, (side - image.height) // 2)
+  square.paste(image, corner)
+  return square
+
+
 def data_url(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> str:
   """An image within a page: small ones as they are, large ones as WebP."""
   from PIL import Image

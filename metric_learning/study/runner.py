@@ -29,10 +29,10 @@ from metric_learning.study.sweeps import (
   setting_errors,
   specs_named,
 )
+from metric_learning.study.tally import Counts, Tally
 from metric_learning.training import run_files
 from metric_learning.training.config import as_dict, of_study
 from metric_learning.training.plan import check_parts, draws_of, identity_of
-from metric_learning.training.progress import in_time
 
 STUDY = "study.json"
 POPULATION = ("auto", "on", "off")
@@ -121,34 +121,40 @@ def _do_missing(
   unfinished = lambda: [
     spec for spec in specs if not is_finished(folder / RUNS / spec.name)
   ]
-  total, started = len(unfinished()), time.perf_counter()
-  failed = 0
+  total, since = len(unfinished()), time.time()
   log.info("%d of %d runs to do", total, len(specs))
+
+  def begun(spec: RunSpec) -> bool:
+    try:
+      path = folder / RUNS / spec.name / run_files.ENVIRONMENT
+      return path.stat().st_mtime > since
+    except OSError:
+      return False
+
+  failed = 0
+
+  def look() -> Counts:
+    left = unfinished()
+    return Counts(total - len(left), sum(map(begun, left)), failed)
+
+  tally = Tally(total, look, lambda: look().running)
 
   def report(done: Sequence[RunSpec], results: Sequence[Any]) -> None:
     nonlocal failed
-    left = len(unfinished())
-    spent = time.perf_counter() - started
     failed += sum("diverged" in result for result in results)
+    said = tally.looked()
     for spec, result in zip(done, results, strict=True):
-      log.info(
-        "[%d/%d, %d failed, %s left] %s: %s",
-        total - left,
-        total,
-        failed,
-        in_time(spent / max(1, total - left) * left),
-        spec.name,
-        _summary(spec, result),
-      )
+      log.info("[%s] %s: %s", said, spec.name, _summary(spec, result))
 
-  while missing := unfinished():
-    groups = groups_of(missing, members)
-    launch(groups, folder, report)
-    if others := unfinished():
-      if len(others) == len(missing):
-        time.sleep(_PATIENCE)
-      else:
-        log.info("waiting for %d runs of other processes", len(others))
+  with tally.shown():
+    while missing := unfinished():
+      groups = groups_of(missing, members)
+      launch(groups, folder, report)
+      if others := unfinished():
+        if len(others) == len(missing):
+          time.sleep(_PATIENCE)
+        else:
+          log.info("waiting for %d runs of other processes", len(others))
 
 
 def data_of(specs: Sequence[RunSpec]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from metric_learning.training.monitor import (
 from metric_learning.training.plan import Plan
 from metric_learning.training.step import LARGEST, SKIPPED, names_of_leaves
 from metric_learning.training.stopping import Stopped
-from metric_learning.training.writers import Writers
+from metric_learning.training.writers import Seen, Writers
 
 # In the folder of a run.
 LOG = "train.log"
@@ -239,6 +239,9 @@ class Recorder:
     if not np.isfinite(self._embedded).all():
       raise self._not_finite(done, "embeddings of validation images")
     scores = score(self._embedded, part, self.plan, self._save_after > 0)
+    if self._writers is not None:
+      metric = self.plan.eval_metric
+      self._writers.see(done, Seen(self._embedded, part, metric))
     self._write(
       done,
       {f"validation/{k}": v for k, v in scores.items()}

@@ -3,7 +3,7 @@
 metrics.jsonl is always written, and is all that tables and figures read. A
 writer changes no number, so that it is no part of a config: the environment
 variable METRIC_LEARNING_WRITERS names those that are wanted, such as
-"tensorboard" or "tensorboard,mlflow", for single runs, sweeps and tuning.
+"tensorboard" or "embeddings,mlflow", for single runs, sweeps and tuning.
 """
 
 import importlib.util
@@ -13,43 +13,115 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from jaxtyping import Float
+
+from metric_learning import evaluation
+from metric_learning.data import Dataset
+from metric_learning.distances import MetricName
 from metric_learning.errors import InputError, check_choice
-from metric_learning.training import run_files
+from metric_learning.training import disk, run_files
 
 WANTED = "METRIC_LEARNING_WRITERS"
+# In the folder of a run, what writers leave there.
+TENSORBOARD, STEPS = "tensorboard", "embeddings_by_step"
+# Of more images than these, so many are drawn by lot for a histogram of pairs.
+_MOST_IMAGES = 500
+
+
+class Seen(NamedTuple):
+  """The validation part as the network sees it after a step.
+
+  metric: what compares the embeddings.
+  """
+
+  embeddings: Float[np.ndarray, "n d"]
+  part: Dataset
+  metric: MetricName
 
 
 class Writer(Protocol):
-  """What takes the values of a run, by name."""
+  """What takes the values of a run, by name, and its embeddings."""
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Takes the values after a step."""
+
+  def see(self, step: int, seen: Seen) -> None:
+    """Takes the embeddings of validation images, each time they are scored."""
 
   def close(self) -> None:
     """Has nothing left to write."""
 
 
 class _Functions(NamedTuple):
-  """A writer made of two functions."""
+  """A writer made of functions."""
 
-  write: Callable[[int, Mapping[str, float]], None]
-  close: Callable[[], None]
+  write: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
+  see: Callable[[int, Seen], None] = lambda step, seen: None
+  close: Callable[[], None] = lambda: None
+
+
+def _embeddings(folder: Path, last_step: int) -> Writer:
+  """A file of embeddings each time they are scored: the explorer moves them."""
+  del last_step  # What is written again is the same.
+  run_files.make_folder(folder / STEPS)
+
+  def see(step: int, seen: Seen) -> None:
+    disk.write_atomically(
+      folder / STEPS / f"{step}.npy",
+      lambda file: np.save(file, seen.embeddings, allow_pickle=False),
+    )
+
+  return _Functions(see=see)
+
+
+def kept_steps(folder: Path) -> dict[int, Path]:
+  """The files of the writer `embeddings` of a run, by their steps, in order."""
+  found = (folder / STEPS).glob("*.npy")
+  by_step = {int(p.stem): p for p in found if p.stem.isdecimal()}
+  return dict(sorted(by_step.items()))
 
 
 def _tensorboard(folder: Path, last_step: int) -> Writer:
-  """Event files in the folder `tensorboard` of the run."""
+  """Event files in the folder `tensorboard`: values, and histograms."""
   from tensorboardX import SummaryWriter
 
   # After a resume, what was written behind the checkpoint is not shown.
   writer = SummaryWriter(
-    str(folder / "tensorboard"), purge_step=last_step + 1 if last_step else None
+    str(folder / TENSORBOARD), purge_step=last_step + 1 if last_step else None
   )
 
   def write(step: int, values: Mapping[str, float]) -> None:
     for name, value in values.items():
       writer.add_scalar(name, value, step)
 
-  return _Functions(write, writer.close)
+  def see(step: int, seen: Seen) -> None:
+    for name, values in histograms(seen).items():
+      if values.size:
+        writer.add_histogram(name, values, step)
+
+  return _Functions(write, see, writer.close)
+
+
+def histograms(seen: Seen) -> dict[str, Float[np.ndarray, " m"]]:
+  """Coordinates of embeddings, and distances of same and different pairs.
+
+  Of more than 500 images the pairs are those of 500 by lot, the same each time;
+  pairs that the data set lists are taken as they are.
+  """
+  points, part, metric = seen
+  if part.pairs is not None:
+    same = part.pairs.is_same
+    first, second = points[part.pairs.first], points[part.pairs.second]
+    distances = evaluation.pair_distances(first, second, metric)
+  else:
+    lot = np.random.default_rng(0).permutation(len(points))[:_MOST_IMAGES]
+    distances, same = evaluation.pairs_of(points[lot], part.labels[lot], metric)
+  return {
+    "validation/embeddings": points.ravel(),
+    "validation/distances/same": distances[same],
+    "validation/distances/different": distances[~same],
+  }
 
 
 def _wandb(folder: Path, last_step: int) -> Writer:
@@ -63,7 +135,7 @@ def _wandb(folder: Path, last_step: int) -> Writer:
     config=run_files.read_json(folder / run_files.CONFIG),
   )
   return _Functions(
-    lambda step, values: run.log(dict(values), step), run.finish
+    lambda step, values: run.log(dict(values), step), close=run.finish
   )
 
 
@@ -85,23 +157,24 @@ def _mlflow(folder: Path, last_step: int) -> Writer:
     metrics = [Metric(k, v, now, step) for k, v in values.items()]
     client.log_batch(run, metrics=metrics)
 
-  return _Functions(write, lambda: client.set_terminated(run))
+  return _Functions(write, close=lambda: client.set_terminated(run))
 
 
 class Kind(NamedTuple):
   """A kind of writer.
 
   make: takes the folder of a run, and the step after which it goes on.
-  module, extra: what it needs, and what brings that.
+  module, extra: what it needs, and what brings that; empty for nothing.
   """
 
   make: Callable[[Path, int], Writer]
-  module: str
-  extra: str
+  module: str = ""
+  extra: str = ""
 
 
 # A new writer is its function and one entry.
 WRITERS = {
+  "embeddings": Kind(_embeddings),
   "tensorboard": Kind(_tensorboard, "tensorboardX", "tensorboard"),
   "wandb": Kind(_wandb, "wandb", "wandb"),
   "mlflow": Kind(_mlflow, "mlflow", "mlflow"),
@@ -122,7 +195,7 @@ def check_writers(environment: Mapping[str, str] = os.environ) -> list[str]:
   for name in names:
     check_choice("writer", name, WRITERS)
     kind = WRITERS[name]
-    if importlib.util.find_spec(kind.module) is None:
+    if kind.module and importlib.util.find_spec(kind.module) is None:
       raise InputError(
         f"{WANTED} asks for {name}: pip install"
         f" 'metric-learning[{kind.extra}]'."
@@ -143,6 +216,11 @@ class Writers:
     """Hands the values after a step to each."""
     for writer in self._writers:
       writer.write(step, values)
+
+  def see(self, step: int, seen: Seen) -> None:
+    """Hands the embeddings of validation images to each."""
+    for writer in self._writers:
+      writer.see(step, seen)
 
   def close(self) -> None:
     """Closes them."""

@@ -1,5 +1,7 @@
 """The explorer, of a real tiny run, and in a browser where there is one."""
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -7,15 +9,11 @@ from scipy.spatial.distance import cdist
 from metric_learning import InputError, data
 from metric_learning.report import explorer, write_explorer
 from metric_learning.training import run_files
-from tests.report.browser import BROWSER, after
+from metric_learning.training.writers import STEPS
+from tests.report.browser import BROWSER, PHONE, browser, complaints
 from tests.tiny import tiny_config
 
 plotly = pytest.importorskip("plotly")
-
-
-@pytest.fixture
-def arrays(real_study):
-  return run_files.read_arrays(real_study.run / run_files.EMBEDDINGS)
 
 
 @pytest.fixture
@@ -24,58 +22,85 @@ def small(monkeypatch):
   monkeypatch.setattr(explorer, "MOST_IMAGES", 40)
 
 
-@pytest.fixture
-def path(real_study, tmp_path, small):
-  folders = [real_study.run, real_study.run]
-  return write_explorer(tmp_path / "x.html", folders, projections=["pca"])
-
-
 LOT = lambda count: np.sort(np.random.default_rng(0).permutation(count)[:40])
 
 
+@pytest.fixture
+def moved(real_study, tmp_path):
+  """A run that kept its embeddings at two steps, and what these are."""
+  folder = shutil.copytree(real_study.run, tmp_path / "moved")
+  final = run_files.read_arrays(folder / run_files.EMBEDDINGS)
+  final = final["validation_embeddings"]
+  turned = np.random.default_rng(0).normal(size=final.shape).astype("f")
+  (folder / STEPS).mkdir()
+  for step, points in ((1, turned), (2, (final + turned) / 2)):
+    np.save(folder / STEPS / f"{step}.npy", points)
+  return folder, [turned, (final + turned) / 2], final
+
+
+def plane_of(final, points):
+  """The plane of largest variance of `final`, in float64."""
+  center = final.astype(float).mean(axis=0)
+  values, axes = np.linalg.eigh(np.cov(final.astype(float).T))
+  return (points.astype(float) - center) @ axes[:, np.argsort(-values)[:2]]
+
+
+# Where an image lies in the window.
+PLACE = """
+  const at = (view, i) => {
+    const {xaxis, yaxis} = view.plot._fullLayout;
+    const {x, y} = view.plot.data[0];
+    const box = view.plot.getBoundingClientRect();
+    return [box.left + xaxis._offset + xaxis.d2p(x[i]),
+      box.top + yaxis._offset + yaxis.d2p(y[i])];
+  };
+"""
+
+
 @pytest.mark.skipif(not BROWSER, reason="needs chromium")
-def test_in_a_browser_it_shows_searches_and_finds(path, real_study, arrays):
-  found = after(
-    path,
-    """
-    const [view, other] = data.views;
-    const rect = (place) => place.getBoundingClientRect().width;
-    const drawn = view.plot.data[0].x.length;
-    view.plot.emit("plotly_hover",
-      {points: [{curveNumber: 0, pointNumber: 7}], event: {clientX: 9}});
-    const hovered = [by("hover").hidden, by("hover").textContent,
-      getComputedStyle(by("hover").firstChild).backgroundImage.slice(0, 9)];
-    view.plot.emit("plotly_click",
-      {points: [{curveNumber: 0, pointNumber: 7}]});
-    const buttons = (v) => [...v.place.querySelectorAll(".nearest .one")];
-    const near = buttons(view).map((one) => one.ariaLabel);
-    const linked = buttons(other).length;
-    const rings = view.plot.data[1].x.length;
-    buttons(view)[1].click();
-    const next = view.place.querySelector(".told").textContent;
-    by("class").value = data.classes[labels[7]];
-    by("class").dispatchEvent(new Event("input"));
-    const matches = by("matches").children.length;
-    const bright = view.plot.data[0].marker.color
-      .filter((color) => color[0] === "#").length;
-    return {drawn, hovered, near, linked, rings, next, matches, bright,
-      said: by("count").textContent,
-      quality: view.place.querySelector(".quality").textContent};
-    """,
-    wait=8000,
+def test_in_a_browser_it_shows_searches_finds_and_moves(
+  real_study, moved, small, tmp_path
+):
+  folder, steps, final = moved
+  path = write_explorer(
+    tmp_path / "x.html",
+    [folder, real_study.run],
+    part="validation",
+    projections=["pca"],
   )
-  assert found["errors"] == []
-  assert found["drawn"] == 40
-  kept = LOT(len(arrays["test_labels"]))
-  points = arrays["test_embeddings"][kept].astype(float)
-  labels = arrays["test_class_names"][arrays["test_labels"][kept]]
-  metric = run_files.read_json(real_study.run / run_files.RESULT)["metric"]
-  assert metric in ("l1", "l2")
-  name = "cityblock" if metric == "l1" else "euclidean"
+  page = browser()
+  page.open(path)
+  arrays = run_files.read_arrays(folder / run_files.EMBEDDINGS)
+  kept = LOT(len(final))
+  labels = arrays["validation_class_names"][arrays["validation_labels"][kept]]
+  metric = run_files.read_json(folder / run_files.RESULT)["metric"]
+  name = {"l1": "cityblock", "l2": "euclidean"}[metric]
+  points = final[kept].astype(float)
   distances = cdist(points, points, name)
   np.fill_diagonal(distances, np.inf)
   near = distances[7].argsort()[:12]
-  assert found["hovered"] == [False, f"{labels[7]}image 7", 'url("blob']
+
+  # The pointer over an image, and pressed there.
+  x, y = page.run(PLACE + "return at(data.views[0], 7);")
+  page.point(x, y)
+  hovered = page.run("""
+    await new Promise((done) => setTimeout(done, 300));
+    const image = by("hover").firstChild;
+    return [by("hover").hidden, by("hover").textContent,
+      getComputedStyle(image).backgroundImage.slice(0, 9)];
+  """)
+  assert hovered == [False, f"{labels[7]}image 7", 'url("blob']
+  page.point(x, y, press=True)
+  found = page.run("""
+    await new Promise((done) => setTimeout(done, 300));
+    const [view, other] = data.views;
+    const buttons = (v) => [...v.place.querySelectorAll(".nearest .one")];
+    return {near: buttons(view).map((one) => one.ariaLabel),
+      linked: buttons(other).length, rings: view.plot.data[1].x.length,
+      drawn: view.plot.data[0].x.length,
+      quality: view.place.querySelector(".quality").textContent};
+  """)
+  assert found["drawn"] == 40
   assert found["near"][0] == f"{labels[7]} chosen, image 7"
   for said, index in zip(found["near"][1:], near, strict=True):
     begin, image, same = said.split(", ")
@@ -85,11 +110,72 @@ def test_in_a_browser_it_shows_searches_and_finds(path, real_study, arrays):
     same_class = labels[index] == labels[7]
     assert same == ("the same class" if same_class else "another class")
   assert found["linked"] == 13 and found["rings"] == 12
-  assert found["next"].startswith(f"Image {near[0]}, ")
+  assert "pca: trustworthiness 0." in found["quality"]
+
+  # By the keyboard: the nearest of the nearest; and a class.
+  page.run('data.views[0].place.querySelectorAll(".one")[1].focus();')
+  page.key("Enter")
+  found = page.run("""
+    const told = document.querySelector(".told").textContent;
+    by("class").value = data.classes[labels[7]];
+    by("class").dispatchEvent(new Event("input"));
+    return {told, matches: by("matches").children.length,
+      bright: data.views[0].plot.data[0].marker.color
+        .filter((color) => color[0] === "#").length,
+      said: by("count").textContent};
+  """)
+  assert found["told"].startswith(f"Image {near[0]}, ")
   of_class = np.count_nonzero(labels == labels[7])
   assert found["matches"] == found["bright"] == of_class
   assert found["said"] == f"{of_class} of 40 images"
-  assert "pca: trustworthiness 0." in found["quality"]
+
+  # The steps of the run that kept them, and the selected checkpoint at last.
+  found = page.run("""
+    const shown = ({plot}) => [[...plot.data[0].x], [...plot.data[0].y]];
+    const frames = [];
+    for (const step of [0, 1, 2]) {
+      by("step").value = step;
+      by("step").dispatchEvent(new Event("input"));
+      frames.push([by("at").textContent, ...data.views.map(shown)]);
+    }
+    return frames;
+  """)
+  assert [words for words, *_ in found] == [
+    "step 1",
+    "step 2",
+    "step 3, selected",
+  ]
+  places = [final[kept], final[kept]]
+  for (_, first, second), step in zip(found, [*steps, final], strict=True):
+    plane = plane_of(final[kept], step[kept])
+    for shown, expected in ((first, plane), (second, plane_of(*places))):
+      # Either sign of an axis will do.
+      np.testing.assert_allclose(
+        np.abs(shown), np.abs(expected.T), atol=2e-4 * np.abs(plane).max()
+      )
+  last = page.run("""
+    by("play").click();
+    const begun = by("play").textContent;
+    while (by("play").textContent !== "Play")
+      await new Promise((done) => setTimeout(done, 50));
+    return [begun, by("at").textContent];
+  """)
+  assert last == ["Pause", "step 3, selected"]
+  assert complaints(page) == page.errors() == []
+  page.look(PHONE, dark=True)
+  assert complaints(page) == page.errors() == []
+  assert page.run("return document.body.scrollWidth;") <= PHONE[0]
+
+
+def test_steps_of_another_network_are_refused(moved, small, tmp_path):
+  folder, (points, _), _ = moved
+  np.save(folder / STEPS / "2.npy", points[:, :3])
+  options = {"projections": ["pca"], "images": False}
+  with pytest.raises(InputError, match=r"2\.npy has embeddings \(\d+, 3\)"):
+    write_explorer(tmp_path / "x", [folder], part="validation", **options)
+  (folder / STEPS / "2.npy").write_bytes(b"no array")
+  with pytest.raises(InputError, match=r"2\.npy"):
+    write_explorer(tmp_path / "x", [folder], part="validation", **options)
 
 
 def test_a_picture_is_that_of_its_point(real_study, small):

@@ -13,7 +13,7 @@ from metric_learning.figures import save
 from metric_learning.report import write_report
 from metric_learning.study.table_lines import table_lines
 from metric_learning.training import run_files
-from tests.report.browser import BROWSER, after
+from tests.report.browser import BROWSER, PHONE, browser, complaints
 from tests.studies import scored_study
 
 ATTRIBUTES = ("src", "href", "xlink:href")
@@ -149,9 +149,10 @@ def test_how_to_make_each_number_again(study, page):
 
 @pytest.mark.skipif(not BROWSER, reason="needs chromium")
 def test_in_a_browser_it_sorts_filters_and_unfolds(path):
-  found = after(
-    path,
-    """
+  page = browser()
+  page.open(path)
+  assert complaints(page) == []
+  found = page.run("""
     const shown = () => [...body.rows].filter((row) => !row.hidden)
       .map((row) => row.cells[0].textContent);
     const heads = table.tHead.rows[0].cells;
@@ -167,15 +168,20 @@ def test_in_a_browser_it_sorts_filters_and_unfolds(path):
     filter.dispatchEvent(new Event("input"));
     return {folded, unfolded, scores, sort: heads[3].ariaSort,
       count: status.textContent, shown: shown(), total: heads.length};
-    """,
-  )
-  assert found["errors"] == []
+  """)
   assert (found["folded"], found["unfolded"]) == (5, found["total"])
   scores = [float(text.split()[0]) for text in found["scores"]]
   assert scores == sorted(scores, reverse=True)
   assert found["sort"] == "descending"
   assert found["shown"] == ["contrastive, l1"]
   assert found["count"] == "1 of 7 lines"
+  # With all columns and all that folds out, on a dark phone.
+  page.look(PHONE, dark=True)
+  page.run("""
+    for (const one of document.querySelectorAll("details")) one.open = true;
+  """)
+  assert complaints(page) == page.errors() == []
+  assert page.run("return document.body.scrollWidth;") <= PHONE[0]
 
 
 def page_of(write_study, scored, **options):

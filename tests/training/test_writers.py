@@ -4,7 +4,9 @@ import logging
 import struct
 import sys
 
+import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from metric_learning import InputError
 from metric_learning.training import progress, run_files, train, writers
@@ -12,24 +14,24 @@ from tests.tiny import tiny_config
 
 
 def events(folder):
-  """What the event files of a folder say: (tag, step, value)."""
+  """What the event files of a folder say: (tag, step, value with its kind)."""
   from tensorboardX.proto.event_pb2 import Event
 
-  for path in sorted(folder.iterdir()):
+  for path in sorted(folder.glob("events.*")):
     content, at = path.read_bytes(), 0
     while at < len(content):
       (length,) = struct.unpack_from("<Q", content, at)
       event = Event.FromString(content[at + 12 : at + 12 + length])
       at += 16 + length  # two checksums of four bytes
       for value in event.summary.value:
-        yield value.tag, event.step, value.simple_value
+        yield value.tag, event.step, value
 
 
 def test_tensorboard_has_every_value_of_metrics_jsonl(
   tmp_path, monkeypatch, caplog
 ):
   pytest.importorskip("tensorboardX")
-  monkeypatch.setenv(writers.WANTED, "tensorboard")
+  monkeypatch.setenv(writers.WANTED, "tensorboard,embeddings")
   with caplog.at_level(logging.INFO, "metric_learning"):
     train(tiny_config(train__steps=3), tmp_path)
   written = {
@@ -38,9 +40,36 @@ def test_tensorboard_has_every_value_of_metrics_jsonl(
     for name, value in record.items()
     if name != "step"
   }
-  found = {(n, s): v for n, s, v in events(tmp_path / "tensorboard")}
+  values = list(events(tmp_path / writers.TENSORBOARD))
+  found = {
+    (n, s): v.simple_value for n, s, v in values if not v.HasField("histo")
+  }
   assert found.keys() == written.keys()
   assert found == pytest.approx(written, nan_ok=True, rel=1e-5)
+  # Histograms of the validation part, which is that of the last step.
+  arrays = run_files.read_arrays(tmp_path / run_files.EMBEDDINGS)
+  points, labels = (
+    arrays[f"validation_{kind}"] for kind in ("embeddings", "labels")
+  )
+  lot = np.random.default_rng(0).permutation(len(points))[:500]
+  metric = run_files.read_json(tmp_path / run_files.RESULT)["metric"]
+  distances = pdist(points[lot].astype(float), metric)
+  same = pdist(labels[lot, None]) == 0
+  expected = {
+    "validation/embeddings": points,
+    "validation/distances/same": distances[same],
+    "validation/distances/different": distances[~same],
+  }
+  drawn = {(n, s): v.histo for n, s, v in values if v.HasField("histo")}
+  assert drawn.keys() == {(name, 3) for name in expected}
+  for (name, _), histogram in drawn.items():
+    assert histogram.num == expected[name].size
+    assert histogram.sum == pytest.approx(expected[name].sum(), rel=1e-4)
+    assert histogram.max == pytest.approx(expected[name].max(), rel=1e-4)
+  # The writer of embeddings kept the same.
+  (kept,) = writers.kept_steps(tmp_path).items()
+  assert kept[0] == 3
+  np.testing.assert_array_equal(np.load(kept[1]), points)
   # Not on a terminal: plain lines, one for each evaluation.
   (line,) = [r.getMessage() for r in caplog.records if "left" in r.getMessage()]
   loss = written["train/loss", 3]

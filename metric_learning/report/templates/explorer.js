@@ -11,6 +11,7 @@ function bytes(code) {
   return found;
 }
 const ints = (code) => new Int32Array(bytes(code).buffer);
+const shorts = (code) => new Uint16Array(bytes(code).buffer);
 const floats = (code) => new Float32Array(bytes(code).buffer);
 
 const labels = ints(data.labels);
@@ -18,10 +19,16 @@ const count = labels.length;
 const sheets = (data.sprites ? data.sprites.sheets : []).map((code) =>
   URL.createObjectURL(new Blob([bytes(code)], { type: "image/webp" })));
 for (const view of data.views) {
-  view.indices = ints(view.indices);
+  view.indices = shorts(view.indices);
   view.distances = floats(view.distances);
   for (const plane of view.planes) plane.points = floats(plane.points);
+  if (view.moves)
+    view.moves.points = new Int16Array(bytes(view.moves.points).buffer);
 }
+// The steps of all views; behind the last comes the selected checkpoint.
+const moving = data.views.filter((view) => view.moves);
+const steps = [...new Set(moving.flatMap((view) => view.moves.steps))]
+  .sort((a, b) => a - b);
 
 const shapes = ["circle", "square", "triangle-up", "diamond", "cross", "x"];
 const light = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
@@ -32,6 +39,8 @@ const symbols = Array.from(labels, (label) => shapes[label % shapes.length]);
 
 let chosen = null; // the image whose nearest are shown
 let wanted = null; // the classes that are searched for, or all
+let at = steps.length; // the place of the step that is shown
+let playing = null;
 
 function element(tag, parent, attributes = {}, text = "") {
   const made = document.createElement(tag);
@@ -84,38 +93,101 @@ const planeOf = (view) =>
   view.planes.find((plane) => plane.name === by("projection").value)
   || view.planes[0];
 
+const everyone = Array.from({ length: count }, (_, index) => index);
+
+// Where images lie at the step that is shown: places of x, then of y.
+function places(view, indices) {
+  const { moves } = view;
+  const moved = moves && at < steps.length && planeOf(view).name === moves.plane;
+  // The newest that this run kept, or its first.
+  const frame = moved
+    ? Math.max(0, moves.steps.findLastIndex((step) => step <= steps[at])) : 0;
+  const [points, unit] = moved
+    ? [moves.points, moves.unit] : [planeOf(view).points, 1];
+  return [0, 1].map((which) => Float32Array.from(indices, (index) =>
+    unit * points[2 * (frame * count + index) + which]));
+}
+
+// Which images each trace shows: all, the nearest, and the chosen one.
+const groups = (view) => [everyone,
+  chosen === null ? [] : nearest(view, chosen),
+  chosen === null ? [] : [chosen]];
+
 function traces(view) {
-  const { points } = planeOf(view);
-  const axis = (which, indices) =>
-    indices.map((index) => points[2 * index + which]);
-  const all = Array.from({ length: count }, (_, index) => index);
-  const near = chosen === null ? [] : nearest(view, chosen);
   const ink = dark.matches ? "#ececec" : "#1c1c1c";
-  const ring = (indices, size, width) => ({
-    type: "scattergl", mode: "markers", hoverinfo: "skip",
-    x: axis(0, indices), y: axis(1, indices),
-    marker: { size, symbol: "circle-open", color: ink, line: { width } },
-  });
-  return [
-    { type: "scattergl", mode: "markers", hoverinfo: "none",
-      x: axis(0, all), y: axis(1, all),
-      marker: { size: count > 2000 ? 5 : 7, symbol: symbols,
-        color: colors() } },
-    ring(near, 13, 1.5),
-    ring(chosen === null ? [] : [chosen], 19, 3),
+  const ring = (size, width) =>
+    ({ size, symbol: "circle-open", color: ink, line: { width } });
+  const markers = [
+    { size: count > 2000 ? 5 : 7, symbol: symbols, color: colors() },
+    ring(13, 1.5), ring(19, 3),
   ];
+  return groups(view).map((indices, which) => {
+    const [x, y] = places(view, indices);
+    return { type: "scattergl", mode: "markers", x, y,
+      hoverinfo: which ? "skip" : "none", marker: markers[which] };
+  });
+}
+
+function show(step) {
+  at = step;
+  const { selected } = moving[0].moves;
+  const words = at < steps.length ? `step ${steps[at]}`
+    : selected === null ? "last step" : `step ${selected}, selected`;
+  by("step").value = at;
+  by("step").setAttribute("aria-valuetext", words);
+  by("at").textContent = words;
+  for (const view of moving) {
+    const found = groups(view).map((indices) => places(view, indices));
+    Plotly.restyle(view.plot, { x: found.map(([x]) => x),
+      y: found.map(([, y]) => y) }, [0, 1, 2]);
+  }
+}
+
+function project(name) {
+  by("projection").value = name;
+  draw();
+}
+
+function pause() {
+  clearInterval(playing);
+  playing = null;
+  by("play").textContent = "Play";
+}
+
+function play() {
+  if (playing !== null) return pause();
+  by("play").textContent = "Pause";
+  if (at >= steps.length) at = -1;
+  // Only some planes have the same axes at each step.
+  project(moving[0].moves.plane);
+  playing = setInterval(() => {
+    show(at + 1);
+    if (at >= steps.length) pause();
+  }, 250);
 }
 
 const nearest = (view, index) => Array.from(
   view.indices.subarray(index * view.nearest, (index + 1) * view.nearest));
 
-function layout() {
+// The same at each step; a point may come from outside.
+function range(points, which) {
+  let [low, high] = [Infinity, -Infinity];
+  for (let i = which; i < points.length; i += 2) {
+    low = Math.min(low, points[i]);
+    high = Math.max(high, points[i]);
+  }
+  const air = 0.06 * (high - low) || 1;
+  return [low - air, high + air];
+}
+
+function layout(view) {
   const paper = dark.matches ? "#161616" : "#ffffff";
-  const axis = { visible: false };
+  const { points } = planeOf(view);
+  const axis = (which) => ({ visible: false, range: range(points, which) });
   return {
     margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false, dragmode: "pan",
     paper_bgcolor: paper, plot_bgcolor: paper, hovermode: "closest",
-    xaxis: axis, yaxis: { ...axis, scaleanchor: "x" },
+    xaxis: axis(0), yaxis: { ...axis(1), scaleanchor: "x" },
     uirevision: by("projection").value,
   };
 }
@@ -125,7 +197,7 @@ function draw() {
     const plane = planeOf(view);
     view.place.querySelector(".quality").textContent =
       `${plane.name}: ${plane.quality}. ${plane.about}`;
-    Plotly.react(view.plot, traces(view), layout(),
+    Plotly.react(view.plot, traces(view), layout(view),
       { responsive: true, displaylogo: false, scrollZoom: true });
   }
 }
@@ -204,6 +276,18 @@ function begin() {
     view.plot.on("plotly_unhover", () => { by("hover").hidden = true; });
     view.plot.on("plotly_click", (event) =>
       first(event) && choose(first(event).pointNumber));
+  }
+  by("steps").hidden = !steps.length;
+  by("step").max = steps.length;
+  if (steps.length) {
+    show(steps.length);
+    by("step").addEventListener("input", () => {
+      if (playing !== null) pause();
+      const { plane } = moving[0].moves;
+      if (by("projection").value !== plane) project(plane);
+      show(Number(by("step").value));
+    });
+    by("play").addEventListener("click", play);
   }
   by("projection").addEventListener("change", draw);
   by("class").addEventListener("input", search);

@@ -30,6 +30,7 @@ from metric_learning.study.ranges import (
 )
 from metric_learning.study.runner import STUDY, data_of, only_here
 from metric_learning.study.sweeps import RunSpec
+from metric_learning.study.tally import Counts, Tally
 from metric_learning.study.tuning.checks import check
 from metric_learning.study.tuning.choice import TRIALS, TUNING, summary
 from metric_learning.study.tuning.finalists import run_finalists
@@ -112,8 +113,11 @@ def search(
       ]
       if not (folder / SEARCH).exists():
         run_files.write_json(folder / SEARCH, identity)
-    while not all([_work(s, opened) for s in searches]):
-      time.sleep(1)  # Others have the trials that are left.
+    total = sum(len(trials_in(s, opened)) for s in searches)
+    tally = Tally(total, lambda: _counted(searches, opened))
+    with tally.shown():
+      while not all([_work(s, opened, tally) for s in searches]):
+        time.sleep(1)  # Others have the trials that are left.
     chosen = [summary(s, opened) for s in searches]
   run_files.write_json(folder / TUNING, chosen)
   return chosen
@@ -195,7 +199,15 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   return [first, *({} for _ in range(trials - 1))]
 
 
-def _work(search: Search, storage) -> bool:
+def _counted(searches: Sequence[Search], storage) -> Counts:
+  """How many trials of all searches there are of each kind."""
+  states = [t.state for s in searches for t in trials_in(s, storage)]
+  done = sum(state.is_finished() for state in states)
+  running = states.count(TrialState.RUNNING)
+  return Counts(done, running, states.count(TrialState.FAIL))
+
+
+def _work(search: Search, storage, tally: Tally) -> bool:
   """Runs what is free of a search; whether all of it is finished."""
   for frozen in trials_in(search, storage):
     if frozen.state.is_finished():
@@ -211,13 +223,13 @@ def _work(search: Search, storage) -> bool:
         storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
       # Running, and nobody has the lock: who had it was killed.
       if not now.state.is_finished():
-        _run(search, now, storage)
+        _run(search, now, storage, tally)
   if not all(t.state.is_finished() for t in trials_in(search, storage)):
     return False
   return run_finalists(search, storage)
 
 
-def _run(search: Search, frozen: FrozenTrial, storage) -> None:
+def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
   """Trains a trial on every fold, and tells how it went."""
   config = search.cell.config
   study = optuna.load_study(study_name=search.name, storage=storage)
@@ -259,7 +271,8 @@ def _run(search: Search, frozen: FrozenTrial, storage) -> None:
   study.tell(trial, value, state, skip_if_finished=True)
   shown = ", ".join(f"{k.split('.')[-1]} {v:g}" for k, v in numbers.items())
   log.info(
-    "%s, search %d, trial %d of %d (%s): %s",
+    "[%s] %s, search %d, trial %d of %d (%s): %s",
+    tally.looked(),
     search.cell.name,
     search.number,
     frozen.number + 1,
