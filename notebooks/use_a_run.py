@@ -20,7 +20,8 @@
 # same or different, who is it. The same as commands: `docs/use_a_run.md`.
 #
 # The environment variable `RUN` names the folder of a run, or of a study, whose
-# best run is taken; without it that is the study of `make compare`. `PHOTOS`
+# best run is taken; without it that is `runs/one`, of `python -m
+# experiments.train --config=configs/glyphs.py --workdir=runs/one`. `PHOTOS`
 # names a folder of class folders with images; without it these are the letters
 # of `bring_your_own_images`.
 #
@@ -47,7 +48,7 @@ from metric_learning.data import imaging
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
   os.chdir("..")
-run = inference.load(os.environ.get("RUN", "runs/glyphs_compare"))
+run = inference.load(os.environ.get("RUN", "runs/one"))
 photos = inference.embed_input(run, os.environ.get("PHOTOS", "runs/letters"))
 print(run.folder, run.input_spec, run.metric, photos.points.shape)
 

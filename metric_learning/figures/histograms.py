@@ -35,7 +35,8 @@ def distance_histograms(spaces: Sequence[Space], part: str = "") -> Figure:
   same pairs. Each panel has the units of its metric.
   """
   titles = [space.title for space in spaces]
-  figure, axes = panels(titles, height=1.7, narrowest=4.5, sharey=True)
+  # Bins have other widths in each, and so heights have no common scale.
+  figure, axes = panels(titles, height=1.7, narrowest=4.5)
   handles: dict[str, Any] = {}
   for axis, space in zip(axes, spaces, strict=True):
     distances, same = pairs_of(space)
@@ -43,7 +44,8 @@ def distance_histograms(spaces: Sequence[Space], part: str = "") -> Figure:
     handles |= _marks(axis, space, distances[same])
     axis.set_xlabel(f"{space.metric} distance")
     axis.xaxis.set_major_locator(MaxNLocator(4))
-  axes[0].set_ylim(0, 1.15 * axes[0].get_ylim()[1])  # all of them
+    axis.set_yticks([])
+    axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
   figure.supylabel("share of pairs")
   legend_below(figure, handles)
   kind = f"{part} pairs" if part else "pairs"

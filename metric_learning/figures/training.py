@@ -64,6 +64,7 @@ def training_curves(study: Study) -> Figure | None:
   ]
   if not kept:
     return None
+  last = max(record["step"] for _, log in logs for record in log)
   figure, axes = panels(
     [panel.title for panel in kept], height=1.9, columns=2, narrowest=4.5
   )
@@ -74,6 +75,7 @@ def training_curves(study: Study) -> Figure | None:
       _draw(axis, log, panel.names, look)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.set_xlim(0, 1.02 * last)  # the same, where one panel has one point
     axis.grid(color="0.9", linewidth=0.6)
   if kept[0].names == ("train/loss",) and _is_positive(axes[0]):
     axes[0].set_yscale("log")

@@ -127,20 +127,22 @@ def _states(study: Study) -> list[str]:
   said = []
   if study.missing:
     said.append(
-      f"Half done: {study.missing} runs are missing. Give the command that"
-      " made it again, and it goes on."
+      f"Half done: {_runs(study.missing)} missing. Give the command that made"
+      " it again, and it goes on."
     )
   if study.stale:
     said.append(
-      f"{len(study.stale)} runs no longer match their configs and are left out:"
+      f"{_runs(len(study.stale))} left out, for another config than theirs:"
       f" {', '.join(study.stale)}."
     )
   for cell in study.cells:
     name = in_words(cell.name) or "the one cell"
     if cell.diverged:
-      said.append(f"{cell.diverged} runs of {name} diverged.")
+      said.append(f"Diverged: {cell.diverged} of the runs of {name}.")
     if cell.unscored:
-      said.append(f"{cell.unscored} runs of {name} have no validation score.")
+      said.append(
+        f"Of {name}, {_runs(cell.unscored)} without a validation score."
+      )
   named = [cell.name for cell in study.cells]
   said += [
     f"No run of {in_words(name)} is finished."
@@ -148,6 +150,15 @@ def _states(study: Study) -> list[str]:
     if name not in named
   ]
   return said
+
+
+def _runs(count: int) -> str:
+  """A number of runs, with its verb.
+
+  >>> _runs(1), _runs(2)
+  ('1 run is', '2 runs are')
+  """
+  return "1 run is" if count == 1 else f"{count} runs are"
 
 
 def _table(
@@ -163,7 +174,12 @@ def _table(
   }
   references = {in_words(one.reference) for one in compared}
   scores = dict.fromkeys([*study.config["eval"]["columns"], *columns])
-  kept = ["", "chosen on validation"]
+  # Where nothing was tuned, the second is empty.
+  kept = [
+    head
+    for head, column in zip(heads, zip(*texts, strict=True), strict=True)
+    if head in ("", "chosen on validation") and any(column)
+  ]
   kept += [h for h in map(heading, scores) if h in heads][:1]
   kept += [
     heading(c)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from metric_learning.training.progress import in_time
 
@@ -71,6 +70,9 @@ class Tally:
     if not sys.stderr.isatty():
       yield
       return
+    # It warns of notebooks, which are no terminals.
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     ended = threading.Event()
 
     def write() -> None:

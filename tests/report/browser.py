@@ -110,7 +110,7 @@ class Browser:
     """Opens a file on a light desktop, and waits until it is loaded."""
     self.look()
     self._events = []
-    self.call("Page.navigate", url=f"file://{path}")
+    self.call("Page.navigate", url=f"file://{path.absolute()}")
     while not any(
       e.get("method") == "Page.loadEventFired" for e in self._events
     ):

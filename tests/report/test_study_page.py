@@ -192,8 +192,8 @@ def page_of(write_study, scored, **options):
 def test_a_study_half_done_with_a_failed_run_says_so(write_study):
   scored = [({"metric.name": m}, 0.5) for m in ("l1", "l2", "cosine")]
   page = page_of(write_study, scored, diverged=[1], missing=[2])
-  assert "Half done: 1 runs are missing." in page.text
-  assert "1 runs of l2 diverged." in page.text
+  assert "Half done: 1 run is missing." in page.text
+  assert "Diverged: 1 of the runs of l2." in page.text
   assert "No run of cosine is finished." in page.text
   assert [row[0] for row in page.rows[1:3]] == ["l1", "l2"]
   assert "failed" in page.rows[2]

@@ -198,7 +198,9 @@ function draw() {
     view.place.querySelector(".quality").textContent =
       `${plane.name}: ${plane.quality}. ${plane.about}`;
     Plotly.react(view.plot, traces(view), layout(view),
-      { responsive: true, displaylogo: false, scrollZoom: true });
+      { responsive: true, displaylogo: false, scrollZoom: true,
+        modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
+      });
   }
 }
 
