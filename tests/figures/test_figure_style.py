@@ -120,6 +120,32 @@ def test_what_has_another_color_has_another_shape():
   assert len({line["color"] for line in lines}) == 8
 
 
+def test_a_loss_has_one_color_in_all_figures_of_a_study(write_study):
+  scored = [
+    ({"loss.name": loss, "metric.name": metric, field: value}, value)
+    # The best is not the first; the panels of curves come as the cells do.
+    for loss, field, values in (
+      ("supcon", "loss.temperature", (0.1, 0.2)),
+      ("triplet", "loss.margin", (0.3, 0.4)),
+    )
+    for metric in ("l1", "l2")
+    for value in values
+  ]
+  study = read_study(write_study(scored))
+  colors = dict(zip(("supcon", "triplet"), style.COLORS, strict=False))
+  for axes in figures.tuning_curves(study).axes:
+    lines = [container.lines[0] for container in axes.containers]
+    assert {line.get_color() for line in lines} == {colors[axes.get_title()]}
+    assert len({line.get_linestyle() for line in lines}) == 2
+  # Of spaces that are fewer, or in another order, too.
+  spaces = figures.spaces_of(study)
+  axes = figures.roc_curves(spaces[::-1]).axes[0]
+  for line in axes.lines:
+    loss = line.get_label().partition(",")[0]
+    if loss in colors:
+      assert line.get_color() == colors[loss]
+
+
 def test_a_name_is_not_read_as_mathematics(make_space, tmp_path):
   space = make_space("a $^$", classes=2, class_names=("$^$", "_x"))
   figure = figures.embedding_maps([space])

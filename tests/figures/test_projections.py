@@ -63,3 +63,12 @@ def test_pca_is_that_of_the_covariance_and_has_one_sign():
 def test_what_keeps_neighbors_says_that_its_distances_are_not_the_metric():
   for name in ("tsne", "umap"):
     assert "Distances in it are not the metric" in PROJECTIONS[name].about
+
+
+def test_umap_keeps_neighbors_and_is_the_same_each_time():
+  pytest.importorskip("umap")
+  points, labels = clusters(0, classes=4, images=12, dim=8)
+  place = PROJECTIONS["umap"].place
+  found = place(points, "l1")
+  np.testing.assert_array_equal(found, place(points, "l1"))
+  assert quality(points, found, labels, "l1").hit > 0.9

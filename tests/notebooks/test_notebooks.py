@@ -1,4 +1,4 @@
-"""Notebooks that need no run: their cells in this process, at toy size."""
+"""Notebooks: their cells in this process, at toy size; and what is kept."""
 
 import ast
 from pathlib import Path
@@ -10,11 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metric_learning import data
+from metric_learning import InputError, data
+from metric_learning.study import read_study
 from tests.tiny import tiny_config
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NAMES = ("losses", "bring_your_own_images", "margins")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+# Bytes of a notebook with the outputs that are kept.
+MOST_BYTES = 700_000
 
 
 def cells_of(name):
@@ -41,7 +44,7 @@ def execute(name, monkeypatch):
       )
     else:
       exec(compile(tree, name, "exec"), names)
-  return shown
+  return [value for value in shown if value is not None]  # prints
 
 
 def test_the_forces_are_the_slopes_of_the_laws(monkeypatch):
@@ -61,7 +64,9 @@ def test_the_forces_are_the_slopes_of_the_laws(monkeypatch):
     np.testing.assert_allclose(ratio, ratio[-1], rtol=0.05)
 
 
-def test_it_trains_on_a_folder_of_images(tmp_path, monkeypatch):
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+  """A folder of class folders, which PHOTOS names."""
   test = data.load(tiny_config().data).test
   for label in range(8):
     (tmp_path / f"digit {label}").mkdir()
@@ -69,6 +74,9 @@ def test_it_trains_on_a_folder_of_images(tmp_path, monkeypatch):
       image = Image.fromarray(test.inputs[index, :, :, 0])
       image.save(tmp_path / f"digit {label}" / f"{index}.png")
   monkeypatch.setenv("PHOTOS", str(tmp_path))
+
+
+def test_it_trains_on_a_folder_of_images(photos, monkeypatch):
   monkeypatch.setenv("STEPS", "2")
   parts, score, strip, confused, *_ = execute(
     "bring_your_own_images", monkeypatch
@@ -78,6 +86,35 @@ def test_it_trains_on_a_folder_of_images(tmp_path, monkeypatch):
   assert not set.intersection(*names) and len(set.union(*names)) == 8
   assert 0 <= score <= 1
   assert isinstance(strip, Figure) and isinstance(confused, Figure)
+
+
+def test_it_looks_at_a_study(real_study, monkeypatch, capsys):
+  monkeypatch.setenv("STUDY", str(real_study.reported))
+  figures = execute("embedding_space", monkeypatch)
+  assert len(figures) == 7
+  assert all(isinstance(figure, Figure) for figure in figures)
+  *cells, shared = capsys.readouterr().out.splitlines()
+  scores = [
+    c.chosen.validation.mean for c in read_study(real_study.reported).cells
+  ]
+  assert [f"{score:.3f}" for score in scores] == [
+    line.split(", ")[-1].split(" ± ")[0] for line in cells
+  ]
+  assert shared.startswith("contrastive, l1 and contrastive, l2: ")
+
+
+def test_without_a_study_it_says_which_command_makes_one(tmp_path, monkeypatch):
+  monkeypatch.setenv("STUDY", str(tmp_path / "none"))
+  with pytest.raises(InputError, match="is not there: run make compare"):
+    execute("embedding_space", monkeypatch)
+
+
+def test_it_uses_a_run(real_study, photos, monkeypatch, capsys):
+  monkeypatch.setenv("RUN", str(real_study.run))
+  share, strip = execute("use_a_run", monkeypatch)
+  assert 0 <= share <= 1 and isinstance(strip, Figure)
+  said = capsys.readouterr().out
+  assert "(32, 4)" in said and "expected FAR 0.2" in said
 
 
 def test_margins_and_seeds_are_one_program(monkeypatch):
@@ -93,7 +130,29 @@ def test_both_files_say_the_same_and_define_nothing(name):
   script = jupytext.read(FOLDER / f"{name}.py")
   cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
   assert cells == [(cell.cell_type, cell.source) for cell in script.cells]
+  assert notebook.metadata.jupytext.formats == "ipynb,py:percent"
   for cell in notebook.cells:
     if cell.cell_type == "code":
-      assert not cell.outputs and cell.execution_count is None
       assert "def " not in cell.source and "lambda" not in cell.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_of_a_real_run_are_kept_small_and_clean(name):
+  path = FOLDER / f"{name}.ipynb"
+  assert path.stat().st_size < MOST_BYTES
+  cells = [
+    cell
+    for cell in nbformat.read(path, as_version=4).cells
+    if cell.cell_type == "code"
+  ]
+  counts = [cell.execution_count for cell in cells]
+  assert counts == list(range(1, len(cells) + 1))  # In order, in one go.
+  for cell in cells:
+    last = ast.parse(
+      "\n".join(x for x in cell.source.splitlines() if not x.startswith("%"))
+    ).body[-1]
+    shows = isinstance(last, ast.Expr) and "cleanup" not in cell.source
+    assert cell.outputs or not shows, cell.source
+    for output in cell.outputs:
+      assert output.output_type != "error" and output.get("name") != "stderr"
+      assert "/root" not in str(output) and "/work" not in str(output)
