@@ -42,8 +42,8 @@ class Tally:
     `running` counts those that run at any time; it is asked by a thread.
     """
     self._total, self._look = total, look
+    self._counts: Counts = look()
     self._running = running or (lambda: self._counts.running)
-    self._counts = look()
     self._first, self._started = self._counts.done, time.perf_counter()
 
   def looked(self) -> str:

@@ -1,8 +1,15 @@
 """Values of a run in other formats, read back; and lines for who watches."""
 
+import contextlib
 import logging
+import os
+import signal
+import socket
 import struct
+import subprocess
 import sys
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -77,10 +84,38 @@ def test_tensorboard_has_every_value_of_metrics_jsonl(
   assert line.endswith("0:00 left")
 
 
-def test_mlflow_has_values_and_config(tmp_path, monkeypatch):
-  mlflow = pytest.importorskip("mlflow")
-  uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-  monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+@pytest.fixture
+def mlflow_server(tmp_path):
+  """The address of a server of this machine, which keeps files."""
+  pytest.importorskip("mlflow")
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  store = f"--backend-store-uri=file://{tmp_path}/store"
+  where = ["--host=127.0.0.1", f"--port={port}", "--workers=1"]
+  process = subprocess.Popen(
+    [sys.executable, "-m", "mlflow", "server", store, *where],
+    env={**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true"},
+    cwd=tmp_path,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    start_new_session=True,
+  )
+  address = f"http://127.0.0.1:{port}"
+  for _ in range(120):
+    with contextlib.suppress(OSError):
+      urllib.request.urlopen(f"{address}/health").close()
+      break
+    time.sleep(1)
+  yield address
+  os.killpg(process.pid, signal.SIGTERM)
+  process.wait()
+
+
+def test_mlflow_has_values_and_config(tmp_path, monkeypatch, mlflow_server):
+  import mlflow
+
+  monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
   monkeypatch.setenv(writers.WANTED, "mlflow")
   folder = tmp_path / "run"
   folder.mkdir()
@@ -88,7 +123,7 @@ def test_mlflow_has_values_and_config(tmp_path, monkeypatch):
   written = writers.Writers(folder, 0)
   written.write(3, {"train/loss": 0.25})
   written.close()
-  client = mlflow.MlflowClient(uri)
+  client = mlflow.MlflowClient(mlflow_server)
   (run,) = client.search_runs(["0"])
   assert run.info.status == "FINISHED" and run.info.run_name == "run"
   assert run.data.params == {"loss.margin": "0.5"}
