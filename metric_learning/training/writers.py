@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +40,7 @@ class Seen(NamedTuple):
   metric: MetricName
 
 
+@runtime_checkable
 class Writer(Protocol):
   """What takes the values of a run, by name, and its embeddings."""
 
