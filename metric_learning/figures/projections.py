@@ -49,8 +49,9 @@ def on_plane_of(embeddings: Points, others: Points) -> Plane:
   """Other points on the plane of `pca` of some: its center and its axes.
 
   >>> first = np.array([[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
-  >>> on_plane_of(first, np.array([[2.0, 9.0, 0.0]])).tolist()
-  [[-0.5, 0.0]]
+  >>> others = np.array([[2.0, 9.0, 0.0], [2.5, 0.0, 9.0]])
+  >>> on_plane_of(first, others).tolist()
+  [[-0.5, 0.0], [0.0, 0.0]]
   """
   center = embeddings.mean(axis=0)
   _, sizes, axes = np.linalg.svd(embeddings - center, full_matrices=False)

@@ -1,9 +1,8 @@
-"""Writers of metrics to TensorBoard, Weights & Biases and MLflow.
+"""Where else the values of a run go: TensorBoard, Weights & Biases, MLflow.
 
 metrics.jsonl is always written, and tables and figures read nothing else. A
 writer changes no number, so it is not part of a config. The environment
-variable METRIC_LEARNING_WRITERS names the writers, such as "tensorboard" or
-"embeddings,mlflow", for single runs, sweeps and tuning.
+variable METRIC_LEARNING_WRITERS names the writers, such as "tensorboard" or "embeddings,mlflow", for single runs, sweeps and tuning.
 """
 
 import importlib.util
@@ -11,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -40,17 +39,18 @@ class Seen(NamedTuple):
   metric: MetricName
 
 
+@runtime_checkable
 class Writer(Protocol):
   """A receiver of the values of a run, and of its embeddings."""
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Receives the values after a step."""
+    """Takes the values after a step."""
 
   def see(self, step: int, seen: Seen) -> None:
     """Takes the embeddings of validation images, each time they are scored."""
 
   def close(self) -> None:
-    """Flushes and closes."""
+    """Has nothing left to write."""
 
 
 class _Functions(NamedTuple):
@@ -86,7 +86,7 @@ def _tensorboard(folder: Path, last_step: int) -> Writer:
   """Event files in the folder `tensorboard`: values, and histograms."""
   from tensorboardX import SummaryWriter
 
-  # After a resume, values written after the checkpoint are not shown.
+  # After a resume, what was written behind the checkpoint is not shown.
   writer = SummaryWriter(
     str(folder / TENSORBOARD), purge_step=last_step + 1 if last_step else None
   )
@@ -125,7 +125,7 @@ def histograms(seen: Seen) -> dict[str, Float[np.ndarray, " m"]]:
 
 
 def _wandb(folder: Path, last_step: int) -> Writer:
-  """A run of Weights & Biases, named after the folder."""
+  """A run of Weights & Biases, by the name of the folder."""
   import wandb
 
   del last_step
@@ -140,7 +140,7 @@ def _wandb(folder: Path, last_step: int) -> Writer:
 
 
 def _mlflow(folder: Path, last_step: int) -> Writer:
-  """A run of MLflow at MLFLOW_TRACKING_URI, named after the folder."""
+  """A run of MLflow, by the name of the folder, at MLFLOW_TRACKING_URI."""
   from mlflow import MlflowClient
   from mlflow.entities import Metric, Param
 
@@ -149,7 +149,7 @@ def _mlflow(folder: Path, last_step: int) -> Writer:
   run = client.create_run("0", run_name=folder.name).info.run_id
   config = run_files.flatten(run_files.read_json(folder / run_files.CONFIG))
   fields = [Param(k, str(v)[:500]) for k, v in config.items() if v != {}]
-  for start in range(0, len(fields), 100):  # the most that one call accepts
+  for start in range(0, len(fields), 100):  # as many as it takes at once
     client.log_batch(run, params=fields[start : start + 100])
 
   def write(step: int, values: Mapping[str, float]) -> None:
@@ -172,7 +172,7 @@ class Kind(NamedTuple):
   extra: str = ""
 
 
-# A new writer is a function and one entry here.
+# A new writer is its function and one entry.
 WRITERS = {
   "embeddings": Kind(_embeddings),
   "tensorboard": Kind(_tensorboard, "tensorboardX", "tensorboard"),
@@ -182,13 +182,13 @@ WRITERS = {
 
 
 def check_writers(environment: Mapping[str, str] = os.environ) -> list[str]:
-  """The names of the requested writers.
+  """The names of the writers that are wanted.
 
   >>> check_writers({})
   []
 
   Raises:
-    InputError: for an unknown writer, or one whose extra is not installed.
+    InputError: for one that there is not, or that lacks its extra.
   """
   wanted = environment.get(WANTED, "").split(",")
   names = [name.strip() for name in wanted if name.strip()]
@@ -204,16 +204,16 @@ def check_writers(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 class Writers:
-  """All writers of a run except metrics.jsonl."""
+  """All writers of a run but metrics.jsonl."""
 
   def __init__(self, folder: Path, last_step: int):
-    """Opens the writers, to continue after `last_step`."""
+    """Opens them, to go on after `last_step`."""
     self._writers = [
       WRITERS[name].make(folder, last_step) for name in check_writers()
     ]
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Passes the values after a step to each writer."""
+    """Hands the values after a step to each."""
     for writer in self._writers:
       writer.write(step, values)
 
@@ -223,6 +223,6 @@ class Writers:
       writer.see(step, seen)
 
   def close(self) -> None:
-    """Closes the writers."""
+    """Closes them."""
     for writer in self._writers:
       writer.close()
