@@ -17,6 +17,7 @@ from scipy.spatial.distance import pdist
 
 from metric_learning import InputError
 from metric_learning.training import progress, run_files, train, writers
+from metric_learning.training.config import as_dict
 from tests.tiny import tiny_config
 
 
@@ -119,14 +120,15 @@ def test_mlflow_has_values_and_config(tmp_path, monkeypatch, mlflow_server):
   monkeypatch.setenv(writers.WANTED, "mlflow")
   folder = tmp_path / "run"
   folder.mkdir()
-  run_files.write_json(folder / run_files.CONFIG, {"loss": {"margin": 0.5}})
+  config = tiny_config(loss__temperature=0.5)
+  run_files.write_json(folder / run_files.CONFIG, as_dict(config))
   written = writers.Writers(folder, 0)
   written.write(3, {"train/loss": 0.25})
   written.close()
   client = mlflow.MlflowClient(mlflow_server)
   (run,) = client.search_runs(["0"])
   assert run.info.status == "FINISHED" and run.info.run_name == "run"
-  assert run.data.params == {"loss.margin": "0.5"}
+  assert run.data.params["loss.temperature"] == "0.5"
   (metric,) = client.get_metric_history(run.info.run_id, "train/loss")
   assert (metric.step, metric.value) == (3, 0.25)
 
