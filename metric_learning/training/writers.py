@@ -2,7 +2,8 @@
 
 metrics.jsonl is always written, and tables and figures read nothing else. A
 writer changes no number, so it is not part of a config. The environment
-variable METRIC_LEARNING_WRITERS names the writers, such as "tensorboard" or "embeddings,mlflow", for single runs, sweeps and tuning.
+variable METRIC_LEARNING_WRITERS names the writers, such as "tensorboard" or
+"embeddings,mlflow", for single runs, sweeps and tuning.
 """
 
 import importlib.util
