@@ -1,14 +1,16 @@
 """Heads on frozen features of the AT&T faces: the eight folds of att_faces.
 
+python -m experiments.align --input=FOLDER --output=FACES --whole
 python -m experiments.features --config=configs/att_faces.py \
-  --config.data.data_dir=FOLDER --config.data.image_size="(150, 150)" \
-  --config.data.short_side=150 --config.model.name=dlib_face \
-  --config.model.weights=FILE --folds=8 --out=att_faces.npz
+  --config.data.data_dir=FACES --config.data.image_size="(150, 150)" \
+  --config.model.name=dlib_face --config.model.weights=FILE \
+  --folds=8 --out=att_faces.npz
 python -m experiments.sweep --config=configs/att_faces_heads.py \
   --sweep=l1_vs_l2 --config.data.data_dir=att_faces.npz \
   --study=runs/att_faces_heads
 
-FOLDER holds att_faces.zip; FILE is docs/pretrained.md's for dlib_face.
+FOLDER is what att_faces.zip unpacks to; FILE is docs/pretrained.md's for
+dlib_face, which knows aligned faces alone.
 """
 
 from configs import att_faces
