@@ -21,7 +21,8 @@ from metric_learning.training import override
 BATCHES = ((8, 4), (16, 2), (4, 8))
 SETS = ("cars_train", "cub100")
 SEEDS = (0, 1, 2)
-LOSSES = ("contrastive", "supcon", "multi_similarity")
+# Each under its own metric.
+LOSSES = {"contrastive": "l2", "supcon": "cosine", "multi_similarity": "cosine"}
 # What is trained: the head; the last third of the blocks too; everything.
 DEPTHS: dict[str, dict[str, Any]] = {
   "head": {"optimizer.trunk.freeze": True},
@@ -54,10 +55,10 @@ def get_config(name: str = "cars_train"):
 @sweep(reference={"optimizer.trunk.freeze": True})
 def depths() -> Iterator[dict[str, Any]]:
   """The head, the last blocks or all of the network; three losses and seeds."""
-  for loss in LOSSES:
+  for loss, metric in LOSSES.items():
     for fields in DEPTHS.values():
       for seed in SEEDS:
-        yield {"loss.name": loss, "metric.name": "l2", **fields, "seed": seed}
+        yield {"loss.name": loss, "metric.name": metric, **fields, "seed": seed}
 
 
 SWEEPS = {"depths": depths, **standard_sweeps.sweeps(BATCHES)}

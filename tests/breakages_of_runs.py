@@ -6,7 +6,7 @@ BREAKAGES = [
   # --- On disk
   Breakage(  # a record that was edited is taken
     "training/checkpoints.py",
-    'whole = said["seal"] == _seal(said["record"])',
+    'whole = metadata["seal"] == _seal(metadata["record"])',
     "whole = True",
     "training/test_checkpoints.py edited",
   ),

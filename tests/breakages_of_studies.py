@@ -135,8 +135,8 @@ BREAKAGES = [
   ),
   Breakage(  # a record is lost
     "training/run_files.py",
-    'kept = [r for r in read_metrics(folder) if r["step"] <= last_step]',
-    'kept = [r for r in read_metrics(folder) if r["step"] < last_step]',
+    'records = [r for r in read_metrics(folder) if r["step"] <= last_step]',
+    'records = [r for r in read_metrics(folder) if r["step"] < last_step]',
     "training/test_loop.py killed",
   ),
   Breakage(  # each step draws the same
@@ -190,8 +190,8 @@ BREAKAGES = [
   ),
   Breakage(  # each comparison flips by itself: no longer of the family
     "study/multiple.py",
-    "largest = np.maximum.accumulate(found[:, ::-1], axis=1)[:, ::-1]",
-    "largest = found",
+    "largest = np.maximum.accumulate(sums[:, ::-1], axis=1)[:, ::-1]",
+    "largest = sums",
     "study/test_multiple.py",
   ),
   Breakage(  # all searches of a cell begin with the same seed

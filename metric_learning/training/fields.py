@@ -389,7 +389,7 @@ def described() -> str:
   """All fields with their defaults and meanings, as text.
 
   >>> described().splitlines()[:2]
-  ['seed = 0', '  Initialization, batches and augmentation.']
+  ['seed = 0', '  Seeds initialization, batches and augmentation.']
   """
   lines = []
   for section, fields in FIELDS.items():

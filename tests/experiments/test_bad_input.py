@@ -85,7 +85,7 @@ SMALL = (
     ((FOLDER,), ("data_dir",)),
     (
       (FOLDER, "--config.loss.margin=1"),
-      ("'margin'", "fields of supcon", "config.loss.name brings"),
+      ("'margin'", "fields of supcon", "set config.loss.name first"),
     ),
     # Flags of what is named are known, before the name and after it.
     (
@@ -247,7 +247,7 @@ def test_every_flag_that_is_a_path_is_defined_as_one():
     for name in re.findall(r'DEFINE_string\(\s*"(\w+)"', path.read_text())
   }
   names = {"commit", "dataset", "launcher", "model", "population", "sweep"}
-  names |= {"only", "pair"}
+  names |= {"network", "only", "pair"}
   assert texts == names
 
 

@@ -83,10 +83,8 @@ def test_a_threshold_that_is_nowhere_is_not_drawn(space, threshold):
 def test_no_column_reaches_the_top_of_its_panel(space):
   tight = space._replace(embeddings=space.embeddings * [0.1, 0])
   figure = distance_histograms([space, tight])
-  highest = max(
-    patch.get_data().values.max() for a in figure.axes for patch in a.patches
-  )
   for axes in figure.axes:
+    highest = max(patch.get_data().values.max() for patch in axes.patches)
     bottom, top = axes.get_ylim()
     assert bottom == 0 and top > 1.1 * highest
 

@@ -53,7 +53,9 @@ def test_another_config_or_other_code_is_refused(tmp_path, monkeypatch):
   theirs = f"{folder}.journal"
   with pytest.raises(InputError, match=r"storage holds another .*train.steps"):
     search(tmp_path / "other" / "study", storage=theirs, config=other)
-  with pytest.raises(InputError, match=rf"of another folder, .*:{folder}: who"):
+  with pytest.raises(
+    InputError, match=rf"of another folder, .*:{folder}: all "
+  ):
     search(tmp_path / "other" / "study", storage=theirs)
   assert not list((tmp_path / "other" / "study").glob("*.json"))
   (tmp_path / "swept").mkdir()
@@ -83,7 +85,7 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     strict=True,
   ):
     assert said in line
-  assert "by --config.study.reference.loss.beta=1.0." in rest[0]
+  assert "with --config.study.reference.loss.beta=1.0." in rest[0]
   # As it says, its values can be compared.
   config = tiny_config(loss__name="margin", study__reference={"loss.beta": 1.0})
   tuning.check(

@@ -238,6 +238,7 @@ def other_value(field, value):
     "optimizer.name": "rmsprop",
     "optimizer.schedule.name": "constant",
     "optimizer.clip": 2.0,
+    "optimizer.trunk.last_layers": 1,
     "data.short_side": 256,
   }
   if field in names:

@@ -169,7 +169,7 @@ def test_a_signal_saves_all_members_says_so_and_ends(
   ):
     train_population(configs, workdirs, splits)
   assert stopped.value.code == status
-  assert "stopped after step 4, and saved" in capsys.readouterr().err
+  assert "stopped after step 4 and saved" in capsys.readouterr().err
   for workdir in workdirs:
     assert (workdir / "checkpoints" / "4.stopped.safetensors").exists()
   monkeypatch.undo()
@@ -212,6 +212,6 @@ def test_of_steps_that_all_have_the_newest_is_gone_on_from():
 
 def test_members_that_differ_in_more_are_refused(splits, tmp_path):
   configs = members_of([{"metric.name": "l1"}, {"metric.name": "l2"}])
-  with pytest.raises(InputError, match="numbers and seeds alone"):
+  with pytest.raises(InputError, match="only in traced numbers and seeds"):
     train_population(configs, [tmp_path / "0", tmp_path / "1"], splits)
   assert not list(tmp_path.iterdir())
