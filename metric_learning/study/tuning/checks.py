@@ -1,5 +1,6 @@
 """The checks before the first trial."""
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 
@@ -137,12 +138,12 @@ def _check_folds(config: ConfigDict) -> None:
   ]
   # Without folds they all have the same validation part.
   seeds = seeds if config.tune.folds > 1 else seeds[:1]
-  folds = [
+  folds = (
     with_fold(config, fold, seed)
     for seed in seeds
     for fold in range(config.tune.folds)
-  ]
-  for run in (*folds, final):
+  )
+  for run in itertools.chain(folds, [final]):
     splits = load_once(run.data)
     draws_of(run, splits.train)
     check_parts(run, splits)
