@@ -150,7 +150,7 @@ def saved_state(config: ConfigDict, workdir: Path, step: int, like: Any) -> Any:
   Raises:
     InputError: if the checkpoint is missing or damaged.
   """
-  again = "Delete its folder, and run the command that made it again."
+  again = "Delete the folder of the run, and give its command again."
   checkpoints = Checkpoints(
     workdir / CHECKPOINTS,
     run=run_files.run_of(workdir),

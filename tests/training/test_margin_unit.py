@@ -391,11 +391,14 @@ def test_numbers_that_cannot_follow_are_refused(overrides, message):
 
 
 def test_zero_is_zero_in_every_unit():
-  validate(
-    tiny_config(
+  def bounded(low):
+    return tiny_config(
       loss__name="contrastive",
       reduction__name="mean",
-      reduction__low=0.0,
+      reduction__low=low,
       margin_unit="initial_mean",
     )
-  )
+
+  assert validate(bounded(0.0)) is None
+  with pytest.raises(InputError, match=r"low=0\.5 of the reduction"):
+    validate(bounded(0.5))
