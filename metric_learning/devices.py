@@ -18,6 +18,20 @@ from metric_learning.errors import InputError
 MEMBERS, BATCH = "members", "batch"
 
 
+@functools.cache
+def wide_vectors() -> dict[str, int]:
+  """Options for `jax.jit` that use the whole width of a CPU's vectors.
+
+  XLA prefers half of 512 bits. On a CPU that has them, L1 distances then take
+  three quarters of the time; others compile the same program as without.
+
+  >>> _ = jax.jit(jnp.sin, compiler_options=wide_vectors())(0.0)
+  """
+  if jax.default_backend() != "cpu":
+    return {}
+  return {"xla_cpu_prefer_vector_width": 512}
+
+
 def check_mesh(mesh: Any) -> None:
   """Raises an InputError unless it is a mesh with automatic axes."""
   if mesh is None:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metric_learning import devices
 from metric_learning.errors import InputError
 
 Line = dict[str, Any]
@@ -62,7 +63,8 @@ def jax_line(clock: Clock, function: Callable[..., Any], *args: Any) -> Line:
   and None where an earlier line was larger: its counter cannot be reset.
   """
   start = time.perf_counter()
-  compiled = jax.jit(function).lower(*args).compile()
+  options = devices.wide_vectors()
+  compiled = jax.jit(function, compiler_options=options).lower(*args).compile()
   line: Line = {"compile": time.perf_counter() - start}
   line["planned"] = planned(compiled)
   held, peak = _device_memory()

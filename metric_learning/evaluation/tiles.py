@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 from threadpoolctl import ThreadpoolController
 
+from metric_learning import devices
 from metric_learning.distances import (
   METRICS,
   MetricName,
@@ -207,7 +208,6 @@ def check_whole(name: str, value: int, least: int) -> None:
     raise InputError(f"{name}={value!r}: choose {least} or more, an integer.")
 
 
-@functools.partial(jax.jit, static_argnames=("name", "options"))
 def _tile_codes(
   name: str,
   options: tuple[tuple[str, Any], ...],
@@ -234,6 +234,15 @@ def _tile_codes(
   hide = (column == hidden[:, None]) | (column >= count)
   hide |= query_keys[:, None] == reference_keys
   return jnp.where(hide, HIDDEN, codes)
+
+
+@functools.cache
+def _compiled_tiles() -> Callable[..., Int[Array, "n m"]]:
+  return jax.jit(
+    _tile_codes,
+    static_argnames=("name", "options"),
+    compiler_options=devices.wide_vectors(),
+  )
 
 
 def decode(codes: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -277,7 +286,7 @@ def for_each_block(
   nobody = np.full(len(queries), -1)
   own = nobody if own is None else own
   keys = keys or Keys(nobody, np.zeros(len(references), int))
-  count = np.int32(len(references))
+  count, codes_of = np.int32(len(references)), _compiled_tiles()
   pieces = {}
   for device in devices_here():
     with jax.default_device(device):
@@ -292,7 +301,7 @@ def for_each_block(
     )
     (device,) = block.devices()
     found = (
-      _tile_codes(
+      codes_of(
         *(name, tuple(sorted(options.items()))),
         *(block, piece, hidden, of_queries, of_piece, first, count),
       )

@@ -225,10 +225,13 @@ def step_of(
     in_axes=(0, None, None, 0, 0, 0),
     spmd_axis_name=devices.MEMBERS if shared else None,
   )
+  jit = functools.partial(
+    jax.jit, donate_argnums=0, compiler_options=devices.wide_vectors()
+  )
   if shared:
-    return jax.jit(of_all, donate_argnums=0)
+    return jit(of_all)
   specs = (_MEMBERS, _SHARED, _SHARED, *[_MEMBERS] * 3)
-  return jax.jit(
+  return jit(
     jax.shard_map(
       of_all,
       mesh=mesh,
@@ -236,8 +239,7 @@ def step_of(
       out_specs=_MEMBERS,
       # Members are independent, so there is no replication to check.
       check_vma=False,
-    ),
-    donate_argnums=0,
+    )
   )
 
 

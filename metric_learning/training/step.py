@@ -332,7 +332,8 @@ def compiled(
 ) -> Step:
   """`on_fed`, compiled; it reuses the memory of the state."""
   fed = functools.partial(on_fed, step, gather, mesh)
-  return jax.jit(fed, donate_argnums=0)
+  options = devices.wide_vectors()
+  return jax.jit(fed, donate_argnums=0, compiler_options=options)
 
 
 def on_fed(

@@ -42,7 +42,10 @@ def _compiled(function: Callable[..., Any], *args: Any) -> Callable[[], float]:
   """A call without arguments, compiled, that waits for value and gradient."""
   import jax
 
-  compiled = jax.jit(function).lower(*args).compile()
+  from metric_learning import devices
+
+  options = devices.wide_vectors()
+  compiled = jax.jit(function, compiler_options=options).lower(*args).compile()
 
   def call() -> float:
     return float(jax.block_until_ready(compiled(*args))[0])
