@@ -24,6 +24,7 @@ _OUTPUT = cli.define_path("output", "results/catalogue.md", "The page.")
 
 def main() -> None:
   """Scores the chosen runs of each study, once, and writes the page."""
+  cli.start_device()
   studies = {}
   for title, folder in catalogue.titled(_STUDIES.value).items():
     with only_here(Path(folder)):

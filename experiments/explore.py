@@ -38,6 +38,7 @@ def main() -> None:
   output = _OUTPUT.value or Path(_RUNS.value[0]) / "explorer.html"
   if _OUTPUT.value:
     inference.check_output(output, (".html",))
+  cli.start_device()
   # Plotting is slow to import.
   from metric_learning.report import write_explorer
 

@@ -26,6 +26,7 @@ def main() -> None:
 
   if not (_STUDY.value and _AGAIN.value):
     raise InputError("which two? --study=runs/glyphs --again=runs/glyphs_again")
+  cli.start_device()
   first, second = (
     cli.scored(Path(flag.value), _PAIR.value) for flag in (_STUDY, _AGAIN)
   )

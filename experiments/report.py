@@ -28,6 +28,7 @@ def main() -> None:
   """Reports the study that --study names."""
   if not _STUDY.value:
     raise InputError("which study? --study=runs/glyphs_compare, for example.")
+  cli.start_device()
   cli.report(
     Path(_STUDY.value),
     strict=_STRICT.value,

@@ -373,9 +373,11 @@ def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
   if not len(dataset.labels):
     return "it has no image"
   classes = np.flatnonzero(references.class_sizes)
-  if len(classes) < 2:
-    names = [repr(dataset.class_names[label]) for label in classes]
-    return f"all images are of one class, {first_of(names) or 'of none'}"
+  if not len(classes):
+    return "its gallery has no image"
+  if len(classes) == 1:
+    name = dataset.class_names[int(classes[0])]
+    return f"all images are of one class, {name!r}"
   among: dict[str, Any] = {}
   if dataset.groups is not None and references.groups is not None:
     among["groups"] = dataset.groups

@@ -281,6 +281,8 @@ def test_queries_are_answered_by_the_gallery():
   cuts.check_scorable(make([0, 1, 1, 0]))
   with pytest.raises(InputError, match="'t0', 't1', have none in the gallery"):
     cuts.check_scorable(make([0, 0, 1, 1]))
+  with pytest.raises(InputError, match="scored: its gallery has no image"):
+    cuts.check_scorable(make([0, 0, 0, 0]))
 
 
 def test_super_classes_follow_their_classes():

@@ -270,6 +270,7 @@ def test_a_strict_report_names_the_runs_that_are_stale(write_study, run):
   change(folder / "runs" / "seed=1" / "config.json", seed=7)
   done = run(f"--study={folder}", "--strict", script="report")
   assert_refused(done, "1 runs", "seed=1", "Delete their folders")
+  assert done.stdout.startswith("device: 1 x cpu\n")
   assert "STALE" in (folder / "table.md").read_text()
 
 
