@@ -39,8 +39,7 @@ def train(
     config: a whole config; see `base_config`.
     workdir: the folder of the run.
     splits: the data, if it is already loaded.
-    progress: whether to print progress: one updated line on a terminal, plain
-      lines elsewhere.
+    progress: whether to print it: one line that is updated on a terminal.
     embeddings: whether to write the embeddings of validation and test items. If
       not, the network never sees a test class; the checkpoints of the last and
       the selected step are kept, so that `embed_run` can write them later.

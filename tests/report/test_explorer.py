@@ -57,30 +57,8 @@ PLACE = """
 """
 
 
-@pytest.mark.skipif(not BROWSER, reason="needs chromium")
-def test_in_a_browser_it_shows_searches_finds_and_moves(
-  real_study, moved, small, tmp_path
-):
-  folder, steps, final = moved
-  path = write_explorer(
-    tmp_path / "x.html",
-    [folder, real_study.run],
-    part="validation",
-    projections=["pca"],
-  )
-  page = browser()
-  page.open(path)
-  arrays = run_files.read_arrays(folder / run_files.EMBEDDINGS)
-  kept = LOT(len(final))
-  labels = arrays["validation_class_names"][arrays["validation_labels"][kept]]
-  metric = run_files.read_json(folder / run_files.RESULT)["metric"]
-  name = {"l1": "cityblock", "l2": "euclidean"}[metric]
-  points = final[kept].astype(float)
-  distances = cdist(points, points, name)
-  np.fill_diagonal(distances, np.inf)
-  near = distances[7].argsort()[:12]
-
-  # The pointer over an image, and pressed there.
+def point_at_image(page, label):
+  """Points at image 7, and presses there."""
   x, y = page.run(PLACE + "return at(data.views[0], 7);")
   page.point(x, y)
   hovered = page.run("""
@@ -89,9 +67,13 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
     return [by("hover").hidden, by("hover").textContent,
       getComputedStyle(image).backgroundImage.slice(0, 9)];
   """)
-  assert hovered == [False, f"{labels[7]}image 7", 'url("blob']
+  assert hovered == [False, f"{label}image 7", 'url("blob']
   page.point(x, y, press=True)
-  found = page.run("""
+
+
+def check_neighbors(page, labels, near, distances):
+  """Those of image 7 are those of SciPy, under the trained metric."""
+  shown = page.run("""
     await new Promise((done) => setTimeout(done, 300));
     const [view, other] = data.views;
     const buttons = (v) => [...v.place.querySelectorAll(".nearest .one")];
@@ -100,37 +82,41 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
       drawn: view.plot.data[0].x.length,
       quality: view.place.querySelector(".quality").textContent};
   """)
-  assert found["drawn"] == 40
-  assert found["near"][0] == f"{labels[7]} chosen, image 7"
-  for said, index in zip(found["near"][1:], near, strict=True):
-    begin, image, same = said.split(", ")
+  assert shown["drawn"] == 40
+  assert shown["near"][0] == f"{labels[7]} chosen, image 7"
+  for text, index in zip(shown["near"][1:], near, strict=True):
+    begin, image, same = text.split(", ")
     label, _, distance = begin.rpartition(" ")
     assert (image, label) == (f"image {index}", labels[index])
-    assert float(distance) == pytest.approx(distances[7, index], rel=6e-3)
+    assert float(distance) == pytest.approx(distances[index], rel=6e-3)
     same_class = labels[index] == labels[7]
     assert same == ("the same class" if same_class else "another class")
-  assert found["linked"] == 13 and found["rings"] == 12
-  assert "pca: trustworthiness 0." in found["quality"]
+  assert shown["linked"] == 13 and shown["rings"] == 12
+  assert "pca: trustworthiness 0." in shown["quality"]
 
-  # By the keyboard: the nearest of the nearest; and a class.
+
+def check_keyboard_and_class(page, labels, near):
+  """The nearest of the nearest by the keyboard; and a class."""
   page.run('data.views[0].place.querySelectorAll(".one")[1].focus();')
   page.key("Enter")
-  found = page.run("""
+  shown = page.run("""
     const told = document.querySelector(".told").textContent;
     by("class").value = data.classes[labels[7]];
     by("class").dispatchEvent(new Event("input"));
     return {told, matches: by("matches").children.length,
       bright: data.views[0].plot.data[0].marker.color
         .filter((color) => color[0] === "#").length,
-      said: by("count").textContent};
+      count: by("count").textContent};
   """)
-  assert found["told"].startswith(f"Image {near[0]}, ")
+  assert shown["told"].startswith(f"Image {near[0]}, ")
   of_class = np.count_nonzero(labels == labels[7])
-  assert found["matches"] == found["bright"] == of_class
-  assert found["said"] == f"{of_class} of 40 images"
+  assert shown["matches"] == shown["bright"] == of_class
+  assert shown["count"] == f"{of_class} of 40 images"
 
-  # The steps of the run that kept them, and the selected checkpoint at last.
-  found = page.run("""
+
+def check_steps(page, steps):
+  """Those of the run that kept them, and the selected checkpoint at last."""
+  frames = page.run("""
     const shown = ({plot}) => [[...plot.data[0].x], [...plot.data[0].y]];
     const frames = [];
     for (const step of [0, 1, 2]) {
@@ -140,15 +126,12 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
     }
     return frames;
   """)
-  assert [words for words, *_ in found] == [
-    "step 1",
-    "step 2",
-    "step 3, selected",
-  ]
-  places = [final[kept], final[kept]]
-  for (_, first, second), step in zip(found, [*steps, final], strict=True):
-    plane = plane_of(final[kept], step[kept])
-    for shown, expected in ((first, plane), (second, plane_of(*places))):
+  names = [name for name, *_ in frames]
+  assert names == ["step 1", "step 2", "step 3, selected"]
+  final = steps[-1]
+  for (_, first, second), step in zip(frames, steps, strict=True):
+    plane = plane_of(final, step)
+    for shown, expected in ((first, plane), (second, plane_of(final, final))):
       # Either sign of an axis will do.
       np.testing.assert_allclose(
         np.abs(shown), np.abs(expected.T), atol=2e-4 * np.abs(plane).max()
@@ -161,6 +144,35 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
     return [begun, by("at").textContent];
   """)
   assert last == ["Pause", "step 3, selected"]
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs chromium")
+def test_in_a_browser_it_shows_searches_finds_and_moves(
+  real_study, moved, small, tmp_path
+):
+  folder, steps, final = moved
+  path = write_explorer(
+    tmp_path / "x.html",
+    [folder, real_study.run],
+    part="validation",
+    projections=["pca"],
+  )
+  arrays = run_files.read_arrays(folder / run_files.EMBEDDINGS)
+  shown = LOT(len(final))
+  labels = arrays["validation_class_names"][arrays["validation_labels"][shown]]
+  metric = run_files.read_json(folder / run_files.RESULT)["metric"]
+  name = {"l1": "cityblock", "l2": "euclidean"}[metric]
+  points = final[shown].astype(float)
+  distances = cdist(points[7:8], points, name)[0]
+  distances[7] = np.inf
+  near = distances.argsort()[:12]
+
+  page = browser()
+  page.open(path)
+  point_at_image(page, labels[7])
+  check_neighbors(page, labels, near, distances)
+  check_keyboard_and_class(page, labels, near)
+  check_steps(page, [step[shown] for step in (*steps, final)])
   assert complaints(page) == page.errors() == []
   page.look(PHONE, dark=True)
   assert complaints(page) == page.errors() == []
