@@ -1,4 +1,4 @@
-"""Distances between embeddings: of two points, and as matrices in small memory.
+"""Distances between two embeddings, and distance matrices in little memory.
 
 A larger number always means farther: `cosine` is 1 - cos, and `dot` is the
 negated dot product. Distances are computed in float32 or wider, whatever the

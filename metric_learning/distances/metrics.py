@@ -254,7 +254,7 @@ class Metric(NamedTuple):
 
   pointwise: maps (x [d], y [d]) to a scalar.
   matrix: maps (x [n, d], y [m, d], exact) to [n, m]; its keywords are options.
-  is_distance: whether no distance is below 0, the distance of x to itself.
+  is_distance: whether it is at least 0, and 0 from x to itself.
   is_symmetric: whether it is the same from x to y as from y to x.
   of_differences: whether it depends on x - y alone, so that a common shift of
     all points changes nothing.

@@ -1,4 +1,4 @@
-"""Distance matrices and their derivatives, without arrays of n * m * d."""
+"""Distance matrices and their derivatives, without n * m * d numbers."""
 
 import functools
 import math
@@ -28,7 +28,7 @@ def _sum_features(
 ) -> Float[Array, "n m"]:
   """Σ_j term(x_ij - y_kj), a few features at a time over the n * m tile.
 
-  `join` may replace the sum, if a term of 0 has no effect in it either.
+  `join` may replace the sum. A term of 0 must have no effect under it either.
   """
 
   def add(total, features):
@@ -123,7 +123,8 @@ def _linf_backward(residuals, g):
   def largest(size, distance):
     return (size == distance).astype(size.dtype)
 
-  # At distance 0 the padding features would tie too: no feature has a slope.
+  # At distance 0, padding features would tie for the maximum too. Such pairs
+  # get no slope.
   distances = jnp.where(distances > 0, distances, jnp.inf)
   ties = _sum_features(lambda z: largest(jnp.abs(z), distances), x, y)
   g = g / jnp.maximum(ties, 1)

@@ -41,7 +41,7 @@ def join(a: Points, b: Points) -> Points:
 
 
 def _check_one_positive(points: Points, limit: int, where: str) -> Points:
-  """Returns the points, once no label occurs more often than the limit.
+  """Returns the points if no label occurs more often than the limit.
 
   Outside a trace, more occurrences raise an error. Traced labels cannot raise
   one: items beyond the limit become NaN, and so does the value of the batch.
@@ -64,7 +64,7 @@ def _check_one_positive(points: Points, limit: int, where: str) -> Points:
 
 
 def _poisoned(points: Points, which: Bool[Array, " n"]) -> Points:
-  """Replaces the given points by NaN, where a trace cannot raise an error."""
+  """Replaces the points at `which` by NaN, as a trace cannot raise an error."""
   poisoned = jnp.where(which[:, None], jnp.nan, points.embeddings)
   return points._replace(embeddings=poisoned)
 
@@ -121,8 +121,8 @@ def first_pairs(params, points: Points, references: Points | None):
   """One (anchor, positive) pair of each class: its first two items.
 
   With references, the pair is the first item of the class in the batch and its
-  first item in the references. A class in the batch that has no pair has no
-  positive, and so no term, and is not a candidate.
+  first item in the references. If a class in the batch has no pair, its anchor
+  has no positive and no term, and the class is not a candidate.
   """
   rank = rank_in_class(points.labels, points.weight)
   first = lambda side, ranks, r: side._replace(
@@ -135,7 +135,7 @@ def first_pairs(params, points: Points, references: Points | None):
 
 
 def check_labels(points: Points, classes: int) -> Points:
-  """Returns the points, once all labels are 0..C-1, except those of padding.
+  """Returns the points if all labels are 0..C-1; padding may have any label.
 
   Outside a trace, another label raises an error. A traced label cannot raise
   one: its item becomes NaN, and so does the value of the batch. Otherwise the

@@ -182,7 +182,7 @@ def _joined(potential):
 
 
 def _split(potential):
-  """The row loss of a potential, with a part each for same and for different.
+  """The row loss of a potential, with separate parts for same and different.
 
   Each part is reduced by itself.
   """

@@ -48,7 +48,7 @@ def _meet_unit_classes(params, points: Points, references: Points | None):
 def sphereface_angle(
   cos: Float[Array, "*n"], margin: int
 ) -> Float[Array, "*n"]:
-  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m], which decreases.
+  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m]; it decreases.
 
   >>> [round(float(x), 4) for x in sphereface_angle(jnp.array([1, 0, -1.0]), 4)]
   [1.0, -3.0, -7.0]

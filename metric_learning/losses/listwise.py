@@ -148,8 +148,8 @@ def siglip_loss(
   """Sigmoid loss: Σ_j -log σ(z_j (t·s_j + b)), z = 1 for positives, else -1.
 
   One term for each anchor, which is the sum over its candidates. The scale t
-  and the bias b are learned; for t, its logarithm is. The `similarity` is
-  "cosine" (s = 1 - D) or "dot" (s = -D); an objective takes that of its metric.
+  (its logarithm) and the bias b are learned. The `similarity` is "cosine"
+  (s = 1 - D) or "dot" (s = -D); an objective takes that of its metric.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -227,8 +227,8 @@ def nce_loss(
   >>> nce_loss(row, log_partition=0.6931472)["nce"].total  # p = q: 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: Gutmann and Hyvärinen, JMLR 2012. That labels separate data from noise
-  is our choice. The estimator itself is `nce_from_logits`.
+  Source: Gutmann and Hyvärinen, JMLR 2012. We chose to separate data from noise
+  by labels. The estimator itself is `nce_from_logits`.
   """
   number = lambda weights: jnp.sum(weights)
   positives, negatives = number(row.positives), number(row.negatives)

@@ -49,10 +49,10 @@ def over_positives(
 
 
 def _differentiable(terms, signed):
-  """The sum of `terms` over the positives, with a derivative of its own."""
+  """The sum of `terms` over the positives, with a custom derivative."""
 
   def one_positive(positive_distance, distances, numbers, p, row):
-    """The totals to differentiate, and the Terms, of the positive p."""
+    """For the positive p: the totals to differentiate, and all its Terms."""
     index = jnp.arange(distances.shape[0])
     row = _with_chosen_negatives(p, row)
     others = jnp.where(index == p, 0, row.positives)
@@ -172,7 +172,7 @@ def _step(terms, distance):
 
 
 def _differentiable_rows(step):
-  """The sum of `step` over the positives of a block of rows."""
+  """The sum of `step` over positives of a block, with a custom derivative."""
 
   def total(rows, embeddings, *numbers):
     def add(p, sums):

@@ -127,9 +127,9 @@ def proxy_anchor_loss(
   >>> [round(float(part.total), 4) for part in parts.values()]
   [0.6931, 0.6931]
 
-  Source: Kim et al., CVPR 2020 (arXiv 2003.13911), equation 4. The weight of an
-  item, from a miner, multiplies its exponential; in pytorch-metric-learning the
-  weight is in the exponent.
+  Source: Kim et al., CVPR 2020 (arXiv 2003.13911), equation 4. The weight that
+  a miner gives an item multiplies its exponential; in pytorch-metric-learning
+  the weight is in the exponent.
   """
   cos = 1 - row.distances
   pull = _log_one_plus_sum(-alpha * (cos - margin), row.positives)
@@ -283,9 +283,10 @@ def _meet_meta_classes(params, points: Points, references: Points | None):
 def _diffused_similarity(
   over_anchors, over_candidates, anchors, candidates, *, alpha: OpenShare = 0.8
 ) -> Context:
-  """The similarity of items to proxies by a random walk, from F in two ways.
+  """Two similarities of items and proxies, from the random walk F.
 
-  They are the entries of F, and the cosines between its rows.
+  They are the entries of F, and the cosines between its rows: see
+  `manifold_loss`.
   """
   items = anchors.labels.shape[0]
   nodes = jnp.concatenate([anchors.embeddings, candidates.embeddings])

@@ -73,7 +73,8 @@ def _negative_pairs(
 ) -> Context:
   """Ladders of the pairs of candidates of different classes.
 
-  The first ladder holds all of them; the second sorts them by their class.
+  The first ladder holds all of them as one class. The second groups them by the
+  class of the first candidate.
   """
   distances, weights = over_candidates(
     lambda row: (row.distances, row.negatives)
@@ -98,10 +99,11 @@ def quadruplet_loss(
   """Quadruplet: [D_ap - D_an + α1]+ and [D_ap - D_nn' + α2]+, in two parts.
 
   The second part runs over all positive pairs (a, p) and all ordered pairs
-  (n, n') of candidates, where a, n and n' are of three classes. It does not
-  loop over the pairs (n, n'): it sums over all pairs of different classes, by
-  sorted distances, and subtracts the pairs that contain the class of a. Memory
-  is O(m²) for m candidates, whatever the block size. Reverse mode only.
+  (n, n') of candidates, where a, n and n' are of three different classes. It
+  does not loop over the pairs (n, n'). From sorted distances, it gets the sum
+  over all pairs of different classes, and subtracts the pairs that contain the
+  class of a. Memory is O(m²) for m candidates, whatever the block size. Reverse
+  mode only.
 
   >>> from metric_learning.objectives import make_objective
   >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)

@@ -93,7 +93,7 @@ def regular_face(weights: Float[Array, "c d"]) -> Float[Array, ""]:
   """Mean over classes of the largest cosine to another class weight.
 
   The choice of that class has no gradient; ties take the lowest class. A single
-  class gives 0. The memory holds C² numbers.
+  class gives 0. It stores C² numbers.
 
   >>> regular_face(jnp.array([[1.0, 0.0], [3.0, 4.0], [0.0, -1.0]]))
   Array(0.4, dtype=float32)

@@ -30,7 +30,7 @@ def pair_bce_potential(
 
 
 def _weigh_l1(hyper, metric, normalize, dim):
-  """Koch's weights of the dimensions are the default for L1, and L1 only."""
+  """Koch's weights of dimensions are the default for L1; others refuse them."""
   weighted = hyper["weighted"]
   if weighted and metric != "l1":
     raise InputError(

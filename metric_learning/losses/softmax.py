@@ -81,9 +81,8 @@ def infonce_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE: -log( e^{s_ii'/τ} / Σ_j e^{s_ij'/τ} ), candidates = other view.
 
   Each anchor has one positive. The views are batch and references, or the first
-  and second item of each class; `symmetric` averages both directions. If an
-  anchor would have more positives, that is an error, and under jit the value is
-  NaN.
+  and second item of each class; `symmetric` averages both directions. More than
+  one positive is an error, and under jit makes the value NaN.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -100,8 +99,8 @@ def ntxent_loss(row: Row, *, temperature: Positive = 0.5) -> Parts:
   """NT-Xent: InfoNCE over both views joined, 2N - 1 candidates.
 
   Each label occurs twice in the batch, or once in the batch and once in the
-  references. If an anchor would have more positives, that is an error, and
-  under jit the value is NaN.
+  references. More than one positive of an anchor is an error, and under jit
+  makes the value NaN.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -250,7 +249,8 @@ def hard_negative_loss(
   log_total = weighted_logsumexp((1 + concentration) * logits, row.negatives)
   # log of mean_N e^{s/τ} / e^{s_p/τ}: everything is relative to the positive.
   mean = jnp.where(has_negatives > 0, log_total - log_weight, 0) - logits
-  # The difference in g has a logarithm only where the mean exceeds τ⁺.
+  # The difference in g is positive only where the mean exceeds τ⁺; elsewhere it
+  # has no logarithm.
   tiny = jnp.finfo(mean.dtype).tiny
   least = jnp.log(jnp.maximum(positive_prior, tiny))
   safe = jnp.where(mean > least, mean, 0)

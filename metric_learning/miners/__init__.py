@@ -2,8 +2,8 @@
 
 A miner never indexes the batch. If it chooses triplets that are not all
 combinations of positives and negatives, it stores them in `row.triplets`, for
-the losses that loop over triplets. The weights in the row then count how often
-each candidate was chosen, for pair losses. The choice of a miner has no
+the losses that loop over triplets. For pair losses, the weights in the row then
+count how often each candidate was chosen. The choice of a miner has no
 gradient. Thresholds and margins are in units of the distance.
 """
 

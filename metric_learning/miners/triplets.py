@@ -95,8 +95,8 @@ def distance_weighted(
   dim, m = context.shared, row.distances.shape[0]
   dtype, index = row.distances.dtype, jnp.arange(m)
   d = jnp.maximum(row.distances, cutoff)
-  # No distance on the unit sphere exceeds 2; beyond it the logarithm stays
-  # finite.
+  # No distance on the unit sphere exceeds 2; the floor keeps the logarithm of
+  # larger ones finite.
   room = jnp.maximum(1 - d**2 / 4, jnp.finfo(dtype).tiny)
   logits = (2 - dim) * jnp.log(d) - (dim - 3) / 2 * jnp.log(room)
   allowed = (row.negatives > 0) & (row.distances < upper)

@@ -27,7 +27,7 @@ def _ordered(values: Float[Array, "*n"]) -> Array:
 
 
 def _hardness(row: Row) -> tuple[Array, Array]:
-  """For positives and negatives, integers that are larger where harder."""
+  """For positives and for negatives, integers that are larger if harder."""
   order = _ordered(row.distances)
   return order, ~order
 

@@ -158,8 +158,8 @@ def check_weights(
 ) -> None:
   """Raises `InputError` for weights of a network without known files.
 
-  It also raises if there is no file, but `inputs`, the scale of the images on
-  which the network of a file was trained.
+  It also raises for `inputs` without a file: they are the scale of the images
+  on which the network of a file was trained.
   """
   if weights is None and inputs is not None:
     raise InputError(

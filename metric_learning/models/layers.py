@@ -133,8 +133,8 @@ class BatchNorm(nnx.BatchNorm):
   """Batch normalization over all axes but the last, in the type of its input.
 
   It computes in float32, and returns the type of its input. `nnx.BatchNorm`
-  also returns float32, so that later layers compute in float32 too. For its
-  gradient, this layer stores the input alone.
+  computes in float32 too, but returns float32, so that later layers compute in
+  float32. For its gradient, this layer stores the input alone.
   """
 
   def __call__(

@@ -26,7 +26,7 @@ _SMALLEST = 17  # is halved to 8, 4, 2 and 1
 
 
 def from_caffe(tensors: Tensors) -> Tensors:
-  """Translates Caffe's names, conv1 and fire2 to fire9, and axes (HWIO)."""
+  """Translates Caffe's names (conv1, fire2 to fire9) and axes (HWIO)."""
   parts = {}
   for name, tensor in tensors.items():
     layer, _, leaf = name.rpartition(".")

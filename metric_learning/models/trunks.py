@@ -155,7 +155,7 @@ def maximum(maps: Maps) -> Float[Array, "n c"]:
 def gem(
   maps: Maps, exponent: Float[Array, " 1"] | float = 3.0
 ) -> Float[Array, "n c"]:
-  """The generalized mean (mean of x^p)^(1/p), with x raised to at least 1e-6.
+  """The generalized mean (mean of x^p)^(1/p), with x clipped below at 1e-6.
 
   Source: Radenović, Tolias & Chum, Fine-tuning CNN image retrieval with no
   human annotation, TPAMI 2019.

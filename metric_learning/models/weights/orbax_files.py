@@ -19,7 +19,7 @@ _MARK = "_METADATA"
 
 
 def is_folder(path: Path) -> bool:
-  """Whether Orbax wrote the folder: a step of a checkpoint, or an item of it."""
+  """Whether Orbax wrote the folder: a checkpoint step, or an item of one."""
   return path.is_dir() and _item(path) is not None
 
 
@@ -44,9 +44,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
       restored = checkpointer.restore(
         item.absolute(), restore_args=jax.tree.map(lambda _: as_numpy, tree)
       )
-  except (
-    Exception
-  ) as error:  # Orbax and its storage raise many kinds of errors.
+  except Exception as error:  # Orbax and its storage raise many errors.
     raise InputError(
       f"Orbax cannot read it ({type(error).__name__}: {error}): fetch it again."
     ) from None

@@ -2,7 +2,7 @@
 
 A pickle is a program. Its instructions are checked before it runs: it may only
 use instructions that build plain values, and only names from a fixed list,
-which are those of tensors. An error names anything else.
+which are those of tensors. Anything else is refused, and the error names it.
 """
 
 import io
@@ -43,7 +43,7 @@ _STORAGES = {
   "torch ByteStorage": np.dtype("u1"),
   "torch BoolStorage": np.dtype("?"),
 }
-# Where a checkpoint that holds more than its weights keeps the weights.
+# Keys of the weights in a checkpoint that holds more than its weights.
 _OF_CHECKPOINTS = ("state_dict", "model_state_dict", "model")
 
 
@@ -81,7 +81,8 @@ class _RebuildTensor:
     last = offset + sum(
       (n - 1) * s for n, s in zip(shape, strides, strict=True)
     )
-    # Weights never repeat a number of a storage; that could exhaust the memory.
+    # Weights use each number of a storage once; repeats could exhaust the
+    # memory.
     count = math.prod(shape)
     if count and (last >= storage.length or count > storage.length):
       raise pickle.UnpicklingError("a tensor larger than its storage")
@@ -303,7 +304,7 @@ def _check_name(name: str) -> None:
 
 
 def _guarded(call: Callable[[], Any]) -> Any:
-  """The result of a call; an error that a damaged pickle causes is named."""
+  """The result of a call. A damaged pickle may raise anything: it is named."""
   try:
     return call()
   except InputError:
