@@ -142,20 +142,20 @@ BREAKAGES = [
   ),
   Breakage(  # pairs of the anchor's class are left in
     "losses/quadruplets.py",
-    "both - 2 * own",
-    "both - own",
+    "every - 2 * with_class",
+    "every - with_class",
     f"{DEFINED} quadruplet",
   ),
   Breakage(  # the positive is not in the denominator
     "losses/softmax.py",
-    "everyone = weighted_logsumexp(logits, positives + negatives)",
-    "everyone = weighted_logsumexp(logits, negatives)",
+    "log_normalizer = weighted_logsumexp(logits, positives + negatives)",
+    "log_normalizer = weighted_logsumexp(logits, negatives)",
     f"{DEFINED} supcon",
   ),
   Breakage(  # a sign of a prior
     "losses/softmax.py",
-    "kept = 1 - positive_prior * jnp.exp(-safe)",
-    "kept = 1 + positive_prior * jnp.exp(-safe)",
+    "remainder = 1 - positive_prior * jnp.exp(-safe)",
+    "remainder = 1 + positive_prior * jnp.exp(-safe)",
     f"{DEFINED} debiased",
   ),
   Breakage(  # an angle is added that is to be subtracted
@@ -232,7 +232,7 @@ BREAKAGES = [
   ),
   Breakage(  # a term of a derivative is lost
     "losses/over_positives.py",
-    "return by_rows + by_own, *others",
+    "return by_rows + by_positive, *others",
     "return by_rows, *others",
     f"{DEFINED} triplet_swap-l1",
   ),

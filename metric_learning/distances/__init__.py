@@ -1,8 +1,8 @@
-"""Distances between embeddings: pointwise, and as matrices that stay small.
+"""Distances between two embeddings, and distance matrices in little memory.
 
-A larger number is always farther: `cosine` is 1 - cos, a dot product enters
-negated. Distances are computed in float32 or wider, whatever the embeddings
-are. Normalization is a separate choice (`NORMALIZATIONS`).
+A larger number always means farther: `cosine` is 1 - cos, and `dot` is the
+negated dot product. Distances are computed in float32 or wider, whatever the
+type of the embeddings. Normalization is a separate choice (`NORMALIZATIONS`).
 """
 
 from metric_learning.distances.metrics import (

@@ -1,4 +1,4 @@
-"""The metrics, by name: two forms of each, and what is known of it."""
+"""The metrics by name: the two forms of each, and its properties."""
 
 import math
 from collections.abc import Callable
@@ -39,10 +39,11 @@ def _l2(x, y, exact):
 def _cosine(x, y, exact):
   x, y = l2_normalize(x), l2_normalize(y)
   if not exact:
-    # Unit vectors are so up to rounding, which counts most in few dimensions.
+    # Rounding moves norms away from 1, which matters most in few dimensions.
     size = 1 + 2 / math.sqrt(x.shape[1])
     return zero_if_rounding(1 - product(x, y), size, x.shape[1])
-  # 1 - cos = ½|x - y|² between unit vectors; a zero vector is at distance 1.
+  # 1 - cos = ½|x - y|² between unit vectors. The second summand puts a zero
+  # vector at distance 1 from all points.
   zeros = (~jnp.any(x != 0, axis=1))[:, None] * 1.0
   zeros += (~jnp.any(y != 0, axis=1))[None, :] * 1.0
   return 0.5 * (squared_l2_matrix(x, y) + zeros)
@@ -76,7 +77,7 @@ def _angular(x, y, exact):
 
 
 def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
-  # The variance of a difference is the squared distance of what is centered.
+  # Var(x - y) · d is the squared distance between the centered points.
   centered = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
   x, y = centered(x), centered(y)
   noise = _squared_l2(x, y, exact) / x.shape[1]
@@ -86,10 +87,10 @@ def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
 def project(
   x: Float[Array, "*n d"], factor: Float[Array, "k d"] | None
 ) -> Float[Array, "*n k"]:
-  """L x for each x, with the factor L of a learned metric M = LᵀL.
+  """Maps each x to Lx, with the factor L of a learned metric M = LᵀL.
 
   Raises:
-    InputError: without a factor, or for one of another dimension.
+    InputError: if the factor is missing, or does not fit the dimension of x.
   """
   if factor is None:
     raise InputError("this metric needs factor=, the matrix L of M = LᵀL.")
@@ -103,7 +104,7 @@ def project(
 
 
 def l1(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-  """Σ_j |x_j - y_j|. The subgradient at a tie of a coordinate is 0.
+  """Σ_j |x_j - y_j|, with subgradient 0 in coordinates that are equal.
 
   >>> l1(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(7., dtype=float32)
@@ -115,7 +116,7 @@ def l1(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
 def squared_l2(
   x: Float[Array, " d"], y: Float[Array, " d"]
 ) -> Float[Array, ""]:
-  """Σ_j (x_j - y_j)². Not a metric: 0, 1, 2 on a line give 4 > 1 + 1.
+  """Σ_j (x_j - y_j)². Not a metric: the points 0, 1, 2 give 4 > 1 + 1.
 
   >>> squared_l2(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(25., dtype=float32)
@@ -134,7 +135,7 @@ def l2(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
 
 
 def cosine(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-  """1 - x·y / (|x| |y|), in [0, 2]; 1 where a vector is zero.
+  """1 - x·y / (|x| |y|), in [0, 2]; 1 if a vector is zero.
 
   >>> cosine(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
   Array(1., dtype=float32)
@@ -144,7 +145,7 @@ def cosine(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
 
 
 def dot(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-  """-x·y: a similarity, negated; not a distance, since norms matter.
+  """-x·y, a negated similarity: not a distance, since it depends on norms.
 
   >>> dot(jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
   Array(-11., dtype=float32)
@@ -159,8 +160,8 @@ def mahalanobis(
 ) -> Float[Array, ""]:
   """√((x-y)ᵀM(x-y)) with M = LᵀL, the L2 distance of Lx and Ly.
 
-  A metric if L has full column rank, else a pseudo-metric. `factor` is L; an
-  objective learns it, from the identity.
+  It is a metric if L has full column rank, else a pseudo-metric. `factor` is L;
+  an objective learns it, starting from the identity.
 
   >>> stretch = jnp.diag(jnp.array([3.0, 1.0]))
   >>> mahalanobis(jnp.array([0.0, 0.0]), jnp.array([1.0, 4.0]), stretch)
@@ -175,7 +176,7 @@ def squared_mahalanobis(
   y: Float[Array, " d"],
   factor: Float[Array, "k d"] | None = None,
 ) -> Float[Array, ""]:
-  """(x-y)ᵀM(x-y) with M = LᵀL: no metric, since the triangle fails.
+  """(x-y)ᵀM(x-y) with M = LᵀL: not a metric (no triangle inequality).
 
   >>> stretch = jnp.diag(jnp.array([3.0, 1.0]))
   >>> squared_mahalanobis(jnp.array([0.0, 0.0]), jnp.array([1.0, 4.0]), stretch)
@@ -186,7 +187,7 @@ def squared_mahalanobis(
 
 
 def linf(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-  """max_j |x_j - y_j|; coordinates that tie for it share the gradient.
+  """max_j |x_j - y_j|; tied coordinates share the gradient.
 
   >>> linf(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]))
   Array(4., dtype=float32)
@@ -200,7 +201,7 @@ def lp(
 ) -> Float[Array, ""]:
   """(Σ_j |x_j - y_j|^p)^(1/p): a metric for p >= 1.
 
-  The gradient is 0 at coincident points, and through a tie of a coordinate.
+  The gradient is 0 at coincident points, and 0 in coordinates that are equal.
 
   >>> lp(jnp.array([0.0, 0.0]), jnp.array([3.0, -4.0]), p=1)
   Array(7., dtype=float32)
@@ -210,7 +211,7 @@ def lp(
 
 
 def angular(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-  """The angle between x and y in radians, in [0, π]; π/2 where one is zero.
+  """The angle between x and y in radians, in [0, π]; π/2 if a vector is zero.
 
   >>> angular(jnp.array([1.0, 0.0]), jnp.array([0.0, 2.0]))
   Array(1.5707964, dtype=float32)
@@ -224,7 +225,7 @@ def snr(
 ) -> Float[Array, ""]:
   """Var_j(x - y) / (Var_j(x) + ε): the noise that y adds to x, not symmetric.
 
-  ε keeps an x whose coordinates are equal finite.
+  ε keeps the value finite if all coordinates of x are equal.
 
   >>> snr(jnp.array([0.0, 2.0, 4.0]), jnp.array([1.0, 2.0, 3.0]))
   Array(0.25, dtype=float32)
@@ -233,32 +234,36 @@ def snr(
   return jnp.var(x - y) / (jnp.var(x) + epsilon)
 
 
-def _of_spheres(**bounds: Any) -> Callable[[str, int], float | None]:
-  """Bounds by normalization; a function is of the dimension."""
+def _bounds(**bounds: Any) -> Callable[[str, int], float | None]:
+  """The bound of each normalization: a number, or a function of dimension."""
 
   def bound(normalize: str, dim: int) -> float | None:
-    found = bounds.get(normalize)
-    return found(dim) if callable(found) else found
+    value = bounds.get(normalize)
+    return value(dim) if callable(value) else value
 
   return bound
 
 
-def _of_all(value: float) -> Callable[[str, int], float | None]:
+def _constant(value: float) -> Callable[[str, int], float | None]:
+  """The same bound for every normalization and dimension."""
   return lambda normalize, dim: value
 
 
 class Metric(NamedTuple):
-  """A distance in two forms that agree, and what is known of it.
+  """A distance in two forms that agree, and its properties.
 
-  pointwise: (x [d], y [d]) to a scalar.
-  matrix: (x [n, d], y [m, d], exact) to [n, m]; its keywords are options.
-  is_distance: 0 is the nearest that two points can be.
-  is_symmetric: it is the same from x to y as from y to x.
-  of_differences: it sees x - y alone, so that all points may be moved.
-  learned: it has a learned factor L, and is this metric of Lx and Ly.
-  bound: (normalization, dimension) to the largest distance there can be, or
-    None.
-  from_squared: gives it from |x - y|², of unit vectors if `on_sphere`.
+  pointwise: maps (x [d], y [d]) to a scalar.
+  matrix: maps (x [n, d], y [m, d], exact) to [n, m]; its keywords are options.
+  is_distance: whether it is at least 0, and 0 from x to itself.
+  is_symmetric: whether it is the same from x to y as from y to x.
+  of_differences: whether it depends on x - y alone, so that a common shift of
+    all points changes nothing.
+  learned: if the metric has a learned factor L, the name of the metric that it
+    equals between Lx and Ly.
+  bound: maps (normalization, dimension) to the largest possible distance, or to
+    None if there is none.
+  from_squared: computes the distance from |x - y|².
+  on_sphere: whether `from_squared` needs unit vectors.
   """
 
   pointwise: Callable[..., Array]
@@ -278,34 +283,34 @@ METRICS: dict[str, Metric] = {
     l1,
     _l1,
     of_differences=True,
-    bound=_of_spheres(l1=2.0, l2=lambda dim: 2.0 * math.sqrt(dim)),
+    bound=_bounds(l1=2.0, l2=lambda dim: 2.0 * math.sqrt(dim)),
   ),
   "l2": Metric(
     l2,
     _l2,
     of_differences=True,
-    bound=_of_spheres(l1=2.0, l2=2.0),
+    bound=_bounds(l1=2.0, l2=2.0),
     from_squared=np.sqrt,
   ),
   "squared_l2": Metric(
     squared_l2,
     _squared_l2,
     of_differences=True,
-    bound=_of_spheres(l1=4.0, l2=4.0),
+    bound=_bounds(l1=4.0, l2=4.0),
     from_squared=lambda squared: squared,
   ),
   "lp": Metric(lp, _lp, of_differences=True),
   "linf": Metric(
-    linf, _linf, of_differences=True, bound=_of_spheres(l1=2.0, l2=2.0)
+    linf, _linf, of_differences=True, bound=_bounds(l1=2.0, l2=2.0)
   ),
   "cosine": Metric(
     cosine,
     _cosine,
-    bound=_of_all(2.0),
+    bound=_constant(2.0),
     from_squared=lambda squared: squared / 2,
     on_sphere=True,
   ),
-  "angular": Metric(angular, _angular, bound=_of_all(math.pi)),
+  "angular": Metric(angular, _angular, bound=_constant(math.pi)),
   "snr": Metric(snr, _snr, is_symmetric=False),
   "mahalanobis": Metric(mahalanobis, _mahalanobis, learned="l2"),
   "squared_mahalanobis": Metric(
@@ -314,12 +319,12 @@ METRICS: dict[str, Metric] = {
   "dot": Metric(dot, _dot, is_distance=False),
 }
 
-# A metric by its name, or with its options: ("lp", {"p": 3}).
+# The name of a metric, or a pair of its name and its options: ("lp", {"p": 3}).
 MetricName = Named
 
 
 def split_metric(metric: MetricName) -> tuple[str, dict[str, Any]]:
-  """The name of a metric and its options, checked.
+  """Splits a metric into its name and its options, and checks both.
 
   Raises:
     InputError: for an unknown name or option, or if an option is missing.
@@ -348,13 +353,14 @@ def pairwise(
 ) -> Float[Array, "n m"]:
   """The matrix of distances between the rows of x and of y.
 
-  `exact` takes differences before squaring, as evaluation does. The default
-  for L2 and cosine is a matrix product, which is faster and loses digits at
-  small distances. About the center of the points it is wrong by up to about
-  √d·ε·(|x|² + |y|²) in D², and a D² below that is 0, with gradient 0: in
-  float32, unit vectors of 128 dimensions nearer than 1.6e-3 count as one
-  point. A common offset of all points costs no digits. L1, Lp and L∞ have one
-  form, and it is exact. A metric with options is a pair: `("lp", {"p": 3})`.
+  With `exact`, L2 and cosine subtract before they square, as evaluation does.
+  By default they use a matrix product, which is faster and loses digits at
+  small distances. Its error in D² is up to about √d·ε·(|x|² + |y|²), where |x|
+  and |y| are measured from the center of the points. A D² below that becomes 0,
+  with gradient 0: in float32, unit vectors of 128 dimensions that are nearer
+  than 1.6e-3 count as one point. An offset common to all points costs no
+  digits. L1, Lp and L∞ have only one form, which is exact. A metric with
+  options is a pair: `("lp", {"p": 3})`.
 
   Raises:
     InputError: for an unknown metric or option, or if the dimensions of x, y

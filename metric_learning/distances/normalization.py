@@ -37,7 +37,8 @@ def l2_normalize(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
   Array([ 0.6, -0.8], dtype=float32)
   """
   # Dividing by the largest coordinate first keeps the squares of tiny and of
-  # huge vectors inside float32. The scale cancels, so it has no gradient.
+  # huge vectors in the range of float32. The scale cancels, so it has no
+  # gradient.
   scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
   x = _divide(x, scale)
   return _divide(x, safe_sqrt(jnp.sum(x * x, axis=-1, keepdims=True)))

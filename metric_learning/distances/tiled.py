@@ -1,4 +1,4 @@
-"""Matrices of distances without n * m * d numbers, and their derivatives."""
+"""Distance matrices and their derivatives, without n * m * d numbers."""
 
 import functools
 import math
@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Features, or rows, that one pass over a tile accumulates (measured: 8 is
-# slower, 32 gains nothing).
+# The number of features, or of rows, that one pass over a tile accumulates.
+# Measured: 8 is slower, and 32 gains nothing.
 _UNROLL = 16
 
 
 def _groups(z: Float[Array, "n k"]) -> Float[Array, "groups unroll k"]:
-  """Rows in groups of `_UNROLL`, filled with zeros."""
+  """Splits the rows into groups of `_UNROLL`; zeros fill the last group."""
   n, k = z.shape
   z = jnp.pad(z, ((0, -n % _UNROLL), (0, 0)))
   return z.reshape(-(-n // _UNROLL), _UNROLL, k)
@@ -28,7 +28,7 @@ def _sum_features(
 ) -> Float[Array, "n m"]:
   """Σ_j term(x_ij - y_kj), a few features at a time over the n * m tile.
 
-  Another `join` than the sum must leave a term of 0 without effect too.
+  `join` may replace the sum. A term of 0 must have no effect under it either.
   """
 
   def add(total, features):
@@ -37,7 +37,7 @@ def _sum_features(
     return total, None
 
   zero = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
-  # The features that fill the last group are 0 in both and add term(0) = 0.
+  # Padding features of the last group are 0 in x and y, and add term(0) = 0.
   return jax.lax.scan(add, zero, (_groups(x.T), _groups(y.T)))[0]
 
 
@@ -50,16 +50,18 @@ def _sum_signs(
 ) -> Float[Array, "m d"]:
   """Σ_i w_ik sign(x_ij - y_kj), a few rows of x at a time; sign(0) = 0.
 
-  With `size`, each sign is multiplied by size(|x_ij - y_kj|, *t_ik).
+  With `size`, each sign is multiplied by size(|x_ij - y_kj|, *t_ik), where t
+  are the `tiles`.
   """
   y = y.T
 
   def add(total, rows):
-    for a, w, *own in zip(*rows, strict=True):
+    for a, w, *entries in zip(*rows, strict=True):
       difference = a[:, None] - y
       slope = w[None, :]
       if size is not None:
-        slope = slope * size(jnp.abs(difference), *(t[None, :] for t in own))
+        per_pair = [t[None, :] for t in entries]
+        slope = slope * size(jnp.abs(difference), *per_pair)
       # Selecting +w, -w or 0 is faster than multiplying by the sign.
       negative = jnp.where(difference < 0, -slope, 0)
       total += jnp.where(difference > 0, slope, negative)
@@ -75,8 +77,8 @@ def l1_matrix(
 ) -> Float[Array, "n m"]:
   """Σ_j |x_ij - y_kj| for all pairs of rows.
 
-  Neither the value nor the gradient holds n * m * d numbers. The derivative
-  is the sign, so that a tie in a coordinate contributes 0. Reverse mode only.
+  Neither the value nor the gradient holds n * m * d numbers. The derivative is
+  the sign, which is 0 in coordinates that are equal. Reverse mode only.
 
   >>> l1_matrix(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]))
   Array([[7.]], dtype=float32)
@@ -121,7 +123,8 @@ def _linf_backward(residuals, g):
   def largest(size, distance):
     return (size == distance).astype(size.dtype)
 
-  # Features of 0 that fill a group would tie at distance 0: no slope there.
+  # At distance 0, padding features would tie for the maximum too. Such pairs
+  # get no slope.
   distances = jnp.where(distances > 0, distances, jnp.inf)
   ties = _sum_features(lambda z: largest(jnp.abs(z), distances), x, y)
   g = g / jnp.maximum(ties, 1)
@@ -135,7 +138,7 @@ linf_matrix.defvjp(_linf_forward, _linf_backward)
 
 
 def _power(x: Float[Array, "*shape"], p: float | int) -> Float[Array, "*shape"]:
-  """x^p for x >= 0; 0 at 0 whatever p. Powers of an integer are products."""
+  """x^p for x >= 0, with 0^p = 0 for all p; integer powers are products."""
   if p == int(p) and p > 0:
     return x ** int(p)
   return jnp.where(x > 0, jnp.where(x > 0, x, 1) ** p, 0)
@@ -147,8 +150,8 @@ def lp_matrix(
 ) -> Float[Array, "n m"]:
   """(Σ_j |x_ij - y_kj|^p)^(1/p) for all pairs, without n * m * d numbers.
 
-  Differences are divided by the largest first: no power overflows, and none
-  of the largest underflows. Reverse mode only.
+  Differences are first divided by the largest one, so that no power overflows
+  and the power of the largest does not underflow. Reverse mode only.
 
   >>> lp_matrix(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]), 2)
   Array([[5.]], dtype=float32)
@@ -183,9 +186,9 @@ def squared_l2_matrix(
 ) -> Float[Array, "n m"]:
   """Σ_j (x_ij - y_kj)² for all pairs of rows, from exact differences.
 
-  The form |x|² + |y|² - 2 x·y loses digits where distances are small: in
-  float32 it is wrong by half at distance 1e-3 between unit vectors. This one
-  does not, at about twice the price. Reverse mode only.
+  The form |x|² + |y|² - 2 x·y loses digits where distances are small: between
+  unit vectors at distance 1e-3, in float32, it is wrong by half. This form
+  loses none, and costs about twice as much. Reverse mode only.
 
   >>> squared_l2_matrix(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]]))
   Array([[25.]], dtype=float32)
@@ -216,10 +219,11 @@ def product(
 
 
 def _center(y: Float[Array, "m d"]) -> Float[Array, " d"]:
-  """The mean of the rows of y, as a constant.
+  """The mean of the rows of y, without a gradient.
 
-  Rows of zeros are padding or empty slots of a memory, and numbers that are
-  not finite are errors of their own row: neither moves the center.
+  Rows of zeros do not count: they are padding or empty slots of a memory.
+  Numbers that are not finite count as 0, so that an error in one row does not
+  spread to the others.
   """
   y = jax.lax.stop_gradient(y)
   y = jnp.where(jnp.isfinite(y), y, 0)
@@ -231,15 +235,15 @@ def _center(y: Float[Array, "m d"]) -> Float[Array, " d"]:
 def zero_if_rounding(
   distances: Float[Array, "n m"], size: Float[Array, "#n #m"] | float, dim: int
 ) -> Float[Array, "n m"]:
-  """Distances of a product form; 0, with gradient 0, where only rounding is.
+  """Replaces distances that are only rounding error by 0, with gradient 0.
 
-  A sum of d products is wrong by up to about √d·ε·size. Below that the form
-  cannot tell two points from one, so that they count as one: a duplicate is
-  then no active term, whatever the order in which products were added.
+  A sum of d products is wrong by up to about √d·ε·size. Below that, a product
+  form cannot tell two points from one, so they count as one point. A duplicate
+  is then never an active term, in whatever order the products are added.
   """
   limits = jnp.finfo(distances.dtype)
   rounding = math.sqrt(dim) * float(limits.eps) * size
-  # An infinite size must not make a distance of infinity 0.
+  # An infinite size must not turn an infinite distance into 0.
   rounding = jnp.minimum(rounding, limits.max)
   return jnp.where(distances <= rounding, 0, distances)
 
@@ -247,10 +251,12 @@ def zero_if_rounding(
 def squared_l2_product(
   x: Float[Array, "n d"], y: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-  """|x|² + |y|² - 2 x·y about the mean of y, which moves no distance.
+  """|x|² + |y|² - 2 x·y, after the mean of y is subtracted from x and y.
 
-  Without it an offset that all points share would cost the digits. It is of y
-  alone, so that blocks of x see the same. See `zero_if_rounding` as well.
+  Centering changes no distance; without it, an offset that all points share
+  would cost digits. The center depends on y alone, so that all blocks of x use
+  the same one. Distances that are only rounding error become 0, as in
+  `zero_if_rounding`.
   """
   center = _center(y)
   x, y = x - center, y - center

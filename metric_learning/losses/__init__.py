@@ -1,4 +1,4 @@
-"""The losses, by name. Each entry is one function of one row."""
+"""The losses by name. Each is a function of one row."""
 
 from metric_learning.losses.angular import ANGULAR_LOSSES
 from metric_learning.losses.base import Context, Loss

@@ -1,4 +1,4 @@
-"""The angular loss: products of three points."""
+"""The angular loss, from inner products among three points."""
 
 import math
 from collections.abc import Callable
@@ -17,15 +17,17 @@ FORTY_DEGREES = math.radians(40)
 
 
 @over_positive_rows
-def _pairs(own, row, theirs, angle):
-  """log(1 + Σ_n e^{z_n}) of one positive, whose products are 1 - distance."""
+def _pair_terms(positive_distance, row, positive_row, angle):
+  """log(1 + Σ_n e^{z_n}) of one positive; inner products are 1 - distance."""
   tangent = jnp.tan(angle) ** 2
-  across = (1 - row.distances) + (1 - theirs)
-  logits = 4 * tangent * across - 2 * (1 + tangent) * (1 - own)
-  some = jnp.any(row.negatives > 0)
-  against = weighted_logsumexp(logits, row.negatives)
-  value = jax.nn.softplus(jnp.where(some, against, 0))
-  return make_terms(jnp.where(some, value, 0), jnp.ones_like(own))
+  across = (1 - row.distances) + (1 - positive_row)
+  within = 1 - positive_distance
+  logits = 4 * tangent * across - 2 * (1 + tangent) * within
+  has_negatives = jnp.any(row.negatives > 0)
+  push = weighted_logsumexp(logits, row.negatives)
+  value = jax.nn.softplus(jnp.where(has_negatives, push, 0))
+  value = jnp.where(has_negatives, value, 0)
+  return make_terms(value, jnp.ones_like(positive_distance))
 
 
 def angular_loss(
@@ -37,8 +39,8 @@ def angular_loss(
 ) -> Parts:
   """Angular: log(1 + Σ_n exp(4t(x_a + x_p)·x_n - 2(1 + t)x_a·x_p)), t = tan²α.
 
-  One term for each positive pair; α (`angle`) is in radians. Products are
-  cosines. Without negatives a pair counts with value 0. Reverse mode only.
+  One term for each positive pair; α (`angle`) is in radians. Inner products are
+  cosines. Without negatives, a pair is a term of value 0. Reverse mode only.
 
   >>> from metric_learning.distances import pairwise
   >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])  # x_a = x_p = (1, 0)
@@ -49,9 +51,9 @@ def angular_loss(
   Array([0.126928], dtype=float32)
 
   Source: Wang et al., ICCV 2017 (arXiv 1708.01682), equations 7 and 8.
-  pytorch-metric-learning leaves x_n as it is; here all points are of norm 1.
+  pytorch-metric-learning does not normalize x_n; here all points have norm 1.
   """
-  return {"pair": _pairs(rows, embeddings, distance, angle)}
+  return {"pair": _pair_terms(rows, embeddings, distance, angle)}
 
 
 ANGULAR_LOSSES: dict[str, Loss] = {

@@ -1,4 +1,4 @@
-"""Who meets whom: from a batch to anchors and candidates."""
+"""Which points of a batch are anchors, and which are their candidates."""
 
 import math
 
@@ -15,14 +15,14 @@ from metric_learning.rows import Points
 def rank_in_class(
   labels: Int[Array, " n"], weight: Float[Array, " n"]
 ) -> Int[Array, " n"]:
-  """How many earlier items have the item's label; padding is passed over.
+  """For each item, how many earlier items have its label, without padding.
 
   >>> rank_in_class(jnp.array([7, 3, 7, 7]), jnp.ones(4))
   Array([0, 0, 1, 2], dtype=int32)
   """
   n = labels.shape[0]
   index = jnp.arange(n)
-  # Within a class, in batch order, with padding behind all classes.
+  # Sorted by class, then in the order of the batch; padding comes last.
   order = jnp.lexsort((index, labels, weight <= 0))
   ordered = labels[order]
   first = jnp.concatenate(
@@ -36,34 +36,35 @@ def rank_in_class(
 
 
 def join(a: Points, b: Points) -> Points:
-  """Both sets of points as one; each keeps its groups."""
+  """Joins two sets of points; all points keep their groups."""
   return Points(*(jnp.concatenate(pair) for pair in zip(a, b, strict=True)))
 
 
 def _check_one_positive(points: Points, limit: int, where: str) -> Points:
-  """Points of which no label stands more often than the limit.
+  """Returns the points if no label occurs more often than the limit.
 
-  Outside a trace more are an error. Traced ones cannot be: those beyond the
-  limit become NaN, and so the value of the batch.
+  Outside a trace, more occurrences raise an error. Traced labels cannot raise
+  one: items beyond the limit become NaN, and so does the value of the batch.
   """
   labels, weight = points.labels, points.weight
   if isinstance(labels, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
     beyond = (weight > 0) & (rank_in_class(labels, weight) >= limit)
     return _poisoned(points, beyond)
-  kept = np.asarray(labels)[np.asarray(weight) > 0]
-  values, counts = np.unique(kept, return_counts=True)
+  without_padding = np.asarray(labels)[np.asarray(weight) > 0]
+  values, counts = np.unique(without_padding, return_counts=True)
   if counts.size and counts.max() > limit:
     worst = counts.argmax()
     raise InputError(
-      f"label {values[worst]} occurs {counts[worst]} times {where}, and this"
-      f" loss has one positive in a row (at most {limit}): give each pair a"
-      " label of its own, or use infonce_per_pair, infonce_all or supcon."
+      f"label {values[worst]} occurs {counts[worst]} times {where}, and at most"
+      f" {limit} is allowed, since this loss has one positive per anchor: give"
+      " each pair its own label, or use infonce_per_pair, infonce_all or"
+      " supcon."
     )
   return points
 
 
 def _poisoned(points: Points, which: Bool[Array, " n"]) -> Points:
-  """The points with NaN in place of some: what cannot be said of a trace."""
+  """Replaces the points at `which` by NaN, as a trace cannot raise an error."""
   poisoned = jnp.where(which[:, None], jnp.nan, points.embeddings)
   return points._replace(embeddings=poisoned)
 
@@ -71,10 +72,11 @@ def _poisoned(points: Points, which: Bool[Array, " n"]) -> Points:
 def two_views(
   params, points: Points, references: Points | None, *, symmetric: bool = False
 ):
-  """Anchors are the first view, candidates the second; or both ways.
+  """Anchors are the first view, and candidates are the second view.
 
-  The views are the batch and the references, or else the first and the second
-  item of each class in the batch.
+  The views are the batch and the references. Without references, they are the
+  first and the second item of each class in the batch. With `symmetric`, the
+  items of both views are anchors and candidates.
   """
   if references is None:
     points = _check_one_positive(points, 2, "in the batch")
@@ -90,26 +92,26 @@ def two_views(
   if symmetric:
     return both, both
   if references is not None:
-    # Sides of their own, not one masked: half the rows, half the candidates.
+    # Separate sides instead of masks: half the rows and half the candidates.
     n = points.labels.shape[0]
     first = Points(*(x[:n] for x in both))
     return first, Points(*(x[n:] for x in both))
   only = lambda v: both._replace(weight=jnp.where(view == v, both.weight, 0))
-  return only(0), _seconds(only(1))
+  return only(0), _compact(only(1))
 
 
-def _seconds(points: Points) -> Points:
-  """Of points that are the second of their classes, those that weigh anything.
+def _compact(points: Points) -> Points:
+  """The points of positive weight, if only second items of classes have any.
 
-  There are at most n // 2: half the candidates for every anchor.
+  There are at most n // 2 of them, so that each anchor has half the candidates.
   """
   order = jnp.argsort(points.weight <= 0, stable=True)
-  kept = order[: max(points.labels.shape[0] // 2, 1)]
-  return Points(*(x[kept] for x in points))
+  indices = order[: max(points.labels.shape[0] // 2, 1)]
+  return Points(*(x[indices] for x in points))
 
 
 def joined_views(params, points: Points, references: Points | None):
-  """Both views in one batch: each item meets all others."""
+  """Joins both views in one batch, where each item meets all others."""
   both = points if references is None else join(points, references)
   both = _check_one_positive(both, 2, "in the two views")
   return both, both
@@ -118,25 +120,26 @@ def joined_views(params, points: Points, references: Points | None):
 def first_pairs(params, points: Points, references: Points | None):
   """One (anchor, positive) pair of each class: its first two items.
 
-  With references, the first item of the class in either. Classes that have
-  no pair have no positive, and so no term; they are no candidates.
+  With references, the pair is the first item of the class in the batch and its
+  first item in the references. If a class in the batch has no pair, its anchor
+  has no positive and no term, and the class is not a candidate.
   """
   rank = rank_in_class(points.labels, points.weight)
   first = lambda side, ranks, r: side._replace(
     weight=jnp.where(ranks == r, side.weight, 0)
   )
   if references is None:
-    return first(points, rank, 0), _seconds(first(points, rank, 1))
+    return first(points, rank, 0), _compact(first(points, rank, 1))
   ranks = rank_in_class(references.labels, references.weight)
   return first(points, rank, 0), first(references, ranks, 0)
 
 
 def check_labels(points: Points, classes: int) -> Points:
-  """Points whose labels are 0..C-1; padding may have any.
+  """Returns the points if all labels are 0..C-1; padding may have any label.
 
-  Outside a trace another label is an error. A traced one cannot be: its item
-  becomes NaN, and so the value of the batch, where without a positive it would
-  silently count nothing.
+  Outside a trace, another label raises an error. A traced label cannot raise
+  one: its item becomes NaN, and so does the value of the batch. Otherwise the
+  item, which has no positive, would be ignored silently.
   """
   outside = labels_outside(
     points,
@@ -152,16 +155,16 @@ def class_table(
 ) -> tuple[Points, Points]:
   """The candidates are the rows of a table for the classes 0..C-1.
 
-  Of a table `[c, k, d]` the first rows of all classes come first, then the
-  second: what joins the k of a class works on whole vectors of classes, which
-  is several times as fast as joining neighbors.
+  For a table `[c, k, d]`, the first rows of all classes come first, then all
+  second rows, and so on. Joining the k rows of a class then works on whole
+  vectors of classes, which is several times as fast as joining neighbors.
   """
   if table.ndim == 3:
     rows = jnp.moveaxis(table, 1, 0).reshape(-1, table.shape[-1])
   else:
     rows = table
   index = jnp.arange(rows.shape[0])
-  # Groups below 0 are those of no item.
+  # No item has a group below 0, so that all items meet all candidates.
   candidates = Points(
     rows,
     index % table.shape[0],
@@ -175,13 +178,13 @@ def refuse_references(references: Points | None) -> None:
   """Raises `InputError` if there are references."""
   if references is not None:
     raise InputError(
-      "a classification loss compares with its class weights; it takes no"
+      "a classification loss compares items with its class weights; it takes no"
       " references."
     )
 
 
 def meet_classes(params, points: Points, references: Points | None):
-  """Anchors are the batch, candidates the class weights."""
+  """Anchors are the batch, and candidates are the class weights."""
   refuse_references(references)
   return class_table(params["weights"], points)
 

@@ -32,7 +32,7 @@ class MetricsThat(Collection[str]):
     return sum(1 for _ in self)
 
   def __contains__(self, name: object) -> bool:
-    """Whether a name belongs to one of them."""
+    """Whether one of them has this name."""
     return name in tuple(self)
 
 
@@ -51,7 +51,7 @@ def batch(params: Any, points: Points, references: Points | None):
 class Loss:
   """A loss: its row function, and what an objective must know about it.
 
-  The hyper-parameters are the keyword-only parameters of the functions below.
+  The hyperparameters are the keyword-only parameters of the functions below.
 
   terms: `(row, *, …) -> {part: Terms}` for one anchor; with a `context`,
     `(row, context, *, …)`.
@@ -59,33 +59,33 @@ class Loss:
   metrics: the metrics that the loss allows; empty if the user cannot choose
     one.
   source: paper and equation.
-  static: hyper-parameters that select code; all others may be traced.
-  learned: hyper-parameters whose value is only the initial one, each "positive"
+  static: hyperparameters that select code; all others may be traced.
+  learned: hyperparameters whose value is only the initial one, each "positive"
     (its logarithm is learned) or "real". If a loss also has `learn_NAME`, False
     keeps NAME constant; if `init` returns NAME, that value is learned.
-  scaled: hyper-parameters whose unit is a power of the distance, with the
+  scaled: hyperparameters whose unit is a power of the distance, with the
     power: 1 for a margin, -1 for a factor on a distance. A scale-matched
     comparison multiplies them by this power of the mean distance at
     initialization. If the loss compares items with class weights or proxies,
-    the distances to these count.
+    that is the mean distance to these.
   absolute: the reason, if any, why the loss depends on the scale of the
-    distances even when the numbers in `scaled` follow it (beyond a power of the
-    scale). Equal multiples of the mean distance are then not equal settings,
-    and metrics can only be compared with tuned numbers.
-  search: what tuning searches, the most important first: at most two
-    hyper-parameters and their ranges; those of `scaled` in its unit.
+    distances even when the hyperparameters in `scaled` follow it (beyond a
+    power of the scale). Equal multiples of the mean distance are then not equal
+    settings, and metrics can only be compared with tuned hyperparameters.
+  search: at most two hyperparameters that tuning searches, with their ranges,
+    the most important first. The range of one in `scaled` is in its unit.
   fill_defaults: `(hyper, metric, normalize, dim) -> hyper` fills in defaults
     that depend on the space.
   pairing: `(params, points, references, *, …) -> (anchors, candidates)`.
   one_pair: only one anchor of each class has a positive, so that at most n // 2
-    of n anchors have terms; the others are not folded.
+    of n anchors have terms; the rows of the others are not computed.
   two_views: the loss compares two views of each item: the batch and the
     references, or a batch in which each label occurs twice.
   join: `(row, *, …) -> row` merges candidates, such as the centers of a class.
     Miners and terms see the result.
   logits: `(row, *, …) -> [C]`, the scores of the classes of a table, without
-    margins; the row is joined. Its keywords must be hyper-parameters of the
-    other functions.
+    margins; `join` has been applied to the row. Its keywords must be
+    hyperparameters of the other functions.
   class_anchors: the anchors are the classes and not the items, so that the
     reduction "none" gives one value for each class.
   fixed_metric: the metric of the rows if the user cannot choose it.
@@ -143,7 +143,7 @@ class Loss:
 
   @property
   def _functions(self) -> tuple[Callable[..., Any] | None, ...]:
-    """The functions whose keyword-only parameters are the hyper-parameters."""
+    """The functions whose keyword-only parameters are the hyperparameters."""
     return (
       self.terms,
       self.pairing,
@@ -156,7 +156,7 @@ class Loss:
 
   @property
   def hyper(self) -> dict[str, Any]:
-    """Every hyper-parameter with its default."""
+    """Every hyperparameter with its default."""
     return {
       name: value
       for function in self._functions
@@ -165,7 +165,7 @@ class Loss:
 
   @property
   def kinds(self) -> dict[str, Kind]:
-    """The kinds of the annotated hyper-parameters."""
+    """The kinds of the annotated hyperparameters."""
     return {
       name: kind
       for function in self._functions
@@ -183,5 +183,5 @@ class Loss:
     return self.pairing is not batch or self.closed_form
 
   def call(self, function: Callable[..., Any], hyper: dict, *args: Any) -> Any:
-    """Calls one of the functions with the hyper-parameters that it accepts."""
+    """Calls one of the functions with the hyperparameters that it accepts."""
     return call_with(hyper, function, *args)

@@ -1,7 +1,8 @@
 """Classification losses: a softmax over class weights, or a regression.
 
-They need labels 0..C-1, and learn a table: the candidates of an item are the
-classes. Margins are in radians (of `arcface`) or in cosine (of `cosface`).
+They need labels 0..C-1 and learn a table of class weights, which are the
+candidates of each item. The margin of `arcface` is in radians, and that of
+`cosface` is a cosine.
 """
 
 import functools
@@ -49,7 +50,7 @@ def _init_table_and_biases(key, num_classes, embedding_dim):
 
 
 def _meet_classes_with_biases(params, points, references: Points | None):
-  """w·x + b is the product of [w, b] and [x, 1]."""
+  """Appends biases and ones: w·x + b is the product of [w, b] and [x, 1]."""
   refuse_references(references)
   table = jnp.concatenate([params["weights"], params["biases"][:, None]], 1)
   ones = jnp.ones((points.embeddings.shape[0], 1), points.embeddings.dtype)
@@ -60,9 +61,10 @@ def _meet_classes_with_biases(params, points, references: Points | None):
 def class_softmax(
   row: Row, logits: Float[Array, " c"], label_smoothing: Number
 ) -> Parts:
-  """Cross-entropy of the classes of a row, whose target is smoothed.
+  """Cross-entropy over the classes of a row, with label smoothing.
 
-  With ε the target of class c is q_c = (1 - ε)·1[c = y] + ε/C, and the value
+  With ε = `label_smoothing`, the target of class c is
+  q_c = (1 - ε)·1[c = y] + ε/C, and the value is
   -Σ_c q_c log p_c = LSE(z) - z_y + ε(z_y - mean z).
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
@@ -73,16 +75,16 @@ def class_softmax(
   0.5623
   """
   weights = row.positives + row.negatives
-  everyone = weighted_logsumexp(logits, weights)
+  log_normalizer = weighted_logsumexp(logits, weights)
   mean = ratio(
     jnp.sum(jnp.where(weights > 0, weights * logits, 0)), jnp.sum(weights)
   )
-  values = everyone - logits + label_smoothing * (logits - mean)
+  values = log_normalizer - logits + label_smoothing * (logits - mean)
   return {"softmax": make_terms(values, row.positives)}
 
 
 def product_logits(row: Row) -> Float[Array, " c"]:
-  """The products of the item and the classes, with their biases."""
+  """w_c·x + b_c"""
   return -row.distances
 
 
@@ -94,7 +96,7 @@ def temperature_logits(
 
 
 def scaled_logits(row: Row, *, scale: Positive = 1.0) -> Float[Array, " c"]:
-  """S times the cosine, or times the product."""
+  """-S·D_c, which is S·w_c·x for the dot product"""
   return -scale * row.distances
 
 
@@ -108,7 +110,7 @@ def cross_entropy_loss(
 ) -> Parts:
   """Softmax cross-entropy: LSE_c(w_c·x + b_c) - (w_y·x + b_y).
 
-  The features before this head are the embedding. Targets can be smoothed: see
+  The embedding is the input of this layer. Targets can be smoothed: see
   `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
@@ -129,8 +131,8 @@ def norm_softmax_loss(
 ) -> Parts:
   """Normalized softmax: cross-entropy of cos_c / τ (of -D_c / τ in general).
 
-  Class weights are normalized as the embeddings are. Targets can be smoothed:
-  see `class_softmax`.
+  Class weights are normalized like the embeddings. Targets can be smoothed: see
+  `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -146,7 +148,7 @@ def norm_softmax_loss(
 def margin_softmax(
   row: Row, others: Array, own: Array, label_smoothing: Number
 ) -> Parts:
-  """Cross-entropy in which the own class has a logit of its own."""
+  """Cross-entropy with `own` as the logit of the item's class."""
   logits = jnp.where(row.positives > 0, own, others)
   return class_softmax(row, logits, label_smoothing)
 
@@ -158,7 +160,7 @@ def cosface_loss(
   scale: Positive = 64.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """CosFace: cross-entropy of S(cos_c - m·1[c = y]); m is in cosine.
+  """CosFace: cross-entropy of S(cos_c - m·1[c = y]); m is a cosine.
 
   Targets can be smoothed: see `class_softmax`.
 
@@ -171,12 +173,13 @@ def cosface_loss(
   Source: Wang et al., CVPR 2018 (arXiv 1801.09414), equation 4.
   """
   cos = 1 - row.distances
-  own = scale * (cos - margin)
-  return margin_softmax(row, scale * cos, own, label_smoothing)
+  own_logit = scale * (cos - margin)
+  return margin_softmax(row, scale * cos, own_logit, label_smoothing)
 
 
-# cos m + m sin m = 1. Of a larger margin the tail of ArcFace begins above the
-# -1 at which cos(θ + m) ends: an item far from its class would gain by it.
+# The solution of cos m + m sin m = 1. With a larger margin, the tail of ArcFace
+# begins above -1, where cos(θ + m) ends: the logit would jump up, so that an
+# item would gain by moving away from its class.
 _LARGEST_ARC = 2.3311
 ArcMargin = Annotated[Number, Interval(0.0, _LARGEST_ARC, radians=True)]
 
@@ -190,9 +193,9 @@ def arcface_loss(
 ) -> Parts:
   """ArcFace: own logit S·cos(θ + m), others S·cos_c; m is in radians.
 
-  Past θ = π - m, where cos(θ + m) would rise again, it is S(cosθ - m sin m),
-  which falls all the way if m <= 2.331. Targets can be smoothed: see
-  `class_softmax`.
+  Past θ = π - m, where cos(θ + m) would rise again, the own logit is
+  S(cosθ - m sin m). If m <= 2.331, it falls over the whole range of θ. Targets
+  can be smoothed: see `class_softmax`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -200,29 +203,31 @@ def arcface_loss(
   >>> round(float(terms.total), 4)  # log 2
   0.6931
 
-  Source: Deng et al., CVPR 2019 (arXiv 1801.07698), equation 3; the tail is of
-  the authors' code. cos(θ + m) = cosθ cos m - sinθ sin m, without an arccos,
-  whose slope is infinite at ±1.
+  Source: Deng et al., CVPR 2019 (arXiv 1801.07698), equation 3; the tail is
+  that of the authors' code. cos(θ + m) is computed as cosθ cos m - sinθ sin m,
+  because an arccos would have an infinite slope at ±1.
   """
   cos = 1 - row.distances
   sin = safe_sqrt(1 - cos**2)
   turned = cos * jnp.cos(margin) - sin * jnp.sin(margin)
   tail = cos - margin * jnp.sin(margin)
-  own = jnp.where(cos >= -jnp.cos(margin), turned, tail)
-  return margin_softmax(row, scale * cos, scale * own, label_smoothing)
+  own_cos = jnp.where(cos >= -jnp.cos(margin), turned, tail)
+  return margin_softmax(row, scale * cos, scale * own_cos, label_smoothing)
 
 
 def of_classes(
   row: Row, distances: Float[Array, " c"], num_centers: int
 ) -> Row:
-  """A row of centers, K of each class, as a row of classes at these distances.
+  """Turns a row of K centers per class into a row of classes.
+
+  The classes have the given distances.
 
   >>> row = Row(jnp.array([3.0, 2.0]), jnp.ones(2), jnp.zeros(2),
   ...           jnp.array(1.0), jnp.array(0))
   >>> of_classes(row, jnp.array([2.0]), 2).positives
   Array([1.], dtype=float32)
   """
-  # What an item is to one center of a class, it is to all of them.
+  # All centers of a class have the same weights, so the first stands for all.
   first = lambda weights: weights.reshape(num_centers, -1)[0]
   return row._replace(
     distances=distances,
@@ -232,7 +237,7 @@ def of_classes(
 
 
 def nearest_centers(row: Row, *, num_centers: Natural = 3) -> Row:
-  """A row of classes from one of K centers each: a class is its nearest.
+  """Turns a row of K centers per class into a row of their nearest centers.
 
   Ties take the first center.
 
@@ -241,8 +246,8 @@ def nearest_centers(row: Row, *, num_centers: Natural = 3) -> Row:
   >>> nearest_centers(row, num_centers=2).distances
   Array([2.], dtype=float32)
   """
-  # Selected: the gradient of a minimum would be shared among equal centers,
-  # which could then never part.
+  # Selects one center. Equal centers would share the gradient of a minimum, and
+  # could then never separate.
   nearest = functools.reduce(
     lambda a, b: jnp.where(b < a, b, a), row.distances.reshape(num_centers, -1)
   )
@@ -258,8 +263,8 @@ def arcface_subcenter_loss(
 ) -> Parts:
   """Sub-center ArcFace: ArcFace of max_k cos_ck, K centers of each class.
 
-  The row is one of classes: see `nearest_centers`. The margin is in radians,
-  and targets can be smoothed, as in `arcface`.
+  The row holds classes, not centers: see `nearest_centers`. The margin is in
+  radians, and targets can be smoothed, as in `arcface`.
 
   >>> row = Row(jnp.array([0.0, 2.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0, 0]),
   ...           jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -280,20 +285,21 @@ def _init_subcenters(key, num_classes, embedding_dim, *, num_centers=3):
 
 
 def p2sgrad_loss(row: Row) -> Parts:
-  """P2SGrad: (cos_c - 1[c = y])², a term for each item and class.
+  """P2SGrad: (cos_c - 1[c = y])², with one term for each item and class.
 
   >>> row = Row(jnp.array([0.5, 1.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> p2sgrad_loss(row)["squares"].total  # (½ - 1)² + 0²
   Array(0.25, dtype=float32)
 
-  Source: Zhang et al., CVPR 2019 (arXiv 1905.02479), which gives the gradient;
-  this is the loss that has it. The mean is over items and classes, as in
-  pytorch-metric-learning; the paper's sum over classes is C times it.
+  Source: Zhang et al., CVPR 2019 (arXiv 1905.02479). The paper gives a
+  gradient; this is the loss with that gradient. The mean is over items and
+  classes, as in pytorch-metric-learning; the paper sums over classes, which is
+  C times as much.
   """
-  own = make_terms(row.distances**2, row.positives)  # cos - 1 = -D
-  others = make_terms((1 - row.distances) ** 2, row.negatives)
-  return {"squares": add_terms(own, others)}
+  same = make_terms(row.distances**2, row.positives)  # cos - 1 = -D
+  different = make_terms((1 - row.distances) ** 2, row.negatives)
+  return {"squares": add_terms(same, different)}
 
 
 CLASSIFIER_LOSSES: dict[str, Loss] = {

@@ -1,8 +1,8 @@
 """Contrastive losses: two scalar functions of a distance, attract and repel.
 
-Such a pair potential is a function of distances alone. A row applies it to its
-candidates, `pair_loss` to explicit pairs, and a figure draws it. Margins are in
-units of the distance.
+These two functions are a pair potential: they depend on distances alone. A row
+loss applies them to the candidates of an anchor, `pair_loss` applies them to
+explicit pairs, and a figure plots them. Margins are in units of the distance.
 """
 
 import jax
@@ -24,14 +24,14 @@ def contrastive_potential(
 ) -> tuple[Distances, Distances]:
   """Contrastive loss of 2006: attract ½D², repel ½[m - D]+².
 
-  `half=False` leaves the factor ½ out, which doubles the effective learning
-  rate and moves no minimum.
+  `half=False` omits the factor ½, which doubles the effective learning rate and
+  leaves the minima where they are.
 
   >>> [float(x) for x in contrastive_potential(jnp.array(0.5), margin=2.0)]
   [0.125, 1.125]
 
-  Source: Hadsell, Chopra, LeCun, CVPR 2006, equation 4, where Y = 0 means
-  similar; here `same` does.
+  Source: Hadsell, Chopra, LeCun, CVPR 2006, equation 4. There, Y = 0 means
+  similar; here, `same` is True for similar pairs.
   """
   factor = 0.5 if half else 1.0
   return factor * d**2, factor * jax.nn.relu(margin - d) ** 2
@@ -42,15 +42,16 @@ def contrastive_2005_potential(
 ) -> tuple[Distances, Distances]:
   """Contrastive loss of 2005: attract (2/Q)·E², repel 2Q·exp(-2.77·E/Q).
 
-  Q is the upper bound of the distance E, in its units. In an objective it
-  follows from metric and normalization (2 for L1 under L1 normalization, 2√d
-  for L1 and 2 for L2 on the unit sphere); where that bounds nothing, give it.
+  Q (`upper_bound`) is the largest possible distance E, in units of the
+  distance. An objective derives it from metric and normalization: 2 for L1
+  under L1 normalization, 2√d for L1 and 2 for L2 on the unit sphere. If these
+  do not bound the distance, you must give it.
 
   >>> [round(float(x), 4) for x in contrastive_2005_potential(jnp.array(1.0),
   ...                                                 upper_bound=2.0)]
   [1.0, 1.0013]
 
-  Source: Chopra, Hadsell, LeCun, CVPR 2005; E is an L1 norm there.
+  Source: Chopra, Hadsell, LeCun, CVPR 2005, where E is an L1 norm.
   """
   if upper_bound is None:
     raise InputError("contrastive_2005 needs upper_bound, the largest distance")
@@ -101,16 +102,16 @@ def snr_contrastive_potential(
   positive_margin: NotNegative = 0.0,
   negative_margin: NotNegative = 1.0,
 ) -> tuple[Distances, Distances]:
-  """Linear hinges of SNR: attract [D - m_pos]+, repel [m_neg - D]+.
+  """SNR contrastive loss: attract [D - m_pos]+, repel [m_neg - D]+.
 
-  Anchor and candidate have roles: D = Var(x_a - x_b) / Var(x_a).
+  D = Var(x_a - x_b) / Var(x_a) depends on which of the two is the anchor.
 
   >>> [float(x) for x in snr_contrastive_potential(jnp.array(0.75),
   ...                                        positive_margin=0.5)]
   [0.25, 0.25]
 
   Source: Yuan et al., CVPR 2019 (arXiv 1904.02616), equation 9, without its
-  zero-mean regularizer, as pytorch-metric-learning by default.
+  zero-mean regularizer, like the default of pytorch-metric-learning.
   """
   return contrastive_linear_potential(
     d, positive_margin=positive_margin, negative_margin=negative_margin
@@ -122,7 +123,8 @@ def contrastive_sq_margin_potential(
 ) -> tuple[Distances, Distances]:
   """Squared margin: attract D², repel [m² - D²]+.
 
-  The slope of the repulsion is 2D: it vanishes where it is needed most.
+  The slope of the repulsion is 2D, so it vanishes at D = 0, where it is needed
+  most.
 
   >>> [float(x) for x in contrastive_sq_margin_potential(jnp.array(0.5))]
   [0.25, 0.75]
@@ -143,8 +145,8 @@ def contrastive_caffe_legacy_potential(
   >>> [float(x) for x in contrastive_caffe_legacy_potential(jnp.array(0.5))]
   [0.125, 0.375]
 
-  Source: the contrastive loss layer of Caffe before April 2015, since then its
-  `legacy_version`.
+  Source: the contrastive loss layer of Caffe before April 2015, which later
+  versions call `legacy_version`.
   """
   factor = 0.5 if half else 1.0
   return factor * d**2, factor * jax.nn.relu(margin - d**2)
@@ -155,21 +157,21 @@ def contrastive_inverse_potential(
 ) -> tuple[Distances, Distances]:
   """Inverse repulsion: attract ½D², repel 1 / max(D, δ).
 
-  It never rests: the repulsion is positive at every distance. δ (`floor`) is
-  in units of the distance and keeps coincident points finite. `half` acts on
-  the attraction alone, as in the definition.
+  The repulsion is positive at every distance. δ (`floor`) is in units of the
+  distance and keeps the loss of coincident points finite. `half` applies to the
+  attraction alone, as in the definition.
 
   >>> [float(x) for x in contrastive_inverse_potential(jnp.array(0.5))]
   [0.125, 2.0]
 
-  Source: no paper that we know. Texts on the contrastive loss name 1/D as what
-  its margin avoids.
+  Source: we know of no paper. Texts on the contrastive loss mention 1/D as the
+  alternative that its margin avoids.
   """
   return (0.5 if half else 1.0) * d**2, 1 / jnp.maximum(d, floor)
 
 
 def _joined(potential):
-  """The row loss of a potential, same and different pairs in one part."""
+  """The row loss of a potential, with same and different pairs in one part."""
 
   def terms(row: Row, **hyper) -> dict[str, Terms]:
     attract, repel = potential(row.distances, **hyper)
@@ -180,7 +182,10 @@ def _joined(potential):
 
 
 def _split(potential):
-  """The row loss of a potential, same and different pairs reduced apart."""
+  """The row loss of a potential, with separate parts for same and different.
+
+  Each part is reduced by itself.
+  """
 
   def terms(row: Row, **hyper) -> dict[str, Terms]:
     attract, repel = potential(row.distances, **hyper)
@@ -193,7 +198,7 @@ def _split(potential):
 
 
 def _named(terms, potential):
-  """Lends a row loss the signature of its potential: its hyper-parameters."""
+  """Gives a row loss the name and the hyperparameters of its potential."""
   terms.__name__ = potential.__name__.removesuffix("potential") + "loss"
   terms.__doc__ = potential.__doc__
   terms.__wrapped__ = potential
@@ -201,14 +206,14 @@ def _named(terms, potential):
 
 
 def _bound(hyper, metric, normalize, dim):
-  """Q from the space, where the space is bounded."""
+  """Fills in Q, the bound of the distance under metric and normalization."""
   if hyper["upper_bound"] is not None:
     return hyper
   bound = METRICS[metric].bound(normalize, dim)
   if bound is None:
     raise InputError(
       f"contrastive_2005 needs upper_bound, the largest distance: {metric!r}"
-      f" with normalize={normalize!r} has no bound of its own."
+      f" with normalize={normalize!r} has no known bound."
     )
   return {**hyper, "upper_bound": bound}
 
@@ -303,7 +308,7 @@ CONTRASTIVE_LOSSES: dict[str, Loss] = {
     metrics=DISTANCES,
     static=("half",),
     scaled={"floor": 1},
-    absolute="½D² and 1/D are equal at a distance that no number scales",
+    absolute="½D² equals 1/D at a distance that no hyperparameter scales",
     needs_positives=False,
     search={"floor": Range(1e-4, 1.0, log=True)},
     source="no paper that we know: 1/D in place of a margin",

@@ -1,4 +1,4 @@
-"""Soft histograms of distances: sums that have a gradient."""
+"""Soft histograms of distances, whose counts have a gradient."""
 
 import functools
 
@@ -11,9 +11,10 @@ from metric_learning.errors import InputError
 
 Range = tuple[float | Array, float | Array]
 
-# Edges up to which an accelerator sums each by itself. With 11 edges and 16,384
-# anchors this takes 13 ms on an H200, and adding at indices 167; with 101 edges
-# and 4,096 anchors adding at indices is faster, and keeps less (measured).
+# With fewer bins than this, an accelerator computes one sum for each edge.
+# Measured on an H200: with 11 edges and 16,384 anchors this takes 13 ms, and
+# adding at indices takes 167; with 101 edges and 4,096 anchors, adding at
+# indices is faster and stores less.
 _FEW = 32
 
 
@@ -23,10 +24,11 @@ def soft_histogram(
   num_bins: int,
   value_range: Range | None,
 ) -> Float[Array, " edges"]:
-  """Weight at the num_bins + 1 edges of equal bins.
+  """The weight at each of the num_bins + 1 edges of equal bins.
 
-  A value shares its weight between the two edges of its bin, by nearness; a
-  value outside of the range counts at its end, with gradient 0.
+  A value divides its weight between the two edges of its bin; the nearer edge
+  gets more. A value outside the range counts at the end of the range, with
+  gradient 0.
 
   >>> soft_histogram(jnp.array([0.25, 2.0]), jnp.ones(2), 2, (0.0, 2.0))
   Array([0.75, 0.25, 1.  ], dtype=float32)
@@ -36,7 +38,7 @@ def soft_histogram(
   low, high = value_range
   place = (values - low) * (num_bins / (high - low))
   place = jnp.clip(place, 0, num_bins)
-  # The largest value is the upper end of the last bin, not a bin of its own.
+  # The largest value is the upper end of the last bin; it has no further bin.
   left = jnp.minimum(jnp.floor(place), num_bins - 1).astype(jnp.int32)
   share = place - left
   if num_bins < _FEW and jax.default_backend() != "cpu":
@@ -50,10 +52,11 @@ def _at_indices(
   share: Float[Array, " m"],
   weights: Float[Array, " m"],
 ) -> Float[Array, " {number}"]:
-  """Weight at each of `number` edges, added where it belongs.
+  """The weight at each of `number` edges, by adding at indices.
 
-  Measured on a CPU: faster than a pass over the values for each edge. No array
-  of values by edges exists, in the gradient neither.
+  On a CPU this is faster than one pass over the values for each edge
+  (measured). Neither the value nor the gradient holds an array of values by
+  edges.
   """
   edges = jnp.zeros(number, weights.dtype)
   edges = edges.at[left].add(weights * (1 - share))
@@ -67,9 +70,9 @@ def _by_edge(
   share: Float[Array, " m"],
   weights: Float[Array, " m"],
 ) -> Float[Array, " {number}"]:
-  """The same by a sum for each edge, which accelerators do side by side.
+  """The weight at each edge, by one sum for each; accelerators sum in parallel.
 
-  Its gradient reads from the edges, and keeps nothing of values by edges.
+  The gradient reads from the edges and stores no array of values by edges.
   Reverse mode only.
   """
 

@@ -1,4 +1,4 @@
-"""Classification with a margin that multiplies the angle: m·θ, m an integer."""
+"""Classification losses whose margin m, an integer, multiplies the angle θ."""
 
 import math
 
@@ -37,7 +37,10 @@ from metric_learning.rows import (
 
 
 def _meet_unit_classes(params, points: Points, references: Points | None):
-  """Candidates of norm 1, whatever the normalization of the embeddings is."""
+  """Candidates are class weights of norm 1, however embeddings are normalized.
+
+  Anchors are the batch.
+  """
   refuse_references(references)
   return class_table(l2_normalize(params["weights"]), points)
 
@@ -45,7 +48,7 @@ def _meet_unit_classes(params, points: Points, references: Points | None):
 def sphereface_angle(
   cos: Float[Array, "*n"], margin: int
 ) -> Float[Array, "*n"]:
-  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m]: it only falls.
+  """ψ(θ) = (-1)^k cos(mθ) - 2k for θ in [kπ/m, (k+1)π/m]; it decreases.
 
   >>> [round(float(x), 4) for x in sphereface_angle(jnp.array([1, 0, -1.0]), 4)]
   [1.0, -3.0, -7.0]
@@ -69,11 +72,11 @@ def sphereface_loss(
   annealing: NotNegative = 0.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """SphereFace: logits |x|·cos_c, own |x|·ψ(θ), with unit class weights.
+  """SphereFace: own logit |x|·ψ(θ), others |x|·cos_c, with unit class weights.
 
-  ψ(θ) = (-1)^k cos(mθ) - 2k, m an integer (static). With `annealing` λ the own
-  logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ). Targets can be smoothed: see
-  `class_softmax`.
+  ψ(θ) = (-1)^k cos(mθ) - 2k, where the margin m is an integer (static). With
+  `annealing` λ, the own logit is |x|·(λ cosθ + ψ(θ)) / (1 + λ). Targets can be
+  smoothed: see `class_softmax`.
 
   >>> row = Row(jnp.array([-2.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -82,7 +85,7 @@ def sphereface_loss(
   0.1269
 
   Source: Liu et al., CVPR 2017 (arXiv 1704.08063), equation 6; the annealing is
-  of Liu et al. 2016 (arXiv 1612.02295), section 5.1.
+  that of Liu et al. 2016 (arXiv 1612.02295), section 5.1.
   """
   norms = jnp.broadcast_to(context.own, row.distances.shape)
   return _angle_softmax(row, norms, margin, scale, annealing, label_smoothing)
@@ -97,10 +100,10 @@ def l_softmax_loss(
   annealing: NotNegative = 0.0,
   label_smoothing: ShareBelowOne = 0.0,
 ) -> Parts:
-  """L-Softmax: logits x·w_c, own |x||w_y|·ψ(θ), nothing normalized.
+  """L-Softmax: own logit |x||w_y|·ψ(θ), others x·w_c, without normalization.
 
   ψ, the integer margin, the annealing and the smoothing are those of
-  `sphereface`, which this is when class weights have norm 1.
+  `sphereface`. The two losses are equal if the class weights have norm 1.
 
   >>> row = Row(jnp.array([-6.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -118,12 +121,12 @@ def l_softmax_loss(
 def _angle_softmax(
   row: Row, norms, margin, scale, annealing, label_smoothing
 ) -> Parts:
-  """Cross-entropy of products, the own one |x||w|·ψ(θ), annealed."""
+  """Cross-entropy with logits w_c·x; the own logit is |x||w|·ψ(θ), annealed."""
   cos = ratio(-row.distances, norms)
-  angle = sphereface_angle(cos, margin)
-  own = norms * (annealing * cos + angle) / (1 + annealing)
-  others = scaled_logits(row, scale=scale)
-  return margin_softmax(row, others, scale * own, label_smoothing)
+  psi = sphereface_angle(cos, margin)
+  own_product = norms * (annealing * cos + psi) / (1 + annealing)
+  logits = scaled_logits(row, scale=scale)
+  return margin_softmax(row, logits, scale * own_product, label_smoothing)
 
 
 def _norms(over_anchors, over_candidates, anchors, candidates) -> Context:

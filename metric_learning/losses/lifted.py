@@ -1,4 +1,4 @@
-"""Lifted structure: a positive pair against all negatives of both ends.
+"""Lifted structure losses: a positive pair against the negatives of both ends.
 
 Margins are in units of the distance.
 """
@@ -20,7 +20,7 @@ from metric_learning.rows import (
 
 
 def _hardest(row: Row, margin: Number) -> Float[Array, ""]:
-  """max over N of ε - D, at the lowest index; -inf without negatives."""
+  """max over N of ε - D, or -inf without negatives; ties take the first."""
   negative = row.negatives > 0
   near = jnp.argmin(jnp.where(negative, row.distances, jnp.inf))
   return jnp.where(jnp.any(negative), margin - row.distances[near], -jnp.inf)
@@ -56,11 +56,11 @@ def _all_of_candidates(
 
 
 def _lifted_terms(row, push, positive_margin) -> Parts:
-  some = push > -jnp.inf
-  hinge = jax.nn.relu(
-    row.distances - positive_margin + jnp.where(some, push, 0)
-  )
-  return {"pair": make_terms(hinge**2 / 2, jnp.where(some, row.positives, 0))}
+  has_negatives = push > -jnp.inf
+  push = jnp.where(has_negatives, push, 0)
+  hinge = jax.nn.relu(row.distances - positive_margin + push)
+  positives = jnp.where(has_negatives, row.positives, 0)
+  return {"pair": make_terms(hinge**2 / 2, positives)}
 
 
 def lifted_hard_loss(
@@ -72,10 +72,11 @@ def lifted_hard_loss(
 ) -> Parts:
   """Lifted structure: ½[D_ij + max(ε - D_ik, ε - D_jl)]+² over k, l.
 
-  k ranges over N(i), l over N(j); one term for each ordered positive pair, so
-  that a mean is the one over unordered pairs and a sum is twice it. With
-  references l ranges over the references; where an affinity says what is
-  similar, over the anchors, since it does not compare references.
+  k ranges over N(i), and l ranges over N(j). There is one term for each ordered
+  positive pair, so that a mean equals the mean over unordered pairs, and a sum
+  is twice the sum over unordered pairs. With references, l ranges over the
+  references. With an affinity, l ranges over the anchors, because an affinity
+  does not compare references with each other.
 
   >>> row = Row(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -83,8 +84,8 @@ def lifted_hard_loss(
   >>> lifted_hard_loss(row, context)["pair"].total  # ½(1 + max(-1, 0))²
   Array(0.5, dtype=float32)
 
-  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 3; the positive
-  margin, subtracted from D_ij, is an addition.
+  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 3. The positive
+  margin, which is subtracted from D_ij, is our addition.
   """
   push = jnp.maximum(_hardest(row, margin), context.shared)
   return _lifted_terms(row, push, positive_margin)
@@ -107,16 +108,16 @@ def lifted_loss(
   >>> lifted_loss(row, context)["pair"].total  # ½(1 + log e⁰)²
   Array(0.5, dtype=float32)
 
-  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 4; the positive
-  margin, subtracted from D_ij, is an addition.
+  Source: Oh Song et al., CVPR 2016 (arXiv 1511.06452), equation 4. The positive
+  margin, which is subtracted from D_ij, is our addition.
   """
-  own, theirs = _all_negatives(row, margin), context.shared
-  both = (own > -jnp.inf) & (theirs > -jnp.inf)
+  first, second = _all_negatives(row, margin), context.shared
+  both = (first > -jnp.inf) & (second > -jnp.inf)
   # logaddexp of two -inf is -inf with gradient NaN.
   push = jnp.where(
     both,
-    jnp.logaddexp(jnp.where(both, own, 0), jnp.where(both, theirs, 0)),
-    jnp.maximum(own, theirs),
+    jnp.logaddexp(jnp.where(both, first, 0), jnp.where(both, second, 0)),
+    jnp.maximum(first, second),
   )
   return _lifted_terms(row, push, positive_margin)
 
@@ -129,15 +130,15 @@ def lifted_generalized_loss(
 ) -> Parts:
   """Generalized lifted structure: [LSE_P(D - m_pos) + LSE_N(m_neg - D)]+.
 
-  One term for each anchor that has both.
+  One term for each anchor that has positives and negatives.
 
   >>> row = Row(jnp.array([1.0, 1.5]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> lifted_generalized_loss(row)["anchor"].total  # 1 + (1 - 1.5)
   Array(0.5, dtype=float32)
 
-  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), L_LG; a mean over
-  anchors, where the paper sums, and the positive margin is an addition.
+  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), L_LG. The default is a
+  mean over anchors; the paper sums. The positive margin is our addition.
   """
   pull = weighted_logsumexp(row.distances - positive_margin, row.positives)
   push = weighted_logsumexp(negative_margin - row.distances, row.negatives)
@@ -146,7 +147,7 @@ def lifted_generalized_loss(
   return {"anchor": make_terms(value, both)}
 
 
-_SOFT = "log Σ e^{ε - D} is soft within one unit of D, which no number scales"
+_SOFT = "log Σ e^{ε - D} is soft over a distance of 1, which is never scaled"
 
 LIFTED_LOSSES: dict[str, Loss] = {
   "lifted_hard": Loss(

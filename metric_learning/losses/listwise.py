@@ -1,6 +1,6 @@
 """Listwise losses: an anchor, its positives and all its negatives at once.
 
-The softmax family and lifted structure have files of their own.
+The softmax family and lifted structure are in separate files.
 """
 
 import jax
@@ -64,8 +64,8 @@ def circle_loss(
 ) -> Parts:
   """Circle: log(1 + Σ_N e^{γ a_n (s - m)} · Σ_P e^{-γ a_p (s - 1 + m)}).
 
-  a_p = [1 + m - s]+ and a_n = [s + m]+ are constants in the gradient. One term
-  for each anchor that has both; the margin is a cosine.
+  a_p = [1 + m - s]+ and a_n = [s + m]+ have no gradient. One term for each
+  anchor that has positives and negatives; the margin is a cosine.
 
   >>> row = Row(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -88,14 +88,14 @@ def circle_loss(
 
 
 def _mean_violation(violations, weights, temperature) -> Float[Array, ""]:
-  """Mean of the violations v > 0, weighted by e^{T v}, a constant."""
+  """Mean of the violations v > 0, whose weights e^{T v} have no gradient."""
   violated = (violations > 0) & (weights > 0)
   exponents = jnp.where(violated, temperature * violations, -jnp.inf)
   top = jnp.max(exponents, initial=-jnp.inf)
   shifted = exponents - jnp.where(jnp.isneginf(top), 0, top)
-  each = jax.lax.stop_gradient(weights * jnp.exp(shifted))
-  total = jnp.sum(jnp.where(violated, each * violations, 0))
-  return ratio(total, jnp.sum(each))
+  weights = jax.lax.stop_gradient(weights * jnp.exp(shifted))
+  total = jnp.sum(jnp.where(violated, weights * violations, 0))
+  return ratio(total, jnp.sum(weights))
 
 
 def ranked_list_loss(
@@ -109,11 +109,11 @@ def ranked_list_loss(
 ) -> Parts:
   """Ranked list: (1 - λ)·mean of [D_ap - (α - m)]+ + λ·mean of [α - D_an]+.
 
-  The boundaries are α = c + m/2 for negatives and α - m = c - m/2 for
-  positives, at the same distance from the `center` c. The means are over
-  violations v > 0, weighted by e^{T v}, which is a constant in the gradient; an
-  empty side is 0. One term for each anchor. The margin m and the center are in
-  units of the distance, the temperatures T in those of 1/D; λ is `balance`.
+  The threshold is α = c + m/2 for negatives and α - m = c - m/2 for positives,
+  both at m/2 from the `center` c. The means are over violations v > 0, with
+  weights e^{T v} that have no gradient; a mean over no violations is 0. One
+  term for each anchor. The margin m and the center are in units of the
+  distance, the temperatures T are in units of 1/D, and λ is `balance`.
 
   >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -121,9 +121,9 @@ def ranked_list_loss(
   >>> terms.total  # ½(1 - .75) + ½(1.25 - 1)
   Array(0.25, dtype=float32)
 
-  Source: Wang et al., CVPR 2019 (arXiv 1903.03238), with c = 1. A negative at
-  distance 0 counts, and the weights have no gradient: both unlike
-  pytorch-metric-learning.
+  Source: Wang et al., CVPR 2019 (arXiv 1903.03238), with c = 1. Unlike in
+  pytorch-metric-learning, a negative at distance 0 counts, and the weights have
+  no gradient.
   """
   pull = _mean_violation(
     row.distances - (center - margin / 2), row.positives, positive_temperature
@@ -135,7 +135,7 @@ def ranked_list_loss(
   return {"anchor": make_terms(value, exists(row.weight))}
 
 
-# --- Right or wrong, one candidate at a time --------------------------------
+# --- Binary classification of single candidates -----------------------------
 
 
 def siglip_loss(
@@ -147,9 +147,9 @@ def siglip_loss(
 ) -> Parts:
   """Sigmoid loss: Σ_j -log σ(z_j (t·s_j + b)), z = 1 for positives, else -1.
 
-  One term for each anchor, the sum over its candidates. t and b are learned, t
-  through its logarithm. s is 1 - D for "cosine" and -D for "dot"; an objective
-  takes that of its metric.
+  One term for each anchor, which is the sum over its candidates. The scale t
+  (its logarithm) and the bias b are learned. The `similarity` is "cosine"
+  (s = 1 - D) or "dot" (s = -D); an objective takes that of its metric.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -171,8 +171,8 @@ def _similarity_of_metric(hyper, metric, normalize, dim):
   similarity = hyper["similarity"] or metric
   if similarity != metric:
     raise InputError(
-      f"siglip with similarity={similarity!r} needs that metric; got"
-      f" {metric!r}."
+      f"siglip with similarity={similarity!r} needs metric={similarity!r}; got"
+      f" metric={metric!r}."
     )
   return {**hyper, "similarity": similarity}
 
@@ -183,10 +183,13 @@ def nce_terms(
   data_weights: Float[Array, " p"],
   noise_weights: Float[Array, " k"],
 ) -> Terms:
-  """-log σ(l_p) - Σ_k log(1 - σ(l_k)) of each datum p with its share of k."""
+  """-log σ(l_p) - Σ_k log(1 - σ(l_k)) of each datum p.
+
+  The sum over all noise samples k is divided equally among the data.
+  """
   with on_the_way():
-    against = make_terms(jax.nn.softplus(noise), noise_weights).total
-  share = ratio(against, jnp.sum(data_weights))
+    noise_total = make_terms(jax.nn.softplus(noise), noise_weights).total
+  share = ratio(noise_total, jnp.sum(data_weights))
   return make_terms(jax.nn.softplus(-data) + share, data_weights)
 
 
@@ -195,13 +198,13 @@ def nce_from_logits(
 ) -> Float[Array, ""]:
   """Noise-contrastive estimation: mean of -log σ(l) - Σ_k log(1 - σ(l̃_k)).
 
-  The logits are l(u) = log p(u) - log(k q(u)), k noise samples for each datum.
+  The logits are l(u) = log p(u) - log(k q(u)), with k noise samples per datum.
 
   >>> nce_from_logits(jnp.zeros(3), jnp.zeros((3, 1)))  # p = q, k = 1: 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: Gutmann and Hyvärinen, JMLR 2012, where k is ν, the ratio of noise to
-  data, negated; AISTATS 2010 has as much noise as data.
+  Source: Gutmann and Hyvärinen, JMLR 2012, negated; there k is called ν, the
+  ratio of noise to data. Their paper at AISTATS 2010 has as much noise as data.
   """
   terms = nce_terms(
     data, noise.ravel(), jnp.ones_like(data), jnp.ones_like(noise.ravel())
@@ -214,29 +217,30 @@ def nce_loss(
 ) -> Parts:
   """Noise-contrastive estimation of which candidates belong to an anchor.
 
-  log p(u) = -D/τ - log Z with log Z learned (`log_partition`); the positives
-  are data, the negatives noise with q = 1/m (m candidates) and k = #N/#P. One
-  term for each (anchor, positive), each with its k noise samples.
+  The model is log p(u) = -D/τ - log Z, where log Z is learned
+  (`log_partition`). Positives are data, and negatives are noise, with q = 1/m
+  for m candidates and k = #N/#P. One term for each (anchor, positive), with its
+  k noise samples.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> nce_loss(row, log_partition=0.6931472)["nce"].total  # p = q: 2 log 2
   Array(1.3862944, dtype=float32)
 
-  Source: Gutmann and Hyvärinen, JMLR 2012, with labels for data and noise: a
-  choice made here. The estimator itself is `nce_from_logits`.
+  Source: Gutmann and Hyvärinen, JMLR 2012. We chose to separate data from noise
+  by labels. The estimator itself is `nce_from_logits`.
   """
   number = lambda weights: jnp.sum(weights)
   positives, negatives = number(row.positives), number(row.negatives)
   noise_rate = ratio(negatives, positives) / jnp.maximum(
     positives + negatives, jnp.finfo(row.distances.dtype).tiny
   )
-  some = noise_rate > 0
-  offset = log_partition + jnp.log(jnp.where(some, noise_rate, 1))
+  has_noise = noise_rate > 0
+  offset = log_partition + jnp.log(jnp.where(has_noise, noise_rate, 1))
   logits = -row.distances / temperature - offset
   terms = nce_terms(logits, logits, row.positives, row.negatives)
-  # Without noise there is nothing to tell the data from.
-  return {"nce": jax.tree.map(lambda x: jnp.where(some, x, 0), terms)}
+  # Without noise there is nothing to distinguish the data from.
+  return {"nce": jax.tree.map(lambda x: jnp.where(has_noise, x, 0), terms)}
 
 
 LISTWISE_LOSSES: dict[str, Loss] = {

@@ -1,4 +1,4 @@
-"""All triplets without triplets: a loop over the positives of one row."""
+"""Sums over all triplets of a row, by a loop over its positives."""
 
 from collections.abc import Callable
 
@@ -12,24 +12,24 @@ from metric_learning.rows import Row, Terms, each_positive, made_here
 def over_positives(
   terms: Callable[..., Terms], signed: bool = False
 ) -> Callable[..., Terms]:
-  """Adds `terms` over the positives of a row, one positive at a time.
+  """Sums `terms` over the positives of a row, one positive at a time.
 
-  `terms(own, row, *numbers) -> Terms` meets one positive: `own` is its
-  distance, and `row` is the row without it (its weight in `row.positives` is
-  0). A term for each triplet is `make_terms(value, row.negatives)` with a
-  value for each candidate; a term for each positive is
-  `make_terms(value, jnp.ones(()))` with one value. The sums are weighted by
-  the weight of the positive. Values must be >= 0: the total is then that of
-  the active terms, and has the same derivative. With `signed` they may be
-  negative, and both derivatives are taken.
+  `terms(positive_distance, row, *numbers) -> Terms` handles one positive. Its
+  arguments are the distance of this positive, and the row without it (its
+  weight in `row.positives` is 0). If a miner chose triplets, `row.negatives`
+  are the negatives that it chose for this positive. For one term per triplet,
+  return `make_terms(value, row.negatives)` with a value for each candidate. For
+  one term per positive, return `make_terms(value, jnp.ones(()))` with one
+  value. The weight of the positive multiplies these Terms. Values must be >= 0,
+  so that the total equals the active total and has the same derivative. With
+  `signed`, values may be negative, and both derivatives are computed.
 
-  The result is a function `(row, *numbers) -> Terms`. The derivatives by the
-  distances and by each number are taken in the same pass, positive by
-  positive, so that a row of m candidates needs O(m) memory and the backward
-  pass only scales. Where a miner chose triplets, `row.negatives` are those that
-  it chose for this positive. Whatever is traced must be among the numbers
-  (arrays of any shape): one that `terms` closed over would fail under `vmap` of
-  `lax.map`. Weights are constants. Reverse mode only.
+  Returns a function `(row, *numbers) -> Terms`. Its forward pass also computes
+  the derivatives with respect to the distances and to each number, positive by
+  positive. A row of m candidates thus needs O(m) memory, and the backward pass
+  only scales. Every traced value that `terms` uses must be one of the numbers
+  (arrays of any shape); a traced value in its closure would fail under `vmap`
+  of `lax.map`. Weights are constants. Reverse mode only.
 
   >>> from metric_learning.rows import make_terms
   >>> hinge = over_positives(lambda own, row, margin: make_terms(
@@ -41,7 +41,7 @@ def over_positives(
   """
 
   def of_row(row: Row, *numbers: float | Array) -> Terms:
-    row, dtype = _with_chosen(row), row.distances.dtype
+    row, dtype = _with_chosen_positives(row), row.distances.dtype
     summed = _differentiable(made_here(terms), signed)
     return summed(row, *(jnp.asarray(x, dtype) for x in numbers))
 
@@ -49,32 +49,33 @@ def over_positives(
 
 
 def _differentiable(terms, signed):
-  """The sum over positives with its derivative, of Terms made by `terms`."""
+  """The sum of `terms` over the positives, with a custom derivative."""
 
-  def one(own, distances, numbers, p, row):
-    """What the positive p says: the totals to differentiate, and all sums."""
+  def one_positive(positive_distance, distances, numbers, p, row):
+    """For the positive p: the totals to differentiate, and all its Terms."""
     index = jnp.arange(distances.shape[0])
-    row = _meeting(p, row)
+    row = _with_chosen_negatives(p, row)
     others = jnp.where(index == p, 0, row.positives)
-    found = terms(
-      own, row._replace(distances=distances, positives=others), *numbers
-    )
-    found = jax.tree.map(lambda x: row.positives[p] * x, found)
-    totals = (found.total, found.active_total)
-    return totals if signed else totals[:1], found
+    rest = row._replace(distances=distances, positives=others)
+    result = terms(positive_distance, rest, *numbers)
+    result = jax.tree.map(lambda x: row.positives[p] * x, result)
+    totals = (result.total, result.active_total)
+    return totals if signed else totals[:1], result
 
   def total(row, *numbers):
     def step(p, sums):
-      own = row.distances[p]
-      _, found = one(own, row.distances, numbers, p, row)
-      return jax.tree.map(jnp.add, sums, found)
+      positive_distance = row.distances[p]
+      _, result = one_positive(
+        positive_distance, row.distances, numbers, p, row
+      )
+      return jax.tree.map(jnp.add, sums, result)
 
     return each_positive(row.positives, step, _no_terms(row))
 
   def total_and_slopes(row, *numbers):
     def step(p, carry):
-      totals, pull, found = jax.vjp(
-        lambda *moved: one(*moved, p, row),
+      totals, pull, result = jax.vjp(
+        lambda *inputs: one_positive(*inputs, p, row),
         *(row.distances[p], row.distances, numbers),
         has_aux=True,
       )
@@ -82,19 +83,19 @@ def _differentiable(terms, signed):
 
       def slopes_of(which):
         chosen = jnp.arange(len(totals)) == which
-        by_own, by_row, by_numbers = pull(
+        by_positive, by_row, by_numbers = pull(
           tuple(x.astype(row.distances.dtype) for x in chosen)
         )
-        return by_row + jnp.where(index == p, by_own, 0), by_numbers
+        return by_row + jnp.where(index == p, by_positive, 0), by_numbers
 
-      found = found, tuple(map(slopes_of, range(len(totals))))
-      return jax.tree.map(jnp.add, carry, found)
+      slopes = tuple(map(slopes_of, range(len(totals))))
+      return jax.tree.map(jnp.add, carry, (result, slopes))
 
     zeros = jax.tree.map(jnp.zeros_like, (row.distances, numbers))
     start = (_no_terms(row), (zeros,) * (2 if signed else 1))
     return each_positive(row.positives, step, start)
 
-  def scaled(slopes, bar):
+  def backward(slopes, bar):
     bars = (bar.total, bar.active_total)
     bars = bars if signed else (sum(bars),)
     by_row, by_numbers = jax.tree.map(
@@ -104,21 +105,22 @@ def _differentiable(terms, signed):
     return Row(by_row, None, None, None, None), *by_numbers
 
   differentiable = jax.custom_vjp(total)
-  differentiable.defvjp(total_and_slopes, scaled)
+  differentiable.defvjp(total_and_slopes, backward)
   return differentiable
 
 
 def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
-  """As `over_positives`, for terms that need the row of the positive too.
+  """Like `over_positives`, for terms that also need the row of the positive.
 
-  `terms(own, row, theirs, *numbers) -> Terms` also gets `theirs`, the
-  distances of the positive to all candidates, `[m]`. The result is a function
-  `(rows, embeddings, distance, *numbers) -> Terms` of a block of n rows and
-  of the candidates, for a loss with `batched=True`.
+  `terms(positive_distance, row, positive_row, *numbers) -> Terms` also gets the
+  distances of the positive to all candidates, `[m]`. Returns a function
+  `(rows, embeddings, distance, *numbers) -> Terms` of a block of n rows and the
+  embeddings of the candidates, for a loss with `batched=True`.
 
-  Step k meets the k-th positive of all anchors: it gathers their embeddings
-  and computes their rows, n * m numbers; the backward pass does so again, and
-  adds to the embeddings that were gathered. Reverse mode only.
+  Step k handles the k-th positive of every anchor: it gathers the embeddings of
+  these positives and computes their rows, n * m numbers. The backward pass
+  computes them again, and adds the gradients to the gathered embeddings.
+  Reverse mode only.
 
   >>> from metric_learning.distances import l1_matrix
   >>> from metric_learning.rows import make_terms
@@ -137,44 +139,48 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
     distance: Callable[[Array, Array], Array],
     *numbers: float | Array,
   ) -> Terms:
-    rows, dtype = _with_chosen(rows), rows.distances.dtype
-    summed = _differentiable_rows(_meeting_one(made_here(terms), distance))
+    rows, dtype = _with_chosen_positives(rows), rows.distances.dtype
+    summed = _differentiable_rows(_step(made_here(terms), distance))
     return summed(rows, embeddings, *(jnp.asarray(x, dtype) for x in numbers))
 
   return of_rows
 
 
-def _meeting_one(make, distance):
-  """What one positive of each anchor says, with the rows of the positives."""
+def _step(terms, distance):
+  """A function that handles one positive of each anchor."""
 
-  def step(p, own, distances, embeddings, numbers, rows):
-    """The Terms of the positive p of each anchor, 0 where p is m."""
+  def step(p, positive_distances, distances, embeddings, numbers, rows):
+    """The Terms of the positive p of each anchor; 0 where p is m."""
 
-    def one(p, own, distances, theirs, row):
+    def one_anchor(p, positive_distance, distances, positive_row, row):
       index = jnp.arange(distances.shape[0])
       others = jnp.where(index == p, 0, row.positives)
-      # A product form of the distance would not give 0 to itself.
-      theirs = jnp.where(index == p, 0, theirs)
-      row = _meeting(p, row)
+      # A product form would not give exactly 0 as the distance of p to itself.
+      positive_row = jnp.where(index == p, 0, positive_row)
+      row = _with_chosen_negatives(p, row)
       row = row._replace(distances=distances, positives=others)
-      return make(own, row, theirs, *numbers)
+      return terms(positive_distance, row, positive_row, *numbers)
 
-    theirs = distance(embeddings[p], embeddings)
-    found = jax.vmap(one)(p, own, distances, theirs, rows)
+    positive_rows = distance(embeddings[p], embeddings)
+    result = jax.vmap(one_anchor)(
+      p, positive_distances, distances, positive_rows, rows
+    )
     weight = jax.vmap(lambda w, p: w.at[p].get(mode="fill", fill_value=0))
-    return _weighted(found, weight(rows.positives, p))
+    return _weighted(result, weight(rows.positives, p))
 
   return step
 
 
 def _differentiable_rows(step):
-  """The sum of `step` over the positives of a block of rows."""
+  """The sum of `step` over positives of a block, with a custom derivative."""
 
   def total(rows, embeddings, *numbers):
     def add(p, sums):
-      own = _at(rows.distances, p)
-      found = step(p, own, rows.distances, embeddings, numbers, rows)
-      return jax.tree.map(jnp.add, sums, found)
+      positive_distances = _at(rows.distances, p)
+      result = step(
+        p, positive_distances, rows.distances, embeddings, numbers, rows
+      )
+      return jax.tree.map(jnp.add, sums, result)
 
     return each_positive(rows.positives, add, _no_terms(rows))
 
@@ -186,16 +192,16 @@ def _differentiable_rows(step):
     numbers = tuple(numbers)
 
     def add(p, slopes):
-      own = _at(rows.distances, p)
+      positive_distances = _at(rows.distances, p)
       _, pull = jax.vjp(
-        lambda *moved: step(p, *moved, rows),
-        *(own, rows.distances, embeddings, numbers),
+        lambda *inputs: step(p, *inputs, rows),
+        *(positive_distances, rows.distances, embeddings, numbers),
       )
-      by_own, *found = pull(bar)
-      by_rows, *others = jax.tree.map(jnp.add, slopes, tuple(found))
+      by_positive, *by_inputs = pull(bar)
+      by_rows, *others = jax.tree.map(jnp.add, slopes, tuple(by_inputs))
       index = jnp.arange(rows.distances.shape[1])
-      by_own = jnp.where(index == p[:, None], by_own[:, None], 0)
-      return by_rows + by_own, *others
+      by_positive = jnp.where(index == p[:, None], by_positive[:, None], 0)
+      return by_rows + by_positive, *others
 
     zeros = jax.tree.map(jnp.zeros_like, (rows.distances, embeddings, numbers))
     slopes = each_positive(rows.positives, add, zeros)
@@ -207,15 +213,15 @@ def _differentiable_rows(step):
   return differentiable
 
 
-def _with_chosen(row: Row) -> Row:
+def _with_chosen_positives(row: Row) -> Row:
   """The row with the positives of its chosen triplets, if there are any."""
   if row.triplets is None:
     return row
   return row._replace(positives=row.triplets.positives)
 
 
-def _meeting(p: Int[Array, ""], row: Row) -> Row:
-  """The row with the negatives that its positive p meets."""
+def _with_chosen_negatives(p: Int[Array, ""], row: Row) -> Row:
+  """The row with the negatives chosen for its positive p, if any are chosen."""
   if row.triplets is None:
     return row
   return row._replace(negatives=row.triplets.of(p, row.distances))
@@ -226,7 +232,7 @@ def _at(values: Float[Array, "n m"], p: Int[Array, " n"]) -> Float[Array, " n"]:
 
 
 def _weighted(terms: Terms, weight: Float[Array, "*n"]) -> Terms:
-  """The terms times a weight; what weighs 0 may be anything."""
+  """The terms times a weight, or 0 where the weight is 0 (even if NaN)."""
   return jax.tree.map(lambda x: jnp.where(weight > 0, weight * x, 0), terms)
 
 

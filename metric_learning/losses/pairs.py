@@ -1,4 +1,4 @@
-"""The losses of single pairs, by name, and on explicit pairs."""
+"""Pair losses by name, and `pair_loss` for explicit pairs."""
 
 import functools
 from collections.abc import Callable
@@ -62,13 +62,14 @@ def pair_loss(
 ) -> Float[Array, "*p"]:
   """A pair loss on explicit pairs, such as a verification set.
 
-  `same` is boolean and True for a similar pair: a bare 0/1 number is refused,
-  since papers use both signs. `targets` are similarities in [0, 1], for
-  "pair_regression" (whose distances are cosine ones unless similarity="exp").
+  `same` is boolean and True for a similar pair. The numbers 0 and 1 are
+  refused, since papers disagree on which of them means similar. `targets` are
+  similarities in [0, 1], for "pair_regression" (whose distances are cosine
+  distances unless similarity="exp").
 
   Raises:
-    InputError: for an unknown loss or hyper-parameter, for `same` that is not
-      boolean, or if the loss wants the other of `same` and `targets`.
+    InputError: for an unknown loss or hyperparameter, for `same` that is not
+      boolean, or if the loss needs `targets` instead of `same` or the reverse.
 
   >>> d = jnp.array([0.5, 0.5])
   >>> pair_loss("contrastive_linear", d, same=jnp.array([True, False]))
@@ -93,10 +94,10 @@ def pair_loss(
     positives, negatives = (
       side.astype(distances.dtype) for side in (same, ~same)
     )
-  for given in hyper:
-    check_choice(f"hyper-parameter of {name}", given, keywords(entry))
+  for key in hyper:
+    check_choice(f"hyperparameter of {name}", key, keywords(entry))
   check_options(name, kinds(entry), hyper)
-  # Each pair is the one candidate of an anchor of its own.
+  # Each pair becomes an anchor with a single candidate.
   rows = Row(
     distances[:, None],
     positives[:, None],

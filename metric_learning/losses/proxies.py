@@ -1,6 +1,6 @@
-"""Proxy losses: a learned point, or several, stands for each class.
+"""Proxy losses: one or more learned points stand for each class.
 
-They need labels 0..C-1. Proxies are normalized as the embeddings are.
+They need labels 0..C-1. Proxies are normalized like the embeddings.
 """
 
 import jax
@@ -57,9 +57,9 @@ def proxy_nca_loss(
 ) -> Parts:
   """Proxy-NCA: D(x, w_y) + log Σ_{c≠y} e^{-D(x, w_c)}, D = scale · distance.
 
-  The default distance is squared L2. The own proxy is not in the sum unless
-  `include_positive`; without it the value can be negative, and with a single
-  class there is no term.
+  The default distance is squared L2. By default the sum leaves out the item's
+  own proxy: the value can be negative, and a single class gives no term.
+  `include_positive` adds the own proxy to the sum.
 
   >>> row = Row(jnp.array([1.0, 3.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -74,8 +74,7 @@ def proxy_nca_loss(
     terms = softmax_terms(logits, row.positives, row.negatives)
     return {"softmax": terms}
   against = weighted_logsumexp(logits, row.negatives)
-  some = against > -jnp.inf
-  values = jnp.where(some, against, 0) - logits
+  values = jnp.where(against > -jnp.inf, against, 0) - logits
   positives = jnp.where(jnp.any(row.negatives > 0), row.positives, 0)
   return {"softmax": make_terms(values, positives)}
 
@@ -97,7 +96,7 @@ def proxy_nca_pp_loss(
   Array(0.6931472, dtype=float32)
 
   Source: Teh, DeVries, Taylor, ECCV 2020 (arXiv 2004.01113). Its pooling, its
-  sampling and its faster rate of proxies are no part of the loss.
+  sampling and its higher learning rate of proxies are not part of the loss.
   """
   logits = temperature_logits(row, temperature=temperature)
   return class_softmax(row, logits, label_smoothing)
@@ -106,10 +105,10 @@ def proxy_nca_pp_loss(
 def _log_one_plus_sum(
   logits: Float[Array, " m"], weights: Float[Array, " m"]
 ) -> Float[Array, ""]:
-  """log(1 + Σ_j w_j e^{z_j}); 0 over nothing."""
+  """log(1 + Σ_j w_j e^{z_j}); 0 if no weight is positive."""
   total = weighted_logsumexp(logits, weights)
-  some = total > -jnp.inf
-  return jnp.where(some, jax.nn.softplus(jnp.where(some, total, 0)), 0)
+  exists = total > -jnp.inf
+  return jnp.where(exists, jax.nn.softplus(jnp.where(exists, total, 0)), 0)
 
 
 def proxy_anchor_loss(
@@ -117,9 +116,10 @@ def proxy_anchor_loss(
 ) -> Parts:
   """Proxy-Anchor: the anchor is a proxy, the candidates are the batch.
 
-  Two parts: log(1 + Σ_{i in c} e^{-α(s_ic - δ)}), a mean over the classes in
-  the batch, and log(1 + Σ_{i not in c} e^{α(s_ic + δ)}), a mean over all
-  classes. δ is in cosine. The reduction "none" gives a value for each class.
+  There are two parts: the mean of log(1 + Σ_{i in c} e^{-α(s_ic - δ)}) over the
+  classes in the batch, and the mean of log(1 + Σ_{i not in c} e^{α(s_ic + δ)})
+  over all classes. δ is a cosine. The reduction "none" gives a value for each
+  class.
 
   >>> row = Row(jnp.array([0.9, 1.1]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -127,8 +127,9 @@ def proxy_anchor_loss(
   >>> [round(float(part.total), 4) for part in parts.values()]
   [0.6931, 0.6931]
 
-  Source: Kim et al., CVPR 2020 (arXiv 2003.13911), equation 4. A miner's weight
-  multiplies its exponential; in pytorch-metric-learning it enters the exponent.
+  Source: Kim et al., CVPR 2020 (arXiv 2003.13911), equation 4. The weight that
+  a miner gives an item multiplies its exponential; in pytorch-metric-learning
+  the weight is in the exponent.
   """
   cos = 1 - row.distances
   pull = _log_one_plus_sum(-alpha * (cos - margin), row.positives)
@@ -141,7 +142,7 @@ def proxy_anchor_loss(
 
 
 def _classes_meet_batch(params, points: Points, references: Points | None):
-  """Anchors are the class weights, candidates the batch."""
+  """Anchors are the class weights, and candidates are the batch."""
   items, classes = meet_classes(params, points, references)
   return classes, items
 
@@ -149,7 +150,7 @@ def _classes_meet_batch(params, points: Points, references: Points | None):
 def soft_centers(
   row: Row, *, gamma: Positive = 0.1, num_centers: Natural = 10
 ) -> Row:
-  """A row of classes from one of K centers each, at the distance 1 - S_c.
+  """Turns a row of K centers per class into a row of classes at 1 - S_c.
 
   S_c = Σ_k softmax_k(s_ck / γ) s_ck: the nearer a center, the more it counts.
 
@@ -174,9 +175,10 @@ def soft_triple_loss(
 ) -> Parts:
   """SoftTriple: cross-entropy of λ(S_c - δ·1[c = y]), K centers of a class.
 
-  The row is one of classes, at 1 - S_c: see `soft_centers`. δ is in cosine, and
-  targets can be smoothed: see `class_softmax`. A part of its own is
-  `regularization` times `sparse_centers`, which lets centers merge.
+  The row holds classes at the distances 1 - S_c: see `soft_centers`. δ is a
+  cosine. Targets can be smoothed: see `class_softmax`. The separate part
+  "regularization" is `regularization` times `sparse_centers`, which lets
+  centers merge.
 
   >>> row = Row(jnp.ones(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -215,7 +217,7 @@ def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
 def _start_centers(num_classes, embedding_dim):
   if num_classes is None or embedding_dim is None:
     raise InputError(
-      "center keeps a center for each class: call"
+      "the loss center keeps a center for each class: call"
       " init_state(num_classes=…, embedding_dim=…)."
     )
   return {"centers": jnp.zeros((num_classes, embedding_dim))}
@@ -237,12 +239,12 @@ def _follow_classes(
 ) -> Context:
   """Moves each center towards the items of its class."""
   centers = state["centers"]
-  # A traced label may be outside of the table: it moves no center.
-  at = jnp.where(anchors.weight > 0, anchors.labels, centers.shape[0])
+  # A traced label may be outside the table; it moves no center.
+  index = jnp.where(anchors.weight > 0, anchors.labels, centers.shape[0])
   counts = jnp.zeros(centers.shape[0], centers.dtype)
-  counts = counts.at[at].add(anchors.weight, mode="drop")
+  counts = counts.at[index].add(anchors.weight, mode="drop")
   items = jax.lax.stop_gradient(anchors.embeddings).astype(centers.dtype)
-  sums = jnp.zeros_like(centers).at[at].add(items, mode="drop")
+  sums = jnp.zeros_like(centers).at[index].add(items, mode="drop")
   pull = counts[:, None] * centers - sums
   moved = centers - rate * pull / (1 + counts)[:, None]
   return Context(state={"centers": moved})
@@ -253,8 +255,9 @@ def center_loss(
 ) -> Parts:
   """Center loss: ½λ·|x - μ_y|², to be added to a classification loss.
 
-  Centers are state, not parameters: after each batch μ_c moves by `rate` times
-  Σ_{i in c} (μ_c - x_i) / (1 + n_c), n_c items of the class in the batch.
+  Centers are state, not parameters. Each batch subtracts `rate` times
+  Σ_{i in c} (μ_c - x_i) / (1 + n_c) from μ_c, where n_c is the number of items
+  of the class in the batch.
 
   >>> row = Row(jnp.array([4.0, 9.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -270,7 +273,7 @@ def center_loss(
 
 
 def _meet_meta_classes(params, points: Points, references: Points | None):
-  """Anchors are the batch, candidates the proxies; labels are taken mod K."""
+  """Anchors are the batch, candidates are the proxies; labels are mod K."""
   refuse_references(references)
   table = params["weights"]
   labels = jnp.mod(points.labels, jnp.asarray(table.shape[0]))
@@ -280,31 +283,36 @@ def _meet_meta_classes(params, points: Points, references: Points | None):
 def _diffused_similarity(
   over_anchors, over_candidates, anchors, candidates, *, alpha: OpenShare = 0.8
 ) -> Context:
-  """What a random walk brings from each item to each proxy, and how alike."""
+  """Two similarities of items and proxies, from the random walk F.
+
+  They are the entries of F, and the cosines between its rows: see
+  `manifold_loss`.
+  """
   items = anchors.labels.shape[0]
   nodes = jnp.concatenate([anchors.embeddings, candidates.embeddings])
   weight = jnp.concatenate([anchors.weight, candidates.weight])
   similarity = jnp.exp(2 * jax.nn.relu(1 - pairwise("cosine", nodes, nodes)))
-  joined = weight[:, None] * weight[None, :] * (1 - jnp.eye(weight.shape[0]))
-  similarity = joined * similarity
+  pair_weight = weight[:, None] * weight[None, :]
+  pair_weight *= 1 - jnp.eye(weight.shape[0])
+  similarity = pair_weight * similarity
   degree = jnp.sum(similarity, axis=1)
-  some = degree > 0
-  root = jnp.where(some, jax.lax.rsqrt(jnp.where(some, degree, 1)), 0)
+  linked = degree > 0
+  root = jnp.where(linked, jax.lax.rsqrt(jnp.where(linked, degree, 1)), 0)
   step = root[:, None] * similarity * root[None, :]
   identity = jnp.eye(step.shape[0], dtype=step.dtype)
-  reached = (1 - alpha) * jnp.linalg.inv(identity - alpha * step)
-  alike = 1 - pairwise("cosine", reached[:items], reached[items:])
-  return Context(own=(reached[:items, items:], alike))
+  diffusion = (1 - alpha) * jnp.linalg.inv(identity - alpha * step)
+  cosines = 1 - pairwise("cosine", diffusion[:items], diffusion[items:])
+  return Context(own=(diffusion[:items, items:], cosines))
 
 
 def _log_one_plus_violations(
   similarity: Float[Array, " m"], row: Row, margin: Number
 ) -> Float[Array, ""]:
   """log(1 + Σ_n e^{v_n}) over v_n = s_n - s_own + margin >= 0."""
-  own = jnp.sum(jnp.where(row.positives > 0, similarity, 0))
-  violation = similarity - own + margin
-  violated = jnp.where(violation >= 0, row.negatives, 0)
-  return _log_one_plus_sum(violation, violated)
+  own_similarity = jnp.sum(jnp.where(row.positives > 0, similarity, 0))
+  violation = similarity - own_similarity + margin
+  weights = jnp.where(violation >= 0, row.negatives, 0)
+  return _log_one_plus_sum(violation, weights)
 
 
 def manifold_loss(
@@ -317,10 +325,11 @@ def manifold_loss(
   """Manifold similarity to K proxies: log(1 + Σ_n e^{F_n - F_own + m}).
 
   F = (1 - α)(I - α S̄)⁻¹ over items and proxies, with S = e^{2[cos]+} off the
-  diagonal and S̄ = D^-½ S D^-½. Only violations F_n - F_own + m >= 0 count: the
-  value jumps where one starts. The part "context" is `context_weight` times the
-  same of the cosines of the rows of F. The proxy of an item is its label mod K.
-  Inverts a matrix of n + K rows: O((n + K)²) memory, whatever the `block_size`.
+  diagonal and S̄ = D^-½ S D^-½. Only violations F_n - F_own + m >= 0 count, so
+  the value jumps where a violation begins. The part "context" is
+  `context_weight` times the same loss of the cosines between rows of F. The
+  proxy of an item is its label mod K. The loss inverts a matrix of n + K rows,
+  which needs O((n + K)²) memory whatever the `block_size`.
 
   >>> row = Row(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]),
   ...           jnp.array(1.0), jnp.array(0))
@@ -330,16 +339,16 @@ def manifold_loss(
   [0.6931, 0.0]
 
   Source: Aziere and Todorovic, CVPR 2019, with the details of
-  pytorch-metric-learning, which draws the proxy of each item at random in each
-  call; the paper groups classes.
+  pytorch-metric-learning. That library draws the proxy of each item at random
+  in each call; the paper groups classes.
   """
-  reached, alike = context.own
-  intrinsic = _log_one_plus_violations(reached, row, margin)
-  neighborly = _log_one_plus_violations(alike, row, margin)
+  diffusion, cosines = context.own
+  intrinsic = _log_one_plus_violations(diffusion, row, margin)
+  contextual = _log_one_plus_violations(cosines, row, margin)
   exists = jnp.any(row.positives > 0).astype(intrinsic.dtype)
   return {
     "intrinsic": make_terms(intrinsic, exists),
-    "context": make_terms(context_weight * neighborly, exists),
+    "context": make_terms(context_weight * contextual, exists),
   }
 
 

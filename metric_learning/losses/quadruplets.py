@@ -1,4 +1,4 @@
-"""The quadruplet loss: triplets, and pairs of two further classes."""
+"""The quadruplet loss: triplets, and negative pairs of two further classes."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from metric_learning.rows import Parts, Row, Terms
 
 
 class Ladder(NamedTuple):
-  """Values in order within each class, with the sums up to each of them."""
+  """Values sorted within each class, with their cumulative sums."""
 
   labels: Int[Array, " k"]
   values: Float[Array, " k"]
@@ -31,10 +31,10 @@ def _ladder(
   first = jnp.concatenate([jnp.ones(1, bool), labels[1:] != labels[:-1]])
 
   def join(a, b):
-    """Sums that start anew with each class: differences would lose digits."""
+    """Sums that restart at each class; subtracting sums would lose digits."""
     new, *later = b
-    kept = [jnp.where(new, y, x + y) for x, y in zip(a[1:], later, strict=True)]
-    return a[0] | new, *kept
+    sums = [jnp.where(new, y, x + y) for x, y in zip(a[1:], later, strict=True)]
+    return a[0] | new, *sums
 
   weighted = jnp.where(weights > 0, weights * values, 0)
   _, weight, total = jax.lax.associative_scan(join, (first, weights, weighted))
@@ -44,7 +44,7 @@ def _ladder(
 def _below(
   ladder: Ladder, label: Int[Array, ""], z: Float[Array, " m"]
 ) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, ""]]:
-  """Σ w[z - v]+ over the v of a class, the weight of v < z, and of all v."""
+  """For the values v of a class: Σ w[z - v]+, Σ w over v < z, and Σ w."""
   start, end = (
     jnp.searchsorted(ladder.labels, label, side=side)
     for side in ("left", "right")
@@ -56,9 +56,9 @@ def _below(
     less = (low < high) & (ladder.values[middle] < z)
     return jnp.where(less, middle + 1, low), jnp.where(less, high, middle)
 
-  everywhere = jnp.broadcast_to(start, z.shape), jnp.broadcast_to(end, z.shape)
+  whole = jnp.broadcast_to(start, z.shape), jnp.broadcast_to(end, z.shape)
   steps = ladder.values.shape[0].bit_length()
-  place, _ = jax.lax.fori_loop(0, steps, halve, everywhere)
+  place, _ = jax.lax.fori_loop(0, steps, halve, whole)
   up_to = lambda sums, k: jnp.where(k > start, sums[k - 1], 0)
   weight = up_to(ladder.weight, place)
   return (
@@ -68,8 +68,14 @@ def _below(
   )
 
 
-def _pairs_apart(over_anchors, over_candidates, anchors, candidates) -> Context:
-  """All pairs of candidates of different classes, and those of each class."""
+def _negative_pairs(
+  over_anchors, over_candidates, anchors, candidates
+) -> Context:
+  """Ladders of the pairs of candidates of different classes.
+
+  The first ladder holds all of them as one class. The second groups them by the
+  class of the first candidate.
+  """
   distances, weights = over_candidates(
     lambda row: (row.distances, row.negatives)
   )
@@ -90,13 +96,14 @@ def quadruplet_loss(
   margin: NotNegative = 1.0,
   second_margin: NotNegative = 0.5,
 ) -> Parts:
-  """Quadruplet: [D_ap - D_an + α1]+ and [D_ap - D_nn' + α2]+, reduced apart.
+  """Quadruplet: [D_ap - D_an + α1]+ and [D_ap - D_nn' + α2]+, in two parts.
 
-  In the second part a, n and n' are of three classes; it runs over all
-  positive pairs (a, p) and all ordered pairs (n, n') of candidates. These are
-  never met one by one: the sum over all pairs of different classes, less those
-  that involve the class of a, is read off the sorted distances. Memory is
-  O(m²) for m candidates, whatever the block size. Reverse mode only.
+  The second part runs over all positive pairs (a, p) and all ordered pairs
+  (n, n') of candidates, where a, n and n' are of three different classes. It
+  does not loop over the pairs (n, n'). From sorted distances, it gets the sum
+  over all pairs of different classes, and subtracts the pairs that contain the
+  class of a. Memory is O(m²) for m candidates, whatever the block size. Reverse
+  mode only.
 
   >>> from metric_learning.objectives import make_objective
   >>> objective = make_objective("quadruplet", margin=0.0, second_margin=1.5)
@@ -108,14 +115,14 @@ def quadruplet_loss(
   Source: Chen, Chen, Zhang, Huang, CVPR 2017 (arXiv 1704.01719), equation 8,
   with fixed margins and the distance in place of its square.
   """
-  everyone, of_class = context.shared
+  all_pairs, by_class = context.shared
   z = row.distances + second_margin
   zero = jnp.zeros_like(row.label)
-  # A pair that involves the class does so by its first or by its second.
+  # The class of a may be that of n or of n', and both cases have the same sum.
   total, active, count = (
-    both - 2 * own
-    for both, own in zip(
-      _below(everyone, zero, z), _below(of_class, row.label, z), strict=True
+    every - 2 * with_class
+    for every, with_class in zip(
+      _below(all_pairs, zero, z), _below(by_class, row.label, z), strict=True
     )
   )
   total = jnp.where(active > 0, jax.nn.relu(total), 0)
@@ -131,10 +138,10 @@ QUADRUPLET_LOSSES: dict[str, Loss] = {
     metric="l2",
     normalize="none",
     reduction="mean",
-    # Both directions of a pair count as one.
+    # The sums take both directions of a pair as equal.
     metrics=MetricsThat(lambda m: m.is_distance and m.is_symmetric),
     scaled={"margin": 1, "second_margin": 1},
-    context=_pairs_apart,
+    context=_negative_pairs,
     closed_form=True,
     search={"margin": MARGIN, "second_margin": MARGIN},
     source="Chen et al., CVPR 2017, arXiv 1704.01719, equation 8",

@@ -1,7 +1,7 @@
 """Ranking losses: the order of an anchor's candidates, made differentiable.
 
-They read s = -D, so that every metric serves. Temperatures are in units of the
-distance. The histogram losses need to know its range.
+They use s = -D, so that every metric works. Temperatures are in units of the
+distance. The histogram losses need the range of the distance.
 """
 
 import jax
@@ -36,11 +36,12 @@ def histogram_loss(row: Row, context: Context) -> Parts:
   """Histogram: Σ_r h⁻_r Σ_{q≥r} h⁺_q, an estimate of P(D⁻ <= D⁺).
 
   h⁺ and h⁻ are soft histograms of the distances of all positive and of all
-  negative pairs of the batch, of sum 1, with `num_bins` equal bins on
-  `value_range`, the range of the distance. An objective takes the range from
-  metric and normalization: (0, 2) under cosine, which is s in [-1, 1]. One
-  value for each batch, whatever the reduction: every anchor says it, with equal
-  weights of sum 1. Without positives or negatives there is none.
+  negative pairs of the batch. They sum to 1 and have `num_bins` equal bins on
+  `value_range`, the range of the distance. An objective derives the range from
+  metric and normalization: (0, 2) for cosine, which is s in [-1, 1]. The loss
+  has one value for a batch, whatever the reduction: every anchor has this
+  value, with equal weights that sum to 1. Without positives or without
+  negatives there is no term.
 
   >>> row = Row(jnp.array([1.0, 3.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -51,7 +52,7 @@ def histogram_loss(row: Row, context: Context) -> Parts:
   Array(0.25, dtype=float32)
 
   Source: Ustinova and Lempitsky, NIPS 2016 (arXiv 1611.00822), equations 2 to 4
-  in s = -D. Positive and negative pairs are all those of the batch.
+  with s = -D, over all positive and negative pairs of the batch.
   """
   value, share = context.shared
   return {"batch": make_terms(value, share * row.weight)}
@@ -87,9 +88,10 @@ def fastap_loss(
   """FastAP: 1 - (1/#P) Σ_b h⁺_b H⁺_b / H_b, average precision by histogram.
 
   h⁺ is the soft histogram of the positives over the edges of `num_bins` equal
-  bins on `value_range`, the range of the distance; H⁺ and H are cumulative, of
-  positives and of all candidates. An objective takes the range from metric and
-  normalization. One term for each anchor that has a positive.
+  bins on `value_range`, the range of the distance. H⁺ and H are the cumulative
+  histograms of the positives and of all candidates. An objective derives the
+  range from metric and normalization. One term for each anchor that has a
+  positive.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -109,14 +111,14 @@ def fastap_loss(
 
 
 def _range_of_distance(hyper, metric, normalize, dim):
-  """The range of the distance from the space, where the space is bounded."""
+  """Fills in the range of the distance under metric and normalization."""
   value_range = hyper["value_range"]
   if value_range is None:
     bound = METRICS[metric].bound(normalize, dim)
     if bound is None:
       raise InputError(
         f"a histogram needs value_range, the range of the distance: {metric!r}"
-        f" with normalize={normalize!r} has no bound of its own."
+        f" with normalize={normalize!r} has no known bound."
       )
     value_range = (0.0, bound)
   check_rising("value_range", value_range)
@@ -127,20 +129,21 @@ def _range_of_distance(hyper, metric, normalize, dim):
 
 
 @over_positives
-def _lost_precision(own, row, temperature):
+def _lost_precision(positive_distance, row, temperature):
   """1 - R_P / R of one positive."""
-  nearer = jax.nn.sigmoid((own - row.distances) / temperature)
+  nearer = jax.nn.sigmoid((positive_distance - row.distances) / temperature)
   among_positives = 1 + jnp.sum(row.positives * nearer)
   ahead = jnp.sum(row.negatives * nearer)
-  return make_terms(ahead / (among_positives + ahead), jnp.ones_like(own))
+  value = ahead / (among_positives + ahead)
+  return make_terms(value, jnp.ones_like(positive_distance))
 
 
 def _with_self(row: Row) -> Row:
-  """The anchor as one more positive at distance 0, if it has another."""
-  itself = exists(row.positives)[None]
+  """Adds the anchor as a positive at distance 0, if it has another positive."""
+  self_weight = exists(row.positives)[None]
   return row._replace(
     distances=jnp.pad(row.distances, (1, 0)),
-    positives=jnp.concatenate([itself, row.positives]),
+    positives=jnp.concatenate([self_weight, row.positives]),
     negatives=jnp.pad(row.negatives, (1, 0)),
   )
 
@@ -152,8 +155,8 @@ def smooth_ap_loss(
 
   R_P = 1 + Σ_{q in P, q≠p} σ((s_q - s_p)/τ), R = R_P + Σ_N σ((s_n - s_p)/τ).
   One term for each anchor that has a positive. `include_self` counts the anchor
-  as one more positive of its own, at distance 0. O(m) memory for a row of m
-  candidates, in the gradient too; reverse mode only.
+  itself as one more positive, at distance 0. A row of m candidates needs O(m)
+  memory, in the gradient too. Reverse mode only.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -161,13 +164,13 @@ def smooth_ap_loss(
   0.333333
 
   Source: Brown et al., ECCV 2020 (arXiv 2007.12163). pytorch-metric-learning
-  includes the anchor itself, and takes classes of one size only.
+  includes the anchor itself, and requires classes of equal size.
   """
   if include_self:
     row = _with_self(row)
   with on_the_way():
-    found = _lost_precision(row, temperature)
-  value = ratio(found.total, found.count)
+    sums = _lost_precision(row, temperature)
+  value = ratio(sums.total, sums.count)
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
@@ -195,10 +198,11 @@ def penalty(
 
 def _penalties(variant):
   @over_positives
-  def of_positive(own, row, temperature, alpha, b):
-    nearer = jax.nn.sigmoid((own - row.distances) / temperature)
+  def of_positive(positive_distance, row, temperature, alpha, b):
+    nearer = jax.nn.sigmoid((positive_distance - row.distances) / temperature)
     rank = jnp.sum(row.negatives * nearer)
-    return make_terms(penalty(rank, variant, alpha, b), jnp.ones_like(own))
+    value = penalty(rank, variant, alpha, b)
+    return make_terms(value, jnp.ones_like(positive_distance))
 
   return of_positive
 
@@ -217,11 +221,11 @@ def pnp_loss(
 ) -> Parts:
   """Penalized negatives before a positive: mean over p of f(R_p).
 
-  R_p = Σ_N σ((s_n - s_p)/τ), and f by variant. O: R. Ds: log(1 + R). Dq:
+  R_p = Σ_N σ((s_n - s_p)/τ), and `variant` selects f. O: R. Ds: log(1 + R). Dq:
   1 - (1 + R)^-α. Iu: (1 + R) log(1 + R). Ib: (bR - log(1 + bR))/b². One term
-  for each anchor that has a positive. `include_self` counts the anchor as one
-  more positive of its own, at distance 0. O(m) memory for a row of m
-  candidates, in the gradient too; reverse mode only.
+  for each anchor that has a positive. `include_self` counts the anchor itself
+  as one more positive, at distance 0. A row of m candidates needs O(m) memory,
+  in the gradient too. Reverse mode only.
 
   >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -234,16 +238,17 @@ def pnp_loss(
   if include_self:
     row = _with_self(row)
   with on_the_way():
-    found = _PENALTIES[variant](row, temperature, alpha, b)
-  value = ratio(found.total, found.count)
+    sums = _PENALTIES[variant](row, temperature, alpha, b)
+  value = ratio(sums.total, sums.count)
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
 def _check_self(hyper, metric, normalize, dim):
   if hyper["include_self"] and metric == "dot":
     raise InputError(
-      "include_self takes the anchor's distance to itself as 0, which"
-      " it is not under the metric 'dot'."
+      "include_self assumes that an anchor is at distance 0 from itself, which"
+      " is false under metric='dot': use another metric, or"
+      " include_self=False."
     )
   return hyper
 

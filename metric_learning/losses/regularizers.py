@@ -1,7 +1,7 @@
-"""Regularizers: one number of embeddings or of class weights.
+"""Regularizers: one number computed from embeddings or from class weights.
 
-They know no labels and no distance of an objective. Each is pure, and finite
-in value and gradient wherever its argument is.
+They use neither labels nor the distance of an objective. Each is a pure
+function, whose value and gradient are finite wherever its argument is.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from metric_learning.rows import ratio
 from metric_learning.signatures import kinds
 
 
-def _kept(x, where):
-  """The rows in float32 or wider, padding as zeros, and their weights."""
+def _rows_and_weights(x, where):
+  """The rows in float32 or wider, with zeros for padding, and their weights."""
   x = widen(jnp.asarray(x))
   if where is None:
     return x, jnp.ones(x.shape[0], x.dtype)
@@ -39,7 +39,7 @@ def lp(
 ) -> Float[Array, ""]:
   """Mean over rows of norm_p(x)^power, p >= 1.
 
-  Of embeddings (`where` is False for padding) or of class weights. The
+  The rows are embeddings (`where` is False for padding) or class weights. The
   gradient of a zero vector is 0.
 
   >>> lp(jnp.array([[3.0, 4.0], [0.0, 0.0]]))  # (5 + 0) / 2
@@ -48,14 +48,14 @@ def lp(
   Source: weight decay of the embeddings; with power 2, Sohn, NIPS 2016.
   """
   check_options("lp", kinds(lp), {"p": p, "power": power})
-  x, weight = _kept(x, where)
-  # Divided by the largest coordinate, which cancels and so has no gradient.
+  x, weight = _rows_and_weights(x, where)
+  # Divides by the largest coordinate, which cancels and so has no gradient.
   scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, initial=0))
-  some = scale > 0
-  scale = jnp.where(some, scale, 1)
+  nonzero = scale > 0
+  scale = jnp.where(nonzero, scale, 1)
   total = jnp.sum(absolute(x / scale[:, None]) ** p, axis=1)
-  norm = scale * jnp.where(some, total, 1) ** (1 / p)
-  value = jnp.where(some, norm**power, 0)
+  norm = scale * jnp.where(nonzero, total, 1) ** (1 / p)
+  value = jnp.where(nonzero, norm**power, 0)
   return ratio(jnp.sum(weight * value), jnp.sum(weight))
 
 
@@ -69,7 +69,7 @@ def zero_mean(
 
   Source: Yuan et al., CVPR 2019 (arXiv 1904.02616), for the SNR distance.
   """
-  x, weight = _kept(x, where)
+  x, weight = _rows_and_weights(x, where)
   value = absolute(jnp.sum(x, axis=1))
   return ratio(jnp.sum(weight * value), jnp.sum(weight))
 
@@ -92,8 +92,8 @@ def center_invariant(weights: Float[Array, "c d"]) -> Float[Array, ""]:
 def regular_face(weights: Float[Array, "c d"]) -> Float[Array, ""]:
   """Mean over classes of the largest cosine to another class weight.
 
-  Which one that is has no gradient; ties take the lowest class. A single class
-  gives 0. Holds C² numbers.
+  The choice of that class has no gradient; ties take the lowest class. A single
+  class gives 0. It stores C² numbers.
 
   >>> regular_face(jnp.array([[1.0, 0.0], [3.0, 4.0], [0.0, -1.0]]))
   Array(0.4, dtype=float32)
@@ -113,8 +113,9 @@ def regular_face(weights: Float[Array, "c d"]) -> Float[Array, ""]:
 def sparse_centers(centers: Float[Array, "c k d"]) -> Float[Array, ""]:
   """Σ √(2 - 2cos) / (2 · pairs), over unordered pairs of centers of a class.
 
-  Half the mean distance on the sphere; centers of a class that are superfluous
-  merge. The gradient of equal centers is 0. With one center it is 0.
+  This is half the mean distance on the sphere. It makes superfluous centers of
+  a class merge. Equal centers have gradient 0. With one center per class, the
+  value is 0.
 
   >>> jax.jit(sparse_centers)(jnp.array([[[1.0, 0.0], [-2.0, 0.0]]]))  # √4 / 2
   Array(1., dtype=float32)

@@ -1,4 +1,4 @@
-"""Similarity learned by classification and by regression of pairs."""
+"""Pair losses that learn a similarity by classification or by regression."""
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,19 @@ def pair_bce_potential(
   >>> [round(float(x), 4) for x in pair_bce_potential(jnp.array(0.0))]
   [0.6931, 0.6931]
 
-  Source: Koch, Zemel, Salakhutdinov 2015, whose printed form lacks the minus.
+  Source: Koch, Zemel, Salakhutdinov 2015, whose printed equation lacks the
+  minus sign.
   """
   logit = bias - scale * d
   return jax.nn.softplus(-logit), jax.nn.softplus(logit)
 
 
 def _weigh_l1(hyper, metric, normalize, dim):
-  """Koch's weights for each dimension belong to L1, and only there."""
+  """Koch's weights of dimensions are the default for L1; others refuse them."""
   weighted = hyper["weighted"]
   if weighted and metric != "l1":
     raise InputError(
-      f"pair_bce with weighted=True weighs an L1 distance, and the metric is"
+      f"pair_bce with weighted=True needs an L1 distance, but the metric is"
       f" {metric!r}: use metric='l1' or weighted=False."
     )
   return {**hyper, "weighted": metric == "l1" if weighted is None else weighted}
@@ -58,8 +59,8 @@ def _weigh(params, embeddings, *, weighted=None):
   if weights.shape != embeddings.shape[-1:]:
     raise InputError(
       f"pair_bce learned {weights.shape[0]} weights, one for each dimension,"
-      f" and the embeddings have {embeddings.shape[-1]}: call init with their"
-      " embedding_dim."
+      f" but the embeddings have {embeddings.shape[-1]} dimensions: call init"
+      " with their embedding_dim."
     )
   return embeddings * weights
 
@@ -90,10 +91,11 @@ def pair_regression_loss(
 ) -> dict[str, Terms]:
   """Regression of a similarity: (g - t)².
 
-  g is (1 + cos)/2 for "cosine01", cos for "cosine", exp(-D) for "exp"; an
-  objective takes the first under the cosine metric and the last under any
-  other. t is the given similarity in [0, 1]. On rows it is P/(P + N), from the
-  weights, and the pair weighs P + N: with labels t is 1 or 0.
+  g is (1 + cos)/2 for "cosine01", cos for "cosine", and exp(-D) for "exp". By
+  default, an objective uses "cosine01" under the cosine metric and "exp" under
+  any other. t is the target similarity in [0, 1]. In a row, a candidate with
+  positive weight P and negative weight N has the target P/(P + N) and the
+  weight P + N; with labels, t is 1 or 0.
 
   >>> row = Row(jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -109,14 +111,14 @@ def pair_regression_loss(
 
 
 def _choose_similarity(hyper, metric, normalize, dim):
-  """A cosine is read as one; any other distance through exp(-D)."""
+  """The default is "cosine01" under the cosine metric, and "exp" otherwise."""
   name = hyper["similarity"]
   if name is None:
     name = "cosine01" if metric == "cosine" else "exp"
   check_choice("similarity", name, ("cosine01", "exp", "cosine"))
   if metric != "cosine" and name != "exp":
     raise InputError(
-      f"pair_regression with similarity={name!r} reads a cosine, and the"
+      f"pair_regression with similarity={name!r} needs a cosine, but the"
       f" metric is {metric!r}: use similarity='exp' or metric='cosine'."
     )
   return {**hyper, "similarity": name}
@@ -145,7 +147,7 @@ SIMILARITY_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     static=("similarity",),
-    absolute="e^{-D} halves within a distance that no number scales",
+    absolute="e^{-D} halves over a distance that no hyperparameter scales",
     fill_defaults=_choose_similarity,
     needs_positives=False,
     source="classical similarity learning by regression",

@@ -1,7 +1,8 @@
 """Softmax losses: the share of the positives among all candidates.
 
-They read s = -D, so that every metric serves; under cosine that is s = cos - 1,
-and they are invariant to the shift. Temperatures are in units of the distance.
+They use s = -D, so that every metric works. Under cosine, s = cos - 1, and the
+losses do not depend on the shift by 1. Temperatures are in units of the
+distance.
 """
 
 import math
@@ -56,8 +57,8 @@ def softmax_terms(
   >>> softmax_terms(jnp.zeros(2), one, none).total  # log 2
   Array(0.6931472, dtype=float32)
   """
-  everyone = weighted_logsumexp(logits, positives + negatives)
-  return make_terms(everyone - logits, positives)
+  log_normalizer = weighted_logsumexp(logits, positives + negatives)
+  return make_terms(log_normalizer - logits, positives)
 
 
 def pair_terms(
@@ -65,9 +66,10 @@ def pair_terms(
   against: Float[Array, ""],
   positives: Float[Array, " m"],
 ) -> Terms:
-  """For each positive, log(1 + e^{against - logit}): alone with the rest.
+  """For each positive, log(1 + e^{against - logit}), without other positives.
 
-  `against` is a log-sum-exp; over nothing, at -inf, a term is 0 and counts.
+  `against` is a log-sum-exp over negatives. Without negatives it is -inf, and
+  each positive is a term of value 0.
 
   >>> pair_terms(jnp.zeros(2), jnp.log(2.0), jnp.array([1.0, 0.0])).total
   Array(1.0986123, dtype=float32)
@@ -78,9 +80,9 @@ def pair_terms(
 def infonce_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE: -log( e^{s_ii'/τ} / Σ_j e^{s_ij'/τ} ), candidates = other view.
 
-  One positive in a row. The views are batch and references, or the first and
-  second item of each class; `symmetric` averages both directions. A batch in
-  which a row would have more positives is an error, and NaN under jit.
+  Each anchor has one positive. The views are batch and references, or the first
+  and second item of each class; `symmetric` averages both directions. More than
+  one positive is an error, and under jit makes the value NaN.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -96,8 +98,9 @@ def infonce_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
 def ntxent_loss(row: Row, *, temperature: Positive = 0.5) -> Parts:
   """NT-Xent: InfoNCE over both views joined, 2N - 1 candidates.
 
-  Each label stands twice, or once in the batch and once in the references. A
-  batch in which a row would have more positives is an error, and NaN under jit.
+  Each label occurs twice in the batch, or once in the batch and once in the
+  references. More than one positive of an anchor is an error, and under jit
+  makes the value NaN.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -112,8 +115,8 @@ def ntxent_loss(row: Row, *, temperature: Positive = 0.5) -> Parts:
 def infonce_per_pair_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE per pair: log(1 + Σ_{n in N(a)} e^{(s_an - s_ap)/τ}).
 
-  Other positives of the anchor are not in the denominator. Without negatives
-  a pair counts with value 0.
+  Other positives of the anchor are not in the denominator. Without negatives, a
+  pair is a term of value 0.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
   ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -130,8 +133,8 @@ def infonce_per_pair_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
 def infonce_all_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
   """InfoNCE over all: LSE_{k≠a}(s_ak/τ) - s_ap/τ for each positive p.
 
-  All other candidates are in the denominator, positives too. Pairs weigh
-  equally; `supcon` weighs anchors equally.
+  All other candidates are in the denominator, including positives. Here all
+  pairs have equal weight; in `supcon` all anchors have.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
   ...           jnp.array([0.0, 0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -148,7 +151,7 @@ def infonce_all_loss(row: Row, *, temperature: Positive = 0.07) -> Parts:
 def supcon_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
   """Supervised contrastive: mean over P(i) of LSE_{k≠i}(s/τ) - s_ip/τ.
 
-  One term for each anchor that has a positive; other positives stay in the
+  One term for each anchor that has a positive; its other positives are in the
   denominator.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 1.0, 0.0]),
@@ -169,7 +172,7 @@ def supcon_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
 def dcl_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
   """Decoupled contrastive: -s_ap/τ + LSE_{N(a)}(s/τ) for each positive p.
 
-  The positive is not in the denominator, so that a term may be negative.
+  The positive is not in the denominator, so that a term can be negative.
   Without negatives there is no term.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
@@ -181,9 +184,9 @@ def dcl_loss(row: Row, *, temperature: Positive = 0.1) -> Parts:
   """
   logits = -row.distances / temperature
   against = weighted_logsumexp(logits, row.negatives)
-  some = exists(row.negatives)
-  values = jnp.where(some > 0, against - logits, 0)
-  return {"softmax": make_terms(values, some * row.positives)}
+  has_negatives = exists(row.negatives)
+  values = jnp.where(has_negatives > 0, against - logits, 0)
+  return {"softmax": make_terms(values, has_negatives * row.positives)}
 
 
 def debiased_loss(
@@ -196,19 +199,20 @@ def debiased_loss(
   """Debiased contrastive: -log( e^{s_p/τ} / (e^{s_p/τ} + n g) ), n = #N.
 
   g = max( (mean_N e^{s/τ} - τ⁺ e^{s_p/τ}) / (1 - τ⁺), e^{-U/τ} ): the mean over
-  negatives without the share τ⁺ (`positive_prior`) that is of the anchor's
-  class. U is the largest distance, in its units, so that e^{-U/τ} is the least
-  that e^{s/τ} can be. An objective takes U from metric and normalization;
-  where they bound nothing, and none is given, g may be 0.
+  negatives, without the share τ⁺ (`positive_prior`) of them that is of the
+  anchor's class. U (`upper_bound`) is the largest possible distance, so that
+  e^{-U/τ} is the smallest possible e^{s/τ}. An objective derives U from metric
+  and normalization. If these do not bound the distance and you do not give U,
+  g may be 0.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> round(float(debiased_loss(row)["softmax"].total), 4)  # log 3
   1.0986
 
-  Source: Chuang et al. 2020 (arXiv 2007.00224), section 4, with one positive
-  at a time. There s = cos and the floor is e^{-1/τ}; in s = cos - 1
-  that is e^{-2/τ}.
+  Source: Chuang et al. 2020 (arXiv 2007.00224), section 4, with one positive at
+  a time. In the paper s = cos, and the floor is e^{-1/τ}; with s = cos - 1, the
+  same floor is e^{-2/τ}.
   """
   return hard_negative_loss(
     row,
@@ -227,10 +231,10 @@ def hard_negative_loss(
   concentration: NotNegative = 1.0,
   upper_bound: Positive | None = None,
 ) -> Parts:
-  """Debiased contrastive whose mean over N weighs e^{s/τ} by e^{β s/τ}.
+  """Debiased contrastive, with weights e^{β s/τ} in the mean over negatives.
 
-  β is `concentration`; 0 is `debiased`, and with τ⁺ = 0 `infonce_per_pair`.
-  The rest is that of `debiased`.
+  β is `concentration`. β = 0 gives `debiased`; if τ⁺ is 0 too, it gives
+  `infonce_per_pair`. All else is as in `debiased`.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -240,18 +244,19 @@ def hard_negative_loss(
   Source: Robinson et al. 2021 (arXiv 2010.04592), section 3.
   """
   logits = -row.distances / temperature
-  some = exists(row.negatives)
-  weighing = weighted_logsumexp(concentration * logits, row.negatives)
-  weighed = weighted_logsumexp((1 + concentration) * logits, row.negatives)
-  # log of mean_N e^{s/τ} / e^{s_p/τ}: all is relative to the positive.
-  mean = jnp.where(some > 0, weighed - weighing, 0) - logits
-  # The mean exceeds the share of positives: elsewhere its log has no value.
+  has_negatives = exists(row.negatives)
+  log_weight = weighted_logsumexp(concentration * logits, row.negatives)
+  log_total = weighted_logsumexp((1 + concentration) * logits, row.negatives)
+  # log of mean_N e^{s/τ} / e^{s_p/τ}: everything is relative to the positive.
+  mean = jnp.where(has_negatives > 0, log_total - log_weight, 0) - logits
+  # The difference in g is positive only where the mean exceeds τ⁺; elsewhere it
+  # has no logarithm.
   tiny = jnp.finfo(mean.dtype).tiny
   least = jnp.log(jnp.maximum(positive_prior, tiny))
   safe = jnp.where(mean > least, mean, 0)
-  kept = 1 - positive_prior * jnp.exp(-safe)
-  surplus = (mean > least) & (kept > 0)
-  corrected = safe + jnp.log(jnp.where(surplus, kept, 1))
+  remainder = 1 - positive_prior * jnp.exp(-safe)
+  surplus = (mean > least) & (remainder > 0)
+  corrected = safe + jnp.log(jnp.where(surplus, remainder, 1))
   corrected = jnp.where(surplus, corrected, -jnp.inf)
   corrected -= jnp.log1p(-positive_prior)
   if upper_bound is not None:
@@ -259,11 +264,12 @@ def hard_negative_loss(
     corrected = jnp.maximum(corrected, floor)
   count = jnp.sum(row.negatives)
   against = corrected + jnp.log(jnp.where(count > 0, count, 1))
-  return {"softmax": make_terms(jax.nn.softplus(against), some * row.positives)}
+  positives = has_negatives * row.positives
+  return {"softmax": make_terms(jax.nn.softplus(against), positives)}
 
 
 def _floor_of_similarity(hyper, metric, normalize, dim):
-  """The largest distance from the space, where the space is bounded."""
+  """Fills in the largest distance under metric and normalization, if any."""
   if hyper["upper_bound"] is not None:
     return hyper
   return {**hyper, "upper_bound": METRICS[metric].bound(normalize, dim)}
@@ -274,19 +280,19 @@ def tuplet_margin_loss(
 ) -> Parts:
   """Tuplet margin: log(1 + Σ_{n in N(a)} e^{S(cosθ_an - cos(θ_ap - β))}).
 
-  One term for each positive; the margin β is in radians. Without negatives a
-  pair counts with value 0.
+  One term for each positive; the margin β is in radians. Without negatives, a
+  pair is a term of value 0.
 
   >>> row = Row(jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> tuplet_margin_loss(row, margin=0.0)["softmax"].total  # log(1 + 2)
   Array(1.0986123, dtype=float32)
 
-  Source: Yu and Tao, ICCV 2019. cos(θ - β) = cosθ cos β + sinθ sin β, without
-  an arccos, whose slope is infinite at ±1.
+  Source: Yu and Tao, ICCV 2019. cos(θ - β) is computed as
+  cosθ cos β + sinθ sin β, because an arccos would have an infinite slope at ±1.
   """
   cos = 1 - row.distances
-  # 1 - cos² without the difference of near numbers.
+  # This form of 1 - cos² does not subtract nearly equal numbers.
   sin = safe_sqrt(row.distances * (2 - row.distances))
   relaxed = cos * jnp.cos(margin) + sin * jnp.sin(margin)
   against = weighted_logsumexp(scale * cos, row.negatives)
@@ -299,31 +305,32 @@ def nca_loss(
   """Neighborhood components: -log Σ_{j in P(i)} p_ij, p = softmax of -scale·D.
 
   One term for each anchor that has a positive. D is squared L2 by default, and
-  `scale` is in units of 1/D. `expected` is -Σ_{j in P(i)} p_ij, the original
-  objective: the expected number of right neighbors, negated.
+  `scale` is in units of 1/D. `expected` gives -Σ_{j in P(i)} p_ij, the original
+  objective: the negative of the expected number of correct neighbors.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> nca_loss(row)["softmax"].total  # log 3
   Array(1.0986123, dtype=float32)
 
-  Source: Goldberger et al., NIPS 2004, equations 3 (expected) and 6, negated;
-  a mean over anchors, where the paper sums.
+  Source: Goldberger et al., NIPS 2004, equations 3 (expected) and 6, negated.
+  The default is a mean over anchors; the paper sums.
   """
   logits = -scale * row.distances
   same = weighted_logsumexp(logits, row.positives)
-  everyone = weighted_logsumexp(logits, row.positives + row.negatives)
-  some = exists(row.positives)
-  value = jnp.where(some > 0, everyone - same, 0)
+  log_normalizer = weighted_logsumexp(logits, row.positives + row.negatives)
+  has_positives = exists(row.positives)
+  value = jnp.where(has_positives > 0, log_normalizer - same, 0)
   if expected:
     value = -jnp.exp(-value)
-  return {"softmax": make_terms(value, some)}
+  return {"softmax": make_terms(value, has_positives)}
 
 
 def soft_nn_loss(row: Row, *, temperature: Positive = 1.0) -> Parts:
   """Soft nearest neighbors: -log( Σ_P e^{-D/τ} / Σ_{k≠i} e^{-D/τ} ).
 
-  `nca` with scale 1/τ. D is squared L2 by default; τ, in its units, is fixed.
+  This is `nca` with scale 1/τ. D is squared L2 by default. τ is in units of D
+  and is not learned.
 
   >>> row = Row(jnp.array([0.0, 0.0, 0.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -341,8 +348,9 @@ def npair_loss(
 ) -> Parts:
   """N-pair: log(1 + Σ_{j≠i} e^{x_i·x_j' - x_i·x_i'}), one pair of each class.
 
-  The pair is the first two items of the class in the batch. A part of its own
-  is λ times the mean over pairs of ½(|x|² + |x'|²).
+  The pair is the first two items of the class in the batch. The separate part
+  "regularization" is λ (`regularization`) times the mean over pairs of
+  ½(|x|² + |x'|²).
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -351,8 +359,9 @@ def npair_loss(
   >>> [float(part.total) for part in parts.values()]  # log 2, ½(1 + 3)
   [0.6931471824645996, 2.0]
 
-  Source: Sohn, NIPS 2016, equation 6 and section 3.2.3. λ multiplies ½|x|² of
-  both ends, which the paper leaves open. Not symmetrized.
+  Source: Sohn, NIPS 2016, equation 6 and section 3.2.3. Here λ multiplies ½|x|²
+  of both points of a pair; the paper leaves this open. The loss is not
+  symmetrized.
   """
   norms = regularization * (context.own + context.shared)
   return {
@@ -376,7 +385,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     pairing=first_pairs,
     one_pair=True,
     context=_half_squares,
-    absolute="e^{-D} halves within a distance that no number scales",
+    absolute="e^{-D} halves over a distance that no hyperparameter scales",
     search={"regularization": WEIGHT},
     source="Sohn, NIPS 2016, equation 6",
   ),

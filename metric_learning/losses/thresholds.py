@@ -1,4 +1,4 @@
-"""Losses of pairs around a threshold that is learned or common to a batch."""
+"""Pair losses around a threshold that is learned or shared by the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,13 @@ def margin_loss(
   per_class: bool = False,
   over: str = "pairs",
 ) -> Parts:
-  """Margin loss: [α + D_ip - β]+ and [α + β - D_in]+ around a boundary β.
+  """Margin loss: [α + D_ip - β]+ and [α + β - D_in]+ around a threshold β.
 
-  α and β are in units of the distance. β is learned from its initial value,
-  one or one for each class 0..C-1 of the anchor (`per_class`). A part of its
-  own is ν·β, a mean over the anchors that have a term. With `over="triplets"` a
-  pair counts once for each triplet that it is in.
+  α and β are in units of the distance. β is learned, starting from the given
+  value: a single one, or with `per_class` one for each class 0..C-1 of the
+  anchor. The separate part "regularization" is ν·β, averaged over the anchors
+  that have a term. With `over="triplets"`, a pair counts once for each triplet
+  that contains it.
 
   >>> row = Row(jnp.array([1.5, 1.25]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -40,34 +41,34 @@ def margin_loss(
   Array(1.25, dtype=float32)
 
   Source: Wu, Manmatha, Smola, Krähenbühl, ICCV 2017 (arXiv 1706.07567),
-  equations 5 and 7. pytorch-metric-learning counts over triplets; there ν·β_c
-  is summed over triplets and divided by the active terms, here it is a mean.
+  equations 5 and 7. pytorch-metric-learning counts over triplets. It sums ν·β_c
+  over triplets and divides by the number of active terms; here it is a mean.
   """
-  boundary = beta if jnp.ndim(beta) == 0 else jnp.asarray(beta)[row.label]
+  threshold = beta if jnp.ndim(beta) == 0 else jnp.asarray(beta)[row.label]
   positives, negatives = row.positives, row.negatives
   if over == "triplets":
     positives, negatives = (
       positives * jnp.sum(negatives),
       negatives * jnp.sum(positives),
     )
-  near = make_terms(jax.nn.relu(alpha + row.distances - boundary), positives)
-  far = make_terms(jax.nn.relu(alpha + boundary - row.distances), negatives)
+  near = make_terms(jax.nn.relu(alpha + row.distances - threshold), positives)
+  far = make_terms(jax.nn.relu(alpha + threshold - row.distances), negatives)
   terms = add_terms(near, far)
   weight = jnp.sum(positives) if over == "triplets" else terms.count > 0
   weight = jnp.asarray(weight, row.distances.dtype)
-  # Active whatever its sign: the boundary of an anchor is always a term.
-  penalty = jnp.where(weight > 0, weight * nu * boundary, 0)
+  # The threshold of an anchor is always an active term, whatever its sign.
+  penalty = jnp.where(weight > 0, weight * nu * threshold, 0)
   return {"pair": terms, "regularization": Terms(*(penalty, weight) * 2)}
 
 
-def _init_boundaries(
+def _init_thresholds(
   key, num_classes, dim, *, beta=1.2, learn_beta=True, per_class=False
 ):
   if not (learn_beta and per_class):
     return {}
   if num_classes is None:
     raise InputError(
-      "margin with per_class=True learns a boundary for each class: call"
+      "margin with per_class=True learns a threshold for each class: call"
       " init(key, num_classes=…)."
     )
   return {"beta": jnp.full(num_classes, beta, float)}
@@ -87,9 +88,9 @@ def intra_pair_variance_loss(
 ) -> Parts:
   """Intra-pair variance: [(1 - ε_p)·s̄_p - s_ip]+², [s_in - (1 + ε_n)·s̄_n]+².
 
-  s̄ are the mean cosines of all positive and of all negative pairs of the
-  batch, with their gradient. A collapsed batch is a zero of this loss: use it
-  as an addition to another.
+  s̄_p and s̄_n are the mean cosines of all positive and of all negative pairs of
+  the batch, and have a gradient. The loss is 0 on a collapsed batch, so use it
+  only in addition to another loss.
 
   >>> row = Row(jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -127,10 +128,10 @@ def tcm_loss(
   positive_margin: Cosine = 0.9,
   negative_margin: Cosine = 0.5,
 ) -> Parts:
-  """Threshold-consistent margin: mean of m+ - s_p over s_p <= m+, and so on.
+  """Threshold-consistent margin: m+ - s_p if s_p <= m+, s_n - m- if m- <= s_n.
 
-  The other part is the mean of s_n - m- over s_n >= m-; each has its weight.
-  Margins are cosines. An addition to another loss.
+  Each of the two parts is a mean and has a weight (`positive_weight`,
+  `negative_weight`). Margins are cosines. Use it in addition to another loss.
 
   >>> row = Row(jnp.array([0.5, 0.25]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -160,7 +161,7 @@ THRESHOLD_LOSSES: dict[str, Loss] = {
     learned={"beta": "real"},
     scaled={"alpha": 1, "beta": 1},
     fill_defaults=_check_over,
-    init=_init_boundaries,
+    init=_init_thresholds,
     needs_positives=False,
     search={"alpha": MARGIN, "beta": MARGIN},
     source="Wu et al., ICCV 2017, arXiv 1706.07567, equation 5",

@@ -1,6 +1,6 @@
-"""Triplet losses. All triplets of a batch, without an array of triplets.
+"""Triplet losses over all triplets of a batch, without an array of triplets.
 
-Margins are in units of the distance: of D² under `squared_l2`.
+Margins are in units of the distance, that is, of D² under `squared_l2`.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ Distance = Callable[[Array, Array], Array]
 
 
 @over_positives
-def _hinge(own, row, margin, low, high):
+def _hinge(positive_distance, row, margin, low, high):
   """[D_p - D_n + α]+ over the n with low < D_n - D_p < high."""
-  gap = row.distances - own
+  gap = row.distances - positive_distance
   chosen = jnp.where((low < gap) & (gap < high), row.negatives, 0)
   return make_terms(jax.nn.relu(margin - gap), chosen)
 
@@ -39,8 +39,8 @@ def _hinge(own, row, margin, low, high):
 def triplet_loss(row: Row, *, margin: NotNegative = 0.2) -> dict[str, Terms]:
   """Triplet loss over all triplets ("batch all"): [D_ap - D_an + α]+.
 
-  Every p in P(a) meets every n in N(a); neither value nor gradient stores
-  triplets. Reverse mode only.
+  Every p in P(a) is combined with every n in N(a). Neither the value nor the
+  gradient stores triplets. Reverse mode only.
 
   >>> row = Row(jnp.array([1.0, 0.9, 3.0]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -49,7 +49,7 @@ def triplet_loss(row: Row, *, margin: NotNegative = 0.2) -> dict[str, Terms]:
 
   Source: Schroff, Kalenichenko, Philbin, CVPR 2015 (FaceNet), equation 3, where
   α = .2 is for squared L2 on the unit sphere; "batch all" of Hermans, Beyer,
-  Leibe 2017. FaceNet itself mines; see `triplet_semihard`.
+  Leibe 2017. FaceNet itself mines triplets: see `triplet_semihard`.
   """
   return {"triplet": _hinge(row, margin, -jnp.inf, jnp.inf)}
 
@@ -67,7 +67,7 @@ def triplet_semihard_loss(
   Array(0.25, dtype=float32)
 
   Source: Schroff et al., CVPR 2015, section 3.2. All semi-hard negatives of a
-  pair count, not one that is drawn.
+  pair count, instead of one drawn at random.
   """
   return {"triplet": _hinge(row, margin, 0.0, margin)}
 
@@ -75,17 +75,17 @@ def triplet_semihard_loss(
 def triplet_batch_hard_loss(
   row: Row, *, margin: NotNegative = 0.2
 ) -> dict[str, Terms]:
-  """Triplet loss of the hardest: [α + max_p D_ap - min_n D_an]+ per anchor.
+  """Batch-hard triplet loss: [α + max_p D_ap - min_n D_an]+ per anchor.
 
-  Ties take the lowest index, whose distance alone has a gradient.
+  Ties take the lowest index; only its distance has a gradient.
 
   >>> row = Row(jnp.array([1.0, 0.75, 1.25]), jnp.array([1.0, 0.0, 0.0]),
   ...           jnp.array([0.0, 1.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> triplet_batch_hard_loss(row, margin=0.5)["triplet"].total
   Array(0.75, dtype=float32)
 
-  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), equation 5; a mean over
-  anchors, where the paper sums.
+  Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), equation 5. The default
+  is a mean over anchors; the paper sums.
   """
   positive = row.positives > 0
   negative = row.negatives > 0
@@ -97,10 +97,9 @@ def triplet_batch_hard_loss(
 
 
 @over_positives
-def _soft(own, row, margin):
-  return make_terms(
-    jax.nn.softplus(own - row.distances + margin), row.negatives
-  )
+def _soft(positive_distance, row, margin):
+  violation = positive_distance - row.distances + margin
+  return make_terms(jax.nn.softplus(violation), row.negatives)
 
 
 def triplet_soft_loss(
@@ -108,7 +107,7 @@ def triplet_soft_loss(
 ) -> dict[str, Terms]:
   """Soft-margin triplet loss, over all triplets: log(1 + e^{D_ap - D_an + α}).
 
-  It never goes inactive. Reverse mode only.
+  Every triplet stays active. Reverse mode only.
 
   >>> row = Row(jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -116,14 +115,14 @@ def triplet_soft_loss(
   Array(0.6931472, dtype=float32)
 
   Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), section 2, the soft
-  margin; α inside is an addition, as in pytorch-metric-learning.
+  margin. The α inside is an addition, as in pytorch-metric-learning.
   """
   return {"triplet": _soft(row, margin)}
 
 
 @over_positives
-def _ratio(own, row):
-  share = jax.nn.sigmoid(own - row.distances)
+def _ratio(positive_distance, row):
+  share = jax.nn.sigmoid(positive_distance - row.distances)
   return make_terms(2 * share**2, row.negatives)
 
 
@@ -144,9 +143,10 @@ def triplet_ratio_loss(row: Row) -> dict[str, Terms]:
 
 
 @over_positive_rows
-def _swapped(own, row, theirs, margin):
-  nearer = jnp.minimum(row.distances, theirs)
-  return make_terms(jax.nn.relu(own - nearer + margin), row.negatives)
+def _swapped(positive_distance, row, positive_row, margin):
+  nearer = jnp.minimum(row.distances, positive_row)
+  value = jax.nn.relu(positive_distance - nearer + margin)
+  return make_terms(value, row.negatives)
 
 
 def triplet_swap_loss(
@@ -158,8 +158,8 @@ def triplet_swap_loss(
 ) -> dict[str, Terms]:
   """Triplet loss with swap: [D_ap - min(D_an, D_pn) + α]+.
 
-  The negative is compared with whichever of anchor and positive is nearer to
-  it. D_pn is the distance between two candidates. Reverse mode only.
+  The negative is compared with the anchor or the positive, whichever is nearer.
+  D_pn is the distance between two candidates. Reverse mode only.
 
   >>> from metric_learning.distances import l1_matrix
   >>> x = jnp.array([[2.0], [3.0]])  # anchor 0: D_ap = 2, D_an = 3, D_pn = 1
@@ -169,8 +169,8 @@ def triplet_swap_loss(
   Array([1.5], dtype=float32)
 
   Source: Balntas, Riba, Ponsa, Mikolajczyk, BMVC 2016, section 3. With
-  references D_pn is among these; pytorch-metric-learning reads it from the
-  rows of the anchors there.
+  references, D_pn is the distance between two references;
+  pytorch-metric-learning takes it from the rows of the anchors instead.
   """
   return {"triplet": _swapped(rows, embeddings, distance, margin)}
 
@@ -201,12 +201,12 @@ def _follow_histogram(
     row = row._replace(distances=jax.lax.stop_gradient(row.distances))
 
     def add(p, total):
-      met = (
-        row
+      negatives = (
+        row.negatives
         if row.triplets is None
-        else row._replace(negatives=row.triplets.of(p, row.distances))
+        else row.triplets.of(p, row.distances)
       )
-      weights = positives[p] * met.negatives
+      weights = positives[p] * negatives
       values = row.distances[p] - row.distances
       return total + soft_histogram(values, weights, num_bins, (low, high))
 
@@ -215,18 +215,18 @@ def _follow_histogram(
     zeros = jnp.zeros(num_bins + 1, row.distances.dtype)
     return each_positive(positives, add, zeros)
 
-  found = jnp.sum(over_anchors(of_row), axis=0)
-  number, before = jnp.sum(found), state["histogram"]
-  # The first batch with triplets is taken whole.
+  histogram = jnp.sum(over_anchors(of_row), axis=0)
+  number, before = jnp.sum(histogram), state["histogram"]
+  # The first batch with triplets replaces the zeros of the initial state.
   step = jnp.where(jnp.sum(before) > 0, momentum, 1.0)
   step = jnp.where(number > 0, step, 0.0)
-  found = ratio(found, jnp.broadcast_to(number, found.shape))
-  after = (1 - step) * before + step * found
+  histogram = ratio(histogram, jnp.broadcast_to(number, histogram.shape))
+  after = (1 - step) * before + step * histogram
   return Context(shared=jnp.cumsum(after), state={"histogram": after})
 
 
-def _weighted_by_rank(own, row, low, high, cumulative):
-  value = own - row.distances
+def _weighted_by_rank(positive_distance, row, low, high, cumulative):
+  value = positive_distance - row.distances
   bins = cumulative.shape[0] - 1
   place = jnp.floor((value - low) / (high - low) * bins)
   place = jnp.clip(place, 0, bins).astype(jnp.int32)
@@ -242,9 +242,10 @@ def triplet_dynamic_soft_loss(
 ) -> dict[str, Terms]:
   """Dynamic soft margin: F(v)·v with v = D_ap - D_an, over all triplets.
 
-  F is the running cumulative histogram of v on [low, high], in units of the
-  distance, at the edge below v; it has no gradient. A term can be negative.
-  The histogram is state: `momentum` moves it towards that of each batch.
+  F is the running cumulative histogram of v on [low, high] (in units of the
+  distance), read at the edge below v, without a gradient. A term can be
+  negative. The histogram is state: each batch moves it towards its own
+  histogram, by the share `momentum`.
 
   >>> row = Row(jnp.array([1.0, 0.5]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
@@ -316,7 +317,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     reduction="mean",
     metrics=DISTANCES,
     scaled={"margin": 1},
-    absolute="log(1 + e^v) bends within one unit of v, which no number scales",
+    absolute="log(1 + e^v) bends over a range of v that is never scaled",
     search={"margin": MARGIN},
     source="Hermans, Beyer, Leibe 2017, arXiv 1703.07737, section 2",
   ),
@@ -337,7 +338,7 @@ TRIPLET_LOSSES: dict[str, Loss] = {
     normalize="none",
     reduction="mean",
     metrics=DISTANCES,
-    absolute="σ(v) bends within one unit of v, which no number scales",
+    absolute="σ(v) bends over a range of v that is never scaled",
     source="Hoffer and Ailon 2014, arXiv 1412.6622, equation 3",
   ),
 }

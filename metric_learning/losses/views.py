@@ -1,8 +1,8 @@
 """Losses of two views: the batch and the references, or two items of a class.
 
-A label names the pair: it stands once in either view, or twice in the batch. A
-label that stands more often is an error, and under jit makes the value NaN.
-Items without a partner are no part of the loss.
+A label identifies a pair: it occurs once in each view, or twice in the batch. A
+label that occurs more often is an error, and under jit makes the value NaN.
+Items without a partner do not count.
 """
 
 from typing import NamedTuple
@@ -25,17 +25,19 @@ def _first_meets_second(params, points: Points, references: Points | None):
 
 
 def instance_loss(row: Row, *, gamma: Positive = 64.0) -> Parts:
-  """Instance loss: cross-entropy of γ·s_ij, the class is the other view of i.
+  """Instance loss: cross-entropy of γ·s_ij; i's class is its other view.
 
-  Candidates are the other view only: `infonce` with γ = 1/τ.
+  Candidates are the items of the other view only, so that this is `infonce`
+  with γ = 1/τ.
 
   >>> row = Row(jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0]),
   ...           jnp.array([0.0, 1.0]), jnp.array(1.0), jnp.array(0))
   >>> instance_loss(row)["softmax"].total  # log 2
   Array(0.6931472, dtype=float32)
 
-  Source: Zheng et al. 2020 (arXiv 1711.05535). pytorch-metric-learning reads
-  class labels as places in the batch and compares each item with itself too.
+  Source: Zheng et al. 2020 (arXiv 1711.05535). pytorch-metric-learning takes
+  class labels as positions in the batch, and also compares each item with
+  itself.
   """
   logits = -gamma * row.distances
   return {"softmax": softmax_terms(logits, row.positives, row.negatives)}
@@ -45,7 +47,10 @@ def instance_loss(row: Row, *, gamma: Positive = 64.0) -> Parts:
 
 
 class _Pairs(NamedTuple):
-  """Both views of each anchor, which anchors have both, and how many do."""
+  """Both views of each anchor, which anchors have both, and how many do.
+
+  number: at least 2, since it is a divisor.
+  """
 
   first: Float[Array, "n d"]
   second: Float[Array, "n d"]
@@ -56,28 +61,28 @@ class _Pairs(NamedTuple):
 def _partners(
   anchors: Points, candidates: Points
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-  """The first candidate of each anchor's label, and 1 where there is one.
+  """For each anchor, its first candidate of the same label, and 1 if it exists.
 
-  By sorted labels: a row for each anchor would be n * m numbers.
+  The search is in sorted labels; rows of all anchors would be n * m numbers.
   """
   labels = candidates.labels + 0  # Booleans become integers.
   padding = jnp.iinfo(labels.dtype).max
-  names = jnp.where(candidates.weight > 0, labels, padding)
-  order = jnp.argsort(names, stable=True)
-  place = jnp.searchsorted(names[order], anchors.labels)
-  index = order[jnp.minimum(place, names.shape[0] - 1)]
-  there = candidates.weight[index] > 0
-  there &= (anchors.weight > 0) & (names[index] == anchors.labels)
-  return index, there.astype(anchors.weight.dtype)
+  labels = jnp.where(candidates.weight > 0, labels, padding)
+  order = jnp.argsort(labels, stable=True)
+  place = jnp.searchsorted(labels[order], anchors.labels)
+  index = order[jnp.minimum(place, labels.shape[0] - 1)]
+  exists = candidates.weight[index] > 0
+  exists &= (anchors.weight > 0) & (labels[index] == anchors.labels)
+  return index, exists.astype(anchors.weight.dtype)
 
 
 def _pairs(anchors: Points, candidates: Points) -> _Pairs:
-  """Each anchor with its positive, where there are two such pairs or more."""
+  """Each anchor with its positive, if there are at least two such pairs."""
   index, weight = _partners(anchors, candidates)
-  # One pair alone has no variance.
+  # A single pair has no variance.
   weight = jnp.where(jnp.sum(weight) > 1, weight, 0)
   first, second = anchors.embeddings, candidates.embeddings[index]
-  # Sums over no pairs are 0, and so is what the count divides.
+  # Without pairs all sums are 0, and 0 / 2 is 0.
   return _Pairs(first, second, weight, jnp.maximum(jnp.sum(weight), 2))
 
 
@@ -111,9 +116,9 @@ def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
   (floor, correlated), (second_floor, second_correlated) = map(
     spread, (pairs.first, pairs.second)
   )
-  apart = jnp.mean((pairs.first - pairs.second) ** 2, axis=1)
+  squared = jnp.mean((pairs.first - pairs.second) ** 2, axis=1)
   return Context(
-    own=(apart, pairs.weight),
+    own=(squared, pairs.weight),
     shared=((floor + second_floor) / 2, correlated + second_correlated),
   )
 
@@ -128,8 +133,9 @@ def vicreg_loss(
 ) -> Parts:
   """VICReg: λ·mean (z - z')² + μ·½(v(z) + v(z')) + ν·(c(z) + c(z')).
 
-  v = mean_j [1 - √(var_j + 1e-4)]+, c = Σ_{j≠k} cov_jk² / d, both over the
-  pairs of the batch (with n - 1), of which there must be two. Three parts.
+  v = mean_j [1 - √(var_j + 1e-4)]+ and c = Σ_{j≠k} cov_jk² / d. Variances and
+  covariances are over the n pairs of the batch, divided by n - 1. With fewer
+  than two pairs there is no term. The three summands are three parts.
   Embeddings are not normalized.
 
   >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
@@ -143,15 +149,15 @@ def vicreg_loss(
   Source: Bardes, Ponce, LeCun, ICLR 2022 (arXiv 2105.04906), equation 6. The
   mean over dimensions of (z - z')² and the ½ are those of the authors' code.
   """
-  (apart, weight), (floor, correlated) = context.own, context.shared
+  (squared, weight), (floor, correlated) = context.own, context.shared
   return {
-    "invariance": make_terms(invariance * apart, weight),
+    "invariance": make_terms(invariance * squared, weight),
     "variance": make_terms(variance * floor, weight),
     "covariance": make_terms(covariance * correlated, weight),
   }
 
 
-# Added to a standard deviation: a dimension that is constant correlates 0.
+# Added to each standard deviation: a constant dimension has correlation 0.
 _DEVIATION_FLOOR = 1e-6
 
 
@@ -176,8 +182,9 @@ def barlow_loss(
 ) -> Parts:
   """Barlow Twins: Σ_j (1 - C_jj)² + λ Σ_{j≠k} C_jk².
 
-  C is the correlation of each dimension of one view with each of the other,
-  over the pairs of the batch, of which there must be two. Two parts.
+  C is the correlation of each dimension of one view with each dimension of the
+  other view, over the pairs of the batch. With fewer than two pairs there is no
+  term. The two sums are two parts.
 
   >>> row = Row(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.array(1.0),
   ...           jnp.array(0))

@@ -1,10 +1,10 @@
-"""Miners: Row → Row. They narrow or weigh positives and negatives.
+"""Miners: functions from Row to Row that select or reweight pairs.
 
-A miner never indexes the batch. One that chooses triplets, and not a product
-of positives and negatives, leaves them in `row.triplets` for the losses that
-loop over triplets; pair losses see how often each candidate was chosen. What a
-miner chooses is a constant of the derivative. Thresholds and margins are in
-units of the distance.
+A miner never indexes the batch. If it chooses triplets that are not all
+combinations of positives and negatives, it stores them in `row.triplets`, for
+the losses that loop over triplets. For pair losses, the weights in the row then
+count how often each candidate was chosen. The choice of a miner has no
+gradient. Thresholds and margins are in units of the distance.
 """
 
 from metric_learning.miners.base import Miner

@@ -1,4 +1,4 @@
-"""What every entry of MINERS says of itself."""
+"""The type of the entries of MINERS."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ from metric_learning.signatures import Kind, call_with, keywords, kinds
 
 @dataclasses.dataclass(frozen=True)
 class Miner:
-  """One miner: its row function and what an objective must know about it.
+  """A miner: its row function and what an objective must know about it.
 
   mine: `(row, *, …) -> Row`; with a `context`, `(row, context, *, …)`.
   context: `(over_anchors, over_candidates, anchors, candidates, key, *, …) ->
-    Context`, before the rows are mined.
-  metrics: those whose distances it reads; empty for any.
+    Context`, computed before the rows are mined.
+  metrics: the metrics whose distances it accepts; empty for all.
   normalize: the normalization that its distribution needs; None for any.
-  scaled: options that are distances, or pairs of them, and the power of the
-    distance in their unit, as `Loss.scaled`. Those of a distribution that holds
-    for one metric alone are numbers of it, and none of these.
-  check: of its options, beyond what their annotations say; raises an InputError
-    for what a call would refuse.
+  scaled: options whose unit is a power of the distance, with the power, as in
+    `Loss.scaled`; an option may also be a pair. Options that belong to a
+    distribution for one metric alone are fixed numbers and are not listed.
+  check: checks the options beyond their annotations; raises an InputError for
+    options that a call would refuse.
   """
 
   mine: Callable[..., Row]
@@ -42,7 +42,7 @@ class Miner:
 
   @property
   def kinds(self) -> dict[str, Kind]:
-    """What the options take."""
+    """The kinds of the annotated options."""
     return kinds(self.mine)
 
   def check_options(self, name: str, options: Mapping[str, Any]) -> None:
@@ -52,15 +52,15 @@ class Miner:
       call_with(options, self.check)
 
   def check_space(self, name: str, metric: str, normalize: str) -> None:
-    """Raises an InputError for distances that its distribution is not of."""
+    """Raises an InputError if the miner does not accept these distances."""
     metrics = self.metrics or (metric,)
     wanted = f"metric={metrics[0]!r}"
     if self.normalize is not None:
       wanted += f" and normalize={self.normalize!r}"
     if metric not in metrics or normalize != (self.normalize or normalize):
       raise InputError(
-        f"the miner {name} reads {' or '.join(metrics)} distances"
-        f"{' on the unit sphere' if self.normalize == 'l2' else ''}, where its"
-        f" distribution holds: give {wanted}; got metric={metric!r} and"
+        f"the miner {name} needs {' or '.join(metrics)} distances"
+        f"{' on the unit sphere' if self.normalize == 'l2' else ''}, for which"
+        f" it is defined: give {wanted}; got metric={metric!r} and"
         f" normalize={normalize!r}."
       )

@@ -1,4 +1,4 @@
-"""Triplets of a row that are no product of positives and negatives."""
+"""Triplets of a row that are not all combinations of its pairs."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Gap(NamedTuple):
   def of(
     self, p: Int[Array, ""], distances: Float[Array, " m"]
   ) -> Float[Array, " m"]:
-    """Weights of the negatives that the positive p meets."""
+    """Weights of the negatives that are chosen for the positive p."""
     gap = distances - distances[p]
     return jnp.where((self.low < gap) & (gap <= self.high), self.negatives, 0)
 
@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
   def of(
     self, p: Int[Array, ""], distances: Float[Array, " m"]
   ) -> Float[Array, " m"]:
-    """Weights of the negatives that the positive p meets."""
+    """Weights of the negatives that are chosen for the positive p."""
     index = jnp.arange(distances.shape[0])
     return (index == self.negative[p]).astype(distances.dtype)
 
@@ -43,31 +43,32 @@ class Angle(NamedTuple):
 
   positives: Float[Array, "*n m"]
   negatives: Float[Array, "*n m"]
-  # Between candidates: of all rows, as long as they are mapped one by one.
+  # Distances between candidates. All rows share one array, unless a loss sees
+  # several rows at once.
   between: Float[Array, "*n m m"]
   angle: Float[Array, "*n"]
 
   def of(
     self, p: Int[Array, ""], distances: Float[Array, " m"]
   ) -> Float[Array, " m"]:
-    """Weights of the negatives that the positive p meets."""
-    own = distances[p]
-    square = distances**2 / 2 + self.between[p] ** 2 / 2 - own**2 / 4
-    # Two arguments, so that a negative at the very middle has an angle too.
-    found = jnp.arctan2(own, 2 * jnp.sqrt(jnp.maximum(square, 0)))
-    return jnp.where(found > self.angle, self.negatives, 0)
+    """Weights of the negatives that are chosen for the positive p."""
+    base = distances[p]
+    square = distances**2 / 2 + self.between[p] ** 2 / 2 - base**2 / 4
+    # arctan2, so that a negative at the midpoint has an angle too.
+    angles = jnp.arctan2(base, 2 * jnp.sqrt(jnp.maximum(square, 0)))
+    return jnp.where(angles > self.angle, self.negatives, 0)
 
 
 def with_triplets(row: Row, triplets: Gap | Drawn | Angle) -> Row:
-  """The row with these triplets; its weights count them for pair losses."""
+  """The row with these triplets; its weights count them, for pair losses."""
 
   index = jnp.arange(row.distances.shape[0])
 
   def count(p, sums):
     positives, negatives = sums
-    met = triplets.of(p, row.distances) * triplets.positives[p]
-    own = jnp.where(index == p, jnp.sum(met), 0)
-    return positives + own, negatives + met
+    chosen = triplets.of(p, row.distances) * triplets.positives[p]
+    of_positive = jnp.where(index == p, jnp.sum(chosen), 0)
+    return positives + of_positive, negatives + chosen
 
   zeros = jnp.zeros_like(row.distances)
   positives, negatives = each_positive(

@@ -1,4 +1,4 @@
-"""Miners that narrow positives and negatives of a row."""
+"""Miners that select positives and negatives of a row."""
 
 import functools
 from typing import Any
@@ -31,7 +31,7 @@ def one_hot(
 
 
 def batch_hard(row: Row) -> Row:
-  """The farthest positive and the nearest negative; ties: the lowest index.
+  """The farthest positive and the nearest negative; ties take the lowest index.
 
   Source: Hermans, Beyer, Leibe 2017, arXiv 1703.07737.
   """
@@ -48,13 +48,14 @@ def check_sides(
   positive_range: Any = None,
   negative_range: Any = None,
 ) -> None:
-  """Raises an InputError for options of `easy_hard` that do not fit."""
+  """Raises an InputError for options of `easy_hard` that cannot be combined."""
   for name, choice in (("positive", positive), ("negative", negative)):
     check_choice(f"{name} of the miner easy_hard", choice, _SIDES)
   if {positive, negative} in ({"semihard"}, {"semihard", "all"}):
     raise InputError(
       f"easy_hard: positive={positive!r} with negative={negative!r} leaves"
-      " nothing to compare with: a semihard side needs easy or hard opposite."
+      " nothing to compare with: if one side is semihard, the other must be"
+      " easy or hard."
     )
   check_rising("easy_hard: positive_range", positive_range)
   check_rising("easy_hard: negative_range", negative_range)
@@ -68,18 +69,18 @@ def easy_hard(
   positive_range: Range | None = None,
   negative_range: Range | None = None,
 ) -> Row:
-  """One positive and one negative an anchor: easy, semihard, hard, or all.
+  """One positive and one negative per anchor: easy, semihard, hard, or all.
 
-  Of positives the easy one is the nearest, the hard one the farthest; of
-  negatives the other way round. A semihard negative is the nearest that is
-  farther than the chosen positive; a semihard positive the farthest that is
-  nearer than the chosen negative. A range, with its ends, limits the
-  distances that may be chosen. An anchor without a choice on either side has
-  no pair at all.
+  The easy positive is the nearest one and the hard positive the farthest; for
+  negatives it is the other way round. A semihard negative is the nearest one
+  that is farther than the chosen positive; a semihard positive is the farthest
+  one that is nearer than the chosen negative. A range limits the distances that
+  may be chosen, and includes its ends. If either side has no candidate to
+  choose, the anchor has no pair at all.
 
   Raises:
-    InputError: for an unknown side, or if a semihard side has no single
-      partner to compare with.
+    InputError: for an unknown option, or if a semihard side has no single
+      candidate on the other side to compare with.
 
   Source: Xuan, Stylianou, Pless, WACV 2020 (easy positive), arXiv 1904.04370.
   """
@@ -93,23 +94,23 @@ def easy_hard(
     _allowed(row.positives, row.distances, positive_range),
     _allowed(row.negatives, row.distances, negative_range),
   )
-  found = _choose(row.distances, masks, (positive, negative))
+  choices = _choose(row.distances, masks, (positive, negative))
   both = functools.reduce(
     jnp.logical_and,
     [
-      jnp.any(mask) if some is None else some[1]
-      for mask, some in zip(masks, found, strict=True)
+      jnp.any(mask) if choice is None else choice[1]
+      for mask, choice in zip(masks, choices, strict=True)
     ],
   )
-  kept = [
+  positives, negatives = (
     jnp.where(mask & both, weights, 0)
-    if some is None
-    else one_hot(some[0], both, weights)
-    for mask, weights, some in zip(
-      masks, (row.positives, row.negatives), found, strict=True
+    if choice is None
+    else one_hot(choice[0], both, weights)
+    for mask, weights, choice in zip(
+      masks, (row.positives, row.negatives), choices, strict=True
     )
-  ]
-  return row._replace(positives=kept[0], negatives=kept[1])
+  )
+  return row._replace(positives=positives, negatives=negatives)
 
 
 def _allowed(
@@ -131,7 +132,7 @@ def _choose(
   masks: tuple[Bool[Array, " m"], Bool[Array, " m"]],
   names: tuple[str, str],
 ) -> list[_Chosen | None]:
-  """The choice of each side, positives and negatives; None for all."""
+  """The choices of positive and of negative; None means all."""
 
   def nearest(mask):
     return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
@@ -139,29 +140,30 @@ def _choose(
   def farthest(mask):
     return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
 
-  choose = (
+  rules = (
     {"easy": nearest, "hard": farthest},
     {"easy": farthest, "hard": nearest},
   )
-  found: list[Any] = [None, None]
+  choices: list[Any] = [None, None]
   for side in (0, 1):
-    if names[side] in choose[side]:
-      found[side] = choose[side][names[side]](masks[side])
+    if names[side] in rules[side]:
+      choices[side] = rules[side][names[side]](masks[side])
   for side in (0, 1):
     if names[side] == "semihard":
-      partner, exists = found[1 - side]
-      own = distances[partner]
-      mask = masks[side] & (distances > own if side else distances < own)
-      index, some = (nearest if side else farthest)(mask)
-      found[side] = index, some & exists
-  return found
+      partner, partner_exists = choices[1 - side]
+      limit = distances[partner]
+      mask = masks[side] & (distances > limit if side else distances < limit)
+      index, exists = (nearest if side else farthest)(mask)
+      choices[side] = index, exists & partner_exists
+  return choices
 
 
 def multi_similarity(row: Row, *, epsilon: NotNegative = 0.1) -> Row:
-  """Pairs that are not yet ordered by ε: s_p - ε < max s_n, s_n + ε > min s_p.
+  """Pairs not yet separated by ε: s_p - ε < max s_n, s_n + ε > min s_p.
 
-  With s = -D under any metric: keep p if D_p + ε > min_n D_n, and n if D_n - ε
-  < max_p D_p. Both sides are needed.
+  With s = -D, under any metric: keeps p if D_p + ε > min_n D_n, and keeps n if
+  D_n - ε < max_p D_p. An anchor without positives or without negatives keeps
+  no pair.
 
   Source: Wang et al., CVPR 2019, arXiv 1904.06627, equations 11 and 12.
   """
@@ -180,7 +182,7 @@ def pair_margin(
   positive_margin: NotNegative = 0.2,
   negative_margin: NotNegative = 0.8,
 ) -> Row:
-  """Positives beyond one distance, negatives within another, strictly."""
+  """Positives with D > positive_margin, negatives with D < negative_margin."""
   far = row.distances > positive_margin
   near = row.distances < negative_margin
   return row._replace(

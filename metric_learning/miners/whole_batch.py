@@ -18,7 +18,7 @@ Fraction = Annotated[Number, Interval(0.0, 1.0, open_low=True)]
 
 
 def _ordered(values: Float[Array, "*n"]) -> Array:
-  """Unsigned integers in the order of the floats."""
+  """Unsigned integers that have the order of the floats."""
   bits = jnp.finfo(values.dtype).bits
   kind = {32: jnp.uint32, 64: jnp.uint64}[bits]
   raw = jax.lax.bitcast_convert_type(values, kind)
@@ -27,7 +27,7 @@ def _ordered(values: Float[Array, "*n"]) -> Array:
 
 
 def _hardness(row: Row) -> tuple[Array, Array]:
-  """For positives and negatives, integers that are larger where harder."""
+  """For positives and for negatives, integers that are larger if harder."""
   order = _ordered(row.distances)
   return order, ~order
 
@@ -41,13 +41,16 @@ def hardest_pairs(
   *,
   fraction: Fraction = 0.5,
 ) -> Context:
-  """The least hardness that is kept, of each side, and how ties are shared.
+  """The least hardness that each side keeps, and how many ties it keeps.
 
-  It is found bit by bit, by counting pairs: no sort, no list of pairs.
+  A search bit by bit counts pairs; it needs no sort and no list of pairs.
   """
 
   def count(keeps):
-    """Pairs of each side in a row for which `keeps(hardness, side)`."""
+    """For each row and side, the number of pairs with `keeps(hardness, side)`.
+
+    The sides are positives and negatives.
+    """
 
     def of_row(row):
       sides = (row.positives > 0, row.negatives > 0)
@@ -69,9 +72,9 @@ def hardest_pairs(
 
   def refine(i, least):
     bit = jnp.left_shift(jnp.ones((), kind), (bits - 1 - i).astype(kind))
-    tried = least | bit
-    found = jnp.sum(count(lambda hardness, s: hardness >= tried[s]), axis=0)
-    return jnp.where(found >= wanted, tried, least)
+    trial = least | bit
+    number = jnp.sum(count(lambda hardness, s: hardness >= trial[s]), axis=0)
+    return jnp.where(number >= wanted, trial, least)
 
   least = jax.lax.fori_loop(0, bits, refine, jnp.zeros(2, kind))
   harder = jnp.sum(count(lambda hardness, s: hardness > least[s]), axis=0)
@@ -83,21 +86,21 @@ def hardest_pairs(
 def hdc(row: Row, context: Context, *, fraction: Fraction = 0.5) -> Row:
   """The hardest share of all positive and of all negative pairs in the batch.
 
-  ceil(fraction · number) of each side: positives by falling distance,
-  negatives by rising distance, ties by anchor and candidate.
+  Keeps ceil(fraction · number) pairs of each side: the farthest positives and
+  the nearest negatives. Ties are kept in the order of anchors and candidates.
 
   Source: Yuan, Yang, Zhang, ICCV 2017, arXiv 1611.05720.
   """
   least, room = context.shared
-  kept = []
+  selected = []
   sides = zip((row.positives, row.negatives), _hardness(row), strict=True)
   for s, (weights, hardness) in enumerate(sides):
     exists = weights > 0
     tie = exists & (hardness == least[s])
     rank = context.own[s] + jnp.cumsum(tie) - 1
     keep = (exists & (hardness > least[s])) | (tie & (rank < room[s]))
-    kept.append(jnp.where(keep, weights, 0))
-  return row._replace(positives=kept[0], negatives=kept[1])
+    selected.append(jnp.where(keep, weights, 0))
+  return row._replace(positives=selected[0], negatives=selected[1])
 
 
 def _bins(distances, limits, num_bins):
@@ -119,12 +122,17 @@ def draw_from_bins(
   positives_per_bin: Natural = 10,
   negatives_per_bin: Natural = 10,
 ) -> Context:
-  """Limits, and the places in each bin that are drawn, of each side."""
+  """For positives and negatives: the limits, and the places drawn in each bin.
+
+  For each anchor, it also counts the pairs of earlier anchors in each bin.
+  """
   if key is None:
-    raise InputError("this miner draws: call the objective with key=…")
+    raise InputError(
+      "this miner draws at random: call the objective with key=…"
+    )
   offsets, shared = [], []
-  drawn = (positives_per_bin, negatives_per_bin)
-  for side, number in enumerate(drawn):
+  numbers = (positives_per_bin, negatives_per_bin)
+  for side, number in enumerate(numbers):
     weights = lambda row, side=side: (row.positives, row.negatives)[side] > 0
     ends = over_anchors(
       lambda row, weights=weights: (
@@ -133,8 +141,8 @@ def draw_from_bins(
       )
     )
     limits = jnp.min(ends[0]), jnp.max(ends[1])
-    some = limits[1] >= limits[0]
-    limits = jnp.where(some, limits[0], 0), jnp.where(some, limits[1], 0)
+    exists = limits[1] >= limits[0]
+    limits = jnp.where(exists, limits[0], 0), jnp.where(exists, limits[1], 0)
     counts = over_anchors(
       lambda row, weights=weights, limits=limits: (
         jnp.zeros(num_bins, jnp.int32)
@@ -162,22 +170,22 @@ def uniform_histogram(
   positives_per_bin: Natural = 10,
   negatives_per_bin: Natural = 10,
 ) -> Row:
-  """As many pairs of each distance: a fixed number drawn from every bin.
+  """Equally many pairs of each distance: a fixed number drawn from every bin.
 
   The bins are equally wide between the least and the largest distance of all
-  positive (negative) pairs of the batch. Pairs are drawn with replacement
-  from each bin that has any; a pair weighs as often as it was drawn.
+  positive (negative) pairs of the batch. Pairs are drawn with replacement from
+  each bin that has any. The weight of a pair is how often it was drawn.
 
   Source: the sampling by distance of Wu et al., ICCV 2017, in its uniform form.
   """
-  kept = []
+  selected = []
   index = jnp.arange(row.distances.shape[0])
   for side, weights in enumerate((row.positives, row.negatives)):
     limits, places = context.shared[side]
     exists = weights > 0
     bins = jnp.where(exists, _bins(row.distances, limits, num_bins), num_bins)
-    # The place of a pair in its bin: after those of earlier anchors, in the
-    # order of the candidates.
+    # The place of a pair in its bin: after the pairs of earlier anchors, and
+    # then in the order of the candidates.
     order = jnp.argsort(bins, stable=True)
     ordered = bins[order]
     start = jnp.searchsorted(ordered, ordered)
@@ -185,5 +193,5 @@ def uniform_histogram(
     inside = jnp.minimum(bins, num_bins - 1)
     place = context.own[side][inside] + rank
     times = jnp.sum(places[inside] == place[:, None], axis=1)
-    kept.append(jnp.where(exists, times, 0).astype(weights.dtype))
-  return row._replace(positives=kept[0], negatives=kept[1])
+    selected.append(jnp.where(exists, times, 0).astype(weights.dtype))
+  return row._replace(positives=selected[0], negatives=selected[1])

@@ -1,8 +1,8 @@
-"""Networks behind one boundary: `create` gives pure functions of pytrees.
+"""Networks: `create` turns a Flax module into pure functions of pytrees.
 
-Flax modules stay inside this package. Outside, a model is functions of two
-nested dicts of arrays, to which `jax.jit`, `jax.grad` and `jax.vmap` (a
-population: parameters stacked along a new axis) apply as to anything else.
+Flax modules stay inside this package. Outside, a model is a set of functions of
+two nested dicts of arrays. `jax.jit`, `jax.grad` and `jax.vmap` apply to them
+as usual; a population stacks its parameters along a new axis.
 """
 
 import functools
@@ -37,11 +37,12 @@ __all__ = ["DTYPES", "MODELS", "Model", "create", "kinds_of", "options_of"]
 
 _log = logging.getLogger(__name__)
 
-# Each is made of the shape of an item and the dimension of an embedding, with
-# its options as keywords. `sees`, an attribute, are the kinds of its items; its
-# last layer is `head`; `preprocess`, where it has one, brings numbers of items
-# to its own scale; `layout`, where it has one, says what files of pretrained
-# weights call its parameters; `features`, how many it has without its head.
+# Each class takes the shape of an item and the dimension of an embedding, and
+# its options as keywords. Its attribute `sees` holds the kinds of items that it
+# accepts, and `head` is its last layer. These attributes are optional:
+# `preprocess` brings items to the scale of the network, `layout` says how files
+# of pretrained weights name its parameters, and `features` is the number of its
+# features before the head.
 MODELS: dict[str, type[Any]] = {
   "chopra2005": Chopra2005,
   "conv3": Conv3,
@@ -61,7 +62,7 @@ MODELS: dict[str, type[Any]] = {
 }
 
 
-# What a network computes in.
+# The types in which a network can compute.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -69,19 +70,19 @@ Init = Callable[[Array], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Model(NamedTuple):
-  """A network as functions of what it has learned.
+  """A network as pure functions of its parameters.
 
-  init: key to (params, stats), two nested dicts: what a gradient moves, and
-    what training carries along, such as batch statistics.
-  apply: (params, stats, inputs, train=, key=) to (embeddings
-    [n, embedding_dim], new stats). `key` is for networks that draw.
-  preprocess: numbers of stored items, images in [0, 1] and features as they
-    are (`specs.as_numbers`, and augmentation between), to the inputs of
-    `apply`: mean and deviation are the network's own.
-  input_spec: of the items.
+  init: maps a key to (params, stats), two nested dicts. Gradients update
+    params; stats are the other state of training, such as batch statistics.
+  apply: maps (params, stats, inputs, train=, key=) to (embeddings
+    [n, embedding_dim], new stats). Networks that draw at random need `key`.
+  preprocess: maps items to the inputs of `apply`, with the mean and deviation
+    of this network. The items are images in [0, 1] or raw features, which come
+    from `specs.as_numbers` and may have been augmented since.
+  input_spec: the spec of the items.
   layers: names of the parts of params, such as "conv1" or "hidden.dense1", in
-    the order in which an input goes through them; the last is the head, if it
-    has one.
+    the order in which an input passes through them; the last is the head, if
+    there is one.
   """
 
   init: Init
@@ -100,10 +101,10 @@ def create(
   weights: str | None = None,
   **options: Any,
 ) -> Model:
-  """The network of this name and these options for items of this spec.
+  """Creates the network of a name, with options, for items of a spec.
 
-  Equal arguments give the very same functions, so that what is compiled around
-  them is compiled once.
+  Equal arguments give identical function objects, so that programs that use
+  them are compiled only once.
 
   >>> model = create(
   ...   "conv3", input_spec=InputSpec((24, 24, 1), "image"), embedding_dim=64
@@ -119,15 +120,16 @@ def create(
     name: a name in `MODELS`.
     input_spec: what one item is.
     embedding_dim: length of an embedding.
-    dtype: what it computes in, a name in `DTYPES`. What is learned, batch
-      statistics and embeddings are float32 whatever it is.
-    weights: a file from which `init` takes all but the head and what is learned
-      of the pool; its digest is `weights.digest_of`.
+    dtype: the type to compute in, a name in `DTYPES`. Parameters, batch
+      statistics and embeddings are always float32.
+    weights: a file from which `init` takes all parameters, except those of the
+      head and of the pool; its digest is `weights.digest_of`.
     options: keywords of the network, such as `hidden` of the MLP.
 
   Raises:
-    InputError: for an unknown name or option, items that the network cannot
-      see, or a network that has no files; `init` for a file that does not fit.
+    InputError: for an unknown name or option, items that the network does not
+      accept, or weights of a network without known files. `init` raises it for
+      a file that does not fit.
   """
   check_options(name, **options)
   check_weights(name, weights, options.get("inputs"))
@@ -143,7 +145,7 @@ def create(
       f"model {name!r} does not see {input_spec}: choose one of {fit} by"
       " config.model.name."
     )
-  # Lists, as configs may hold them, cannot be part of a key.
+  # Configs may hold lists, which cannot be part of the key of a cache.
   fixed = tuple(
     (key, tuple(value) if isinstance(value, list) else value)
     for key, value in sorted(options.items())
@@ -154,14 +156,15 @@ def create(
 def check_weights(
   name: str, weights: str | None, inputs: str | None = None
 ) -> None:
-  """Raises `InputError` for weights of a network that no files are known of.
+  """Raises `InputError` for weights of a network without known files.
 
-  And for `inputs`, what the network of a file saw, without a file.
+  It also raises for `inputs` without a file: they are the scale of the images
+  on which the network of a file was trained.
   """
   if weights is None and inputs is not None:
     raise InputError(
-      f"config.model.inputs={inputs!r} says what the network of a weights file"
-      " saw: give config.model.weights, or set it to None."
+      f"config.model.inputs={inputs!r} is the scale of the images of a weights"
+      " file: give config.model.weights, or set config.model.inputs=None."
     )
   if weights is None or hasattr(MODELS[name], "layout"):
     return
@@ -203,7 +206,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def kinds_of(name: str) -> dict[str, Kind]:
-  """What the options of a model take.
+  """The kinds of the options of a model.
 
   >>> kinds_of("mlp")["hidden"].item
   <class 'int'>
@@ -221,7 +224,7 @@ def _model(
   options: tuple[tuple[str, Any], ...],
 ) -> Model:
   network = MODELS[name]
-  preprocess = getattr(network, "preprocess", _as_it_is)
+  preprocess = getattr(network, "preprocess", _identity)
   items = jax.ShapeDtypeStruct((1, *input_spec.shape), jnp.float32)
   seen = jax.eval_shape(preprocess, items).shape[1:]
   if seen != input_spec.shape:
@@ -240,10 +243,10 @@ def _model(
 
   if weights is not None:
     what, inputs = f"{weights} and {name}", dict(options).get("inputs")
-    takes = functools.partial(
+    fill_from = functools.partial(
       fill, network.layout, (params, stats), what=what, inputs=inputs
     )
-    init = _from_file(init, network.layout.own, takes, weights)
+    init = _from_file(init, network.layout.own, fill_from, weights)
 
   def apply(params, stats, inputs, *, train, key=None):
     inputs = jnp.asarray(inputs)
@@ -253,7 +256,7 @@ def _model(
         f" {spec_of(inputs)._replace(kind=input_spec.kind)}: create it with"
         " that input_spec."
       )
-    # copy=True: variables of this call alone, so that batch statistics may
+    # copy=True gives this call its own variables, so that batch statistics can
     # change under any transformation of jax.
     params, inputs = (_cast(x, DTYPES[dtype]) for x in (params, inputs))
     merged = nnx.merge(graphdef, params, stats, copy=True)
@@ -265,9 +268,9 @@ def _model(
 
 
 def _structure(build: Callable[[Array], Any]) -> tuple[Any, tuple[str, ...]]:
-  """What `_split` gives, without numbers, and the layers with parameters.
+  """The result of `_split` without numbers, and the layers with parameters.
 
-  Traced and not run.
+  The network is traced, not run.
   """
   defined: list[str] = []
 
@@ -292,19 +295,22 @@ def _split(network: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 def _from_file(
-  init: Init, own: tuple[str, ...], takes: Callable[..., Any], path: str
+  init: Init,
+  drawn_parts: tuple[str, ...],
+  fill_from: Callable[..., Any],
+  path: str,
 ) -> Init:
-  """An init that draws only what no file has, and `takes` the tensors."""
+  """An init that takes parameters from a file, and draws the other parts."""
 
-  @jax.jit  # What it does not return is not drawn.
+  @jax.jit  # Parts that it does not return are not drawn.
   def draw(key):
     return [
-      {part: value for part, value in tree.items() if part in own}
+      {part: value for part, value in tree.items() if part in drawn_parts}
       for tree in init(key)
     ]
 
   def filled(key):
-    trees = takes(tensors=_tensors_of(path, digest_of(path)))
+    trees = fill_from(tensors=_tensors_of(path, digest_of(path)))
     params, stats = (
       {**jax.tree.map(jnp.array, tree), **drawn}
       for tree, drawn in zip(trees, draw(key), strict=True)
@@ -316,13 +322,13 @@ def _from_file(
 
 @functools.lru_cache(maxsize=1)
 def _tensors_of(path: str, digest: str) -> dict[str, np.ndarray]:
-  """The tensors of a file, which is read once for all runs that begin there."""
-  del digest  # A file that has changed is another.
+  """The tensors of a file; all runs that start from it read it once."""
+  del digest  # A part of the key: a file that has changed is read again.
   return read(path)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:
-  """The same with its real numbers in another precision."""
+  """Casts the floating-point arrays of a tree, except those of float64."""
 
   def cast(x):
     is_real = jnp.issubdtype(x.dtype, jnp.floating)
@@ -331,5 +337,5 @@ def _cast(tree: Any, dtype: Any) -> Any:
   return jax.tree.map(cast, tree)
 
 
-def _as_it_is(numbers: Float[Array, " n *item"]) -> Float[Array, " n *item"]:
+def _identity(numbers: Float[Array, " n *item"]) -> Float[Array, " n *item"]:
   return numbers

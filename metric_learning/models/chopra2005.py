@@ -1,4 +1,4 @@
-"""The siamese half of Chopra, Hadsell and LeCun, for faces."""
+"""The network of Chopra, Hadsell and LeCun for faces, half a siamese pair."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,7 +12,7 @@ IMAGE_SIZE = (56, 46)
 
 
 class _Subsample(nnx.Module):
-  """tanh(gain * mean of a patch + bias), one gain and one bias a map."""
+  """tanh(gain * mean of a patch + bias), with one gain and one bias per map."""
 
   def __init__(self, channels: int, patch: tuple[int, int]):
     self.patch = patch
@@ -34,15 +34,16 @@ class Chopra2005(nnx.Module):
     C5  250 maps, 5x5     250 @ 1x1
     F6  dense             embedding_dim (50 in the paper)
 
-  Convolutions without padding, tanh after every layer. The layers are those
-  of later descriptions of the paper and fit 56x46 images exactly. Our
-  reading, not checked against it: that image size, the trained gain and bias
-  of the subsampling, tanh, and tanh on F6 too, since the loss of 2005 assumes
-  a bounded output.
+  Convolutions have no padding, and tanh follows every layer. The layers are
+  those of later descriptions of the paper, and fit 56x46 images exactly. Some
+  details are our reading, which we have not checked against the paper: the
+  image size, the trained gain and bias of the subsampling, tanh, and tanh on F6
+  too, since the loss of 2005 assumes a bounded output.
 
-  Departures: C3 sees all maps of S2, where descriptions connect it to some of
-  them; the initialization is Glorot's; gray values in [0, 1] enter as 4(x - ½),
-  which in photographs have about mean 0 and variance 1, as tanh wants them.
+  Departures: C3 is connected to all maps of S2, where descriptions connect it
+  to only some of them. The initialization is Glorot's. Gray values x in [0, 1]
+  enter as 4(x - ½). In photographs these have about mean 0 and variance 1,
+  which suits tanh.
 
   Raises:
     InputError: for images of another shape.
@@ -95,7 +96,7 @@ class Chopra2005(nnx.Module):
   def feature_maps(
     self, images: Float[Array, "n h w c"]
   ) -> dict[str, Float[Array, " n *map"]]:
-    """What each layer makes of the images, by its name."""
+    """The output of each layer, by the name of the layer."""
     c1 = jnp.tanh(self.c1(images))
     s2 = self.s2(c1)
     c3 = jnp.tanh(self.c3(s2))

@@ -79,9 +79,9 @@ class Conv4(nnx.Module):
 
   Each block is a 3x3 convolution to 64 channels, normalization, ReLU and a
   2x2 max pool. Batch normalization over class-balanced batches leaks
-  information between images: what an image becomes depends on which classes
-  share its batch, in training only. Hence group normalization (8 groups) is
-  the default.
+  information between images: in training, but not later, the embedding of an
+  image depends on the classes in its batch. Therefore group normalization
+  (8 groups) is the default.
 
   Raises:
     InputError: for images too small to halve four times, or an unknown
@@ -122,7 +122,7 @@ class Conv4(nnx.Module):
   def __call__(
     self, images: Float[Array, "n h w c"], *, train: bool
   ) -> Float[Array, "n k"]:
-    """Embeds the images; `train` matters to batch normalization alone."""
+    """Embeds the images; `train` affects batch normalization alone."""
     x = images
     for block in (self.block1, self.block2, self.block3, self.block4):
       x = block(x, train=train)

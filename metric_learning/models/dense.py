@@ -11,21 +11,21 @@ from metric_learning.models.initializers import lecun_normal
 
 
 class Identity(nnx.Module):
-  """The features as they are: what a learned metric alone compares."""
+  """The unchanged features, for example under a learned metric."""
 
   sees = ("features",)
 
   def __init__(
     self, item_shape: tuple[int, ...], embedding_dim: int, *, rngs: nnx.Rngs
   ):
-    """It has no options, and learns nothing.
+    """It has no options and no parameters.
 
-    Raises `InputError` if the embedding is to have another dimension.
+    Raises `InputError` if embedding_dim is not the number of features.
     """
     del rngs  # nothing is drawn
     if (embedding_dim,) != item_shape:
       raise InputError(
-        f"identity embeds {item_shape[0]} features as they are: set"
+        f"identity returns the {item_shape[0]} features unchanged: set"
         f" config.model.embedding_dim={item_shape[0]}, not {embedding_dim}."
       )
 
@@ -74,7 +74,7 @@ class MLP(nnx.Module):
     dense = lambda i: nnx.Linear(
       sizes[i], sizes[i + 1], kernel_init=lecun_normal, rngs=rngs
     )
-    # By name, since whole numbers as keys do not survive a checkpoint.
+    # By name, since integers as keys do not survive a checkpoint.
     self.hidden = nnx.Dict(
       {f"dense{i + 1}": dense(i) for i in range(len(hidden))}
     )
@@ -85,6 +85,6 @@ class MLP(nnx.Module):
   ) -> Float[Array, "n k"]:
     """Embeds the items."""
     x = inputs.reshape(inputs.shape[0], -1)
-    for i in range(len(self.hidden)):  # by number: Flax sorts them as texts
+    for i in range(len(self.hidden)):  # by number: Flax sorts names as strings
       x = nnx.relu(self.hidden[f"dense{i + 1}"](x))
     return self.head(x)

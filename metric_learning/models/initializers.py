@@ -1,4 +1,4 @@
-"""Random initial weights that cost one compilation for all networks.
+"""Random initial weights that need one compilation for all networks.
 
 XLA takes about a second on a CPU to compile a random draw of a new shape, and
 a network has many shapes. Numbers are therefore drawn in blocks of one size.

@@ -1,9 +1,9 @@
-"""Convolution and pooling in the form that is fast where they run.
+"""Convolution and pooling in the form that is fast on the current device.
 
-XLA's gradients of a convolution's kernel and of a max pool are slow on a CPU.
-The forms here are equal to rounding; measured there, forward and backward
-together: `Conv` 2 times faster at stride 2 and 5 times for few, wide kernels;
-`max_pool` 30 times.
+On a CPU, XLA's gradients of a convolution's kernel and of a max pool are slow.
+The forms here give the same values up to rounding. Measured on a CPU, forward
+and backward together: `Conv` is 2 times faster at stride 2 and 5 times faster
+for few, wide kernels; `max_pool` is 30 times faster.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ _products = contextvars.ContextVar("products", default=False)
 
 @contextlib.contextmanager
 def as_products() -> Iterator[None]:
-  """Within it, what is traced convolves by matrix products everywhere.
+  """A context in which convolutions are traced as products on every device.
 
-  Where `vmap` gives each member its own kernel, products become one batched
-  product; a convolution becomes one with a group for each member.
+  If `vmap` gives each member its own kernel, the matrix products become one
+  batched product; a convolution would get a group for each member.
   """
   token = _products.set(True)
   try:
@@ -41,11 +41,11 @@ def as_products() -> Iterator[None]:
 class Conv(nnx.Conv):
   """A convolution; on a CPU, a matrix product with patches of the image.
 
-  It takes those arguments of `nnx.Conv` that both forms do alike: two axes,
+  It takes those arguments of `nnx.Conv` that both forms support: two axes,
   strides, padding "SAME" or "VALID", a bias, initializers.
 
   Raises:
-    InputError: for any other, on every device.
+    InputError: for any other argument, on every device.
   """
 
   products_on_cpu = True
@@ -66,7 +66,7 @@ class Conv(nnx.Conv):
     if others:
       raise InputError(
         f"Conv does not take {', '.join(others)}: on a CPU it is a product with"
-        " patches, which would leave that out. Use nnx.Conv."
+        " patches, which would ignore that. Use nnx.Conv."
       )
     if padding not in ("SAME", "VALID"):
       raise InputError(
@@ -123,7 +123,7 @@ class Conv(nnx.Conv):
 class WideConv(Conv):
   """A convolution that is a matrix product only within `as_products`.
 
-  For many channels at stride 1, where patches gain nothing on a CPU.
+  It is for many channels at stride 1, where patches are no faster on a CPU.
   """
 
   products_on_cpu = False
@@ -132,8 +132,9 @@ class WideConv(Conv):
 class BatchNorm(nnx.BatchNorm):
   """Batch normalization over all axes but the last, in the type of its input.
 
-  It computes in float32, as `nnx.BatchNorm` does, which also answers in float32
-  and so leaves what follows there. Its gradient keeps the input alone.
+  It computes in float32, and returns the type of its input. `nnx.BatchNorm`
+  computes in float32 too, but returns float32, so that later layers compute in
+  float32. For its gradient, this layer stores the input alone.
   """
 
   def __call__(
@@ -146,12 +147,12 @@ class BatchNorm(nnx.BatchNorm):
     """Normalizes by the batch, or by the running statistics."""
     if mask is not None:
       raise InputError("BatchNorm takes no mask: use nnx.BatchNorm.")
-    given = (self.mean[...], self.var[...]) if use_running_average else None
+    running = (self.mean[...], self.var[...]) if use_running_average else None
     scale, bias = (cast(Any, part)[...] for part in (self.scale, self.bias))
-    out, mean, var = _normalized(x, scale, bias, given, self.epsilon)
-    if given is None:
-      for kept, new in ((self.mean, mean), (self.var, var)):
-        kept[...] = self.momentum * kept[...] + (1 - self.momentum) * new
+    out, mean, var = _normalized(x, scale, bias, running, self.epsilon)
+    if running is None:
+      for average, new in ((self.mean, mean), (self.var, var)):
+        average[...] = self.momentum * average[...] + (1 - self.momentum) * new
     return out
 
 
@@ -164,17 +165,20 @@ def _normalized(
   x: Array,
   scale: Array,
   bias: Array,
-  given: tuple[Array, Array] | None,
+  running: tuple[Array, Array] | None,
   epsilon: float,
 ) -> tuple[Array, Array, Array]:
-  """Normalized numbers, and mean and variance: those given, or of the batch."""
+  """Normalizes x by the running mean and variance, or by those of the batch.
+
+  Also returns the mean and the variance.
+  """
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  if given is None:
+  if running is None:
     axes = tuple(range(x.ndim - 1))
     mean, square = jnp.mean(wide, axes), jnp.mean(wide * wide, axes)
     var = jnp.maximum(0.0, square - mean * mean)
   else:
-    mean, var = given
+    mean, var = running
   mean, var = (checkpoint_name(part, "moments") for part in (mean, var))
   out = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
   return out.astype(x.dtype), mean, var
@@ -194,8 +198,9 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 class DepthwiseConv(nnx.Conv):
   """A convolution of each channel by itself, without a bias, padded "SAME".
 
-  On a CPU it is a sum of shifted images: measured for 4 images of 28×28×240
-  and a 3×3 kernel, 3 ms instead of 131, and 58 instead of 677 with gradients.
+  On a CPU it is a sum of shifted images. Measured for 4 images of 28×28×240 and
+  a 3×3 kernel, it takes 3 ms instead of 131, and 58 ms instead of 677 with
+  gradients.
   """
 
   def __init__(

@@ -1,4 +1,4 @@
-"""Residual networks as torchvision has them."""
+"""Residual networks, as in torchvision."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def _conv(
   frozen: bool,
   rngs: nnx.Rngs,
 ) -> ConvNorm:
-  """A convolution that pads half its size on all sides, as torch does.
+  """A convolution that pads all sides by half the kernel, as torch does.
 
   "SAME" pads unevenly at stride 2.
   """
@@ -53,8 +53,8 @@ def _conv(
 class _Block(nnx.Module):
   """Convolutions with ReLU between them, added to the maps or a shortcut.
 
-  Two of 3×3; or, as a bottleneck, 1×1, 3×3 and 1×1 to four times the channels.
-  The first 3×3 has the stride.
+  There are two of 3×3; or, in a bottleneck, 1×1, 3×3, and 1×1 to four times the
+  channels. The first 3×3 has the stride.
   """
 
   def __init__(
@@ -96,7 +96,8 @@ _WITHIN = r"layer(\d)\.block(\d+)\."
 class ResNet(Trunk):
   """A stem, four groups of residual blocks, a pool, and a head.
 
-  Weights: files of torchvision, and others with its names, such as timm's.
+  Weights: it takes files of torchvision, and files with the same names, such as
+  those of timm.
   """
 
   layout = Layout(
@@ -110,12 +111,12 @@ class ResNet(Trunk):
     },
     left_over=(r"fc\.(weight|bias)", r".*\.num_batches_tracked"),
   )
-  # Of each kind of it.
+  # Each subclass sets these.
   repeats: tuple[int, ...]
   bottleneck: bool
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Stem and groups of blocks."""
+    """Creates the stem and the groups of blocks."""
     more: dict[str, Any] = {"frozen": frozen, "rngs": rngs}
     self.stem = _conv(3, 64, 7, 2, **more)
     cin, groups = 64, []
@@ -140,23 +141,23 @@ class ResNet(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Float[Array, "n h2 w2 c"]:
-    """What the pool takes."""
+    """The input of the pool."""
     x = nnx.relu(self.stem(images, train=train))
     x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     groups = (self.layer1, self.layer2, self.layer3, self.layer4)
     for i, group in enumerate(groups):
-      own = None if key is None else jax.random.fold_in(key, i)
-      x = through(group, x, train=train, remat=self.remat, key=own)
+      group_key = None if key is None else jax.random.fold_in(key, i)
+      x = through(group, x, train=train, remat=self.remat, key=group_key)
     return x
 
 
 class ResNet18(ResNet):
   """ResNet-18: 512 features of RGB images, then a head.
 
-  Made for 224×224, and any size goes.
+  Made for 224×224; any size works.
 
   Raises:
-    InputError: for images of other than one or three channels.
+    InputError: for images that have neither one nor three channels.
 
   Source: He et al., Deep residual learning for image recognition, CVPR 2016.
   """
@@ -167,10 +168,10 @@ class ResNet18(ResNet):
 class ResNet50(ResNet):
   """ResNet-50: 2048 features of RGB images, then a head.
 
-  The stride is on the 3×3 of a block, as in torchvision ("v1.5").
+  The 3×3 convolution of a block has the stride, as in torchvision ("v1.5").
 
   Raises:
-    InputError: for images of other than one or three channels.
+    InputError: for images that have neither one nor three channels.
 
   Source: He et al., Deep residual learning for image recognition, CVPR 2016.
   """

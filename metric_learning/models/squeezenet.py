@@ -12,8 +12,9 @@ from metric_learning.models.trunks import Trunk, standardized, through
 from metric_learning.models.weights import SCALES, Dialect, Layout
 from metric_learning.models.weights.scales import Tensors
 
-# Of each block: channels within it, and of each of the two halves that leave
-# it; its number among torchvision's layers. Maps are halved before a new row.
+# For each block: its inner channels, the channels of each of the two halves of
+# its output, and its number among torchvision's layers. Before each row, the
+# maps are halved.
 _FIRES = (
   ((16, 64, 3), (16, 64, 4)),
   ((32, 128, 6), (32, 128, 7)),
@@ -21,11 +22,11 @@ _FIRES = (
 )
 _LAYERS = tuple(number for row in _FIRES for _, _, number in row)
 _LEAVES = {"0": "weight", "1": "bias"}
-_SMALLEST = 17  # becomes 8, 4, 2 and 1
+_SMALLEST = 17  # is halved to 8, 4, 2 and 1
 
 
 def from_caffe(tensors: Tensors) -> Tensors:
-  """Caffe's names, conv1 and fire2 to fire9, with kernels h, w, in, out."""
+  """Translates Caffe's names (conv1, fire2 to fire9) and axes (HWIO)."""
   parts = {}
   for name, tensor in tensors.items():
     layer, _, leaf = name.rpartition(".")
@@ -46,13 +47,13 @@ def _conv(cin: int, cout: int, size: int, rngs: nnx.Rngs) -> WideConv:
 
 
 def _halved(maps: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-  """The maximum of 3×3 at every second place; the last may reach beyond."""
-  beyond = [(0, 1 - side % 2) for side in maps.shape[1:3]]
-  return nnx.max_pool(maps, (3, 3), (2, 2), padding=beyond)
+  """A 3×3 max pool of stride 2; the last patch may reach beyond the edge."""
+  padding = [(0, 1 - side % 2) for side in maps.shape[1:3]]
+  return nnx.max_pool(maps, (3, 3), (2, 2), padding=padding)
 
 
 class _Fire(nnx.Module):
-  """Narrower by 1×1, then wider by 1×1 and by 3×3, side by side."""
+  """1×1 to fewer channels, then 1×1 and 3×3 side by side to more channels."""
 
   def __init__(self, cin: int, within: int, half: int, *, rngs: nnx.Rngs):
     self.squeeze = _conv(cin, within, 1, rngs)
@@ -68,12 +69,13 @@ class _Fire(nnx.Module):
 class SqueezeNet(Trunk):
   """SqueezeNet 1.1: 512 features of RGB images, then a head.
 
-  Made for 224×224, and any size from 17 goes. `config.model.weights` takes
-  torchvision's file, and squeezenet_weights.pkl of the package ndf, which is
-  Caffe's.
+  Made for 224×224; any size from 17×17 works. `config.model.weights` takes
+  torchvision's file, or squeezenet_weights.pkl of the package ndf, which holds
+  Caffe's weights.
 
   Raises:
-    InputError: for images of other than one or three channels, or smaller.
+    InputError: for images that have neither one nor three channels, or are
+      smaller than 17×17.
 
   Source: Iandola et al., SqueezeNet, 2016.
   """
@@ -105,18 +107,18 @@ class SqueezeNet(Trunk):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    """The options are fields of a config; those not named here are of `Trunk`.
+    """The options are fields of a config.
 
     Args:
       item_shape: (height, width, channels) of an image.
       embedding_dim: length of an embedding.
-      pool: as of `Trunk`.
-      head: as of `Trunk`.
-      inputs: what the network of a weights file saw, a name in
-        `weights.SCALES`; None for what is usual in its layout.
-      dropout: as of `Trunk`.
-      remat: as of `Trunk`.
-      rngs: of the initial weights.
+      pool: as in `Trunk`.
+      head: as in `Trunk`.
+      inputs: the scale of the images on which the network of a weights file was
+        trained, a name in `weights.SCALES`; None for the usual one of the file.
+      dropout: as in `Trunk`.
+      remat: as in `Trunk`.
+      rngs: for the initial weights.
     """
     if inputs is not None:
       check_choice("inputs", inputs, SCALES)
@@ -137,7 +139,7 @@ class SqueezeNet(Trunk):
     )
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Stem and three rows of blocks."""
+    """Creates the stem and three rows of blocks."""
     self.stem = Conv(
       3, 64, (3, 3), 2, padding="VALID", kernel_init=lecun_normal, rngs=rngs
     )
@@ -159,7 +161,7 @@ class SqueezeNet(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Float[Array, "n h2 w2 c"]:
-    """What the pool takes."""
+    """The input of the pool."""
     x = nnx.relu(self.stem(images))
     for fires in (self.fires0, self.fires1, self.fires2):
       x = through(fires, _halved(x), train=train, remat=self.remat)

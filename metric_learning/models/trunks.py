@@ -1,4 +1,4 @@
-"""What networks for large photographs share: inputs, options, pools, heads."""
+"""Shared parts of networks for photographs: inputs, options, pools, heads."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,21 +16,21 @@ from metric_learning.models.layers import BatchNorm
 
 Maps = Float[Array, "n h w c"]
 
-# Of the channels of ImageNet, between 0 and 1.
+# The channels of ImageNet, for values from 0 to 1.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def in_color(images: Maps) -> Float[Array, "n h w rgb"]:
-  """Images with three equal channels where they are gray.
+  """Repeats gray images as three equal channels; RGB images do not change.
 
   Raises:
-    InputError: for other than one or three channels.
+    InputError: for images that have neither one nor three channels.
   """
   channels = images.shape[-1]
   if channels not in (1, 3):
     raise InputError(
-      f"networks with pretrained weights see RGB images, and gray ones as RGB;"
-      f" these have {channels} channels: choose conv3 or conv4 by"
+      f"networks with pretrained weights see RGB or gray images, and these"
+      f" have {channels} channels: choose conv3 or conv4 by"
       " config.model.name, or convert the images."
     )
   return jnp.repeat(images, 3, axis=-1) if channels == 1 else images
@@ -55,7 +55,7 @@ class ConvNorm(nnx.Module):
     frozen: bool,
     rngs: nnx.Rngs,
   ):
-    """Pads all four sides; frozen means running statistics in training too."""
+    """`pad` is for all four sides; `frozen` trains with running statistics."""
     self.pad = pad
     self.conv = conv
     self.norm = BatchNorm(
@@ -65,8 +65,8 @@ class ConvNorm(nnx.Module):
 
   def __call__(self, maps: Maps, *, train: bool) -> Float[Array, "n h2 w2 c2"]:
     """Convolves and normalizes."""
-    around = (self.pad, self.pad)
-    padded = jnp.pad(maps, ((0, 0), around, around, (0, 0)))
+    both_sides = (self.pad, self.pad)
+    padded = jnp.pad(maps, ((0, 0), both_sides, both_sides, (0, 0)))
     by_batch = train and not self.frozen
     return self.norm(self.conv(padded), use_running_average=not by_batch)
 
@@ -79,16 +79,16 @@ def through(
   remat: bool,
   key: PRNGKeyArray | None = None,
 ) -> Float[Array, " n *maps2"]:
-  """Maps or tokens through block0, block1 and so on.
+  """Passes maps or tokens through block0, block1 and so on.
 
-  remat: keeps only what enters a block, and computes what is within it again
-    for the gradient: less memory, and about a third more time.
-  key: of what blocks draw, each by its own; None if they draw nothing.
+  remat: stores only the inputs of blocks, and computes the rest again for the
+    gradient: less memory, and about a third more time.
+  key: the key from which each block gets its own; None if blocks draw nothing.
   """
   call = lambda block, x, more: block(x, train=train, **more)
   if remat:
     call = nnx.remat(call)
-  for i in range(len(blocks)):  # by number: Flax sorts them as texts
+  for i in range(len(blocks)):  # by number: Flax sorts the names as strings
     more = {} if key is None else {"key": jax.random.fold_in(key, i)}
     x = call(blocks[f"block{i}"], x, more)
   return x
@@ -106,10 +106,11 @@ def depth_rates(rate: float, count: int) -> list[float]:
 def dropped(
   branch: Float[Array, " n *maps"], rate: float, key: PRNGKeyArray | None
 ) -> Float[Array, " n *maps"]:
-  """The branch of a residual block, left out of items at random.
+  """Drops the branch of a residual block for random items.
 
-  With probability `rate` an item's branch is 0, else it is divided by 1 - rate,
-  so that its mean stays. Without a key it stays as it is.
+  With probability `rate`, the branch of an item becomes 0; otherwise it is
+  divided by 1 - rate, so that its mean does not change. Without a key, nothing
+  is dropped.
 
   Source: Huang et al., Deep networks with stochastic depth, ECCV 2016, with
   the division in training.
@@ -117,14 +118,14 @@ def dropped(
   if key is None or not rate:
     return branch
   shape = (len(branch), *[1] * (branch.ndim - 1))
-  kept = jax.random.bernoulli(key, 1 - rate, shape)
-  return jnp.where(kept, branch / (1 - rate), 0)
+  keep = jax.random.bernoulli(key, 1 - rate, shape)
+  return jnp.where(keep, branch / (1 - rate), 0)
 
 
 class Pool(nnx.Module):
-  """Maps of an image to one vector, by a name in `POOLS`.
+  """Pools the maps of an image to one vector, by a name in `POOLS`.
 
-  The exponent of `gem` is learned, and 3 at first.
+  The exponent of `gem` is learned and starts at 3.
   """
 
   def __init__(self, name: str):
@@ -135,26 +136,26 @@ class Pool(nnx.Module):
       self.exponent = nnx.Param(jnp.full(1, 3.0))
 
   def __call__(self, maps: Maps) -> Float[Array, "n c"]:
-    """Pools over places."""
+    """Pools over the positions."""
     if self.name == "gem":
       return gem(maps, self.exponent[...])
     return POOLS[self.name](maps)
 
 
 def average(maps: Maps) -> Float[Array, "n c"]:
-  """The mean over places."""
+  """The mean over the positions."""
   return jnp.mean(maps, axis=(1, 2))
 
 
 def maximum(maps: Maps) -> Float[Array, "n c"]:
-  """The maximum over places."""
+  """The maximum over the positions."""
   return jnp.max(maps, axis=(1, 2))
 
 
 def gem(
   maps: Maps, exponent: Float[Array, " 1"] | float = 3.0
 ) -> Float[Array, "n c"]:
-  """The generalized mean (mean of x^p)^(1/p), where x is at least 1e-6.
+  """The generalized mean (mean of x^p)^(1/p), with x clipped below at 1e-6.
 
   Source: Radenović, Tolias & Chum, Fine-tuning CNN image retrieval with no
   human annotation, TPAMI 2019.
@@ -174,8 +175,8 @@ POOLS: dict[str, Callable[[Maps], Float[Array, "n c"]]] = {
 class Trunk(nnx.Module):
   """Layers for photographs, a pool, and an embedding head.
 
-  A network makes its layers in `add_layers`, and by them in `maps_of` maps of
-  `features` channels, which the pool and the head take.
+  A network creates its layers in `add_layers`. With them, its `maps_of`
+  computes maps of `features` channels, for the pool and the head.
   """
 
   sees = ("image",)
@@ -200,25 +201,25 @@ class Trunk(nnx.Module):
       item_shape: (height, width, channels) of an image.
       embedding_dim: length of an embedding.
       pool: a name in `POOLS`.
-      head: "linear"; "norm_linear", layer normalization before it; or "none",
-        whose embeddings are the pooled features themselves.
-      dropout: share of the pooled features that are 0 in training.
+      head: "linear"; "norm_linear", which also normalizes the features
+        (LayerNorm); or "none", which makes the pooled features the embedding.
+      dropout: share of the pooled features that are set to 0 in training.
       stochastic_depth: share of items that skip the last residual block in
-        training; of blocks before it fewer do (`depth_rates`).
-      frozen_norm: normalizes by the running statistics in training too.
-      remat: keeps only what enters a block, and computes the rest of it again
-        for the gradient: less memory, more time.
-      rngs: of the initial weights.
+        training; fewer items skip earlier blocks (`depth_rates`).
+      frozen_norm: whether to use the running statistics in training too.
+      remat: whether to store only the inputs of blocks, and to compute the rest
+        again for the gradient: less memory, more time.
+      rngs: for the initial weights.
 
     Raises:
-      InputError: for an unknown pool or head, and with the head "none" for
-        another dimension than the number of features.
+      InputError: for an unknown pool or head, or if the head is "none" and
+        embedding_dim is not the number of features.
     """
     check_choice("head", head, HEADS)
     if head == "none" and embedding_dim != self.features:
       raise InputError(
-        f"config.model.head='none' embeds by the {self.features} pooled"
-        " features as they are: set config.model.embedding_dim="
+        f"config.model.head='none' makes the {self.features} pooled features"
+        " the embedding: set config.model.embedding_dim="
         f"{self.features}, not {embedding_dim}."
       )
     self.stochastic_depth, self.remat = float(stochastic_depth), remat
@@ -227,19 +228,19 @@ class Trunk(nnx.Module):
     self.head = HEADS[head](self.features, embedding_dim, rngs)
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Makes the layers, in the order in which images pass them."""
+    """Creates the layers, in the order in which images pass through them."""
     raise NotImplementedError
 
   def maps_of(
     self, images: Maps, *, train: bool, key: PRNGKeyArray | None
   ) -> Float[Array, "n h2 w2 c2"]:
-    """What the pool takes; `key` is None where nothing is drawn."""
+    """The input of the pool; `key` is None if nothing is drawn at random."""
     raise NotImplementedError
 
   def features_of(
     self, images: Maps, *, train: bool, key: PRNGKeyArray | None
   ) -> Float[Array, "n k"]:
-    """What the head takes."""
+    """The input of the head."""
     return self.pool(self.maps_of(images, train=train, key=key))
 
   def __call__(
@@ -255,15 +256,15 @@ class Trunk(nnx.Module):
       key = None
     elif key is None:
       raise InputError(
-        "a network with dropout or stochastic_depth draws in training: call"
-        " `apply` with key=."
+        "a network with dropout or stochastic_depth draws at random in"
+        " training: call `apply` with key=…"
       )
     features = self.features_of(images, train=train, key=key)
     if key is not None and self.dropout:
-      # A stream of its own, beside those of the blocks.
-      own = jax.random.fold_in(key, 2**20)
-      kept = jax.random.bernoulli(own, 1 - self.dropout, features.shape)
-      features = jnp.where(kept, features / (1 - self.dropout), 0)
+      # A stream of random numbers that no block uses.
+      stream = jax.random.fold_in(key, 2**20)
+      keep = jax.random.bernoulli(stream, 1 - self.dropout, features.shape)
+      features = jnp.where(keep, features / (1 - self.dropout), 0)
     return features if self.head is None else self.head(features)
 
 

@@ -1,4 +1,4 @@
-"""Vision transformers: patches of an image as tokens that see each other."""
+"""Vision transformers: patches of an image are tokens that attend to others."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def _linear(cin: int, cout: int, rngs: nnx.Rngs) -> nnx.Linear:
 
 
 class _Patches(nnx.Conv):
-  """A convolution of patches beside each other: one matrix product."""
+  """A convolution of patches that do not overlap: one matrix product."""
 
   def __call__(self, inputs, out_sharding=None):
     n, height, width, channels = inputs.shape
@@ -42,7 +42,7 @@ class _Patches(nnx.Conv):
 
 
 class _Stem(nnx.Module):
-  """Patches become tokens, with their positions, behind the class token."""
+  """Turns patches into tokens with positions, after the class token."""
 
   def __init__(self, rows, columns, patch, dim, class_token, *, rngs):
     self.conv = _Patches(
@@ -66,7 +66,7 @@ class _Stem(nnx.Module):
 
 
 class _Attention(nnx.Module):
-  """Each token sees all, by several heads."""
+  """Self-attention with several heads."""
 
   def __init__(self, dim, heads, *, rngs):
     self.heads = heads
@@ -77,12 +77,12 @@ class _Attention(nnx.Module):
     n, count, dim = tokens.shape
     parts = self.qkv(tokens).reshape(n, count, 3, self.heads, -1)
     query, key, value = (parts[:, :, i] for i in range(3))
-    seen = jax.nn.dot_product_attention(query, key, value)
-    return self.proj(seen.reshape(n, count, dim))
+    attended = jax.nn.dot_product_attention(query, key, value)
+    return self.proj(attended.reshape(n, count, dim))
 
 
 class _Block(nnx.Module):
-  """Attention, then a dense layer for each token; both are added."""
+  """Attention, then two dense layers for each token; both are residual."""
 
   def __init__(self, dim, heads, rate, *, rngs):
     self.norm1 = nnx.LayerNorm(dim, epsilon=_EPSILON, rngs=rngs)
@@ -100,14 +100,14 @@ class _Block(nnx.Module):
 
 
 class ViT(Trunk):
-  """A vision transformer whose layers are normalized before they are added.
+  """A vision transformer that normalizes the input of each layer.
 
-  Weights: files of DINO, DeiT and timm, of big_vision and vision_transformer
-  (.npz), and of Hugging Face; positions of another image size are interpolated
-  (bicubic).
+  Weights: it takes files of DINO, DeiT and timm, of big_vision and
+  vision_transformer (.npz), and of Hugging Face. Positions for another image
+  size are interpolated (bicubic).
 
-  Departure: the class token and its position, which are only ever added, are
-  one parameter. GELU is exact, as in timm; big_vision approximates it.
+  Departure: the class token and its position are one parameter, since only
+  their sum matters. GELU is exact, as in timm; big_vision approximates it.
   """
 
   layout = LAYOUT
@@ -129,22 +129,22 @@ class ViT(Trunk):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    """The options are fields of a config; those not named here are of `Trunk`.
+    """The options are fields of a config.
 
     Args:
       item_shape: (height, width, channels) of an image.
       embedding_dim: length of an embedding.
-      pool: "token", the class token; or a name in `trunks.POOLS`, of the
-        patches alone.
-      head: as of `Trunk`.
-      class_token: whether there is one.
-      inputs: what the network of a weights file saw: "imagenet" (DINO, DeiT) or
-        "half" (big_vision, and timm's of AugReg); None for what is usual in its
-        layout.
-      dropout: as of `Trunk`.
-      stochastic_depth: as of `Trunk`.
-      remat: as of `Trunk`.
-      rngs: of the initial weights.
+      pool: "token", which takes the class token; or a name in `trunks.POOLS`,
+        which pools the patches alone.
+      head: as in `Trunk`.
+      class_token: whether to add a class token.
+      inputs: the scale of the images on which the network of a weights file was
+        trained: "imagenet" (DINO, DeiT) or "half" (big_vision, and the AugReg
+        files of timm); None for the usual one of the file.
+      dropout: as in `Trunk`.
+      stochastic_depth: as in `Trunk`.
+      remat: as in `Trunk`.
+      rngs: for the initial weights.
 
     Raises:
       InputError: for an image that is not made of whole patches, and for
@@ -172,7 +172,7 @@ class ViT(Trunk):
     )
 
   def add_layers(self, *, frozen: bool, rngs: nnx.Rngs) -> None:
-    """Stem, blocks, and the last normalization."""
+    """Creates the stem, the blocks, and the last normalization."""
     dim = self.features
     self.stem = _Stem(*self.grid, self.patch, dim, self.class_token, rngs=rngs)
     rates = depth_rates(self.stochastic_depth, self.depth)
@@ -193,7 +193,7 @@ class ViT(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Tokens:
-    """The class token, if there is one, and those of patches, row by row."""
+    """The class token, if there is one, then those of patches, row by row."""
     x = self.stem(images)
     x = through(self.blocks, x, train=train, remat=self.remat, key=key)
     return self.norm(x)
@@ -205,7 +205,7 @@ class ViT(Trunk):
     train: bool,
     key: PRNGKeyArray | None,
   ) -> Float[Array, "n d"]:
-    """What the head takes."""
+    """The input of the head."""
     tokens = self.tokens_of(images, train=train, key=key)
     if self.by_token:
       return tokens[:, 0]
@@ -214,10 +214,10 @@ class ViT(Trunk):
 
 
 def _grid(item_shape: tuple[int, ...], patch: int) -> tuple[int, int]:
-  """Patches of a column and of a row.
+  """The number of patches in a column and in a row.
 
   Raises:
-    InputError: if they are not whole.
+    InputError: if the image does not divide into whole patches.
   """
   height, width = item_shape[:2]
   if height % patch or width % patch:
@@ -226,7 +226,7 @@ def _grid(item_shape: tuple[int, ...], patch: int) -> tuple[int, int]:
     )
     raise InputError(
       f"this network cuts images into patches of {patch}×{patch}, and"
-      f" {height}×{width} is no multiple of that: set"
+      f" {height}×{width} is not a multiple of that: set"
       f" config.data.image_size={near}."
     )
   return height // patch, width // patch
@@ -238,10 +238,11 @@ class ViTS16(ViT):
   Made for 224×224; sides must be multiples of 16.
 
   Raises:
-    InputError: for images of other than one or three channels, or other sides.
+    InputError: for images that have neither one nor three channels, or other
+      sides.
 
-  Source: Dosovitskiy et al., An image is worth 16×16 words, ICLR 2021; the
-  size: Touvron et al., ICML 2021.
+  Source: Dosovitskiy et al., An image is worth 16×16 words, ICLR 2021; the size
+  is that of Touvron et al., ICML 2021.
   """
 
   features, depth, heads = 384, 12, 6
@@ -253,7 +254,8 @@ class ViTB16(ViT):
   Made for 224×224; sides must be multiples of 16.
 
   Raises:
-    InputError: for images of other than one or three channels, or other sides.
+    InputError: for images that have neither one nor three channels, or other
+      sides.
 
   Source: Dosovitskiy et al., An image is worth 16×16 words, ICLR 2021.
   """

@@ -1,4 +1,4 @@
-"""Files of vision transformers: how others name and shape their tensors."""
+"""Files of vision transformers: how libraries name and shape the tensors."""
 
 import math
 import re
@@ -11,8 +11,8 @@ from metric_learning.models.weights.scales import Tensors
 
 Renames = dict[str, str]
 
-# Names of big_vision, and of vision_transformer before it, which numbers the
-# parts of a block together.
+# Names of big_vision and of its predecessor vision_transformer, which numbers
+# all parts of a block in one sequence.
 _BIG_VISION: Renames = {
   r"embedding/": "patch_embed.proj.",
   r"cls": "cls_token",
@@ -49,13 +49,13 @@ _TRANSFORMERS: Renames = {
 
 
 def from_timm(tensors: Tensors) -> Tensors:
-  """Takes the position of the class token apart from those of the patches.
+  """Separates the position of the class token from those of the patches.
 
   Raises:
-    InputError: if the positions are of no square image.
+    InputError: if the positions are not those of a square image.
   """
   if "pos_embed" not in tensors:
-    return tensors  # It is reported as missing.
+    return tensors  # `fill` reports it as missing.
   parts = dict(tensors)
   positions = np.asarray(parts.pop("pos_embed"))
   token = parts.pop("cls_token", None)
@@ -79,7 +79,7 @@ def from_timm(tensors: Tensors) -> Tensors:
 
 
 def from_big_vision(tensors: Tensors) -> Tensors:
-  """Axes that end with the outputs become those of PyTorch; heads one axis."""
+  """Moves the output axis to the front, as in PyTorch, and joins the heads."""
   parts = {}
   for name, tensor in tensors.items():
     new = _renamed(name.removeprefix("params/"), _BIG_VISION)
@@ -100,10 +100,10 @@ def from_big_vision(tensors: Tensors) -> Tensors:
 
 
 def from_transformers(tensors: Tensors) -> Tensors:
-  """Three matrices of an attention become one."""
-  before = re.compile(r"(vit|model)\.")
+  """Joins the query, key and value of each attention in one matrix."""
+  prefix = re.compile(r"(vit|model)\.")
   parts = {
-    _renamed(before.sub("", name, 1), _TRANSFORMERS): tensor
+    _renamed(prefix.sub("", name, 1), _TRANSFORMERS): tensor
     for name, tensor in tensors.items()
   }
   return from_timm(_merged(parts))
@@ -111,41 +111,39 @@ def from_transformers(tensors: Tensors) -> Tensors:
 
 def _renamed(name: str, renames: Renames) -> str:
   for pattern, new in renames.items():
-    if found := re.match(pattern, name):
-      return found.expand(new) + name[found.end() :]
+    if match := re.match(pattern, name):
+      return match.expand(new) + name[match.end() :]
   return name
 
 
 def _merged(tensors: Tensors) -> Tensors:
-  """Query, key and value of a block in one, where all three are there."""
+  """Joins the query, key and value of a block, if all three exist."""
   parts = dict(tensors)
   for name in tensors:
-    if found := re.fullmatch(r"(.*\.attn\.)query\.(weight|bias)", name):
-      before, leaf = found.groups()
-      names = [f"{before}{kind}.{leaf}" for kind in ("query", "key", "value")]
+    if match := re.fullmatch(r"(.*\.attn\.)query\.(weight|bias)", name):
+      prefix, leaf = match.groups()
+      names = [f"{prefix}{kind}.{leaf}" for kind in ("query", "key", "value")]
       if all(each in parts for each in names):
-        parts[f"{before}qkv.{leaf}"] = np.concatenate(
+        parts[f"{prefix}qkv.{leaf}"] = np.concatenate(
           [parts.pop(each) for each in names]
         )
   return parts
 
 
 def bicubic(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """A grid of vectors [h, w, d] at another height and width.
+  """Resizes a grid of vectors [h, w, d] to another height and width.
 
-  Cubic convolution with a = -3/4 between pixel centers, edges repeated, as
-  PyTorch interpolates ("bicubic", without antialiasing).
+  It is a cubic convolution with a = -3/4 between pixel centers, with repeated
+  edges, like PyTorch's "bicubic" without antialiasing. A grid of vectors of
+  another length is returned as it is.
 
   >>> bicubic(np.arange(3.0).reshape(1, 3, 1), (1, 3, 1)).ravel()
   array([0., 1., 2.])
 
   Source: Keys, Cubic convolution interpolation, 1981.
-
-  Raises:
-    InputError: for vectors of another length.
   """
   if grid.ndim != 3 or grid.shape[2] != shape[2]:
-    return grid  # another network, which is reported as such
+    return grid  # `fill` reports its shape.
   rows, columns = (
     _weights(old, new)
     for old, new in zip(grid.shape[:2], shape[:2], strict=True)
@@ -154,13 +152,13 @@ def bicubic(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _weights(old: int, new: int) -> np.ndarray:
-  """The share of each old place in each new one."""
+  """The weight of each old position in each new one."""
   a = -0.75
-  at = (np.arange(new) + 0.5) * old / new - 0.5
-  first = np.floor(at).astype(int)
+  centers = (np.arange(new) + 0.5) * old / new - 0.5
+  first = np.floor(centers).astype(int)
   weights = np.zeros((new, old))
   for place in range(-1, 3):
-    x = np.abs(at - (first + place))
+    x = np.abs(centers - (first + place))
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
     share = np.where(x <= 1, near, np.where(x < 2, far, 0))

@@ -25,7 +25,7 @@ def test_a_folder_of_orbax_is_written_and_read(tmp_path):
       np.testing.assert_array_equal(found[name], array)
   first = weights.digest_of(tmp_path / "made.orbax")
   assert first != weights.digest_of(tmp_path / "steps/7")
-  with pytest.raises(InputError, match=r"made\.orbax is there"):
+  with pytest.raises(InputError, match=r"made\.orbax exists"):
     weights.write(tmp_path / "made.orbax", arrays)
   with pytest.raises(InputError, match=r"'a\.b' is a tensor inside another"):
     weights.write(

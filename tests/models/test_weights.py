@@ -146,7 +146,7 @@ HOSTILE = {
   ),
   "before its storage": (
     tf.mapping({"x": tf.tensor(STORAGE, (2,), (1,), offset=-1)}),
-    "a tensor that is none",
+    "an invalid tensor",
   ),
   "a storage without end": (
     tf.mapping({"x": tf.tensor(tf.storage("0", "float32", 99), (99,), (1,))}),

@@ -29,10 +29,10 @@ _TYPES = {
   "U8": np.uint8,
   "BOOL": np.bool_,
 }
-# Weights are nearly random bits: what shrinks more than this is no weights
-# file, and may be meant to fill the memory.
+# Weights are nearly random bits. A file that unpacks to more than this many
+# times its size is not a weights file, and may be meant to exhaust the memory.
 _MOST_COMPRESSED = 10
-_SMALL = 2**20  # bytes that may be anything
+_SMALL = 2**20  # Up to this many bytes, the compression is not checked.
 _KNOWN = "a .safetensors file, an .npz, or a .pth or .bin that torch.save wrote"
 _SUFFIXES = (".safetensors", ".npz", ".pth", ".bin", ".pkl")
 _PACKAGE = "package:"
@@ -41,16 +41,16 @@ _PACKAGE = "package:"
 def read(path: str | Path) -> dict[str, np.ndarray]:
   """The tensors of a weights file, by their names; arrays may be read-only.
 
-  The format is told by the content, whatever the name: safetensors, npz, what
-  `torch.save` writes (zip and legacy), a pickle of NumPy arrays, a manifest of
-  TensorFlow.js with its numbers beside it, or a folder that Orbax wrote (extra
-  `orbax`). Nothing in the file is run.
+  The content decides the format, whatever the name: safetensors, npz, a file of
+  `torch.save` (zip or legacy), a pickle of NumPy arrays, a manifest of
+  TensorFlow.js with its numbers in the same folder, or a folder that Orbax
+  wrote (extra `orbax`). Nothing in the file is run.
 
   Args:
-    path: of the file; "package:NAME" is the one in an installed package.
+    path: the file; "package:NAME" is the weights file of an installed package.
 
   Raises:
-    InputError: for a file that is missing, damaged, of another format, or that
+    InputError: for a file that is missing, is damaged, has another format, or
       names anything but tensors.
   """
   place = _place(path)
@@ -88,7 +88,7 @@ def digest_of(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _digest(path: Path, changed: int, size: int) -> str:
-  del changed, size  # A file that was written again is another.
+  del changed, size  # Parts of the key: a file that changed is read again.
   data = _bytes(path)
   if tfjs.is_manifest(data):
     data = tfjs.with_numbers(data, path.parent)
@@ -96,7 +96,7 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-  """Writes tensors, whole or not at all: NAME.orbax, or else as safetensors.
+  """Writes tensors atomically, as NAME.orbax or else as safetensors.
 
   Raises:
     InputError: if the file cannot be written.
@@ -105,13 +105,13 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
   if path.suffix == orbax_files.SUFFIX:
     orbax_files.write(path, tensors)
     return
-  # The library writes the memory of an array, whatever its strides.
-  whole = {name: np.array(x, order="C") for name, x in tensors.items()}
+  # The library writes the memory of an array, and ignores its strides.
+  contiguous = {name: np.array(x, order="C") for name, x in tensors.items()}
   try:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-      beside = Path(folder) / path.name
-      safetensors.numpy.save_file(whole, beside)
-      beside.replace(path)
+      temporary = Path(folder) / path.name
+      safetensors.numpy.save_file(contiguous, temporary)
+      temporary.replace(path)
   except (OSError, safetensors.SafetensorError) as error:
     raise InputError(
       f"{path} cannot be written ({error}): choose another place."
@@ -159,7 +159,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 
 def _parsed(data: bytes) -> dict[str, np.ndarray]:
-  if data[8:9] == b"{":  # after the length of its header, which may be any
+  if data[8:9] == b"{":  # The first 8 bytes are the length of the header.
     return _from_safetensors(data)
   if data[:4] == b"PK\x03\x04":
     return _from_zip(data)
@@ -181,8 +181,8 @@ def _from_safetensors(data: bytes) -> dict[str, np.ndarray]:
   for name, part in parts:
     if part["dtype"] not in _TYPES:
       raise InputError(
-        f"{name!r} is of type {part['dtype']}, which is not read: convert it"
-        " to float32."
+        f"{name!r} has the type {part['dtype']}, which is not supported:"
+        " convert it to float32."
       )
     numbers = np.frombuffer(part["data"], _TYPES[part["dtype"]])
     tensors[name] = numbers.reshape(part["shape"])
@@ -196,24 +196,25 @@ def _from_zip(data: bytes) -> dict[str, np.ndarray]:
     raise InputError(f"damaged ({error}): fetch it again.") from None
   with archive:
     names = archive.namelist()
-    whole = sum(info.file_size for info in archive.infolist())
-    if whole > max(_SMALL, _MOST_COMPRESSED * len(data)):
+    unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > max(_SMALL, _MOST_COMPRESSED * len(data)):
       raise InputError(
-        f"its {len(data)} bytes would unpack to {whole}, which no weights do."
+        f"its {len(data)} bytes would unpack to {unpacked}, and weights do not"
+        f" compress that much: give {_KNOWN}."
       )
     if any(name.split("/")[-1] == "data.pkl" for name in names):
       return pickled.from_zip(archive)
     if names and all(name.endswith(".npy") for name in names):
       return _from_npz(data)
-  raise InputError(f"a zip file of something else: give {_KNOWN}.")
+  raise InputError(f"a zip file, but not of weights: give {_KNOWN}.")
 
 
 def _from_npz(data: bytes) -> dict[str, np.ndarray]:
   try:
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
       return dict(file)
-  # Whatever NumPy, zipfile and zlib make of damaged bytes.
+  # NumPy, zipfile and zlib raise many kinds of errors for damaged bytes.
   except Exception as error:
     raise InputError(
-      f"damaged, or it holds objects, which are not read ({error})."
+      f"damaged, or it holds objects, which are not supported ({error})."
     ) from None

@@ -12,7 +12,7 @@ from metric_learning.models.weights.scales import Tensors, rescaled
 Path = tuple[str, ...]
 Shape = tuple[int, ...]
 
-# What a file calls the last part of a name.
+# The last part of a parameter's name, and what a file calls it.
 _LEAVES = {
   "kernel": "weight",
   "scale": "weight",
@@ -20,16 +20,17 @@ _LEAVES = {
   "mean": "running_mean",
   "var": "running_var",
 }
-_SHOWN = 10  # names of each kind of fault
+_SHOWN = 10  # The number of names that are listed for each kind of fault.
 
 
 class Dialect(NamedTuple):
-  """Files of a network with other names or axes than its layout's.
+  """A kind of files whose names or axes differ from those of the layout.
 
-  mark: an expression of a name that each such file holds, and no other.
-  translate: its tensors to those of the layout; it leaves what it does not
-    know, which is then reported as left over.
-  inputs: what its networks see, a name in `scales.SCALES`.
+  mark: a regular expression for a name that each such file holds, and no other.
+  translate: maps its tensors to those of the layout. It keeps unknown tensors,
+    which are then reported as left over.
+  inputs: the scale of the images on which its networks were trained, a name in
+    `scales.SCALES`.
   """
 
   mark: str
@@ -40,17 +41,17 @@ class Dialect(NamedTuple):
 class Layout(NamedTuple):
   """How PyTorch files name the tensors of a network.
 
-  modules: our name of a module, a regular expression, to that in a file. A
-    parameter whose name is none of a layer's ("kernel", "bias" and so on) is
-    looked up as a whole.
-  left_over: expressions of tensors that a file may hold beside them, such as
-    the classifier.
-  own: parts of the network that no file has: they stay as they are drawn.
-  dialects: of files from elsewhere.
-  resized: expressions of tensors that a function of (tensor, shape) brings to
-    the shape of ours, such as embeddings of positions; it raises InputError.
-  first: the first convolution in a file, where what it sees may be of another
-    scale than "imagenet".
+  modules: maps our name of a module, a regular expression, to its name in a
+    file. If the last part of a parameter's name is not that of a layer
+    ("kernel", "bias" and so on), the whole name is looked up.
+  left_over: regular expressions for tensors that a file may hold in addition,
+    such as the classifier.
+  own: parts of the network that no file holds; they keep their random values.
+  dialects: kinds of files from elsewhere.
+  resized: maps a regular expression for tensors, such as those of positions, to
+    a function of (tensor, shape) that resizes them; it may raise InputError.
+  first: the name of the first convolution in a file, if a network may have been
+    trained on images of another scale than "imagenet".
   """
 
   modules: Mapping[str, str]
@@ -61,7 +62,7 @@ class Layout(NamedTuple):
   first: str | None = None
 
   def name_of(self, path: Path) -> str:
-    """The name in a file of a parameter of ours.
+    """The name that a file has for one of our parameters.
 
     >>> layout = Layout({r"blocks\\.(\\d+)\\.conv": r"_blocks.\\1._conv"})
     >>> layout.name_of(("blocks", "3", "conv", "kernel"))
@@ -69,18 +70,19 @@ class Layout(NamedTuple):
     """
     *module, leaf = path
     ours = ".".join(module if leaf in _LEAVES else path)
-    for pattern, theirs in self.modules.items():
-      if found := re.fullmatch(pattern, ours):
-        name = found.expand(theirs)
+    for pattern, replacement in self.modules.items():
+      if match := re.fullmatch(pattern, ours):
+        name = match.expand(replacement)
         return f"{name}.{_LEAVES[leaf]}" if leaf in _LEAVES else name
     raise KeyError(f"the layout does not say where {ours} is in a file")
 
   def translated(self, tensors: Tensors, inputs: str | None) -> Tensors:
-    """Tensors of any dialect by the names of the layout.
+    """Translates the tensors of any dialect to the names of the layout.
 
     Args:
-      tensors: of a file.
-      inputs: what its network saw; None for what is usual in its dialect.
+      tensors: those of a file.
+      inputs: the scale of the images on which its network was trained; None for
+        the usual one of its dialect.
     """
     usual = "imagenet"
     for dialect in self.dialects:
@@ -92,14 +94,14 @@ class Layout(NamedTuple):
     return rescaled(tensors, self.first, inputs or usual)
 
   def fitted(self, name: str, tensor: np.ndarray, shape: Shape) -> np.ndarray:
-    """A tensor with the shape of ours where the layout says how."""
+    """Resizes a tensor to our shape, if the layout says how."""
     for pattern, resize in self.resized.items():
       if re.fullmatch(pattern, name) and tensor.shape != shape:
         return resize(tensor, shape)
     return tensor
 
   def may_remain(self, name: str) -> bool:
-    """Whether a file may hold this tensor though the network has none."""
+    """Whether a file may hold this tensor although the network lacks it."""
     return any(re.fullmatch(pattern, name) for pattern in self.left_over)
 
 
@@ -110,16 +112,18 @@ def fill(
   what: str,
   inputs: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Params and stats of a file, without the layout's own parts.
+  """Params and stats from a file, without the parts in `layout.own`.
 
-  Each tensor is used and each parameter filled: batch statistics too.
+  Every tensor must be used, unless it is in `layout.left_over`. Every parameter
+  must be filled, and so must the batch statistics.
 
   Args:
-    layout: of the network.
+    layout: the layout of the network.
     trees: params and stats, arrays or their shapes.
     tensors: those of the file.
     what: the file and the network, for messages.
-    inputs: the scale that the file's network saw; None for the usual one.
+    inputs: the scale of the images on which the network of the file was
+      trained; None for the usual one.
 
   Raises:
     InputError: that lists what is missing, left over, of another shape, or not
@@ -135,9 +139,9 @@ def fill(
       name = layout.name_of(path)
       used.add(name)
       if name not in tensors:
-        faults.missing.append(f"{name} {_words(_theirs(like.shape))}")
+        faults.missing.append(f"{name} {_words(_file_shape(like.shape))}")
         continue
-      tensor = layout.fitted(name, tensors[name], _theirs(like.shape))
+      tensor = layout.fitted(name, tensors[name], _file_shape(like.shape))
       flat[path] = _numbers(name, tensor, like.shape, faults)
     filled.append(_nested(flat))
   faults.left_over.extend(
@@ -157,7 +161,7 @@ class _Faults(NamedTuple):
   not_finite: list[str]
 
   def refuse(self, what: str, *, nothing_fits: bool) -> None:
-    """Raises an `InputError` if there are any."""
+    """Raises an `InputError` that lists the faults, if there are any."""
     if not any(self):
       return
     lines = []
@@ -178,33 +182,33 @@ class _Faults(NamedTuple):
 def _numbers(
   name: str, tensor: np.ndarray, shape: tuple[int, ...], faults: _Faults
 ) -> np.ndarray | None:
-  """A tensor as float32 with the axes of ours."""
-  if tensor.shape != _theirs(shape):
+  """A tensor as float32 with our axes; a misfit is added to the faults."""
+  wanted = _file_shape(shape)
+  if tensor.shape != wanted:
     faults.of_another_shape.append(
-      f"{name} ({_words(tensor.shape)} there, {_words(_theirs(shape))} wanted)"
+      f"{name} ({_words(tensor.shape)} there, {_words(wanted)} wanted)"
     )
     return None
-  numbers = _ours(np.asarray(tensor, np.float32))
+  numbers = _with_our_axes(np.asarray(tensor, np.float32))
   if not np.isfinite(numbers).all():
     faults.not_finite.append(name)
   return numbers
 
 
 def _axes(rank: int) -> tuple[int, ...]:
-  """Ours in the order of a file: outputs first, then inputs and places."""
+  """Our axes in the order of a file: outputs, inputs, then positions."""
   return {2: (1, 0), 4: (3, 2, 0, 1)}.get(rank, tuple(range(rank)))
 
 
-def _theirs(shape: Shape) -> Shape:
-  """The shape in a file."""
+def _file_shape(shape: Shape) -> Shape:
+  """The shape that a tensor of our shape has in a file."""
   return tuple(shape[axis] for axis in _axes(len(shape)))
 
 
-def _ours(tensor: np.ndarray) -> np.ndarray:
-  """Axes of a file to ours.
+def _with_our_axes(tensor: np.ndarray) -> np.ndarray:
+  """Moves the axes of a tensor from the order of a file to ours.
 
-  OIHW becomes HWIO, which holds for depthwise kernels too; a matrix is
-  transposed.
+  OIHW becomes HWIO, for depthwise kernels too; a matrix is transposed.
   """
   return np.ascontiguousarray(tensor.transpose(np.argsort(_axes(tensor.ndim))))
 
@@ -212,21 +216,21 @@ def _ours(tensor: np.ndarray) -> np.ndarray:
 def _without_wrapper(
   tensors: Mapping[str, np.ndarray],
 ) -> Mapping[str, np.ndarray]:
-  """Names without the "module." that `DataParallel` puts before all of them."""
-  before = "module."
-  if all(name.startswith(before) for name in tensors):
-    return {name.removeprefix(before): x for name, x in tensors.items()}
+  """Removes the prefix "module." that `DataParallel` adds to all names."""
+  prefix = "module."
+  if all(name.startswith(prefix) for name in tensors):
+    return {name.removeprefix(prefix): x for name, x in tensors.items()}
   return tensors
 
 
 def _leaves(
-  tree: Mapping[str, Any], before: Path = ()
+  tree: Mapping[str, Any], prefix: Path = ()
 ) -> Iterator[tuple[Path, Any]]:
   for name, value in tree.items():
     if isinstance(value, Mapping):
-      yield from _leaves(value, (*before, name))
+      yield from _leaves(value, (*prefix, name))
     else:
-      yield (*before, name), value
+      yield (*prefix, name), value
 
 
 def _nested(flat: Mapping[Path, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Weights as Orbax keeps them: the folder that other JAX programs exchange."""
+"""Weights in folders of Orbax, a format that JAX programs exchange."""
 
 import hashlib
 import logging
@@ -14,17 +14,17 @@ import numpy as np
 from metric_learning.errors import InputError
 
 SUFFIX = ".orbax"
-# In every folder that Orbax wrote.
+# This file is in every folder of arrays that Orbax writes.
 _MARK = "_METADATA"
 
 
 def is_folder(path: Path) -> bool:
-  """Whether Orbax wrote it: a step of a checkpoint, or one item of it."""
+  """Whether Orbax wrote the folder: a checkpoint step, or an item of one."""
   return path.is_dir() and _item(path) is not None
 
 
 def _item(path: Path) -> Path | None:
-  """The folder of the arrays, which a manager of checkpoints names default."""
+  """The folder of the arrays; a checkpoint manager calls it "default"."""
   places = (path, path / "default", path / "state", path / "params")
   return next((x for x in places if (x / _MARK).is_file()), None)
 
@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
   """The arrays of a folder of Orbax, by their names joined with dots.
 
   Raises:
-    InputError: if Orbax is not installed, or cannot read it.
+    InputError: if Orbax is not installed, or cannot read the folder.
   """
   ocp, item = _orbax(), _item(path)
   assert item is not None, path
@@ -41,22 +41,24 @@ def read(path: Path) -> dict[str, np.ndarray]:
     with ocp.PyTreeCheckpointer() as checkpointer:
       tree = checkpointer.metadata(item.absolute()).item_metadata.tree
       as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-      found = checkpointer.restore(
+      restored = checkpointer.restore(
         item.absolute(), restore_args=jax.tree.map(lambda _: as_numpy, tree)
       )
-  except Exception as error:  # Orbax and its storage raise many kinds.
+  except Exception as error:  # Orbax and its storage raise many errors.
     raise InputError(
       f"Orbax cannot read it ({type(error).__name__}: {error}): fetch it again."
     ) from None
-  arrays = {name: np.asarray(leaf) for name, leaf in _flat(found)}
+  arrays = {name: np.asarray(leaf) for name, leaf in _flat(restored)}
   for name, array in arrays.items():
     if array.dtype.kind in "OUS":
-      raise InputError(f"{name!r} is no tensor: give a folder of parameters.")
+      raise InputError(
+        f"{name!r} is not a tensor: give a folder of parameters."
+      )
   return arrays
 
 
 def digest_of(path: Path) -> str:
-  """Hexadecimal digits of all files in it and their names."""
+  """Hexadecimal digest of the names and contents of all files in a folder."""
   digest = hashlib.sha256()
   for file in sorted(path.rglob("*")):
     if file.is_file():
@@ -66,23 +68,23 @@ def digest_of(path: Path) -> str:
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-  """Writes tensors as a folder of Orbax, a level for each dot of a name.
+  """Writes tensors as a folder of Orbax, with a level for each dot in a name.
 
   Raises:
-    InputError: if Orbax is not installed, if one name begins another, or if
-      the folder is there or cannot be written.
+    InputError: if Orbax is not installed, if a tensor would be inside another,
+      or if the folder exists or cannot be written.
   """
   ocp, tree = _orbax(), _nested(tensors)
   if path.exists():
-    raise InputError(f"{path} is there: choose another place, or delete it.")
+    raise InputError(f"{path} exists: choose another place, or delete it.")
   try:
-    made = Path(tempfile.mkdtemp(dir=path.absolute().parent))
+    temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent))
     try:
       with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(made / path.name, tree)
-      (made / path.name).replace(path)
+        checkpointer.save(temporary / path.name, tree)
+      (temporary / path.name).replace(path)
     finally:
-      shutil.rmtree(made, ignore_errors=True)
+      shutil.rmtree(temporary, ignore_errors=True)
   except OSError as error:
     raise InputError(
       f"{path} cannot be written ({error}): choose another place."
@@ -94,9 +96,9 @@ def _orbax() -> Any:
     import orbax.checkpoint as ocp
   except ImportError:
     raise InputError(
-      "a folder of Orbax needs it: pip install 'metric-learning[orbax]'."
+      "a folder of Orbax needs Orbax: pip install 'metric-learning[orbax]'."
     ) from None
-  # It reports each save and restore at a lower level.
+  # Orbax logs each save and restore at a lower level.
   logging.getLogger("absl").setLevel(logging.WARNING)
   return ocp
 
@@ -114,13 +116,13 @@ def _flat(tree: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """A level for each dot.
+  """A nested dict with a level for each dot in a name.
 
   >>> _nested({"conv.weight": np.ones(2), "conv.bias": np.zeros(1)})
   {'conv': {'weight': array([1., 1.]), 'bias': array([0.])}}
 
   Raises:
-    InputError: if one name begins another.
+    InputError: if a tensor would be inside another.
   """
   tree: dict[str, Any] = {}
   for name, tensor in tensors.items():
@@ -132,8 +134,8 @@ def _nested(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         break
     if not isinstance(place, dict) or last in place:
       raise InputError(
-        f"{name!r} is a tensor inside another: Orbax keeps a level for each"
-        " dot; write .safetensors."
+        f"{name!r} is a tensor inside another: Orbax has a level for each dot,"
+        " so write .safetensors instead."
       )
     place[last] = tensor
   return tree

@@ -1,8 +1,8 @@
 """Pickles of tensors, read without torch and without running them.
 
-A pickle is a program. Its instructions are checked before it runs: only those
-that build plain values are admitted, and only the names of a list, which are
-those of tensors. Everything else is refused by its name.
+A pickle is a program. Its instructions are checked before it runs: it may only
+use instructions that build plain values, and only names from a fixed list,
+which are those of tensors. Anything else is refused, and the error names it.
 """
 
 import io
@@ -22,7 +22,8 @@ from metric_learning.errors import InputError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DAMAGED = "damaged or cut short: fetch it again"
-# Those that build numbers, texts, tuples, lists and dicts, call, and end.
+# Instructions that build numbers, strings, tuples, lists and dicts, that call a
+# function, and that end the pickle.
 _INSTRUCTIONS = """PROTO STOP GLOBAL REDUCE BUILD MARK NONE NEWTRUE NEWFALSE
 BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINPERSID EMPTY_TUPLE TUPLE
 BINBYTES SHORT_BINBYTES
@@ -42,12 +43,12 @@ _STORAGES = {
   "torch ByteStorage": np.dtype("u1"),
   "torch BoolStorage": np.dtype("?"),
 }
-# Of a checkpoint that holds more than its weights.
+# Keys of the weights in a checkpoint that holds more than its weights.
 _OF_CHECKPOINTS = ("state_dict", "model_state_dict", "model")
 
 
 class _Storage(NamedTuple):
-  """Numbers of one type in a row, which are read later."""
+  """Consecutive numbers of one type, which are read later."""
 
   key: str
   dtype: np.dtype
@@ -63,24 +64,25 @@ class _Tensor(NamedTuple):
   strides: tuple[int, ...]
 
 
-# A pickle may call an object of these. Without __slots__ it could also set an
-# attribute of it, which later files would meet.
+# A pickle may call an instance of these classes. Without __slots__, it could
+# also set an attribute of the instance, which would affect later files.
 class _RebuildTensor:
-  """torch._utils._rebuild_tensor_v2."""
+  """Stands for torch._utils._rebuild_tensor_v2."""
 
   __slots__ = ()
 
   def __call__(self, storage, offset, shape, strides, *_):
     sizes = (offset, *shape, *strides)
-    whole = all(type(x) is int and x >= 0 for x in sizes)
-    if not isinstance(storage, _Storage) or not whole:
-      raise pickle.UnpicklingError("a tensor that is none")
+    valid = all(type(x) is int and x >= 0 for x in sizes)
+    if not isinstance(storage, _Storage) or not valid:
+      raise pickle.UnpicklingError("an invalid tensor")
     if len(shape) != len(strides) or len(shape) > 8:
       raise pickle.UnpicklingError("a tensor of impossible shape")
     last = offset + sum(
       (n - 1) * s for n, s in zip(shape, strides, strict=True)
     )
-    # Of weights, no number is there twice: that could fill the memory.
+    # Weights use each number of a storage once; repeats could exhaust the
+    # memory.
     count = math.prod(shape)
     if count and (last >= storage.length or count > storage.length):
       raise pickle.UnpicklingError("a tensor larger than its storage")
@@ -88,24 +90,24 @@ class _RebuildTensor:
 
 
 class _RebuildParameter:
-  """torch._utils._rebuild_parameter."""
+  """Stands for torch._utils._rebuild_parameter."""
 
   __slots__ = ()
 
   def __call__(self, tensor, *_):
     if not isinstance(tensor, _Tensor):
-      raise pickle.UnpicklingError("a parameter that is no tensor")
+      raise pickle.UnpicklingError("a parameter that is not a tensor")
     return tensor
 
 
 class _Type:
-  """numpy.dtype, of which only the kind, the size and the order are taken."""
+  """Stands for numpy.dtype; it keeps only the kind, size and byte order."""
 
   __slots__ = ("dtype",)
 
   def __init__(self, name, *_):
     if not re.fullmatch(r"[fiu][1248]|b1", str(name)):
-      raise pickle.UnpicklingError("a type that is no number")
+      raise pickle.UnpicklingError("a type that is not a number")
     self.dtype = np.dtype(name)
 
   def __setstate__(self, state):
@@ -113,31 +115,31 @@ class _Type:
 
 
 class _Array:
-  """numpy.ndarray."""
+  """Stands for numpy.ndarray."""
 
   __slots__ = ("array",)
 
   def __setstate__(self, state):
     _, shape, kind, by_columns, data = state
     if not isinstance(kind, _Type) or not isinstance(data, bytes):
-      raise pickle.UnpicklingError("an array of other than numbers")
+      raise pickle.UnpicklingError("an array that does not hold numbers")
     flat = np.frombuffer(data, kind.dtype)
     self.array = flat.reshape(shape, order="F" if by_columns else "C")
 
 
 class _Reconstruct:
-  """numpy's _reconstruct: an array that gets its numbers later."""
+  """Stands for numpy's _reconstruct: an array that gets its numbers later."""
 
   __slots__ = ()
 
   def __call__(self, kind, *_):
     if kind != _ARRAY:
-      raise pickle.UnpicklingError("an array that is none")
+      raise pickle.UnpicklingError("an invalid array")
     return _Array()
 
 
 class _MakeType:
-  """numpy.dtype as a function, so that no pickle gets hold of the class."""
+  """Stands for calls of numpy.dtype, so that no pickle can access the class."""
 
   __slots__ = ()
 
@@ -154,34 +156,34 @@ _NAMES: dict[str, Any] = {
   "numpy dtype": _MakeType(),
   "numpy.core.multiarray _reconstruct": _Reconstruct(),
   "numpy._core.multiarray _reconstruct": _Reconstruct(),
-  # As texts: a pickle may set the state of what it gets, and a text has none.
+  # As strings: a pickle may set the state of an object, and a string has none.
   **{name: name for name in _STORAGES},
 }
 
 
 class _Unpickler(pickle.Unpickler):
-  """Knows the names of the list, and keeps the storages that it meets."""
+  """Resolves only the names in the list, and collects the storages."""
 
   def __init__(self, file: Any):
     super().__init__(file, encoding="utf-8")
     self.storages: dict[str, _Storage] = {}
 
   def find_class(self, module: str, name: str) -> Any:
-    """The thing of this name, if it is in the list."""
+    """The object of this name, if it is in the list."""
     _check_name(f"{module} {name}")
     return _NAMES[f"{module} {name}"]
 
   def persistent_load(self, pid: Any) -> _Storage:
     """The storage that ("storage", type, key, device, count, …) names."""
     what, kind, key, _, count, *view = pid
-    # Views of views were written before torch 0.4 only.
+    # Only torch before 0.4 wrote views of views.
     if what != "storage" or view not in ([], [None]):
-      raise pickle.UnpicklingError("a persistent id that is no storage")
+      raise pickle.UnpicklingError("a persistent id that is not a storage")
     if type(count) is not int or count < 0:
-      raise pickle.UnpicklingError("a storage that is none")
+      raise pickle.UnpicklingError("an invalid storage")
     storage = _Storage(str(key), _STORAGES[kind], count)
     if self.storages.setdefault(storage.key, storage) != storage:
-      raise pickle.UnpicklingError("two storages of one key")
+      raise pickle.UnpicklingError("two storages with one key")
     return storage
 
 
@@ -197,7 +199,7 @@ def from_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
   def bytes_of(name: str) -> bytes:
     try:
       return archive.read(folder + name)
-    # Whatever zipfile and zlib make of damaged bytes.
+    # zipfile and zlib raise many kinds of errors for damaged bytes.
     except Exception as error:
       raise InputError(f"{name} in it is {_DAMAGED} ({error}).") from None
 
@@ -205,46 +207,50 @@ def from_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     order = bytes_of("byteorder")
     if order != b"little":
       raise InputError(f"its byte order is {order!r}; only little is read.")
-  found, unpickler = _unpickled(io.BytesIO(bytes_of("data.pkl")))
+  value, unpickler = _unpickled(io.BytesIO(bytes_of("data.pkl")))
   data = {key: bytes_of(f"data/{key}") for key in unpickler.storages}
-  return _tensors(found, unpickler.storages, data)
+  return _tensors(value, unpickler.storages, data)
 
 
 def from_pickle(data: bytes) -> dict[str, np.ndarray]:
   """The tensors of a pickle: of torch before 1.6, or a dict of NumPy's arrays.
 
-  Of a list of arrays in a dict, each has the name and its place: "conv1.0".
+  If a dict holds a list of arrays, each of these gets the name of the list and
+  its index: "conv1.0".
 
   Raises:
-    InputError: for a file that is damaged, another pickle, or holds more than
-      tensors.
+    InputError: for a file that is damaged, is another pickle, or holds more
+      than tensors.
   """
   file = io.BytesIO(data)
-  found, _ = _unpickled(file)
-  if found == _MAGIC:
+  content, _ = _unpickled(file)
+  if content == _MAGIC:
     return _from_legacy(file, data)
   arrays = {}
-  if isinstance(found, dict) and not file.read(1):
-    for name, value in found.items():
+  if isinstance(content, dict) and not file.read(1):
+    for name, value in content.items():
       if isinstance(value, list | tuple):
         arrays.update({f"{name}.{i}": each for i, each in enumerate(value)})
       else:
         arrays[str(name)] = value
   if not arrays or not all(hasattr(x, "array") for x in arrays.values()):
     raise InputError(
-      "a pickle, but neither one of torch.save nor a dict of NumPy's arrays:"
-      " nothing of it is read. Save its arrays by numpy.savez."
+      "a pickle, but neither one of torch.save nor a dict of NumPy's arrays,"
+      " so it is not read. Save its arrays by numpy.savez."
     )
   return {name: value.array for name, value in arrays.items()}
 
 
 def _from_legacy(file: io.BytesIO, data: bytes) -> dict[str, np.ndarray]:
-  """What follows the first of the pickles that torch wrote before 1.6."""
+  """The tensors of a file of torch before 1.6, after its first pickle."""
   protocol, system = _unpickled(file)[0], _unpickled(file)[0]
   little = isinstance(system, dict) and system.get("little_endian") is True
   if protocol != _PROTOCOL or not little:
-    raise InputError("written by a torch or a machine that is not known.")
-  found, unpickler = _unpickled(file)
+    raise InputError(
+      "written by a version of torch, or on a machine, that is not supported:"
+      " save it again."
+    )
+  value, unpickler = _unpickled(file)
   keys, _ = _unpickled(file)
   if not isinstance(keys, list) or {*map(str, keys)} != {*unpickler.storages}:
     raise InputError(f"its list of storages is {_DAMAGED}.")
@@ -258,7 +264,7 @@ def _from_legacy(file: io.BytesIO, data: bytes) -> dict[str, np.ndarray]:
     blobs[key] = file.read(size)
   if file.read(1):
     raise InputError(f"bytes follow its last storage: it is {_DAMAGED}.")
-  return _tensors(found, unpickler.storages, blobs)
+  return _tensors(value, unpickler.storages, blobs)
 
 
 def _unpickled(file: io.BytesIO) -> tuple[Any, _Unpickler]:
@@ -271,7 +277,7 @@ def _unpickled(file: io.BytesIO) -> tuple[Any, _Unpickler]:
 
 
 def _check_instructions(file: io.BytesIO, size: int) -> None:
-  """Reads one pickle, and runs nothing of it."""
+  """Checks the instructions of one pickle, without running them."""
 
   def check():
     for instruction, value, _ in pickletools.genops(file):
@@ -282,9 +288,9 @@ def _check_instructions(file: io.BytesIO, size: int) -> None:
         )
       if instruction.name == "GLOBAL":
         _check_name(value)
-      # Unpickling would make a table of so many places.
+      # Unpickling would allocate a table with this many entries.
       if "BINPUT" in instruction.name and value > size:
-        raise pickle.UnpicklingError("a place beyond its end")
+        raise pickle.UnpicklingError("an index larger than the file")
 
   _guarded(check)
 
@@ -298,7 +304,7 @@ def _check_name(name: str) -> None:
 
 
 def _guarded(call: Callable[[], Any]) -> Any:
-  """What a call returns; a damaged pickle may raise anything."""
+  """The result of a call. A damaged pickle may raise anything: it is named."""
   try:
     return call()
   except InputError:
@@ -308,20 +314,22 @@ def _guarded(call: Callable[[], Any]) -> Any:
 
 
 def _tensors(
-  found: Any, storages: dict[str, _Storage], data: dict[str, bytes]
+  value: Any, storages: dict[str, _Storage], data: dict[str, bytes]
 ) -> dict[str, np.ndarray]:
-  """The tensors of a state dict, or of the one in a checkpoint."""
-  if isinstance(found, dict):
+  """The tensors of a state dict, or of the state dict in a checkpoint."""
+  if isinstance(value, dict):
     inner = [
-      found[x] for x in _OF_CHECKPOINTS if isinstance(found.get(x), dict)
+      value[x] for x in _OF_CHECKPOINTS if isinstance(value.get(x), dict)
     ]
-    found = inner[0] if inner else found
-  if not isinstance(found, dict):
-    raise InputError("it holds no state_dict: save that of the network.")
-  others = [str(k) for k, x in found.items() if not isinstance(x, _Tensor)]
+    value = inner[0] if inner else value
+  if not isinstance(value, dict):
+    raise InputError(
+      "it holds no state_dict: save the state_dict of the network."
+    )
+  others = [str(k) for k, x in value.items() if not isinstance(x, _Tensor)]
   if others:
     raise InputError(
-      f"{', '.join(others[:5])} in it are no tensors: save the state_dict"
+      f"{', '.join(others[:5])} in it are not tensors: save the state_dict"
       " alone."
     )
   flat = {}
@@ -332,13 +340,13 @@ def _tensors(
   return _guarded(
     lambda: {
       str(name): _view(flat[tensor.storage.key], tensor)
-      for name, tensor in found.items()
+      for name, tensor in value.items()
     }
   )
 
 
 def _view(flat: np.ndarray, tensor: _Tensor) -> np.ndarray:
-  """The tensor in its storage; it takes no memory."""
+  """The tensor as a view of its storage, without a copy."""
   size = flat.dtype.itemsize
   return np.lib.stride_tricks.as_strided(
     flat[tensor.offset :],

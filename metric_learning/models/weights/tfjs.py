@@ -1,4 +1,4 @@
-"""Weights of TensorFlow.js: a manifest, and files of numbers beside it."""
+"""Weights of TensorFlow.js: a manifest, and files of numbers in its folder."""
 
 import json
 from pathlib import Path
@@ -18,21 +18,21 @@ _TYPES = {
 
 
 def is_manifest(data: bytes) -> bool:
-  """Whether a file is one, by how it begins."""
+  """Whether a file is a manifest, judged by its content."""
   return data.lstrip()[:1] == b"[" and b'"weights"' in data
 
 
 def with_numbers(data: bytes, folder: Path) -> bytes:
-  """The manifest and its numbers, one behind the other, for a digest.
+  """The manifest followed by its numbers, for a digest.
 
   Raises:
-    InputError: for a file beside it that is missing, or elsewhere.
+    InputError: if a file of numbers is missing, or is not in its folder.
   """
   return data + b"".join(_numbers_of(group, folder) for group in _groups(data))
 
 
 def read(data: bytes, folder: Path) -> dict[str, np.ndarray]:
-  """The tensors of a manifest; quantized ones are float32.
+  """The tensors of a manifest; quantized tensors become float32.
 
   Raises:
     InputError: for a manifest that is damaged, or does not fit its files.
@@ -64,7 +64,7 @@ def _groups(data: bytes) -> list[Any]:
     assert all({"weights", "paths"} <= group.keys() for group in groups)
   except (ValueError, AssertionError, AttributeError, TypeError):
     raise InputError(
-      "a JSON file that is no manifest of TensorFlow.js: give"
+      "a JSON file, but no manifest of TensorFlow.js: give"
       " …-weights_manifest.json."
     ) from None
   return groups
@@ -86,7 +86,7 @@ def _numbers_of(group: Any, folder: Path) -> bytes:
 
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], np.dtype, Any]:
-  """Name, shape, type in the file, and scale and minimum if it has them."""
+  """Name, shape, type in the file, and scale and minimum if quantized."""
   try:
     scale = entry.get("quantization")
     stored = np.dtype(_TYPES[(scale or entry)["dtype"]])
@@ -96,5 +96,6 @@ def _entry(entry: Any) -> tuple[str, tuple[int, ...], np.dtype, Any]:
     return str(entry["name"]), shape, stored, scale
   except (KeyError, TypeError, AttributeError, AssertionError):
     raise InputError(
-      "its manifest is damaged, or of a type that is not read: fetch it again."
+      "its manifest is damaged, or has a type that is not supported: fetch it"
+      " again."
     ) from None
