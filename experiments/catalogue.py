@@ -3,9 +3,9 @@
 python -m experiments.catalogue --output=results/catalogue.md \
   --study=birds=runs/catalogue_birds --study=cars=runs/catalogue_cars
 
-Each --study is a title and a folder of experiments.tune. The page shows on
-which sets a cell is not shown to be beaten by any other cell. It also shows how
-L1 and cosine change the score of each loss, and the table of each set.
+Each --study is a title and a folder of experiments.tune. The page marks, for
+each cell, the sets on which no other cell is shown to beat it. It also shows
+how L1 and cosine change the score of each loss, and the table of each set.
 """
 
 from pathlib import Path

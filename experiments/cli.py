@@ -357,9 +357,10 @@ def report(
   pair: str | None = None,
   formats: Sequence[str] = (),
 ) -> None:
-  """Scores chosen runs, writes tables, figures and a page, and prints them.
+  """Scores the chosen runs, and writes tables, figures and a page.
 
-  `formats` are formats of figures besides PNG and SVG.
+  The main table and the paths are printed. `formats` are formats of figures
+  besides PNG and SVG.
 
   Raises:
     InputError: if `strict` is set and runs no longer match their configs. The

@@ -104,7 +104,7 @@ def pictures() -> dict[str, str]:
 
 
 def differs(one: str, other: str) -> bool:
-  """Whether two pictures differ by more than one pixel, beyond rounding."""
+  """Whether pictures differ by more than one pixel, and so not by rounding."""
   number = r"\d+(?:\.\d+)?"
   numbers = [re.findall(number, text) for text in (one, other)]
   words = [re.sub(number, "", text) for text in (one, other)]

@@ -3,10 +3,10 @@
 python -m experiments.moving_picture --config=configs/digits.py \
   --output=results/digits_moving.webp
 
-Trains 2-D embeddings under two losses of the sweep `losses`, with a separate
-run for each number of steps. The same seed gives the same batches, so a run of
-20 steps equals the first 20 steps of a longer one. The animation shows
-validation images.
+This trains 2-D embeddings under two losses of the sweep `losses`, with a
+separate run for each number of steps: 1, 2, … . The same seed gives the same
+batches, so a run of 20 steps equals the first 20 steps of a longer one. The
+animation shows validation images.
 """
 
 from pathlib import Path

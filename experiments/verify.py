@@ -23,7 +23,9 @@ from metric_learning.errors import InputError
 
 _FIRST = cli.define_path("first", None, "An image.")
 _SECOND = cli.define_path("second", None, "Another image.")
-_PAIRS = cli.define_path("pairs", None, "A CSV file of pairs, instead of two.")
+_PAIRS = cli.define_path(
+  "pairs", None, "A CSV file of pairs, instead of --first and --second."
+)
 _FAR = flags.DEFINE_float("far", 0.01, "The false-accept rate.")
 _OUTPUT = cli.define_path("output", None, "A .csv file of all decisions.")
 flags.adopt_module_key_flags(using)

@@ -49,7 +49,7 @@ def check_mesh(mesh: Any) -> None:
 
 @functools.cache
 def mesh_of(batch: int, *, population: bool = False) -> Mesh:
-  """The mesh of a run, `members` × `batch`, in which `batch` devices share one.
+  """The `members` × `batch` mesh of a run, with `batch` devices per member.
 
   A single run has one member. A population uses all devices.
 

@@ -28,8 +28,8 @@ class Row(NamedTuple):
 
   Positives and negatives are weights >= 0, which are 0 or 1 for plain labels.
   The anchor itself has weight 0 in both. `weight` is 0 for padding. `triplets`
-  is set if a miner chose only some of the combinations of positives and
-  negatives: see `miners`.
+  holds the triplets that a miner chose, if these are not all combinations of
+  positives and negatives: see `miners`.
   """
 
   distances: Float[Array, "*n m"]

@@ -115,7 +115,7 @@ def split_named(
   """Checks a choice, and returns its name and its given options.
 
   Raises:
-    InputError: for an unknown name or option, or if an option is missing.
+    InputError: if the name or an option is unknown, or if an option is missing.
 
   >>> split_named("miner", ("hdc", {"fraction": 0.2}), ["hdc"],
   ...             lambda name: {"fraction": 0.5})

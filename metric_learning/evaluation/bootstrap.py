@@ -16,7 +16,7 @@ def class_bootstrap(
 ) -> tuple[float, float]:
   """Percentile interval of a mean over queries, from resampled classes.
 
-  As many classes as there are are drawn with replacement, each with all its
+  Classes are drawn with replacement, as many as the set has, each with all its
   queries. The interval holds the middle `confidence` of the resulting means.
   Images of one class are similar, so resampling single queries would make the
   interval too narrow. The interval covers other test classes, not other

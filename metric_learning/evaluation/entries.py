@@ -74,9 +74,10 @@ class Score(NamedTuple):
   by_query: maps `Points` to the value of each query, for a mean over queries.
   numbers: for each capital in the name, the least number and a usual number.
   fixed: numbers that the name spells out, such as a rate F.
-  absent: why a set does not have the score, for reasons beyond `needs`.
-  no_choice: why the score is the same for all embeddings of a set, given its
-    numbers, the labels, the groups, and which explicit pairs are genuine.
+  absent: the reason why a set does not have the score, beyond `needs`; or None.
+  no_choice: the reason why the score is the same for all embeddings of a set,
+    or None; it gets the numbers of the score, the labels, the groups, and which
+    explicit pairs are genuine.
   """
 
   name: str

@@ -165,7 +165,7 @@ def _accuracies(
       support.reshape(-1, dim),
       exact=True,
     )
-    # The class of the nearest example; all classes have as many examples.
+    # The class of the nearest example; all classes have equally many examples.
     predicted = jnp.argmin(distances, axis=1) // support.shape[1]
     truth = jnp.repeat(jnp.arange(len(drawn)), queries.shape[1])
     return jnp.mean(predicted == truth)

@@ -62,7 +62,7 @@ def geometry(
   Revisiting Training Strategies, ICML 2020.
   """
   embeddings = check_embeddings("embeddings", embeddings)
-  # Norms are computed in float64, whatever the type of the embeddings.
+  # Norms and unit vectors are computed in float64.
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
   unit = embeddings / np.where(norms > 0, norms, 1)[:, None]
   rank = effective_rank(embeddings)
@@ -82,7 +82,7 @@ def geometry(
 
 
 def effective_rank(embeddings: Float[np.ndarray | Array, "n d"]) -> float:
-  """exp of the entropy of the singular values of the centered matrix.
+  """exp of the entropy of the shares of singular values, after centering.
 
   >>> effective_rank(np.array([[0.0, 1.0], [0.0, 1.0]]))  # one point
   1.0
@@ -262,7 +262,7 @@ def _singular_values(
 
 def _rho_spectrum(embeddings: Float[np.ndarray, "n d"]) -> float:
   singular = _singular_values(embeddings.astype(np.float64))
-  # Rounding may leave as much of a singular value that is 0.
+  # By rounding, a singular value of 0 may become as large as this.
   least = np.finfo(float).eps * max(embeddings.shape) * singular.max(initial=0)
   if not np.all(singular > least):
     return float("inf")

@@ -40,10 +40,10 @@ AT_FAR = (0.01, 0.1)
 class Probes(NamedTuple):
   """The inputs of identification scores, for each probe.
 
-  known: whether its class is in the gallery.
+  known: whether the class of the probe is in the gallery.
   nearest: its distance to the nearest class.
-  own: its distance to its own class; infinite if it is not known.
-  rank: the rank of its own class, 1 for the nearest; 0 if it is not known.
+  own: its distance to its own class; infinite for an unknown probe.
+  rank: the rank of its own class, 1 for the nearest; 0 for an unknown probe.
   """
 
   known: Bool[np.ndarray, " n"]

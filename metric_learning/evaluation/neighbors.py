@@ -52,7 +52,7 @@ UseNearest = Callable[
   None,
 ]
 
-# Candidates are faster if k is less than this share of the references, and if
+# Candidates are faster if k is at most this share of the references, and if
 # there are at most this many candidates for each neighbor.
 _SHARE = 1 / 32
 _PER_NEIGHBOR = 4
@@ -137,9 +137,9 @@ def _nearest_on_device(
   """As `nearest`, by `top_k`, which is too slow on a CPU.
 
   The time of `top_k` grows with the number of columns. So columns are split
-  into groups, and `top_k` first chooses the k groups with the smallest least
-  code, then the k nearest columns within these groups. The result is the same:
-  if a column were in another group, k groups would each have a code before it.
+  into groups. `top_k` first chooses the k groups whose least codes are
+  smallest, then the k nearest columns within these groups. The result is the
+  same: before a column of any other group, each of the k groups has a code.
   """
   num_rows, num_columns = codes.shape
   num_groups = -(-num_columns // _GROUP)

@@ -67,7 +67,7 @@ def check_metric(metric: MetricName) -> None:
 def check_embeddings(
   name: str, embeddings: Float[np.ndarray | Array, "n d"]
 ) -> Float[np.ndarray, "n d"]:
-  """Returns the embeddings as a NumPy array of float32, or float64 if wider.
+  """Returns embeddings as a float32 array, or float64 if float32 would round.
 
   Raises:
     InputError: if the array does not have one point per row, if it is empty, or

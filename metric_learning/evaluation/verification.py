@@ -185,7 +185,7 @@ def verification(
     scores[f"tar_at_far_{f}"] = 1 - _frr_at_far(far, frr, f, impostors)
   if threshold is not None:
     # In float64 on both sides: rounded to float32, a threshold between two
-    # neighboring distances would fall on one of them.
+    # neighboring distances might equal one of them.
     right = (distances <= threshold) == same
     scores["accuracy"] = float(right.mean()) if len(right) else float("nan")
   scores["num_genuine"] = float(genuine)

@@ -25,8 +25,8 @@ from metric_learning.losses import LOSSES
 from metric_learning.study.results import Cell, Setting, Study
 from metric_learning.study.table_lines import in_words
 
-# How a hyperparameter is written in units of the mean distance, by the power of
-# a distance that the hyperparameter scales with.
+# How an axis label writes units of the mean distance, by the power of a
+# distance in the unit of the hyperparameter.
 _PER_UNIT = {1: "/ d̄", 2: "/ d̄²", -1: "× d̄"}
 # A panel: its title, the tuned field, and one cell for each metric.
 Panel = tuple[str, str, dict[str, Cell]]
@@ -94,8 +94,8 @@ def _panels(study: Study) -> list[Panel]:
         }
         title = in_words(rest) or str(runs[0].spec.config.loss.name)
         cells = grouped.setdefault((title, field), {})
-        # The metric as the config gives it, with its options. The result names
-        # the metric of the space that a learned metric maps to.
+        # The metric as the config gives it, with its options. For a learned
+        # metric, the result names another one: that of the mapped space.
         asked = dict(runs[0].spec.config.metric)
         name = asked.pop("name") or runs[0].result["metric"]
         words = [str(name), *(f"{k} {v:g}" for k, v in asked.items())]

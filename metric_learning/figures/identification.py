@@ -34,9 +34,9 @@ def identification_curves(
   """Rank-1 DIR against FAR, and beside it the cumulative match curve.
 
   Lines are means over the draws of `evaluation.open_set`, and bands hold the
-  middle 95 % of the draws. The axis of FAR starts at the lowest FAR that ten
-  unknown probes can measure. Returns None if no run asks for identification
-  scores, or if no gallery can be drawn.
+  middle 95 % of the draws. The axis of FAR starts where ten unknown probes are
+  accepted. Returns None if no run asks for identification scores, or if no
+  gallery can be drawn.
   """
   drawn = [
     (index, space) for index, space in enumerate(spaces) if _is_drawn(space)

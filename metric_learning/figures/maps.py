@@ -120,13 +120,16 @@ def _title(
 ) -> str:
   labels = spaces[0].labels
   count, drawn = len(np.unique(labels)), len(np.unique(labels[rows]))
-  what = f"{part.capitalize()} embeddings" if part else "Embeddings"
-  of = f"{drawn} of {count} classes" if drawn < count else f"{count} classes"
-  how = (
+  subject = f"{part.capitalize()} embeddings" if part else "Embeddings"
+  classes = f"{count} classes"
+  if drawn < count:
+    classes = f"{drawn} of {classes}"
+  method = (
     "as they are"
     if flat
     else (
       "t-SNE of each run's own metric, whose distances are not the metric's"
     )
   )
-  return f"{what}, {of}: {how}" + ", on one scale" * (len(spaces) > 1)
+  scale = ", on one scale" * (len(spaces) > 1)
+  return f"{subject}, {classes}: {method}{scale}"

@@ -69,7 +69,7 @@ def neighbor_strip(
 def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
   """The classes of the k nearest neighbors of the hardest classes.
 
-  A row is a class; its numbers are the shares of the neighbors of its images.
+  Each row is a class; its numbers are the shares of its neighbors by class.
   The hardest classes have the smallest share of neighbors of the same class.
 
   Raises:

@@ -21,7 +21,7 @@ LEAST_FAR = 1e-4
 class Curve(NamedTuple):
   """The errors of one space at each threshold, and how its line looks.
 
-  least: the lowest FAR that ten impostor pairs can measure, at least 0.0001.
+  least: the FAR at which ten impostor pairs are accepted, at least 0.0001.
   """
 
   far: Float[np.ndarray, " t"]
@@ -39,9 +39,9 @@ def roc_curves(
 ) -> Figure:
   """TAR against FAR of several spaces; a point marks each equal error rate.
 
-  `log` draws FAR on a logarithmic axis. That axis starts at the lowest FAR that
-  ten impostor pairs can measure, but not below 0.0001. A space without same
-  pairs or without different pairs has no curve.
+  `log` draws FAR on a logarithmic axis. That axis starts where ten impostor
+  pairs are accepted, but not below 0.0001. A space without same pairs or
+  without different pairs has no curve.
   """
   figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
   axis = figure.subplots()
@@ -77,8 +77,8 @@ _TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 def det_curves(spaces: Sequence[Space], part: str = "") -> Figure | None:
   """FRR against FAR, on axes of normal deviates.
 
-  On these axes, normally distributed scores of equal variance give a straight
-  line. Returns None if no space has both same and different pairs.
+  On these axes, normally distributed distances give a straight line. Returns
+  None if no space has both same and different pairs.
 
   Source: Martin et al., "The DET curve in assessment of detection task
   performance", Eurospeech 1997.

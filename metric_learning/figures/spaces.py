@@ -146,7 +146,7 @@ def finished_runs(root: str | Path) -> list[Path]:
 def pairs_of(
   space: Space,
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
-  """The distances of all pairs, or of those of a sample of classes.
+  """The distances of all pairs of images, or of the pairs in a sample.
 
   The second array tells whether the images of a pair have the same class.
   """

@@ -140,7 +140,7 @@ def _forest(axis, compared: list[Compared]) -> None:
 def spread_by_source(study: Study) -> Figure | None:
   """Bars of the variance of the test score of one final run, by source.
 
-  Returns None if the study has only one search per cell.
+  Returns None if no cell has several searches.
   """
   cells, columns = searched_cells(study), study.compared["columns"]
   if not cells or not columns:
@@ -184,7 +184,7 @@ def budget_curves(study: Study) -> Figure | None:
 
   There is one panel for each loss and one line for each of its cells. A line is
   the mean, over searches, of the best of k trials drawn in random order.
-  Returns None if the study has only one search per cell.
+  Returns None if no cell has several searches.
   """
   cells = searched_cells(study)
   if not cells or max(cell.trials for cell in cells) < 2:

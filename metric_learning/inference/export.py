@@ -1,4 +1,4 @@
-"""Exports a finished run to a folder that needs only jax and its parts."""
+"""Exports a finished run to a folder that works without this package."""
 
 import functools
 import importlib.util

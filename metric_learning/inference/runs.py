@@ -42,7 +42,7 @@ class Embedded(NamedTuple):
   """The points of image files, and the files that could not be used.
 
   paths: the paths of the points, in order.
-  bad: the problem of each of the other files.
+  bad: the error of each other file.
   """
 
   points: Float[np.ndarray, "n d"]

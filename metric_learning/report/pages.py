@@ -162,7 +162,7 @@ def picture(
   kind: str = "",
   name: str = "",
 ) -> Picture:
-  """Makes the `Picture` of a strip; `role` is "query", or such as "hit 3"."""
+  """Makes the `Picture` of a strip; `role` is "query", "hit 1", "hit 2", …"""
   about = f"{label}, {name}" if name else label
   return Picture(
     data_url(pixels),

@@ -192,8 +192,8 @@ def _table(
   rows = []
   for line, text in zip(lines, texts, strict=True):
     name = line["name"]
-    shown = verdict.get(name, "reference" if name in references else "–")
-    rows.append([*text, *[shown] * bool(compared)])
+    decision = verdict.get(name, "reference" if name in references else "–")
+    rows.append([*text, *[decision] * bool(compared)])
   is_more = [head not in (*unfolded, "verdict") for head in heads]
   cells = [
     [Cell(text, more) for text, more in zip(row, is_more, strict=True)]

@@ -17,8 +17,8 @@ from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
 from metric_learning.training.writers import TENSORBOARD
 
-# A folder of their own inside that of the writer, so that pictures can be
-# deleted and written again at once.
+# The folder of pictures inside that of the writer, which can be deleted and
+# written again without losing the log.
 PICTURES = "pictures"
 # The largest side of a sheet of images that TensorBoard shows, in pixels.
 _WIDEST = 8192
