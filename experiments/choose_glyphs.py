@@ -2,8 +2,8 @@
 
     python experiments/choose_glyphs.py
 
-It takes about 20 s. The letters are stored in the package, since they are part
-of what the data set is; this script says where they come from.
+It takes about 20 s. The letters are stored in the package, since they define
+the data set; this script shows how they were chosen.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ from metric_learning.data.sets import glyphs
 LEAST_FONTS = 12
 LOOK_ALIKE, OTHER_CASE = 0.10, 0.25
 SIZE, SCALE = 32, 0.9
-FINE = 2**20  # vertices stay where the font has them
+FINE = 2**20  # a grid so fine that vertices stay where the font places them
 
 
 def candidates() -> str:
@@ -42,7 +42,7 @@ def draw_all(letters: str) -> Float[np.ndarray, "fonts letters pixels"]:
 def distances(
   images: Float[np.ndarray, "fonts letters pixels"],
 ) -> Float[np.ndarray, "letters letters"]:
-  """|a − b|² / (|a|² + |b|²), the median over the fonts that have both."""
+  """|a − b|² / (|a|² + |b|²), the median over fonts that have both letters."""
   per_font = []
   for image in images:
     squares = np.sum(image**2, axis=1)
@@ -52,18 +52,19 @@ def distances(
 
 
 def other_case(letters: str) -> Bool[np.ndarray, "letters letters"]:
-  """Whether one of two letters is the small form of the other."""
-  small = np.array([letter.lower() for letter in letters])
-  own = np.array(list(letters))
-  pairs = (small[:, None] == own) & (own[:, None] != own)
+  """Whether one of two letters is the lowercase form of the other."""
+  lower = np.array([letter.lower() for letter in letters])
+  array = np.array(list(letters))
+  pairs = (lower[:, None] == array) & (array[:, None] != array)
   return pairs | pairs.T
 
 
 def choose(letters: str) -> str:
-  """Drops what few fonts have, and what looks like an earlier letter.
+  """Drops letters that few fonts have, or that look like an earlier letter.
 
-  A letter is dropped if it is nearer than 0.10 to any earlier candidate, kept
-  or not, or nearer than 0.25 to its other case if that came earlier.
+  A letter is dropped if its distance to any earlier candidate, dropped or not,
+  is less than 0.10, or if its other case came earlier and its distance to it is
+  less than 0.25.
   """
   images = draw_all(letters)
   common = np.sum(~np.isnan(images[:, :, 0]), axis=0) >= LEAST_FONTS

@@ -1,4 +1,4 @@
-"""What the scripts share: flags, and errors that teach."""
+"""Shared parts of the scripts: flags, and helpful error messages."""
 
 import ast
 import contextlib
@@ -32,12 +32,12 @@ from metric_learning.training.config import (
 )
 from metric_learning.training.processes import LostError
 
-# Flags that are defined here for a script are the script's, in its --help too.
+# Flags that functions here define belong to the calling script, also in --help.
 flags.disclaim_key_flags()
 
 
 class _PathParser(flags.ArgumentParser[str]):
-  """A path with ~ expanded, which shells leave as it is behind an =."""
+  """A path with ~ expanded, since shells do not expand it after an =."""
 
   def parse(self, argument: str) -> str:
     return os.path.expanduser(argument)
@@ -58,7 +58,7 @@ def define_paths(name: str, usage: str) -> Any:
 class _ConfigParser(flags.ArgumentParser[ConfigDict]):
   """Loads a config file, with the losses, networks, … that flags name.
 
-  So their fields are flags too, as they are fields of a run of a sweep.
+  The fields of these are then flags as well.
   """
 
   def parse(self, argument: str) -> ConfigDict:
@@ -73,14 +73,14 @@ class _ConfigParser(flags.ArgumentParser[ConfigDict]):
       raise
     except (TypeError, ValueError) as error:
       _check_sections(error)
-      # The parser of flags would keep the message alone, and no line.
+      # The parser of flags would keep only the message, without the traceback.
       raise RuntimeError(f"{path} cannot be loaded.") from error
     return _with_flags(config).lock()
 
 
 @functools.cache
 def _module_at(path: str) -> ModuleType:
-  """The module in a file, which is run once."""
+  """The module in a file; the file is run only once."""
   spec = importlib.util.spec_from_file_location(Path(path).stem, path)
   if spec is None or spec.loader is None:
     raise FileNotFoundError(path)
@@ -90,28 +90,28 @@ def _module_at(path: str) -> ModuleType:
 
 
 def _check_sections(error: Exception) -> None:
-  """Checks that a file which failed set no section as if it were a field.
+  """Checks whether a config file failed because it set a section to a value.
 
-  The library says the last part of its name alone: the whole name is that of
-  the place where it was set, in a config of the functions that were running.
+  The error of the library gives only the last part of the name. The full name
+  is found from the configs in the local variables of the traceback.
 
   Raises:
-    InputError: that names a field of the section.
+    InputError: if the file set a section; the message names one of its fields.
   """
   configs: list[ConfigDict] = []
   for frame, _ in traceback.walk_tb(error.__traceback__):
-    running = frame.f_locals
+    variables = frame.f_locals
     if frame.f_code is ConfigDict.__setitem__.__code__:
-      place, key = running["self"], running["key"]
+      place, key = variables["self"], variables["key"]
       for config in configs:
         section = _path_to(config, place)
         if section is not None:
           check_no_section(f"{section}{key}", place.get(key))
-    configs += [x for x in running.values() if isinstance(x, ConfigDict)]
+    configs += [x for x in variables.values() if isinstance(x, ConfigDict)]
 
 
 def _path_to(config: ConfigDict, place: ConfigDict) -> str | None:
-  """The name of a section, with a dot behind it; None if it is elsewhere."""
+  """The name of a section with a final dot; None if it is not in the config."""
   if config is place:
     return ""
   for name, value in config.items():
@@ -123,10 +123,10 @@ def _path_to(config: ConfigDict, place: ConfigDict) -> str | None:
 
 
 def _with_flags(config: ConfigDict) -> ConfigDict:
-  """The config with what flags name, so that its fields are flags too.
+  """The config with the names that flags set, so that their fields are flags.
 
   Raises:
-    InputError: for a flag of a field that there is not, or of a section.
+    InputError: if a flag sets a section or a field that does not exist.
   """
   given = _fields_given()
   names = [field for field in given if field == "imports" or is_name(field)]
@@ -134,7 +134,8 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
     if "imports" in given:
       import_modules(_value("imports", given["imports"]))
     for field in sorted(given, key=lambda field: field not in names):
-      inside, name = place_of(config, field)  # It adds what is to be added.
+      # Also adds a field of an open section, or a further loss.
+      inside, name = place_of(config, field)
       check_no_section(field, inside[name])
       if field in names:
         set_field(config, field, _value(field, given[field]))
@@ -142,14 +143,14 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
 
 
 def _value(field: str, text: str) -> Any:
-  """What a flag gives: a text, or of the field `imports` a tuple of texts."""
+  """The value of a flag: a string, or a tuple of strings for `imports`."""
   if field != "imports":
     return text
   return ast.literal_eval(text) if text.startswith("(") else (text,)
 
 
 def _fields_given() -> dict[str, str]:
-  """The fields of the config that flags set, and what is said last of each."""
+  """The fields of the config that flags set, and the last value of each."""
   given = {}
   for argument, following in zip(
     sys.argv[1:], [*sys.argv[2:], ""], strict=True
@@ -166,8 +167,9 @@ def define_config() -> Any:
   holder = config_flags.DEFINE_config_file(
     "config",
     None,
-    "A file in configs/, and after a colon the loss: configs/glyphs.py:supcon."
-    " Each field is a flag: --config.loss.temperature=0.05.",
+    "A config file, optionally with a loss after a colon:"
+    " configs/glyphs.py:supcon. Each field is a flag:"
+    " --config.loss.temperature=0.05.",
   )
   flags.FLAGS[holder.name].parser = _ConfigParser()
   return holder
@@ -176,10 +178,10 @@ def define_config() -> Any:
 def config_value(flag: Any) -> ConfigDict:
   """The config that --config names.
 
-  A loss or network that a flag names brings its own defaults, as in a sweep.
+  A loss or network that a flag names has its own defaults, as in a sweep.
 
   Raises:
-    InputError: if there is none.
+    InputError: if --config is not given.
   """
   if flag.value is None:
     raise InputError("which config? --config=configs/glyphs.py, for example.")
@@ -187,17 +189,17 @@ def config_value(flag: Any) -> ConfigDict:
 
 
 def config_module() -> ModuleType:
-  """The module of --config, where its SWEEPS are."""
-  named = config_flags.get_config_filename(flags.FLAGS["config"])
-  return _module_at(os.path.expanduser(named).split(":")[0])
+  """The module of --config, which defines its SWEEPS."""
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  return _module_at(os.path.expanduser(name).split(":")[0])
 
 
 def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
-  """The config, its reference that of the sweep unless one is named.
+  """The config with the reference of the sweep, unless it names one itself.
 
-  And with its numbers chosen or not as the sweep says.
+  The sweep also sets whether hyperparameters are chosen on validation.
   """
-  # A plain generator names none, and chooses.
+  # A plain generator has no reference, and its hyperparameters are chosen.
   if not getattr(sweep, "choose", True):
     config = override(config, {"study.choose": False})
   if config.study.reference:
@@ -206,7 +208,7 @@ def with_reference(config: ConfigDict, sweep: Callable[..., Any]) -> ConfigDict:
 
 
 def define_launcher() -> dict[str, Any]:
-  """Defines the flags that say where, and how many at once, runs train."""
+  """Defines the flags that set where runs train, and how many at once."""
   from metric_learning.study.launchers import LAUNCHERS
 
   options = {
@@ -220,30 +222,33 @@ def define_launcher() -> dict[str, Any]:
     "population": flags.DEFINE_string(
       "population",
       "auto",
-      "on: rows that differ in numbers and seeds alone train as one program;"
-      " off; auto: where that was measured to be faster, which a CPU is not.",
+      "on: runs that differ only in numbers and seeds train as one program;"
+      " off: they do not; auto: they do on devices where that was measured to"
+      " be faster, which excludes CPUs.",
     ),
     "members": flags.DEFINE_integer(
-      "members", 32, "Of one population, at most."
+      "members", 32, "The most runs of one population."
     ),
     **{name: _define_option(name, option) for name, option in options.items()},
   }
 
 
 def _define_option(name: str, option: Any) -> Any:
-  """A flag of one launcher; None where it is not given."""
+  """Defines a flag of one launcher; its default is None."""
   if option.type is str:
     return flags.DEFINE_string(name, None, option.usage)
-  whole = option.type is int
-  define: Any = flags.DEFINE_integer if whole else flags.DEFINE_float
+  is_integer = option.type is int
+  define: Any = flags.DEFINE_integer if is_integer else flags.DEFINE_float
   return define(name, None, option.usage, option.least)
 
 
 def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
-  """Keywords of `run_study`. To be called before JAX has threads: Ray forks.
+  """Keywords of `run_study` that flags set; also starts launcher and device.
+
+  Call this before JAX starts threads, since Ray forks the process.
 
   Raises:
-    InputError: for a launcher that there is not, or that lacks its extra.
+    InputError: if the launcher is unknown, or its extra is not installed.
   """
   from metric_learning.study import check_population, start_launcher
   from metric_learning.study.launchers import LAUNCHERS
@@ -255,7 +260,9 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
     if options[name] is None:
       del options[name]
     elif options["launcher"] not in owners:
-      raise InputError(f"--{name} is of --launcher={' or '.join(owners)}.")
+      raise InputError(
+        f"--{name} is an option of --launcher={' or '.join(owners)}."
+      )
   check_population(options["population"], options["members"])
   start_launcher(options["launcher"])
   start_device()
@@ -263,47 +270,47 @@ def launch_options(launcher: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_device() -> None:
-  """Names the device that is used; and `keep_programs`."""
+  """Prints the device, warns of an unused one, and calls `keep_programs`."""
   device = jax.devices()[0]
   kind, count = device.device_kind, len(jax.devices())
   print(f"device: {count} x {kind}", flush=True)
-  if jax.default_backend() == "cpu" and (found := unused_accelerator()):
-    print(f"warning: {found}", file=sys.stderr)
+  if jax.default_backend() == "cpu" and (warning := unused_accelerator()):
+    print(f"warning: {warning}", file=sys.stderr)
   keep_programs()
 
 
 def unused_accelerator(
   devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ
 ) -> str:
-  """What to do about an accelerator that JAX does not use; empty without one.
+  """A warning about an accelerator that JAX does not use; empty without one.
 
-  Nothing where JAX_PLATFORMS says that it shall not.
+  It is also empty if JAX_PLATFORMS is cpu.
 
   >>> unused_accelerator(Path("/nowhere"))
   ''
   """
   if environment.get("JAX_PLATFORMS", "") == "cpu":
     return ""
-  for pattern, what, extra in (
+  for pattern, device, extra in (
     ("nvidia[0-9]*", "an NVIDIA GPU", "cuda"),
     ("accel[0-9]*", "a TPU", "tpu"),
   ):
     if any(devices.glob(pattern)):
       return (
-        f"{what} is there, and JAX does not use it: pip install"
+        f"JAX does not use {device} of this machine: pip install"
         f" 'metric-learning[{extra}]', or set JAX_PLATFORMS=cpu."
       )
   return ""
 
 
 def keep_programs() -> None:
-  """Lets the next process find what this one compiles, on an accelerator.
+  """Caches compiled programs for later processes, on an accelerator.
 
-  Not on a CPU, unless JAX_COMPILATION_CACHE_DIR is set: XLA finds programs of
-  this very machine unfit on many processors, with an error a program
-  (github.com/openxla/xla/issues/44565), and in a home that machines share it
-  may run those of another (SIGILL). Where it works it halves the start of a
-  process.
+  This halves the start of a process. A CPU has no cache unless
+  JAX_COMPILATION_CACHE_DIR is set: on many processors XLA rejects programs of
+  the same machine, with one error each (github.com/openxla/xla/issues/44565);
+  and if machines share a home folder, it may run programs of another machine
+  (SIGILL).
   """
   name = "jax_compilation_cache_dir"
   if getattr(jax.config, name) is None and jax.default_backend() != "cpu":
@@ -311,33 +318,34 @@ def keep_programs() -> None:
 
 
 def define_pair() -> Any:
-  """Defines --pair=FIELD=VALUE,REFERENCE, a second reading of a study."""
+  """Defines --pair=FIELD=VALUE,REFERENCE, for comparisons in pairs of cells."""
   return flags.DEFINE_string(
     "pair",
     None,
-    "Such as metric.name=l1,l2: of all cells those of these two values, each of"
-    " the first compared with its twin of the second, as a family of its own.",
+    "FIELD=VALUE,REFERENCE, such as metric.name=l1,l2: compares each cell of"
+    " the first value with the otherwise identical cell of the second, and"
+    " corrects for these comparisons only.",
   )
 
 
 def scored(folder: Path, pair: str | None = None) -> Any:
-  """A study with the test scores of its chosen runs, or a part of it by pairs.
+  """A study with the test scores of its chosen runs, or its pairs of cells.
 
   Raises:
-    InputError: for a folder that is no study, or a pair that it does not have.
+    InputError: if the folder is not a study, or if it does not have the pair.
   """
   from metric_learning.study import only_here, read_study, score_chosen
   from metric_learning.study.comparisons import in_pairs
 
   study = read_study(folder)
   if pair is not None:
-    found = re.fullmatch(r"([^=,]+)=([^=,]+),([^=,]+)", pair)
-    if not found:
+    match = re.fullmatch(r"([^=,]+)=([^=,]+),([^=,]+)", pair)
+    if not match:
       raise InputError(
-        f"--pair={pair}: a field and two of its values, as in"
+        f"--pair={pair}: give a field and two of its values, as in"
         " --pair=metric.name=l1,l2."
       )
-    study = in_pairs(study, *found.groups())
+    study = in_pairs(study, *match.groups())
   with only_here(folder):
     return score_chosen(study)
 
@@ -349,15 +357,16 @@ def report(
   pair: str | None = None,
   formats: Sequence[str] = (),
 ) -> None:
-  """Scores chosen runs, writes tables, figures and a page, says where they lie.
+  """Scores the chosen runs, and writes tables, figures and a page.
 
-  `formats` are those of figures besides PNG and SVG.
+  The main table and the paths are printed. `formats` are formats of figures
+  besides PNG and SVG.
 
   Raises:
-    InputError: if strict, after the tables, for runs that no longer match
-      their configs.
+    InputError: if `strict` is set and runs no longer match their configs. The
+      tables are written before.
   """
-  # Plotting is slow to import, and nothing but a report needs it.
+  # Plotting is slow to import, and only a report needs it.
   from metric_learning.figures import FORMATS, draw_study
   from metric_learning.report import write_report
   from metric_learning.study import only_here, write_tables
@@ -373,8 +382,8 @@ def report(
   if strict and study.stale:
     raise InputError(
       f"{len(study.stale)} runs of {folder} no longer match their configs:"
-      f" {', '.join(study.stale)}. Delete their folders, and give the command"
-      " that made the study again."
+      f" {', '.join(study.stale)}. Delete their folders, and repeat the command"
+      " that made the study."
     )
   print("Tables:  " + "  ".join(map(str, tables)))
   print("Figures: " + "  ".join(map(str, figures)))
@@ -382,7 +391,7 @@ def report(
 
 
 def run(main: Callable[[], None], usage: str) -> None:
-  """Runs a script; bad input is one message and exit status 2."""
+  """Runs a script; bad input gives one message and exit status 2."""
   sys.modules["__main__"].__doc__ = usage
 
   def parse(argv: Sequence[str]) -> list[str]:
@@ -402,8 +411,8 @@ def run(main: Callable[[], None], usage: str) -> None:
   app.run(guarded, flags_parser=parse)
 
 
-# What the system says of a disk, a file system or a machine, and no fault of
-# the code is: that a file is missing or there, for example, may be one.
+# Errors of a disk, a file system or a machine, which are not bugs of the code.
+# A missing file, or one that exists already, may be a bug, so it is not here.
 _OF_SYSTEM = {
   *(errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
   *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -416,10 +425,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Ends the process with one message for what is no fault of the code.
+  """Ends the process with one message if an error is not a bug of the code.
 
-  With status 2 for bad input and for what the system refuses, 1 for a loss that
-  is not finite, 130 after Ctrl-C and 143 after SIGTERM.
+  The exit status is 2 for bad input and for errors of the system, 1 for a loss
+  that is not finite, 130 after Ctrl-C and 143 after SIGTERM.
   """
   try:
     yield
@@ -427,22 +436,22 @@ def explained() -> Iterator[None]:
     _stop(str(error))
   except LostError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
-    os._exit(1)  # At a plain exit JAX would wait for the others.
+    os._exit(1)  # At a normal exit, JAX would wait for the other processes.
   except NotFiniteError as error:
     _stop(str(error), status=1)
   except OSError as error:
     if error.errno not in _OF_SYSTEM:
       raise
-    full = error.errno in _FULL
+    is_full = error.errno in _FULL
     _stop(
-      ("the disk is full" if full else "the system refuses")
-      + f" ({error}). Nothing that was finished is lost:"
-      + (" make room" if full else " mend that")
+      ("the disk is full" if is_full else "the system reports an error")
+      + f" ({error}). No finished work is lost:"
+      + (" make room" if is_full else " solve this problem")
       + " and run the same command again."
     )
   except KeyboardInterrupt as error:
     _stop(
-      str(error) or "stopped; the same command goes on where it was.",
+      str(error) or "stopped; the same command continues.",
       status=getattr(error, "status", _AFTER_CTRL_C),
     )
 
@@ -451,14 +460,14 @@ _AFTER_CTRL_C = 130
 
 
 def _log_plainly() -> None:
-  """One plain line for each message of this project, and of it alone."""
+  """Prints messages of this project as plain lines, and no other messages."""
   absl.logging.set_verbosity(absl.logging.WARNING)
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter("%(message)s"))
-  ours = logging.getLogger("metric_learning")
-  ours.setLevel(logging.INFO)
-  ours.addHandler(handler)
-  ours.propagate = False
+  logger = logging.getLogger("metric_learning")
+  logger.setLevel(logging.INFO)
+  logger.addHandler(handler)
+  logger.propagate = False
 
 
 def _stop(message: str, status: int = 2) -> NoReturn:
@@ -467,10 +476,10 @@ def _stop(message: str, status: int = 2) -> NoReturn:
 
 
 def _explain(error: BaseException) -> str:
-  """Why the flags do not fit: our own message, where one is behind it."""
-  behind: BaseException | None = error
-  while behind is not None:
-    if isinstance(behind, InputError):
-      return str(behind)
-    behind = behind.__context__
+  """Why flags are wrong: the message of an `InputError` behind the error."""
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, InputError):
+      return str(cause)
+    cause = cause.__context__
   return str(error).removeprefix("flag ")

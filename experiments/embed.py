@@ -14,15 +14,15 @@ from absl import flags
 from experiments import cli, using
 from metric_learning import inference
 
-_INPUT = cli.define_path("input", None, "What is embedded; see above.")
+_INPUT = cli.define_path("input", None, "The input to embed; see above.")
 _OUTPUT = cli.define_path("output", None, "An .npz or .parquet file.")
 flags.adopt_module_key_flags(using)
 
 
 def main() -> None:
-  """Embeds what --input names."""
-  source = using.needed(_INPUT, "embed what?", "photos")
-  output = using.needed(_OUTPUT, "where to?", "points.npz")
+  """Embeds the input that --input names."""
+  source = using.needed(_INPUT, "which input?", "photos")
+  output = using.needed(_OUTPUT, "which output file?", "points.npz")
   inference.check_output(output, (".npz", ".parquet"))
   run = using.loaded()
   items = using.embedded(run, source)

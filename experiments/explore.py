@@ -20,14 +20,14 @@ from metric_learning.errors import InputError
 
 _RUNS = cli.define_paths("run", "The folder of a finished run; twice for two.")
 _PART = flags.DEFINE_enum(
-  "part", "test", ["validation", "test"], "Whose embeddings are shown."
+  "part", "test", ["validation", "test"], "The part to show."
 )
 _PROJECTIONS = flags.DEFINE_list(
-  "projections", ["as is", "pca", "tsne"], "as is, pca, tsne, umap."
+  "projections", ["as is", "pca", "tsne"], "Any of as is, pca, tsne, umap."
 )
-_IMAGES = flags.DEFINE_bool("images", True, "Whether pictures are shown.")
+_IMAGES = flags.DEFINE_bool("images", True, "Whether to show pictures.")
 _OUTPUT = cli.define_path(
-  "output", None, "An .html file; explorer.html in the first run's folder."
+  "output", None, "An .html file; default: explorer.html in the first run."
 )
 
 

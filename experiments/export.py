@@ -12,13 +12,13 @@ from absl import flags
 
 from experiments import cli, using
 
-_OUT = cli.define_path("out", None, "A folder that is not there yet.")
+_OUT = cli.define_path("out", None, "The folder to write; it must not exist.")
 flags.adopt_module_key_flags(using)
 
 
 def main() -> None:
   """Exports the run that --run names."""
-  out = using.needed(_OUT, "where to?", "birds_model")
+  out = using.needed(_OUT, "which output folder?", "birds_model")
   print(f"Model: {using.loaded().export(out)}")
 
 

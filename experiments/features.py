@@ -9,11 +9,12 @@ python -m experiments.train --config=configs/features.py \
   --workdir=runs/head
 
 The output holds the features before the head, for all parts of the set.
---views=2 adds two augmented views of each training item, by the section
-`augment` of the config. With --config.data.stream=True, images are read from
-disk as they are needed. If the split has folds, --folds=8 writes the parts of
-the first eight, for heads that rotate through them by config.data.fold. The
-same command resumes a killed one, from blocks beside the output file.
+--views=2 adds two augmented views of each training item, with the augmentation
+in the section `augment` of the config. With --config.data.stream=True, images
+are read from disk as they are needed. If the split has folds, --folds=8 writes
+the parts of the first eight folds, among which config.data.fold of a head
+chooses. If the command is killed, the same command continues from the blocks
+beside the output file.
 """
 
 from absl import flags
@@ -23,12 +24,12 @@ from metric_learning.errors import InputError
 from metric_learning.inference.features import write_features
 
 _CONFIG = cli.define_config()
-_OUT = cli.define_path("out", None, "The .npz file that is written.")
+_OUT = cli.define_path("out", None, "The .npz file to write.")
 _VIEWS = flags.DEFINE_integer(
   "views", 0, "Augmented views of each training item, beside the item itself."
 )
 _FOLDS = flags.DEFINE_integer(
-  "folds", 1, "Folds of the split whose parts are written, from 0."
+  "folds", 1, "The number of folds of the split whose parts are written."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 32, "Items that pass through the network together."
@@ -36,10 +37,10 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 
 def main() -> None:
-  """Writes the features, and says what they are."""
+  """Writes the features, and prints their provenance."""
   config = cli.config_value(_CONFIG)
   if not _OUT.value:
-    raise InputError("where to? --out=features.npz, for example.")
+    raise InputError("which output file? --out=features.npz, for example.")
   cli.start_device()
   made_by = write_features(
     config,

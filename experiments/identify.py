@@ -4,11 +4,11 @@ python -m experiments.identify --run=runs/faces --gallery=KNOWN --probes=NEW \
   --far=0.1 --output=names.csv
 
 KNOWN is a folder of class folders, or another labeled input of
-experiments.embed; NEW is any such input. A probe gets the label of its nearest
-gallery item, if that is near enough. The threshold lets at most a share --far
-of unknown people be named, estimated on the validation classes of the run; a
-share that needs more of them is refused. In the CSV file, `label` is empty and
-`unknown` is 1 for a probe without a name.
+experiments.embed; NEW is any input of experiments.embed. A probe gets the label
+of its nearest gallery item, if that is near enough. The threshold names at most
+a share --far of unknown probes, as estimated on the validation classes of the
+run. A share too small for this validation part is refused. In the CSV file,
+`label` is empty and `unknown` is 1 for a probe without a name.
 """
 
 from absl import flags
@@ -16,8 +16,8 @@ from absl import flags
 from experiments import cli, using
 from metric_learning import inference
 
-_GALLERY = cli.define_path("gallery", None, "Who is known, with labels.")
-_PROBES = cli.define_path("probes", None, "Who is to be named.")
+_GALLERY = cli.define_path("gallery", None, "The known items, with labels.")
+_PROBES = cli.define_path("probes", None, "The items to name.")
 _FAR = flags.DEFINE_float(
   "far", 0.01, "The share of unknown probes that may get a name."
 )
@@ -26,29 +26,29 @@ flags.adopt_module_key_flags(using)
 
 
 def main() -> None:
-  """Names the probes that --probes names."""
-  where = using.needed(_GALLERY, "who is known?", "people")
-  what = using.needed(_PROBES, "who is to be named?", "photos")
-  output = using.needed(_OUTPUT, "where to?", "names.csv")
+  """Identifies the items of --probes."""
+  known = using.needed(_GALLERY, "which gallery?", "people")
+  new = using.needed(_PROBES, "which probes?", "photos")
+  output = using.needed(_OUTPUT, "which output file?", "names.csv")
   inference.check_output(output, (".csv",))
   run = using.loaded()
-  gallery, probes = using.embedded(run, where), using.embedded(run, what)
+  gallery, probes = using.embedded(run, known), using.embedded(run, new)
   index = run.index(gallery.points, gallery.labels)
-  found = index.identify(probes.points, far=_FAR.value)
-  print(found.threshold)
+  identified = index.identify(probes.points, far=_FAR.value)
+  print(identified.threshold)
   rows = [
     (name, label, int(label is None), gallery.names[i], distance)
     for name, label, i, distance in zip(
       probes.names,
-      found.labels,
-      found.indices,
-      found.distances.tolist(),
+      identified.labels,
+      identified.indices,
+      identified.distances.tolist(),
       strict=True,
     )
   ]
   names = ("probe", "label", "unknown", "nearest", "distance")
   inference.write_csv(output, names, rows)
-  unknown = found.labels.count(None)
+  unknown = identified.labels.count(None)
   print(f"{len(rows) - unknown} named, {unknown} unknown. Names: {output}")
 
 

@@ -1,8 +1,8 @@
-"""Lists what there is of a kind, one line each.
+"""Lists the entries of a kind, such as losses or metrics, one line each.
 
 python -m experiments.list losses
 
-Without a kind: which kinds there are.
+Without a kind, it lists the kinds.
 """
 
 import functools
@@ -20,10 +20,10 @@ from metric_learning.training import optimizers
 
 
 def first_line(thing: Any) -> str:
-  """What its docstring says first.
+  """The first line of the docstring of an entry.
 
-  Of an entry that holds functions, its first function's; of a partial, its
-  function's.
+  An entry that holds functions has the line of the first one; a partial has the
+  line of its function.
   """
   if isinstance(thing, functools.partial):
     return first_line(thing.func)
@@ -35,8 +35,8 @@ def first_line(thing: Any) -> str:
 
 def _loss(entry: Any) -> str:
   metrics = ", ".join(m for m in ("l2", "l1", "cosine") if m in entry.metrics)
-  own = entry.fixed_metric or "its own metric"
-  return f"{first_line(entry)} [{metrics or own}]"
+  fixed = entry.fixed_metric or "its own metric"
+  return f"{first_line(entry)} [{metrics or fixed}]"
 
 
 def _of_module(load: Callable[..., Any]) -> str:
@@ -49,7 +49,7 @@ def _sweep(sweep: study.Sweep) -> str:
   return first_line(sweep.overrides)
 
 
-# Of each kind the registry, and what a line says of an entry.
+# The registry of each kind, and the function that describes an entry.
 KINDS: dict[str, tuple[Mapping[str, Any], Callable[[Any], str]]] = {
   "losses": (ml.LOSSES, _loss),
   "metrics": (ml.METRICS, first_line),
@@ -73,7 +73,7 @@ def lines(kind: str) -> list[str]:
   """A line for each entry of a kind.
 
   Raises:
-    InputError: for a kind that there is none of.
+    InputError: if there is no such kind.
   """
   check_choice("kind", kind, KINDS)
   entries, describe = KINDS[kind]
@@ -84,7 +84,7 @@ def lines(kind: str) -> list[str]:
 
 
 def main() -> None:
-  """Prints the entries of each kind that is named, or the kinds."""
+  """Prints the entries of the given kinds; without any kind, the kinds."""
   try:
     for kind in sys.argv[1:]:
       print("\n".join(lines(kind)))
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
   if len(sys.argv) < 2:
-    print("python -m experiments.list KIND, of " + ", ".join(KINDS))
+    print("python -m experiments.list KIND lists one of " + ", ".join(KINDS))
 
 
 if __name__ == "__main__":

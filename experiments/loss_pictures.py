@@ -1,9 +1,9 @@
 """Small pictures of losses for the manual: pull and push against distance.
 
-One anchor has one positive and one negative. The picture shows the derivative
-of the loss by the distance of the positive, while the negative stays at
-distance 1 (pull), and minus that by the distance of the negative, while the
-positive stays at 1 (push).
+One anchor has one positive and one negative. The pull is the derivative of the
+loss with respect to the distance of the positive, with the negative at distance
+1. The push is minus the derivative with respect to the distance of the
+negative, with the positive at distance 1.
 """
 
 import re
@@ -19,9 +19,9 @@ from metric_learning.losses.base import batch
 from metric_learning.rows import Row
 from metric_learning.signatures import call_with
 
-# Distances. Some forces are infinite at 0.
+# The range of distances, and the fixed distance. Some forces are infinite at 0.
 NEAREST, FARTHEST, FIXED = 0.1, 2.0, 1.0
-# Of embeddings, on which the bound of some distances depends.
+# The dimension of embeddings, since the bound of some distances depends on it.
 _DIMENSION = 64
 _POINTS = 41
 _WIDTH, _HEIGHT, _EDGE = 200, 80, 6
@@ -31,7 +31,7 @@ _DASHES = {"pull": "", "push": ' stroke-dasharray="5 3"'}
 
 
 def has_picture(loss: Loss) -> bool:
-  """Whether the loss is a function of the distances of one anchor alone."""
+  """Whether the loss depends only on the distances of one anchor."""
   return (
     loss.pairing is batch
     and not (loss.batched or loss.two_views or loss.closed_form)
@@ -104,7 +104,7 @@ def pictures() -> dict[str, str]:
 
 
 def differs(one: str, other: str) -> bool:
-  """Whether two pictures differ by more than a pixel, as by rounding."""
+  """Whether pictures differ by more than one pixel, and so not by rounding."""
   number = r"\d+(?:\.\d+)?"
   numbers = [re.findall(number, text) for text in (one, other)]
   words = [re.sub(number, "", text) for text in (one, other)]
@@ -114,7 +114,7 @@ def differs(one: str, other: str) -> bool:
 
 
 def write(folder: Path) -> None:
-  """Writes the pictures; one that is there and does not differ stays."""
+  """Writes the pictures, except those that exist and do not differ."""
   folder.mkdir(parents=True, exist_ok=True)
   new = pictures()
   for path in folder.glob("*.svg"):

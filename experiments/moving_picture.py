@@ -1,11 +1,12 @@
-"""Two losses separate the digits of one data set, as a picture that moves.
+"""Writes an animation of how two losses separate the classes of a data set.
 
 python -m experiments.moving_picture --config=configs/digits.py \
   --output=results/digits_moving.webp
 
-Trains 2-D embeddings under two losses of the sweep `losses` for 1, 2, … steps,
-each count as a run of its own: the same seed gives the same batches, so that a
-run of 20 steps is the first 20 of a longer one. Shown are validation images.
+This trains 2-D embeddings under two losses of the sweep `losses`, with a
+separate run for each number of steps: 1, 2, … . The same seed gives the same
+batches, so a run of 20 steps equals the first 20 steps of a longer one. The
+animation shows validation images.
 """
 
 from pathlib import Path
@@ -19,14 +20,16 @@ from metric_learning.training import override, train
 
 _CONFIG = cli.define_config()
 _OUTPUT = cli.define_path("output", None, "A .webp file.")
-_WORKDIR = cli.define_path("workdir", "runs/moving", "Where the runs lie.")
-_LOSSES = flags.DEFINE_list("losses", ["contrastive", "triplet"], "Of runs.")
-_STEPS = flags.DEFINE_integer("steps", 1000, "Of the longest run.", 2)
-_FRAMES = flags.DEFINE_integer("frames", 36, "How many, at most.", 2)
+_WORKDIR = cli.define_path("workdir", "runs/moving", "The folder of the runs.")
+_LOSSES = flags.DEFINE_list(
+  "losses", ["contrastive", "triplet"], "The losses to compare."
+)
+_STEPS = flags.DEFINE_integer("steps", 1000, "Steps of the longest run.", 2)
+_FRAMES = flags.DEFINE_integer("frames", 36, "The most frames.", 2)
 
 
 def counts(steps: int, frames: int) -> list[int]:
-  """Steps of each frame, denser at the beginning, where most moves.
+  """The steps of each frame, denser at the beginning, where most changes.
 
   >>> counts(100, 5)
   [1, 6, 25, 56, 100]
@@ -36,7 +39,7 @@ def counts(steps: int, frames: int) -> list[int]:
 
 
 def main() -> None:
-  """Trains, and writes the picture."""
+  """Trains the runs, and writes the animation."""
   from metric_learning.figures import read_space
   from metric_learning.figures.moving import moving_maps
   from metric_learning.inference import check_output
@@ -60,7 +63,7 @@ def main() -> None:
     frames.append(spaces)
     words.append(f"Validation digits after {steps} steps, as they are")
   page = moving_maps(output, frames, words)
-  print(f"Picture: {page} ({page.stat().st_size / 1e6:.2f} MB)")
+  print(f"Animation: {page} ({page.stat().st_size / 1e6:.2f} MB)")
 
 
 if __name__ == "__main__":

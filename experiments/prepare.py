@@ -2,10 +2,10 @@
 
 python -m experiments.prepare --dataset=omniglot --manual_dir=FOLDER
 
-FOLDER holds the archives; without it they are downloaded. If a file is missing,
-the message says which one and where to get it. A prepared set is not changed,
-and an interrupted preparation is repeated. Configs find the set with the same
-data_dir.
+FOLDER holds the archives; without --manual_dir they are downloaded. If a file
+is missing, the message says which one and where to get it. A set that is
+already prepared is not changed; an interrupted preparation can be repeated. Use
+the same data_dir in configs.
 """
 
 from absl import flags
@@ -19,10 +19,10 @@ _DATASET = flags.DEFINE_string(
   "dataset", None, f"One of {', '.join(sorted(ARCHIVES))}."
 )
 _DATA_DIR = cli.define_path(
-  "data_dir", "", "Where prepared sets are; the folder of the cache if empty."
+  "data_dir", "", "The folder of prepared sets; default: the cache folder."
 )
 _MANUAL_DIR = cli.define_path(
-  "manual_dir", "", "A folder with the archives; fetched if empty."
+  "manual_dir", "", "A folder with the archives; default: download them."
 )
 
 

@@ -2,9 +2,9 @@
 
 python -m experiments.reference
 
-Writes docs/losses.md, docs/choices.md and docs/configuration.md from the
-registries and the fields of a config, and docs/loss_pictures/ from the losses
-themselves. Run it again when one of them changes.
+This writes docs/losses.md, docs/choices.md and docs/configuration.md from the
+registries and the fields of a config, and docs/loss_pictures/ from the losses.
+Run it again when one of these changes.
 """
 
 import html
@@ -47,7 +47,7 @@ FAMILIES: dict[str, Mapping[str, Loss]] = {
 }
 _MADE = "<!-- Written by python -m experiments.reference. -->\n\n"
 _UNITS = {1: "distance", 2: "distance²", -1: "1 / distance"}
-# Sections that have the options of a name, and the kind of `listing` of each.
+# The sections whose name has options: the field, and the kind in `listing`.
 _NAMED = {
   "Metrics": ("metric", "metrics"),
   "Miners": ("miner", "miners"),
@@ -61,7 +61,7 @@ _NAMED = {
 
 
 def pages() -> dict[str, str]:
-  """The text of each page by its name."""
+  """The text of each page, by its name."""
   return {
     "losses.md": _losses(),
     "choices.md": _choices(),
@@ -73,22 +73,24 @@ def _losses() -> str:
   names = sum(len(family) for family in FAMILIES.values())
   text = [
     f"{_MADE}# The losses",
-    f"There are {names}. D is the distance of two items under the metric that"
-    " you choose, and s a similarity: −D, or the cosine where only that is"
-    " allowed. a, p, n are an anchor, an item of its class, and an item of"
-    " another class; P and N are all of these. [x]₊ is max(x, 0), σ the"
-    " logistic function, LSE the logarithm of a sum of exponentials.",
-    'A number whose unit is a distance follows `margin_unit="initial_mean"`:'
-    " it is then a multiple of the mean distance at initialization. *Searched*"
-    " is what `experiments.tune` draws from. `help(ml.LOSSES[NAME].terms)` has"
-    " an example to check by hand and each departure from the source.",
+    f"There are {names} losses. D is the distance of two items under the metric"
+    " that you choose. s is a similarity: −D, or the cosine for losses that"
+    " allow only cosine. a is an anchor, p an item of its class, and n an item"
+    " of another class; P and N are the sets of all p and all n. [x]₊ is"
+    " max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
+    " exponentials.",
+    "If the unit of a hyperparameter is a distance, it follows"
+    ' `margin_unit="initial_mean"`: it is then a multiple of the mean distance'
+    " at initialization. *Searched* is the range that `experiments.tune` draws"
+    " from. `help(ml.LOSSES[NAME].terms)` has an example to check by hand, and"
+    " each departure from the source.",
     "The pictures show forces for an anchor with one positive and one negative,"
     f" at distances from {loss_pictures.NEAREST:g} to"
     f" {loss_pictures.FARTHEST:g}. Blue is the pull on the positive: ∂L/∂D_p"
     " while the negative is at distance 1. Orange, dashed, is the push on the"
     " negative: −∂L/∂D_n while the positive is at distance 1. The gray line is"
-    " 0; each picture has a scale of its own. A loss without a picture depends"
-    " on more than these two distances.",
+    " 0; each picture has its own scale. A loss without a picture depends on"
+    " more than these two distances.",
   ]
   for title, family in FAMILIES.items():
     table = [
@@ -103,7 +105,7 @@ def _losses() -> str:
 def _equation(loss: Loss) -> str:
   """The first line of a loss, with indices and exponents as HTML.
 
-  A page shows it without a script or a font from elsewhere.
+  A page then shows it without scripts or extra fonts.
   """
   text = html.escape(listing.first_line(loss), quote=False)
   text = text.replace("|", "∣").replace("*", "\\*").replace("&lt;=", "≤")
@@ -117,11 +119,11 @@ def _equation(loss: Loss) -> str:
 def _metrics(loss: Loss) -> str:
   if not loss.metrics:
     return loss.fixed_metric or "its own"
-  found = [m for m in ("l2", "l1", "cosine") if m in loss.metrics]
-  rest = len(loss.metrics) - len(found)
-  if not found:
+  common = [m for m in ("l2", "l1", "cosine") if m in loss.metrics]
+  rest = len(loss.metrics) - len(common)
+  if not common:
     return ", ".join(loss.metrics)
-  return ", ".join(found) + (f", {rest} more" if rest else "")
+  return ", ".join(common) + (f", {rest} more" if rest else "")
 
 
 def _loss(name: str, loss: Loss) -> str:
@@ -153,7 +155,7 @@ def _loss(name: str, loss: Loss) -> str:
 
 
 def _values(kind: Kind | None) -> str:
-  """Which values a parameter takes, in words."""
+  """The values that a parameter may take, in words."""
   if kind is None:
     return ""
   if kind.interval is not None:
@@ -168,20 +170,21 @@ def _unit(loss: Loss, number: str) -> str:
   return "radians" if getattr(interval, "radians", False) else ""
 
 
-def _searched(found: Range | Grid | None) -> str:
-  if found is None:
+def _searched(search: Range | Grid | None) -> str:
+  if search is None:
     return ""
-  if isinstance(found, Grid):
-    return ", ".join(f"{value:g}" for value in found.values)
-  return f"{found.low:g} to {found.high:.4g}" + " (log)" * found.log
+  if isinstance(search, Grid):
+    return ", ".join(f"{value:g}" for value in search.values)
+  return f"{search.low:g} to {search.high:.4g}" + " (log)" * search.log
 
 
 def _choices() -> str:
   text = [
     f"{_MADE}# Choices",
-    "What the sections of a config name, with their options. In Python a choice"
-    ' with options is a pair: `metric=("lp", {"p": 3})`; on the command line'
-    " each option is a field: `--config.metric.name=lp --config.metric.p=3`.",
+    "The names that each section of a config can choose, with their options."
+    ' In Python, a choice with options is a pair: `metric=("lp", {"p": 3})`.'
+    " On the command line, each option is a field:"
+    " `--config.metric.name=lp --config.metric.p=3`.",
   ]
   for title, (section, kind) in _NAMED.items():
     choice, (entries, describe) = CHOICES[section], listing.KINDS[kind]
@@ -221,16 +224,17 @@ def _options(options: Mapping[str, Any]) -> str:
 def _configuration() -> str:
   text = [
     f"{_MADE}# Configuration",
-    "Every field of a config, with its default. A field is a flag of the"
-    " commands: `--config.train.steps=300`. The options of what a section names"
+    "Every field of a config, with its default. Each field is a flag of the"
+    " commands: `--config.train.steps=300`. Some sections name a choice"
     " (`loss`, `metric`, `miner`, `reduction`, `relation`, `regularizer`,"
-    " `model`, `optimizer`, `optimizer.schedule`) are fields beside the name:"
-    " [the losses](losses.md) and [choices](choices.md) list them.",
+    " `model`, `optimizer`, `optimizer.schedule`). The options of the choice"
+    " are fields beside the name: [the losses](losses.md) and"
+    " [choices](choices.md) list them.",
   ]
-  for section, found in fields.FIELDS.items():
+  for section, section_fields in fields.FIELDS.items():
     lines = [
       [f"`{name}`", f"`{field.default!r}`", _plain(field.about)]
-      for name, field in found.items()
+      for name, field in section_fields.items()
     ]
     title = f"`config.{section}`" if section else "`config`"
     text += [f"## {title}", as_markdown(["field", "default", ""], lines)]

@@ -2,11 +2,12 @@
 
 python -m experiments.report --study=runs/glyphs_compare
 
-Scores the test classes of the chosen runs, once; trains nothing. With --strict,
-runs that do not match their configs are an error, after the tables are written.
-The page, report.html, is one file that opens without a network. --figures=pdf
-adds figures for print, with embedded fonts. --pair=metric.name=l1,l2 compares
-L1 with L2, all else equal, and writes to a subfolder of that name.
+This scores the test classes of the chosen runs once, and trains nothing. With
+--strict, runs that do not match their configs are an error after the tables are
+written. The page, report.html, is one file that opens without a network.
+--figures=pdf adds figures for print, with embedded fonts.
+--pair=metric.name=l1,l2 compares L1 with L2, all else equal, and writes to a
+subfolder.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ _STUDY = cli.define_path("study", None, "The folder of the study.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if any run is stale.")
 _PAIR = cli.define_pair()
 _FIGURES = flags.DEFINE_enum(
-  "figures", None, ["pdf"], "Figures of this kind too, besides PNG and SVG."
+  "figures", None, ["pdf"], "A format of figures besides PNG and SVG."
 )
 
 

@@ -4,7 +4,7 @@ python -m experiments.search --run=runs/birds --gallery=PHOTOS --queries=NEW \
   --output=hits.csv --page=hits.html
 
 PHOTOS and NEW are inputs or outputs of experiments.embed. Without --queries,
-each gallery item is searched among the others. A query that is a file of the
+each gallery item is a query to the other items. A query that is a file of the
 gallery does not find itself, unless --noexclude_self is given. The CSV file has
 a line for each query and rank; the page shows a strip of images for each query.
 """
@@ -16,27 +16,27 @@ from absl import flags
 from experiments import cli, using
 from metric_learning import inference
 
-_GALLERY = cli.define_path("gallery", None, "Where to look.")
-_QUERIES = cli.define_path("queries", None, "What to look for.")
-_K = flags.DEFINE_integer("k", 5, "How many each query finds.")
+_GALLERY = cli.define_path("gallery", None, "The items to search.")
+_QUERIES = cli.define_path("queries", None, "The items to search for.")
+_K = flags.DEFINE_integer("k", 5, "The number of hits of each query.")
 _EXCLUDE_SELF = flags.DEFINE_bool(
-  "exclude_self", True, "Whether a query does not find itself, by its path."
+  "exclude_self", True, "Whether a query never finds its own file."
 )
 _OUTPUT = cli.define_path("output", None, "A .csv file.")
-_PAGE = cli.define_path("page", None, "An .html file, of images alone.")
-_ROWS = flags.DEFINE_integer("page_rows", 100, "Queries on the page, at most.")
+_PAGE = cli.define_path("page", None, "An .html file; only for images.")
+_ROWS = flags.DEFINE_integer("page_rows", 100, "The most queries on the page.")
 flags.adopt_module_key_flags(using)
 
 
 def main() -> None:
   """Searches the gallery that --gallery names."""
-  where = using.needed(_GALLERY, "search where?", "photos")
-  output = using.needed(_OUTPUT, "where to?", "hits.csv")
+  source = using.needed(_GALLERY, "which gallery?", "photos")
+  output = using.needed(_OUTPUT, "which output file?", "hits.csv")
   inference.check_output(output, (".csv",))
   if _PAGE.value:
     inference.check_output(_PAGE.value, (".html",))
   run = using.loaded()
-  gallery = using.embedded(run, where)
+  gallery = using.embedded(run, source)
   queries = using.embedded(run, _QUERIES.value) if _QUERIES.value else gallery
   own = inference.own_indices(queries, gallery)
   hits = run.index(gallery.points, gallery.labels).search(

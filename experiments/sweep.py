@@ -6,8 +6,8 @@ A sweep is a generator of flat overrides in the config file. All its runs are
 checked before the first one starts. Finished runs are skipped, so the same
 command resumes a killed sweep. Two processes with this command share the runs.
 
-Cells are compared with the cell that --config.study.reference names; if that is
-empty, with the reference of the sweep, or with the first cell.
+Cells are compared with the cell that --config.study.reference names. By default
+that is the reference of the sweep if it has one, otherwise the first cell.
 """
 
 from pathlib import Path
@@ -21,14 +21,16 @@ from metric_learning.study import make_specs, run_study
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
 _STUDY = cli.define_path(
-  "study", None, "The folder of the study; runs/<config>_<sweep> if not given."
+  "study", None, "The folder of the study; default: runs/<config>_<sweep>."
 )
 _LAUNCHER = cli.define_launcher()
-_LIMIT = flags.DEFINE_integer("limit", None, "Only the first runs, to try out.")
+_LIMIT = flags.DEFINE_integer(
+  "limit", None, "Trains only this many of the first runs, for a trial."
+)
 
 
 def main() -> None:
-  """Runs what is missing, then reports."""
+  """Trains the missing runs, then reports."""
   config = cli.config_value(_CONFIG)
   options = cli.launch_options(_LAUNCHER)
   module = cli.config_module()

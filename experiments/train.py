@@ -3,7 +3,7 @@
 python -m experiments.train --config=configs/glyphs.py:supcon --workdir=runs/one
 
 The same command resumes a killed run; a finished run is not changed. Test
-classes are scored only with --test, so that they choose nothing.
+classes are scored only with --test, so that they cannot guide your choices.
 """
 
 from pathlib import Path
@@ -24,25 +24,25 @@ _WORKDIR = cli.define_path("workdir", None, "The folder of the run.")
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
-  "One of several processes that train the run together, each given this"
-  " command: docs/many_devices.md says how they find each other.",
+  "Joins other processes with the same command to train the run together; see"
+  " docs/many_devices.md.",
 )
 _TEST = flags.DEFINE_bool("test", False, "Score the test classes at the end.")
 
 
 def main() -> None:
-  """Trains, and prints the scores."""
+  """Trains the run, and prints its scores."""
   if _DISTRIBUTED.value:
     processes.join()
   config = cli.config_value(_CONFIG)
   cli.start_device()
   if not _WORKDIR.value:
-    raise InputError("where to? --workdir=runs/one, for example.")
+    raise InputError("which folder? --workdir=runs/one, for example.")
   folder = Path(_WORKDIR.value)
   result = train(config, folder)
   processes.leave()
   if jax.process_index():
-    return  # The first has the folder.
+    return  # Only the first process prints scores.
   _show("validation", result["validation_selected"], config.eval.columns)
   if _TEST.value:
     run = Run(RunSpec(folder.name, {}, config), folder, result)
@@ -59,7 +59,7 @@ def main() -> None:
 def _show(part, scores, columns) -> None:
   # Slow columns are scored on test classes only.
   for column in (c for c in columns if c in scores):
-    # Of few-shot over episodes, of LFW over folds.
+    # Over episodes for few-shot, over folds for LFW.
     errors = {
       f" ± {scores[name]:.4f} ({name.removeprefix(f'{column}_')})"
       for name in (f"{column}_interval", f"{column}_standard_error")

@@ -3,12 +3,12 @@
 python -m experiments.tune --config=configs/glyphs.py --sweep=losses
 
 A sweep for tuning yields cells (losses, metrics, miners) without the searched
-numbers. Each search has config.tune.trials trials. The same command resumes a
-killed one. Several processes with this command share the trials, also on
-machines that share the folder: with several GPUs, start one for each
-(CUDA_VISIBLE_DEVICES=0, 1, …).
+hyperparameters. Each search has config.tune.trials trials. The same command
+resumes a killed one. Several processes with this command share the trials, also
+on several machines that share the folder. With several GPUs, start one process
+for each (CUDA_VISIBLE_DEVICES=0, 1, …).
 
---launcher, --population and --members concern the final runs, which are
+--launcher, --population and --members apply to the final runs, which are
 compared like those of experiments.sweep.
 """
 
@@ -23,27 +23,27 @@ from metric_learning.study.compared_with import cells_of
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string(
-  "sweep", None, "A name in SWEEPS of the config; its own loss if not given."
+  "sweep", None, "A name in SWEEPS of the config; default: only its loss."
 )
 _STUDY = cli.define_path(
-  "study", None, "The folder; runs/<config>_<sweep>_tuned if not given."
+  "study", None, "The folder; default: runs/<config>_<sweep>_tuned."
 )
 _STORAGE = cli.define_path(
   "storage",
   None,
-  "Where Optuna keeps the trials: a database's URL, or a journal file; a SQLite"
-  " file in the folder if not given.",
+  "Where Optuna keeps the trials: the URL of a database, or a journal file;"
+  " default: a SQLite file in the folder.",
 )
 _LAUNCHER = cli.define_launcher()
 
 
 def main() -> None:
-  """Does what is missing of trials and final runs, then reports."""
+  """Makes the missing trials and final runs, then reports."""
   try:
     from metric_learning.study import tuning
   except ImportError as error:
     raise InputError(
-      f"tuning takes the package {error.name}: pip install"
+      f"tuning needs the package {error.name}: pip install"
       " 'metric-learning[tune]'."
     ) from None
   config = cli.config_value(_CONFIG)

@@ -1,4 +1,4 @@
-"""What the scripts that use a finished run share: flags, and what they read."""
+"""Shared parts of the scripts that use a finished run: flags and inputs."""
 
 import sys
 from typing import Any
@@ -12,13 +12,13 @@ from metric_learning.errors import InputError
 RUN = cli.define_path(
   "run",
   None,
-  "The folder of a run; or of a study, whose best run by validation is taken.",
+  "The folder of a run; or of a study, to use its best run on validation.",
 )
 SKIP_BAD = flags.DEFINE_bool(
   "skip_bad",
   False,
-  "Names images that cannot be used and leaves them out; else they end the"
-  " command, all in one message, and nothing is written.",
+  "Leaves out images that cannot be used, and lists them. Otherwise the command"
+  " lists them and ends without writing anything.",
 )
 RESIZE = flags.DEFINE_bool(
   "resize",
@@ -26,12 +26,12 @@ RESIZE = flags.DEFINE_bool(
   "Resizes images of other sizes, as runs with config.data.image_size do.",
 )
 BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", inference.BATCH, "Items that are embedded together, at most."
+  "batch_size", inference.BATCH, "The most items that are embedded together."
 )
 
 
 def needed(flag: Any, question: str, example: str) -> str:
-  """The value of a flag that a command cannot do without.
+  """The value of a required flag.
 
   Raises:
     InputError: if it is not given.
@@ -51,7 +51,7 @@ def loaded() -> inference.FinishedRun:
 
 
 def options() -> dict[str, Any]:
-  """Keywords of `embed_files` that flags set."""
+  """The keywords of `embed_files` that flags set."""
   return {
     "skip_bad": SKIP_BAD.value,
     "resize": RESIZE.value,
@@ -61,7 +61,7 @@ def options() -> dict[str, Any]:
 
 
 def embedded(run: inference.FinishedRun, path: str) -> inference.Items:
-  """What is at a path, embedded; says what was skipped."""
+  """Embeds the items at a path, and prints which images were skipped."""
   items = inference.embed_input(run, path, **options())
   say_skipped(items.bad)
   print(
@@ -71,6 +71,6 @@ def embedded(run: inference.FinishedRun, path: str) -> inference.Items:
 
 
 def say_skipped(bad: list[InputError]) -> None:
-  """Names each image that was skipped, on standard error."""
+  """Prints each skipped image on standard error."""
   for error in bad:
     print(f"skipped: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ python -m experiments.verify --run=runs/faces --pairs=pairs.csv --far=0.01 \
 pairs.csv has the columns `first` and `second`, with paths relative to its
 folder. With a column `same` (1 or 0), scores are printed too. The threshold
 accepts at most a share --far of the impostor pairs of the validation classes of
-the run; a share that needs more pairs is refused.
+the run. A share too small for this validation part is refused.
 """
 
 from pathlib import Path
@@ -23,14 +23,16 @@ from metric_learning.errors import InputError
 
 _FIRST = cli.define_path("first", None, "An image.")
 _SECOND = cli.define_path("second", None, "Another image.")
-_PAIRS = cli.define_path("pairs", None, "A CSV file of pairs, in their place.")
+_PAIRS = cli.define_path(
+  "pairs", None, "A CSV file of pairs, instead of --first and --second."
+)
 _FAR = flags.DEFINE_float("far", 0.01, "The false-accept rate.")
 _OUTPUT = cli.define_path("output", None, "A .csv file of all decisions.")
 flags.adopt_module_key_flags(using)
 
 
 def main() -> None:
-  """Decides the pair, or the pairs, that flags name."""
+  """Decides the pair or pairs that flags name."""
   if bool(_PAIRS.value) == bool(_FIRST.value and _SECOND.value):
     raise InputError(
       "which pairs? --first=a.png --second=b.png, or --pairs=pairs.csv."
@@ -41,31 +43,31 @@ def main() -> None:
   if _PAIRS.value:
     pairs, same = inference.read_pairs(_PAIRS.value)
   run = using.loaded()
-  kept, first, second = _embedded(run, pairs)
+  rows, first, second = _embedded(run, pairs)
   verdict = run.verify(first, second, far=_FAR.value)
   print(verdict.threshold)
-  _write([pairs[i] for i in kept], verdict, same and [same[i] for i in kept])
+  _write([pairs[i] for i in rows], verdict, same and [same[i] for i in rows])
   if same is not None:
-    _print_scores(verdict, np.array(same)[kept])
+    _print_scores(verdict, np.array(same)[rows])
 
 
 def _embedded(
   run: inference.FinishedRun, pairs: list[tuple[Path, Path]]
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
-  """Which pairs can be used, and the points of both sides of these."""
+  """The indices of usable pairs, and the points of their two sides."""
   images = list(dict.fromkeys(image for pair in pairs for image in pair))
-  found = run.embed_files(images, **using.options())
-  using.say_skipped(found.bad)
-  place = {path: i for i, path in enumerate(found.paths)}
-  kept = [i for i, pair in enumerate(pairs) if {*pair} <= place.keys()]
-  if len(kept) < len(pairs):
-    print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs are left out.")
-  if not kept:
-    raise InputError("no pair is left: both images of one must be usable.")
+  embedded = run.embed_files(images, **using.options())
+  using.say_skipped(embedded.bad)
+  place = {path: i for i, path in enumerate(embedded.paths)}
+  usable = [i for i, pair in enumerate(pairs) if {*pair} <= place.keys()]
+  if len(usable) < len(pairs):
+    print(f"{len(pairs) - len(usable)} of {len(pairs)} pairs are left out.")
+  if not usable:
+    raise InputError("no pair has two usable images.")
   first, second = (
-    found.points[[place[pairs[i][side]] for i in kept]] for side in (0, 1)
+    embedded.points[[place[pairs[i][side]] for i in usable]] for side in (0, 1)
   )
-  return kept, first, second
+  return usable, first, second
 
 
 def _write(
@@ -94,7 +96,7 @@ def _write(
 
 
 def _print_scores(verdict: inference.Verdict, same: np.ndarray) -> None:
-  """Prints the scores of a table on these pairs, and rates at the threshold."""
+  """Prints the scores of the pairs, and their error rates at the threshold."""
   scores = evaluation.verification(
     verdict.distances, same, threshold=verdict.threshold.distance
   )

@@ -2,12 +2,12 @@
 
 python -m experiments.weights --weights=FILE --model=efficientnet_lite0
 
-FILE is .safetensors, .npz, what torch.save wrote (.pth, .bin), a pickle of
-NumPy's arrays, a manifest of TensorFlow.js, a folder of Orbax, or package:NAME
-for the one in an installed package; torch is not needed, and nothing in the
-file is run. --option=class_token=False is an option of the network, and may be
-repeated. --out=FILE.safetensors converts the file, or --out=FOLDER.orbax, which
-other JAX programs read.
+FILE is a .safetensors or .npz file, a file of torch.save (.pth, .bin), a pickle
+of NumPy arrays, a TensorFlow.js manifest, an Orbax folder, or package:NAME for
+the weights in an installed package. torch is not needed, and no code in the
+file is run. --option=class_token=False sets an option of the network and may be
+repeated. --out=FILE.safetensors converts the file; --out=FOLDER.orbax writes a
+folder that other JAX programs read.
 """
 
 import ast
@@ -24,13 +24,13 @@ from metric_learning.specs import InputSpec
 
 _WEIGHTS = cli.define_path("weights", None, "The file.")
 _MODEL = flags.DEFINE_string(
-  "model", None, "The network that is to take it; without it, none is asked."
+  "model", None, "The network to check the file against; default: no check."
 )
 _OPTIONS = flags.DEFINE_multi_string(
   "option", [], "NAME=VALUE, an option of the network."
 )
 _OUT = cli.define_path(
-  "out", None, "Where its tensors go: FILE.safetensors or FOLDER.orbax."
+  "out", None, "Where to write the tensors: FILE.safetensors or FOLDER.orbax."
 )
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     raise InputError("which file? --weights=FILE.")
   tensors = weights.read(_WEIGHTS.value)
   if _MODEL.value:
-    fitted = _fitted(tensors, _MODEL.value)
+    summary = _summary(tensors, _MODEL.value)
   else:
     for name, tensor in tensors.items():
       shape = "×".join(map(str, tensor.shape)) or "one number"
@@ -51,21 +51,21 @@ def main() -> None:
     f" its digest is {weights.digest_of(_WEIGHTS.value)}."
   )
   if _MODEL.value:
-    print(fitted)
+    print(summary)
   if _OUT.value:
     weights.write(_OUT.value, tensors)
-    print(f"They are in {_OUT.value}.")
+    print(f"Wrote the tensors to {_OUT.value}.")
 
 
-def _fitted(tensors, name: str) -> str:
-  """How a network takes tensors, in words.
+def _summary(tensors, name: str) -> str:
+  """How many numbers of the tensors a network uses, in words.
 
   Raises:
-    InputError: if it does not.
+    InputError: if the tensors do not fit the network.
   """
   check_choice("model", name, models.MODELS)
   models.check_weights(name, _WEIGHTS.value)
-  # Its size changes no parameter but those of the head.
+  # The dimension of embeddings changes only parameters of the head.
   spec = InputSpec((224, 224, 3), "image")
   options = dict(map(_option, _OPTIONS.value))
   model = models.create(
@@ -77,20 +77,20 @@ def _fitted(tensors, name: str) -> str:
   )
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   layout = models.MODELS[name].layout
-  what = f"{_WEIGHTS.value} and {name}"
+  subject = f"{_WEIGHTS.value} and {name}"
   params, stats = weights.fill(
-    layout, shapes, tensors, what, options.get("inputs")
+    layout, shapes, tensors, subject, options.get("inputs")
   )
   sizes = [sum(x.size for x in jax.tree.leaves(t)) for t in (params, stats)]
   return (
-    f"{name} takes {sizes[0]:,} parameters and {sizes[1]:,} statistics of it."
-    " What is left is of the classifier, or counts batches; the head is drawn"
-    " at random."
+    f"{name} uses {sizes[0]:,} parameters and {sizes[1]:,} statistics of it."
+    " The other tensors belong to the classifier or count batches. The head is"
+    " initialized at random."
   )
 
 
 def _option(text: str) -> tuple[str, Any]:
-  """The name and the value of an option, which is a literal or else a text."""
+  """The name and the value of an option: a literal, or otherwise a string."""
   name, _, value = text.partition("=")
   try:
     return name, ast.literal_eval(value)

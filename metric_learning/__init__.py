@@ -1,6 +1,6 @@
-"""Metric-learning losses in JAX: one row, every loss.
+"""Metric-learning losses in JAX, all written for the row of one anchor.
 
-Importing this package needs jax, numpy and jaxtyping only. The subpackages
+Importing this package needs only jax, numpy and jaxtyping. The subpackages
 that need more (`ml.data`, `ml.evaluation`, …) are imported at their first use.
 """
 

@@ -20,10 +20,11 @@ MEMBERS, BATCH = "members", "batch"
 
 @functools.cache
 def wide_vectors() -> dict[str, int]:
-  """Options for `jax.jit` that use the whole width of a CPU's vectors.
+  """Options for `jax.jit` that use the full width of the vectors of a CPU.
 
-  XLA prefers half of 512 bits. On a CPU that has them, L1 distances then take
-  three quarters of the time; others compile the same program as without.
+  XLA prefers 256 bits even on a CPU with vectors of 512 bits. With these
+  options, L1 distances take three quarters of the time on such a CPU. A CPU
+  with narrower vectors compiles the same program as without them.
 
   >>> _ = jax.jit(jnp.sin, compiler_options=wide_vectors())(0.0)
   """
@@ -33,7 +34,7 @@ def wide_vectors() -> dict[str, int]:
 
 
 def check_mesh(mesh: Any) -> None:
-  """Raises an InputError unless it is a mesh with automatic axes."""
+  """Raises an InputError unless the mesh is None or has automatic axes."""
   if mesh is None:
     return
   if not isinstance(mesh, Mesh):
@@ -48,7 +49,7 @@ def check_mesh(mesh: Any) -> None:
 
 @functools.cache
 def mesh_of(batch: int, *, population: bool = False) -> Mesh:
-  """The mesh of a run, `members` × `batch`, in which `batch` devices share one.
+  """The `members` × `batch` mesh of a run, with `batch` devices per member.
 
   A single run has one member. A population uses all devices.
 
@@ -57,27 +58,27 @@ def mesh_of(batch: int, *, population: bool = False) -> Mesh:
 
   Raises:
     InputError: if there are too few devices, if a population cannot fill them,
-      or if some of several processes would have no device in the run.
+      or if one of several processes would have no device in the run.
   """
-  there = jax.device_count()
-  if batch > there:
+  available = jax.device_count()
+  if batch > available:
     raise InputError(
-      f"config.mesh.batch={batch}, and there are {there} devices: set it to"
-      f" {there} or less. (JAX_NUM_CPU_DEVICES={batch} simulates {batch} on a"
-      " CPU.)"
+      f"config.mesh.batch={batch}, but there are {available} devices: set it to"
+      f" {available} or less. (JAX_NUM_CPU_DEVICES={batch} simulates {batch} on"
+      " a CPU.)"
     )
-  if jax.process_count() > 1 and batch != there:
+  if jax.process_count() > 1 and batch != available:
     raise InputError(
-      f"config.mesh.batch={batch}, and the {jax.process_count()} processes of"
-      f" this run have {there} devices: set it to {there}."
+      f"config.mesh.batch={batch}, but the {jax.process_count()} processes of"
+      f" this run have {available} devices: set it to {available}."
     )
-  if population and there % batch:
+  if population and available % batch:
     raise InputError(
-      f"config.mesh.batch={batch} does not divide the {there} devices over"
+      f"config.mesh.batch={batch} does not divide the {available} devices over"
       " which a population is spread: set it to a divisor."
     )
-  members = there // batch if population else 1
-  # Auto: the losses index and broadcast as they do on one device.
+  members = available // batch if population else 1
+  # With automatic axes, losses index and broadcast as on one device.
   return jax.make_mesh(
     (members, batch),
     (MEMBERS, BATCH),
@@ -97,9 +98,9 @@ def sharers(mesh: Mesh) -> int:
 
 
 def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
-  """Arrays placed on a mesh: whole on each device, or split by the first axis.
+  """Places arrays on a mesh: whole on each device, or split by the first axis.
 
-  Every process passes the same arrays.
+  Every process must pass the same arrays.
   """
   sharding = NamedSharding(mesh, PartitionSpec(*axes))
 
@@ -109,7 +110,7 @@ def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
       return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
     if sharding.is_fully_addressable:
       return jax.device_put(x, sharding)
-    # A transfer would check that all processes pass the same.
+    # `device_put` would check that all processes pass the same array.
     x = np.array(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
@@ -117,7 +118,7 @@ def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
 
 
 def rows_here(count: int, mesh: Mesh | None) -> Int[np.ndarray, " r"]:
-  """Which of `count` sharded items are on devices of this process.
+  """The indices, of `count` sharded items, on devices of this process.
 
   >>> rows_here(3, mesh_of(1))
   array([0, 1, 2])
@@ -133,7 +134,10 @@ def rows_here(count: int, mesh: Mesh | None) -> Int[np.ndarray, " r"]:
 def put_rows(
   tree: Any, here: Int[np.ndarray, " r"], count: int, mesh: Mesh
 ) -> Any:
-  """Arrays of `count` rows, shared by a mesh, of the rows that are `here`."""
+  """Arrays of `count` rows sharded over a mesh.
+
+  Each process passes only its own rows, with the indices `here`.
+  """
   sharding, rows = NamedSharding(mesh, PartitionSpec(BATCH)), np.arange(count)
 
   def put_one(x):
@@ -147,7 +151,7 @@ def put_rows(
 
 
 def constrain(tree: Any, mesh: Mesh, *axes: str) -> Any:
-  """`put` within a compiled program, in which XLA moves the data."""
+  """Like `put`, but inside a compiled program, where XLA moves the data."""
   return jax.lax.with_sharding_constraint(
     tree, NamedSharding(mesh, PartitionSpec(*axes))
   )
@@ -170,8 +174,8 @@ def on_devices(
   place = {identity: i for i, identity in enumerate(arrays)}
 
   def of_device(arrays, split):
-    there = [arrays[place[id(x)]] if id(x) in place else x for x in leaves]
-    return function(jax.tree.unflatten(tree, there), split)
+    local = [arrays[place[id(x)]] if id(x) in place else x for x in leaves]
+    return function(jax.tree.unflatten(tree, local), split)
 
   def pad(x):
     return jnp.pad(x, [(0, -len(x) % count)] + [(0, 0)] * (x.ndim - 1))
@@ -186,5 +190,5 @@ def on_devices(
     # devices, and would need the initial values of each loop to be marked.
     check_vma=False,
   )
-  # Outside jit it would run op by op, which is several times slower.
+  # Without jit, each operation would run alone, which is several times slower.
   return jax.jit(mapped)(list(arrays.values()), jax.tree.map(pad, split))

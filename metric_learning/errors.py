@@ -1,4 +1,4 @@
-"""Errors that teach: what is wrong, where, and how to mend it."""
+"""Errors whose messages say what is wrong, where, and how to fix it."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,12 +8,13 @@ class InputError(ValueError):
   """Input that cannot be used: a name, a value, a file, a folder.
 
   The message is for the person who typed the command: it says what is wrong,
-  where, and how to mend it. Scripts print it alone and exit with status 2.
+  where, and how to fix it. Scripts print only the message and exit with status
+  2.
   """
 
 
 def check_choice(kind: str, name: object, choices: Iterable[str]) -> None:
-  """Raises `InputError` with the choices if `name` is not one of them.
+  """Raises an `InputError` that lists the choices if `name` is not one of them.
 
   >>> check_choice("metric", "l3", ["l1", "l2"])
   Traceback (most recent call last):

@@ -1,6 +1,6 @@
-"""Checks of inputs: they become arrays that fit, or an error says why not.
+"""Checks inputs: returns valid arrays, or raises an error with the reason.
 
-Shapes and types are checked always, numbers only outside jit.
+Shapes and types are always checked, numbers only outside jit.
 """
 
 import warnings
@@ -24,16 +24,19 @@ _RENUMBER = (
 
 
 def is_traced(*arrays: Any) -> bool:
-  """Whether the numbers of any of the arrays are traced, as under jit."""
+  """Whether any of the arrays is traced, as under jit."""
   return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays))
 
 
 def _array(name: str, values: Any) -> np.ndarray | Array:
-  """An array; a NumPy array unless JAX has already cut it to 32 bits."""
+  """A JAX array if the values are JAX arrays, else a NumPy array.
+
+  NumPy keeps all 64 bits, which JAX may truncate to 32.
+  """
   if isinstance(values, jax.Array):
     return values
   try:
-    # A list may hold traced numbers, which NumPy cannot.
+    # A list may hold traced numbers, which a NumPy array cannot.
     return jnp.asarray(values) if is_traced(values) else np.asarray(values)
   except (TypeError, ValueError) as error:
     raise InputError(f"{name} must be an array of numbers: {error}") from error
@@ -57,27 +60,30 @@ def as_labels(labels: Any, name: str = "labels") -> Shaped[Array, " n *k"]:
   """Labels as JAX integers, without overflow.
 
   Raises:
-    InputError: for types other than integers, and outside jit for numbers
-      beyond 32 bits (64 in x64 mode). Under jit, JAX has already cut them.
+    InputError: if labels are not integers; or, outside jit, if a number needs
+      more than 32 bits (64 in x64 mode). Under jit, JAX has already truncated
+      such numbers.
 
   >>> as_labels([3, -1])
   Array([ 3, -1], dtype=int32)
   """
   if labels is None:
-    raise InputError(f"{name} are missing; beside an affinity, zeros do.")
+    raise InputError(
+      f"{name} are missing; with an affinity, zeros are sufficient."
+    )
   array = _array(name, labels)
   if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
     raise InputError(
       f"{name} must be integers, got {array.dtype}: they name classes."
       f" {_RENUMBER}"
     )
-  held = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
-  if not is_traced(array) and not np.can_cast(array.dtype, held.dtype):
+  limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+  if not is_traced(array) and not np.can_cast(array.dtype, limits.dtype):
     numbers = np.asarray(array)
-    outside = (numbers < held.min) | (numbers > held.max)
+    outside = (numbers < limits.min) | (numbers > limits.max)
     if outside.any():
       raise InputError(
-        f"{name} hold {numbers[outside][0]}, which does not fit {held.bits}"
+        f"{name} hold {numbers[outside][0]}, which does not fit {limits.bits}"
         f" bits: different classes would become one. {_RENUMBER}"
       )
   return jnp.asarray(array)
@@ -90,10 +96,10 @@ def points_of(
   name: str = "labels",
   relation: str = "same_label",
 ) -> Points:
-  """A batch as points, checked.
+  """Checks a batch and returns it as points.
 
   Raises:
-    InputError: for shapes, types or labels that do not fit.
+    InputError: if shapes, types or labels do not fit.
   """
   labels = as_labels(labels, name)
   embeddings = jnp.asarray(_real("embeddings", embeddings, "[n, d]"))
@@ -116,10 +122,10 @@ def points_of(
     if where.shape != (n,) or where.dtype != bool:
       raise InputError(
         f"where must be boolean, one for each of {n} items; got {where.dtype}"
-        f" {where.shape}. Numbers that weigh items are weights=."
+        f" {where.shape}. To weight items by numbers, use weights=."
       )
     weight = where.astype(x.dtype)
-    # The contents of padding, even a NaN, must not reach a gradient.
+    # Values of padding, even a NaN, must not reach a gradient.
     x = jnp.where(where[:, None], x, 0)
   return Points(x, labels, weight, jnp.arange(n))
 
@@ -131,16 +137,17 @@ def references_of(
   points: Points,
   relation: str,
 ) -> tuple[Points, Points]:
-  """The points and the references, with groups that mark equal items.
+  """The points and the references, with groups that mark identical items.
 
   Raises:
-    InputError: for shapes, types, labels or indices that do not fit.
+    InputError: if shapes, types, labels or indices do not fit.
   """
   if labels is None:
     raise InputError("references need reference_labels, one for each.")
   others = points_of(references, labels, None, "reference_labels", relation)
   comparable(points.embeddings, others.embeddings, rank=2)
-  # Negative groups: no reference is an anchor, unless self_index says so.
+  # References get negative groups, so that they match an anchor only by
+  # self_index.
   others = others._replace(group=-1 - others.group)
   if self_index is None:
     return points, others
@@ -154,10 +161,11 @@ def references_of(
   outside = ((index < -1) | (index >= m)) & (points.weight > 0)
   if not is_traced(outside) and np.any(outside):
     raise InputError(
-      f"self_index holds {np.asarray(index)[np.asarray(outside)][0]}, and the"
-      f" references are 0..{m - 1}, or -1 for none."
+      f"self_index holds {np.asarray(index)[np.asarray(outside)][0]}, but it"
+      f" must be an index of a reference, 0..{m - 1}, or -1 for none."
     )
-  # A traced index out of range makes its item, and so the value, NaN.
+  # A traced index cannot be checked: if it is out of range, its item and the
+  # value of the loss become NaN.
   return points._replace(
     embeddings=jnp.where(outside[:, None], jnp.nan, points.embeddings),
     group=jnp.where(index < 0, points.group, -1 - index),
@@ -170,7 +178,8 @@ def labels_outside(
   """Which points have a label outside 0..C-1; padding may have any label.
 
   Raises:
-    InputError: outside jit, if there are any, with the advice.
+    InputError: outside jit, if there is such a point; `advice` ends the
+      message.
   """
   labels = points.labels
   outside = (labels < 0) | (labels >= jnp.asarray(classes))
@@ -187,7 +196,8 @@ def as_weights(
   """Weights, which must be at least 0; negative traced ones become NaN.
 
   Raises:
-    InputError: for a wrong shape or type, a NaN or a negative weight.
+    InputError: if the shape or type is wrong; or, outside jit, if a weight is
+      negative or not finite.
 
   >>> as_weights("weights", [1, 2.5])
   Array([1. , 2.5], dtype=float32)
@@ -215,7 +225,8 @@ def as_affinity(
   """The affinity of anchors and candidates, in [0, 1] or NaN.
 
   Raises:
-    InputError: for a wrong shape or type, or, outside jit, a wrong range.
+    InputError: if the shape or type is wrong; or, outside jit, if a number is
+      outside this range.
   """
   candidates = points if references is None else references
   shape = (points.labels.shape[0], candidates.labels.shape[0])
@@ -241,7 +252,7 @@ def warn_if_alone(loss: str, labels: Array) -> None:
     return
   if len(labels) > 1 and len(np.unique(np.asarray(labels))) == len(labels):
     warnings.warn(
-      f"{loss} needs positives, and every label stands once in this batch: the"
+      f"{loss} needs positives, but every label occurs once in this batch: the"
       " value is 0. Draw two or more items of a class.",
       stacklevel=3,
     )

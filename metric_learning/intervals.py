@@ -23,9 +23,9 @@ from metric_learning.signatures import Kind
 class Interval:
   """The numbers from `low` to `high`, including ends that are not open.
 
-  An infinite end is open, so that every number is finite. With `radians` the
-  numbers are angles, and the message for a value out of range suggests that it
-  is in degrees.
+  An infinite end is open, so only finite numbers are in an interval. With
+  `radians` the numbers are angles, and the message for a value out of range
+  suggests that it may be in degrees.
 
   >>> Interval(0.0, 1.0, open_high=True), Interval(0.0, open_low=True)
   (in [0, 1), positive)
@@ -78,7 +78,7 @@ def check_options(
   """Checks the numbers and booleans among options by their kinds.
 
   Raises:
-    InputError: for a value of a wrong type or outside its interval.
+    InputError: if a value has a wrong type or is outside its interval.
 
   >>> from metric_learning.signatures import kinds
   >>> def loss(row, *, angle: RightAngle = 0.5): 0
@@ -92,48 +92,50 @@ in [0, 1.571], got 45: if these are degrees, give 0.7854.
       _check(f"{owner}: {name}", kinds[name], value)
 
 
-def _check(what: str, kind: Kind, value: Any) -> None:
+def _check(subject: str, kind: Kind, value: Any) -> None:
   wanted = {bool, int, float} & set(kind.types)
   if not wanted or (value is None and type(None) in kind.types):
     return  # Names and tuples are checked where they are read.
   if isinstance(value, jax.core.Tracer):
     if float not in wanted:
       raise InputError(
-        f"{what} selects code and cannot be traced: give a Python value."
+        f"{subject} selects code and cannot be traced: give a Python value."
       )
     return
   if bool in wanted:
     if not _is_scalar(value, np.bool_):
-      raise InputError(f"{what} must be True or False, got {value!r}.")
+      raise InputError(f"{subject} must be True or False, got {value!r}.")
     return
   interval = kind.interval or Interval()
   if float not in wanted:
     if not _is_scalar(value, np.integer) or int(value) not in interval:
       raise InputError(
-        f"{what} must be an integer, {interval!r}, got {value!r}."
+        f"{subject} must be an integer, {interval!r}, got {value!r}."
       )
     return
   if not _is_scalar(value, *_NUMBERS):
-    raise InputError(f"{what} must be a number, got {value!r}.")
+    raise InputError(f"{subject} must be a number, got {value!r}.")
   number = float(value)
   if number not in interval:
     hint = "."
     finite = "" if math.isfinite(number) else ", and finite"
-    if interval.radians and 0 <= (turned := math.radians(number)) in interval:
-      hint = f": if these are degrees, give {turned:.4g}."
-    raise InputError(f"{what} must be {interval!r}{finite}, got {value}{hint}")
+    if interval.radians and 0 <= (angle := math.radians(number)) in interval:
+      hint = f": if these are degrees, give {angle:.4g}."
+    raise InputError(
+      f"{subject} must be {interval!r}{finite}, got {value}{hint}"
+    )
 
 
 _NUMBERS = (np.integer, np.floating)
 
 
 def _is_scalar(value: Any, *kinds: type) -> bool:
-  """Whether it is a scalar that is not traced, of one of these NumPy kinds."""
+  """Whether a value is an untraced scalar of one of these NumPy types."""
   if not isinstance(
     value, bool | int | float | np.generic | np.ndarray | Array
   ):
     return False
-  # JAX counts bfloat16 and the like as floats; NumPy does not.
+  # JAX counts types such as bfloat16 as floats; NumPy does not.
   return np.ndim(value) == 0 and any(
     jax.dtypes.issubdtype(jax.dtypes.result_type(value), kind) for kind in kinds
   )
@@ -145,7 +147,7 @@ def check_rising(what: str, ends: Any) -> None:
   An end may be infinite; traced ends are not checked.
 
   Raises:
-    InputError: for anything else.
+    InputError: if they are anything else.
 
   >>> check_rising("my_range", (0.2, 0.1))
   Traceback (most recent call last):
@@ -154,9 +156,9 @@ got (0.2, 0.1).
   """
   if ends is None:
     return
-  two = isinstance(ends, tuple | list) and len(ends) == 2
-  if two and any(isinstance(end, jax.core.Tracer) for end in ends):
+  is_pair = isinstance(ends, tuple | list) and len(ends) == 2
+  if is_pair and any(isinstance(end, jax.core.Tracer) for end in ends):
     return
-  numbers = two and all(_is_scalar(end, *_NUMBERS) for end in ends)
-  if not (numbers and ends[0] < ends[1]):
+  are_numbers = is_pair and all(_is_scalar(end, *_NUMBERS) for end in ends)
+  if not (are_numbers and ends[0] < ends[1]):
     raise InputError(f"{what} must be two numbers, low < high; got {ends!r}.")

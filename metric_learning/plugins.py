@@ -12,7 +12,7 @@ def import_modules(names: Iterable[str]) -> list[ModuleType]:
   """Imports modules, which may add entries to registries.
 
   Raises:
-    InputError: for a module that does not exist or cannot be imported.
+    InputError: if a module does not exist or cannot be imported.
   """
   return [_imported(name) for name in names]
 
@@ -22,15 +22,15 @@ def _imported(name: str) -> ModuleType:
     return importlib.import_module(name)
   except ImportError as error:
     raise InputError(
-      f"the module {name!r} cannot be imported: {error}. It is looked for in"
-      " the folder of the command, in PYTHONPATH, and among packages."
+      f"the module {name!r} cannot be imported: {error}. Python searches the"
+      " current folder, PYTHONPATH, and the installed packages."
     ) from error
 
 
 def enter(kind: str, registry: Any, name: str) -> None:
   """Adds the object MODULE:ATTRIBUTE to a registry, under that name.
 
-  Other names, and names that exist already, are ignored.
+  Names without a colon, and names that exist already, are ignored.
 
   >>> registry = {"sin": abs}
   >>> enter("function", registry, "math:cos")
@@ -38,8 +38,8 @@ def enter(kind: str, registry: Any, name: str) -> None:
   1.0
 
   Raises:
-    InputError: for a module or attribute that does not exist, or an object that
-      is not an entry for this registry.
+    InputError: if the module or attribute does not exist, or if the object has
+      another type than the entries of the registry.
   """
   module_name, colon, attribute = name.partition(":")
   if not colon or name in registry:
@@ -47,11 +47,11 @@ def enter(kind: str, registry: Any, name: str) -> None:
   module = _imported(module_name)
   public = [word for word in vars(module) if not word.startswith("_")]
   check_choice(f"{kind} of {module_name}", attribute, public)
-  thing, known = getattr(module, attribute), next(iter(registry.values()))
-  fits = callable(thing) if callable(known) else isinstance(thing, type(known))
+  entry, known = getattr(module, attribute), next(iter(registry.values()))
+  fits = callable(entry) if callable(known) else isinstance(entry, type(known))
   if not fits:
     raise InputError(
-      f"{name} is {thing!r}, and a {kind} is a {type(known).__name__}, as those"
-      f" of {', '.join(sorted(registry)[:3])} are."
+      f"{name} is {entry!r}, but a {kind} must be a {type(known).__name__}, as"
+      f" {', '.join(sorted(registry)[:3])} are."
     )
-  registry[name] = thing
+  registry[name] = entry

@@ -33,13 +33,13 @@ def _overlap(a, b):
 
 
 def any_label(a: Num[Array, "n k"], b: Num[Array, "m k"]) -> Weights:
-  """Multi-hot labels: positive if any label is common, else negative.
+  """Multi-hot labels: positive if a label is shared, else negative.
 
   >>> any_label(jnp.array([[1, 1, 0]]), jnp.array([[0, 1, 1], [0, 0, 1]]))[0]
   Array([[1., 0.]], dtype=float32)
   """
-  some = _overlap(a, b)[0] > 0
-  return some.astype(float), (~some).astype(float)
+  related = _overlap(a, b)[0] > 0
+  return related.astype(float), (~related).astype(float)
 
 
 def jaccard(a: Num[Array, "n k"], b: Num[Array, "m k"]) -> Weights:
@@ -48,8 +48,8 @@ def jaccard(a: Num[Array, "n k"], b: Num[Array, "m k"]) -> Weights:
   >>> jaccard(jnp.array([[1, 1, 0]]), jnp.array([[1, 0, 0], [0, 0, 1]]))[0]
   Array([[0.5, 0. ]], dtype=float32)
   """
-  common, every = _overlap(a, b)
-  positives = common / jnp.where(every > 0, every, 1)
+  common, union = _overlap(a, b)
+  positives = common / jnp.where(union > 0, union, 1)
   return positives, (common == 0).astype(float)
 
 
@@ -61,7 +61,7 @@ def levels(
 ) -> Weights:
   """Labels at k levels: positive with the largest weight of an equal level.
 
-  Negative if no level of positive weight is equal.
+  A pair is negative if no level of positive weight is equal.
 
   >>> coarse_and_fine = jnp.array([[0, 1]]), jnp.array([[0, 1], [0, 2], [3, 4]])
   >>> levels(*coarse_and_fine, weights=(0.5, 1.0))[0]
@@ -69,7 +69,7 @@ def levels(
   """
   if len(weights) != a.shape[1]:
     raise InputError(
-      f"levels has {len(weights)} weights, and labels have {a.shape[1]} levels."
+      f"levels has {len(weights)} weights, but labels have {a.shape[1]} levels."
     )
   equal = [
     weight * (a[:, None, level] == b[None, :, level])
@@ -84,9 +84,9 @@ class Relation(NamedTuple):
 
   weights: `(a, b, *, …) -> (positives, negatives)`, from the labels of two
     sides.
-  labels: the kind of labels it compares. "one": one for each item, `[n]`.
-    "several": `[n, k]` of 0 and 1, a column for each class. "levels": `[n, k]`,
-    a number for each level, the coarsest first.
+  labels: the kind of labels that it compares. "one": one label for each item,
+    `[n]`. "several": `[n, k]` of 0 and 1, with a column for each class.
+    "levels": `[n, k]`, with a number for each level, the coarsest level first.
   """
 
   weights: Callable[..., Weights]

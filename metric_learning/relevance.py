@@ -1,7 +1,7 @@
 """Which references are relevant to a query: those that share a label.
 
-Items have one label, `[n]`, or several, `[n, k]`: 1 in the column of each class
-of the item, else 0. Scores and data checks use this module.
+Items have one label each, `[n]`, or several, `[n, k]`, with 1 in the column of
+each class of an item and 0 elsewhere. Scores and data checks use this module.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ _BLOCK = 512
 
 
 def check_several(where: str, labels: Shaped[np.ndarray, "n k"]) -> None:
-  """Checks labels with several for an item.
+  """Checks an array of labels with several labels per item.
 
   Raises:
-    InputError: for numbers other than 0 and 1, and for items without a label.
+    InputError: if a number is not 0 or 1, or if an item has no label.
 
   >>> check_several("labels", np.array([[1, 1, 0], [0, 0, 0]]))
   Traceback (most recent call last):
@@ -29,31 +29,31 @@ def check_several(where: str, labels: Shaped[np.ndarray, "n k"]) -> None:
   """
   if labels.dtype.kind not in "biu":
     raise InputError(
-      f"{where}: {labels.dtype} {labels.shape}; where an item has several"
-      " labels, give integers 0 and 1, a row for each item and a column for"
-      " each class."
+      f"{where}: {labels.dtype} {labels.shape}; if items have several labels,"
+      " give integers 0 and 1, with a row for each item and a column for each"
+      " class."
     )
   other = (labels != 0) & (labels != 1)
   if other.any():
     raise InputError(
       f"{where}: {labels[other][0]} in the row of item"
-      f" {np.argmax(other.any(axis=1))}; where an item has several labels, give"
-      " 1 in the column of each of its classes, and else 0."
+      f" {np.argmax(other.any(axis=1))}; if items have several labels, give 1"
+      " in the column of each class of an item, and 0 elsewhere."
     )
   bare = np.flatnonzero(~labels.any(axis=1))
   if len(bare):
-    shown = ", ".join(map(str, bare[:5]))
+    numbers = ", ".join(map(str, bare[:5]))
     more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
     raise InputError(
       f"{where}: {len(bare)} of {len(labels)} items have no label: item"
-      f" {shown}{more}. Give each a label, or leave these items out."
+      f" {numbers}{more}. Give each a label, or leave these items out."
     )
 
 
 def related(
   labels: Shaped[np.ndarray, " n *k"], others: Shaped[np.ndarray, " m *k"]
 ) -> Bool[np.ndarray, "n m"]:
-  """Whether two items have a label in common.
+  """Whether each item shares a label with each of the others.
 
   >>> related(np.array([4, 7]), np.array([7, 4, 7])).astype(int)
   array([[0, 1, 0],
@@ -73,7 +73,7 @@ def related_at(
   others: Shaped[np.ndarray, " m *k"],
   positions: Int[np.ndarray, "n d"],
 ) -> Bool[np.ndarray, "n d"]:
-  """Whether an item has a label in common with the others at its positions.
+  """Whether each item shares a label with the others at its positions.
 
   >>> related_at(np.array([4, 7]), np.array([7, 4]), np.array([[0], [0]]))
   array([[False],
@@ -91,7 +91,9 @@ def answers(
   reference_labels: Shaped[np.ndarray, " m *k"] | None = None,
   reference_groups: Int[np.ndarray, " m"] | None = None,
 ) -> Counts:
-  """How many relevant and irrelevant other images each image has.
+  """The numbers of relevant and of irrelevant references of each image.
+
+  Without reference labels, the references of an image are all other images.
 
   >>> answers(np.array([0, 0, 1]))
   (array([1, 1, 0]), array([1, 1, 2]))
@@ -116,14 +118,14 @@ def count_answers(
   own: Int[np.ndarray, " n"] | None,
   keys: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None,
 ) -> Counts:
-  """How many relevant and irrelevant references each query sees.
+  """The numbers of relevant and of irrelevant references that each query sees.
 
   Args:
-    labels: of the queries.
-    reference_labels: of the references.
-    own: the index of the query among the references, -1 for none; it does not
-      see itself.
-    keys: those of `keys_of`; a query does not see references of its key.
+    labels: the labels of the queries.
+    reference_labels: the labels of the references.
+    own: the index of each query among the references, -1 if it is not a
+      reference; a query does not see itself.
+    keys: the result of `keys_of`; a query does not see references with its key.
   """
   if labels.ndim == 1:
     with_label = _frequencies(*_numbered("labels", labels, reference_labels))
@@ -138,11 +140,11 @@ def count_answers(
   if keys is not None:
     hidden += _frequencies(*keys)
   if own is not None:
-    is_there = own >= 0
+    is_hidden = own >= 0
     if keys is not None:
-      # A reference that is already hidden by its key does not count again.
-      is_there = is_there & (keys[1][own] != keys[0])
-    hidden += is_there
+      # A reference that its key hides already is not counted twice.
+      is_hidden = is_hidden & (keys[1][own] != keys[0])
+    hidden += is_hidden
   return with_label - hidden, len(reference_labels) - with_label
 
 
@@ -154,17 +156,18 @@ def keys_of(
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None:
   """Integers that are equal for items of the same class and group.
 
-  None if there are no groups.
+  Returns None if there are no groups.
 
   Raises:
-    InputError: for items with several labels, and for strings beside integers.
+    InputError: if items have several labels, or if one side has strings and the
+      other integers.
   """
   if groups is None or reference_groups is None:
     return None
   if labels.ndim > 1:
     raise InputError(
-      "groups hide items of one class and one group, and items with several"
-      " labels have no one class: leave the groups out."
+      "groups hide items of the same class and group, but items with several"
+      " labels have no single class: leave the groups out."
     )
   of_class = _numbered("labels", labels, reference_labels)
   of_group = _numbered("groups", groups, reference_groups)
@@ -180,7 +183,7 @@ def _numbered(
   """Values renumbered as integers from 0.
 
   Raises:
-    InputError: for texts on one side and integers on the other.
+    InputError: if one side has strings and the other integers.
   """
   check_kinds(name, of_queries, of_references)
   both = np.concatenate([of_queries, of_references])
@@ -191,7 +194,7 @@ def _numbered(
 def _frequencies(
   of_queries: Int[np.ndarray, " n"], of_references: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, " n"]:
-  """How many references have the same integer as each query."""
+  """The number of references with the same integer as each query."""
   return np.bincount(of_references, minlength=of_queries.max() + 1)[of_queries]
 
 
@@ -201,12 +204,12 @@ def check_kinds(
   """Checks that the values of two sides have comparable types.
 
   Raises:
-    InputError: for texts on one side and integers on the other.
+    InputError: if one side has strings and the other integers.
   """
-  kinds = [some.dtype.kind for some in (of_queries, of_references)]
+  kinds = [values.dtype.kind for values in (of_queries, of_references)]
   if kinds[0] != kinds[1] and any(kind in "US" for kind in kinds):
     raise InputError(
       f"{name} and reference_{name}: dtypes {of_queries.dtype} and"
       f" {of_references.dtype} are never equal; give both as integers, or both"
-      " as texts."
+      " as strings."
     )

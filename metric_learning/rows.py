@@ -4,7 +4,7 @@
 
 A loss is written for one anchor, in one dimension. `over_rows` maps it over all
 anchors, at once or in blocks, and `reduce_terms` reduces the terms to one
-number. Nothing here knows a particular loss, metric or miner.
+number. This module is independent of particular losses, metrics and miners.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from metric_learning.relations import Weights, same_label
 class Row(NamedTuple):
   """One anchor and its m candidates.
 
-  Positives and negatives are weights >= 0 (0 or 1 in the plain case); the
-  anchor itself has weight 0 in both. `weight` is 0 for padding. `triplets`
-  holds triplets chosen by a miner that are not all combinations of its
+  Positives and negatives are weights >= 0, which are 0 or 1 for plain labels.
+  The anchor itself has weight 0 in both. `weight` is 0 for padding. `triplets`
+  holds the triplets that a miner chose, if these are not all combinations of
   positives and negatives: see `miners`.
   """
 
@@ -41,10 +41,11 @@ class Row(NamedTuple):
 
 
 class Context(NamedTuple):
-  """What a loss needs beyond the row of an anchor.
+  """The inputs of a loss beyond the row of an anchor.
 
-  own: values of the anchor. shared: values of the candidates (`[m]`) or of the
-  batch. state: the state for the next batch.
+  own: values of the anchor.
+  shared: values of the candidates (`[m]`) or of the batch.
+  state: the state for the next batch.
   """
 
   own: Any = None
@@ -55,14 +56,14 @@ class Context(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Terms:
-  """Four sums over the terms of an anchor; they add over anchors.
+  """Four sums over the terms of an anchor; the sums of anchors can be added.
 
-  total: weighted sum of the values of the terms that exist.
-  count: weight of the terms that exist.
-  active_total, active: the same over terms that are strictly positive.
+  total: the weighted sum of the values of existing terms.
+  count: the sum of the weights of existing terms.
+  active_total, active: the same sums over strictly positive terms.
   """
 
-  # Each has the shape `[*n]`; typed as Any, since JAX also builds trees of
+  # Each has the shape `[*n]`. The type is Any, since JAX also builds trees with
   # other leaves.
   total: Any
   count: Any
@@ -70,8 +71,8 @@ class Terms:
   active: Any
 
 
-# The result of a loss on a row; each part is reduced separately. Parts with one
-# of these names have no terms that can be inactive.
+# The result of a loss on a row; each part is reduced separately. The terms of
+# parts with one of these names are always active.
 Parts = dict[str, Terms]
 ALWAYS_ACTIVE = ("softmax", "regularization")
 
@@ -93,7 +94,7 @@ def _within(window: tuple[float, float] | None):
 def only_between(low: float, high: float):
   """A context in which a term exists only if low < value < high.
 
-  It acts while terms are made, that is, while a loss is traced.
+  It has an effect while terms are made, that is, while a loss is traced.
 
   >>> with only_between(0.0, 5.0):
   ...   make_terms(jnp.array([3.0, 0.0, 7.0]), jnp.ones(3)).count
@@ -108,9 +109,10 @@ def on_the_way():
 
 
 def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
-  """`make`, under the value window that is active now.
+  """Captures the active value window for later calls of `make`.
 
-  A custom derivative is traced later, perhaps outside the window.
+  A custom derivative needs this: it is traced later, perhaps outside the
+  window.
   """
   window = _WINDOW.get()
 
@@ -165,11 +167,13 @@ def weighted_logsumexp(
   exists = weights > 0
   top = jnp.max(jnp.where(exists, values, -jnp.inf), initial=-jnp.inf)
   top = jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0, top))
-  # Selected before the exponential, whose overflow would give 0 * inf.
+  # The selection comes before the exponential, whose overflow would give
+  # 0 * inf in the gradient.
   shifted = jnp.where(exists, values - top, 0)
   total = jnp.sum(jnp.where(exists, weights * jnp.exp(shifted), 0))
-  some = total > 0
-  return jnp.where(some, jnp.log(jnp.where(some, total, 1)) + top, -jnp.inf)
+  any_term = total > 0
+  log_total = jnp.log(jnp.where(any_term, total, 1))
+  return jnp.where(any_term, log_total + top, -jnp.inf)
 
 
 def each_positive(
@@ -179,8 +183,8 @@ def each_positive(
 ) -> Any:
   """Applies `step(p, carry)` to each p of weight > 0, in order.
 
-  For several rows at once, p is an array with one index per row, which is m in
-  rows that have no positive left.
+  For several rows at once, p is an array with one index per row. The index is m
+  in rows without further positives.
   """
   m = positives.shape[-1]
   index = jnp.arange(m)
@@ -203,9 +207,9 @@ def each_positive(
 def ratio(
   total: Float[Array, "*n"], count: Float[Array, "*n"]
 ) -> Float[Array, "*n"]:
-  """total / count, and 0 with gradient 0 where the count is 0."""
-  some = count > 0
-  return jnp.where(some, total / jnp.where(some, count, 1), 0)
+  """total / count; 0 with gradient 0 if the count is 0."""
+  is_counted = count > 0
+  return jnp.where(is_counted, total / jnp.where(is_counted, count, 1), 0)
 
 
 def _mean(t: Terms, w: Array | float) -> Array:
@@ -219,7 +223,7 @@ def _mean_active(t: Terms, w: Array | float) -> Array:
 
 
 def _per_anchor_mean(t: Terms, w: Array | float) -> Array:
-  """The mean over anchors of the mean over the terms of each."""
+  """The mean over anchors of the mean over the terms of each anchor."""
   anchors = jnp.sum(w * (t.count > 0).astype(t.total.dtype))
   return ratio(jnp.sum(w * ratio(t.total, t.count)), anchors)
 
@@ -249,12 +253,16 @@ def reduce_terms(
   reduction: str,
   weights: Float[Array, " anchors"] | None = None,
 ) -> Float[Array, "*n"]:
-  """Reduces the Terms of n anchors; empty is 0 with gradient 0.
+  """Reduces the Terms of n anchors; without terms, to 0 with gradient 0.
 
-  mean: total / count. mean_active: over strictly positive terms only.
-  per_anchor_mean: each anchor's mean, then the mean over anchors that have a
-  term. sum: the total. none: one mean for each anchor, `[n]`. An anchor of
-  weight w counts w times, with all its terms.
+  mean: total / count.
+  mean_active: the mean over strictly positive terms.
+  per_anchor_mean: the mean of each anchor, then the mean over anchors that have
+    a term.
+  sum: the total.
+  none: the mean of each anchor, `[n]`.
+
+  An anchor of weight w counts w times, with all its terms.
 
   >>> two = Terms(*jnp.array([[6.0, 0.0], [2.0, 1.0], [6.0, 0.0], [1.0, 0.0]]))
   >>> [float(reduce_terms(two, name)) for name in ("mean", "mean_active")]
@@ -272,8 +280,9 @@ def reduce_terms(
 class Points(NamedTuple):
   """Embeddings, with the labels, weights and groups that rows need.
 
-  weight: 0 for padding. group: two points of one group are never compared (a
-  point with itself; two items of one view).
+  weight: 0 for padding.
+  group: points of the same group are never compared, such as a point with
+    itself, or two items of the same view.
   """
 
   embeddings: Float[Array, "n d"]
@@ -291,9 +300,9 @@ def make_rows(
 ) -> Row:
   """The rows of all anchors, with a leading axis n.
 
-  The relation turns labels into positives and negatives. An affinity a in [0,
-  1] replaces the labels: the pair is positive with weight a and negative with
-  weight 1 - a, and neither if a is NaN.
+  The relation turns labels into positives and negatives. An affinity a in
+  [0, 1] replaces the labels: the pair is positive with weight a and negative
+  with weight 1 - a, or neither if a is NaN.
   """
   distances = distance(anchors.embeddings, candidates.embeddings)
   if affinity is None:
@@ -326,17 +335,18 @@ def over_rows(
 ) -> Callable[..., Any]:
   """Maps `f(row, *own)` over the rows of all anchors.
 
-  The result is a function of trees with leading axis n, the further arguments
-  of each anchor. With `batched=True`, f sees a block of rows at once. With
-  `block_size`, that many rows exist at a time in the forward and the backward
-  pass: memory is O(block_size * m), and the value is that of the dense form.
+  The returned function takes f and trees with leading axis n, which hold the
+  further arguments of each anchor. With `batched=True`, f gets a block of rows
+  at once. With `block_size`, only that many rows exist at a time in the forward
+  and the backward pass: memory is O(block_size * m), and the value is the same
+  as without blocks.
 
-  With a `mesh`, each device calls it (see `on_devices`): it maps f over its
-  share of the anchors and gathers the results of all. A device holds the rows
-  of an affinity for its share only.
+  With a `mesh`, each device calls this function (see `on_devices`). It maps f
+  over its share of the anchors and gathers the results of all devices. A device
+  then holds only the affinity rows of its share.
   """
   if mesh is not None:
-    return _over_own(
+    return _over_share(
       mesh, anchors, candidates, distance, affinity, block_size, relation
     )
   if block_size is None or block_size >= anchors.labels.shape[0]:
@@ -357,10 +367,10 @@ def over_rows(
     f = f if batched else jax.vmap(f)
 
     @jax.checkpoint
-    def block(some):
-      points, pairs, knowledge = some
+    def block(inputs):
+      points, pairs, own_values = inputs
       rows = make_rows(points, candidates, distance, pairs, relation)
-      return f(rows, *knowledge)
+      return f(rows, *own_values)
 
     out = jax.lax.map(block, jax.tree.map(split, (anchors, affinity, own)))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)
@@ -368,22 +378,22 @@ def over_rows(
   return mapped
 
 
-def _over_own(
+def _over_share(
   mesh: Mesh, anchors, candidates, distance, affinity, block_size, relation
 ) -> Callable[..., Any]:
-  """`over_rows` for a device that folds its share of the anchors."""
+  """`over_rows` for one device, which maps over its share of the anchors."""
   axes, count, n = batch_axes(mesh), sharers(mesh), anchors.labels.shape[0]
   each = -(-n // count)
 
-  def own_of(x):
+  def share_of(x):
     # Pads the last share with anchors of weight 0.
     x = jnp.pad(x, [(0, each * count - n)] + [(0, 0)] * (x.ndim - 1))
     return jax.lax.dynamic_slice_in_dim(
       x, jax.lax.axis_index(axes) * each, each
     )
 
-  over = over_rows(
-    jax.tree.map(own_of, anchors),
+  over_anchors = over_rows(
+    jax.tree.map(share_of, anchors),
     candidates,
     distance,
     affinity,
@@ -392,7 +402,7 @@ def _over_own(
   )
 
   def mapped(f, *own, batched=False):
-    out = over(f, *jax.tree.map(own_of, own), batched=batched)
+    out = over_anchors(f, *jax.tree.map(share_of, own), batched=batched)
     gather = lambda x: jax.lax.all_gather(x, axes, tiled=True)[:n]
     return jax.tree.map(gather, out)
 

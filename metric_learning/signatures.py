@@ -27,7 +27,7 @@ def keywords(function: Callable[..., Any] | None) -> dict[str, Any]:
 def _parameters(
   function: Callable[..., Any] | None,
 ) -> tuple[inspect.Parameter, ...]:
-  """Cached: a sweep needs the options of each loss many times."""
+  """Cached, since a sweep needs the options of each loss many times."""
   if function is None:
     return ()
   return tuple(
@@ -51,8 +51,9 @@ class Kind(NamedTuple):
 def kinds(function: Callable[..., Any] | None) -> dict[str, Kind]:
   """The kinds of the keyword-only parameters of a function, by annotation.
 
-  Only types that a config can hold count: None, booleans, numbers, strings, and
-  tuples of one of these. Parameters without annotation are left out.
+  A kind lists only types that a config can hold: None, booleans, numbers,
+  strings, and tuples of one of these. Parameters without annotation are left
+  out.
 
   >>> def loss(row, *, margin: float | None = None, hidden: tuple[int, int]): 0
   >>> kinds(loss)["margin"].types
@@ -111,10 +112,10 @@ def split_named(
   choices: Iterable[str],
   options_of: Callable[[str], Mapping[str, Any]],
 ) -> tuple[str, dict[str, Any]]:
-  """The name and the given options of a choice, checked.
+  """Checks a choice, and returns its name and its given options.
 
   Raises:
-    InputError: for an unknown name or option, or if an option is missing.
+    InputError: if the name or an option is unknown, or if an option is missing.
 
   >>> split_named("miner", ("hdc", {"fraction": 0.2}), ["hdc"],
   ...             lambda name: {"fraction": 0.5})

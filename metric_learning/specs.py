@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Shaped
 class InputSpec(NamedTuple):
   """The shape and kind of an item, as stored.
 
-  shape: (height, width, channels) of an image, (d,) of a vector of features.
-  kind: "image", uint8 from 0 to 255; or "features", float32.
+  shape: (height, width, channels) for an image, (d,) for a feature vector.
+  kind: "image" for uint8 from 0 to 255, or "features" for float32.
   """
 
   shape: tuple[int, ...]
@@ -29,7 +29,7 @@ class InputSpec(NamedTuple):
 
 
 def spec_of(inputs: Any) -> InputSpec:
-  """The spec of stored items, by their type.
+  """The spec of stored items: uint8 items are images.
 
   >>> spec_of(np.zeros((3, 24, 24, 1), np.uint8))
   InputSpec(shape=(24, 24, 1), kind='image')
@@ -43,7 +43,7 @@ def spec_of(inputs: Any) -> InputSpec:
 def as_numbers(
   inputs: Shaped[Array | np.ndarray, " n *item"],
 ) -> Float[Array, " n *item"]:
-  """Stored items as float32: an image in [0, 1], features as they are.
+  """Stored items as float32: images scaled to [0, 1], features unchanged.
 
   >>> as_numbers(np.array([[0, 255]], np.uint8))
   Array([[0., 1.]], dtype=float32)

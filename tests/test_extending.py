@@ -110,7 +110,7 @@ def test_the_metric_of_the_page_is_its_equation(mine):
   [
     ("nowhere:loss", "'nowhere' cannot be imported: .*PYTHONPATH"),
     ("mine:squard", "unknown loss of mine 'squard'; did you mean 'squared'"),
-    ("mine:near_negatives", "is <function .*, and a loss is a Loss, as those"),
+    ("mine:near_negatives", "is <function .*, but a loss must be a Loss, as"),
   ],
 )
 def test_what_is_not_there_is_named(mine, name, message):

@@ -48,7 +48,7 @@ def test_counts_do_not_depend_on_blocks(monkeypatch):
 
 
 def test_groups_take_one_label():
-  with pytest.raises(InputError, match="have no one class: leave the groups"):
+  with pytest.raises(InputError, match="have no single class: leave the"):
     relevance.answers(SEVERAL[0], groups=np.zeros(9, int))
 
 

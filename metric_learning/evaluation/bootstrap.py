@@ -1,4 +1,4 @@
-"""How far a mean over queries could move with other classes."""
+"""Confidence intervals of means over queries, by resampling classes."""
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
@@ -16,12 +16,13 @@ def class_bootstrap(
 ) -> tuple[float, float]:
   """Percentile interval of a mean over queries, from resampled classes.
 
-  Classes are drawn with replacement, as many as there are, each with all its
-  queries; the interval holds the middle `confidence` of the means. Images of
-  one class are alike, so resampling single queries would promise too much.
-  The interval is about other test classes, not about other training seeds.
+  Classes are drawn with replacement, as many as the set has, each with all its
+  queries. The interval holds the middle `confidence` of the resulting means.
+  Images of one class are similar, so resampling single queries would make the
+  interval too narrow. The interval covers other test classes, not other
+  training seeds.
 
-  NaN values (lone queries) are left out. With fewer than two classes there is
+  NaN values (lone queries) are ignored. With fewer than two classes there is
   nothing to resample, and both ends are NaN.
 
   >>> values, labels = np.array([1.0, 1.0, 0.0, 0.0]), np.array([0, 0, 1, 1])
@@ -33,7 +34,7 @@ def class_bootstrap(
     labels: the class of each query.
     num_samples: how many times the classes are drawn.
     seed: fixes the draws.
-    confidence: share of the means inside the interval.
+    confidence: the share of the means inside the interval.
   """
   values = np.asarray(per_query_values, np.float64)
   labels = check_labels("labels", labels, len(np.atleast_1d(values)))
@@ -60,15 +61,17 @@ def rate_bootstrap(
 ) -> tuple[float, float]:
   """Percentile interval of Σ events / Σ trials, from resampled classes.
 
-  As `class_bootstrap`, of counts by class, or by two classes where a trial is a
-  pair of items of two: a pair counts as often as both of its classes are drawn.
+  As `class_bootstrap`, but from counts by class; or, if a trial is a pair of
+  items, from counts by two classes. A pair then counts as often as the product
+  of the draws of its two classes.
 
   >>> rate_bootstrap(np.array([0, 3]), np.array([3, 3]))
   (0.0, 1.0)
 
   Args:
-    events: how many trials of each class, or of each two, are counted.
-    trials: how many there are.
+    events: the number of trials of each class, or pair of classes, with the
+      event.
+    trials: the number of all trials of each class, or pair of classes.
     num_samples, seed, confidence: as in `class_bootstrap`.
   """
   count = len(events)
@@ -81,7 +84,7 @@ def rate_bootstrap(
     return ((times @ counts) * times).sum(axis=1)
 
   sums, counts = total(events), total(trials)
-  # Where one class alone was drawn, it has no pairs with another.
+  # A sample that holds only one class may have no pairs of two classes.
   rates = sums[counts > 0] / counts[counts > 0]
   tail = 50 * (1 - confidence)
   low, high = np.percentile(rates, [tail, 100 - tail])

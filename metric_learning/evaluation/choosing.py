@@ -1,4 +1,4 @@
-"""Why a score of some points is the same, or NaN, for all embeddings."""
+"""Reasons why a score of a set is constant, or NaN, for all embeddings."""
 
 import re
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ Numbers = Mapping[str, Any]
 def no_rates(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:
-  """Of error rates: pairs of both kinds are needed, as many as F asks for."""
+  """Error rates need genuine pairs, and enough impostor pairs for the FAR."""
   del groups
   if same is None:
-    genuine = int(answers(labels)[0].sum()) // 2  # each from both sides
+    genuine = int(answers(labels)[0].sum()) // 2  # counted from both items
     impostors = len(labels) * (len(labels) - 1) // 2 - genuine
   else:
     genuine = int(np.count_nonzero(same))
@@ -38,20 +38,20 @@ def no_rates(
 def no_clusters(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:
-  """Of clusters: two classes are needed, and two images of one."""
+  """Clusters need two classes, and a class with two images."""
   del numbers, groups, same
   classes = len(np.unique(labels))
   if classes < 2:
     return "there are not two classes to tell apart"
   if classes == len(labels):
-    return "each image is a class, and so each is a cluster"
+    return "each image is a class of its own, and so becomes a cluster"
   return None
 
 
 def no_episodes(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:
-  """Of few-shot: N classes are needed, all of K images and the queries."""
+  """Few-shot needs N classes, each with K images and the queries."""
   del groups, same
   try:
     check_images(labels, int(numbers["N"]), int(numbers["K"]))
@@ -63,36 +63,36 @@ def no_episodes(
 def no_draws(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:
-  """Of draws of who is known: they are of test classes alone."""
+  """Identification draws known classes only from test classes."""
   del numbers, labels, groups, same
   return (
-    "who is known is drawn from test classes alone; own/recall_at_1 and own/eer"
-    " rank embeddings much as it does"
+    "identification draws known classes only from test classes; choose"
+    " own/recall_at_1 or own/eer, which rank embeddings much as it does"
   )
 
 
 def too_few(name: str, scores: Mapping[str, float]) -> str | None:
-  """Why a rate at a FAR is NaN, by how many trials there were; None otherwise.
+  """Why a rate at a FAR is NaN: it had too few trials. None otherwise.
 
   >>> too_few("own/frr_at_far_0.01", {"own/num_impostor": 500.0})
   'FAR 0.01 needs 1000 impostor pairs (10 accepted ones), and there are 500.'
   >>> too_few("own/eer", {"own/num_impostor": 500.0})
   """
-  found = re.fullmatch(r"(\w+)/(\w+)_at_far_([\d.]+)", name)
-  if not found:
+  match = re.fullmatch(r"(\w+)/(\w+)_at_far_([\d.]+)", name)
+  if not match:
     return None
-  family, kind, far = found.groups()
-  count, what = "num_impostor", "impostor pairs"
+  family, kind, far = match.groups()
+  count, unit = "num_impostor", "impostor pairs"
   if kind.startswith("identification_"):
-    count, what = "identification_num_unknown", "unknown probes"
+    count, unit = "identification_num_unknown", "unknown probes"
   trials = scores.get(f"{family}/{count}", np.inf)
-  return refusal(float(far), int(trials), what) if np.isfinite(trials) else None
+  return refusal(float(far), int(trials), unit) if np.isfinite(trials) else None
 
 
 def no_ranks(
   numbers: Numbers, labels: Labels, groups: Groups, same: Same
 ) -> str | None:
-  """Of ranks: a query needs an answer, and others that could be nearer."""
+  """Ranks need a query with an answer, and wrong images that may be nearer."""
   del same
   relevant, strangers = answers(labels, groups=groups)
   if not relevant.any():

@@ -1,4 +1,4 @@
-"""Do clusters of the embeddings agree with the classes?"""
+"""Clustering scores: how well clusters of embeddings agree with classes."""
 
 import warnings
 
@@ -21,23 +21,23 @@ def clustering(
 ) -> dict[str, float]:
   """NMI, AMI and F1 of k-means with as many clusters as there are classes.
 
-  Of several restarts the one of lowest inertia counts. K-means is Euclidean:
-  these scores compare embeddings under L2, whatever metric was trained. See
-  `agreement` for the scores.
+  K-means restarts several times, and the result of lowest inertia is scored.
+  K-means is Euclidean: these scores compare embeddings under L2, whatever
+  metric was trained. See `agreement` for the scores.
 
   >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
   >>> clustering(points, np.array([3, 3, 8, 8]))
   {'nmi': 1.0, 'ami': 1.0, 'f1': 1.0}
 
   Args:
-    embeddings: one point a row.
-    labels: their classes.
-    seed: fixes the starts.
-    restarts: how many there are.
+    embeddings: one point per row.
+    labels: the class of each point.
+    seed: fixes the starts of k-means.
+    restarts: the number of starts.
 
   Raises:
-    InputError: if there are no embeddings, one is not finite, or the labels do
-      not fit them.
+    InputError: if there are no embeddings, if an embedding is not finite, or if
+      the labels do not fit the embeddings.
   """
   from sklearn.cluster import KMeans
   from sklearn.exceptions import ConvergenceWarning
@@ -46,8 +46,8 @@ def clustering(
   labels = check_labels("labels", labels, len(embeddings))
   means = KMeans(len(np.unique(labels)), n_init=restarts, random_state=seed)
   with warnings.catch_warnings():
-    # It warns of fewer distinct points than clusters. Embeddings that have
-    # collapsed are such points, and their scores say so.
+    # K-means warns if there are fewer distinct points than clusters. Collapsed
+    # embeddings are such a case, and their scores already show it.
     warnings.simplefilter("ignore", ConvergenceWarning)
     clusters = means.fit_predict(embeddings)
   return agreement(clusters, labels)
@@ -63,7 +63,7 @@ def agreement(
 
     nmi  I / M, M = (H(clusters) + H(classes)) / 2  (the arithmetic mean)
     ami  (I - E[I]) / (M - E[I]), E over partitions with the same sizes: 0 is
-         chance, also where there are many classes
+         chance, even with many classes
     f1   2 P R / (P + R) over unordered pairs of items: P is the share of
          same-class pairs among those in one cluster, R the share of pairs in
          one cluster among those of one class; NaN if there is neither
@@ -71,7 +71,7 @@ def agreement(
   >>> agreement(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))["f1"]
   0.4
 
-  There P = 1/3 and R = 1/2.
+  In this example P = 1/3 and R = 1/2.
 
   Source: Manning et al., Introduction to Information Retrieval, section 16.3;
   AMI, Vinh et al., JMLR 2010.
@@ -84,7 +84,7 @@ def agreement(
 
   labels = check_labels("labels", labels, len(np.atleast_1d(clusters)))
   clusters = check_labels("clusters", clusters, len(labels))
-  # From the contingency table; the pairs themselves are never listed.
+  # Counted from the contingency table; the pairs are never listed.
   (_, wrong), (missed, right) = pair_confusion_matrix(labels, clusters)
   pairs = 2 * right + wrong + missed
   return {

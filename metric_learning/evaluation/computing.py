@@ -1,4 +1,4 @@
-"""Scores of points, computed from the entries of the table."""
+"""Computes scores of points from the entries of the table `SCORES`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -22,17 +22,17 @@ def compute(
   max_pairs: int = MAX_PAIRS,
   alone: bool = False,
 ) -> dict[str, float]:
-  """The scores of points that are quick, and those that are asked for.
+  """Computes all fast scores of points, and the scores that are asked for.
 
-  Verification of a family comes only if one of its scores is asked for, or if
-  `asked` is None. `alone`: nothing comes but what is asked for, and what one
-  function gives with it.
+  Verification scores of a family are computed only if `asked` names one of
+  them or is None. With `alone`, only the functions of the scores in `asked`
+  run; a function may return further scores.
 
   Raises:
-    InputError: for a name that is no score, and for one text instead of names.
+    InputError: if a name is not a score, or if `asked` is a single string.
   """
   if isinstance(asked, str):
-    raise InputError(f"asked={asked!r}: give a list of names, [{asked!r}].")
+    raise InputError(f"asked={asked!r}: pass a list of names, [{asked!r}].")
   given = Given(
     len(points.embeddings),
     points.pairs is not None,
@@ -55,18 +55,18 @@ def compute(
     return not alone or (score.family, score.compute) in sources
 
   wanted = [score for score in SCORES.values() if is_wanted(score)]
-  found: dict[Any, Mapping[str, float]] = {}
+  results: dict[Any, Mapping[str, float]] = {}
   scores: dict[str, float] = {}
   for score in wanted:
     assert score.compute is not None
-    own = _in_family(points, score, named)
-    # Once for all scores of a function; where cosine was trained, for both
-    # families.
-    key = score.compute, str(own.metric), own.asked
-    if key not in found:
-      value = score.compute(own)
-      found[key] = value if isinstance(value, dict) else {score.name: value}
-    scores |= {f"{score.family}/{k}": v for k, v in found[key].items()}
+    inputs = _in_family(points, score, named)
+    # Each function runs once for all its scores. If cosine was trained, it runs
+    # once for both families.
+    key = score.compute, str(inputs.metric), inputs.asked
+    if key not in results:
+      value = score.compute(inputs)
+      results[key] = value if isinstance(value, dict) else {score.name: value}
+    scores |= {f"{score.family}/{k}": v for k, v in results[key].items()}
   return scores
 
 
@@ -74,7 +74,7 @@ Named = tuple[str, Score, dict[str, Any]]
 
 
 def _ks(ks: Collection[int], named: Sequence[Named]) -> tuple[int, ...]:
-  """The K of Recall@K, with those in names."""
+  """The K of Recall@K, including those in the names of scores."""
   asked = {
     int(numbers["K"])
     for _, score, numbers in named
@@ -84,7 +84,7 @@ def _ks(ks: Collection[int], named: Sequence[Named]) -> tuple[int, ...]:
 
 
 def _in_family(points: Points, score: Score, named: Sequence[Named]) -> Points:
-  """The points as the function of a score sees them."""
+  """The points that the function of a score is called with."""
   asked = tuple(
     name.partition("/")[2]
     for name, other, _ in named
@@ -98,7 +98,7 @@ def _in_family(points: Points, score: Score, named: Sequence[Named]) -> Points:
 def per_query(
   columns: Collection[str], points: Points
 ) -> dict[str, np.ndarray]:
-  """What each query adds to those of the columns that are means over queries.
+  """The value of each query, for the columns that are means over queries.
 
   >>> points = Points(np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 0]))
   >>> per_query(["own/mrr", "own/eer"], points)
@@ -106,16 +106,16 @@ def per_query(
   """
   named = [(column, *find("column", column)) for column in columns]
   named = [one for one in named if one[1].by_query is not None]
-  found: dict[Any, Mapping[str, np.ndarray]] = {}
+  results: dict[Any, Mapping[str, np.ndarray]] = {}
   values = {}
   for column, score, _ in named:
     assert score.by_query is not None
     key = score.family, score.by_query
-    if key not in found:
+    if key not in results:
       family = [one for one in named if one[1].family == score.family]
       ks = _ks((), family) or (1,)
-      found[key] = score.by_query(
+      results[key] = score.by_query(
         _in_family(points, score, family)._replace(ks=ks)
       )
-    values[column] = found[key][column.partition("/")[2]]
+    values[column] = results[key][column.partition("/")[2]]
   return values

@@ -1,4 +1,4 @@
-"""What an entry of the table of scores says, and what a score is given."""
+"""The entries of the table of scores, and the inputs of a score."""
 
 import functools
 import re
@@ -13,16 +13,16 @@ from metric_learning.evaluation.open_set import OpenSet
 
 
 class Points(NamedTuple):
-  """What a score is computed of.
+  """The inputs of a score.
 
-  metric: of the family "own" the one that was trained, else cosine.
-  gallery: where queries look, and what they do not see: keywords of
-    `retrieval`.
-  pairs: explicit ones, as first rows, second rows, and whether they are of one
-    class; such points have no labels.
+  metric: the trained metric for the family "own", cosine for "cosine".
+  gallery: keywords of `retrieval` that say where queries search, and what they
+    do not see.
+  pairs: explicit pairs, as first rows, second rows, and whether both have the
+    same class; such points have no labels.
   superclasses: `superclasses[label]` names the super-class of a class.
-  open_set: how identification draws who is known.
-  asked: the names with numbers that are asked for, without their family.
+  open_set: how identification draws the known classes.
+  asked: the requested names that contain numbers, without their family.
   """
 
   embeddings: np.ndarray | Array
@@ -38,12 +38,12 @@ class Points(NamedTuple):
 
   @property
   def classes(self) -> Any:
-    """The labels, where each point has one; None where it has none or more."""
+    """The labels if each point has exactly one, else None."""
     return self.labels if np.ndim(self.labels) == 1 else None
 
 
 class Given(NamedTuple):
-  """What is known of a set before it is embedded."""
+  """The properties of a set that are known before it is embedded."""
 
   num_points: int
   explicit_pairs: bool = False
@@ -54,28 +54,30 @@ class Given(NamedTuple):
 
 
 class Score(NamedTuple):
-  """What is known of a score, before and after it is computed.
+  """An entry of the table: the properties of a score, and how to compute it.
 
-  name: a capital in it, as in "recall_at_K", stands for a whole number.
+  name: a capital in the name, as in "recall_at_K", stands for an integer.
   family: "own" and "cosine" for scores under a metric, or another word.
-  compute: from `Points` to the score, or to several by their names, which are
-    entries that share the function. None: `evaluate` does not give it, since it
-    takes a threshold that was learned on other pairs.
-  better: which of two values is the better one; None where it only describes
-    the embeddings, and neither is.
-  heading: above its column, with {K} for the number; its name if empty.
-  needs: "points", nothing but embeddings; "labels", one or several of each
-    point; "classes", one label of each; "one set", classes of points that are
-    no queries to a gallery; "superclasses", of classes; "pairs", of all points
-    or explicit ones, which are the same if they have a label in common.
-  slow: whether it takes seconds, and is computed only if it is named.
-  by_query: from `Points` to what each query adds, where it is a mean over
-    queries.
-  numbers: of each capital in the name, the least number and a usual one.
-  fixed: numbers that are in the name as they are, such as a rate F.
-  absent: why a set does not give it, where `needs` does not say.
-  no_choice: why it is the same for all embeddings of some points, from its
-    numbers, labels, groups, and which explicit pairs are of one class.
+  compute: maps `Points` to the score, or to several scores by name, whose
+    entries share the function. None for scores that `evaluate` does not
+    compute, since they need a threshold learned on other pairs.
+  better: which of two values is better; None for descriptive scores, of which
+    neither direction is better.
+  heading: the heading of its column, with {K} for the number; the name if
+    empty.
+  needs: "points" for embeddings only; "labels" for one or several labels of
+    each point; "classes" for exactly one label of each point; "one set" for one
+    label of each point, without a gallery; "superclasses" for super-classes of
+    the labels; "pairs" for pairs of all points, or explicit pairs, which are
+    genuine if their points share a label.
+  slow: whether the score takes seconds; it is computed only if it is named.
+  by_query: maps `Points` to the value of each query, for a mean over queries.
+  numbers: for each capital in the name, the least number and a usual number.
+  fixed: numbers that the name spells out, such as a rate F.
+  absent: the reason why a set does not have the score, beyond `needs`; or None.
+  no_choice: the reason why the score is the same for all embeddings of a set,
+    or None; it gets the numbers of the score, the labels, the groups, and which
+    explicit pairs are genuine.
   """
 
   name: str
@@ -95,27 +97,27 @@ class Score(NamedTuple):
 
   @property
   def usual(self) -> str:
-    """Its whole name, with usual numbers."""
+    """The full name of the score, with usual numbers."""
     usual = {
       letter: str(number) for letter, (_, number) in self.numbers.items()
     }
     return f"{self.family}/{_replaced(self.name, usual)}"
 
   def numbers_in(self, name: str) -> dict[str, Any] | None:
-    """The numbers of a whole name; None if it is that of another score."""
+    """The numbers in a full name; None if the name is of another score."""
     match = _pattern(self.name, self.family, *self.numbers).fullmatch(name)
     if not match:
       return None
-    found = {
+    values = {
       letter: int(number) for letter, number in match.groupdict().items()
     }
-    if any(found[x] < least for x, (least, _) in self.numbers.items()):
+    if any(values[x] < least for x, (least, _) in self.numbers.items()):
       return None
-    return {**self.fixed, **found}
+    return {**self.fixed, **values}
 
 
 def _replaced(name: str, letters: Mapping[str, str]) -> str:
-  """A name, other text for its single letters.
+  """Replaces the single letters of a name by texts.
 
   >>> _replaced("few_shot_N_way_K_shot", {"N": "5", "K": "1"})
   'few_shot_5_way_1_shot'

@@ -1,4 +1,4 @@
-"""All scores of a set of embeddings, or of explicit pairs of them."""
+"""Computes the scores of a set of embeddings, or of explicit pairs of them."""
 
 from collections.abc import Collection, Sequence
 
@@ -35,19 +35,21 @@ def evaluate(
 ) -> dict[str, float]:
   """All scores of one set of embeddings, as a run records them.
 
-  `own/<name>` is under the metric that was trained, `cosine/<name>` under
-  cosine, the same for every run; `geometry/<name>` is about the embeddings
-  themselves. The names are those of `retrieval`, `verification`, `geometry` and
-  `intra_inter_ratio`. Verification keeps all pairs: it is left out above
-  `max_pairs`. With `references`, a gallery, retrieval alone is computed.
+  `own/<name>` is a score under the trained metric, `cosine/<name>` a score
+  under cosine, which is the same for every run, and `geometry/<name>` describes
+  the embeddings themselves. The names are those of `retrieval`, `verification`,
+  `geometry` and `intra_inter_ratio`. Verification keeps all pairs in memory and
+  is skipped above `max_pairs`. With a gallery (`references`), verification,
+  identification and `intra_inter_ratio` are skipped. With several labels per
+  item, scores that need one label are skipped.
 
-  `asked` names scores that a caller looks at. What else is quick comes too,
-  unless they are asked for `alone`, but verification of a family only if one of
-  its scores is named. Slow ones come only if they are named:
-  `clustering/<name>`; `own/few_shot_N_way_K_shot`, NaN if images or classes are
-  too few, with `…_interval`; `own/superclass_recall_at_K` and
-  `own/superclass_map_at_r`; those of `open_set`, `own/identification_<name>`,
-  NaN if no gallery can be drawn. Of several labels, scores of one are left out.
+  `asked` names the scores that the caller uses. All other fast scores are
+  computed as well unless `alone` is set; verification scores of a family,
+  however, only if one of them is named. Slow scores are computed only if they
+  are named: `clustering/<name>`; `own/few_shot_N_way_K_shot` with
+  `…_interval`, NaN if there are too few images or classes;
+  `own/superclass_recall_at_K` and `own/superclass_map_at_r`; and the scores of
+  `open_set`, `own/identification_<name>`, NaN if no gallery can be drawn.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.2]])
   >>> scores = evaluate(embeddings, np.array([0, 0, 1, 1]), "l1")
@@ -55,20 +57,23 @@ def evaluate(
   (1.0, 0.0)
 
   Args:
-    embeddings, labels: one point a row, and its class, or several.
-    metric: the one that was trained.
-    normalized: how the embeddings are normalized already; here class means are.
-    asked: names of scores, None for all that are not slow.
-    alone: whether nothing comes beside them but what is found with them.
-    ks: K of Recall@K.
+    embeddings, labels: one point per row, and its class or classes.
+    metric: the trained metric.
+    asked: names of scores; None for all scores that are not slow.
+    alone: whether to compute only the scores in `asked`, and those that the
+      same functions return.
+    normalized: how the embeddings are normalized; class means are normalized
+      in the same way.
+    ks: the K of Recall@K.
+    max_pairs: the most pairs of points for verification.
     references, reference_labels, exclude_self, groups, reference_groups: as
-      `retrieval` takes them; other scores do not see groups.
+      for `retrieval`; other scores ignore groups.
     superclasses: `superclasses[label]` names the super-class of a class.
-    open_set: how identification draws who is known.
+    open_set: how identification draws the known classes.
 
   Raises:
-    InputError: for an unknown metric or score, embeddings that are not finite
-      or not normalized as is said, or labels that do not fit them.
+    InputError: if a metric or score is unknown, if embeddings are not finite or
+      not normalized as `normalized` says, or if labels do not fit them.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   check_normalized(embeddings, normalized)
@@ -91,10 +96,10 @@ def evaluate_pairs(
   same: Bool[np.ndarray, " p"],
   metric: MetricName,
 ) -> dict[str, float]:
-  """The scores of explicit pairs, where no classes are known.
+  """The scores of explicit pairs of embeddings whose classes are unknown.
 
-  `own/<name>` and `cosine/<name>` are those of `verification`,
-  `geometry/<name>` those of `geometry`.
+  `own/<name>` and `cosine/<name>` are the scores of `verification`,
+  `geometry/<name>` the scores of `geometry`.
 
   >>> embeddings = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0]])
   >>> pairs = np.array([0, 0]), np.array([1, 2]), np.array([True, False])
@@ -102,8 +107,8 @@ def evaluate_pairs(
   0.0
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or pairs
-      that are not pairs of their rows.
+    InputError: if the metric is unknown, if embeddings are not finite, or if
+      pairs are not pairs of rows of the embeddings.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   first, second = (
@@ -120,7 +125,7 @@ def evaluate_pairs(
 
 
 def _checked_rows(name, rows, count) -> Int[np.ndarray, " p"]:
-  """Indices of rows, at least one and none that is not there."""
+  """Checks indices of rows: there is at least one, and all are in range."""
   rows = np.asarray(rows)
   if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
     raise InputError(

@@ -27,7 +27,7 @@ _EPISODES = 10
 
 
 class TooFewImagesError(InputError):
-  """No episode of this size can be drawn; the message says which sizes can."""
+  """No episode of this size can be drawn; the message gives the reason."""
 
 
 def few_shot(
@@ -44,14 +44,14 @@ def few_shot(
 ) -> dict[str, float]:
   """Mean accuracy over episodes of N unseen classes with K examples each.
 
-  An episode draws `ways` classes. Of each, it draws `shots` examples and
+  An episode draws `ways` classes. From each class it draws `shots` examples and
   `queries` other images, which are classified by the nearest class mean
   ("prototype") or the nearest example ("nearest") under the metric. Ties go to
-  the class that was drawn first, so that collapsed embeddings score 1 / ways.
+  the class that was drawn first, so collapsed embeddings score 1 / ways.
 
-    accuracy  mean over episodes of the share of queries named rightly
-    interval  1.96 σ / √episodes, σ the sample standard deviation: how far
-              other episodes could move the accuracy of this one model
+    accuracy  mean over episodes of the share of correctly classified queries
+    interval  1.96 σ / √episodes, σ the sample standard deviation: how much
+              other episodes could change the accuracy of this one model
 
   >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
   >>> labels = np.array([0, 0, 1, 1])
@@ -59,18 +59,18 @@ def few_shot(
   {'accuracy': 1.0, 'interval': 0.0}
 
   Args:
-    embeddings: one image a row.
-    labels: their classes.
+    embeddings: one image per row.
+    labels: the class of each image.
     ways, shots, queries: the size of an episode, as above.
-    episodes: how many, at least 2.
+    episodes: the number of episodes, at least 2.
     metric: a name in `METRICS`, or `(name, {options})`.
     rule: "prototype" or "nearest".
-    seed: fixes the draws; they do not depend on the embeddings.
+    seed: fixes the draws, which do not depend on the embeddings.
 
   Raises:
-    InputError: for an unknown metric or rule, embeddings that are not finite,
-      labels that do not fit them, fewer classes than `ways`, or a class with
-      fewer than `shots + queries` images.
+    InputError: if the metric or rule is unknown, if embeddings are not finite,
+      if labels do not fit them, if there are fewer classes than `ways`, or if a
+      class has fewer than `shots + queries` images.
 
   Source: prototypes as class means of embeddings, Snell et al., Prototypical
   Networks, NeurIPS 2017.
@@ -94,10 +94,11 @@ def few_shot(
 def check_images(
   labels: Int[np.ndarray, " n"], ways: int, shots: int, queries: int = QUERIES
 ) -> None:
-  """Checks that episodes can be drawn from images of these classes.
+  """Checks that episodes can be drawn from images with these labels.
 
   Raises:
-    TooFewImagesError: if there are too few classes, or images of one.
+    TooFewImagesError: if there are too few classes, or if a class has too few
+      images.
     InputError: if a number is too small for an episode.
   """
   for name, value, least in (
@@ -114,17 +115,17 @@ def check_images(
   needed = shots + queries
   if counts.min() < needed:
     raise TooFewImagesError(
-      f"shots={shots}, queries={queries}: an episode draws {needed} images of a"
-      f" class, and {np.count_nonzero(counts < needed)} of {len(classes)}"
+      f"shots={shots}, queries={queries}: an episode draws {needed} images per"
+      f" class, but {np.count_nonzero(counts < needed)} of {len(classes)}"
       f" classes have fewer (class {classes[counts.argmin()]} has"
-      f" {counts.min()}). Choose fewer, or leave these classes out."
+      f" {counts.min()}). Choose fewer images, or leave these classes out."
     )
 
 
 def _draw(
   labels: Int[np.ndarray, " n"], shape: tuple[int, int, int], seed: int
 ) -> Int[np.ndarray, "episodes ways images"]:
-  """Random rows of images, for each episode and class."""
+  """Draws random images for each episode and class, as rows."""
   members = _members(labels)
   rng = np.random.default_rng(seed)
   drawn = np.empty(shape, int)
@@ -164,9 +165,9 @@ def _accuracies(
       support.reshape(-1, dim),
       exact=True,
     )
-    # The class of the nearest example; all classes have equally many.
-    named = jnp.argmin(distances, axis=1) // support.shape[1]
+    # The class of the nearest example; all classes have equally many examples.
+    predicted = jnp.argmin(distances, axis=1) // support.shape[1]
     truth = jnp.repeat(jnp.arange(len(drawn)), queries.shape[1])
-    return jnp.mean(named == truth)
+    return jnp.mean(predicted == truth)
 
   return jax.lax.map(accuracy, drawn, batch_size=_EPISODES)

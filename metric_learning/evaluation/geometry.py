@@ -1,4 +1,4 @@
-"""Shape of an embedding space: logged, never used to select a model."""
+"""The shape of an embedding space: logged, but never used to select a model."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +16,10 @@ from metric_learning.evaluation.tiles import (
   one_thread,
 )
 
-# How far from 1 the norm of a normalized row may be: bfloat16 rounds it.
-_OFF = 0.01
+# How far the norm of a normalized row may be from 1, since bfloat16 rounds it.
+_NORM_TOLERANCE = 0.01
 
-# Rows whose products are formed at a time.
+# The number of rows in a block of products.
 _BLOCK = 512
 
 
@@ -35,16 +35,16 @@ def geometry(
     rho_spectrum_1       KL(U‖S) in nats: S is the singular values of the rows
                          as given, not centered, divided by their sum, U is
                          uniform; 0 if all are equal, infinite if one is 0.
-                         Variant 1: the largest stays in
-    embedding_norm_mean, embedding_norm_std  of the rows as given
-    collapsed            1 if `collapsed` says so, else 0
+                         Variant 1 keeps the largest singular value
+    embedding_norm_mean, embedding_norm_std  of the norms of the rows as given
+    collapsed            1 if `collapsed` is true, else 0
     uniformity           log of the mean over pairs of exp(-2 |x - y|²): 0 if
-                         all are equal, about -4 for uniform points
+                         all points are equal, about -4 for uniform points
     alignment            mean over same-class pairs of |x - y|², in 0 to 4;
                          only if labels are given
 
-  Uniformity and alignment are of the embeddings scaled to unit L2 norm
-  (a zero row stays zero). Without a pair they are NaN.
+  Uniformity and alignment are computed on embeddings scaled to unit L2 norm
+  (a zero row stays zero). They are NaN if there is no pair.
 
   >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
   >>> scores = geometry(square, np.array([0, 0, 1, 1]))
@@ -54,15 +54,15 @@ def geometry(
   -4.3963
 
   Raises:
-    InputError: if an embedding is not finite, there is none, or the labels
-      do not fit.
+    InputError: if there are no embeddings, if an embedding is not finite, or if
+      the labels do not fit.
 
   Sources: alignment and uniformity, Wang & Isola, ICML 2020, with α = 2 and
   t = 2; effective rank, Roy & Vetterli, EUSIPCO 2007; ρ-spectrum, Roth et al.,
   Revisiting Training Strategies, ICML 2020.
   """
   embeddings = check_embeddings("embeddings", embeddings)
-  # In float64 from here on, also what came as that.
+  # Norms and unit vectors are computed in float64.
   norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
   unit = embeddings / np.where(norms > 0, norms, 1)[:, None]
   rank = effective_rank(embeddings)
@@ -82,7 +82,7 @@ def geometry(
 
 
 def effective_rank(embeddings: Float[np.ndarray | Array, "n d"]) -> float:
-  """exp of the entropy of the centered matrix's singular-value shares.
+  """exp of the entropy of the shares of singular values, after centering.
 
   >>> effective_rank(np.array([[0.0, 1.0], [0.0, 1.0]]))  # one point
   1.0
@@ -104,34 +104,36 @@ def intra_inter_ratio(
   metric: MetricName = "l2",
   normalized: str = "none",
 ) -> float:
-  """How large classes are, relative to how far they are apart.
+  """The size of classes, relative to the distance between them.
 
-  The mean over classes of the mean distance between two of its embeddings, ÷
-  the mean distance between two class means. Lone images have no distance
-  within their class, but are a class mean. NaN without two classes or a pair,
-  where all means coincide, and for `dot`, which is no distance.
+  This is the mean over classes of the mean distance between two embeddings of
+  the class, divided by the mean distance between two class means. A class of
+  one image has a class mean, but no distances inside. The ratio is NaN if there
+  are not two classes or no class has two images, if all class means coincide,
+  and for `dot`, which is not a distance.
 
   >>> points, labels = np.array([[0.0], [1.0], [6.0], [9.0]]), [0, 0, 1, 1]
   >>> intra_inter_ratio(points, np.array(labels))  # (1 + 3) / 2, and 7 - 0.5
   0.285...
 
   Args:
-    embeddings: as the distance sees them.
-    labels: their classes.
+    embeddings: the inputs of the distance, one point per row.
+    labels: the class of each point.
     metric: a name in `METRICS`, or `(name, {options})`.
-    normalized: how the embeddings are normalized already; class means are then
-      normalized too.
+    normalized: how the embeddings are normalized; class means are normalized
+      in the same way.
 
   Raises:
-    InputError: for an unknown metric or normalization, embeddings that are not
-      finite or not so normalized, or labels that do not fit them.
+    InputError: if the metric or normalization is unknown, if embeddings are not
+      finite or not normalized in this way, or if labels do not fit them.
 
-  Source: Roth et al., ICML 2020, where it is under cosine.
+  Source: Roth et al., ICML 2020, who use cosine.
   """
   name, _ = split_metric(metric)
   embeddings = check_embeddings("embeddings", embeddings)
   check_normalized(embeddings, normalized)
-  # Class means that are normalized depend on the origin.
+  # Centers embeddings far from the origin, unless class means are normalized:
+  # these depend on the origin.
   (embeddings,) = (
     as_float32(metric, embeddings)
     if normalized == "none"
@@ -149,9 +151,9 @@ def intra_inter_ratio(
   unit = NORMALIZATIONS[normalized]
   means = np.asarray(unit(jnp.asarray(means, jnp.float32)))
   within = _within(metric, points, starts[index], ends[index])
-  more = counts > 1
+  has_pair = counts > 1
   pairs = counts * (counts - 1)
-  sizes = np.bincount(index, within)[more] / pairs[more]
+  sizes = np.bincount(index, within)[has_pair] / pairs[has_pair]
   between = _within(metric, means, np.zeros(len(means), int), len(means))
   apart = between.sum() / (len(means) * (len(means) - 1))
   return float(sizes.mean() / apart) if apart > 0 else float("nan")
@@ -160,12 +162,13 @@ def intra_inter_ratio(
 def check_normalized(
   embeddings: Float[np.ndarray, "n d"], normalized: str
 ) -> None:
-  """Checks that embeddings are normalized as they are said to be.
+  """Checks that embeddings are normalized as `normalized` says.
 
-  A row of zeros is, whatever the norm.
+  A row of zeros counts as normalized.
 
   Raises:
-    InputError: for an unknown normalization, or rows of another norm than 1.
+    InputError: if the normalization is unknown, or if a row has another norm
+      than 1.
   """
   check_choice("normalization", normalized, NORMALIZATIONS)
   if normalized == "none":
@@ -173,13 +176,13 @@ def check_normalized(
   norms = np.linalg.norm(
     embeddings.astype(np.float64), {"l1": 1, "l2": 2}[normalized], axis=1
   )
-  other = (np.abs(norms - 1) > _OFF) & (norms > 0)
-  if other.any():
+  wrong = (np.abs(norms - 1) > _NORM_TOLERANCE) & (norms > 0)
+  if wrong.any():
     raise InputError(
-      f"normalized={normalized!r} says how the embeddings are normalized, and"
-      f" {np.count_nonzero(other)} of {len(norms)} are not (row"
-      f" {np.argmax(other)} has norm {norms[np.argmax(other)]:.4g}): score"
-      f" {normalized}_normalize(embeddings), or leave it out."
+      f"normalized={normalized!r} says that the embeddings are normalized, but"
+      f" {np.count_nonzero(wrong)} of {len(norms)} are not (row"
+      f" {np.argmax(wrong)} has norm {norms[np.argmax(wrong)]:.4g}): pass"
+      f" {normalized}_normalize(embeddings), or leave `normalized` out."
     )
 
 
@@ -189,34 +192,36 @@ def _within(
   starts: Int[np.ndarray, " n"],
   ends: Int[np.ndarray, " n"] | int,
 ) -> Float[np.ndarray, " n"]:
-  """Σ of the distances from each point to the others in its range of points.
+  """Sums the distances from each point to the other points in its range.
 
-  Ranges do not fall: a block of points needs no point outside the range of its
-  first and its last.
+  The ends of the ranges never decrease from point to point. So a block of
+  points needs only the points between the start of its first range and the end
+  of its last.
   """
   ends = np.broadcast_to(ends, len(points))
   sums = np.zeros(len(points))
   for first in range(0, len(points), _BLOCK):
-    some = slice(first, min(first + _BLOCK, len(points)))
-    lowest, highest = starts[some][0], ends[some][-1]
-    own = np.arange(some.start, some.stop)
+    block = slice(first, min(first + _BLOCK, len(points)))
+    lowest, highest = starts[block][0], ends[block][-1]
+    row = np.arange(block.start, block.stop)
     column = np.arange(lowest, highest)
-    here = (column >= starts[some, None]) & (column < ends[some, None])
-    here &= column != own[:, None]
+    mask = (column >= starts[block, None]) & (column < ends[block, None])
+    mask &= column != row[:, None]
 
-    def use(rows: slice, codes: Codes, some=some, here=here) -> None:
-      found = decode(np.asarray(codes))
-      sums[some][rows] = np.sum(found, axis=1, where=here[rows], dtype=float)
+    def use(rows: slice, codes: Codes, block=block, mask=mask) -> None:
+      distances = decode(np.asarray(codes))
+      row_sums = np.sum(distances, axis=1, where=mask[rows], dtype=float)
+      sums[block][rows] = row_sums
 
-    for_each_block(use, metric, points[some], points[lowest:highest])
+    for_each_block(use, metric, points[block], points[lowest:highest])
   return sums
 
 
 def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
-  """Whether the embeddings are one point, or one line, for practical ends.
+  """Whether the embeddings have practically collapsed to a point or a line.
 
-  True if the root mean square distance from their mean is less than 1/1000 of
-  their root mean square norm, or, in two dimensions or more, if their
+  This is true if the root mean square distance from their mean is less than
+  1/1000 of their root mean square norm, or, in two dimensions or more, if their
   effective rank is less than 1.5.
 
   >>> collapsed(np.array([[5.0, 1.0], [5.001, 1.0], [5.0, 1.001]]))
@@ -229,7 +234,7 @@ def collapsed(embeddings: Float[np.ndarray | Array, "n d"]) -> bool:
 
 
 def _collapsed(embeddings: Float[np.ndarray, "n d"], rank: float) -> bool:
-  """Whether checked embeddings of this effective rank are."""
+  """Whether checked embeddings of this effective rank have collapsed."""
   size = np.linalg.norm(embeddings.astype(np.float64))
   spread = np.linalg.norm(_centered(embeddings))
   one_point = bool(spread <= 1e-3 * size)
@@ -239,7 +244,7 @@ def _collapsed(embeddings: Float[np.ndarray, "n d"], rank: float) -> bool:
 def _centered(
   embeddings: Float[np.ndarray | Array, "n d"],
 ) -> Float[np.ndarray, "n d"]:
-  # The first row first: of equal rows, the rest is then exactly zero.
+  # Subtracts the first row first, so that equal rows become exactly zero.
   moved = np.asarray(embeddings, np.float64)
   moved = moved - moved[:1]
   return moved - moved.mean(axis=0)
@@ -248,15 +253,16 @@ def _centered(
 def _singular_values(
   matrix: Float[np.ndarray, "n d"],
 ) -> Float[np.ndarray, " k"]:
-  # Of a tall matrix, threads wait for one another longer than they compute:
-  # 8 ms for 1,084 x 64 on two free cores, 400 on busy ones; 2 ms alone.
+  # For a tall matrix, threads wait for each other longer than they compute: a
+  # matrix of 1,084 x 64 takes 8 ms on two free cores and 400 ms on two busy
+  # ones, but 2 ms in one thread.
   with one_thread():
     return np.linalg.svd(matrix, compute_uv=False)
 
 
 def _rho_spectrum(embeddings: Float[np.ndarray, "n d"]) -> float:
   singular = _singular_values(embeddings.astype(np.float64))
-  # What rounding leaves of a value that is 0.
+  # By rounding, a singular value of 0 may become as large as this.
   least = np.finfo(float).eps * max(embeddings.shape) * singular.max(initial=0)
   if not np.all(singular > least):
     return float("inf")
@@ -272,12 +278,12 @@ def _uniformity(unit: Float[np.ndarray, "n d"]) -> float:
   total = 0.0
   for start in range(0, n, _BLOCK):
     rows = slice(start, start + _BLOCK)
-    # The product form is good enough here: an error of 1e-7 in a distance
+    # The product form is accurate enough here: an error of 1e-7 in a distance
     # changes a term by as much, and no rank depends on it.
     squared = squares[rows, None] + squares - 2 * unit[rows] @ unit.T
     total += np.exp(-2 * squared).sum(dtype=np.float64)
-  own = float(n)  # exp(0) for each row with itself
-  return float(np.log((total - own) / (n * (n - 1))))
+  diagonal = float(n)  # exp(0) for each row with itself
+  return float(np.log((total - diagonal) / (n * (n - 1))))
 
 
 def _alignment(

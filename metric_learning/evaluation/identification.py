@@ -1,10 +1,10 @@
 """Identification: probes against a gallery of known classes.
 
-A probe is known if its class is in the gallery. Its distance to a class is that
-to the nearest gallery item of the class. A probe is named after the nearest
-class if the distance is at most a threshold t. FAR(t) is the share of unknown
-probes that are named. Among classes at equal distance, the correct one ranks
-last, so that coinciding embeddings identify no probe.
+A probe is known if its class is in the gallery. Its distance to a class is its
+distance to the nearest gallery item of that class. A probe is named after the
+nearest class if the distance is at most a threshold t. FAR(t) is the share of
+unknown probes that are named. Among classes at equal distance, the correct one
+ranks last, so that coinciding embeddings identify no probe.
 
 Sources: Phillips, Grother and Micheals, Evaluation Methods in Face
 Recognition, in Handbook of Face Recognition, 2011 (detection and
@@ -38,12 +38,12 @@ AT_FAR = (0.01, 0.1)
 
 
 class Probes(NamedTuple):
-  """What identification needs for each probe.
+  """The inputs of identification scores, for each probe.
 
-  known: whether its class is in the gallery.
+  known: whether the class of the probe is in the gallery.
   nearest: its distance to the nearest class.
-  own: its distance to its own class; infinite if it is not known.
-  rank: the rank of its own class, 1 for the nearest; 0 if it is not known.
+  own: its distance to its own class; infinite for an unknown probe.
+  rank: the rank of its own class, 1 for the nearest; 0 for an unknown probe.
   """
 
   known: Bool[np.ndarray, " n"]
@@ -68,8 +68,8 @@ def probes_of(
   array([1, 2, 0])
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or labels
-      that do not fit them.
+    InputError: if the metric is unknown, if embeddings are not finite, or if
+      labels do not fit them.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   gallery = check_embeddings("gallery", gallery)
@@ -85,14 +85,14 @@ def probes_of(
   rank = np.zeros(len(labels), np.int64)
 
   def use(rows: slice, codes: Codes) -> None:
-    # Codes sort as distances do.
+    # Codes have the same order as distances.
     by_class = np.minimum.reduceat(np.asarray(codes), starts, axis=1)
     nearest[rows] = decode(by_class.min(axis=1))
-    mine = np.take_along_axis(by_class, place[rows, None], axis=1)
+    correct = np.take_along_axis(by_class, place[rows, None], axis=1)
     is_known = known[rows]
-    behind = np.count_nonzero(by_class <= mine, axis=1)
-    own[rows] = np.where(is_known, decode(mine[:, 0]), np.inf)
-    rank[rows] = np.where(is_known, behind, 0)
+    ranks = np.count_nonzero(by_class <= correct, axis=1)
+    own[rows] = np.where(is_known, decode(correct[:, 0]), np.inf)
+    rank[rows] = np.where(is_known, ranks, 0)
 
   for_each_block(use, metric, embeddings, gallery[order])
   return Probes(known, nearest, own, rank)
@@ -112,15 +112,15 @@ def identification(
     rank_K           share of known probes whose class is among the K nearest:
                      the cumulative match curve at K, for a closed set
     dir_at_far_f     detection and identification rate: share of known probes
-                     whose class is the nearest, and at most t away, with t the
+                     whose class is the nearest and at most t away, with t the
                      largest threshold of FAR(t) ≤ f
     dir_K_at_far_f   the same with the class among the K nearest, for K > 1
     auroc            P(known probe nearer to the gallery than unknown) + ½ P(=)
-    oscr             area under the share of known probes that are rightly named
-                     within t, over FAR(t)
-    best_f1          the largest 2 r / (a + k) over t: r of a named probes are
-                     rightly named, and k are known
-    num_known, num_unknown  how many probes there are
+    oscr             area under the share of known probes that are correctly
+                     named within t, over FAR(t)
+    best_f1          the largest 2 r / (a + k) over t, if a probes are named, r
+                     of these correctly, and k probes are known
+    num_known, num_unknown  the number of known and of unknown probes
 
   A rate at FAR f is NaN with fewer than 10 / f unknown probes. Rates are NaN if
   there are no probes of their kind.
@@ -135,13 +135,13 @@ def identification(
   (1.0, 0.5)
 
   Args:
-    embeddings, labels: one probe a row, and its class.
-    gallery, gallery_labels: the known items, none of which is a probe.
+    embeddings, labels: one probe per row, and its class.
+    gallery, gallery_labels: the gallery items, which must not be probes.
     metric: a name in `METRICS`, or `(name, {options})`.
     ks: the ranks K.
 
   Raises:
-    InputError: as `probes_of`, and for a K below 1.
+    InputError: as for `probes_of`, and if a K is below 1.
   """
   return identification_of(
     probes_of(embeddings, labels, gallery, gallery_labels, metric), ks
@@ -152,7 +152,7 @@ def identification_of(probes: Probes, ks: Sequence[int]) -> dict[str, float]:
   """The scores of `identification` for ranked probes.
 
   Raises:
-    InputError: for a K below 1.
+    InputError: if a K is below 1.
   """
   for k in ks:
     check_whole("ks: K", k, 1)
@@ -187,7 +187,7 @@ def dir_at_far(probes: Probes, k: int, far: float) -> float:
   """The detection and identification rate at rank k: see `identification`.
 
   The largest threshold with FAR(t) ≤ far is just below the distance of the
-  first unknown probe that would exceed the rate.
+  first unknown probe with which FAR would exceed `far`.
   """
   unknown = np.sort(probes.nearest[~probes.known])
   count = len(unknown)

@@ -1,4 +1,4 @@
-"""The entries of the table of scores that are of identification."""
+"""The entries of the table of scores for identification."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _OPEN_SET = "identification_"
 
 
 def identification_scores(family: str) -> Iterator[Score]:
-  """Entries of open and closed sets; each but counts has its interval."""
+  """The entries of open and closed sets; all but counts have an interval."""
   of = "" if family == "own" else f" {family}"
   drawn: dict[str, Any] = {"slow": True, "needs": "one set"}
   at_rank_k = {"numbers": {"K": (2, 5)}}
@@ -42,13 +42,13 @@ def identification_scores(family: str) -> Iterator[Score]:
 
 
 def _identification(points: Points) -> dict[str, float]:
-  """Those of open and closed sets, over draws of who is known."""
+  """The scores of open and closed sets, over draws of known classes."""
   ranked = re.compile(r"_(?:rank|dir)_(\d+)(?:_|$)")
   ks = {1, *(int(k) for name in points.asked for k in ranked.findall(name))}
   names = {s.name for s in identification_scores("own") if not s.numbers}
   names |= {*points.asked}
   try:
-    found = open_set(
+    scores = open_set(
       points.embeddings,
       points.labels,
       metric=points.metric,
@@ -57,4 +57,4 @@ def _identification(points: Points) -> dict[str, float]:
     )
   except TooFewForGalleryError:
     return dict.fromkeys(names, float("nan"))
-  return {name: found[name.removeprefix(_OPEN_SET)] for name in names}
+  return {name: scores[name.removeprefix(_OPEN_SET)] for name in names}

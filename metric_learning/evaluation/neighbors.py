@@ -1,14 +1,14 @@
 """Nearest neighbors under a metric, with one rule for ties.
 
-References are ranked by (distance, position), where position is one shuffle of
-the references that does not depend on labels: files sorted by class cannot
-help a model whose embeddings coincide. Distances are exact float32
-differences; see `tiles`.
+References are ranked by (distance, position). The position comes from one
+shuffle of the references that does not depend on labels, so that files sorted
+by class cannot help a model whose embeddings coincide. Distances come from
+exact float32 differences; see `tiles`.
 
-For a few neighbors under L2 or cosine the product form of the distance, which
-is fast and rounds, narrows the references down to candidates. The bound on its
-error is a proof that all neighbors are among them; exact distances of the
-candidates decide.
+A search for a few neighbors under L2 or cosine first narrows the references
+down to candidates, by the product form of the distance, which is fast but
+rounds. The bound on its error proves that all neighbors are among the
+candidates. Exact distances of the candidates then decide.
 """
 
 import functools
@@ -40,8 +40,9 @@ from metric_learning.evaluation.tiles import (
   in_threads,
 )
 
-# What is done with the nearest of some queries: their indices, the positions
-# of their nearest references, and the codes of the distances.
+# A function that uses the neighbors of a block of queries: it gets the indices
+# of the queries, the positions of their nearest references, and the codes of
+# the distances.
 UseNearest = Callable[
   [
     Int[np.ndarray, " b"],
@@ -51,24 +52,24 @@ UseNearest = Callable[
   None,
 ]
 
-# Candidates pay where k is less than this share of the references, and where
-# there are at most so many of them for each neighbor.
+# Candidates are faster if k is at most this share of the references, and if
+# there are at most this many candidates for each neighbor.
 _SHARE = 1 / 32
 _PER_NEIGHBOR = 4
 
-# Columns of one group, at most, and rows that are looked at together: their
-# values stay in the cache of a core.
+# The most columns of a group, and the number of rows that are searched
+# together: their values stay in the cache of a core.
 _GROUP = 16
 _ROWS = 32
 
-# Pairs of points whose differences are held at a time.
+# The number of pairs of points whose differences are held in memory at a time.
 _PAIRS = 4096
 
 _unit = jax.jit(l2_normalize)
 
 
 def shuffled(num_references: int) -> Int[np.ndarray, " m"]:
-  """The fixed order of references that decides between equal distances."""
+  """The fixed order of references that breaks ties between equal distances."""
   return np.random.default_rng(0).permutation(num_references)
 
 
@@ -83,23 +84,24 @@ def for_each_nearest(
 ) -> None:
   """Calls use(queries, positions, codes) for the k nearest of each query.
 
-  In any order, and some at a time; see `for_each_block`. What a query does not
-  see comes last, with the code HIDDEN.
+  Each call handles a block of queries, and the blocks come in any order; see
+  `for_each_block`. References that a query does not see come last, with the
+  code HIDDEN.
   """
-  left = np.arange(len(queries))
-  pays = k <= _SHARE * len(references) and keys is None
-  if pays and jax.default_backend() == "cpu":
-    left = _by_candidates(use, metric, queries, references, k, own)
-  if not len(left):
+  remaining = np.arange(len(queries))
+  is_faster = k <= _SHARE * len(references) and keys is None
+  if is_faster and jax.default_backend() == "cpu":
+    remaining = _by_candidates(use, metric, queries, references, k, own)
+  if not len(remaining):
     return
 
   def from_block(rows: slice, codes: Codes) -> None:
-    use(left[rows], *nearest(codes, k))
+    use(remaining[rows], *nearest(codes, k))
 
-  own = None if own is None else own[left]
+  own = None if own is None else own[remaining]
   if keys is not None:
-    keys = keys._replace(queries=keys.queries[left])
-  for_each_block(from_block, metric, queries[left], references, own, keys)
+    keys = keys._replace(queries=keys.queries[remaining])
+  for_each_block(from_block, metric, queries[remaining], references, own, keys)
 
 
 def nearest(
@@ -111,16 +113,16 @@ def nearest(
   (array([[3, 1]]), array([[1, 3]]...))
 
   Returns:
-    positions, and codes there.
+    the positions, and the codes at these positions.
   """
   if isinstance(codes, Array):
     positions, values = _nearest_on_device(codes, k)
     return np.asarray(positions, np.int64), np.asarray(values)
   keys = np.empty((len(codes), k), np.int64)
-  # Row by row: a row fits the fastest cache, and a partition of 32-bit numbers
-  # is twice as fast as one of keys.
+  # Row by row, since a row fits the fastest cache. A partition of 32-bit
+  # numbers is twice as fast as a partition of keys.
   for i, row in enumerate(codes):
-    # All that tie for the last place come along, and the sort decides.
+    # Includes all columns that tie for the last place; the sort decides.
     near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
     key = row[near].astype(np.int64) << 32 | near
     key.sort()
@@ -134,10 +136,10 @@ def _nearest_on_device(
 ) -> tuple[Int[Array, "b k"], Int[Array, "b k"]]:
   """As `nearest`, by `top_k`, which is too slow on a CPU.
 
-  Its time goes by the columns. Each of the k nearest is in one of the k groups
-  of neighboring columns whose least code comes first: a group before it in
-  that order has a code before it. So a choice among groups, and one inside
-  those chosen, gives what one among all columns does.
+  The time of `top_k` grows with the number of columns. So columns are split
+  into groups. `top_k` first chooses the k groups whose least codes are
+  smallest, then the k nearest columns within these groups. The result is the
+  same: before a column of any other group, each of the k groups has a code.
   """
   num_rows, num_columns = codes.shape
   num_groups = -(-num_columns // _GROUP)
@@ -149,9 +151,9 @@ def _nearest_on_device(
   groups = jnp.pad(codes, filled, constant_values=HIDDEN)
   groups = groups.reshape(num_rows, num_groups, _GROUP)
   _, chosen = jax.lax.top_k(~groups.min(axis=2), k)
-  chosen = jnp.sort(chosen, axis=1)  # Positions of what is equal stay in order.
-  some = jnp.take_along_axis(groups, chosen[:, :, None], axis=1)
-  negated, places = jax.lax.top_k(~some.reshape(num_rows, -1), k)
+  chosen = jnp.sort(chosen, axis=1)  # keeps equal codes in order of position
+  columns = jnp.take_along_axis(groups, chosen[:, :, None], axis=1)
+  negated, places = jax.lax.top_k(~columns.reshape(num_rows, -1), k)
   group = jnp.take_along_axis(chosen, places // _GROUP, axis=1)
   return group * _GROUP + places % _GROUP, ~negated
 
@@ -164,10 +166,10 @@ def _by_candidates(
   k: int,
   own: Int[np.ndarray, " n"] | None,
 ) -> Int[np.ndarray, " r"]:
-  """As `for_each_nearest`, for the queries that have few candidates.
+  """As `for_each_nearest`, but only for queries that have few candidates.
 
   Returns:
-    the indices of the others.
+    the indices of the remaining queries.
   """
   known = METRICS[split_metric(metric)[0]]
   points = _in_product_form(known, queries, references)
@@ -177,30 +179,30 @@ def _by_candidates(
   slack = _slack(points)
   group = min(_GROUP, len(y) // (4 * k))
   left_side, right_side = _factors(points, slack, group)
-  left: list[int] = []
+  remaining: list[int] = []
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
     np.matmul(left_side[rows], right_side.T, out=memory.view(np.float32))
     numbers = np.arange(rows.start, rows.stop)
     if own is not None:
-      there = np.flatnonzero(own[rows] >= 0)
-      memory[there, own[rows][there]] = HIDDEN
-    found = []
+      is_reference = np.flatnonzero(own[rows] >= 0)
+      memory[is_reference, own[rows][is_reference]] = HIDDEN
+    candidates = []
     for start in range(0, len(memory), _ROWS):
-      some = slice(start, start + _ROWS)
-      row, near = _near(memory[some], k, slack[numbers[some]], group)
-      counts = np.bincount(row, minlength=len(memory[some]))
+      block = slice(start, start + _ROWS)
+      row, near = _near(memory[block], k, slack[numbers[block]], group)
+      counts = np.bincount(row, minlength=len(memory[block]))
       many = counts > _PER_NEIGHBOR * k
-      left.extend(numbers[some][many])
-      found.append((counts * ~many, near[~many[row]]))
-    counts, near = map(np.concatenate, zip(*found, strict=True))
+      remaining.extend(numbers[block][many])
+      candidates.append((counts * ~many, near[~many[row]]))
+    counts, near = map(np.concatenate, zip(*candidates, strict=True))
     few, counts = numbers[counts > 0], counts[counts > 0]
     if len(few):
       squared = _squared_differences(x, y, np.repeat(few, counts), near)
       use(few, *_first(points.from_squared(squared), near, counts, k))
 
   in_threads(work, len(queries), len(right_side))
-  return np.array(sorted(left), int)
+  return np.array(sorted(remaining), int)
 
 
 class _Points(NamedTuple):
@@ -218,7 +220,7 @@ def _in_product_form(
   queries: Float[np.ndarray, "n d"],
   references: Float[np.ndarray, "m d"],
 ) -> _Points | None:
-  """Points for the product form; None where it does not serve."""
+  """Points for the product form; None if it cannot be used."""
   if known.from_squared is None:
     return None
   x, y = queries, references
@@ -227,21 +229,21 @@ def _in_product_form(
   x_norms, y_norms = (np.linalg.norm(z.astype(float), axis=1) for z in (x, y))
   norms = np.concatenate([x_norms, y_norms])
   if norms.max() > 1e15 or (known.on_sphere and norms.min() == 0):
-    # Squares would overflow; a zero vector has a rule of its own.
+    # Squares would overflow. On the sphere, a zero vector is a special case.
     return None
   return _Points(known.from_squared, x, y, x_norms, y_norms)
 
 
 def _slack(points: _Points) -> Float[np.ndarray, " n"]:
-  """How far a candidate of each query may be beyond its k-th, in |x - y|².
+  """How far a candidate may lie beyond the k-th of its query, in |x - y|².
 
   With u = 2^-24 and N = |x| + |y|, the product form of |x - y|² and the sum of
-  squared differences are each within (d + 8) u N² of the truth (sums of d
-  terms, a few roundings more, and those of the square root), so within
-  D = 2 (d + 8) u N² of each other. The k references that the product form
-  ranks first bound the k-th distance up to D, and what is as near as that is
-  within 2 D of its k-th. Below the smallest normal number, rounding is
-  absolute.
+  squared differences each have an error of at most (d + 8) u N²: sums of d
+  terms, a few more roundings, and those of the square root. So they differ by
+  at most D = 2 (d + 8) u N². The k references that the product form ranks first
+  bound the true k-th distance up to D. Any reference within that bound is, in
+  the product form, within 2 D of its k-th. Below the smallest normal number,
+  the rounding error is absolute.
   """
   _, x, _, x_norms, y_norms = points
   rounding = np.finfo(np.float32)
@@ -252,17 +254,18 @@ def _slack(points: _Points) -> Float[np.ndarray, " n"]:
 def _factors(
   points: _Points, slack: Float[np.ndarray, " n"], group: int
 ) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "p e"]]:
-  """|x|² + |y|² - 2 x·y as one product, with the slack on top.
+  """The factors of |x|² + |y|² - 2 x·y as one product, plus the slack.
 
-  It is positive, so that its bits sort as it does; integers are partitioned
-  faster than floats. References at a distance beyond all fill the last group.
+  The result is positive, so its bits have the same order when read as integers,
+  which are partitioned faster than floats. References at a very large distance
+  pad the last group.
   """
   _, x, y, x_norms, y_norms = points
   left_side = np.column_stack([-2 * x, np.ones(len(x)), x_norms**2 + slack])
   right_side = np.column_stack([y, y_norms**2, np.ones(len(y))])
-  nobody = np.zeros((-len(y) % group, right_side.shape[1]))
-  nobody[:, -2] = 1e38
-  right_side = np.vstack([right_side, nobody])
+  padding = np.zeros((-len(y) % group, right_side.shape[1]))
+  padding[:, -2] = 1e38
+  right_side = np.vstack([right_side, padding])
   return left_side.astype(np.float32), right_side.astype(np.float32)
 
 
@@ -274,12 +277,12 @@ def _first(
 ) -> tuple[Int[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
   """Positions and codes of the k nearest candidates of each query.
 
-  `near` has the candidates of the first query, then those of the second, …;
-  `counts` says how many each query has.
+  `near` lists the candidates of the first query, then those of the second, and
+  so on. `counts` gives the number of candidates of each query.
   """
-  # The codes of floats that are not negative are their bits.
+  # The code of a nonnegative float is its bits.
   codes = distances.view(np.int32)
-  # Filled up with keys that come last.
+  # Pads rows with keys that sort last.
   place = np.arange(max(counts)) < counts[:, None]
   keys = np.full(place.shape, np.iinfo(np.int64).max)
   keys[place] = codes.astype(np.int64) << 32 | near
@@ -293,12 +296,13 @@ def _near(
   slack: Float[np.ndarray, " b"],
   group: int,
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-  """Rows and columns whose value may be among the k least of the row.
+  """Rows and columns of the values that may be among the k least of their row.
 
-  The values are bits of positive floats, and known up to `slack`. The columns
-  fall into groups; k groups have their least up to the k-th least of these
-  leasts, which so bounds the k-th least of all, and few columns are below it
-  (measured: half the time of a partition of the whole row).
+  The values are the bits of positive floats, known up to `slack`. Columns are
+  split into groups, and the least value of each group is found. The k-th least
+  of these is an upper bound of the k-th least value of the row, and few columns
+  are below it. This takes half the time of a partition of the whole row
+  (measured).
   """
   groups = values.reshape(len(values), group, -1)
   least = groups.min(axis=1)
@@ -316,19 +320,19 @@ def _squared_differences(
   rows: Int[np.ndarray, " p"],
   columns: Int[np.ndarray, " p"],
 ) -> Float[np.ndarray, " p"]:
-  """|x[rows] - y[columns]|², from exact differences."""
+  """|x[rows] - y[columns]|², computed from exact differences."""
   squared = np.empty(len(rows), np.float32)
   for start in range(0, len(rows), _PAIRS):
-    some = slice(start, start + _PAIRS)
-    difference = x[rows[some]] - y[columns[some]]
-    np.einsum("pd,pd->p", difference, difference, out=squared[some])
+    block = slice(start, start + _PAIRS)
+    difference = x[rows[block]] - y[columns[block]]
+    np.einsum("pd,pd->p", difference, difference, out=squared[block])
   return squared
 
 
 def _split(
   keys: Int[np.ndarray, "b k"],
 ) -> tuple[Int[np.ndarray, "b k"], Int[np.ndarray, "b k"]]:
-  """Positions, and codes."""
+  """The positions and the codes that keys hold."""
   return keys & 0xFFFFFFFF, (keys >> 32).astype(np.int32)
 
 
@@ -343,28 +347,28 @@ def neighbors(
   """The k nearest references of each query, nearest first.
 
   Equal distances are ordered by one fixed shuffle of the references. With
-  `exclude_self`, a query that *is* a reference does not find it; it is left out
-  by its index, not because its distance is zero.
+  `exclude_self`, a query that *is* a reference does not find itself: its index
+  is excluded, not every reference at distance zero.
 
   >>> points = np.array([[0.0], [1.0], [3.0]])
   >>> neighbors(points, points, 1, exclude_self=True)
   (array([[1], [0], [1]]), array([[1.], [1.], [2.]], dtype=float32))
 
   Args:
-    queries: one point a row.
-    references: where to look.
-    k: how many each query finds.
+    queries: one point per row.
+    references: the points to search.
+    k: the number of neighbors of each query.
     metric: a name in `METRICS`, or `(name, {options})`.
     exclude_self: True if query i is reference i; or the index of each query
-      among the references, -1 for one that is not there.
+      among the references, -1 for a query that is not a reference.
 
   Returns:
-    indices of the references, and distances.
+    the indices of the references, and the distances.
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, an index
-      outside the references, or k outside 1 to the number of references that a
-      query can find.
+    InputError: if the metric is unknown, if embeddings are not finite, if an
+      index is outside the references, or if k is not between 1 and the number
+      of references that a query can find.
   """
   queries = check_embeddings("queries", queries)
   references = check_embeddings("references", references)
@@ -394,13 +398,16 @@ def places(
   num_queries: int,
   order: Int[np.ndarray, " m"],
 ) -> Int[np.ndarray, " n"] | None:
-  """Where each query stands in an order of the references; None if nowhere.
+  """The place of each query in an order of the references, or None.
+
+  A place is -1 if the query is not a reference. None means that no query is.
 
   >>> places(np.array([0, -1]), 2, np.array([2, 0, 1]))
   array([ 1, -1])
 
   Raises:
-    InputError: for an index that there is not, or not one for each query.
+    InputError: if an index is out of range, or if there is not one index for
+      each query.
   """
   if exclude_self is False:
     return None
@@ -423,7 +430,7 @@ def places(
   if own.min() < -1 or own.max() >= num_references:
     raise InputError(
       f"exclude_self: indices from {own.min()} to {own.max()}; there are"
-      f" {num_references} references: give 0 to {num_references - 1}, and -1"
-      " for a query that is none of them."
+      f" {num_references} references: give 0 to {num_references - 1}, or -1"
+      " for a query that is not a reference."
     )
   return np.where(own >= 0, np.argsort(order)[own], -1)

@@ -53,11 +53,11 @@ class TooFewForGalleryError(InputError):
 
 
 def check_open_set(where: str, protocol: OpenSet) -> None:
-  """Raises `InputError` for wrong numbers, naming the fields of `where`."""
+  """Raises `InputError` for invalid numbers; `where` prefixes their names."""
   if not 0 <= protocol.unknown < 1:
     raise InputError(
-      f"{where}.unknown={protocol.unknown} is the share of the classes that the"
-      " gallery does not have, in [0, 1): choose 0.5, or 0 for a closed set."
+      f"{where}.unknown={protocol.unknown} is the share of classes that are not"
+      " in the gallery, in [0, 1): choose 0.5, or 0 for a closed set."
     )
   check_whole(f"{where}.gallery", protocol.gallery, 1)
   check_whole(f"{where}.draws", protocol.draws, 2)
@@ -71,13 +71,13 @@ def check_gallery(labels: Int[np.ndarray, " n"], protocol: OpenSet) -> None:
   """
   _, counts = np.unique(labels, return_counts=True)
   needed = protocol.num_known(len(counts))
-  rich = int(np.count_nonzero(counts > protocol.gallery))
-  if rich < needed:
+  eligible = int(np.count_nonzero(counts > protocol.gallery))
+  if eligible < needed:
     raise TooFewForGalleryError(
-      f"{needed} of {len(counts)} classes would be known, with"
-      f" {protocol.gallery} images in the gallery and at least one probe, and"
-      f" {rich} have as many images: choose a smaller gallery, or a larger"
-      " share of unknown classes."
+      f"{needed} of {len(counts)} classes must be known, with"
+      f" {protocol.gallery} gallery images and at least one probe each, but"
+      f" only {eligible} classes have enough images: choose a smaller gallery,"
+      " or a larger share of unknown classes."
     )
 
 
@@ -88,36 +88,38 @@ def draws_of(
   protocol: OpenSet,
   seed: int = 0,
 ) -> Iterator[Probes]:
-  """The probes of each draw, which do not depend on the embeddings.
+  """The probes of each draw; the draws do not depend on the embeddings.
 
-  Known classes are drawn from those with more images than the gallery takes;
-  all others are unknown. Probes are the items that are not in the gallery.
+  Known classes are drawn from the classes that have more images than the
+  gallery takes of a class; all other classes are unknown. All items that are
+  not in the gallery are probes.
 
   Raises:
-    InputError: as `probes_of`, and if no gallery can be drawn.
+    InputError: as for `probes_of`, and if no gallery can be drawn.
   """
   embeddings = check_embeddings("embeddings", embeddings)
   labels = check_labels("labels", labels, len(embeddings))
   check_open_set("protocol", protocol)
   check_gallery(labels, protocol)
   classes, counts = np.unique(labels, return_counts=True)
-  rich = classes[counts > protocol.gallery]
+  eligible = classes[counts > protocol.gallery]
   rng = np.random.default_rng(seed)
   for _ in range(protocol.draws):
-    known = rng.permutation(rich)[: protocol.num_known(len(classes))]
+    known = rng.permutation(eligible)[: protocol.num_known(len(classes))]
     rows = np.concatenate(
       [
         rng.permutation(np.flatnonzero(labels == label))[: protocol.gallery]
         for label in known
       ]
     )
-    # Draws have the same shape, since each shape is compiled.
-    found = probes_of(
+    # All items are ranked, then the gallery is removed: each draw then has the
+    # same shape, and only one shape is compiled.
+    items = probes_of(
       embeddings, labels, embeddings[rows], labels[rows], metric
     )
     is_probe = np.ones(len(labels), bool)
     is_probe[rows] = False
-    yield Probes(*(field[is_probe] for field in found))
+    yield Probes(*(field[is_probe] for field in items))
 
 
 def open_set(
@@ -133,7 +135,7 @@ def open_set(
 
   For each score, `…_interval` is 1.96 σ / √draws, with σ the sample standard
   deviation over draws. It covers other draws from these classes, not other
-  classes. A rate is NaN if some draw has too few unknown probes for it.
+  classes. A rate is NaN if any draw has too few unknown probes for it.
 
   >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
   >>> scores = open_set(points, np.array([0, 0, 1, 1]), ks=(1,))
@@ -141,20 +143,20 @@ def open_set(
   (1.0, 1.0, 0.0)
 
   Args:
-    embeddings, labels: one item a row, and its class.
+    embeddings, labels: one item per row, and its class.
     metric: a name in `METRICS`, or `(name, {options})`.
     protocol: what is drawn, and how many times.
     ks: the ranks K.
     seed: fixes the draws.
 
   Raises:
-    InputError: as `draws_of`, and for a K below 1.
+    InputError: as for `draws_of`, and if a K is below 1.
   """
-  drawn = draws_of(embeddings, labels, metric, protocol, seed)
-  found = [identification_of(probes, ks) for probes in drawn]
+  draws = draws_of(embeddings, labels, metric, protocol, seed)
+  scores_of_draws = [identification_of(probes, ks) for probes in draws]
   scores = {}
-  for name in found[0]:
-    values = np.array([each[name] for each in found])
+  for name in scores_of_draws[0]:
+    values = np.array([each[name] for each in scores_of_draws])
     scores[name] = float(values.mean())
     if name.startswith("num_"):
       continue

@@ -1,16 +1,18 @@
 """Ranking metrics: is the query's class among its nearest references?
 
-Ranks are exact: see `neighbors` for the rule of ties. Distances are float32
-differences. float64 embeddings far from the origin are centered first, in
-float64; cosine, angular and dot depend on the origin, and see them rounded.
+Ranks are exact; see `neighbors` for ties. Distances are computed from float32
+differences. float64 embeddings far from the origin are first centered in
+float64. Cosine, angular and dot depend on the origin, so they get these
+embeddings rounded instead.
 
-With `groups`, such as cameras or sequences, a query does not see the
-references of its class *and* its group: they are too easy, and neither right
-nor wrong. References of other classes in its group stay, as do those of its
-class in other groups, which are its R. This is the rule of Market-1501.
+With `groups`, such as cameras or sequences, a query does not see references
+that share both its class *and* its group: these are too easy, and count neither
+as right nor as wrong. References of its class in other groups are its R
+relevant ones, and all references of other classes remain. This is the rule of
+Market-1501.
 
-Where items have several labels, a reference is relevant if it has one of the
-query, and the mean of a class is over the queries that have its label.
+If items have several labels, a reference is relevant if it shares a label with
+the query. The mean of a class is over the queries that have its label.
 
 Sources: R-Precision and MAP@R as in Musgrave et al., A Metric Learning
 Reality Check, ECCV 2020; groups, Zheng et al., Scalable Person
@@ -64,7 +66,7 @@ def retrieval(
 
   References are ranked r_1, r_2, ... by increasing distance, rel(i) is 1 if
   r_i has the query's class (or one of them), P(i) = Σ_{j≤i} rel(j) / i. With R
-  references of the query's class, each query scores
+  relevant references, the scores of a query are
 
     recall_at_K   1 if one of the first K is relevant, else 0
     precision_at_1  rel(1)
@@ -72,12 +74,16 @@ def retrieval(
     map_at_r      Σ_{i≤R} P(i) rel(i) / R  (by R, not by the number of hits)
     mrr           1 / (rank of the first relevant one), over all references
 
-  The value under each of these names is the mean over queries, under
-  `macro_<name>` the mean over classes of class means. Also: `num_queries`,
-  those scored; `lone_queries`, those dropped because no reference has their
-  class (they stay references of the others); `tied_fraction`, the share of
-  queries whose nearest two references are equally far: where it is not near
-  0, the embeddings have collapsed. Without a scored query every mean is NaN.
+  Each of these names gives the mean over queries, and `macro_<name>` the mean
+  over classes of class means. The other names are
+
+    num_queries    the number of scored queries
+    lone_queries   the number of queries without a score, because no reference
+                   is relevant; they remain references of other queries
+    tied_fraction  the share of queries whose two nearest references are equally
+                   far; if it is not near 0, the embeddings have collapsed
+
+  If no query is scored, every mean is NaN.
 
   >>> embeddings = np.array([[0.0], [1.0], [2.5], [3.0]])
   >>> scores = retrieval(embeddings, np.array([0, 0, 1, 0]), ks=(1, 2))
@@ -116,7 +122,7 @@ def retrieval_per_query(
   groups: Int[np.ndarray | Array, " n"] | None = None,
   reference_groups: Int[np.ndarray | Array, " m"] | None = None,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-  """What each query adds to the means of `retrieval`; NaN for lone queries.
+  """The scores of each query in `retrieval`; NaN for lone queries.
 
   >>> embeddings = np.array([[0.0], [1.0], [2.5], [3.0]])
   >>> values = retrieval_per_query(embeddings, np.array([0, 0, 1, 0]))
@@ -124,24 +130,24 @@ def retrieval_per_query(
   array([1. , 1. , nan, 0.5])
 
   Args:
-    embeddings: one query a row.
-    labels: their classes; or, of items with several labels, a row for each item
-      and a column for each class, of 0 and 1.
+    embeddings: one query per row.
+    labels: the class of each query; or, if items have several labels, an array
+      of 0 and 1 with a row for each item and a column for each class.
     metric: a name in `METRICS`, or `(name, {options})`.
     ks: the K of Recall@K.
-    references: where to look. None: among the embeddings, without the query.
-    reference_labels: their classes.
-    exclude_self: for references that hold queries: True if query i is reference
-      i; or the index of each query among the references, -1 for one that is not
-      there. A query does not see itself.
-    groups: the group of each query, which does not see references of its class
-      and its group; other references of its class are its R.
+    references: the points to search. None searches the other embeddings.
+    reference_labels: the class of each reference, or its classes.
+    exclude_self: for references that include queries: True if query i is
+      reference i; or the index of each query among the references, -1 for a
+      query that is not a reference. A query does not see itself.
+    groups: the group of each query. A query does not see references that share
+      its class and its group; other references of its class are its R.
     reference_groups: the group of each reference.
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, labels or
-      groups that do not fit them, a K below 1, or one of references and
-      reference_labels without the other.
+    InputError: if the metric is unknown, if embeddings are not finite, if
+      labels or groups do not fit them, if a K is below 1, or if only one of
+      references and reference_labels is given.
   """
   ks = _checked_ks(ks)
   sets = _checked(embeddings, labels, metric, references, reference_labels)
@@ -156,7 +162,7 @@ def retrieval_per_query(
 
 
 class _Sets(NamedTuple):
-  """Queries and gallery as the metric compares them, and labels of both."""
+  """Queries and gallery as the metric compares them, with their labels."""
 
   queries: Float[np.ndarray, "n d"]
   gallery: Float[np.ndarray, "m d"]
@@ -171,8 +177,8 @@ def _checked(
   labels = check_labels("labels", labels, len(queries), several=True)
   if (references is None) != (reference_labels is None):
     raise InputError(
-      "references and reference_labels: give both or neither; without them "
-      "each row is looked for among the other rows."
+      "references and reference_labels: give both or neither; without them, "
+      "each row is a query to the other rows."
     )
   if references is None:
     (queries,) = as_float32(metric, queries)
@@ -192,7 +198,7 @@ def _checked(
 
 
 def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
-  """The K of Recall@K."""
+  """Checks the K of Recall@K."""
   if np.ndim(ks) != 1 or not len(ks):
     raise InputError(
       f"ks={ks!r}: Recall@K needs a K of 1 or more, or several: ks=(1, 5)."
@@ -203,12 +209,13 @@ def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
 
 
 class _Seen(NamedTuple):
-  """Which references the queries see, in the order that decides ties.
+  """The references that queries see, in the order that breaks ties.
 
-  order: the references in that order; positions are places in it.
-  own: the position of each query, -1 if it is no reference.
-  keys: of class and group, with references in that order.
-  relevant: how many references with a label of it each query sees.
+  order: the indices of the references in that order; a position is a place in
+    this order.
+  own: the position of each query, -1 if it is not a reference.
+  keys: the keys of class and group, of references in that order.
+  relevant: the number of relevant references that each query sees.
   """
 
   order: Int[np.ndarray, " m"]
@@ -228,14 +235,12 @@ def _seen(
   if reference_labels is None:
     if exclude_self is not False:
       raise InputError(
-        "exclude_self: is about references, and there are none; a query that is"
-        " looked for among the other rows never sees itself."
+        "exclude_self: give it only with references; without them, a query to"
+        " the other rows never sees itself."
       )
     reference_labels, exclude_self = labels, True
     if reference_groups is not None:
-      raise InputError(
-        "reference_groups: are of references, and there are none."
-      )
+      raise InputError("reference_groups: give them only with references.")
     reference_groups = groups
   elif (groups is None) != (reference_groups is None):
     raise InputError(
@@ -261,7 +266,7 @@ def _seen(
 def _values(
   metric: MetricName, sets: _Sets, seen: _Seen, ks: Sequence[int]
 ) -> dict[str, Float[np.ndarray, " n"]]:
-  """What each query scores."""
+  """The scores of each query."""
   lone = seen.relevant == 0
   names = [*(f"recall_at_{k}" for k in ks), "precision_at_1", "r_precision"]
   names += ["map_at_r", "mrr", "tied_fraction"]
@@ -275,8 +280,8 @@ def _values(
   depth = min(max(int(seen.relevant.max()), *ks, 2), len(sets.gallery))
 
   def use(rows, positions, codes) -> None:
-    # What a query does not see comes behind all its answers: a hit there
-    # changes no score.
+    # References that a query does not see come after all its answers, where a
+    # hit changes no score.
     hits = related_at(sets.labels[rows], sets.gallery_labels, positions)
     block = _scores(hits, seen.relevant[rows], ks)
     block["tied_fraction"] = (
@@ -288,8 +293,8 @@ def _values(
   for_each_nearest(
     use, metric, sets.queries, sets.gallery, depth, seen.own, seen.keys
   )
-  # Few queries have no hit among their first neighbors: they are looked at
-  # again, for the rank of their first one.
+  # A few queries have no hit among their first neighbors. The rank of their
+  # first hit is computed from all distances.
   missed = np.flatnonzero(np.isinf(values["mrr"]))
   if len(missed):
     values["mrr"][missed] = _ranks_of(missed, metric, sets, seen)
@@ -299,13 +304,13 @@ def _values(
 def _ranks_of(
   missed: Int[np.ndarray, " q"], metric: MetricName, sets: _Sets, seen: _Seen
 ) -> Float[np.ndarray, " q"]:
-  """1 / rank of the first answer of some queries, from all distances."""
+  """1 / rank of the first answer of the missed queries, from all distances."""
   answers_to = _finder(sets.gallery_labels)
   values = np.empty(len(missed))
 
   def rank(rows: slice, codes: Codes) -> None:
-    found = answers_to(sets.labels[missed[rows]])
-    values[rows] = _reciprocal_ranks(np.asarray(codes), found)
+    answers = answers_to(sets.labels[missed[rows]])
+    values[rows] = _reciprocal_ranks(np.asarray(codes), answers)
 
   own = None if seen.own is None else seen.own[missed]
   keys = seen.keys and seen.keys._replace(queries=seen.keys.queries[missed])
@@ -314,13 +319,13 @@ def _ranks_of(
 
 
 def _check_same(labels, reference_labels, own) -> None:
-  """Checks that queries have the labels of the references that they are."""
+  """Checks that a query has the same labels as itself among the references."""
   differ = labels != reference_labels[own]
   differ = (own >= 0) & differ.reshape(len(labels), -1).any(axis=1)
   if differ.any():
     raise InputError(
-      f"exclude_self: {np.count_nonzero(differ)} of {len(labels)} queries are"
-      f" of another class than the reference that they are (the first is query"
+      f"exclude_self: {np.count_nonzero(differ)} of {len(labels)} queries have"
+      f" another class than the reference with their index (the first is query"
       f" {np.argmax(differ)}, of class {labels[np.argmax(differ)]}): give the"
       " index of each query among the references."
     )
@@ -329,9 +334,9 @@ def _check_same(labels, reference_labels, own) -> None:
 def _finder(
   reference_labels: Shaped[np.ndarray, " m *k"],
 ) -> Callable[[np.ndarray], Sequence[Int[np.ndarray, " _"]]]:
-  """From labels of queries to the positions of the references with one of them.
+  """A function from labels of queries to the positions of their answers.
 
-  In ascending order.
+  An answer is a reference that shares a label. Positions are ascending.
   """
   if reference_labels.ndim > 1:
     return lambda labels: [
@@ -346,11 +351,11 @@ def _finder(
 def _scores(
   hits: np.ndarray, relevant_count: Int[np.ndarray, " b"], ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-  """The scores that follow from the first neighbors.
+  """The scores of queries, computed from their first neighbors.
 
-  The reciprocal rank is infinite where there is no hit among them.
+  The reciprocal rank is infinite if there is no hit among these.
   """
-  # A lone query divides by 1 here; its scores are dropped.
+  # A lone query divides by 1 instead of 0; its scores are dropped.
   r = np.maximum(relevant_count, 1)
   scores = {f"recall_at_{k}": hits[:, :k].any(axis=1) for k in ks}
   rank = np.arange(1, hits.shape[1] + 1)
@@ -370,7 +375,7 @@ def _reciprocal_ranks(
   """1 / rank of the nearest relevant reference, among all references."""
   result = np.empty(len(codes))
   for i, (row, members) in enumerate(zip(codes, relevant, strict=True)):
-    # argmin takes the lowest position among equal distances.
+    # argmin returns the lowest position among equal distances.
     first = members[np.argmin(row[members])]
     closer = np.count_nonzero(row < row[first])
     tied_before = np.count_nonzero(row[:first] == row[first])
@@ -382,7 +387,7 @@ def _means(
   values: Mapping[str, Float[np.ndarray, " n"]],
   labels: Int[np.ndarray | Array, " n *k"],
 ) -> dict[str, float]:
-  """The means over the queries that are scored, and over classes of them."""
+  """The means over scored queries, and the means over their class means."""
   scored = np.isfinite(values["mrr"])
   classes = np.asarray(labels)[scored]
   scores = {name: _mean(value[scored]) for name, value in values.items()}
@@ -397,7 +402,7 @@ def _means(
 def _class_means(
   values: Float[np.ndarray, " n"], labels: Shaped[np.ndarray, " n *k"]
 ) -> Float[np.ndarray, " c"]:
-  """The mean value of each class; several labels count in several classes."""
+  """The mean value of each class; a query counts in each class it has."""
   if labels.ndim > 1:
     sizes = labels.sum(axis=0)
     return (labels.T @ values)[sizes > 0] / sizes[sizes > 0]

@@ -1,6 +1,6 @@
-"""The one table of scores: what each says, needs, and is computed by.
+"""The one table of scores: their meaning, their needs, and their functions.
 
-A new score is a function of `Points` and one entry of `SCORES`.
+A new score needs a function of `Points` and one entry of `SCORES`.
 """
 
 import re
@@ -32,15 +32,15 @@ from metric_learning.evaluation.verification import (
   verification,
 )
 
-# Of 5,000 items. More unordered pairs are not kept for verification.
+# The most unordered pairs that verification keeps: those of 5,000 items.
 MAX_PAIRS = 12_500_000
 
 
-# --- How they are computed --------------------------------------------------
+# --- The functions of scores ------------------------------------------------
 
 
 def of_retrieval(points: Points) -> dict[str, float]:
-  """All that retrieval gives at once."""
+  """All scores of retrieval, which are computed at once."""
   return retrieval(
     points.embeddings,
     points.labels,
@@ -64,7 +64,7 @@ _OF_SUPERCLASSES = (("recall_at_K", "R@{K}"), ("map_at_r", "MAP@R"))
 
 
 def _by_superclass(points: Points) -> dict[str, float]:
-  """Retrieval whose right answers are of the super-class of the query."""
+  """Retrieval where references of the super-class of the query are relevant."""
   gallery = dict(points.gallery)
   if gallery.get("references") is not None:
     labels = gallery["reference_labels"]
@@ -82,13 +82,13 @@ def _by_superclass(points: Points) -> dict[str, float]:
 
 
 def _numbers(superclasses: Any, labels: Any) -> Int[np.ndarray, " n"]:
-  """The number of the super-class of each label."""
+  """The super-class of each label, as an integer."""
   labels = np.asarray(labels)
   if labels.dtype.kind not in "iu" or not (
     0 <= labels.min() <= labels.max() < len(superclasses)
   ):
     raise InputError(
-      f"superclasses are of {len(superclasses)} classes: give labels as"
+      f"superclasses are those of {len(superclasses)} classes: give labels as"
       f" integers from 0 to {len(superclasses) - 1}."
     )
   _, numbers = np.unique(list(superclasses), return_inverse=True)
@@ -116,9 +116,9 @@ def _few_shot(points: Points) -> dict[str, float]:
   scores = {}
   for name in points.asked:
     if match := re.match(r"few_shot_(\d+)_way_(\d+)_shot", name):
-      found = _episodes(points, int(match[1]), int(match[2]))
-      scores[match[0]] = found["accuracy"]
-      scores[f"{match[0]}_interval"] = found["interval"]
+      result = _episodes(points, int(match[1]), int(match[2]))
+      scores[match[0]] = result["accuracy"]
+      scores[f"{match[0]}_interval"] = result["interval"]
   return scores
 
 
@@ -141,10 +141,8 @@ def _clustering(points: Points) -> dict[str, float]:
 # --- The table --------------------------------------------------------------
 
 _K = {"K": (1, 1)}
-_EPISODES = {
-  "N": (2, 5),
-  "K": (1, 1),
-}  # One class is named rightly by anything.
+# At least two classes: any classifier is right if there is only one.
+_EPISODES = {"N": (2, 5), "K": (1, 1)}
 
 
 def _retrieval_scores(family: str) -> Iterator[Score]:
@@ -217,12 +215,12 @@ def _few_shot_scores(family: str) -> Iterator[Score]:
 
 
 def _without_folds(given: Given) -> str | None:
-  none = "it is over folds of pairs, and there are none"
-  return None if given.folds else none
+  reason = "it needs folds of pairs, and there are none"
+  return None if given.folds else reason
 
 
 def _with_folds(given: Given) -> str | None:
-  return "each fold of the pairs has one of its own" if given.folds else None
+  return "each fold of the pairs has its own" if given.folds else None
 
 
 def _table() -> Iterator[Score]:
@@ -247,8 +245,8 @@ def _table() -> Iterator[Score]:
       slow=True,
       no_choice=choosing.no_clusters,
     )
-  # At a threshold that was learned on other pairs: no checkpoint is chosen by
-  # them.
+  # Scores at a threshold that was learned on other pairs. They never choose a
+  # checkpoint.
   yield Score("accuracy", "own", None, "higher", "accuracy", needs="pairs")
   yield Score(
     *("accuracy_standard_error", "own", None, None),
@@ -261,7 +259,7 @@ def _table() -> Iterator[Score]:
 SCORES: dict[str, Score] = {f"{s.family}/{s.name}": s for s in _table()}
 
 
-# --- Readings of the table --------------------------------------------------
+# --- Lookups in the table ---------------------------------------------------
 
 
 def score_of(name: str) -> Score:
@@ -271,7 +269,7 @@ def score_of(name: str) -> Score:
   ('recall_at_K', 'lower')
 
   Raises:
-    InputError: with the names that there are.
+    InputError: if there is no such score; the message lists the names.
   """
   return find("score", name)[0]
 
@@ -287,14 +285,15 @@ def find(kind: str, name: str) -> tuple[Score, dict[str, Any]]:
 
 
 def names() -> set[str]:
-  """All scores, with one usual number where there are numbers in a name."""
+  """The names of all scores, each with usual numbers in it."""
   return {score.usual for score in SCORES.values()}
 
 
 def is_slow(name: str) -> bool:
-  """Whether `evaluate` computes it only by name.
+  """Whether `evaluate` computes a score only if it is named.
 
-  Clustering, few-shot and super-classes.
+  These are the scores of clustering, few-shot, super-classes and
+  identification.
 
   >>> is_slow("clustering/ami"), is_slow("own/map_at_r")
   (True, False)
@@ -303,7 +302,7 @@ def is_slow(name: str) -> bool:
 
 
 def lower_is_better(name: str) -> bool:
-  """Whether a smaller value of this score is the better one.
+  """Whether smaller values of a score are better.
 
   >>> lower_is_better("own/eer"), lower_is_better("own/map_at_r")
   (True, False)
@@ -312,7 +311,7 @@ def lower_is_better(name: str) -> bool:
 
 
 def is_at_threshold(name: str) -> bool:
-  """Whether it takes a threshold that was learned on other pairs.
+  """Whether a score needs a threshold that was learned on other pairs.
 
   >>> is_at_threshold("own/accuracy"), is_at_threshold("own/eer")
   (True, False)
@@ -321,7 +320,7 @@ def is_at_threshold(name: str) -> bool:
 
 
 def is_by_query(name: str) -> bool:
-  """Whether it is a mean over queries.
+  """Whether a score is a mean over queries.
 
   >>> is_by_query("own/recall_at_4"), is_by_query("own/eer")
   (True, False)
@@ -330,7 +329,7 @@ def is_by_query(name: str) -> bool:
 
 
 def heading(name: str) -> str:
-  """What stands above its column in a table.
+  """The heading of the column of a score in a table.
 
   >>> heading("own/few_shot_20_way_1_shot"), heading("geometry/alignment")
   ('20-way 1-shot', 'geometry/alignment')
@@ -342,7 +341,7 @@ def heading(name: str) -> str:
 def check_score(kind: str, name: str, *, at_threshold: bool = False) -> None:
   """Checks that there is a score of this name.
 
-  Those at a learned threshold are none, unless `at_threshold` says so.
+  Scores at a learned threshold are refused, unless `at_threshold` is set.
 
   >>> check_score("column", "own/recall_at_16")
   >>> check_score("column", "own/map_at_t")
@@ -351,7 +350,7 @@ def check_score(kind: str, name: str, *, at_threshold: bool = False) -> None:
 mean 'own/map_at_r'? Known: ...
 
   Raises:
-    InputError: with the names that there are.
+    InputError: if there is no such score; the message lists the names.
   """
   known = [s for s in SCORES.values() if s.compute is not None or at_threshold]
   if all(score.numbers_in(name) is None for score in known):
@@ -359,7 +358,7 @@ mean 'own/map_at_r'? Known: ...
 
 
 def check_ranks(kind: str, name: str) -> None:
-  """Checks that higher or lower values of a score are better.
+  """Checks that a score can rank embeddings: higher or lower is better.
 
   >>> check_ranks("score", "own/eer")
   >>> check_ranks("score", "geometry/uniformity")
@@ -369,7 +368,7 @@ describes embeddings and cannot rank them: choose a score of retrieval, \
 verification or clustering, such as own/map_at_r.
 
   Raises:
-    InputError: if it only describes.
+    InputError: if the score is only descriptive.
   """
   if score_of(name).better is None:
     raise InputError(
@@ -388,7 +387,7 @@ def why_absent(
   several_labels: bool = False,
   superclasses: bool = False,
 ) -> str | None:
-  """Why a set does not give this score; None if it does.
+  """Why a score cannot be computed for a set; None if it can.
 
   >>> why_absent("own/map_at_r", 9, explicit_pairs=True, gallery=False)
   'explicit pairs have no classes'
@@ -400,16 +399,16 @@ def why_absent(
   'it takes one label of each item, and these have several'
 
   Args:
-    name: of a score.
-    num_points: of the set.
-    explicit_pairs: whether these are scored, by `evaluate_pairs`.
-    gallery: whether points are queries that look there.
-    folds: whether the explicit pairs have some.
+    name: the name of the score.
+    num_points: the number of points of the set.
+    explicit_pairs: whether the set is explicit pairs, for `evaluate_pairs`.
+    gallery: whether points are queries to a gallery.
+    folds: whether the explicit pairs have folds.
     several_labels: whether points have several labels.
     superclasses: whether classes have super-classes.
 
   Raises:
-    InputError: for a score that there is not.
+    InputError: if there is no such score.
   """
   given = Given(
     num_points, explicit_pairs, gallery, folds, several_labels, superclasses
@@ -418,14 +417,14 @@ def why_absent(
 
 
 def absent(score: Score, given: Given, max_pairs: int) -> str | None:
-  """Why a set does not give a score, as far as is known before."""
+  """Why a score cannot be computed for a set, from what is known beforehand."""
   if reason := score.absent(given):
     return reason
   if score.needs == "points":
     return None
   if given.explicit_pairs:
-    none = "explicit pairs have no classes"
-    return None if score.needs == "pairs" else none
+    reason = "explicit pairs have no classes"
+    return None if score.needs == "pairs" else reason
   if given.several_labels and score.needs in (
     "classes",
     "one set",
@@ -435,10 +434,10 @@ def absent(score: Score, given: Given, max_pairs: int) -> str | None:
   if score.needs == "superclasses" and not given.superclasses:
     return "its classes have no super-classes"
   if given.gallery and score.needs in ("pairs", "one set"):
-    return "with a gallery, images are queries and make no pairs"
+    return "with a gallery, images are queries and do not form pairs"
   pairs = given.num_points * (given.num_points - 1) // 2
   if score.needs == "pairs" and pairs > max_pairs:
-    return f"{pairs:,} pairs are more than the {max_pairs:,} that are kept"
+    return f"{pairs:,} pairs are more than the limit of {max_pairs:,}"
   return None
 
 
@@ -450,9 +449,9 @@ def why_no_choice(
   same: Bool[np.ndarray, " p"] | None = None,
   superclasses: Sequence[str] | None = None,
 ) -> str | None:
-  """Why a score of these points cannot choose between embeddings of them.
+  """Why a score cannot choose between embeddings of these points, or None.
 
-  It is NaN, or the same number, for all embeddings. None if it can choose.
+  Such a score is NaN, or the same number, for all embeddings.
 
   >>> why_no_choice("own/map_at_r", np.array([0, 0, 1, 1]))
   >>> why_no_choice("own/map_at_r", np.array([0, 1, 2]))
@@ -461,11 +460,12 @@ def why_no_choice(
   'every image is of the class of every query: all neighbors are right'
 
   Args:
-    name: a score that `check_ranks` takes.
-    labels: of the points, as `retrieval` takes them.
-    groups: as `retrieval` takes them.
-    same: of explicit pairs, which are scored instead of all pairs.
-    superclasses: `superclasses[label]` names that of a class.
+    name: the name of a score that passes `check_ranks`.
+    labels: the labels of the points, as for `retrieval`.
+    groups: the groups of the points, as for `retrieval`.
+    same: which explicit pairs are genuine, if these are scored instead of all
+      pairs.
+    superclasses: `superclasses[label]` names the super-class of a class.
   """
   if not len(labels):
     return "there are no images"

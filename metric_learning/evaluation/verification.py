@@ -1,9 +1,9 @@
-"""Same or different? Error rates of accepting pairs below a distance.
+"""Verification: error rates of accepting pairs below a distance.
 
 A pair is accepted as "same" if its distance is at most a threshold t.
 FAR(t) = accepted impostor pairs / impostor pairs, FRR(t) = rejected genuine
-pairs / genuine pairs, TAR = 1 - FRR. Pairs at equal distance enter together.
-A rate whose pairs are absent is NaN.
+pairs / genuine pairs, TAR = 1 - FRR. Pairs at equal distance are accepted
+together. A rate without pairs is NaN.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ TAR_AT_FAR = (0.01, 0.001)
 class Roc(NamedTuple):
   """Operating points in order of their threshold.
 
-  The first accepts nothing: (FAR, FRR) = (0, 1) at threshold -infinity.
+  The first point accepts nothing: (FAR, FRR) = (0, 1) at threshold -infinity.
   """
 
   far: Float[np.ndarray, " t"]
@@ -44,9 +44,10 @@ def pairs_of(
   labels: Int[np.ndarray | Array, " n *k"],
   metric: MetricName = "l2",
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
-  """Distances of all unordered pairs i < j, and whether they are of one class.
+  """Distances of all unordered pairs i < j, and whether they are genuine.
 
-  Items with several labels are of one class if they have one in common.
+  A pair is genuine if its items have the same class or, with several labels,
+  share a label.
 
   Pairs are in the order (0, 1), (0, 2), ..., (1, 2), ... . Distances are
   float32, from exact differences. Memory: 5 bytes for each of the
@@ -56,8 +57,8 @@ def pairs_of(
   (array([1., 3., 2.], dtype=float32), array([False,  True, False]))
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or
-      labels that do not fit them.
+    InputError: if the metric is unknown, if embeddings are not finite, or if
+      labels do not fit them.
   """
   (embeddings,) = as_float32(metric, check_embeddings("embeddings", embeddings))
   labels = check_labels("labels", labels, len(embeddings), several=True)
@@ -85,14 +86,15 @@ def pair_distances(
 ) -> Float[np.ndarray, " p"]:
   """The distance of each row of `first` to the same row of `second`.
 
-  For pairs that are listed, as those of LFW: float32, from exact differences.
+  This serves explicit pairs, such as those of LFW. Distances are float32, from
+  exact differences.
 
   >>> pair_distances(np.array([[0.0], [1.0]]), np.array([[3.0], [5.0]]), "l1")
   array([3., 4.], dtype=float32)
 
   Raises:
-    InputError: for an unknown metric, embeddings that are not finite, or
-      different numbers of rows.
+    InputError: if the metric is unknown, if embeddings are not finite, or if
+      the numbers of rows differ.
   """
   first = check_embeddings("first", first)
   second = check_embeddings("second", second)
@@ -113,14 +115,14 @@ def roc(
   distances: Float[np.ndarray | Array, " p"],
   same: Shaped[np.ndarray | Array, " p"],
 ) -> Roc:
-  """FAR and FRR at each distinct distance, and at (0, 1).
+  """FAR and FRR at each distinct distance, after the point (0, 1).
 
   >>> roc(np.array([1.0, 2.0, 2.0]), np.array([True, True, False])).frr
   array([1. , 0.5, 0. ])
 
   Raises:
-    InputError: if `same` is not boolean, a distance is NaN, or the two do not
-      fit.
+    InputError: if `same` is not boolean, if a distance is NaN, or if the shapes
+      differ.
   """
   thresholds, genuine, impostor = _accepted(distances, same)
   num_genuine, num_impostor = int(genuine[-1]), int(impostor[-1])
@@ -137,19 +139,19 @@ def verification(
   *,
   threshold: float | None = None,
 ) -> dict[str, float]:
-  """AUC, equal error rate and the rates at fixed FAR of a set of pairs.
+  """AUC, equal error rate, and rates at fixed FAR, of a set of pairs.
 
     auc              P(d_genuine < d_impostor) + P(equal) / 2
     eer              FAR where FAR = FRR, linear between the two neighboring
                      operating points
     frr_at_far_f     FRR at the largest t with FAR(t) ≤ f; not interpolated
     tar_at_far_f     1 - FRR there
-    accuracy         share of pairs decided rightly at `threshold`, if given
-    num_genuine, num_impostor  how many pairs there are
+    accuracy         share of correctly decided pairs at `threshold`, if given
+    num_genuine, num_impostor  the number of pairs of each kind
 
-  A rate at FAR f is NaN where f is too fine for the impostor pairs there are;
-  `refusal` says why. Distances of models trained on different folds are not
-  on one scale: score each fold, then average.
+  A rate at FAR f is NaN if there are too few impostor pairs for f; `refusal`
+  gives the reason. Models trained on different folds have distances on
+  different scales: score each fold, then average.
 
   >>> scores = verification(
   ...   np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, False, True, False])
@@ -160,14 +162,14 @@ def verification(
   0.5
 
   Args:
-    distances: one number a pair, in any order.
-    same: whether the pair is genuine; boolean, since papers use both signs.
-    threshold: accept at most this distance. Learn it on other pairs, with
-      `best_threshold`.
+    distances: one number per pair, in any order.
+    same: whether each pair is genuine; boolean, since papers use both signs.
+    threshold: the largest distance that is accepted. Learn it on other pairs,
+      with `best_threshold`.
 
   Raises:
-    InputError: if `same` is not boolean, a distance is NaN, or the two do not
-      fit.
+    InputError: if `same` is not boolean, if a distance is NaN, or if the shapes
+      differ.
   """
   far, frr, _ = roc(distances, same)
   distances, same = np.asarray(distances, np.float64), np.asarray(same)
@@ -183,7 +185,7 @@ def verification(
     scores[f"tar_at_far_{f}"] = 1 - _frr_at_far(far, frr, f, impostors)
   if threshold is not None:
     # In float64 on both sides: rounded to float32, a threshold between two
-    # neighboring distances would fall on one of them.
+    # neighboring distances might equal one of them.
     right = (distances <= threshold) == same
     scores["accuracy"] = float(right.mean()) if len(right) else float("nan")
   scores["num_genuine"] = float(genuine)
@@ -194,10 +196,10 @@ def verification(
 def refusal(
   far: float, num_impostor: int, impostors: str = "impostor pairs"
 ) -> str | None:
-  """Why a rate at this FAR is not printed, or None if it is.
+  """Why a rate at this FAR is not reported, or None if it is.
 
-  Fewer than 10 accepted impostors are too few to speak of a rate; `impostors`
-  says what they are.
+  A rate is reported if at least 10 impostors are accepted at this FAR.
+  `impostors` names them in the message.
 
   >>> refusal(0.01, 1000)
   >>> refusal(0.01, 999)
@@ -213,10 +215,11 @@ def refusal(
 
 
 def threshold_at_far(curve: Roc, far: float) -> float:
-  """The threshold that accepts most at no more than this FAR.
+  """The largest threshold whose FAR does not exceed this rate.
 
-  The midpoint between the last distance that is accepted and the next, so that
-  rounding decides no pair; -infinity where even one more would be too many.
+  The threshold is the midpoint between the last accepted distance and the next
+  one, so that rounding decides no pair. It is -infinity if no distance can be
+  accepted.
 
   >>> distances = np.array([1.0, 2.0, 4.0, 5.0])
   >>> curve = roc(distances, np.array([True, False, True, False]))
@@ -232,10 +235,11 @@ def best_threshold(
   distances: Float[np.ndarray | Array, " p"],
   same: Shaped[np.ndarray | Array, " p"],
 ) -> float:
-  """The threshold that decides most pairs rightly; learn it on other pairs.
+  """The threshold that decides the most pairs correctly.
 
-  The midpoint between two neighboring distances, or -infinity (accept
-  nothing) or infinity (accept all); the smallest one on equal accuracy.
+  Learn it on other pairs than those that are scored. The threshold is the
+  midpoint between two neighboring distances, or -infinity (accept nothing), or
+  infinity (accept all). Among thresholds of equal accuracy it is the smallest.
 
   >>> best_threshold(
   ...   np.array([1.0, 2.0, 4.0, 5.0]), np.array([True, True, False, False])
@@ -243,13 +247,13 @@ def best_threshold(
   3.0
 
   Raises:
-    InputError: if `same` is not boolean, a distance is NaN, or there is no
-      pair.
+    InputError: if `same` is not boolean, if a distance is NaN, or if there is
+      no pair.
   """
   thresholds, genuine, impostor = _accepted(distances, same)
   if len(thresholds) == 1:
     raise InputError("best_threshold: no pairs to learn a threshold from.")
-  # Each accepted genuine pair is one more right, each impostor one less.
+  # An accepted genuine pair adds a correct decision, an impostor removes one.
   best = np.argmax(genuine - impostor)
   ends = np.append(thresholds, np.inf)
   return float((ends[best] + ends[best + 1]) / 2)
@@ -260,7 +264,7 @@ def cross_validated_accuracy(
   same: Shaped[np.ndarray | Array, " p"],
   folds: Int[np.ndarray | Array, " _"],
 ) -> dict[str, float]:
-  """Accuracy in each fold at the best threshold of the others: LFW's form.
+  """Accuracy of each fold at the best threshold of the other folds, as for LFW.
 
     accuracy        mean over folds
     standard_error  s / √F, s the sample standard deviation over the F folds
@@ -270,16 +274,17 @@ def cross_validated_accuracy(
   >>> cross_validated_accuracy(distances, same, folds)
   {'accuracy': 0.75, 'standard_error': 0.25}
 
-  There fold 0 is decided at 3.5, which accepts its impostor, and fold 1 at 2.
+  In this example fold 0 is decided at 3.5, which accepts its impostor, and fold
+  1 at 2.
 
   Args:
-    distances: one number a pair, in any order.
-    same: whether the pair is genuine; boolean.
+    distances: one number per pair, in any order.
+    same: whether each pair is genuine; boolean.
     folds: the fold of each pair.
 
   Raises:
-    InputError: if `same` is not boolean, a distance is NaN, the three do not
-      fit, or there are fewer than two folds.
+    InputError: if `same` is not boolean, if a distance is NaN, if the shapes
+      differ, or if there are fewer than two folds.
 
   Source: Huang et al., Labeled Faces in the Wild, 2007: ten folds of 300
   genuine and 300 impostor pairs.
@@ -294,14 +299,14 @@ def cross_validated_accuracy(
   names = np.unique(folds)
   if len(names) < 2:
     raise InputError(
-      f"folds: there are {len(names)}, and a threshold comes from the others;"
-      " use two or more."
+      f"folds: there are {len(names)}, but the threshold of a fold comes from"
+      " the other folds: use two or more."
     )
   accuracies = []
   for name in names:
-    here = folds == name
-    threshold = best_threshold(distances[~here], same[~here])
-    right = (distances[here] <= threshold) == same[here]
+    in_fold = folds == name
+    threshold = best_threshold(distances[~in_fold], same[~in_fold])
+    right = (distances[in_fold] <= threshold) == same[in_fold]
     accuracies.append(right.mean())
   return {
     "accuracy": float(np.mean(accuracies)),
@@ -319,10 +324,10 @@ def _accepted(
 ]:
   """Thresholds, and how many genuine and impostor pairs each accepts.
 
-  They are -infinity and the distinct distances.
+  The thresholds are -infinity and the distinct distances.
   """
   distances, same = np.asarray(distances), np.asarray(same)
-  if distances.dtype != np.float32:  # Which sorts in half the time.
+  if distances.dtype != np.float32:  # float32 sorts in half the time.
     distances = distances.astype(np.float64)
   if distances.ndim != 1 or distances.shape != same.shape:
     raise InputError(
@@ -331,15 +336,15 @@ def _accepted(
     )
   if same.dtype != bool:
     raise InputError(
-      f"same has dtype {same.dtype}: papers write 0 and 1 both ways round, so "
-      "it must be boolean, True for pairs of one class."
+      f"same has dtype {same.dtype}: papers disagree on the meaning of 0 and 1,"
+      " so it must be boolean, True for pairs of one class."
     )
   if np.isnan(distances).any():
     raise InputError(
       f"distances: {np.count_nonzero(np.isnan(distances))} of "
       f"{len(distances)} are NaN; score embeddings that are finite."
     )
-  # One sort of all pairs, and one of the genuine ones, which are few.
+  # Sorts all pairs once, and the genuine pairs, which are few, once more.
   ordered = np.sort(distances)
   last = np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
   thresholds = np.append(-np.inf, ordered[last].astype(np.float64))
@@ -359,7 +364,7 @@ def _equal_error_rate(
   far: Float[np.ndarray, " t"], frr: Float[np.ndarray, " t"]
 ) -> float:
   gap = frr - far
-  # The gap falls strictly, from 1 to -1.
+  # The gap decreases strictly from 1 to -1.
   k = np.flatnonzero(gap >= 0)[-1]
   weight = gap[k] / (gap[k] - gap[k + 1])
   return float(far[k] + weight * (far[k + 1] - far[k]))

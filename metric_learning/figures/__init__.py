@@ -1,7 +1,6 @@
-"""Pictures from files: PNG and SVG of finished runs and studies.
+"""Figures drawn from the files of finished runs and studies, as PNG and SVG.
 
-Nothing here trains, and nothing here needs the images, except a strip of
-neighbors.
+No function here trains a model, and only `neighbor_strip` needs the images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,16 +66,16 @@ FOLDER = "figures"
 class Drawing(NamedTuple):
   """A figure of a study.
 
-  draw: gives the figure, or None where there is nothing to draw.
-  takes: "spaces", those that are drawn and their part; "study", a scored one;
-    or "nothing".
+  draw: returns the figure, or None if there is nothing to draw.
+  takes: the arguments of `draw`: "spaces" for the spaces of the study and the
+    name of their part, "study" for the scored study, or "nothing".
   """
 
   draw: Callable[..., Figure | None]
   takes: Literal["spaces", "study", "nothing"]
 
 
-# A new figure is its function and one entry.
+# A new figure needs its function and one entry here.
 FIGURES = {
   "maps": Drawing(embedding_maps, "spaces"),
   "histograms": Drawing(distance_histograms, "spaces"),
@@ -94,11 +93,11 @@ FIGURES = {
 
 
 def spaces_of(study: Study, part: str = "test") -> list[Space]:
-  """The spaces that are drawn of a study, in the order of its cells.
+  """The spaces to draw for a study, in the order of its cells.
 
-  Those of one run of each cell at its chosen setting: of the first fold, the
-  first seed; of more than eight cells, the eight that are best on validation. A
-  cell without a finished run is left out.
+  Each cell is drawn by one run at its chosen setting: the first seed of the
+  first fold. If there are more than eight cells, only the eight with the best
+  validation scores are drawn. A cell without a finished run is left out.
   """
   losses = losses_of(study)
   return [
@@ -110,7 +109,7 @@ def spaces_of(study: Study, part: str = "test") -> list[Space]:
 def draw_study(
   study: Study, part: str = "test", formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-  """Draws what applies to a study, and its `spaces_of`, into its `figures`.
+  """Draws every figure that applies to a study into its `figures` folder.
 
   Raises:
     InputError: if the study is not scored; see `study.score_chosen`.

@@ -1,4 +1,4 @@
-"""Tuning curves: the validation score against the number that was tuned."""
+"""Tuning curves: the validation score against a tuned hyperparameter."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,32 +25,33 @@ from metric_learning.losses import LOSSES
 from metric_learning.study.results import Cell, Setting, Study
 from metric_learning.study.table_lines import in_words
 
-# What a number is given as, by the power of its unit.
+# How an axis label writes units of the mean distance, by the power of a
+# distance in the unit of the hyperparameter.
 _PER_UNIT = {1: "/ d̄", 2: "/ d̄²", -1: "× d̄"}
-# A panel: its title, the tuned field, and the cell of each metric.
+# A panel: its title, the tuned field, and one cell for each metric.
 Panel = tuple[str, str, dict[str, Cell]]
 
 
 @styled
 def tuning_curves(study: Study) -> Figure | None:
-  """The mean score of each value that was tried, with its 95 % interval.
+  """The mean validation score of each tried value, with its 95 % interval.
 
-  One panel for each loss and tuned field, in the color of the loss, and one
-  line for each metric; of several
-  tuned fields, the others have their chosen values. None if no field had two
-  values. A setting that diverged is a cross on the axis.
+  There is one panel for each loss and tuned field, in the color of the loss,
+  with one line for each metric. If several fields were tuned, a panel varies
+  one of them and keeps the others at their chosen values. A setting that
+  diverged is a cross on the axis. Returns None if every field has one value.
   """
-  found = _panels(study)
-  if not found:
+  contents = _panels(study)
+  if not contents:
     return None
-  titles = [title for title, *_ in found]
+  titles = [title for title, *_ in contents]
   figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
-  drawn = dict.fromkeys(m for *_, cells in found for m in cells)
-  # Those with options have no order of their own.
-  others = [m for m in drawn if m not in METRICS]
-  metrics = [m for m in METRICS if m in drawn] + others
+  names = dict.fromkeys(m for *_, cells in contents for m in cells)
+  # METRICS gives the order; it does not list metrics with options.
+  with_options = [m for m in names if m not in METRICS]
+  metrics = [m for m in METRICS if m in names] + with_options
   losses = losses_of(study)
-  for axis, (_, field, cells) in zip(axes, found, strict=True):
+  for axis, (_, field, cells) in zip(axes, contents, strict=True):
     loss = loss_of(study, next(iter(cells.values())).name)
     looks = panel_styles(len(metrics), losses, loss)
     for index, (metric, look) in enumerate(zip(metrics, looks, strict=True)):
@@ -65,9 +66,7 @@ def tuning_curves(study: Study) -> Figure | None:
   }
   handles["chosen"] = Line2D([], [], linestyle="none", **_RING)
   legend_below(figure, handles)
-  heading(
-    figure, "Validation score of each value that was tried, with 95 % intervals"
-  )
+  heading(figure, "Validation score of each tried value, with 95 % intervals")
   return figure
 
 
@@ -95,8 +94,8 @@ def _panels(study: Study) -> list[Panel]:
         }
         title = in_words(rest) or str(runs[0].spec.config.loss.name)
         cells = grouped.setdefault((title, field), {})
-        # As it was asked for: a run compares in the space of a learned metric,
-        # and one with options has more than a name.
+        # The metric as the config gives it, with its options. For a learned
+        # metric, the result names another one: that of the mapped space.
         asked = dict(runs[0].spec.config.metric)
         name = asked.pop("name") or runs[0].result["metric"]
         words = [str(name), *(f"{k} {v:g}" for k, v in asked.items())]
@@ -105,41 +104,42 @@ def _panels(study: Study) -> list[Panel]:
 
 
 def slice_through_chosen(cell: Cell, field: str) -> list[Setting]:
-  """Settings that differ from the chosen one in this field only, in order."""
+  """Settings with the chosen values in all other fields, sorted by `field`."""
 
-  def others(setting: Setting):
+  def other_fields(setting: Setting):
     return {k: v for k, v in setting.tuned.items() if k != field}
 
-  found = [s for s in cell.settings if others(s) == others(cell.chosen)]
-  return sorted(found, key=lambda setting: setting.tuned[field])
+  chosen = other_fields(cell.chosen)
+  settings = [s for s in cell.settings if other_fields(s) == chosen]
+  return sorted(settings, key=lambda setting: setting.tuned[field])
 
 
 def _draw(axis: Axes, cell: Cell, field: str, style: dict, shift: float):
-  """One line, drawn `shift` points aside so that all intervals show."""
+  """Draws one line, `shift` points to the side so that all intervals show."""
   settings = slice_through_chosen(cell, field)
-  kept = [s for s in settings if np.isfinite(s.validation.mean)]
-  x = [s.tuned[field] for s in kept]
-  means = np.array([s.validation.mean for s in kept])
-  ends = np.array([[s.validation.low, s.validation.high] for s in kept])
-  lengths = np.nan_to_num(np.abs(ends.T - means))  # unknown: no bar
-  drawn = axis.errorbar(x, means, lengths, **style, capsize=2).get_children()
+  finite = [s for s in settings if np.isfinite(s.validation.mean)]
+  x = [s.tuned[field] for s in finite]
+  means = np.array([s.validation.mean for s in finite])
+  ends = np.array([[s.validation.low, s.validation.high] for s in finite])
+  lengths = np.nan_to_num(np.abs(ends.T - means))  # no bar if unknown
+  artists = axis.errorbar(x, means, lengths, **style, capsize=2).get_children()
   for setting in settings:
-    at = setting.tuned[field], setting.validation.mean
-    if not np.isfinite(setting.validation.mean):
+    value, mean = setting.tuned[field], setting.validation.mean
+    if not np.isfinite(mean):
       floor = axis.get_xaxis_transform()
-      drawn += axis.plot(
-        at[0], 0, **_CROSS, color=style["color"], transform=floor
+      artists += axis.plot(
+        value, 0, **_CROSS, color=style["color"], transform=floor
       )
     elif setting is cell.chosen:
-      drawn += axis.plot(*at, **_RING)
-  # After drawing, so that the data alone make the limits of the axes.
-  aside = ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
-  for artist in drawn:
-    artist.set_transform(artist.get_transform() + aside)
+      artists += axis.plot(value, mean, **_RING)
+  # The shift follows the drawing, so that it does not change the axis limits.
+  offset = ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
+  for artist in artists:
+    artist.set_transform(artist.get_transform() + offset)
 
 
 def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:
-  """Ticks at the values that were tried, and their unit."""
+  """Puts ticks at the values that were tried, and writes their unit."""
   values = sorted({s.tuned[field] for c in cells for s in c.settings})
   if is_geometric(values):
     axis.set_xscale("log")
@@ -151,7 +151,7 @@ def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:
 
 
 def is_geometric(values: Sequence[float | int]) -> bool:
-  """Whether sorted values, three or more, grow by one factor.
+  """Whether three or more sorted values grow by a constant factor.
 
   >>> is_geometric([0.1, 0.2, 0.4]), is_geometric([0.1, 0.2, 0.3])
   (True, False)
@@ -163,7 +163,7 @@ def is_geometric(values: Sequence[float | int]) -> bool:
 
 
 def _unit(field: str, cell: Cell) -> str:
-  """The field's name, and its unit where that is not its own.
+  """The name of a field, with its unit if that is the mean distance.
 
   As in the tables, d̄ is the mean distance at initialization.
   """

@@ -1,4 +1,4 @@
-"""Two metrics at equal numbers: a picture of `study.difference_curves`."""
+"""Draws `study.difference_curves`: two metrics at equal hyperparameters."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -39,33 +39,35 @@ _READINGS = {
 
 @styled
 def curves_of_differences(study: Study) -> Figure | None:
-  """The difference along each loss's number, one panel a loss and score.
+  """The difference against the hyperparameter of each loss.
 
-  Bands hold for all values of a curve together; the gray one is what was named
-  as no matter. None where cells are not compared at equal numbers.
+  There is one panel for each loss and score. The colored bands are simultaneous
+  intervals: they hold for all values of a curve together. The gray band holds
+  the differences that the study counts as negligible. Returns None if the study
+  does not compare cells at equal hyperparameters.
   """
   curves = difference_curves(study)
   if not curves:
     return None
   grouped = [
-    list(some)
-    for _, some in itertools.groupby(
+    list(group)
+    for _, group in itertools.groupby(
       curves, lambda curve: repr(curve._replace(reading="", points=()))
     )
   ]
   several = len({curve.column for curve in curves}) > 1
-  titles = [_title(some[0], several) for some in grouped]
+  titles = [_title(group[0], several) for group in grouped]
   figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
   order = losses_of(study)
-  for axis, some in zip(axes, grouped, strict=True):
+  for axis, group in zip(axes, grouped, strict=True):
     delta = study.compared["delta"]
     axis.axhspan(-delta, delta, color="#eeeeee")
     axis.axhline(0, color=BLACK, linewidth=0.6)
-    looks = panel_styles(len(_READINGS), order, loss_of(study, some[0].name))
-    for curve in some:
+    looks = panel_styles(len(_READINGS), order, loss_of(study, group[0].name))
+    for curve in group:
       _draw(axis, curve, looks[_READINGS[curve.reading][0]])
-    _axis_of(axis, some[0], number_unit(some[0], study))
-  figure.supylabel(_what(curves))
+    _axis_of(axis, group[0], number_unit(group[0], study))
+  figure.supylabel(_label(curves))
   legend_below(
     figure,
     {
@@ -73,20 +75,22 @@ def curves_of_differences(study: Study) -> Figure | None:
       for place, name in _READINGS.values()
     },
   )
-  heading(figure, "Difference at equal numbers, with simultaneous intervals")
+  heading(
+    figure, "Difference at equal hyperparameters, with simultaneous intervals"
+  )
   return figure
 
 
 def _title(curve: Curve, several: bool) -> str:
-  """What both sides have in common."""
+  """The fields that both sides have in common, in words."""
   shared = {k: v for k, v in curve.name.items() if curve.reference.get(k) == v}
   words = in_words(shared) or "all"
   return f"{words}, {name_of(curve.column)}" if several else words
 
 
-def _what(curves: Sequence[Curve]) -> str:
-  """The two sides by what tells them apart, and the score."""
-  said = {
+def _label(curves: Sequence[Curve]) -> str:
+  """The two sides by the fields in which they differ, and the score."""
+  sides = {
     " − ".join(
       in_words({k: v for k, v in side.items() if other.get(k) != v})
       for side, other in (
@@ -96,19 +100,19 @@ def _what(curves: Sequence[Curve]) -> str:
     )
     for curve in curves
   }
-  what = said.pop() if len(said) == 1 else "difference"
+  label = sides.pop() if len(sides) == 1 else "difference"
   columns = {name_of(curve.column) for curve in curves}
-  return f"{what}, {columns.pop()}" if len(columns) == 1 else what
+  return f"{label}, {columns.pop()}" if len(columns) == 1 else label
 
 
 def _draw(axis: Axes, curve: Curve, style: Mapping[str, Any]) -> None:
   x = [point.value for point in curve.points]
-  found = [point.judged.difference for point in curve.points]
-  axis.plot(x, [one.mean for one in found], **style)
+  differences = [point.judged.difference for point in curve.points]
+  axis.plot(x, [each.mean for each in differences], **style)
   axis.fill_between(
     x,
-    [one.low for one in found],
-    [one.high for one in found],
+    [each.low for each in differences],
+    [each.high for each in differences],
     color=style["color"],
     alpha=0.2,
     linewidth=0,

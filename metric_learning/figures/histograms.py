@@ -1,4 +1,4 @@
-"""Distance histograms: how far same and different pairs lie apart."""
+"""Distance histograms: the distances of same and of different pairs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,15 +27,16 @@ _MARGIN: dict[str, Any] = {"color": PURPLE, "linewidth": 1.6}
 
 @styled
 def distance_histograms(spaces: Sequence[Space], part: str = "") -> Figure:
-  """Distances of same and of different pairs, each a share of its own kind.
+  """Histograms of the distances of same and of different pairs.
 
-  Marked are the threshold that is best on validation pairs, and the margin
-  where the loss has one: a line where it is a place on the axis, and where it
-  is a gap between two distances a bar of its length, from the mean distance of
-  same pairs. Each panel has the units of its metric.
+  Each histogram is normalized by its own number of pairs. A dashed line marks
+  the threshold that is best on validation pairs. The margin of the loss is a
+  dotted line if it is a distance; if it is a gap between two distances, it is a
+  bar of that length that starts at the mean distance of same pairs. Each panel
+  has the units of its metric.
   """
   titles = [space.title for space in spaces]
-  # Bins have other widths in each, and so heights have no common scale.
+  # Bin widths differ between panels, so their heights have no common scale.
   figure, axes = panels(titles, height=1.7, narrowest=4.5)
   handles: dict[str, Any] = {}
   for axis, space in zip(axes, spaces, strict=True):
@@ -71,7 +72,7 @@ def _histogram(
 def _marks(
   axis: Axes, space: Space, same: Float[np.ndarray, " s"]
 ) -> dict[str, Any]:
-  """Lines over the full height, and bars above the data."""
+  """Marks threshold and margins by lines, and gaps by bars above the data."""
   marks: dict[str, Any] = {}
   if space.threshold is not None and np.isfinite(space.threshold):
     marks["threshold, best on validation"] = axis.axvline(

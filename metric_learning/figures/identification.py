@@ -1,4 +1,4 @@
-"""Who is it? DIR against FAR, and the cumulative match of a closed set."""
+"""Identification: DIR against FAR, and the cumulative match of a closed set."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +23,8 @@ from metric_learning.evaluation.open_set import (
 from metric_learning.figures.spaces import Space
 from metric_learning.figures.style import WIDTH, heading, line_styles, styled
 
-POINTS = 60  # of a curve against FAR
-RANKS = 20  # of a cumulative match curve, at most
+POINTS = 60  # points of a curve against FAR
+RANKS = 20  # the most ranks of a cumulative match curve
 
 
 @styled
@@ -33,9 +33,10 @@ def identification_curves(
 ) -> Figure | None:
   """Rank-1 DIR against FAR, and beside it the cumulative match curve.
 
-  Means over the draws of `evaluation.open_set`, with the middle 95 % of the
-  draws as a band. FAR is drawn from what rests on ten unknown probes. None
-  where no run asks for scores of identification, or no gallery can be drawn.
+  Lines are means over the draws of `evaluation.open_set`, and bands hold the
+  middle 95 % of the draws. The axis of FAR starts where ten unknown probes are
+  accepted. Returns None if no run asks for identification scores, or if no
+  gallery can be drawn.
   """
   drawn = [
     (index, space) for index, space in enumerate(spaces) if _is_drawn(space)

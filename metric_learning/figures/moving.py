@@ -1,4 +1,4 @@
-"""Spaces that change while they are trained, as a picture that moves."""
+"""Animations of embedding spaces while they are trained."""
 
 import io
 from collections.abc import Sequence
@@ -14,34 +14,34 @@ from metric_learning.figures.style import heading, panels, styled
 from metric_learning.training import run_files
 
 MILLISECONDS = 120
-# How long the last frame stays.
-_REST = 2500
+# How long the last frame stays, in milliseconds.
+_LAST_FRAME = 2500
 
 
 @styled
 def moving_maps(
   path: str | Path, frames: Sequence[Sequence[Space]], words: Sequence[str]
 ) -> Path:
-  """Writes a WebP file of spaces of two dimensions, side by side.
+  """Writes an animated WebP file of two-dimensional spaces, side by side.
 
-  Each frame has one space of each run, and its words as a heading. A run has
-  the same limits in all frames, those of its last one with some air: a point
-  may come from outside.
+  Each frame has one space for each run, and its entry of `words` as a heading.
+  The axis limits of a run come from its last frame, with a small border, and
+  are the same in all frames: earlier points may lie outside.
 
   Raises:
-    InputError: for spaces of more than two dimensions.
+    InputError: if a space does not have two dimensions.
   """
   for space in frames[0]:
     if space.embeddings.shape[1] != 2:
       raise InputError(
-        f"{space.title} has {space.embeddings.shape[1]} dimensions, and a"
-        " picture that moves shows embeddings as they are: train with"
+        f"{space.title} has {space.embeddings.shape[1]} dimensions. An"
+        " animation shows embeddings of two dimensions as they are: train with"
         " config.model.embedding_dim=2."
       )
   limits = [square(space.embeddings) for space in frames[-1]]
   images = [
-    _frame(spaces, said, limits)
-    for spaces, said in zip(frames, words, strict=True)
+    _frame(spaces, text, limits)
+    for spaces, text in zip(frames, words, strict=True)
   ]
   from PIL import Image
 
@@ -52,7 +52,7 @@ def moving_maps(
     "WEBP",
     save_all=True,
     append_images=others,
-    duration=[MILLISECONDS] * len(others) + [_REST],
+    duration=[MILLISECONDS] * len(others) + [_LAST_FRAME],
     loop=0,
     quality=60,
     method=4,

@@ -1,4 +1,4 @@
-"""Nearest neighbors in pictures, and which classes they mix up."""
+"""Pictures of nearest neighbors, and the classes that they confuse."""
 
 from collections.abc import Sequence
 
@@ -25,23 +25,23 @@ def neighbor_strip(
   queries: Sequence[int] | Int[np.ndarray, " q"],
   k: int = 8,
 ) -> Figure:
-  """A row of pictures for each query: itself, then its k nearest neighbors.
+  """A row of pictures for each query: the query, then its k nearest neighbors.
 
-  `images[i]` is what `space.embeddings[i]` embeds. Under a neighbor is its
-  distance.
+  `images[i]` is the image of `space.embeddings[i]`. The distance of a neighbor
+  is written below its picture.
 
   Raises:
-    InputError: if there is not one image for each embedding, or if images have
-      several labels.
+    InputError: if the numbers of images and embeddings differ, or if images
+      have several labels.
   """
   _check_one_label(space)
   if len(images) != len(space.labels):
     raise InputError(
-      f"{len(images)} images for {len(space.labels)} embeddings: give the"
-      " images that the run embedded, in their order."
+      f"{len(images)} images for {len(space.labels)} embeddings: pass the"
+      " images that the run embedded, in the same order."
     )
   queries = np.asarray(queries)
-  found, distances = _neighbors(space, k)
+  neighbors, distances = _neighbors(space, k)
   figure = Figure(
     figsize=(0.75 * (k + 1), 1.0 * len(queries) + 0.4), layout="constrained"
   )
@@ -50,7 +50,7 @@ def neighbor_strip(
     _picture(axes[0], images[query], space.name_of(space.labels[query]))
     _frame(axes[0], BLACK, "-")
     for axis, other, distance in zip(
-      axes[1:], found[query], distances[query], strict=True
+      axes[1:], neighbors[query], distances[query], strict=True
     ):
       _picture(axis, images[other], f"{distance:.2f}")
       if space.labels[other] == space.labels[query]:
@@ -67,10 +67,10 @@ def neighbor_strip(
 
 @styled
 def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
-  """Whose images are the k nearest neighbors of the hardest classes.
+  """The classes of the k nearest neighbors of the hardest classes.
 
-  A row is a class, its numbers shares of its images' neighbors. The hardest
-  are those with the smallest share of their own.
+  Each row is a class; its numbers are the shares of its neighbors by class.
+  The hardest classes have the smallest share of neighbors of the same class.
 
   Raises:
     InputError: if images have several labels.
@@ -104,7 +104,9 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
 
 
 def confusion_of(space: Space, k: int = 1):
-  """Shares of the k nearest neighbors: row class, column class; the classes.
+  """The shares of the k nearest neighbors, and the classes of rows and columns.
+
+  Row i holds, for the images of class i, the share of neighbors in each class.
 
   >>> points = np.array([[0.0], [1.0], [1.5], [9.0]])
   >>> shares, _ = confusion_of(Space("", points, np.array([0, 0, 1, 1]), "l1"))
@@ -112,17 +114,17 @@ def confusion_of(space: Space, k: int = 1):
   [[0.5, 0.5], [0.5, 0.5]]
   """
   classes, codes = np.unique(space.labels, return_inverse=True)
-  found, _ = _neighbors(space, k)
+  neighbors, _ = _neighbors(space, k)
   counts = np.zeros((len(classes), len(classes)))
-  np.add.at(counts, (codes[:, None], codes[found]), 1)
+  np.add.at(counts, (codes[:, None], codes[neighbors]), 1)
   return counts / counts.sum(axis=1, keepdims=True), classes
 
 
 def _check_one_label(space: Space) -> None:
   if space.has_several_labels:
     raise InputError(
-      f"{space.title}: its images have several labels, and this figure shows"
-      " the one class of each."
+      f"{space.title}: images have several labels, but this figure needs one"
+      " class for each image."
     )
 
 

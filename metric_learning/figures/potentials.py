@@ -1,4 +1,4 @@
-"""Pair potentials: what a pair costs at each distance, and how it is pulled."""
+"""Pair potentials: the cost of a pair at each distance, and the force on it."""
 
 import functools
 import inspect
@@ -22,43 +22,44 @@ from metric_learning.figures.style import (
 )
 from metric_learning.losses import PAIR_POTENTIALS
 
-FARTHEST = 2.0  # Q, the upper bound of the distance where one wants one
+FARTHEST = 2.0  # the upper bound Q of distances, for potentials that need one
 MARGIN = 1.0
 _HIGHEST = 3.0
 _MARK: dict[str, Any] = {"color": PURPLE, "linestyle": ":"}
 
 
 def pair_potentials() -> Figure:
-  """Attraction and repulsion of every one: margin 1, other numbers default.
+  """Attraction and repulsion of every pair potential, with margin 1.
 
-  The vertical axis ends at 3: some repulsions do not.
+  Other hyperparameters have their defaults. The vertical axis ends at 3, since
+  some repulsions have no upper bound.
   """
   numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
-  return _drawn(
-    forces=False, what="cost of a pair", title="Pair potentials: " + numbers
+  return _draw(
+    forces=False, ylabel="cost of a pair", title="Pair potentials: " + numbers
   )
 
 
 def pair_forces() -> Figure:
-  """How hard each potential pulls same pairs together, and pushes others apart.
+  """How hard each potential pulls same pairs and pushes different pairs.
 
-  The slope of the potential at each distance, without its sign: a pair on which
-  no force acts does not move, whatever it costs.
+  The force is the absolute slope of the potential at each distance. A pair
+  without a force does not move, whatever it costs.
   """
   numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
-  return _drawn(
+  return _draw(
     forces=True,
-    what="force on a pair",
+    ylabel="force on a pair",
     title="Forces of the pair potentials: " + numbers,
   )
 
 
 @styled
-def _drawn(*, forces: bool, what: str, title: str) -> Figure:
+def _draw(*, forces: bool, ylabel: str, title: str) -> Figure:
   figure, axes = panels(
     list(PAIR_POTENTIALS), height=1.6, columns=3, sharex=True, sharey=True
   )
-  # The first is not quite 0, where a repulsion may jump.
+  # The first distance is slightly above 0, where a repulsion may jump.
   d = np.linspace(1e-6, FARTHEST, 401)
   for axis, potential in zip(axes, PAIR_POTENTIALS.values(), strict=True):
     given = _numbers(potential)
@@ -74,18 +75,18 @@ def _drawn(*, forces: bool, what: str, title: str) -> Figure:
     axis.set(xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
   for axis in axes[-3:]:
     axis.set_xlabel("distance")
-  figure.supylabel(what)
+  figure.supylabel(ylabel)
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
   heading(figure, title)
   return figure
 
 
 def _numbers(potential) -> dict[str, Any]:
-  """The margin and the bound, for a potential that has them."""
-  ours = {
+  """The margin and the upper bound, for a potential that takes them."""
+  values = {
     "margin": MARGIN,
     "negative_margin": MARGIN,
     "upper_bound": FARTHEST,
   }
-  named = inspect.signature(potential).parameters
-  return {name: value for name, value in ours.items() if name in named}
+  parameters = inspect.signature(potential).parameters
+  return {name: value for name, value in values.items() if name in parameters}

@@ -1,4 +1,4 @@
-"""Ways from embeddings to a plane, and how far a plane can be trusted."""
+"""Projections of embeddings to a plane, and how far they can be trusted."""
 
 import importlib.util
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from metric_learning.errors import InputError
 Points = Float[np.ndarray, "n d"]
 Plane = Float[np.ndarray, "n 2"]
 
-# Neighbors that the quality of a map looks at.
+# The number of neighbors from which the quality of a map is computed.
 NEIGHBORS = 10
-# Of more points than these, that many are drawn by lot for its quality: it
-# needs all distances among them.
+# The quality of a larger map is computed on a random sample of this size, since
+# it needs all pairwise distances.
 MOST_POINTS = 2000
 
 
 def as_they_are(embeddings: Points, metric: str = "") -> Plane:
-  """Points of two dimensions, or of one, which lie on a line of the plane.
+  """The embeddings themselves; one-dimensional ones are placed on a line.
 
   >>> as_they_are(np.array([[3.0], [4.0]])).tolist()
   [[3.0, 0.0], [4.0, 0.0]]
@@ -36,7 +36,8 @@ def as_they_are(embeddings: Points, metric: str = "") -> Plane:
 def pca(embeddings: Points, metric: str = "") -> Plane:
   """The two directions of largest variance, centered on 0.
 
-  The largest step of each is positive, so that the sign is the same each time.
+  The largest coefficient of each direction is positive, so that the sign is
+  the same each time.
 
   >>> pca(np.array([[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]])).tolist()
   [[-1.5, 0.0], [1.5, 0.0]]
@@ -46,7 +47,7 @@ def pca(embeddings: Points, metric: str = "") -> Plane:
 
 
 def on_plane_of(embeddings: Points, others: Points) -> Plane:
-  """Other points on the plane of `pca` of some: its center and its axes.
+  """Projects `others` with the center and the axes of `pca(embeddings)`.
 
   >>> first = np.array([[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
   >>> others = np.array([[2.0, 9.0, 0.0], [2.5, 0.0, 9.0]])
@@ -55,13 +56,13 @@ def on_plane_of(embeddings: Points, others: Points) -> Plane:
   """
   center = embeddings.mean(axis=0)
   _, sizes, axes = np.linalg.svd(embeddings - center, full_matrices=False)
-  # A direction of no variance is none: its sign and place are rounding alone.
+  # Drops directions without variance, which would come from rounding alone.
   axes = np.where((sizes > 1e-6 * sizes.max(initial=0))[:, None], axes, 0)
   largest = np.take_along_axis(
     axes, np.abs(axes).argmax(axis=1)[:, None], axis=1
   )
-  found = (others - center) @ (axes * np.sign(largest))[:2].T
-  return np.pad(found, [(0, 0), (0, 2 - found.shape[1])]) + 0.0  # no -0.0
+  plane = (others - center) @ (axes * np.sign(largest))[:2].T
+  return np.pad(plane, [(0, 0), (0, 2 - plane.shape[1])]) + 0.0  # no -0.0
 
 
 def tsne(embeddings: Points, metric: str = "l2") -> Plane:
@@ -72,7 +73,7 @@ def tsne(embeddings: Points, metric: str = "l2") -> Plane:
   Source: van der Maaten, Hinton, JMLR 2008.
   """
   distances = distances_of(embeddings, metric)
-  # Starts small and in the plane of largest variance: nothing is random.
+  # Starts small and in the plane of largest variance, so nothing is random.
   start = pca(embeddings)
   start *= 1e-4 / max(float(start.std(axis=0).max()), 1e-30)
   method = TSNE(
@@ -80,30 +81,30 @@ def tsne(embeddings: Points, metric: str = "l2") -> Plane:
     init=start.astype(np.float32),
     perplexity=min(15.0, (len(embeddings) - 1) / 3),
   )
-  # Sums over several threads come in any order, and so few points run faster
-  # in one.
+  # Several threads would sum in a random order. So few points also run faster
+  # in one thread.
   with threadpool_limits(1):
     points = method.fit_transform(distances)
   return points - points.mean(axis=0)
 
 
 def umap(embeddings: Points, metric: str = "l2") -> Plane:
-  """Another plane of neighbors under a metric (extra umap); centered on 0.
+  """A plane of neighbors under a metric, by UMAP; centered on 0.
 
   Source: McInnes, Healy, Melville, arXiv 1802.03426.
 
   Raises:
-    InputError: without umap-learn.
+    InputError: if umap-learn (the extra `umap`) is not installed.
   """
   if not importlib.util.find_spec("umap"):
     raise InputError(
-      "UMAP is drawn by umap-learn: pip install 'metric-learning[umap]', or"
-      " choose another projection."
+      "UMAP needs umap-learn: pip install 'metric-learning[umap]', or choose"
+      " another projection."
     )
   import warnings
 
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own dependencies
+    warnings.simplefilter("ignore")  # from dependencies of umap-learn
     from umap import UMAP
 
     method = UMAP(
@@ -117,13 +118,14 @@ def umap(embeddings: Points, metric: str = "l2") -> Plane:
 
 
 class Projection(NamedTuple):
-  """A way to a plane.
+  """A projection of embeddings to a plane.
 
-  place: from embeddings and the name of their metric to the plane.
-  about: what a reader must know of distances in it.
-  most: the most dimensions that it takes; None for any number.
-  follow: from the embeddings and those of another step to the place of these
-    on the same plane; None where a plane is of one step alone.
+  place: maps embeddings and the name of their metric to the plane.
+  about: what a reader must know about distances in the plane.
+  most: the highest number of dimensions of embeddings; None for any number.
+  follow: maps the embeddings, and the embeddings of another training step, to
+    the places of the latter on the same plane; None if the projection cannot
+    place points that it was not fitted to.
   """
 
   place: Callable[[Points, str], Plane]
@@ -132,7 +134,7 @@ class Projection(NamedTuple):
   follow: Callable[[Points, Points], Plane] | None = None
 
 
-# A new projection is its function and one entry.
+# A new projection needs its function and one entry here.
 PROJECTIONS = {
   "as is": Projection(
     as_they_are,
@@ -142,19 +144,21 @@ PROJECTIONS = {
   ),
   "pca": Projection(
     pca,
-    "The plane of largest variance: all other directions are left out, and"
-    " distances in it are at most those of L2.",
+    "The plane of largest variance. All other directions are left out, so a"
+    " distance in the plane is at most the L2 distance.",
     follow=on_plane_of,
   ),
   "tsne": Projection(
     tsne,
-    "t-SNE keeps neighbors under the trained metric. Distances in it are not"
-    " the metric: neither gaps between groups nor their sizes mean anything.",
+    "t-SNE keeps neighbors under the trained metric. Distances in the map are"
+    " not those of the metric: gaps between groups and the sizes of groups mean"
+    " nothing.",
   ),
   "umap": Projection(
     umap,
-    "UMAP keeps neighbors under the trained metric. Distances in it are not"
-    " the metric: neither gaps between groups nor their sizes mean anything.",
+    "UMAP keeps neighbors under the trained metric. Distances in the map are"
+    " not those of the metric: gaps between groups and the sizes of groups mean"
+    " nothing.",
   ),
 }
 
@@ -162,16 +166,16 @@ PROJECTIONS = {
 class Quality(NamedTuple):
   """How far a map can be trusted, from 0 to 1.
 
-  trustworthiness: 1 if the neighbors of a point in the map are among its
-    neighbors under the metric; less for each intruder, by its rank.
-  hit: the share of a point's neighbors in the map that are of its class.
+  trustworthiness: 1 if all neighbors of a point in the map are also its
+    neighbors under the metric; each other point lowers it by its rank.
+  hit: the share of the neighbors of a point in the map that have its class.
   """
 
   trustworthiness: float
   hit: float
 
   def __str__(self) -> str:
-    """Both, in words."""
+    """Both numbers with their names."""
     return (
       f"trustworthiness {self.trustworthiness:.2f}\n"
       f"neighborhood hit {self.hit:.2f}"
@@ -184,10 +188,10 @@ def quality(
   labels: Int[np.ndarray, " n *k"],
   metric: str = "l2",
 ) -> Quality:
-  """Of the 10 nearest in a map, who belongs there; fewer of few points.
+  """Judges a map by the 10 nearest neighbors of each point.
 
-  NaN of fewer than three points. An image with several labels hits one that
-  shares any of them.
+  Small maps use fewer neighbors, and maps of fewer than three points give NaN.
+  With several labels per image, a neighbor that shares any label is a hit.
 
   >>> square = np.array([[0.0, 0.0], [0.0, 1.0], [9.0, 0.0], [9.0, 1.0]])
   >>> quality(square, square, np.array([0, 0, 1, 1]))
@@ -196,8 +200,8 @@ def quality(
   Sources: Venna, Kaski, ICANN 2001; Paulovich et al., IEEE TVCG 14, 2008.
   """
   if len(labels) > MOST_POINTS:
-    lot = np.random.default_rng(0).permutation(len(labels))[:MOST_POINTS]
-    embeddings, points, labels = embeddings[lot], points[lot], labels[lot]
+    rows = np.random.default_rng(0).permutation(len(labels))[:MOST_POINTS]
+    embeddings, points, labels = embeddings[rows], points[rows], labels[rows]
   k = min(NEIGHBORS, (len(labels) - 1) // 2)
   if k < 1:
     return Quality(float("nan"), float("nan"))
@@ -218,9 +222,12 @@ def quality(
 
 
 def distances_of(embeddings: Points, metric: str) -> Float[np.ndarray, "n n"]:
-  """All distances under a metric, none below 0 and each 0 to itself."""
+  """All pairwise distances under a metric, shifted to be at least 0.
+
+  The distance of a point to itself is 0.
+  """
   x = jnp.asarray(embeddings)
   distances = np.array(pairwise(metric, x, x, exact=True))
-  distances -= distances.min()  # a dot product enters negated
+  distances -= distances.min()  # a dot product is negated, so it may be below 0
   np.fill_diagonal(distances, 0)
   return distances

@@ -1,4 +1,4 @@
-"""ROC and DET curves: errors on genuine pairs against those on impostors."""
+"""ROC and DET curves: errors on genuine pairs against errors on impostors."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from metric_learning import evaluation
 from metric_learning.figures.spaces import Space, pairs_of
 from metric_learning.figures.style import WIDTH, heading, line_styles, styled
 
-POINTS = 300  # of a curve that are drawn, of as many as there are distances
+POINTS = 300  # points drawn of a curve, which has one for each distance
 LEAST_FAR = 1e-4
 
 
 class Curve(NamedTuple):
   """The errors of one space at each threshold, and how its line looks.
 
-  least: the lowest FAR that rests on ten impostor pairs, at least 0.0001.
+  least: the FAR at which ten impostor pairs are accepted, at least 0.0001.
   """
 
   far: Float[np.ndarray, " t"]
@@ -37,11 +37,11 @@ class Curve(NamedTuple):
 def roc_curves(
   spaces: Sequence[Space], part: str = "", *, log: bool = True
 ) -> Figure:
-  """TAR against FAR of some spaces, each with its equal error rate as a point.
+  """TAR against FAR of several spaces; a point marks each equal error rate.
 
-  `log` draws FAR on a logarithmic axis, down to what rests on ten impostor
-  pairs, at most to 0.0001. A space without same or without different pairs has
-  no curve.
+  `log` draws FAR on a logarithmic axis. That axis starts where ten impostor
+  pairs are accepted, but not below 0.0001. A space without same pairs or
+  without different pairs has no curve.
   """
   figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
   axis = figure.subplots()
@@ -69,15 +69,16 @@ def roc_curves(
   return figure
 
 
-# Rates at which a DET axis has ticks.
+# The error rates at the ticks of a DET axis.
 _TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 
 
 @styled
 def det_curves(spaces: Sequence[Space], part: str = "") -> Figure | None:
-  """FRR against FAR on axes of normal deviates, where equal normals are lines.
+  """FRR against FAR, on axes of normal deviates.
 
-  None where no space has both same and different pairs.
+  On these axes, normally distributed distances give a straight line. Returns
+  None if no space has both same and different pairs.
 
   Source: Martin et al., "The DET curve in assessment of detection task
   performance", Eurospeech 1997.
@@ -91,9 +92,9 @@ def det_curves(spaces: Sequence[Space], part: str = "") -> Figure | None:
   for curve in curves:
     inside = (curve.far >= low) & (curve.frr > 0) & (curve.far < 1)
     inside &= curve.frr < 1
-    at = ndtri(np.clip(curve.eer, 1e-6, 1 - 1e-6))
+    equal = ndtri(np.clip(curve.eer, 1e-6, 1 - 1e-6))
     far, frr = ndtri(curve.far[inside]), ndtri(curve.frr[inside])
-    _draw(axis, curve, far, frr, (at, at))
+    _draw(axis, curve, far, frr, (equal, equal))
   ends = ndtri(low), ndtri(0.99)
   axis.plot(ends, ends, color="0.7", linewidth=0.8, label="FAR = FRR")
   ticks = [tick for tick in _TICKS if tick >= low]
@@ -128,7 +129,8 @@ def _curves(spaces: Sequence[Space]) -> list[Curve]:
     eer = evaluation.verification(distances, same)["eer"]
     least = max(10 / np.count_nonzero(~same), LEAST_FAR)
     rows = _rows(far, frr, least)
-    # Small markers tell lines apart in print; each line's start elsewhere.
+    # Small markers tell lines apart in print. Their offset differs between
+    # lines, so that they do not cover each other.
     every = (0.03 * (1 + index), 0.3)
     label = f"{space.title} (EER {100 * eer:.1f} %)"
     curves.append(
@@ -159,7 +161,7 @@ def _draw(
 def _rows(
   far: Float[np.ndarray, " t"], frr: Float[np.ndarray, " t"], least: float
 ) -> Int[np.ndarray, " r"]:
-  """Operating points to draw: even on both axes, and those around the EER.
+  """Operating points to draw: evenly spaced on both axes, and around the EER.
 
   >>> far, frr = np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0])
   >>> _rows(far, frr, 0.1).tolist()

@@ -1,4 +1,4 @@
-"""What a picture of an embedding space is made of, read from a run's files."""
+"""Embedding spaces for figures, read from the files of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,24 +15,27 @@ from metric_learning.training import run_files
 
 PARTS = ("validation", "test")
 
-# Of more images than these, whole classes are left out by lot, for pictures
-# of pairs; 3,000 images have 4.5 million of them.
+# Figures of pairs draw a random sample of classes from larger sets: 3,000
+# images already have 4.5 million pairs.
 MOST_IMAGES = 3000
 
 
 class Space(NamedTuple):
-  """Embeddings of one run, and what its pictures say of them.
+  """The embeddings of one run, and what figures need to describe them.
 
-  metric: what compares the embeddings.
-  labels: one of each image, or several: 1 in the columns of its classes.
-  class_names: `class_names[label]` names a class; numbers where it is None.
-  margins: distances at which a pair potential stops to act, on the axis of
+  metric: the name of the metric that compares the embeddings.
+  labels: one label for each image; or, with several labels per image, a row
+    with 1 in the columns of its classes.
+  class_names: `class_names[label]` names a class; None to use numbers.
+  margins: distances at which a pair potential stops acting, on the axis of
     `metric`.
   gaps: margins between the two distances of a triplet: lengths on that axis.
-  threshold: the distance that best tells same from different on validation.
-  open_set: how identification draws who is known; None where no table asks.
-  loss: the loss of the run: spaces of one loss are drawn in one color.
-  losses: those of its study, in the order of their colors.
+  threshold: the distance that best separates same from different pairs on
+    validation.
+  open_set: how identification draws the known classes; None if no table has
+    identification scores.
+  loss: the loss of the run; spaces of one loss are drawn in one color.
+  losses: the losses of its study, in the order of their colors.
   """
 
   title: str
@@ -49,7 +52,7 @@ class Space(NamedTuple):
 
   @property
   def has_several_labels(self) -> bool:
-    """Whether an image may have more labels than one."""
+    """Whether an image may have more than one label."""
     return self.labels.ndim > 1
 
   def name_of(self, label: int | np.integer) -> str:
@@ -67,19 +70,19 @@ def read_space(
 ) -> Space:
   """The space of a finished run, at its selected checkpoint.
 
-  `part` is "validation" or "test"; the title is loss and metric where none is
-  given; `losses` are those of its study.
+  `part` is "validation" or "test". The default title names loss and metric.
+  `losses` are the losses of the study of the run.
 
   Raises:
-    InputError: if the run is not finished, or for an unknown part.
+    InputError: if the run is not finished, or if the part is unknown.
   """
   check_choice("part", part, PARTS)
   folder = Path(folder)
   if not is_finished(folder):
     raise InputError(
-      f"{folder} holds no finished run ({run_files.RESULT} with its embeddings"
-      " is missing): run python -m experiments.train first. (Of a study, the"
-      " runs that it chose have embeddings, once it is reported.)"
+      f"{folder} holds no finished run ({run_files.RESULT} or its embeddings"
+      " are missing): run python -m experiments.train first. (A study keeps"
+      " embeddings only of the chosen runs, once it is reported.)"
     )
   result = run_files.read_json(folder / run_files.RESULT)
   config = run_files.read_json(folder / run_files.CONFIG)
@@ -91,15 +94,15 @@ def read_space(
     if power == 1 and name.endswith("margin")
   ]
   names = arrays.get(f"{part}_class_names")
-  positions = loss in PAIR_POTENTIALS
+  is_potential = loss in PAIR_POTENTIALS
   return Space(
     title=title or f"{loss}, {result['metric']}",
     embeddings=arrays[f"{part}_embeddings"],
     labels=arrays[f"{part}_labels"],
     metric=result["metric"],
     class_names=list(names) if names is not None else None,
-    margins=margins if positions else (),
-    gaps=() if positions else margins,
+    margins=margins if is_potential else (),
+    gaps=() if is_potential else margins,
     threshold=_threshold(arrays, result["metric"]),
     open_set=_open_set(config["eval"]),
     loss=loss,
@@ -108,7 +111,7 @@ def read_space(
 
 
 def read_selected(folder: Path) -> dict[str, np.ndarray]:
-  """What a run embedded at its selected checkpoint."""
+  """The arrays that a run embedded at its selected checkpoint."""
   selected = folder / run_files.SELECTED_EMBEDDINGS
   return run_files.read_own(
     selected if selected.exists() else folder / run_files.EMBEDDINGS
@@ -127,23 +130,26 @@ def finished_runs(root: str | Path) -> list[Path]:
   """The folders under `root` that hold finished runs, in order of their names.
 
   Raises:
-    InputError: if there is none.
+    InputError: if there is no such folder.
   """
   root = Path(root)
-  found = sorted(path.parent for path in root.glob(f"**/{run_files.RESULT}"))
-  found = [folder for folder in found if is_finished(folder)]
-  if not found:
+  folders = sorted(path.parent for path in root.glob(f"**/{run_files.RESULT}"))
+  folders = [folder for folder in folders if is_finished(folder)]
+  if not folders:
     raise InputError(
       f"no finished run in {root}: run make compare, or python -m"
       " experiments.train --config=configs/glyphs.py --workdir=runs/one."
     )
-  return found
+  return folders
 
 
 def pairs_of(
   space: Space,
 ) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"]]:
-  """Distances of all pairs of a space, or of a sample of its classes."""
+  """The distances of all pairs of images, or of the pairs in a sample.
+
+  The second array tells whether the images of a pair have the same class.
+  """
   sample = _sample(space.labels)
   return evaluation.pairs_of(
     space.embeddings[sample], space.labels[sample], space.metric
@@ -151,24 +157,24 @@ def pairs_of(
 
 
 def _open_set(section: Mapping[str, Any]) -> evaluation.OpenSet | None:
-  asked = any("/identification_" in column for column in section["columns"])
-  return evaluation.OpenSet(**section["identification"]) if asked else None
+  is_asked = any("/identification_" in column for column in section["columns"])
+  return evaluation.OpenSet(**section["identification"]) if is_asked else None
 
 
 def _threshold(arrays, metric: str) -> float:
   sample = _sample(arrays["validation_labels"])
-  few = {
+  validation = {
     name: arrays[name][sample]
     for name in ("validation_embeddings", "validation_labels")
   }
-  return learned_threshold(few, metric)
+  return learned_threshold(validation, metric)
 
 
 def _sample(labels: Int[np.ndarray, " n *k"]) -> Int[np.ndarray, " m"]:
-  """Indices of all images, or of as many classes, by lot, as are not too many.
+  """Indices of all images, or of a random sample if there are too many.
 
-  Whole classes, since images drawn one by one would leave few same pairs; but
-  images one by one, where these have several labels.
+  The sample has whole classes, since single images would form few same pairs.
+  Images with several labels are sampled one by one.
 
   >>> _sample(np.array([0, 1, 0, 1])).tolist()
   [0, 1, 2, 3]

@@ -1,9 +1,9 @@
-"""How every picture looks: sizes, colors, and the way to a file.
+"""The look of all figures: sizes and colors, and how a figure is saved.
 
-Pictures are `matplotlib.figure.Figure` objects made without pyplot, so that
-none shares state with another or with a notebook. What color tells apart,
-a marker or a line style tells apart too, for readers who do not see colors
-and for printers that have none.
+Figures are `matplotlib.figure.Figure` objects made without pyplot, so that they
+share no state with each other or with a notebook. Lines and points that differ
+in color also differ in marker or line style, for readers who do not see colors
+and for printers without color.
 """
 
 import textwrap
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from metric_learning.training import run_files
 
-# Okabe and Ito 2008, "Color Universal Design", with gray for its yellow, which
-# is faint on paper.
+# Okabe and Ito 2008, "Color Universal Design". Gray replaces their yellow,
+# which is faint on paper.
 BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GRAY = (
   "#000000",
   "#0072B2",
@@ -33,10 +33,10 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
-WIDTH = 7.0  # of a page's text, in inches
-_AROUND = 0.6  # above and below all panels, for title and legend
+WIDTH = 7.0  # of the text on a page, in inches
+_AROUND = 0.6  # inches above and below all panels, for title and legend
 
-# On top of matplotlib's own defaults: a user's matplotlibrc changes nothing.
+# Starts from the defaults of matplotlib, so that a matplotlibrc has no effect.
 STYLE: list[str | Path | dict[str, Any]] = [
   "default",
   {
@@ -58,21 +58,22 @@ STYLE: list[str | Path | dict[str, Any]] = [
     "legend.frameon": False,
     "text.parse_math": False,  # a class may be called "$"
     "savefig.dpi": 200,
-    "svg.hashsalt": "metric_learning",  # else every file has ids of its own
-    "pdf.fonttype": 42,  # TrueType, whole in the file: print shops ask for it
+    "svg.hashsalt": "metric_learning",  # otherwise ids differ in every file
+    "pdf.fonttype": 42,  # embeds whole TrueType fonts, as print shops require
   },
 ]
-styled = matplotlib.style.context(STYLE)  # a decorator of what draws
+styled = matplotlib.style.context(STYLE)  # a decorator for drawing functions
 
 
 def line_styles(
   losses: Sequence[str], order: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-  """Looks of lines, given the loss of each: one color for each loss.
+  """The styles of lines, given the loss of each: one color for each loss.
 
-  Lines of one color differ in their dashes, and all lines in their markers. Of
-  one loss alone each line has a color of its own. Colors are given in `order`,
-  so that a loss has one in all figures of a study; without it, as they come.
+  Lines of one color differ in their dashes, and all lines differ in their
+  markers. If there is only one loss, each line has its own color. Losses get
+  colors in the sequence of `order`, so that a loss has the same color in all
+  figures of a study; losses that `order` does not name follow.
 
   >>> looks = line_styles(["triplet", "triplet", "supcon"])
   >>> [look["color"] == BLUE for look in looks]
@@ -97,10 +98,10 @@ def line_styles(
 def panel_styles(
   count: int, order: Sequence[str], loss: str | None = None
 ) -> list[dict[str, Any]]:
-  """Looks of the lines of a panel, which is of one loss: in its color.
+  """The styles of the lines of a panel that shows one loss, in its color.
 
-  Where the figure has one loss alone, each line has a color of its own. For a
-  legend of all panels, `loss` is None, and lines are black.
+  If the figure has only one loss, each line has its own color. For a legend of
+  all panels, `loss` is None and lines are black.
 
   >>> one, other = panel_styles(2, ["triplet", "supcon"], "supcon")
   >>> one["color"] == other["color"] == VERMILION
@@ -116,7 +117,7 @@ def panel_styles(
 
 
 def line_style(index: int) -> dict[str, Any]:
-  """Color, marker and line of the line with this number.
+  """The color, marker and dashes of the line with this index.
 
   >>> line_style(0) == {"color": BLUE, "marker": "o", "linestyle": "-"}
   True
@@ -129,7 +130,7 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def point_style(index: int) -> dict[str, Any]:
-  """Color and marker of the class with this number, hollow from the 9th on.
+  """The color and marker of the class with this index, hollow from the 9th on.
 
   >>> point_style(8) == {"marker": ">", "edgecolor": BLUE, "facecolor": "none"}
   True
@@ -151,11 +152,12 @@ def panels(
   sharex: bool = False,
   sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-  """A figure with a panel for each title, in rows of equal length if it goes.
+  """A figure with a panel for each title, in rows as equal as possible.
 
-  `height` is that of a panel, and `narrowest` the least width of the figure,
-  in inches; a full row has `columns` panels on the width of a page, and a panel
-  alone is half as high again. `sharex` and `sharey` are those of matplotlib.
+  `height` is the height of a panel and `narrowest` the least width of the
+  figure, in inches. A row has at most `columns` panels, which then fill the
+  width of a page. A single panel is 1.5 times as high. `sharex` and `sharey`
+  are those of matplotlib.
 
   >>> figure, axes = panels("abcde", height=2.0)
   >>> len(axes), figure.get_size_inches().tolist()  # 3 and 2
@@ -174,18 +176,18 @@ def panels(
   for axis in unused:
     axis.remove()
   for axis, title in zip(axes, titles, strict=True):
-    # Broken after a comma, rather than between a field and its value.
+    # A title is broken after a comma, not between a field and its value.
     title = title.replace(" ", "\N{NO-BREAK SPACE}")
     title = title.replace(",\N{NO-BREAK SPACE}", ", ")
     axis.set_title(textwrap.fill(title, _letters(width / columns)))
-  # The lowest of each column bears the numbers of a shared axis.
+  # The lowest panel of each column shows the tick labels of a shared axis.
   for axis in axes[-columns:]:
     axis.tick_params(labelbottom=True)
   return figure, list(axes)
 
 
 def heading(figure: Figure, text: str) -> None:
-  """A title over all panels, broken where the figure ends."""
+  """Writes a title above all panels, wrapped at the width of the figure."""
   figure.suptitle(textwrap.fill(text, _letters(figure.get_figwidth())))
 
 
@@ -195,7 +197,7 @@ def _letters(width: float) -> int:
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
-  """A legend under all panels, where it hides no data."""
+  """Draws a legend below all panels, where it hides no data."""
   widths = [len(label) + 6 for label in handles]  # a handle is six letters wide
   for rows in range(1, len(widths) + 1):
     columns = [widths[i : i + rows] for i in range(0, len(widths), rows)]
@@ -212,8 +214,8 @@ def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
 
 
 FORMATS = ("png", "svg")
-# What a file says of itself: no date, so that the same figure gives the same
-# bytes, and in words what it shows.
+# The metadata of a file: a description in words, and no date, so that the same
+# figure gives the same bytes.
 _METADATA: Mapping[str, Callable[[str], dict[str, Any]]] = {
   "png": lambda words: {"Description": words},
   "svg": lambda words: {"Date": None, "Description": words},
@@ -222,10 +224,10 @@ _METADATA: Mapping[str, Callable[[str], dict[str, Any]]] = {
 
 
 def describe(figure: Figure) -> str:
-  """What a figure shows, in words, for readers who do not see it.
+  """Describes a figure in words, for readers who do not see it.
 
-  Its own words, where `set_label` gave it some; else its heading, panels, axes
-  and legends.
+  The description is the label that `set_label` gave the figure. Otherwise it
+  lists the heading, panels, axes and legends.
 
   >>> figure, (axes,) = panels(["one run"], height=2.0)
   >>> _ = axes.set(xlabel="step", ylabel="loss")
@@ -251,8 +253,8 @@ def describe(figure: Figure) -> str:
   parts = []
   for name, texts in words.items():
     flat = dict.fromkeys(" ".join(text.split()) for text in texts)
-    if kept := [text for text in flat if text]:
-      parts.append(f"{name}{'; '.join(kept)}.")
+    if nonempty := [text for text in flat if text]:
+      parts.append(f"{name}{'; '.join(nonempty)}.")
   return " ".join(parts)
 
 
@@ -260,15 +262,16 @@ def describe(figure: Figure) -> str:
 def save(
   figure: Figure, path: str | Path, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-  """Writes `path`.png, `path`.svg, or .pdf, each whole or not at all.
+  """Writes `path`.png, `path`.svg or `path`.pdf, and returns the paths.
 
-  The same figure gives the same bytes. Fonts are whole in a PDF.
+  A file is written completely or not at all, and the same figure gives the same
+  bytes. A PDF embeds whole fonts.
   """
   path = Path(path)
   run_files.make_folder(path.parent)
   words, written = describe(figure), []
   for suffix in formats:
-    # A name may hold dots, so with_suffix would cut it.
+    # A name may contain dots, and with_suffix would cut it there.
     target = path.parent / f"{path.name}.{suffix}"
     metadata = _METADATA[suffix](words)
     run_files.write_atomically(
@@ -282,7 +285,7 @@ def save(
 
 
 def thinned(values: Sequence[Any], most: int = 6) -> list[Any]:
-  """At most `most` of some sorted values, evenly chosen, for ticks.
+  """At most `most` of the sorted values, evenly spaced, for ticks.
 
   >>> thinned([1, 2, 3, 4, 5], most=3)
   [1, 3, 5]

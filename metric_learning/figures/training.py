@@ -1,4 +1,4 @@
-"""Training curves: what the log of the first run of each cell says."""
+"""Training curves: the log of the first run of each cell."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ from metric_learning.study.results import Study
 from metric_learning.study.table_lines import in_words
 from metric_learning.training import run_files
 
-# Of a log with more lines, so many are drawn.
+# The most points drawn of a log; longer logs are thinned.
 _MOST = 400
 
 
 class _Panel(NamedTuple):
-  """A panel: its title, and the names of its value, of which one is logged."""
+  """A panel: its title, and the names under which its value may be logged."""
 
   title: str
   names: Sequence[str]
@@ -50,34 +50,35 @@ def _panels(select: str) -> list[_Panel]:
 def training_curves(study: Study) -> Figure | None:
   """Loss, active fraction, effective rank and validation score by step.
 
-  Of the first run of each cell at its chosen setting: of more than eight cells,
-  of the eight that are best on validation. None where no run has a log.
+  Each line is the first run of a cell at its chosen setting. If there are more
+  than eight cells, only the eight with the best validation scores are drawn.
+  Returns None if no run has a log.
   """
   logs = [
     (cell, run_files.read_metrics(run.folder))
     for cell, run in chosen_runs(study)
   ]
-  kept = [
+  contents = [
     panel
     for panel in _panels(study.config["eval"]["select"])
     if any(name in r for _, log in logs for r in log for name in panel.names)
   ]
-  if not kept:
+  if not contents:
     return None
   last = max(record["step"] for _, log in logs for record in log)
   figure, axes = panels(
-    [panel.title for panel in kept], height=1.9, columns=2, narrowest=4.5
+    [panel.title for panel in contents], height=1.9, columns=2, narrowest=4.5
   )
   losses = [loss_of(study, cell.name) for cell, _ in logs]
   looks = line_styles(losses, losses_of(study))
-  for axis, panel in zip(axes, kept, strict=True):
+  for axis, panel in zip(axes, contents, strict=True):
     for (_, log), look in zip(logs, looks, strict=True):
       _draw(axis, log, panel.names, look)
     axis.set_xlabel("step")
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axis.set_xlim(0, 1.02 * last)  # the same, where one panel has one point
+    axis.set_xlim(0, 1.02 * last)  # also where a panel has a single point
     axis.grid(color="0.9", linewidth=0.6)
-  if kept[0].names == ("train/loss",) and _is_positive(axes[0]):
+  if contents[0].names == ("train/loss",) and _is_positive(axes[0]):
     axes[0].set_yscale("log")
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
@@ -108,8 +109,8 @@ def _draw(
   if not points:
     return
   points = points[:: -(-len(points) // _MOST)]
-  alone = len(points) == 1  # A line of one point needs its marker.
-  every = 1 if alone else (0.1, 0.3)
+  # A line of one point is visible only by its marker.
+  every = 1 if len(points) == 1 else (0.1, 0.3)
   axis.plot(*np.array(points).T, **look, markersize=3, markevery=every)
 
 

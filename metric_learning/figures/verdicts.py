@@ -1,4 +1,4 @@
-"""Pictures of a study's verdicts: differences, their spread, and the budget."""
+"""Figures of the verdicts of a study: differences, spread and search budget."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ from metric_learning.study.spread import (
 )
 from metric_learning.study.table_lines import in_words
 
-# How a verdict is drawn: its color and marker.
+# The color and marker of each verdict.
 _VERDICTS = {
   "better": (BLUE, "o"),
   "worse": (VERMILION, "s"),
@@ -44,16 +44,17 @@ _SOURCES = {
   "seed": (ORANGE, "//", "seed"),
   "classes": (SKY, "..", "test classes"),
 }
-_LINE = 0.22  # of a cell, in inches
+_LINE = 0.22  # the height of the line of a cell, in inches
 
 
 @styled
 def differences(study: Study) -> Figure | None:
   """A forest plot: each cell against its reference, grouped by loss.
 
-  Lines are 95 % t-intervals over searches, seeds or folds; the gray band is
-  what was named as no matter. None where nothing was compared twice or more,
-  or cells are compared at equal numbers, which make curves.
+  Lines are 95 % t-intervals over searches, seeds or folds. The gray band holds
+  the differences that the study counts as negligible. Returns None if no
+  comparison has two or more replicates, or if cells are compared at equal
+  hyperparameters, which `curves_of_differences` draws.
   """
   if not study.compared["choose"]:
     return None
@@ -123,11 +124,11 @@ def _forest(axis, compared: list[Compared]) -> None:
     if loss is not None and one.name.get("loss.name") != loss:
       place += 0.6
     loss = one.name.get("loss.name")
-    found = one.judged.difference
+    interval = one.judged.difference
     verdict = one.judged.verdict.partition(":")[0]
     color, marker = _VERDICTS.get(verdict, (BLACK, "|"))
-    axis.plot([found.low, found.high], [place, place], color=color)
-    axis.plot(found.mean, place, color=color, marker=marker)
+    axis.plot([interval.low, interval.high], [place, place], color=color)
+    axis.plot(interval.mean, place, color=color, marker=marker)
     ticks.append((place, f"{in_words(one.name)} − {in_words(one.reference)}"))
     place += 1
   axis.axvline(0, color=BLACK, linewidth=0.6)
@@ -137,9 +138,9 @@ def _forest(axis, compared: list[Compared]) -> None:
 
 @styled
 def spread_by_source(study: Study) -> Figure | None:
-  """Bars: the variance of one final run's test score, by source.
+  """Bars of the variance of the test score of one final run, by source.
 
-  None without several searches.
+  Returns None if no cell has several searches.
   """
   cells, columns = searched_cells(study), study.compared["columns"]
   if not cells or not columns:
@@ -150,9 +151,9 @@ def spread_by_source(study: Study) -> Figure | None:
   axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
   for axis, column in zip(axes, columns, strict=True):
     left = np.zeros(len(cells))
-    found = [spread_of(cell, column) for cell in cells]
+    spreads = [spread_of(cell, column) for cell in cells]
     for source, (color, hatch, _) in _SOURCES.items():
-      parts = np.nan_to_num([getattr(one, source) ** 2 for one in found])
+      parts = np.nan_to_num([getattr(one, source) ** 2 for one in spreads])
       axis.barh(
         np.arange(len(cells)),
         parts,
@@ -181,9 +182,9 @@ def spread_by_source(study: Study) -> Figure | None:
 def budget_curves(study: Study) -> Figure | None:
   """The expected best validation score against the number of trials.
 
-  One panel for each loss, one line for each of its cells: the mean over
-  searches of the best of k of their trials, drawn in any order. None without
-  several searches.
+  There is one panel for each loss and one line for each of its cells. A line is
+  the mean, over searches, of the best of k trials drawn in random order.
+  Returns None if no cell has several searches.
   """
   cells = searched_cells(study)
   if not cells or max(cell.trials for cell in cells) < 2:

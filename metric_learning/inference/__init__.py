@@ -1,4 +1,4 @@
-"""Using a finished run: embed, compare, search, verify, identify, export."""
+"""Uses a finished run: embed, compare, search, verify, identify, export."""
 
 from metric_learning.inference.files import image_labels, images_in
 from metric_learning.inference.index import Hits, Identified, Index

@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, how good, how it is used."""
+"""The model card of an exported run: its use, data, scores and limits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,19 +15,19 @@ PARTS = ("validation", "test")
 
 
 def loading() -> str:
-  """The lines that load an exported model: jax and numpy, nothing else."""
+  """The code that loads an exported model; it imports only jax and numpy."""
   return Path(exported.__file__).read_text()
 
 
 def card_of(
-  run: Any, config: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
+  run: Any, config: Mapping[str, Any], thresholds: Sequence[Mapping[str, Any]]
 ) -> str:
   """A model card, in Markdown.
 
   Args:
-    run: a finished one.
-    config: what config.json says.
-    found: thresholds, as thresholds.json has them.
+    run: a finished run.
+    config: the contents of config.json.
+    thresholds: the contents of thresholds.json.
   """
   fields = config["config"]
   data, model = fields["data"], fields["model"]
@@ -35,14 +35,15 @@ def card_of(
   protocol = (
     "test classes are unseen in training"
     if data["protocol"] == "open-set"
-    else "test items are of the classes of training"
+    else "test items have the classes of training"
   )
-  arrays = _kept(run)
+  arrays = _embeddings_of(run)
   return f"""# {model["name"]} on {data["name"]} by {fields["loss"]["name"]}
 
-Maps {spec} to points: near ones are alike. The distance is `{metric}`: larger
-is farther. Run `{config["digest"]}`, step {config["selected_step"]}, commit
-{config["commit"]}; written by jax {config["jax"]}.
+Maps {spec} to points, so that similar items are near each other. The distance
+is `{metric}`: larger is farther. Run `{config["digest"]}`, step
+{config["selected_step"]}, commit {config["commit"]}; written by jax
+{config["jax"]}.
 
 ## Use
 
@@ -58,11 +59,11 @@ is farther. Run `{config["digest"]}`, step {config["selected_step"]}, commit
 
 ## Thresholds
 
-{_thresholds(found)}
+{_thresholds(thresholds)}
 
 ## Not tested
 
-{_not_tested(data, spec, found)}
+{_not_tested(data, spec, thresholds)}
 """
 
 
@@ -71,8 +72,8 @@ def _use_text(config: Mapping[str, Any], spec: InputSpec) -> str:
   shape = ", ".join(map(str, spec.shape))
   stored = "uint8, 0 to 255" if spec.kind == "image" else "float32"
   return f"""\
-Save these lines as `exported.py`. They need jax, numpy and flatbuffers (by
-which jax reads programs) alone: `pip install jax numpy flatbuffers`.
+Save these lines as `exported.py`. They need only jax, numpy and flatbuffers,
+with which jax reads programs: `pip install jax numpy flatbuffers`.
 
 ```python
 {loading().rstrip()}
@@ -86,16 +87,16 @@ points = embed(items)  # (n, {shape}), {stored}; any n
 distances(points, points)  # (n, n)
 ```
 
-`model.safetensors` holds what was trained; the programs take any number of
-items, on {platforms}. jax promises to read them for six months
-after it wrote them, and mostly reads them longer. Points are those of
-`run.embed`, bit for bit on the same device with the same jax: tested on a CPU,
-and where there is a GPU by `experiments.benchmarks.accelerator --parts=export`
-of metric-learning."""
+`model.safetensors` holds the trained weights. The programs take any number of
+items, on {platforms}. jax guarantees to read programs for six
+months after they were written, and usually reads them for longer. Points equal
+those of `run.embed` bit for bit on the same device with the same jax. This is
+tested on a CPU, and on a GPU by
+`experiments.benchmarks.accelerator --parts=export` of metric-learning."""
 
 
-def _kept(run: Any) -> Mapping[str, np.ndarray]:
-  """The embeddings of the selected checkpoint that the run holds."""
+def _embeddings_of(run: Any) -> Mapping[str, np.ndarray]:
+  """The embeddings of the selected checkpoint, if the run has them."""
   for name in (run_files.SELECTED_EMBEDDINGS, run_files.EMBEDDINGS):
     if (run.folder / name).exists():
       return run_files.read_own(run.folder / name)
@@ -108,8 +109,8 @@ def _data_text(
   lines = [
     f"Set `{data['name']}`, split `{data['split']}` (seed {data['split_seed']},"
     f" fold {data['fold']}), {data['protocol']}: {protocol}. Trained on"
-    f" {data['train_on']}. The terms of the data hold for what was trained on"
-    " it.",
+    f" {data['train_on']}. The terms of use of the data also apply to this"
+    " model.",
     "",
   ]
   for part in PARTS:
@@ -117,19 +118,19 @@ def _data_text(
       labels = arrays[f"{part}_labels"]
       names = arrays.get(f"{part}_class_names")
       count = len(np.unique(labels)) if names is None else len(names)
-      what = (
+      unit = (
         "items, in explicit pairs"
         if f"{part}_same" in arrays
         else (f"items of {count} classes")
       )
-      lines.append(f"- {part}: {len(labels)} {what}")
+      lines.append(f"- {part}: {len(labels)} {unit}")
   return "\n".join(lines)
 
 
 def _scores(
   run: Any, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> str:
-  """The columns of the config: validation, which chose, and test."""
+  """A table of the columns of the config, on validation and test."""
   columns = fields["eval"]["columns"]
   path = run.folder / "test.json"
   known = {
@@ -143,12 +144,12 @@ def _scores(
     ]
     lines.append(f"| {evaluation.heading(column)} | {' | '.join(texts)} |")
   note = (
-    f"Chosen by {fields['eval']['select']} on validation, whose scores are so a"
-    " little too good. [ ] is a 95 % bootstrap interval over classes, of scores"
-    " that are means over queries."
+    f"The checkpoint was chosen by {fields['eval']['select']} on validation, so"
+    " the validation scores are slightly too good. [ ] is a 95 % bootstrap"
+    " interval over classes, for scores that are means over queries."
   )
   if not path.exists():
-    note += " Test classes were not scored: a report of the study does that."
+    note += " Test classes were not scored: a report of the study scores them."
   return "\n".join([*lines, "", note])
 
 
@@ -191,17 +192,17 @@ def _score(
   return f"{text} [{low:.3f}, {high:.3f}]"
 
 
-def _thresholds(found: Sequence[Mapping[str, Any]]) -> str:
-  """A line for each rate."""
+def _thresholds(thresholds: Sequence[Mapping[str, Any]]) -> str:
+  """A table with a line for each false-accept rate."""
   lines = [
-    "Two items are called the same up to this distance. From validation pairs;"
-    " [ ] is a 95 % interval.",
+    "Two items count as the same up to this distance. Rates come from"
+    " validation pairs; [ ] is a 95 % interval.",
     "",
-    "| asked FAR | distance | FAR | FRR |",
+    "| requested FAR | distance | FAR | FRR |",
     "| --- | --- | --- | --- |",
   ]
   reasons = []
-  for one in found:
+  for one in thresholds:
     if "refused" in one:
       reasons.append(f"- FAR {one['asked']:g}: {one['refused']}")
       continue
@@ -212,21 +213,22 @@ def _thresholds(found: Sequence[Mapping[str, Any]]) -> str:
     lines.append(
       f"| {one['asked']:g} | {one['distance']:.6g} | {' | '.join(rates)} |"
     )
-  given = [one["from"] for one in found if "from" in one]
-  if not given:
-    lines = ["None:", ""]
+  sources = [one["from"] for one in thresholds if "from" in one]
+  if not sources:
+    lines = ["There are no thresholds:", ""]
   elif reasons:
-    reasons = ["", f"From {given[0]}. None is given for", "", *reasons]
+    heading = f"From {sources[0]}. There is no threshold for"
+    reasons = ["", heading, "", *reasons]
   else:
-    lines += ["", f"From {given[0]}."]
+    lines += ["", f"From {sources[0]}."]
   return "\n".join([*lines, *reasons])
 
 
 def _not_tested(
-  data: Mapping[str, Any], spec: Any, found: Sequence[Mapping[str, Any]]
+  data: Mapping[str, Any], spec: Any, thresholds: Sequence[Mapping[str, Any]]
 ) -> str:
   lowest = min(
-    (one["asked"] for one in found if "distance" in one), default=None
+    (one["asked"] for one in thresholds if "distance" in one), default=None
   )
   rare = (
     "any false-accept rate"
@@ -236,13 +238,12 @@ def _not_tested(
   closed = data["protocol"] != "open-set"
   return "\n".join(
     [
-      f"- items from elsewhere than `{data['name']}`: other cameras, sensors,"
-      " light, ages or places",
+      f"- items from other sources than `{data['name']}`: other cameras,"
+      " sensors, light, ages or places",
       f"- {spec} that were made from other sizes or crops",
-      *(["- classes that it did not train on"] if closed else []),
+      *(["- classes that the model was not trained on"] if closed else []),
       f"- {rare}",
-      "- whether it errs more for some groups of people or kinds of things than"
-      " for others",
-      "- items that somebody made to deceive it",
+      "- whether error rates differ between groups of people or kinds of items",
+      "- adversarial items, made to deceive the model",
     ]
   )

@@ -1,4 +1,4 @@
-"""Uses an exported model; needs jax, numpy and flatbuffers alone."""
+"""Uses an exported model; needs only jax, numpy and flatbuffers."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def load(folder):
-  """Gives `embed(items)`, as stored, and `distances(points, others)`."""
+  """Returns `embed(items)` and `distances(points, others)`."""
   data = (Path(folder) / "model.safetensors").read_bytes()
   start = 8 + int.from_bytes(data[:8], "little")
   arrays = {}
@@ -34,7 +34,7 @@ def load(folder):
     size = min(batch_size, 1 << (len(items) - 1).bit_length())
     padding = [(0, -len(items) % size)] + (items.ndim - 1) * [(0, 0)]
     blocks = np.pad(items, padding).reshape(-1, size, *items.shape[1:])
-    found = [network(weights, block) for block in blocks]
-    return np.concatenate(found)[: len(items)]
+    points = [network(weights, block) for block in blocks]
+    return np.concatenate(points)[: len(items)]
 
   return embed, lambda points, others: np.asarray(matrix(points, others))

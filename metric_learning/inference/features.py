@@ -1,6 +1,6 @@
-"""A set embedded once by a pretrained trunk, for heads that are trained on it.
+"""Embeds a data set once with a pretrained trunk, to train heads on features.
 
-What was embedded is kept in blocks beside the file, until that is whole.
+Finished blocks are kept in a folder beside the file until the file is complete.
 """
 
 import functools
@@ -30,19 +30,20 @@ from metric_learning.specs import as_numbers
 from metric_learning.training import override, run_files, validate
 from metric_learning.training.step import model_of
 
-# Items of a block: what a killed call loses at most.
+# The number of items in a block, and the most that a killed call loses.
 _BLOCK = 256
 _IDENTITY = "features.json"
-# The array in the file of a block: an npz, whose checksum tells damage.
+# The array in the file of a block. The file is an npz, whose checksum detects
+# damage.
 _BLOCK_ARRAY = "features"
 
 log = logging.getLogger(__name__)
 
 
-class _Some(NamedTuple):
-  """Items that are embedded one after another.
+class _View(NamedTuple):
+  """One view of all items of a part.
 
-  view: 0 as they are; from 1 on, augmented.
+  view: 0 for the items themselves; 1 and above for augmented views.
   """
 
   part: str
@@ -56,8 +57,9 @@ class _Some(NamedTuple):
       yield f"{self.part}-{self.view}-{start}.npz", range(start, stop)
 
 
-# Of some items those at some places, and what is told how many are done.
-_Embed = Callable[[_Some, range, Callable[[int], Any]], np.ndarray]
+# Embeds the items of a view at the given places; the last argument is a
+# function that is told how many items are done.
+_Embed = Callable[[_View, range, Callable[[int], Any]], np.ndarray]
 
 
 def write_features(
@@ -69,37 +71,40 @@ def write_features(
   batch_size: int = 32,
   progress: bool = False,
 ) -> Provenance:
-  """Writes an npz that the data set `features` reads: all parts of a set.
+  """Writes all parts of a set to an npz that the data set `features` reads.
 
   Its arrays are `features`, `labels`, `class_names`, `split`, `provenance`, and
-  `groups` where the set has them. The head of the network is left out:
-  `config.model.head` and `config.model.embedding_dim` do not matter. A call
-  that was killed goes on; a file that is whole is left as it is.
+  `groups` if the set has groups. The network is used without its head:
+  `config.model.head` and `config.model.embedding_dim` have no effect. A killed
+  call can be repeated and continues; a complete file is left unchanged.
 
   Args:
-    config: its sections `data`, `model` and `augment` matter, and its seed.
-    path: of the npz.
-    views: augmented ones of each training item, beside the item itself. Then
-      `groups` number the items: views of one do not answer each other.
-    folds: of the split, from 0. Items are embedded once, and `split` has a
-      column for each fold, among which the heads' `config.data.fold` chooses.
-    batch_size: items that pass through the network together.
-    progress: a bar on a terminal.
+    config: a config whose sections `data`, `model` and `augment` are used, and
+      its seed.
+    path: the npz file to write.
+    views: the number of augmented views of each training item, beside the item
+      itself. With views, `groups` number the items, so that views of one item
+      are not answers to each other.
+    folds: the number of folds of the split to write. Items are embedded once;
+      `split` has a column for each fold, and `config.data.fold` of a head
+      chooses among them.
+    batch_size: the number of items that pass through the network together.
+    progress: whether to show a bar on a terminal.
 
   Raises:
-    InputError: for a network without a head to leave out, a set whose features
-      such a file cannot hold, images that cannot be read, and a file or blocks
-      of other features.
+    InputError: if the network has no head to remove, if a file of features
+      cannot hold the set, if images cannot be read, or if the file or the
+      blocks hold other features.
   """
   path = check_output(path, (".npz",))
   if views < 0 or min(batch_size, folds) < 1:
     raise InputError(
-      f"views={views}, folds={folds}, batch_size={batch_size}: give views of 0"
-      " or more, and one fold or more, and a batch size of 1 or more."
+      f"views={views}, folds={folds}, batch_size={batch_size}: choose views of"
+      " 0 or more, folds of 1 or more, and a batch size of 1 or more."
     )
   config = _without_head(config)
   splits = load(config.data)
-  some = _items(splits, views)
+  views_of_parts = _views(splits, views)
   _check(config, splits, views)
   by_fold = _parts_by_fold(config, splits, views, folds)
   made_by = _provenance(config, splits, views, folds)
@@ -110,8 +115,8 @@ def write_features(
   folder = Path(f"{path}.blocks")
   _claim(folder, made_by)
   width = config.model.embedding_dim
-  features = _embedded(some, embed, folder, width, progress)
-  arrays = _arrays(splits, some, views, by_fold)
+  features = _embedded(views_of_parts, embed, folder, width, progress)
+  arrays = _arrays(splits, views_of_parts, views, by_fold)
   run_files.write_arrays(
     path,
     {"features": features, **arrays, "provenance": made_by.as_array()},
@@ -120,19 +125,19 @@ def write_features(
   return made_by
 
 
-# --- What is embedded -------------------------------------------------------
+# --- The items to embed -----------------------------------------------------
 
 
 def _without_head(config: ConfigDict) -> ConfigDict:
-  """The config with the features of its network as embeddings."""
+  """The config, changed so that the network returns features."""
   name = config.model.name
   network = models.MODELS[name]
   if not hasattr(network, "features"):
     known = models.MODELS.items()
     fit = ", ".join(n for n, m in known if hasattr(m, "features"))
     raise InputError(
-      f"{name} has no option head, so that nothing says what its features are:"
-      f" choose one of {fit} by config.model.name. A finished run embeds by"
+      f"{name} has no option head, so its features are not defined: choose one"
+      f" of {fit} by config.model.name. To embed with a finished run, use"
       " experiments.embed."
     )
   config = override(
@@ -143,27 +148,27 @@ def _without_head(config: ConfigDict) -> ConfigDict:
   return config
 
 
-def _items(splits: Splits, views: int) -> list[_Some]:
-  train = [_Some("train", splits.train, view) for view in range(views + 1)]
-  others = [_Some("validation", splits.validation, 0)]
+def _views(splits: Splits, views: int) -> list[_View]:
+  train = [_View("train", splits.train, view) for view in range(views + 1)]
+  others = [_View("validation", splits.validation, 0)]
   if splits.gallery is None:
-    return [*train, *others, _Some("test", splits.test, 0)]
-  others.append(_Some("query", splits.test, 0))
-  return [*train, *others, _Some("gallery", splits.gallery, 0)]
+    return [*train, *others, _View("test", splits.test, 0)]
+  others.append(_View("query", splits.test, 0))
+  return [*train, *others, _View("gallery", splits.gallery, 0)]
 
 
 def _check(config: ConfigDict, splits: Splits, views: int) -> None:
-  """Raises `InputError` for what a file of features cannot hold."""
+  """Raises `InputError` if a file of features cannot hold the set."""
   train = splits.train
   if splits.validation_seen:
     raise InputError(
-      "config.data.train_on='train+validation' is a choice for the heads: set"
-      " it to 'train', and then in their config."
+      "config.data.train_on='train+validation' is a choice for heads: set it to"
+      " 'train' here, and to 'train+validation' in the config of a head."
     )
   if splits.validation.pairs or splits.test.pairs or train.pairs:
     raise InputError(
       f"{train.name}, split {config.data.split!r}, has explicit pairs, which a"
-      " file of features does not hold: choose another config.data.split, or"
+      " file of features cannot hold: choose another config.data.split, or"
       " train on the images."
     )
   if train.superclasses is not None:
@@ -172,35 +177,36 @@ def _check(config: ConfigDict, splits: Splits, views: int) -> None:
     return
   if not any(config.augment.values()):
     raise InputError(
-      f"--views={views}, and without augmentation all views of an image are"
-      f" equal: set one of config.augment's {sorted(config.augment)}."
+      f"--views={views}, but without augmentation all views of an image are"
+      f" equal: set one of the fields of config.augment,"
+      f" {', '.join(sorted(config.augment))}."
     )
   if train.groups is not None or train.has_several_labels:
     raise InputError(
       f"{train.name}, split {config.data.split!r}, has groups or several"
-      " labels, and views of an image are told by groups: set --views=0."
+      " labels, but views of an image are marked by groups: set --views=0."
     )
 
 
 def _parts_by_fold(
   config: ConfigDict, splits: Splits, views: int, folds: int
 ) -> list[dict[str, str]]:
-  """The part of each class in each fold of a split; none for a single fold.
+  """The part of each class in each fold of a split; empty for a single fold.
 
   Raises:
-    InputError: for parts that share classes, views, and folds that the split
-      does not have or that have other classes.
+    InputError: if parts share classes, if there are views, or if the split does
+      not have a fold or the fold has other classes.
   """
   if folds == 1:
     return []
   if splits.protocol != "open-set" or splits.gallery is not None or views:
     raise InputError(
-      f"--folds={folds} writes the part of each class in each fold: it takes an"
-      " open-set split without a gallery, and --views=0. Leave it out: write a"
-      " file for each config.data.fold."
+      f"--folds={folds} writes the part of each class in each fold, so it needs"
+      " an open-set split without a gallery, and --views=0. Otherwise leave it"
+      " out and write a file for each config.data.fold."
     )
   classes: set[str] = set()
-  found = []
+  parts_of_folds = []
   for fold in range(folds):
     other = load(override(config, {"data.fold": fold}).data)
     parts = {part: getattr(other, part).class_names for part in PARTS}
@@ -211,8 +217,8 @@ def _parts_by_fold(
         f"fold {fold} of {config.data.name}, split {config.data.split!r}, has"
         " other classes than fold 0: leave --folds out."
       )
-    found.append(part_of)
-  return found
+    parts_of_folds.append(part_of)
+  return parts_of_folds
 
 
 def _provenance(
@@ -246,7 +252,7 @@ def _provenance(
 
 
 def _resizing(section: Any) -> str:
-  """How images got their size, in words."""
+  """How images were resized, in words."""
   if section.short_side is None:
     return "resized by area, whole image"
   return f"short side {section.short_side} (bilinear), middle cut out"
@@ -254,31 +260,34 @@ def _resizing(section: Any) -> str:
 
 def _arrays(
   splits: Splits,
-  some: list[_Some],
+  views_of_parts: list[_View],
   views: int,
   by_fold: list[dict[str, str]],
 ) -> dict[str, np.ndarray]:
-  """What a file says of all items: class, part, and group if there are some."""
+  """The class and part of each item, and its group if items have groups."""
   names, first = splits.train.class_names, dict.fromkeys(GIVEN_PARTS, 0)
-  if splits.protocol == "open-set":  # Parts have classes of their own.
+  if splits.protocol == "open-set":  # Parts have different classes.
     first["validation"] = len(names)
     names += splits.validation.class_names
     first |= dict.fromkeys(("test", "query", "gallery"), len(names))
     names += splits.test.class_names
-  counts = [len(each.dataset.labels) for each in some]
+  counts = [len(each.dataset.labels) for each in views_of_parts]
   arrays = {
     "labels": np.concatenate(
-      [each.dataset.labels + np.int32(first[each.part]) for each in some]
+      [
+        each.dataset.labels + np.int32(first[each.part])
+        for each in views_of_parts
+      ]
     ),
     "class_names": np.array(names),
-    "split": np.repeat([each.part for each in some], counts),
+    "split": np.repeat([each.part for each in views_of_parts], counts),
   }
   if by_fold:
-    of_items = arrays["class_names"][arrays["labels"]].tolist()
-    columns = [[part_of[name] for name in of_items] for part_of in by_fold]
+    classes = arrays["class_names"][arrays["labels"]].tolist()
+    columns = [[part_of[name] for name in classes] for part_of in by_fold]
     arrays["split"] = np.array(columns).T
   if splits.train.groups is not None:
-    groups = [each.dataset.groups for each in some]
+    groups = [each.dataset.groups for each in views_of_parts]
     arrays["groups"] = np.concatenate([x for x in groups if x is not None])
   elif views:
     train = np.tile(np.arange(counts[0]), views + 1)
@@ -291,22 +300,22 @@ def _arrays(
 
 
 def _embedding(config: ConfigDict, splits: Splits, batch_size: int) -> _Embed:
-  """A function that embeds some items, a batch at a time."""
+  """A function that embeds items of a view, a batch at a time."""
   model = model_of(config, splits.train.input_spec)
   params, stats = model.init(jax.random.key(config.seed))
-  jitter = dict(config.augment)
+  augmentation = dict(config.augment)
 
-  @functools.partial(jax.jit, static_argnames="is_moved")
-  def embed(params, stats, images, indices, view, is_moved):
+  @functools.partial(jax.jit, static_argnames="is_augmented")
+  def embed(params, stats, images, indices, view, is_augmented):
     inputs = jax.lax.optimization_barrier(as_numbers(images))
-    if is_moved:
-      inputs = _moved(inputs, indices, view, config.seed, jitter)
-    seen = model.preprocess(inputs)
+    if is_augmented:
+      inputs = _augmented(inputs, indices, view, config.seed, augmentation)
+    preprocessed = model.preprocess(inputs)
     with jax.default_matmul_precision("highest"):  # as a run embeds
-      return model.apply(params, stats, seen, train=False)[0]
+      return model.apply(params, stats, preprocessed, train=False)[0]
 
-  def embed_items(some, indices, report):
-    read, found = functools.partial(_item, some.dataset.inputs), []
+  def embed_items(items_of, indices, report):
+    read, features = functools.partial(_item, items_of.dataset.inputs), []
     batches = read_blocks(indices, read, batch_size)
     for start, items in zip(indices[::batch_size], batches, strict=True):
       errors = [item for item in items if isinstance(item, InputError)]
@@ -315,11 +324,16 @@ def _embedding(config: ConfigDict, splits: Splits, batch_size: int) -> _Embed:
       images = np.stack([*items, *padding])
       places = np.arange(start, start + batch_size)
       points = embed(
-        params, stats, images, places, some.view, is_moved=some.view > 0
+        params,
+        stats,
+        images,
+        places,
+        items_of.view,
+        is_augmented=items_of.view > 0,
       )
-      found.append(np.asarray(points)[: len(items)])
+      features.append(np.asarray(points)[: len(items)])
       report(len(items))
-    return np.concatenate(found)
+    return np.concatenate(features)
 
   return embed_items
 
@@ -328,49 +342,56 @@ def _item(inputs: Any, index: int) -> np.ndarray:
   return inputs[index]
 
 
-def _moved(
+def _augmented(
   images: Float[Array, "n h w c"],
   indices: Int[Array, " n"],
   view: Int[Array, ""],
   seed: int,
-  jitter: dict[str, Any],
+  augmentation: dict[str, Any],
 ) -> Float[Array, "n h w c"]:
-  """A view of each image, by its number and that of the view alone."""
+  """An augmented view of each image.
+
+  It depends only on the image, its index, the number of the view and the seed.
+  """
   key = jax.random.fold_in(jax.random.key(seed), view)
 
   def one(index, image):
-    own = jax.random.fold_in(key, index)
-    return augment(own, image[None], **jitter)[0]
+    image_key = jax.random.fold_in(key, index)
+    return augment(image_key, image[None], **augmentation)[0]
 
   return jax.vmap(one)(indices, images)
 
 
 def _embedded(
-  some: list[_Some], embed: _Embed, folder: Path, width: int, progress: bool
+  views_of_parts: list[_View],
+  embed: _Embed,
+  folder: Path,
+  width: int,
+  progress: bool,
 ) -> Float32[np.ndarray, "n d"]:
-  """Features of all items; blocks that the folder holds are read."""
-  found = []
-  total = sum(len(each.dataset.labels) for each in some)
+  """The features of all items; finished blocks are read from the folder."""
+  blocks = []
+  total = sum(len(each.dataset.labels) for each in views_of_parts)
   with tqdm(
     total=total, unit="item", disable=None if progress else True
   ) as bar:
-    for each in some:
+    for each in views_of_parts:
       for name, indices in each.blocks():
         path = folder / name
-        block = _kept(path, (len(indices), width))
+        block = _read_block(path, (len(indices), width))
         if block is None:
           block = embed(each, indices, bar.update)
           run_files.write_arrays(path, {_BLOCK_ARRAY: block})
         else:
           bar.update(len(indices))
-        found.append(block)
-  return np.concatenate(found)
+        blocks.append(block)
+  return np.concatenate(blocks)
 
 
-def _kept(
+def _read_block(
   path: Path, shape: tuple[int, int]
 ) -> Float32[np.ndarray, "n d"] | None:
-  """A block that was embedded before; None if it is not there or not whole."""
+  """A block that was embedded before; None if it is missing or damaged."""
   try:
     block = run_files.read_arrays(path).get(_BLOCK_ARRAY)
   except InputError:
@@ -384,35 +405,35 @@ def _kept(
 
 
 def _claim(folder: Path, made_by: Provenance) -> None:
-  """Makes a folder that of these features, or finds that it is.
+  """Makes a folder for blocks of these features, or checks an existing one.
 
   Raises:
-    InputError: if it holds blocks of others, or of other code.
+    InputError: if the folder holds blocks of other features or other code.
   """
   run_files.make_folder(folder)
-  here = run_files.identity(features=made_by._asdict()) | {"commit": ""}
-  here["features"]["commit"] = ""
+  identity = run_files.identity(features=made_by._asdict()) | {"commit": ""}
+  identity["features"]["commit"] = ""
   path = folder / _IDENTITY
   if not path.exists():
-    run_files.write_json(path, here)
-  shown = run_files.difference(run_files.read_json(path), here)
-  if shown:
+    run_files.write_json(path, identity)
+  change = run_files.difference(run_files.read_json(path), identity)
+  if change:
     raise InputError(
-      f"{folder} holds a part of other features: {shown}. Choose another --out,"
-      " or delete it."
+      f"{folder} holds a part of other features: {change}. Choose another"
+      " --out, or delete it."
     )
 
 
 def _refuse_another(path: Path, made_by: Provenance) -> None:
   """Raises `InputError` if a file holds other features than these."""
   arrays = run_files.read_arrays(path)
-  there: dict[str, Any] = {}
+  written: dict[str, Any] = {}
   if "provenance" in arrays:
-    there = read_provenance(path, arrays["provenance"])._asdict()
-  here = made_by._asdict() | {"commit": there.get("commit")}
-  shown = run_files.difference(there, here)
-  if shown:
+    written = read_provenance(path, arrays["provenance"])._asdict()
+  wanted = made_by._asdict() | {"commit": written.get("commit")}
+  change = run_files.difference(written, wanted)
+  if change:
     raise InputError(
-      f"{path} holds other features: {shown}. Choose another --out, or delete"
+      f"{path} holds other features: {change}. Choose another --out, or delete"
       " it."
     )

@@ -1,4 +1,4 @@
-"""Image files of people who use a run: found, read ahead, and refused."""
+"""Image files to embed with a run: finds, reads and checks them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,47 +17,49 @@ from metric_learning.specs import InputSpec
 
 
 def images_in(folder: str | Path) -> list[Path]:
-  """The images in a folder and the folders in it, sorted by path.
+  """The images in a folder and its subfolders, sorted by path.
 
-  What starts with a dot is passed over.
+  Files and folders whose name starts with a dot are ignored.
 
   Raises:
-    InputError: if there are none.
+    InputError: if there are no images.
   """
   folder = Path(folder)
   if not folder.is_dir():
-    raise InputError(f"{folder} is not a folder: give one that holds images.")
-  hidden = lambda path: any(
+    raise InputError(f"{folder} is not a folder: give a folder of images.")
+  is_hidden = lambda path: any(
     part.startswith(".") for part in path.relative_to(folder).parts
   )
-  found = [
+  paths = [
     path
     for path in sorted(folder.rglob("*"))
-    if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden(path)
+    if path.suffix.lower() in SUFFIXES
+    and path.is_file()
+    and not is_hidden(path)
   ]
-  if not found:
+  if not paths:
     raise InputError(
-      f"{folder} holds no images, nor do the folders in it: files with one of"
-      f" the suffixes {' '.join(SUFFIXES)}."
+      f"{folder} holds no images, and neither do its subfolders: images have"
+      f" one of the suffixes {' '.join(SUFFIXES)}."
     )
-  return found
+  return paths
 
 
 def image_labels(folder: str | Path, paths: Sequence[Path]) -> list[str]:
-  """The class folder of each image in a folder: what it is called in there.
+  """The label of each image in a folder: the name of its class folder.
 
   >>> image_labels("faces", [Path("faces/ada/1.png"), Path("faces/bob/2.png")])
   ['ada', 'bob']
 
   Raises:
-    InputError: for an image that is in no class folder.
+    InputError: if an image is not in a class folder.
   """
   inside = [path.relative_to(folder) for path in paths]
   bare = [path for path in inside if len(path.parts) < 2]
   if bare:
     raise InputError(
-      f"{folder}: {len(bare)} of {len(paths)} images are in no class folder"
-      f" (the first is {bare[0]}), so that they have no label: put each at"
+      f"{folder}: {len(bare)} of {len(paths)} images are not in a class folder"
+      f" (the first is {bare[0]}), so they have no label: move each to"
       " <label>/<image>."
     )
   return [path.parent.as_posix() for path in inside]
@@ -66,9 +68,10 @@ def image_labels(folder: str | Path, paths: Sequence[Path]) -> list[str]:
 def read_blocks(
   items: Sequence[Any], read: Callable[[Any], Any], size: int
 ) -> Iterator[list[Any]]:
-  """`read` of each item, `size` at a time, while the next are being read.
+  """Yields `read(item)` of all items, in lists of `size` and in order.
 
-  In order. An `InputError` that `read` raises is in the place of its item.
+  The next block is read ahead in threads. If `read` raises an `InputError`, the
+  error takes the place of its item.
   """
 
   def guarded(item):
@@ -80,8 +83,8 @@ def read_blocks(
   waiting: deque[list[Future]] = deque()
   with ThreadPoolExecutor(THREADS) as pool:
     for start in range(0, len(items), size):
-      some = items[start : start + size]
-      waiting.append([pool.submit(guarded, item) for item in some])
+      block = items[start : start + size]
+      waiting.append([pool.submit(guarded, item) for item in block])
       if len(waiting) > 1:
         yield [future.result() for future in waiting.popleft()]
     for last in waiting:
@@ -95,13 +98,13 @@ def read_image(
   background: int,
   short_side: int | None = None,
 ) -> UInt8[np.ndarray, "h w c"]:
-  """One image of a spec, as `imaging.read_images` reads it.
+  """Reads one image by `imaging.read_images`, with the shape of a spec.
 
-  A gray image gets three channels where the spec has them.
+  A gray image gets three channels if the spec has three.
 
   Raises:
-    InputError: if it cannot be read, has another size and is not to be resized,
-      or is colored and the spec is gray.
+    InputError: if the image cannot be read, if it has another size and `resize`
+      is false, or if it is in color and the spec is gray.
   """
   size = tuple(spec.shape[:2])
   image = imaging.read_images(
@@ -113,11 +116,11 @@ def read_image(
   height, width, channels = image.shape
   if (height, width) != size:
     raise InputError(
-      f"{path} is {height}×{width}, and the run takes {spec}: bring it to that"
-      " size, or have it resized (resize=True, or --resize)."
+      f"{path} is {height}×{width}, but the run takes {spec}: change its size,"
+      " or have it resized (resize=True, or --resize)."
     )
   if channels > spec.shape[2]:
     raise InputError(
-      f"{path} is in color, and the run takes gray {spec}: convert it to gray."
+      f"{path} is in color, but the run takes gray {spec}: convert it to gray."
     )
   return np.broadcast_to(image, spec.shape)

@@ -1,4 +1,4 @@
-"""A gallery in faiss: the same neighbors, found by matrix products."""
+"""Searches a gallery with faiss, which is faster than an exact search."""
 
 from typing import Any
 
@@ -11,28 +11,28 @@ from metric_learning.errors import InputError
 
 
 def make_flat(points: Float[np.ndarray, "m d"], metric: MetricName) -> Any:
-  """An exhaustive index of faiss.
+  """An exhaustive faiss index of a gallery.
 
   Raises:
-    InputError: without faiss, for a metric that |x - y|² does not give, and for
-      a point of length 0 where directions are compared.
+    InputError: if faiss is not installed, if the metric is not a function of
+      |x - y|², or if a point has length 0 and the metric compares directions.
   """
   name, _ = split_metric(metric)
   if METRICS[name].from_squared is None:
     fit = ", ".join(n for n, m in METRICS.items() if m.from_squared)
     raise InputError(
-      f"faiss does not search by {name!r} here, but by {fit}: leave"
+      f"faiss does not search by {name!r} here, but by {fit}: use"
       " engine='exact'."
     )
   try:
     import faiss
   except ImportError:
     raise InputError(
-      "engine='faiss' needs faiss: pip install 'metric-learning[faiss]', or"
-      " leave engine='exact'."
+      "engine='faiss' needs faiss: pip install 'metric-learning[faiss]', or use"
+      " engine='exact'."
     ) from None
   index = faiss.IndexFlatL2(points.shape[1])
-  index.add(_as_seen("points", points, name))
+  index.add(_normalized("points", points, name))
   return index
 
 
@@ -44,46 +44,46 @@ def search_flat(
   k: int,
   own: Int[np.ndarray, " n"],
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-  """The k nearest and their exact distances, nearest first.
+  """The k nearest points of each query and their exact distances, sorted.
 
-  faiss rounds, so that of nearly equal candidates for the last place it may
-  take another than an exact search.
+  faiss rounds distances. Among nearly equal candidates for the last place, it
+  may thus choose another one than an exact search.
 
   Args:
-    index: of `make_flat`.
-    queries, points: what is looked for, and the gallery.
-    metric: what compares them.
-    k: how many.
-    own: the place of each query in the gallery, which it does not find; -1 if
-      it is not there.
+    index: the index of `points`, from `make_flat`.
+    queries, points: the queries, and the gallery.
+    metric: the metric that compares them.
+    k: the number of neighbors.
+    own: the place of each query in the gallery, where it does not find itself;
+      -1 if the query is not in the gallery.
   """
   name, _ = split_metric(metric)
-  hidden = bool((own >= 0).any())
-  _, found = index.search(_as_seen("queries", queries, name), k + hidden)
-  if hidden:
-    # The own one goes last, or else the last does.
-    order = np.argsort(found == own[:, None], axis=1, kind="stable")
-    found = np.take_along_axis(found, order, axis=1)[:, :k]
+  has_own = bool((own >= 0).any())
+  _, hits = index.search(_normalized("queries", queries, name), k + has_own)
+  if has_own:
+    # Moves the query itself to the end, then drops the last hit of each query.
+    order = np.argsort(hits == own[:, None], axis=1, kind="stable")
+    hits = np.take_along_axis(hits, order, axis=1)[:, :k]
   rows = np.repeat(np.arange(len(queries)), k)
-  far = evaluation.pair_distances(
-    queries[rows], points[found.ravel()], metric
-  ).reshape(found.shape)
-  order = np.lexsort((found, far), axis=1)
-  indices = np.take_along_axis(found, order, axis=1)
-  return indices, np.take_along_axis(far, order, axis=1)
+  distances = evaluation.pair_distances(
+    queries[rows], points[hits.ravel()], metric
+  ).reshape(hits.shape)
+  order = np.lexsort((hits, distances), axis=1)
+  indices = np.take_along_axis(hits, order, axis=1)
+  return indices, np.take_along_axis(distances, order, axis=1)
 
 
-def _as_seen(
+def _normalized(
   kind: str, points: Float[np.ndarray, "n d"], name: str
 ) -> Float[np.ndarray, "n d"]:
-  """Points as squared differences are to see them: perhaps of length 1."""
+  """Points for |x - y|²: scaled to length 1 if the metric needs it."""
   points = np.ascontiguousarray(points, np.float32)
   if not METRICS[name].on_sphere:
     return points
   lengths = np.linalg.norm(points, axis=1, keepdims=True)
   if not lengths.all():
     raise InputError(
-      f"{kind}: row {int(np.argmin(lengths))} is 0 and has no direction, which"
-      f" {name} compares: leave it out, or take engine='exact'."
+      f"{kind}: row {int(np.argmin(lengths))} is 0 and has no direction, but"
+      f" {name} compares directions: leave the row out, or use engine='exact'."
     )
   return points / lengths

@@ -20,7 +20,7 @@ ENGINES = ("exact", "faiss")
 class Hits(NamedTuple):
   """The nearest gallery items of each query, nearest first.
 
-  labels: None for a gallery without labels.
+  labels: the labels of these items; None if the gallery has no labels.
   """
 
   distances: Float[np.ndarray, "n k"]
@@ -32,7 +32,7 @@ class Identified(NamedTuple):
   """The identity of each probe.
 
   labels: the label of the nearest gallery item, or None if it is too far.
-  distances, indices: those of the nearest item, even if it is too far.
+  distances, indices: of the nearest gallery item, even if it is too far.
   """
 
   labels: list[Any]
@@ -45,7 +45,7 @@ class Identified(NamedTuple):
 class Index:
   """A gallery, compared under the metric of a run; see `FinishedRun.index`.
 
-  flat: a faiss index that searches; None for exact distances.
+  flat: the faiss index to search; None for an exact search.
   """
 
   points: Float[np.ndarray, "m d"]
@@ -63,12 +63,12 @@ class Index:
   ) -> Hits:
     """The k nearest gallery items of each query, by exact distances.
 
-    With `exclude_self`, a query in the gallery does not find itself: True if
-    query i is item i; or the index of each query in the gallery, -1 if it is
-    not in the gallery.
+    With `exclude_self`, a query in the gallery does not find itself. It is True
+    if query i is item i; or the index of each query in the gallery, -1 for a
+    query that is not in the gallery.
 
     Raises:
-      InputError: for a k larger than the gallery.
+      InputError: if k is larger than the gallery.
     """
     self._check_k(k, exclude_self)
     if self.flat is None:
@@ -81,17 +81,18 @@ class Index:
     return Hits(distances, indices, labels)
 
   def _check_k(self, k: int, exclude_self: Any) -> None:
-    """Raises `InputError` for a k that the gallery does not have."""
-    shown = np.asarray(-1 if exclude_self is False else exclude_self)
-    most = len(self.points) - bool(np.any(shown >= 0))
+    """Raises `InputError` if a query cannot find k items."""
+    own = np.asarray(-1 if exclude_self is False else exclude_self)
+    most = len(self.points) - bool(np.any(own >= 0))
     if not most:
       raise InputError(
-        "the gallery holds one item, which does not find itself: add others to"
+        "the gallery holds one item, which does not find itself: add items to"
         " the gallery, or give queries that are not in it."
       )
     if not 1 <= k <= most:
       raise InputError(
-        f"k={k}: the gallery has {most} to find; choose a k from 1 to {most}."
+        f"k={k}: the gallery has {most} items to find; choose a k from 1 to"
+        f" {most}."
       )
 
   def _search_flat(
@@ -110,17 +111,17 @@ class Index:
   ) -> Identified:
     """Names each probe after its nearest gallery item, or leaves it unknown.
 
-    At most a share `far` of unknown probes is named, as estimated on
-    validation; see `thresholds.of_nearest`.
+    The threshold is learned on validation items, so that at most a share `far`
+    of unknown probes is named; see `thresholds.of_nearest`.
 
     Raises:
-      InputError: for a gallery without labels, and for a rate that needs more
+      InputError: if the gallery has no labels, or if the rate needs more
         validation items.
     """
     if self.labels is None:
       raise InputError(
         "the gallery has no labels to name probes by: put its images in class"
-        " folders, or give run.index(points, labels)."
+        " folders, or use run.index(points, labels)."
       )
     threshold = thresholds.of_nearest(
       self.validation(),
@@ -131,13 +132,14 @@ class Index:
     )
     hits = self.search(probes, 1)
     distances, indices = hits.distances[:, 0], hits.indices[:, 0]
-    # In float64: rounded, the threshold might fall on a distance.
-    named = distances.astype(np.float64) <= threshold.distance
-    found = [
+    # In float64, since a rounded threshold might equal a distance.
+    is_near = distances.astype(np.float64) <= threshold.distance
+    nearest = self.labels[indices].tolist()
+    labels = [
       label if near else None
-      for label, near in zip(self.labels[indices].tolist(), named, strict=True)
+      for label, near in zip(nearest, is_near, strict=True)
     ]
-    return Identified(found, distances, indices, threshold)
+    return Identified(labels, distances, indices, threshold)
 
 
 def make_index(
@@ -147,7 +149,7 @@ def make_index(
   validation: Callable[[], thresholds.Validation],
   engine: str = "exact",
 ) -> Index:
-  """An index of checked points and labels; its engine is exact or faiss."""
+  """Checks points and labels and makes their index; see `FinishedRun.index`."""
   check_choice("engine", engine, ENGINES)
   points = check_embeddings("points", points)
   if labels is not None:

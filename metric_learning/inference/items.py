@@ -1,4 +1,4 @@
-"""What people give to be embedded: folders, images, arrays and tables."""
+"""Inputs to embed with a run: folders, images, arrays and tables."""
 
 import csv
 import io
@@ -17,16 +17,16 @@ from metric_learning.inference.runs import FinishedRun
 from metric_learning.training import run_files
 
 TABLES = (".csv", ".tsv", ".parquet")
-# Columns and arrays that are no features, where a file has them.
-_OTHERS = ("label", "labels", "split", "groups")
+# Columns of a table that are not features.
+_NO_FEATURES = ("label", "labels", "split", "groups")
 
 
 class Items(NamedTuple):
-  """Items of one input, embedded.
+  """The embedded items of one input.
 
   names: the path of each image, or the number of each row, from 0.
-  labels: None where the input has none.
-  bad: what is wrong with files that were skipped.
+  labels: the label of each item; None if the input has no labels.
+  bad: the errors of files that were skipped.
   """
 
   points: Float[np.ndarray, "n d"]
@@ -47,21 +47,21 @@ def embed_input(
   skip_bad: bool = False,
   **options: Any,
 ) -> Items:
-  """Embeds what is at a path.
+  """Embeds the items at a path, which is one of these:
 
-  - A folder: all images in it; their labels are their class folders, if each
-    is in one. Or one image.
-  - An npz file: its array `images` or `features`, and `labels` if it has them;
-    or points that `write` wrote, which are taken as they are.
-  - A table (.csv, .tsv, .parquet): images that its column `path` names,
-    relative to its folder; or features, its columns in the order of training.
-    Labels are its column `label`.
+  - An image, or a folder: all images in it. Their labels are the names of their
+    class folders, if each image is in one.
+  - An npz file: its array `images` or `features`, and its array `labels` if it
+    has one; or points from `write_items`, which are used unchanged.
+  - A table (.csv, .tsv, .parquet): the images that its column `path` names,
+    relative to its folder; or features, from the other columns in the order of
+    training. Its column `label` holds labels.
 
-  `skip_bad` and `options` are those of `FinishedRun.embed_files`.
+  `skip_bad` and `options` are passed to `FinishedRun.embed_files`.
 
   Raises:
-    InputError: for what is not there or cannot be used, and for points of
-      another run.
+    InputError: if the input does not exist or cannot be used, or if points are
+      from another run.
   """
   path = Path(path)
   if not path.exists():
@@ -79,8 +79,8 @@ def embed_input(
   if suffix in TABLES:
     return _of_table(run, path, skip_bad, options)
   raise InputError(
-    f"{path} is none of: a folder of images, an image ({' '.join(SUFFIXES)}),"
-    f" an .npz file, a table ({' '.join(TABLES)})."
+    f"{path} cannot be embedded: give a folder of images, an image"
+    f" ({' '.join(SUFFIXES)}), an .npz file, or a table ({' '.join(TABLES)})."
   )
 
 
@@ -91,11 +91,12 @@ def _of_files(
   skip_bad: bool,
   options: Mapping[str, Any],
 ) -> Items:
-  found = run.embed_files(paths, skip_bad=skip_bad, **options)
+  embedded = run.embed_files(paths, skip_bad=skip_bad, **options)
   if labels is not None:
     label_of = dict(zip(paths, labels, strict=True))
-    labels = [label_of[path] for path in found.paths]
-  return Items(found.points, list(map(str, found.paths)), labels, found.bad)
+    labels = [label_of[path] for path in embedded.paths]
+  names = list(map(str, embedded.paths))
+  return Items(embedded.points, names, labels, embedded.bad)
 
 
 def _of_arrays(
@@ -110,7 +111,7 @@ def _of_arrays(
     name = "images" if run.input_spec.kind == "image" else "features"
     if name not in arrays:
       raise InputError(
-        f"{path} has the arrays {', '.join(arrays)}; the run takes"
+        f"{path} has the arrays {', '.join(arrays)}, but the run takes"
         f" {run.input_spec}: name their array {name!r}."
       )
     options = {k: v for k, v in options.items() if k != "resize"}
@@ -119,8 +120,8 @@ def _of_arrays(
   for kind, array in (("labels", labels), ("paths", names)):
     if array is not None and array.shape != (len(points),):
       raise InputError(
-        f"{path}: {kind} has the shape {array.shape}, and there are"
-        f" {len(points)} items: give one of each."
+        f"{path}: {kind} has the shape {array.shape}, but there are"
+        f" {len(points)} items: give one for each."
       )
   texts = lambda array: list(map(str, array.tolist()))
   return Items(
@@ -131,9 +132,9 @@ def _of_arrays(
 def _check_run(run: FinishedRun, path: Path, digest: str) -> None:
   if digest != run.result["digest"]:
     raise InputError(
-      f"{path} holds points of the run {digest or '(not said)'}, and"
-      f" {run.folder} is {run.result['digest']}: points of two networks have no"
-      " distance. Embed its items again."
+      f"{path} holds points of the run {digest or '(unknown)'}, but"
+      f" {run.folder} is {run.result['digest']}: points of different networks"
+      " cannot be compared. Embed its items again."
     )
 
 
@@ -151,16 +152,16 @@ def _of_table(
     return _of_files(run, paths, labels, skip_bad, options)
   if run.input_spec.kind == "image":
     raise InputError(
-      f"{path} has no column 'path' with images, and the run takes"
+      f"{path} has no column 'path' that names images, but the run takes"
       f" {run.input_spec}."
     )
-  left_out = {
-    *_OTHERS,
+  ignored = {
+    *_NO_FEATURES,
     section.get("label_column"),
     *section.get("drop_columns", ()),
   }
   features = table.features_of(
-    path, {name: x for name, x in columns.items() if name not in left_out}
+    path, {name: x for name, x in columns.items() if name not in ignored}
   )
   options = {k: v for k, v in options.items() if k != "resize"}
   points = run.embed(features, **options)
@@ -168,13 +169,13 @@ def _of_table(
 
 
 def write_items(path: str | Path, items: Items, run: FinishedRun) -> None:
-  """Writes points, their paths, and labels if there are some.
+  """Writes points, their paths, and their labels if items have labels.
 
-  As .npz, or as a table with a column for each number: .parquet.
+  The file is an .npz, or a .parquet table with a column for each dimension.
 
   Raises:
-    InputError: for another suffix, a folder that is not there, or without
-      pyarrow.
+    InputError: if the suffix is another one, if the folder cannot be made, or
+      if pyarrow is needed and not installed.
   """
   path = check_output(path, (".npz", ".parquet"))
   others = {"paths": items.names}
@@ -196,8 +197,8 @@ def write_items(path: str | Path, items: Items, run: FinishedRun) -> None:
     from pyarrow import parquet
   except ImportError:
     raise InputError(
-      f"{path} is written by pyarrow: pip install 'metric-learning[table]', or"
-      " choose an .npz file."
+      f"{path} needs pyarrow: pip install 'metric-learning[table]', or choose"
+      " an .npz file."
     ) from None
   axes = {f"e{i}": column for i, column in enumerate(items.points.T)}
   columns = pyarrow.table({**others, **axes})
@@ -209,7 +210,7 @@ def write_items(path: str | Path, items: Items, run: FinishedRun) -> None:
 def write_csv(
   path: str | Path, names: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-  """Writes a CSV file, whole or not at all."""
+  """Writes a CSV file, completely or not at all."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   writer.writerow(names)
@@ -221,15 +222,15 @@ def write_csv(
 
 
 def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
-  """A path that can be written, with one of the suffixes.
+  """Checks the suffix of an output path and makes its folder.
 
   Raises:
-    InputError: if it has another suffix, or its folder cannot be written.
+    InputError: if the suffix is another one, or if the folder cannot be made.
   """
   path = Path(path)
   if path.suffix not in suffixes:
     raise InputError(
-      f"{path} would be written as {path.suffix or '(no suffix)'}: choose"
+      f"{path} has the suffix {path.suffix or '(none)'}: choose"
       f" {' or '.join(suffixes)}."
     )
   run_files.make_folder(path.absolute().parent)
@@ -237,9 +238,10 @@ def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
 
 
 def own_indices(queries: Items, gallery: Items) -> Int[np.ndarray, " n"]:
-  """The place of each query in the gallery, -1 where it is not: by its name.
+  """The index of each query in the gallery, or -1 if it is not in the gallery.
 
-  Names are those of files, or both are the same items.
+  Image files are matched by their path. Other items match only if queries and
+  gallery are the same object.
   """
   if queries is gallery:
     return np.arange(len(gallery.names))
@@ -256,7 +258,8 @@ def read_pairs(
 ) -> tuple[list[tuple[Path, Path]], list[bool] | None]:
   """The images of each pair in a CSV file, and whether they are the same.
 
-  Its columns are those of `pairs_csv.read_pairs`; the target may be left out.
+  Columns are those of `pairs_csv.read_pairs`. The target column is optional;
+  without it, the second result is None.
   """
   path = Path(path)
   target, rows = pairs_csv.read_rows(path, needs_target=False)

@@ -1,4 +1,4 @@
-"""Loading of a finished run, from its folder or that of a study."""
+"""Loads a finished run, from its own folder or from the folder of a study."""
 
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ from metric_learning.training.plan import num_classes
 
 
 def load(folder: str | Path) -> FinishedRun:
-  """A finished run at its selected checkpoint, from the folder of the run.
+  """Loads a finished run at its selected checkpoint.
 
-  From the folder of a study, the run with the best validation score in the best
-  cell by validation. Test items are not used.
+  From the folder of a study, this loads the run with the best validation score
+  in the cell that is best on validation. Test items are not used.
 
   Raises:
-    InputError: if the folder holds neither, the run is not finished, selected
-      no checkpoint or was written by other code, or its checkpoint is gone or
-      damaged.
+    InputError: if the folder holds neither a run nor a study, if the run is not
+      finished, selected no checkpoint or was written by another version, or if
+      its checkpoint is missing or damaged.
   """
   folder = Path(folder).expanduser()
   if (folder / STUDY).exists():
@@ -42,7 +42,7 @@ def load(folder: str | Path) -> FinishedRun:
 
 
 def _config_of(path: Path) -> ConfigDict:
-  """The config of a run, which this code can read."""
+  """Reads the config of a run; errors name its file."""
   try:
     return from_dict(run_files.read_json(path))
   except InputError as error:
@@ -52,19 +52,19 @@ def _config_of(path: Path) -> ConfigDict:
 
 
 def _best_of(study: Study) -> Path:
-  """The folder of the best run, by validation, of the best cell."""
+  """The folder of the best run of the best cell, by validation scores."""
   cells = [c for c in study.cells if np.isfinite(c.chosen.validation.mean)]
   if not cells:
     raise InputError(
-      f"{study.folder}: no cell has a validation score of all its runs, so that"
-      " none is the best: give the folder of one of its runs."
+      f"{study.folder}: no cell has validation scores of all its runs, so there"
+      " is no best cell: give the folder of one of its runs."
     )
   selects = {
     run.spec.config.eval.select for c in cells for run in c.chosen.runs
   }
   if len(selects) > 1:
     raise InputError(
-      f"{study.folder}: its cells are chosen by different scores,"
+      f"{study.folder}: cells are chosen by different scores,"
       f" {' and '.join(sorted(selects))}: give the folder of one of its runs."
     )
   (select,) = selects
@@ -76,12 +76,12 @@ def _best_of(study: Study) -> Path:
 
 
 def _result_of(folder: Path) -> dict[str, Any]:
-  """What the result of a run says, that can be used."""
+  """The result of a run, checked for use."""
   if not (folder / run_files.RESULT).exists():
     if (folder / run_files.CONFIG).exists():
       raise InputError(
-        f"{folder} is a run that is not finished: give the command that trains"
-        " it again, and it goes on where it was."
+        f"{folder} is a run that is not finished: repeat the command that"
+        " trains it, and it continues."
       )
     raise InputError(
       f"{folder} holds neither a run nor a study ({run_files.RESULT} and"
@@ -90,12 +90,12 @@ def _result_of(folder: Path) -> dict[str, Any]:
     )
   result = run_files.read_json(folder / run_files.RESULT)
   if "diverged" in result:
-    raise InputError(f"{folder}: its loss diverged, {result['diverged']}.")
+    raise InputError(f"{folder}: the loss diverged, {result['diverged']}.")
   needed = {"selected_step", "numbers", "metric"}
   if not needed <= result.keys():
     raise InputError(
-      f"{folder} was written by other code: use that of its commit,"
-      f" {result.get('commit', 'in its environment.json')}."
+      f"{folder} was written by another version of the code: use its commit,"
+      f" {result.get('commit', 'given in its environment.json')}."
     )
   if result["selected_step"] is None:
     raise InputError(
@@ -105,16 +105,17 @@ def _result_of(folder: Path) -> dict[str, Any]:
 
 
 def _inputs_of(folder: Path, config: ConfigDict) -> tuple[InputSpec, int, Any]:
-  """What an item is, how many classes the loss met, and the scale."""
+  """The input spec, the number of classes in training, and the scale."""
   path = folder / run_files.INPUTS
   if path.exists():
-    found = run_files.read_json(path)
-    scale = found["scale"]
+    inputs = run_files.read_json(path)
+    scale = inputs["scale"]
     return (
-      InputSpec(tuple(found["shape"]), found["kind"]),
-      found["num_classes"],
+      InputSpec(tuple(inputs["shape"]), inputs["kind"]),
+      inputs["num_classes"],
       None if scale is None else tuple(map(np.array, scale)),
     )
-  splits = data_of(folder, config)  # Of an earlier version.
+  # A run of an earlier version has no such file.
+  splits = data_of(folder, config)
   train = splits.train
   return train.input_spec, num_classes(config, train), splits.scale

@@ -42,7 +42,7 @@ class Embedded(NamedTuple):
   """The points of image files, and the files that could not be used.
 
   paths: the paths of the points, in order.
-  bad: the problem of each of the other files.
+  bad: the error of each other file.
   """
 
   points: Float[np.ndarray, "n d"]
@@ -85,13 +85,14 @@ class FinishedRun:
     """The embedded validation part; test items are not used.
 
     Raises:
-      InputError: if it was trained on, or if neither its embeddings nor its
-        data are available.
+      InputError: if the run was trained on it, or if neither its embeddings nor
+        its data are available.
     """
     if self.config.data.train_on != "train":
       raise InputError(
-        f"{self.folder} was trained on its validation classes too, which so say"
-        " nothing of error rates: take a run with config.data.train_on='train'."
+        f"{self.folder} was trained on its validation classes too, so these"
+        " cannot estimate error rates: use a run with"
+        " config.data.train_on='train'."
       )
     for name in (run_files.SELECTED_EMBEDDINGS, run_files.EMBEDDINGS):
       if (self.folder / name).exists():
@@ -108,7 +109,7 @@ class FinishedRun:
     resize: bool = False,
     progress: bool = False,
   ) -> Float[np.ndarray, "n d"]:
-    """The points of items, in order, for `distances` and the other methods.
+    """Embeds items in order; the points are inputs of the other methods.
 
     Args:
       items: an array of images (uint8) or of features before any
@@ -120,17 +121,17 @@ class FinishedRun:
       progress: whether to show a bar on a terminal.
 
     Raises:
-      InputError: for items of another kind or size than the run was trained on,
-        and for files that cannot be read, all in one message.
+      InputError: if items have another kind or size than the run was trained
+        on, or if files cannot be read; one message lists all of them.
     """
     if isinstance(items, str | Path):
       path = Path(items)
       items = [path] if path.is_file() else files.images_in(path)
     elif isinstance(items, Dataset | ImageFiles):
-      held = items.inputs if isinstance(items, Dataset) else items
-      if not isinstance(held, ImageFiles) or not _are_paths([*held.paths]):
-        return self._embed_stored(held, batch_size, progress)
-      items = list(held.paths)
+      inputs = items.inputs if isinstance(items, Dataset) else items
+      if not isinstance(inputs, ImageFiles) or not _are_paths([*inputs.paths]):
+        return self._embed_stored(inputs, batch_size, progress)
+      items = list(inputs.paths)
     elif not isinstance(items, Sequence) or not _are_paths(items):
       stored = self._checked(items)
       if self.scale is not None:
@@ -149,19 +150,19 @@ class FinishedRun:
     resize: bool = False,
     progress: bool = False,
   ) -> Embedded:
-    """The points of image files, and the files that could not be used.
+    """Embeds image files, and lists the files that could not be used.
 
     Raises:
-      InputError: listing the files that cannot be read or have another size or
-        color, unless `skip_bad`; if no file can be used; and if the run does
-        not take images.
+      InputError: if files cannot be read or have another size or color, unless
+        `skip_bad` is set; if no file can be used; or if the run does not take
+        images. The message lists the files.
     """
-    chosen = [Path(path) for path in paths]
+    all_paths = [Path(path) for path in paths]
     if self.input_spec.kind != "image":
       raise InputError(
         f"{self.folder} takes {self.input_spec}, not images: give an array."
       )
-    if not chosen:
+    if not all_paths:
       raise InputError("there are no images to embed: give at least one path.")
     section = self.config.data
     read = functools.partial(
@@ -171,10 +172,10 @@ class FinishedRun:
       background=section.background,
       short_side=section.get("short_side"),
     )
-    size = _batch_of(len(chosen), batch_size)
+    size = _batch_of(len(all_paths), batch_size)
     points, bad = [], {}
-    with _bar(len(chosen), progress) as bar:
-      for start, block in enumerate(files.read_blocks(chosen, read, size)):
+    with _bar(len(all_paths), progress) as bar:
+      for start, block in enumerate(files.read_blocks(all_paths, read, size)):
         good = [item for item in block if not isinstance(item, InputError)]
         for place, item in enumerate(block, start * size):
           if isinstance(item, InputError):
@@ -186,9 +187,9 @@ class FinishedRun:
         bar.update(len(block))
     errors = list(bad.values())
     if not skip_bad or not points:
-      imaging.refuse(errors, len(chosen))
-    kept = [path for place, path in enumerate(chosen) if place not in bad]
-    return Embedded(np.concatenate(points), kept, errors)
+      imaging.refuse(errors, len(all_paths))
+    good_paths = [p for place, p in enumerate(all_paths) if place not in bad]
+    return Embedded(np.concatenate(points), good_paths, errors)
 
   def distances(
     self,
@@ -197,18 +198,19 @@ class FinishedRun:
   ) -> Float[np.ndarray, "n m"]:
     """The distances between two sets of points, or within one.
 
-    They are those of the trained metric, in float32, from exact differences.
+    Distances are those of the trained metric, in float32, computed from exact
+    differences.
     """
     first = check_embeddings("points", points)
     second = first if others is None else check_embeddings("others", others)
     first, second = as_float32(self.metric, first, second)
-    found = np.empty((len(first), len(second)), np.float32)
+    matrix = np.empty((len(first), len(second)), np.float32)
 
     def use(rows: slice, codes: Codes) -> None:
-      found[rows] = decode(np.asarray(codes))
+      matrix[rows] = decode(np.asarray(codes))
 
     for_each_block(use, self.metric, first, second)
-    return found
+    return matrix
 
   def index(
     self,
@@ -222,7 +224,7 @@ class FinishedRun:
     `engine` is exact, or faiss (an extra), which is faster for large galleries.
 
     Raises:
-      InputError: for a metric that faiss does not support, or without faiss.
+      InputError: if faiss does not support the metric, or is not installed.
     """
     return make_index(
       points, labels, self.metric, lambda: self.validation, engine
@@ -235,19 +237,19 @@ class FinishedRun:
     *,
     far: float,
   ) -> Verdict:
-    """Whether each row of `first` is of the same class as that row of `second`.
+    """Whether each row of `first` has the class of the same row of `second`.
 
     The threshold has the given false-accept rate on validation pairs; see
     `thresholds.of_pairs`.
 
     Raises:
-      InputError: for a rate that needs more validation pairs.
+      InputError: if the rate needs more validation pairs.
     """
     threshold = thresholds.of_pairs(self.validation, self.metric, far)
-    found = evaluation.pair_distances(first, second, self.metric)
-    # In float64: rounded, the threshold might fall on a distance.
-    same = found.astype(np.float64) <= threshold.distance
-    return Verdict(same, found, threshold)
+    distances = evaluation.pair_distances(first, second, self.metric)
+    # In float64, since a rounded threshold might equal a distance.
+    same = distances.astype(np.float64) <= threshold.distance
+    return Verdict(same, distances, threshold)
 
   def export(self, folder: str | Path) -> Path:
     """Writes a folder that needs only jax and numpy: see `export.export`.
@@ -258,14 +260,14 @@ class FinishedRun:
     return export.export(self, folder)
 
   def _checked(self, items: Any) -> Shaped[np.ndarray, " n *item"]:
-    """Items as an array of the spec."""
+    """Checks that items are an array of the input spec."""
     spec, array = self.input_spec, np.asarray(items)
     if array.shape[1:] == spec.shape[:-1] and spec.shape[-1] == 1:
       array = array[..., None]  # gray images without an axis of channels
     if array.ndim < 2 or array.shape[1:] != spec.shape or not len(array):
       raise InputError(
-        f"items: shape {array.shape}; the run takes {spec}: give (n,"
-        f" {', '.join(map(str, spec.shape))}), at least one."
+        f"items: shape {array.shape}; the run takes {spec}: give an array of"
+        f" shape (n, {', '.join(map(str, spec.shape))}) with at least one item."
       )
     if spec.kind == "image":
       if spec_of(array).kind != "image":
@@ -282,33 +284,32 @@ class FinishedRun:
     batch_size: int,
     progress: bool,
   ) -> Float[np.ndarray, "n d"]:
-    """Points of items as a `Dataset` holds them."""
+    """Embeds items that are stored as in a `Dataset`."""
     if spec_of(stored) != self.input_spec:
       raise InputError(
         f"items are {spec_of(stored)}; the run takes {self.input_spec}."
       )
     size = _batch_of(len(stored), batch_size)
-    found = []
+    points = []
     with _bar(len(stored), progress) as bar:
       for block in _blocks(stored, size):
-        found.append(embed_block(self.program, self.state, block, size))
+        points.append(embed_block(self.program, self.state, block, size))
         bar.update(len(block))
-    return np.concatenate(found)
+    return np.concatenate(points)
 
 
 def data_of(folder: Path, config: ConfigDict) -> Splits:
-  """The data of a run whose files do not say all that is needed."""
+  """Loads the data of a run whose files lack information that it needs."""
   try:
     splits = load_once(config.data)
   except (InputError, OSError) as error:
     raise InputError(
-      f"{folder} was written without what its use needs, which is read from its"
-      f" data; and {error}"
+      f"{folder} lacks information that must be read from its data, but {error}"
     ) from error
-  shown = run_files.difference(run_files.data_of(folder), splits.identity)
-  if shown:
+  change = run_files.difference(run_files.data_of(folder), splits.identity)
+  if change:
     raise InputError(
-      f"{folder} is a run on other data: {shown}. Give it the data that it was"
+      f"{folder} is a run on other data: {change}. Provide the data that it was"
       " trained on."
     )
   return splits
@@ -323,7 +324,7 @@ def _validation(arrays: dict[str, np.ndarray]) -> thresholds.Validation:
       arrays[f"validation_{side}"] for side in ("first", "second", "same")
     )
     pairs = first, second, same
-  if names is None:  # Of an earlier version.
+  if names is None:  # A run of an earlier version.
     count = labels.shape[1] if labels.ndim > 1 else int(labels.max()) + 1
     names = np.arange(count).astype(str)
   return thresholds.Validation(
@@ -336,7 +337,7 @@ def _are_paths(items: Sequence[Any]) -> bool:
 
 
 def _batch_of(count: int, batch_size: int) -> int:
-  """The least power of two that holds all, or `batch_size`.
+  """The least power of two that is at least `count`, but at most `batch_size`.
 
   >>> _batch_of(3, 512), _batch_of(1000, 512)
   (4, 512)

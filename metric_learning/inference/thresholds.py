@@ -15,10 +15,11 @@ from metric_learning.evaluation.scores import MAX_PAIRS
 class Validation(NamedTuple):
   """The embedded validation part of a run, on which thresholds are learned.
 
-  labels: one for each point, or a row of 0 and 1.
+  labels: one label for each point; or, with several labels per point, a row of
+    0 and 1.
   class_names: `class_names[label]` names a class.
-  pairs: explicit pairs: first rows, second rows, and whether they are the same.
-    Labels then number the points.
+  pairs: explicit pairs as first rows, second rows, and whether they are the
+    same. Labels are then the numbers of the points.
   """
 
   points: Float[np.ndarray, "n d"]
@@ -36,7 +37,7 @@ class Rate(NamedTuple):
   trials: int
 
   def __str__(self) -> str:
-    """In words.
+    """The rate with its interval.
 
     >>> print(Rate(0.01, 0.004, 0.02, 1000))
     0.01 [0.004, 0.02]
@@ -51,7 +52,7 @@ class Threshold(NamedTuple):
   far: the rate of accepted impostors on validation, at most `asked`.
   frr: the rate of rejected genuine pairs; None for identification, for which
     validation does not estimate it.
-  source: the data that it was learned on.
+  source: the data on which the threshold was learned.
   """
 
   distance: float
@@ -71,16 +72,16 @@ class Threshold(NamedTuple):
 def of_pairs(
   validation: Validation, metric: MetricName, far: float
 ) -> Threshold:
-  """The threshold below which two points are the same, at a false-accept rate.
+  """The threshold up to which two points are the same, at a false-accept rate.
 
   Intervals resample validation classes, since images of a class are similar.
-  Explicit pairs and items with several labels have no classes to resample:
-  their intervals treat pairs as independent, and are too narrow if images
-  recur. All intervals hold the threshold fixed.
+  Explicit pairs and items with several labels have no classes to resample, so
+  their intervals treat pairs as independent. These are too narrow if images
+  occur in several pairs. All intervals treat the threshold as fixed.
 
   Raises:
-    InputError: for a rate that needs more impostor pairs, and if there is no
-      genuine pair.
+    InputError: if the rate needs more impostor pairs, or if no threshold
+      reaches it.
   """
   check_far(far)
   distances, same = _pairs(validation, metric)
@@ -115,21 +116,23 @@ def of_nearest(
   metric: MetricName,
   far: float,
 ) -> Threshold:
-  """The threshold below which a probe is named after its nearest gallery item.
+  """The threshold up to which a probe is named after its nearest gallery item.
 
-  The rate is the share of unknown probes that are named, for any size of the
-  gallery. Validation items serve as unknown probes; those of a class in `names`
-  are left out. Raises `InputError` if too few are left.
+  The rate is the share of unknown probes that are named, given this gallery.
+  Validation items serve as unknown probes, except those of a class in `names`.
+
+  Raises:
+    InputError: if the rate needs more validation items.
   """
   check_far(far)
   known = np.isin(validation.class_names.astype(str), [str(x) for x in names])
   labels = validation.labels
   is_known = labels @ known > 0 if labels.ndim > 1 else known[labels]
-  strangers = validation.points[~is_known]
-  count = len(strangers)
-  what = "validation items of classes that are not in the gallery"
-  _refuse(evaluation.refusal(far, count, what), count)
-  _, nearest = evaluation.neighbors(strangers, gallery, 1, metric=metric)
+  unknown = validation.points[~is_known]
+  count = len(unknown)
+  unit = "validation items of classes that are not in the gallery"
+  _refuse(evaluation.refusal(far, count, unit), count)
+  _, nearest = evaluation.neighbors(unknown, gallery, 1, metric=metric)
   curve = evaluation.roc(nearest[:, 0], np.zeros(count, bool))
   threshold = evaluation.threshold_at_far(curve, far)
   if threshold == -np.inf:
@@ -144,16 +147,16 @@ def of_nearest(
     over = f"{index.max() + 1} classes"
   else:
     rate, over = _rate(accepted), "items taken as independent"
-  source = f"{count} {what}; interval over {over}"
+  source = f"{count} {unit}; interval over {over}"
   return Threshold(threshold, far, rate, None, source)
 
 
 def check_far(far: float) -> None:
-  """Raises `InputError` unless it is a rate between 0 and 1."""
+  """Raises `InputError` unless `far` is a rate between 0 and 1."""
   if not 0 < far < 1:
     raise InputError(
       f"far={far!r} is a false-accept rate: choose one above 0 and below 1,"
-      " as 0.01."
+      " such as 0.01."
     )
 
 
@@ -169,14 +172,13 @@ def _pairs(
   points = validation.points
   if validation.pairs is not None:
     first, second, same = validation.pairs
-    found = evaluation.pair_distances(points[first], points[second], metric)
-    return found, same
+    distances = evaluation.pair_distances(points[first], points[second], metric)
+    return distances, same
   count = len(points) * (len(points) - 1) // 2
   if count > MAX_PAIRS:
     raise InputError(
       f"the {len(points)} validation items make {count} pairs, more than the"
-      f" {MAX_PAIRS} that are kept in memory: train with a smaller validation"
-      " part."
+      f" limit of {MAX_PAIRS}: train with a smaller validation part."
     )
   return evaluation.pairs_of(points, validation.labels, metric)
 
@@ -187,37 +189,37 @@ def _rates_by_class(
   """FAR and FRR of all pairs, in the order of `evaluation.pairs_of`."""
   names, index = np.unique(labels, return_inverse=True)
   c, n = len(names), len(labels)
-  total, taken = np.zeros((c, c)), np.zeros((c, c))
+  total, hits = np.zeros((c, c)), np.zeros((c, c))
   start = 0
   for i in range(n):
     others = index[i + 1 :]
-    some = accepted[start : start + len(others)]
+    is_hit = accepted[start : start + len(others)]
     total[index[i]] += np.bincount(others, minlength=c)
-    taken[index[i]] += np.bincount(others[some], minlength=c)
+    hits[index[i]] += np.bincount(others[is_hit], minlength=c)
     start += len(others)
-  genuine, hits = total.diagonal().copy(), taken.diagonal().copy()
+  genuine, genuine_hits = total.diagonal().copy(), hits.diagonal().copy()
   np.fill_diagonal(total, 0)
-  np.fill_diagonal(taken, 0)
-  return _resampled(taken, total), _resampled(genuine - hits, genuine)
+  np.fill_diagonal(hits, 0)
+  return _resampled(hits, total), _resampled(genuine - genuine_hits, genuine)
 
 
 def _resampled(events: Float[np.ndarray, " c *c"], trials: Any) -> Rate:
   """A rate with an interval from resampled classes.
 
-  If none or all trials are events, resampling is useless: the interval is then
-  the exact one for as many independent trials as there are classes, or pairs of
-  classes.
+  If no trial or every trial is an event, resampling cannot give an interval.
+  The interval is then exact, for as many independent trials as there are
+  classes, or disjoint pairs of classes.
   """
-  happened, count = int(events.sum()), int(trials.sum())
+  num_events, count = int(events.sum()), int(trials.sum())
   if not count:
     return Rate(np.nan, np.nan, np.nan, 0)
-  if happened in (0, count):
+  if num_events in (0, count):
     classes = int(np.count_nonzero(trials.reshape(len(trials), -1).any(axis=1)))
     independent = classes // trials.ndim
-    low, high = _exact(independent if happened else 0, independent)
+    low, high = _exact(independent if num_events else 0, independent)
   else:
     low, high = evaluation.rate_bootstrap(events, trials)
-  return Rate(happened / count, low, high, count)
+  return Rate(num_events / count, low, high, count)
 
 
 def _rate(events: Bool[np.ndarray, " p"]) -> Rate:
@@ -225,12 +227,12 @@ def _rate(events: Bool[np.ndarray, " p"]) -> Rate:
   count = len(events)
   if not count:
     return Rate(np.nan, np.nan, np.nan, 0)
-  happened = int(np.count_nonzero(events))
-  return Rate(happened / count, *_exact(happened, count), count)
+  num_events = int(np.count_nonzero(events))
+  return Rate(num_events / count, *_exact(num_events, count), count)
 
 
 def _exact(events: int, trials: int) -> tuple[float, float]:
-  """The interval of Clopper and Pearson (1934), of 95 %.
+  """The 95 % interval of Clopper and Pearson (1934).
 
   >>> _, high = _exact(0, 10)
   >>> round((1 - high) ** 10, 6)  # no event in ten trials

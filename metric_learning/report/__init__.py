@@ -1,6 +1,6 @@
-"""Pages from files: a study as one page, a search, an embedding explorer.
+"""HTML pages from files: a study, a search, and an embedding explorer.
 
-Each page is one HTML file that opens from disk, without a network.
+Each page is one HTML file that opens from disk and needs no network.
 """
 
 from metric_learning.report.explorer import write_explorer

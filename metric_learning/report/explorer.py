@@ -1,7 +1,7 @@
-"""The embedding space of a run, or of two side by side, as a page to explore.
+"""A page to explore the embedding space of one run, or of two side by side.
 
-Neighbors are those under the trained metric, worked out here and not on the
-page, whose plane is a projection.
+The page draws a projection. Its nearest neighbors are those under the trained
+metric: they are computed here, from the embeddings, not on the page.
 """
 
 import base64
@@ -25,17 +25,17 @@ from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
 from metric_learning.training.writers import kept_steps
 
-# More images than these are drawn by lot, the same each time.
+# Of a larger part, a random sample of this size is shown, the same each time.
 MOST_IMAGES = 10_000
-# Neighbors of each image.
+# The number of neighbors of each image.
 NEAREST = 12
-# Bytes of all pictures on a page, and sides that they may have: the largest
-# with which they fit is taken.
+# The most bytes of all pictures on a page, and the side lengths of a picture to
+# try: the largest one that fits is used.
 MOST_BYTES = 5_500_000
 SIDES = (96, 64, 48, 32, 24)
-# Steps of training that a page shows, of as many as a run kept.
+# The most training steps that a page shows; a run may keep more.
 MOST_STEPS = 20
-# Pictures in a row, and in a sheet, of which there may be several.
+# The number of pictures in a row of a sheet, and in a sheet.
 _COLUMNS, _SHEET = 40, 1600
 
 
@@ -47,47 +47,50 @@ def write_explorer(
   projections: Sequence[str] = ("as is", "pca", "tsne"),
   images: bool = True,
 ) -> Path:
-  """Writes one HTML file that explores one finished run, or two.
+  """Writes one HTML file that explores one or two finished runs.
 
-  "as is" is left out of what has more than two dimensions, if another
-  projection is asked for. Of several runs, the pictures are those of the
-  first: they show one part of one data set. Validation images move, step by
-  step, where the run kept them: see the writer `embeddings`.
+  The projection "as is" is skipped for a space of more than two dimensions, if
+  another projection is requested as well. Two runs must show the same images;
+  the pictures come from the first run. Validation images move from step to step
+  if the run kept its embeddings: see the writer `embeddings`.
 
   Raises:
-    InputError: for a run without embeddings, pictures that are gone, runs of
-      other images, an unknown projection; and without plotly.
+    InputError: if a run has no embeddings, if its images cannot be read, if two
+      runs show different images, if a projection is unknown or cannot draw the
+      space, or if plotly is not installed.
   """
   for name in projections:
     check_choice("projection", name, PROJECTIONS)
   if not 1 <= len(folders) <= 2:
-    raise InputError(f"one run, or two side by side; not {len(folders)}.")
+    raise InputError(
+      f"the explorer shows one or two runs, but {len(folders)} are given."
+    )
   script = _plotly()
   spaces = [read_space(folder, part) for folder in folders]
   first = spaces[0]
   for folder, space in zip(folders, spaces, strict=True):
     if space.has_several_labels:
       raise InputError(
-        f"{folder}: its images have several labels, and the explorer shows the"
-        " one class of each."
+        f"{folder}: images have several labels, but the explorer needs one"
+        " class for each image."
       )
     if not np.array_equal(space.labels, first.labels):
       raise InputError(
-        f"{folder} and {folders[0]} embed other {part} images: give two runs"
-        " on one split of one data set."
+        f"{folder} and {folders[0]} embed different {part} images: give two"
+        " runs on the same split of the same data set."
       )
-  shown = drawn(len(first.labels))
-  sprites = _sprites(Path(folders[0]), part, shown) if images else None
+  rows = drawn(len(first.labels))
+  sprites = _sprites(Path(folders[0]), part, rows) if images else None
   names = dict(enumerate(map(first.name_of, range(first.labels.max() + 1))))
   data = {
     "part": part,
     "total": len(first.labels),
     "classes": list(names.values()),
-    "labels": _code(first.labels[shown].astype(np.int32)),
+    "labels": _code(first.labels[rows].astype(np.int32)),
     "sprites": sprites,
     "views": [
-      _view(space, shown, projections)
-      | {"moves": _moves(Path(folder), part, space, shown, projections)}
+      _view(space, rows, projections)
+      | {"moves": _moves(Path(folder), part, space, rows, projections)}
       for folder, space in zip(folders, spaces, strict=True)
     ],
   }
@@ -104,28 +107,28 @@ def _plotly() -> str:
     from plotly.offline import get_plotlyjs
   except ImportError:
     raise InputError(
-      "the explorer draws by plotly: pip install 'metric-learning[explore]'."
+      "the explorer needs plotly: pip install 'metric-learning[explore]'."
     ) from None
   return get_plotlyjs()
 
 
 def drawn(count: int) -> Int[np.ndarray, " k"]:
-  """Indices of the images that are shown: all, or 10,000 by lot.
+  """Indices of the images to show: all, or a random sample of 10,000.
 
   >>> drawn(3).tolist(), len(drawn(20_000))
   ([0, 1, 2], 10000)
   """
   if count <= MOST_IMAGES:
     return np.arange(count)
-  lot = np.random.default_rng(0).permutation(count)
-  return np.sort(lot[:MOST_IMAGES])
+  order = np.random.default_rng(0).permutation(count)
+  return np.sort(order[:MOST_IMAGES])
 
 
 def _view(
-  space: Space, shown: Int[np.ndarray, " k"], projections: Sequence[str]
+  space: Space, rows: Int[np.ndarray, " k"], projections: Sequence[str]
 ) -> dict[str, Any]:
-  """One run: its planes, and the nearest of each image."""
-  points, labels = space.embeddings[shown], space.labels[shown]
+  """The data of one run: its planes, and the neighbors of each image."""
+  points, labels = space.embeddings[rows], space.labels[rows]
   k = min(NEAREST, len(points) - 1)
   indices, distances = evaluation.neighbors(
     points, points, k, metric=space.metric, exclude_self=True
@@ -133,12 +136,12 @@ def _view(
   planes = []
   for name in _fitting(space, projections):
     plane = PROJECTIONS[name].place(points, space.metric)
-    judged = str(quality(points, plane, labels, space.metric))
+    scores = str(quality(points, plane, labels, space.metric))
     planes.append(
       {
         "name": name,
         "about": PROJECTIONS[name].about,
-        "quality": judged.replace("\n", ", "),
+        "quality": scores.replace("\n", ", "),
         "points": _code(plane.astype(np.float32)),
       }
     )
@@ -153,12 +156,12 @@ def _view(
 
 
 def _fitting(space: Space, projections: Sequence[str]) -> list[str]:
-  """The projections that take as many dimensions as a space has."""
+  """The projections that can draw a space of this number of dimensions."""
   dim = space.embeddings.shape[1]
   fitting = [p for p in projections if dim <= (PROJECTIONS[p].most or dim)]
   if not fitting:
     raise InputError(
-      f"{space.title} has {dim} dimensions, which no plane shows as they are:"
+      f"{space.title} has {dim} dimensions, so a plane cannot show it as it is:"
       " choose another projection."
     )
   return fitting
@@ -168,13 +171,14 @@ def _moves(
   folder: Path,
   part: str,
   space: Space,
-  kept: Int[np.ndarray, " k"],
+  rows: Int[np.ndarray, " k"],
   projections: Sequence[str],
 ) -> dict[str, Any] | None:
-  """Places of the images at the steps that a run kept, on one plane.
+  """The places of the images at the steps that a run kept, on one plane.
 
-  None where it kept none, or no projection has the axes of one step for all.
-  Places are whole numbers of `unit`, which is far less than a point's size.
+  Returns None if the run kept no steps, or if no projection can place the
+  embeddings of all steps on the same axes. Places are integers in multiples of
+  `unit`, which is far smaller than a point on the page.
   """
   files = kept_steps(folder) if part == "validation" else {}
   following = [
@@ -186,9 +190,9 @@ def _moves(
   follow = PROJECTIONS[name].follow
   assert follow is not None
   steps = thinned(list(files), MOST_STEPS)
-  final = space.embeddings[kept]
+  final = space.embeddings[rows]
   places = np.stack(
-    [follow(final, _step(files[n], space)[kept]) for n in steps]
+    [follow(final, _step(files[n], space)[rows]) for n in steps]
   )
   unit = float(np.abs(places).max()) / 32767 or 1.0
   result = run_files.read_json(folder / run_files.RESULT)
@@ -202,7 +206,7 @@ def _moves(
 
 
 def thinned(steps: Sequence[int], most: int) -> list[int]:
-  """At most as many of some steps, evenly chosen, the first and last of them.
+  """At most `most` of the steps, evenly spaced, with the first and the last.
 
   >>> thinned([1, 2, 3, 4, 5], 3)
   [1, 3, 5]
@@ -216,9 +220,9 @@ def _step(path: Path, space: Space) -> Float[np.ndarray, "n d"]:
     points = np.load(path, allow_pickle=False)
   if points.shape != space.embeddings.shape:
     raise InputError(
-      f"{path} has embeddings {points.shape}, and the run {space.title} has"
-      f" {space.embeddings.shape}: delete the folder {path.parent.name} and"
-      " train the run again, or explore it without."
+      f"{path} has embeddings {points.shape}, but the run {space.title} has"
+      f" {space.embeddings.shape}: delete the folder {path.parent.name}. Then"
+      " train the run again, or explore it without the steps of training."
     )
   return points
 
@@ -231,28 +235,28 @@ def _code(array: Shaped[np.ndarray, "..."]) -> str:
 
 
 def _sprites(
-  folder: Path, part: str, shown: Int[np.ndarray, " k"]
+  folder: Path, part: str, rows: Int[np.ndarray, " k"]
 ) -> Mapping[str, Any]:
-  """All pictures on a few sheets, as large as the page has room for."""
+  """All pictures on a few sheets, in the largest size that fits on the page."""
   config = from_dict(run_files.read_json(folder / run_files.CONFIG))
   try:
     images = images_of(folder, config, part)
   except InputError as error:
     raise InputError(
-      f"{error} Put them where they were, or leave pictures out: --noimages."
+      f"{error} Put the images back, or leave pictures out: --noimages."
     ) from error
   longest = max(images.shape[1:3])
   sides = [side for side in SIDES if side < longest]
   for side in [*([longest] if longest <= SIDES[0] else []), *sides]:
     sheets = []
-    for start in range(0, len(shown), _SHEET):
-      sheets.append(_sheet(images, shown[start : start + _SHEET], side))
+    for start in range(0, len(rows), _SHEET):
+      sheets.append(_sheet(images, rows[start : start + _SHEET], side))
       if sum(map(len, sheets)) > MOST_BYTES:
         break
     else:
       break
   if sum(map(len, sheets)) > MOST_BYTES:
-    raise InputError(f"{len(shown)} pictures do not fit on a page: --noimages.")
+    raise InputError(f"{len(rows)} pictures do not fit on a page: --noimages.")
   return {
     "side": side,
     "columns": _COLUMNS,

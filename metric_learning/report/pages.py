@@ -1,4 +1,4 @@
-"""What pages share: templates, pictures within the file, and strips of them."""
+"""Shared parts of pages: templates, inlined figures, and strips of pictures."""
 
 import base64
 import functools
@@ -16,10 +16,10 @@ from markupsafe import Markup
 from metric_learning.figures import style
 from metric_learning.training import run_files
 
-# Pixels of the longer side of an image on a page, twice as many as it has
-# points there, for screens that have as many.
+# Pixels of the longer side of an image on a page. This is twice its length in
+# CSS pixels, for high-density screens.
 SIDE = 224
-# Colors of figures on dark paper; the others are seen on both.
+# The colors of figures on a dark page; colors not listed suit both pages.
 _DARK = {
   style.BLACK: "#ececec",
   "#ffffff": "#161616",
@@ -46,9 +46,9 @@ def _templates() -> jinja2.Environment:
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-  """Fills a template, and writes the page, whole or not at all.
+  """Fills a template and writes the page, completely or not at all.
 
-  `dark` is what figures' colors become on dark paper.
+  The template gets `values`, and `dark`: the colors of figures on a dark page.
   """
   dark = {_variable(color): other for color, other in _DARK.items()}
   text = _templates().get_template(template).render(dark=dark, **values)
@@ -66,7 +66,7 @@ def _variable(color: str) -> str:
 
 
 class Figure(NamedTuple):
-  """A figure on a page: SVG, and in words what it shows."""
+  """A figure on a page: its SVG, and a description in words."""
 
   name: str
   svg: Markup
@@ -74,10 +74,10 @@ class Figure(NamedTuple):
 
 
 def inlined(path: Path) -> Figure:
-  """An SVG file of `figures.save`, for a page that has several of them.
+  """Reads an SVG file of `figures.save`, for a page with several figures.
 
-  Its ids get the name of the file before them, its colors are those of the
-  page, light or dark, and its metadata become its words.
+  Its ids get the name of the file as a prefix, so that they stay unique. Its
+  colors follow the page, light or dark. Its metadata becomes its `words`.
   """
   text = path.read_text()
   name = re.sub(r"\W", "-", path.stem)
@@ -92,7 +92,7 @@ def inlined(path: Path) -> Figure:
     lambda match: f"var({_variable(match[0])}, {match[0]})",
     text,
   )
-  # The page says how wide it is.
+  # The page sets the width of the figure.
   text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
   text = re.sub(
     r'(<svg[^>]*?) width="([\d.]+)pt"',
@@ -107,7 +107,7 @@ def inlined(path: Path) -> Figure:
 
 
 def squared(pixels: UInt8[np.ndarray, "h w c"], side: int) -> Any:
-  """An image in the middle of a black square, no larger than it is.
+  """An image in the middle of a black square; it shrinks but never grows.
 
   >>> squared(np.full((2, 4, 1), 9, np.uint8), 4).tobytes()[3:9]
   b'\\x00\\t\\t\\t\\t\\t'
@@ -123,7 +123,7 @@ def squared(pixels: UInt8[np.ndarray, "h w c"], side: int) -> Any:
 
 
 def data_url(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> str:
-  """An image within a page: small ones as they are, large ones as WebP."""
+  """The data URL of an image: PNG for small images, WebP for large ones."""
   from PIL import Image
 
   image = Image.fromarray(pixels.squeeze())
@@ -138,9 +138,9 @@ def data_url(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> str:
 class Picture(NamedTuple):
   """An image in a strip.
 
-  kind: "query", or of a hit "right", "wrong", or "" where nobody knows.
-  title: what a pointer shows, such as a path.
-  alt: what is read to those who do not see it.
+  kind: "query"; or for a hit "right", "wrong", or "" if labels are unknown.
+  title: the text that a pointer shows, such as a path.
+  alt: the text that a screen reader reads.
   """
 
   url: str
@@ -151,7 +151,7 @@ class Picture(NamedTuple):
   alt: str
 
 
-_SAYS = {"right": ", the same label", "wrong": ", another label"}
+_LABEL_NOTES = {"right": ", the same label", "wrong": ", another label"}
 
 
 def picture(
@@ -162,7 +162,7 @@ def picture(
   kind: str = "",
   name: str = "",
 ) -> Picture:
-  """An image of a strip: `role` is "query", or "hit 3"."""
+  """Makes the `Picture` of a strip; `role` is "query", "hit 1", "hit 2", …"""
   about = f"{label}, {name}" if name else label
   return Picture(
     data_url(pixels),
@@ -170,7 +170,7 @@ def picture(
     caption,
     kind or role.split()[0],
     name or label,
-    f"{role}: {about}{_SAYS.get(kind, '')}",
+    f"{role}: {about}{_LABEL_NOTES.get(kind, '')}",
   )
 
 

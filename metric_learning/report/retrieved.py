@@ -1,4 +1,4 @@
-"""What the test images of a run find, in pictures."""
+"""Pictures of the images that the test images of a run retrieve."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +16,15 @@ from metric_learning.report.pages import Picture, Strip, data_url, picture
 from metric_learning.study.runs import Run
 from metric_learning.training import run_files
 
-# Images that a query shows, queries of each kind, and confused pairs.
+# The most hits of a query, queries of each kind, and confused pairs of classes.
 SHOWN, QUERIES, CONFUSED = 8, 5, 8
 
 
 class Found(NamedTuple):
-  """What each test image finds, nearest first; -1 behind the last.
+  """The hits of each test image, nearest first; -1 after the last hit.
 
-  labels, found_labels: the class of a query, and of each image in the gallery.
-  names: of the classes.
+  labels, found_labels: the class of each query, and of each gallery image.
+  names: the names of the classes.
   """
 
   indices: Int[np.ndarray, "n k"]
@@ -34,12 +34,12 @@ class Found(NamedTuple):
   names: tuple[str, ...]
 
   def is_right(self) -> Bool[np.ndarray, "n k"]:
-    """Whether a hit is of the class of its query."""
+    """Whether a hit has the class of its query."""
     return self.found_labels[self.indices] == self.labels[:, None]
 
 
 class Confused(NamedTuple):
-  """Two classes, how often one is found for the other, and a case of it."""
+  """Two classes, how often one is taken for the other, and an example."""
 
   label: str
   other: str
@@ -51,7 +51,7 @@ class Confused(NamedTuple):
 
 
 class Retrieved(NamedTuple):
-  """Pictures of a run: `why` says why there are none."""
+  """Pictures of a run; if there are none, `why` gives the reason."""
 
   even: list[Strip]
   wrong: list[Strip]
@@ -60,10 +60,10 @@ class Retrieved(NamedTuple):
 
 
 def find(arrays: Mapping[str, np.ndarray], metric: str, k: int) -> Found:
-  """The k nearest of each test item, under the metric that was trained.
+  """The k nearest neighbors of each test item, under the trained metric.
 
-  In the gallery where there is one, else among the other test items. Items of
-  one class and one group are no answers to each other.
+  They come from the gallery if there is one, and otherwise from the other test
+  items. An item with the class and the group of the query is not an answer.
   """
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   alone = "gallery_embeddings" not in arrays
@@ -97,40 +97,40 @@ def images_of(folder: Path, config: ConfigDict, part: str = "test") -> Any:
   """The images of a part of a run's data, in the order of their embeddings.
 
   Raises:
-    InputError: if they are gone, are others than those of the run, or if its
-      items are features.
+    InputError: if the images cannot be read, if they are not those of the run,
+      or if its items are features.
   """
   try:
     splits = load_once(config.data)
   except (InputError, OSError) as error:
     raise InputError(
-      f"the images of {folder.name} are gone: {error}"
+      f"the images of {folder.name} cannot be read: {error}"
     ) from error
-  shown = run_files.difference(run_files.data_of(folder), splits.identity)
-  if shown:
+  change = run_files.difference(run_files.data_of(folder), splits.identity)
+  if change:
     raise InputError(
-      f"the images of {folder.name} are not those that it was made of: {shown}."
+      f"the images differ from those that {folder.name} was trained on:"
+      f" {change}."
     )
-  found = getattr(splits, part)
-  if found.input_spec.kind != "image":
+  data = getattr(splits, part)
+  if data.input_spec.kind != "image":
     raise InputError(
-      f"the items of {folder.name} are {found.input_spec}: they have no"
-      " pictures."
+      f"the items of {folder.name} are {data.input_spec}, not images."
     )
-  return found.inputs
+  return data.inputs
 
 
 def retrieved(run: Run) -> Retrieved:
-  """Queries and what they found: evenly chosen ones, and wrong ones.
+  """Queries with their hits: evenly spaced queries, and wrong ones.
 
-  A wrong one is a query whose nearest is of another class; those that are
-  nearest to it come first.
+  A query is wrong if its nearest neighbor has another class. Wrong queries are
+  sorted by the distance to that neighbor, the smallest first.
   """
   arrays = read_selected(run.folder)
   if arrays["test_labels"].ndim > 1:
-    return Retrieved([], [], [], "Images have several labels.")
+    return Retrieved([], [], [], "No pictures: images have several labels.")
   if "test_same" in arrays:
-    return Retrieved([], [], [], "The test is of pairs: nothing is retrieved.")
+    return Retrieved([], [], [], "The test set is pairs, without retrieval.")
   try:
     images = others = images_of(run.folder, run.spec.config)
     if "gallery_embeddings" in arrays:
@@ -138,7 +138,7 @@ def retrieved(run: Run) -> Retrieved:
   except InputError as error:
     return Retrieved([], [], [], f"No pictures: {error}")
   if len(others) < 2:
-    return Retrieved([], [], [], "There is one test image.")
+    return Retrieved([], [], [], "No pictures: there is only one test image.")
   found = find(arrays, run.result["metric"], SHOWN)
   wrong = np.flatnonzero(~found.is_right()[:, 0])
   order = np.argsort(found.distances[wrong, 0], kind="stable")
@@ -172,7 +172,7 @@ def _strip(found: Found, images: Any, others: Any, query: int) -> Strip:
 
 
 def _confused(found: Found, images: Any, others: Any) -> list[Confused]:
-  """The pairs of classes that are taken for each other most often."""
+  """The pairs of classes that are confused most often."""
   nearest = found.found_labels[found.indices[:, 0]]
   wrong = nearest != found.labels
   pairs, first, counts = np.unique(
@@ -186,16 +186,16 @@ def _confused(found: Found, images: Any, others: Any) -> list[Confused]:
   for place in np.argsort(-counts, kind="stable")[:CONFUSED]:
     label, other = (str(found.names[i]) for i in pairs[place])
     query = int(queries[first[place]])
-    of = int(np.count_nonzero(found.labels == pairs[place][0]))
+    size = int(np.count_nonzero(found.labels == pairs[place][0]))
     confused.append(
       Confused(
         label,
         other,
         int(counts[place]),
-        of,
+        size,
         data_url(images[query]),
         data_url(others[found.indices[query, 0]]),
-        f"an image of {label}, and its nearest, of {other}",
+        f"an image of {label}, and its nearest neighbor, of {other}",
       )
     )
   return confused

@@ -1,4 +1,4 @@
-"""A search as a page: each query, and beside it what it found."""
+"""A search as a page: each query with its hits beside it."""
 
 from pathlib import Path
 
@@ -11,20 +11,20 @@ from metric_learning.report.pages import Picture, picture, write_page
 def write_search(
   path: Path, queries: Items, gallery: Items, hits: Hits, rows: int
 ) -> None:
-  """Writes one HTML file that holds its images, of the first `rows` queries.
+  """Writes one HTML file with the first `rows` queries and their images.
 
-  Where both sides have labels, a hit has a whole frame if its label is that of
-  the query, and a dashed one if it is another. Light or dark, as the reader's
-  system is.
+  If queries and gallery have labels, a hit with the label of the query has a
+  solid frame, and any other hit a dashed one. The page is light or dark, as the
+  reader's system is.
 
   Raises:
-    InputError: if queries or gallery are no image files.
+    InputError: if queries or gallery are not image files.
   """
   for items in (queries, gallery):
     if not items.are_files:
       raise InputError(
-        f"{path} would show images, and {items.names[0]!r} is no image file:"
-        " leave --page out."
+        f"{path} would show images, but {items.names[0]!r} is not an image"
+        " file: leave --page out."
       )
   shown = min(rows, len(queries.names))
   strips = [
@@ -58,7 +58,7 @@ def write_search(
 
 
 def _kind(queries: Items, row: int, gallery: Items, i: int) -> str:
-  """Whether a hit has the label of its query; empty where nobody knows."""
+  """Whether a hit is right or wrong, in a word; "" if a label is unknown."""
   if queries.labels is None or gallery.labels is None:
     return ""
   return "right" if queries.labels[row] == gallery.labels[i] else "wrong"
@@ -67,7 +67,7 @@ def _kind(queries: Items, row: int, gallery: Items, i: int) -> str:
 def _picture(
   items: Items, index: int, caption: str, role: str, kind: str = ""
 ) -> Picture:
-  """An image with its label, or its name, and a caption."""
+  """An image with its label (or its file name if unlabeled) and a caption."""
   path = Path(items.names[index])
   label = path.name if items.labels is None else items.labels[index]
   pixels = imaging.read_images([path])[0]

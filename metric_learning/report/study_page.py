@@ -1,4 +1,4 @@
-"""A study as one page: tables, verdicts, figures, and what its images find."""
+"""A study as one page: tables, verdicts, figures and retrieved images."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from metric_learning.study.tables import trace
 from metric_learning.training import run_files
 
 REPORT = "report.html"
-# Where each figure stands: a section, what it is about, and its figures.
+# The sections of figures: a title, a description, and the names of the figures.
 SECTIONS = (
   (
     "Differences and spread",
-    "Each cell against its reference; the gray band is what was named as no"
-    " matter before the runs.",
+    "Each cell against its reference. The gray band holds the differences that"
+    " were declared negligible before the runs.",
     ("differences", "spread"),
   ),
   (
     "Margins and temperatures",
-    "The validation score of each value that was tried, under each metric.",
+    "The validation score of each tried value, under each metric.",
     ("curves", "budget"),
   ),
   (
@@ -40,23 +40,23 @@ SECTIONS = (
   ),
   (
     "Distances of pairs",
-    "Where the two histograms overlap, every threshold errs.",
+    "Where the two histograms overlap, every threshold makes errors.",
     ("histograms",),
   ),
   (
-    "Same or different",
-    "Errors at every threshold, twice: on a logarithmic axis, and on axes of"
-    " normal deviates.",
+    "Verification",
+    "The errors at every threshold: first on a logarithmic axis, then on axes"
+    " of normal deviates.",
     ("roc", "det"),
   ),
-  ("Who is it", "", ("identification",)),
+  ("Identification", "", ("identification",)),
   ("Training", "", ("training",)),
-  ("Laws of the losses", "", ("potentials",)),
+  ("Pair potentials of the losses", "", ("potentials",)),
 )
 
 
 class Cell(NamedTuple):
-  """One cell of the table; `more` is folded away at first."""
+  """One cell of the table; a cell with `more` is folded away at first."""
 
   text: str
   more: bool
@@ -65,8 +65,9 @@ class Cell(NamedTuple):
 def write_report(study: Study, drawn: Sequence[Path]) -> Path:
   """Writes report.html of a scored study into its folder.
 
-  `drawn` are the files of `figures.draw_study`, of which the SVG files are
-  shown. Pictures are of the first run of the cell that is best on validation.
+  `drawn` are the files that `figures.draw_study` wrote; the page shows the SVG
+  files. Its pictures come from the first run of the cell that is best on
+  validation.
 
   Raises:
     InputError: if the study is not scored.
@@ -80,7 +81,7 @@ def write_report(study: Study, drawn: Sequence[Path]) -> Path:
     (title, about, [figures[name] for name in names if name in figures])
     for title, about, names in SECTIONS
   ]
-  # Those that a user's module adds.
+  # Figures that a module of the user adds.
   others = [f for name, f in figures.items() if name not in known]
   comparison = (
     tables.comparison_texts(study, compared) if compared else ([], [])
@@ -106,16 +107,16 @@ def write_report(study: Study, drawn: Sequence[Path]) -> Path:
 
 
 def _question(study: Study) -> str:
-  """What the study asks, in a sentence."""
+  """The question of the study, as a sentence."""
   fields = dict.fromkeys(f for name in study.names for f in name)
-  named = [f.removesuffix(".name").replace(".", " ") for f in fields]
+  words = [f.removesuffix(".name").replace(".", " ") for f in fields]
   data = study.config["data"]
-  asked = study.compared["columns"] or [study.config["eval"]["select"]]
-  scores = " and ".join(heading(column) for column in asked)
+  columns = study.compared["columns"] or [study.config["eval"]["select"]]
+  scores = " and ".join(heading(column) for column in columns)
   where = f"on test classes of {data['name']} ({data['protocol']})"
-  if not named or len(study.names) == 1:
+  if not words or len(study.names) == 1:
     return f"How good is one cell in {scores} {where}?"
-  differ = " and ".join([", ".join(named[:-1])] * bool(named[1:]) + named[-1:])
+  differ = " and ".join([", ".join(words[:-1])] * bool(words[1:]) + words[-1:])
   return (
     f"Which of {len(study.names)} cells, which differ in {differ}, is best in"
     f" {scores} {where}?"
@@ -123,17 +124,17 @@ def _question(study: Study) -> str:
 
 
 def _states(study: Study) -> list[str]:
-  """What is wrong with the study, each in a sentence."""
+  """The problems of the study, one sentence each."""
   states = []
   if study.missing:
     states.append(
-      f"Half done: {_runs(study.missing)} missing. Give the command that made"
-      " it again, and it goes on."
+      f"Incomplete: {_runs(study.missing)} missing. Repeat the command that"
+      " started the study, and it continues."
     )
   if study.stale:
     states.append(
-      f"{_runs(len(study.stale))} left out, for another config than theirs:"
-      f" {', '.join(study.stale)}."
+      f"{_runs(len(study.stale))} left out, because the config has changed"
+      f" since: {', '.join(study.stale)}."
     )
   for cell in study.cells:
     name = in_words(cell.name) or "the one cell"
@@ -141,13 +142,13 @@ def _states(study: Study) -> list[str]:
       states.append(f"Diverged: {cell.diverged} of the runs of {name}.")
     if cell.unscored:
       states.append(
-        f"Of {name}, {_runs(cell.unscored)} without a validation score."
+        f"{name}: {_runs(cell.unscored)} without a validation score."
       )
-  named = [cell.name for cell in study.cells]
+  names = [cell.name for cell in study.cells]
   states += [
     f"No run of {in_words(name)} is finished."
     for name in study.names
-    if name not in named
+    if name not in names
   ]
   return states
 
@@ -164,7 +165,7 @@ def _runs(count: int) -> str:
 def _table(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> tuple[list[Cell], list[list[Cell]]]:
-  """The main table: five columns, and those that are folded away."""
+  """The main table: the few main columns, then those folded away at first."""
   heads, texts = tables.filled(study, lines)
   columns = study.compared["columns"]
   verdict = {
@@ -174,31 +175,31 @@ def _table(
   }
   references = {in_words(one.reference) for one in compared}
   scores = dict.fromkeys([*study.config["eval"]["columns"], *columns])
-  # Where nothing was tuned, the second is empty.
-  kept = [
+  # The column "chosen on validation" is empty if nothing was tuned.
+  unfolded = [
     head
     for head, column in zip(heads, zip(*texts, strict=True), strict=True)
     if head in ("", "chosen on validation") and any(column)
   ]
-  kept += [h for h in map(heading, scores) if h in heads][:1]
-  kept += [
+  unfolded += [h for h in map(heading, scores) if h in heads][:1]
+  unfolded += [
     heading(c)
     for c in columns
-    if heading(c) in heads and heading(c) not in kept
+    if heading(c) in heads and heading(c) not in unfolded
   ][:1]
-  kept += [h for h in ("seeds", "s/run") if h in heads and not compared]
+  unfolded += [h for h in ("seeds", "s/run") if h in heads and not compared]
   heads = [*heads, *["verdict"] * bool(compared)]
   rows = []
   for line, text in zip(lines, texts, strict=True):
     name = line["name"]
-    shown = verdict.get(name, "reference" if name in references else "–")
-    rows.append([*text, *[shown] * bool(compared)])
-  is_more = [head not in (*kept, "verdict") for head in heads]
+    decision = verdict.get(name, "reference" if name in references else "–")
+    rows.append([*text, *[decision] * bool(compared)])
+  is_more = [head not in (*unfolded, "verdict") for head in heads]
   cells = [
     [Cell(text, more) for text, more in zip(row, is_more, strict=True)]
     for row in [[head or "cell" for head in heads], *rows]
   ]
-  # The verdict stands beside the five, before what is folded away.
+  # Moves the verdict before the columns that are folded away.
   cells = [sorted(row, key=lambda cell: cell.more) for row in cells]
   return cells[0], cells[1:]
 
@@ -210,8 +211,8 @@ def _verdicts(compared: Sequence[Compared]) -> list[tuple[str, int]]:
 
 
 def _cost(study: Study) -> tuple[list[str], list[list[str]]]:
-  """Trials, runs and seconds of training of each cell."""
-  heads = ["cell", "trials", "runs", "seconds a run", "minutes in all"]
+  """The trials, runs and training time of each cell."""
+  heads = ["cell", "trials", "runs", "seconds per run", "minutes in total"]
   lines = []
   for cell in study.cells:
     runs = [run for setting in cell.settings for run in setting.runs]

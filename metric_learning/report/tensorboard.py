@@ -1,4 +1,4 @@
-"""Pictures of a finished run for TensorBoard: figures, and its projector."""
+"""Adds the figures and embeddings of a finished run to TensorBoard."""
 
 import io
 import shutil
@@ -17,30 +17,32 @@ from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
 from metric_learning.training.writers import TENSORBOARD
 
-# In the folder of the writer, so that they are made again at once.
+# The folder of pictures inside that of the writer, which can be deleted and
+# written again without losing the log.
 PICTURES = "pictures"
-# TensorBoard shows no larger sheet of images than this, in pixels.
+# The largest side of a sheet of images that TensorBoard shows, in pixels.
 _WIDEST = 8192
 _SIDE = 64
 
 
 def write_pictures(folder: str | Path) -> Path:
-  """Adds what the writer `tensorboard` cannot know while a run trains.
+  """Adds the pictures that exist only once a run is finished.
 
-  Figures of its validation embeddings at the selected checkpoint, and these as
-  a projection to explore, each with its class and its image, where it has one.
+  These are figures of the validation embeddings at the selected checkpoint, and
+  the embeddings themselves for the projector, with classes and images. Features
+  have no images.
 
   Raises:
-    InputError: for a run without embeddings.
+    InputError: if the run has no embeddings.
   """
   from tensorboardX import SummaryWriter
 
   folder = Path(folder)
   space = read_space(folder, "validation")
   step = run_files.read_json(folder / run_files.RESULT)["selected_step"] or 0
-  place = folder / TENSORBOARD / PICTURES
-  shutil.rmtree(place, ignore_errors=True)
-  writer = SummaryWriter(str(place))
+  target = folder / TENSORBOARD / PICTURES
+  shutil.rmtree(target, ignore_errors=True)
+  writer = SummaryWriter(str(target))
   for name, drawing in FIGURES.items():
     if drawing.takes == "spaces":
       figure = drawing.draw([space], "validation")
@@ -49,16 +51,16 @@ def write_pictures(folder: str | Path) -> Path:
           f"validation/{name}", _pixels(figure), step, dataformats="HWC"
         )
   if not space.has_several_labels:
-    kept = drawn(len(space.labels))
+    rows = drawn(len(space.labels))
     writer.add_embedding(
-      space.embeddings[kept],
-      metadata=[space.name_of(label) for label in space.labels[kept]],
-      label_img=_sprites(folder, kept),
+      space.embeddings[rows],
+      metadata=[space.name_of(label) for label in space.labels[rows]],
+      label_img=_sprites(folder, rows),
       global_step=step,
       tag="validation",
     )
   writer.close()
-  return place
+  return target
 
 
 @style.styled
@@ -71,18 +73,18 @@ def _pixels(figure: Any) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _sprites(
-  folder: Path, kept: Int[np.ndarray, " k"]
+  folder: Path, rows: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k 3 side side"] | None:
-  """Square images from 0 to 1, or None of features and of what is gone."""
+  """Square images with values from 0 to 1; None if they cannot be read."""
   config = from_dict(run_files.read_json(folder / run_files.CONFIG))
   try:
     images = images_of(folder, config, "validation")
   except InputError:
     return None
-  widest = _WIDEST // int(np.ceil(np.sqrt(len(kept))))
+  widest = _WIDEST // int(np.ceil(np.sqrt(len(rows))))
   side = min(_SIDE, widest, max(images.shape[1:3]))
   block = [
     np.asarray(squared(pixels, side).convert("RGB"))
-    for pixels in np.asarray(images[kept])
+    for pixels in np.asarray(images[rows])
   ]
   return np.moveaxis(np.stack(block), -1, 1) / 255

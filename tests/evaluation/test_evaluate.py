@@ -223,7 +223,7 @@ def test_other_names_are_no_scores(name):
   [
     (["own/recal_at_1"], "'own/recal_at_1'; did you mean 'own/recall_at_1'"),
     (["own/eer", "nmi"], "unknown score in asked 'nmi'"),
-    ("own/eer", r"give a list of names, \['own/eer'\]"),
+    ("own/eer", r"pass a list of names, \['own/eer'\]"),
   ],
 )
 def test_a_misspelt_score_is_refused(asked, message):
@@ -336,7 +336,7 @@ EER, FAR, SHOT = "own/eer", "own/tar_at_far_0.01", "own/few_shot_5_way_1_shot"
     (SHOT, A[:24], {}, "only 4 classes"),
     (SHOT, A[1:], {}, "1 of 6 classes have fewer"),
     ("clustering/ami", A, {}, None),
-    ("clustering/ami", LONE, {}, "each is a cluster"),
+    ("clustering/ami", LONE, {}, "becomes a cluster"),
     ("clustering/nmi", ONE, {}, "not two classes"),
   ],
 )

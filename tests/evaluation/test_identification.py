@@ -158,7 +158,7 @@ def test_a_protocol_that_cannot_be_is_said():
     (OpenSet(unknown=1.0), r"unknown=1.0 .*in \[0, 1\)"),
     (OpenSet(gallery=0), "gallery"),
     (OpenSet(draws=1), "draws"),
-    (OpenSet(gallery=2), "1 of 3 classes would be known, with 2 images"),
+    (OpenSet(gallery=2), "1 of 3 classes must be known, with 2 gallery"),
   ):
     with pytest.raises(InputError, match=said):
       open_set(points, labels, protocol=wrong)

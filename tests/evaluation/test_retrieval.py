@@ -437,7 +437,7 @@ GALLERY = {"references": X, "reference_labels": Y}
     ((X, Y), GALLERY | {"references": X[:0]}, "references: there are none"),
     ((X, Y), GALLERY | {"references": X[:, :2]}, "of 2 and 3 dimensions"),
     ((X, Y), GALLERY | {"reference_labels": list("aabb")}, "are never equal"),
-    ((X, Y), {"exclude_self": True}, "exclude_self: is about references"),
+    ((X, Y), {"exclude_self": True}, "exclude_self: .* only with references"),
     ((X[:3], Y[:3]), GALLERY | {"exclude_self": True}, "3 queries and 4"),
     ((X, Y), GALLERY | {"exclude_self": Y[:3]}, r"exclude_self: shape \(3,\)"),
     (
@@ -452,7 +452,7 @@ GALLERY = {"references": X, "reference_labels": Y}
       "is query 1, of class 0",
     ),
     ((X, Y), {"groups": Y[:3]}, r"groups: shape \(3,\)"),
-    ((X, Y), {"reference_groups": Y}, "and there are none"),
+    ((X, Y), {"reference_groups": Y}, "reference_groups: give them only with"),
     ((X, Y), GALLERY | {"groups": Y}, "groups and reference_groups"),
     (
       (X, Y),

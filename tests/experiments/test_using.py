@@ -129,9 +129,9 @@ def test_identifies(run, place, tmp_path):
 @pytest.mark.parametrize(
   ("script", "arguments", "said"),
   [
-    ("embed", ("--output=a.npz",), "embed what? --input=photos"),
+    ("embed", ("--output=a.npz",), "which input? --input=photos"),
     ("embed", ("--input=/none", "--output=a.txt"), "choose .npz or .parquet"),
-    ("search", ("--gallery=/none",), "where to? --output=hits.csv"),
+    ("search", ("--gallery=/none",), "which output file? --output=hits.csv"),
     ("verify", ("--first=a.png",), "--pairs=pairs.csv"),
     ("identify", ("--gallery=a", "--probes=b"), "--output=names.csv"),
   ],

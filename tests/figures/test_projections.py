@@ -62,7 +62,7 @@ def test_pca_is_that_of_the_covariance_and_has_one_sign():
 
 def test_what_keeps_neighbors_says_that_its_distances_are_not_the_metric():
   for name in ("tsne", "umap"):
-    assert "Distances in it are not the metric" in PROJECTIONS[name].about
+    assert "Distances in the map are not" in PROJECTIONS[name].about
 
 
 def test_umap_keeps_neighbors_and_is_the_same_each_time():

@@ -142,7 +142,7 @@ def test_a_learned_metric_and_the_scale_of_features_are_part_of_it(tmp_path):
 
 
 def test_what_cannot_be_written_is_said(run, model, tmp_path, monkeypatch):
-  with pytest.raises(InputError, match="digits is there already: choose"):
+  with pytest.raises(InputError, match="digits exists already: choose"):
     run.export(model)
   monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
   with pytest.raises(InputError, match=r"pip install 'metric-learning\[export"):

@@ -216,7 +216,7 @@ def test_queries_and_gallery_keep_their_parts_and_groups(weights, tmp_path):
     assert one.class_names == other.class_names
     np.testing.assert_array_equal(one.groups, other.groups)
   flip = override(config, {"augment.flip": True})
-  with pytest.raises(InputError, match="told by groups: set --views=0"):
+  with pytest.raises(InputError, match="marked by groups: set --views=0"):
     features.write_features(flip, tmp_path / "views.npz", views=1)
 
 
@@ -237,7 +237,7 @@ def test_the_classes_of_a_closed_set_are_the_same_in_all_parts(
   ("changes", "options", "said"),
   [
     ({"model.name": "conv3"}, {}, r"conv3 has no option head.*resnet18"),
-    ({}, {"views": 1}, r"views=1, and without augmentation .*brightness"),
+    ({}, {"views": 1}, r"views=1, but without augmentation .*brightness"),
     ({}, {"views": -1}, "views=-1"),
     ({}, {"folds": 2}, "fold 1 of cub100, split 'official': the folds are 0"),
     (
@@ -245,7 +245,7 @@ def test_the_classes_of_a_closed_set_are_the_same_in_all_parts(
       {"folds": 2, "views": 1},
       "--folds=2 .*and --views=0",
     ),
-    ({"data.train_on": "train+validation"}, {}, "a choice for the heads"),
+    ({"data.train_on": "train+validation"}, {}, "a choice for heads"),
     ({"data.split": "view1"}, {}, "split of cub100 'view1'"),
   ],
 )

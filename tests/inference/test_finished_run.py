@@ -234,7 +234,7 @@ def damaged(folder):
   ("spoil", "said"),
   [
     (empty, "holds neither a run nor a study"),
-    (unfinished, "not finished: give the command"),
+    (unfinished, "not finished: repeat the command"),
     (diverged, "diverged, at step 3"),
     (unselected, "selected no checkpoint"),
     (

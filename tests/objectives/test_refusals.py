@@ -285,7 +285,7 @@ def test_shapes_that_do_not_fit_as_a_user_meets_them():
       "where",
       "where",
       "affinity",
-      "zeros do",
+      "zeros are sufficient",
       "reference_labels",
       "boolean",
       "fine",  # NumPy arrays are welcome

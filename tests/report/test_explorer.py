@@ -228,12 +228,14 @@ def test_bad_input_is_refused(real_study, write_run, tmp_path):
     write_explorer(page, [tmp_path])
   with pytest.raises(InputError, match="unknown projection 'tsen'; did you"):
     write_explorer(page, [real_study.run], projections=["tsen"])
-  with pytest.raises(InputError, match="embed other test images"):
+  with pytest.raises(InputError, match="embed different test images"):
     other = write_run(tmp_path / "other", tiny_config())
     write_explorer(page, [real_study.run, other], projections=["pca"])
   gone = tiny_config(data__name="image_folder", data__data_dir="/none")
   folder = write_run(tmp_path / "gone", gone)
-  with pytest.raises(InputError, match=r"are gone: .* or leave pictures out"):
+  with pytest.raises(
+    InputError, match=r"cannot be read: .* or leave pictures out"
+  ):
     write_explorer(page, [folder], projections=["as is"])
   assert not page.exists()
   write_explorer(page, [folder], projections=["as is"], images=False)

@@ -192,7 +192,7 @@ def page_of(write_study, scored, **options):
 def test_a_study_half_done_with_a_failed_run_says_so(write_study):
   scored = [({"metric.name": m}, 0.5) for m in ("l1", "l2", "cosine")]
   page = page_of(write_study, scored, diverged=[1], missing=[2])
-  assert "Half done: 1 run is missing." in page.text
+  assert "Incomplete: 1 run is missing." in page.text
   assert "Diverged: 1 of the runs of l2." in page.text
   assert "No run of cosine is finished." in page.text
   assert [row[0] for row in page.rows[1:3]] == ["l1", "l2"]
@@ -205,7 +205,7 @@ def test_images_that_are_gone_leave_the_rest_of_the_page(write_study):
     write_study, scored, data__name="image_folder", data__data_dir="/none"
   )
   assert "No pictures: the images of" in page.text
-  assert "are gone: " in page.text and not page.all("img")
+  assert "cannot be read: " in page.text and not page.all("img")
   assert "How good is one cell in" in page.text
 
 

@@ -318,9 +318,9 @@ def test_a_launcher_is_added_by_its_function_and_one_entry(
   assert seen == ["started", "started", (1, 2)]
   assert len(times_finished(tmp_path)) == 1
   for name, value, said in (
-    ("gpus_per_run", 1.0, "--gpus_per_run is of --launcher=ray"),
+    ("gpus_per_run", 1.0, "--gpus_per_run is an option of --launcher=ray"),
     ("launcher", "hree", "unknown launcher 'hree'; did you mean 'here'"),
-    ("launcher", "local", "--times is of --launcher=here"),
+    ("launcher", "local", "--times is an option of --launcher=here"),
   ):
     flags = {k: types.SimpleNamespace(value=v) for k, v in given.items()}
     flags[name].value = value

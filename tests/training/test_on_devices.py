@@ -25,6 +25,6 @@ def test_several_devices_train_what_one_does(tmp_path):
   assert said["key on"] == 4
   too_uneven, too_many = said["refused"]
   assert "batch=8 devices cannot share a batch of 20 items" in too_uneven
-  assert "batch=16, and there are 8 devices" in too_many
+  assert "batch=16, but there are 8 devices" in too_many
   used, equal = said["evaluated"]
   assert used > 1 and equal

@@ -1,14 +1,14 @@
 "use strict";
-// Shows, searches and links what explorer.py worked out; it computes nothing.
+// Shows, searches and links the results of explorer.py; computes nothing itself.
 const data = JSON.parse(document.getElementById("data").textContent);
 const by = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function bytes(code) {
   const text = atob(code);
-  const found = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) found[i] = text.charCodeAt(i);
-  return found;
+  const array = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) array[i] = text.charCodeAt(i);
+  return array;
 }
 const ints = (code) => new Int32Array(bytes(code).buffer);
 const shorts = (code) => new Uint16Array(bytes(code).buffer);
@@ -25,7 +25,7 @@ for (const view of data.views) {
   if (view.moves)
     view.moves.points = new Int16Array(bytes(view.moves.points).buffer);
 }
-// The steps of all views; behind the last comes the selected checkpoint.
+// The steps of all views; the selected checkpoint follows the last step.
 const moving = data.views.filter((view) => view.moves);
 const steps = [...new Set(moving.flatMap((view) => view.moves.steps))]
   .sort((a, b) => a - b);
@@ -37,9 +37,9 @@ const bright = ["#4fb0ef", "#ff8a3d", "#2fd0a0", "#CC79A7", "#E69F00",
   "#8fd3ff", "#ececec", "#a0a0a0"];
 const symbols = Array.from(labels, (label) => shapes[label % shapes.length]);
 
-let chosen = null; // the image whose nearest are shown
-let wanted = null; // the classes that are searched for, or all
-let at = steps.length; // the place of the step that is shown
+let chosen = null; // the image whose neighbors are shown
+let wanted = null; // the classes that are searched for; null for all
+let at = steps.length; // the index of the step that is shown
 let playing = null;
 
 function element(tag, parent, attributes = {}, text = "") {
@@ -71,7 +71,7 @@ function button(index, parent, kind, caption) {
   const says = { right: ", the same class", wrong: ", another class" };
   const made = element("button", parent, {
     class: `one ${kind}`, type: "button",
-    // It begins with what is seen.
+    // The spoken label begins with the visible text.
     "aria-label": `${nameOf(index)} ${caption}` +
       (kind ? `, image ${index}` : "") + (says[kind] || ""),
   });
@@ -95,11 +95,11 @@ const planeOf = (view) =>
 
 const everyone = Array.from({ length: count }, (_, index) => index);
 
-// Where images lie at the step that is shown: places of x, then of y.
+// The places of images at the step that is shown: all x, then all y.
 function places(view, indices) {
   const { moves } = view;
   const moved = moves && at < steps.length && planeOf(view).name === moves.plane;
-  // The newest that this run kept, or its first.
+  // The latest step up to this one that the run kept, or its first.
   const frame = moved
     ? Math.max(0, moves.steps.findLastIndex((step) => step <= steps[at])) : 0;
   const [points, unit] = moved
@@ -108,7 +108,7 @@ function places(view, indices) {
     unit * points[2 * (frame * count + index) + which]));
 }
 
-// Which images each trace shows: all, the nearest, and the chosen one.
+// The images of each trace: all, the nearest neighbors, and the chosen one.
 const groups = (view) => [everyone,
   chosen === null ? [] : nearest(view, chosen),
   chosen === null ? [] : [chosen]];
@@ -137,9 +137,9 @@ function show(step) {
   by("step").setAttribute("aria-valuetext", words);
   by("at").textContent = words;
   for (const view of moving) {
-    const found = groups(view).map((indices) => places(view, indices));
-    Plotly.restyle(view.plot, { x: found.map(([x]) => x),
-      y: found.map(([, y]) => y) }, [0, 1, 2]);
+    const points = groups(view).map((indices) => places(view, indices));
+    Plotly.restyle(view.plot, { x: points.map(([x]) => x),
+      y: points.map(([, y]) => y) }, [0, 1, 2]);
   }
 }
 
@@ -169,7 +169,7 @@ function play() {
 const nearest = (view, index) => Array.from(
   view.indices.subarray(index * view.nearest, (index + 1) * view.nearest));
 
-// The same at each step; a point may come from outside.
+// The same range at each step, so a point may lie outside at an early one.
 function range(points, which) {
   let [low, high] = [Infinity, -Infinity];
   for (let i = which; i < points.length; i += 2) {
@@ -214,7 +214,8 @@ function choose(index) {
       other, place, labels[other] === labels[index] ? "right" : "wrong",
       view.distances[index * view.nearest + rank].toPrecision(3)));
     view.place.querySelector(".told").textContent =
-      `Image ${index}, ${nameOf(index)}, and its nearest by ${view.metric}:`;
+      `Image ${index}, ${nameOf(index)}, and its nearest neighbors by ` +
+      `${view.metric}:`;
   }
   draw();
 }
@@ -222,10 +223,10 @@ function choose(index) {
 function search() {
   const text = by("class").value.trim();
   const exact = data.classes.indexOf(text); // "t" is not "T"
-  const found = exact >= 0 ? [exact] : [...data.classes.keys()].filter(
+  const classes = exact >= 0 ? [exact] : [...data.classes.keys()].filter(
     (label) =>
       data.classes[label].toLowerCase().includes(text.toLowerCase()));
-  wanted = text ? new Set(found) : null;
+  wanted = text ? new Set(classes) : null;
   const matches = [...labels.keys()].filter(
     (index) => !wanted || wanted.has(labels[index]));
   by("count").textContent = `${matches.length} of ${count} images`;
@@ -257,8 +258,8 @@ function begin() {
     element("option", by("classes"), { value: name });
   by("about").textContent =
     `${count} of ${data.total} ${data.part} images of ${data.classes.length} ` +
-    "classes. Point at one to see it; press it to see its nearest under the " +
-    "metric that was trained.";
+    "classes. Point at an image to see it; press it to see its nearest " +
+    "neighbors under the trained metric.";
   by("views").classList.toggle("two", data.views.length > 1);
   for (const view of data.views) {
     view.place = element("section", by("views"), { class: "view" });

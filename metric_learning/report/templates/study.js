@@ -1,5 +1,6 @@
 "use strict";
-// Sorts, filters and unfolds the table; without it all is there but folded.
+// Sorts, filters and unfolds the table. Without this script the page shows all
+// its content, but the table stays folded.
 const table = document.getElementById("cells");
 const body = table.tBodies[0];
 const status = document.getElementById("count");
@@ -17,7 +18,7 @@ function sortBy(head) {
     const [x, y] = [value(a, column), value(b, column)];
     const [m, n] = [parseFloat(x), parseFloat(y)];
     if (isNaN(m) && isNaN(n)) return sign * x.localeCompare(y);
-    if (isNaN(m) || isNaN(n)) return isNaN(m) - isNaN(n); // those last
+    if (isNaN(m) || isNaN(n)) return isNaN(m) - isNaN(n); // cells without a number last
     return sign * (m - n);
   });
   body.append(...rows);
