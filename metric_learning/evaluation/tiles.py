@@ -290,10 +290,7 @@ def for_each_block(
   own = no_match if own is None else own
   keys = keys or Keys(no_match, np.zeros(len(references), int))
   count, codes_of = np.int32(len(references)), _compiled_tiles()
-  pieces = {}
-  for device in devices_here():
-    with jax.default_device(device):
-      pieces[device] = _pieces(references, keys.references, tile)
+  pieces = _pieces_by_device(references, keys.references, tile)
 
   def work(rows: slice, memory: Int[np.ndarray, "b m"]) -> None:
     # Converted before the transfer, which is faster than on the device.
@@ -320,6 +317,17 @@ def for_each_block(
       use(rows, whole[: rows.stop - rows.start, : len(references)])
 
   in_threads(work, len(queries), len(references))
+
+
+def _pieces_by_device(
+  references: Float[np.ndarray, "m d"], keys: Int[np.ndarray, " m"], tile: int
+) -> dict[jax.Device, list[tuple[int, Array, Array, Array]]]:
+  """`_pieces` on each device of this process."""
+  pieces = {}
+  for device in devices_here():
+    with jax.default_device(device):
+      pieces[device] = _pieces(references, keys, tile)
+  return pieces
 
 
 def _pieces(

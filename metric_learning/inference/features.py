@@ -79,8 +79,7 @@ def write_features(
   call can be repeated and continues; a complete file is left unchanged.
 
   Args:
-    config: a config whose sections `data`, `model` and `augment` are used, and
-      its seed.
+    config: its sections `data`, `model` and `augment`, and its seed, are used.
     path: the npz file to write.
     views: the number of augmented views of each training item, beside the item
       itself. With views, `groups` number the items, so that views of one item

@@ -62,9 +62,8 @@ def write_explorer(
   for name in projections:
     check_choice("projection", name, PROJECTIONS)
   if not 1 <= len(folders) <= 2:
-    raise InputError(
-      f"the explorer shows one or two runs, but {len(folders)} are given."
-    )
+    given = len(folders)
+    raise InputError(f"the explorer shows one or two runs, not {given}.")
   script = _plotly()
   spaces = [read_space(folder, part) for folder in folders]
   first = spaces[0]
