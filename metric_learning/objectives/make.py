@@ -74,7 +74,7 @@ def make_objective(
       whole batch, every device does. Inputs may be sharded or not, and the
       number of items is arbitrary. Use it under jit: outside, each call
       compiles.
-    **hyper: the loss's hyper-parameters by name; numbers may be traced.
+    **hyper: the loss's hyperparameters by name; numbers may be traced.
 
   Raises:
     InputError: for an unknown name (with the choices), for a metric that the
@@ -90,7 +90,7 @@ def make_objective(
   """
   check_choice("loss", loss, LOSSES)
   for name in hyper:
-    check_choice(f"hyper-parameter of {loss}", name, LOSSES[loss].hyper)
+    check_choice(f"hyperparameter of {loss}", name, LOSSES[loss].hyper)
   named = _named(LOSSES[loss], metric, normalize, reduction, miner, relation)
   numbers = {**LOSSES[loss].hyper, **hyper}
   objective = Objective(

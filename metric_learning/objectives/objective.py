@@ -57,7 +57,7 @@ class Objective:
   """A loss under a metric: `init(key) -> params`; calls return `(value, aux)`.
 
   Made by `make_objective`. Names and options are static; every number among
-  the hyper-parameters may be traced.
+  the hyperparameters may be traced.
   """
 
   loss: str
@@ -303,7 +303,7 @@ class Objective:
     return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
   def _numbers(self, params, dim):
-    """All hyper-parameters at their current values, and the learned ones."""
+    """All hyperparameters at their current values, and the learned ones."""
     hyper, learned = self._resolved(dim), params.get("loss", {})
     for name, kind in self.entry.learned.items():
       if kind == "positive" and f"log_{name}" in learned:

@@ -1,4 +1,4 @@
-"""Batches, hyper-parameters and compiled losses that the tests share."""
+"""Batches, hyperparameters and compiled losses that the tests share."""
 
 import functools
 import math

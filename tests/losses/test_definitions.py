@@ -60,7 +60,7 @@ def test_every_loss_has_an_oracle():
 
 
 def test_every_number_is_tried():
-  """The settings of these tests name each hyper-parameter that is a number."""
+  """The settings of these tests name each hyperparameter that is a number."""
   for loss, entry in ml.LOSSES.items():
     numbers = set(entry.hyper) - set(entry.static) - set(entry.learned)
     assert set(cases.SETTINGS[loss][0]) == numbers, loss

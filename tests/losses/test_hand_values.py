@@ -171,7 +171,7 @@ CIRCLE_LABELS = np.array([0, 0, 0, 1, 1])
 
 MARGIN = {"line": 4.0, "circle": 1.0}
 ALPHA = {"line": 2.0, "circle": 0.2}
-# Loss, options, the hyper-parameters that are the batch's margin, line, circle.
+# Loss, options, the hyperparameters that are the batch's margin, line, circle.
 BOTH = [
   ("contrastive", {}, ("margin",), 5 / 6, 0.205957),
   ("contrastive_sq_margin", {}, ("margin",), 4.0, 0.498437),

@@ -40,7 +40,7 @@ CLASS_TABLES = (
      r"unknown reduction 'average'.*Known: mean, mean_active, none"),
     ({"loss": "triplet", "miner": "al"}, r"unknown miner 'al'.*'all'"),
     ({"loss": "triplet", "margins": 0.2},
-     r"hyper-parameter of triplet 'margins'; did you mean 'margin'.*"
+     r"hyperparameter of triplet 'margins'; did you mean 'margin'.*"
      r"Known: margin\."),
     ({"loss": "supcon", "margin": 0.2}, r"'margin'.*Known: temperature\."),
     ({"loss": "triplet", "metric": "dot"},
