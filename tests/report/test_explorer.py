@@ -176,7 +176,12 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
   assert complaints(page) == page.errors() == []
   page.look(PHONE, dark=True)
   assert complaints(page) == page.errors() == []
-  assert page.run("return document.body.scrollWidth;") <= PHONE[0]
+  width = page.run("""
+    for (let i = 0; i < 100 && document.body.scrollWidth > innerWidth; i++)
+      await new Promise((done) => setTimeout(done, 50));
+    return document.body.scrollWidth;
+  """)
+  assert width <= PHONE[0]
 
 
 def test_steps_of_another_network_are_refused(moved, small, tmp_path):
