@@ -16,7 +16,13 @@ from metric_learning.objectives.memory import empty_memory, enqueue
 X, LABELS = np.ones((6, 5), np.float32), np.array([0, 0, 1, 1, 2, 2])
 BIG = np.array([0, 0, 2**32, 2**32, 1, 1])  # in 32 bits one class
 KEY, SIZES = jax.random.key(0), {"num_classes": 3, "embedding_dim": 8}
-MESSAGES = ("same d", "embedding_dim", "no distance", "hold 4294967296")
+MESSAGES = (
+  "same d",
+  "be compared",
+  "embedding_dim",
+  "no distance",
+  "hold 4294967296",
+)
 
 
 def learned_of_another_dimension():

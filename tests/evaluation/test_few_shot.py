@@ -108,8 +108,8 @@ def test_noise_scores_at_chance_and_the_seed_fixes_the_episodes():
   [
     ({"ways": 4}, "only 3 classes"),
     ({"shots": 3}, r"1 of 3 classes have fewer \(class 7 has 4\)"),
-    ({"queries": 0}, "queries=0: choose 1 or more"),
-    ({"episodes": 1}, "episodes=1: choose 2 or more"),
+    ({"queries": 0}, "queries=0: choose an integer of 1 or more"),
+    ({"episodes": 1}, "episodes=1: choose an integer of 2 or more"),
     ({"rule": "nearst"}, "did you mean 'nearest'"),
     ({"metric": "l3"}, "unknown metric"),
   ],

@@ -271,7 +271,7 @@ def test_jax_arrays_are_accepted():
   ("options", "message"),
   [
     ({"metric": "l3"}, "unknown metric 'l3'"),
-    ({"ks": (0, 1)}, "ks: K=0: choose 1 or more"),
+    ({"ks": (0, 1)}, "ks: K=0: choose an integer of 1 or more"),
     ({"ks": ()}, "K of 1 or more"),
     ({"references": np.zeros((2, 3))}, "give both or neither"),
   ],

@@ -177,7 +177,7 @@ def test_whether_a_score_can_choose():
         "reference_labels": np.roll(x, 1, axis=1),
         "exclude_self": True,
       },
-      "12 of 12 queries are of another class",
+      "12 of 12 queries have another class",
     ),
   ],
 )

@@ -197,7 +197,7 @@ def test_a_wrong_miner(miner, message):
 
 
 def test_a_miner_of_one_metric():
-  with pytest.raises(ml.InputError, match=r"angular reads l2 distances.*'l1'"):
+  with pytest.raises(ml.InputError, match=r"angular needs l2 distances.*'l1'"):
     ml.make_objective("triplet", "l1", miner="angular")
 
 

@@ -97,7 +97,7 @@ def test_a_study_is_read_by_pairs(write_study):
   with pytest.raises(InputError, match=r"'l3'; did you mean"):
     in_pairs(study, "metric.name", "l3", "l2")
   with pytest.raises(
-    InputError, match=r"--pair=metric\.name=l1: a field and two"
+    InputError, match=r"--pair=metric\.name=l1: give a field and two"
   ):
     cli.scored(study.folder, "metric.name=l1")
 
