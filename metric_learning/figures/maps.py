@@ -39,7 +39,7 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
   flat = all(space.embeddings.shape[1] <= 2 for space in spaces)
   place = as_they_are if flat else tsne
   titles = [space.title for space in spaces]
-  figure, axes = panels(titles, height=2.1, sharex=flat, sharey=flat)
+  figure, axes = panels(titles, height=2.4, sharex=flat, sharey=flat)
   row_lists = [_rows(space.labels) for space in spaces]
   places = [
     place(space.embeddings[rows], space.metric)
@@ -66,6 +66,9 @@ def embedding_maps(spaces: Sequence[Space], part: str = "") -> Figure | None:
   title = _title(spaces, row_lists[0], flat, part)
   heading(figure, title)
   figure.set_label(" ".join([f"{title}.", *words]))
+  # The layout of square panels is right from the second drawing on: in the
+  # first, texts may overlap.
+  figure.draw_without_rendering()
   return figure
 
 
@@ -127,9 +130,7 @@ def _title(
   method = (
     "as they are"
     if flat
-    else (
-      "t-SNE of each run's own metric, whose distances are not the metric's"
-    )
+    else "t-SNE (distances in the map are not those of the metric)"
   )
   scale = ", on one scale" * (len(spaces) > 1)
   return f"{subject}, {classes}: {method}{scale}"

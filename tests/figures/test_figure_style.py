@@ -87,8 +87,23 @@ def test_no_picture_is_left_in_pyplot(make_space):
   assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("dim", [2, 6])
+def test_maps_in_rows_hide_no_text_of_each_other(make_space, dim):
+  """As many as fill a row, and as many as the comparison of README has."""
+  figures_of = {}
+  for count in (1, 2, 3, 4, 5, 8):
+    titles = [f"infonce_per_pair, l{i % 2 + 1}" for i in range(count)]
+    spaces = [make_space(t, i, dim=dim) for i, t in enumerate(titles)]
+    figures_of[f"{count} maps"] = figures.embedding_maps(spaces, "test")
+  check_text(figures_of)
+
+
 def test_text_is_readable_inside_the_figure_and_hides_no_other(every_figure):
-  for name, figure in every_figure.items():
+  check_text(every_figure)
+
+
+def check_text(named):
+  for name, figure in named.items():
     figure.savefig(io.BytesIO(), format="png")  # lays it out
     # Axes keep a label beyond either end, and do not draw it.
     ticks = {label for axes in figure.axes for label in tick_labels(axes)}
