@@ -35,6 +35,7 @@ from metric_learning.evaluation.scores import (
 )
 from metric_learning.evaluation.verification import (
   Roc,
+  accuracy_at,
   best_threshold,
   cross_validated_accuracy,
   pair_distances,
@@ -51,6 +52,7 @@ __all__ = [
   "Points",
   "Roc",
   "Score",
+  "accuracy_at",
   "agreement",
   "best_threshold",
   "check_open_set",

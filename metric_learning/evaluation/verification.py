@@ -172,7 +172,6 @@ def verification(
       differ.
   """
   far, frr, _ = roc(distances, same)
-  distances, same = np.asarray(distances, np.float64), np.asarray(same)
   genuine = int(np.count_nonzero(same))
   impostors = len(same) - genuine
   scores = {"auc": float("nan"), "eer": float("nan")}
@@ -184,10 +183,7 @@ def verification(
   for f in TAR_AT_FAR:
     scores[f"tar_at_far_{f}"] = 1 - _frr_at_far(far, frr, f, impostors)
   if threshold is not None:
-    # In float64 on both sides: rounded to float32, a threshold between two
-    # neighboring distances might equal one of them.
-    right = (distances <= threshold) == same
-    scores["accuracy"] = float(right.mean()) if len(right) else float("nan")
+    scores["accuracy"] = accuracy_at(threshold, distances, same)
   scores["num_genuine"] = float(genuine)
   scores["num_impostor"] = float(impostors)
   return scores
@@ -259,6 +255,22 @@ def best_threshold(
   return float((ends[best] + ends[best + 1]) / 2)
 
 
+def accuracy_at(
+  threshold: float,
+  distances: Float[np.ndarray | Array, " p"],
+  same: Bool[np.ndarray | Array, " p"],
+) -> float:
+  """The share of pairs that are decided correctly; NaN without pairs.
+
+  >>> accuracy_at(2.0, np.array([1.0, 3.0]), np.array([True, True]))
+  0.5
+  """
+  # In float64 on both sides: rounded to float32, a threshold between two
+  # neighboring distances might equal one of them.
+  right = (np.asarray(distances) <= np.float64(threshold)) == np.asarray(same)
+  return float(right.mean()) if len(right) else float("nan")
+
+
 def cross_validated_accuracy(
   distances: Float[np.ndarray | Array, " p"],
   same: Shaped[np.ndarray | Array, " p"],
@@ -306,8 +318,7 @@ def cross_validated_accuracy(
   for name in names:
     in_fold = folds == name
     threshold = best_threshold(distances[~in_fold], same[~in_fold])
-    right = (distances[in_fold] <= threshold) == same[in_fold]
-    accuracies.append(right.mean())
+    accuracies.append(accuracy_at(threshold, distances[in_fold], same[in_fold]))
   return {
     "accuracy": float(np.mean(accuracies)),
     "standard_error": float(

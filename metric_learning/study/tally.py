@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -34,11 +34,12 @@ class Tally:
   def __init__(
     self,
     total: int,
-    look: Callable[[], Counts],
+    look: Callable[..., Counts],
     running: Callable[[], int] | None = None,
   ):
     """Of `total` runs, which `look` counts whenever one is done.
 
+    `look` is given what has changed, or nothing if that is not known.
     `running` counts those that run at any time; it is asked by a thread.
     """
     self._total, self._look = total, look
@@ -46,13 +47,13 @@ class Tally:
     self._running = running or (lambda: self._counts.running)
     self._first, self._started = self._counts.done, time.perf_counter()
 
-  def looked(self) -> str:
+  def looked(self, *changed: Any) -> str:
     """Counts, and says what there is.
 
     >>> Tally(8, lambda: Counts(3, 1, 0)).looked()
     '3/8 done, 0 failed'
     """
-    self._counts = self._look()
+    self._counts = self._look(*changed)
     return str(self)
 
   def __str__(self) -> str:

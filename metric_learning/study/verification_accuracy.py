@@ -30,8 +30,8 @@ def accuracy_scores(arrays: Arrays, metric: MetricName) -> dict[str, float]:
       "own/accuracy_standard_error": scores["standard_error"],
     }
   threshold = learned_threshold(arrays, metric)
-  scores = evaluation.verification(*pairs, threshold=threshold)
-  return {"own/accuracy": scores["accuracy"], "own/threshold": threshold}
+  accuracy = evaluation.accuracy_at(threshold, *pairs)
+  return {"own/accuracy": accuracy, "own/threshold": threshold}
 
 
 def learned_threshold(arrays: Arrays, metric: MetricName) -> float:

@@ -8,7 +8,7 @@ import math
 import platform
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,14 @@ def search(
       ]
       if not (folder / SEARCH).exists():
         run_files.write_json(folder / SEARCH, identity)
-    total = sum(len(trials_in(s, opened)) for s in searches)
-    tally = Tally(total, lambda: _counted(searches, opened))
+    states = {s.name: _states(s, opened) for s in searches}
+
+    # Reading all searches anew after each trial would take longer than trials.
+    def look(*changed: Search) -> Counts:
+      states.update({s.name: _states(s, opened) for s in changed})
+      return _counted(states.values())
+
+    tally = Tally(sum(map(len, states.values())), look)
     with tally.shown():
       while not all([_work(s, opened, tally) for s in searches]):
         time.sleep(1)  # Other processes have the remaining trials.
@@ -199,9 +205,13 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   return [first, *({} for _ in range(trials - 1))]
 
 
-def _counted(searches: Sequence[Search], storage) -> Counts:
+def _states(search: Search, storage) -> list[TrialState]:
+  return [trial.state for trial in trials_in(search, storage)]
+
+
+def _counted(searches: Iterable[Sequence[TrialState]]) -> Counts:
   """How many trials of all searches there are of each kind."""
-  states = [t.state for s in searches for t in trials_in(s, storage)]
+  states = [state for search in searches for state in search]
   done = sum(state.is_finished() for state in states)
   running = states.count(TrialState.RUNNING)
   return Counts(done, running, states.count(TrialState.FAIL))
@@ -272,7 +282,7 @@ def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
   shown = ", ".join(f"{k.split('.')[-1]} {v:g}" for k, v in numbers.items())
   log.info(
     "[%s] %s, search %d, trial %d of %d (%s): %s",
-    tally.looked(),
+    tally.looked(search),
     search.cell.name,
     search.number,
     frozen.number + 1,
