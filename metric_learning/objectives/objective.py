@@ -153,6 +153,12 @@ class Objective:
     x = NORMALIZATIONS[self.normalize](widen(jnp.asarray(embeddings)))
     return self._project(params, x, self._resolved(x.shape[1]))
 
+  @property
+  def normalized(self) -> str:
+    """How the points of `embed` are normalized: "none" once projected."""
+    learned = METRICS[self.metric].learned or self.entry.project is not None
+    return "none" if learned else self.normalize
+
   def logits(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n c"]:

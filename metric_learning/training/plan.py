@@ -31,7 +31,8 @@ class Plan(NamedTuple):
 
   config: for the record, and for single fields.
   objectives: the parts of the minimized value.
-  eval_metric, normalize: the metric and normalization that scores use.
+  eval_metric: the metric that scores use.
+  normalized: how the points that are scored are normalized.
   numbers: the traced numbers by flat name, in absolute units.
   mean_distance: d̄ of the main objective, where numbers are in its units.
   program: the compiled functions.
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
   splits: data.Splits
   objectives: Objectives
   eval_metric: MetricName
-  normalize: str
+  normalized: str
   numbers: dict[str, float]
   mean_distance: float | None
   program: Program
@@ -77,7 +78,7 @@ def make_plan(
     splits=splits,
     objectives=objectives,
     eval_metric=objectives.with_numbers({}).eval_metric,
-    normalize=objectives.main.normalize,
+    normalized=objectives.main.normalized,
     numbers=numbers,
     mean_distance=unit,
     program=program_of(config, train.input_spec, mesh),

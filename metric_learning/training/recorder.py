@@ -327,7 +327,7 @@ class Recorder:
       "digest": digest(config),
       "commit": run_files.environment()["commit"],
       "metric": objective.eval_metric,
-      "normalize": objective.normalize,
+      "normalize": objective.normalized,
       "reduction": objective.reduction,
       "numbers": self.plan.numbers,
       "steps": last,
@@ -444,7 +444,7 @@ def score(
     asked=[select, *(WATCHED_SCORES if alone else quick)],
     alone=alone,
     groups=part.groups,
-    normalized=plan.normalize,
+    normalized=plan.normalized,
   )
 
 

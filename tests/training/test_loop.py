@@ -39,6 +39,23 @@ def metrics_of(folder):
   return (folder / run_files.METRICS).read_text()
 
 
+@pytest.mark.parametrize(
+  ("loss", "metric"), [("pair_bce", "l1"), ("contrastive", "mahalanobis")]
+)
+def test_points_projected_after_normalization_are_scored(
+  loss, metric, splits, tmp_path
+):
+  config = tiny_config(
+    loss__name=loss, metric__name=metric, normalize="l2", train__steps=3
+  )
+  result = train(config, tmp_path, splits=splits)
+  assert result["normalize"] == "none"
+  assert 0 < result["validation"]["own/map_at_r"] <= 1
+  embeddings = run_files.read_arrays(tmp_path / "embeddings.npz")
+  norms = np.linalg.norm(embeddings["test_embeddings"], axis=1)
+  assert np.abs(norms - 1).max() > 1e-3
+
+
 @pytest.mark.slow
 def test_a_run_leaves_its_files(finished):
   folder, result = finished
