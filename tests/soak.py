@@ -77,6 +77,7 @@ def _train(folder):
 def _study(folder, population):
   from metric_learning.study import (
     make_specs,
+    only_here,
     read_study,
     run_study,
     score_chosen,
@@ -91,7 +92,8 @@ def _study(folder, population):
   ]
   specs = make_specs(config, rows)
   run_study(config, specs, folder / "study", population=population)
-  write_tables(score_chosen(read_study(folder / "study")))
+  with only_here(folder / "study"):
+    write_tables(score_chosen(read_study(folder / "study")))
 
 
 def _sweep(folder):
@@ -143,14 +145,15 @@ def _features(folder):
 
 
 def _runs(folder):
-  """All that runs say, but for times, by name."""
+  """All that runs say, but for times and who trained beside them, by name."""
   from metric_learning.training import run_files
 
   found = {}
   for path in sorted(folder.rglob(run_files.RESULT)):
     name = path.parent.relative_to(folder)
     result = run_files.read_json(path)
-    found[f"{name}: result"] = run_files.to_json({**result, "seconds": 0})
+    own = {**result, "seconds": 0, "members": 0}
+    found[f"{name}: result"] = run_files.to_json(own)
     metrics = path.parent / run_files.METRICS
     found[f"{name}: metrics"] = metrics.read_text()
     checkpoints = (path.parent / "checkpoints").glob("*")
@@ -329,7 +332,9 @@ def fell_short(end: End, does: Harm) -> str:
     expected = {-signal.SIGKILL} if killed else {WHOLE, REFUSED}
   if status not in expected:
     return f"status {status}"
-  if status == REFUSED and len(said.strip().splitlines()) != 1:
+  # Notes and warnings may come before it.
+  refusals = [x for x in said.splitlines() if x.startswith("error: ")]
+  if status == REFUSED and len(refusals) != 1:
     return f"no one message: {said.strip()}"
   return ""
 
@@ -394,9 +399,12 @@ def soak(
   while rounds > 0 and (time.monotonic() < end or not counts):
     rounds -= 1
     name = min(names, key=lambda name: (counts.kills(name), rng.random()))
-    folder = root / name
+    folder, told = root / name, len(wrong)
     wrong += disturbed(name, folder, rng, takes[name], counts)
-    left = TASKS[name].left(folder)
+    try:
+      left = TASKS[name].left(folder)
+    except OSError as error:
+      left = {str(error): None}
     both = left.keys() | wanted[name].keys()
     differ = [k for k in both if left.get(k) != wanted[name].get(k)]
     if differ:
@@ -404,7 +412,7 @@ def soak(
     counts[name, SAME] += not differ
     counts[name, ENDED] += 1
     shutil.rmtree(folder)
-    print(f"{name}: {counts.kills(name)} kills", flush=True)
+    print(f"{name}: {counts.kills(name)} kills", *wrong[told:], flush=True)
   return counts, wrong
 
 

@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +197,15 @@ def _summary(spec: RunSpec, result: dict[str, Any]) -> str:
   return f"validation {select} {chosen:.3f}, {result['seconds']:.1f} s"
 
 
-def only_here(folder: Path) -> contextlib.AbstractContextManager[Any]:
-  """Holds the lock for files of the whole study."""
-  return filelock.FileLock(folder / ".lock")
+@contextlib.contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+  """Holds the lock for files of the whole study.
+
+  Partly written ones of killed processes are deleted.
+  """
+  with filelock.FileLock(folder / ".lock"):
+    run_files.drop_leftovers(folder)
+    yield
 
 
 def claim_study(

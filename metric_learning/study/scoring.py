@@ -61,8 +61,9 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
 
   It is scored from the embeddings in its folder, where the scores are kept.
   Verification adds `accuracy_scores`. If no checkpoint was selected, the scores
-  are NaN.
+  are NaN. Only one process at a time may score a run: see `only_here`.
   """
+  run_files.drop_leftovers(run.folder)
   if not is_embedded(run.folder):
     embed_run(run.spec.config, run.folder, _data_of(run))
   path = run.folder / TEST

@@ -1,11 +1,14 @@
 """Stop signals: a run finishes its step and saves its state first."""
 
+import _thread
 import contextlib
+import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A shell reports 128 + the signal for a process that a signal ended.
@@ -66,6 +69,22 @@ def _stop_if_asked() -> None:
     raise Stopped()
 
 
+def _collects_garbage(frame: FrameType | None) -> bool:
+  """Whether this is called by the garbage collector, whose errors are lost."""
+  called = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+  while frame is not None:
+    if frame.f_code in called or frame.f_code.co_name == "__del__":
+      return True
+    frame = frame.f_back
+  return False
+
+
+def _send_again(number: int) -> None:
+  """Repeats a signal a moment later. (Thread.start could wait for a lock.)"""
+  time.sleep(0.01)
+  _thread.interrupt_main(number)
+
+
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
   """Delays SIGINT and SIGTERM to the end of a step; a second acts at once.
@@ -73,7 +92,10 @@ def signals_wait() -> Iterator[None]:
   Outside training they raise `Stopped` at once. For the main thread only.
   """
 
-  def handle(number: int, frame: Any) -> None:
+  def handle(number: int, frame: FrameType | None) -> None:
+    if _collects_garbage(frame):
+      _thread.start_new_thread(_send_again, (number,))
+      return
     if _ASKED.listeners and not _ASKED.number:
       _ASKED.number = number
       # Not `print`: the signal may have interrupted a print.

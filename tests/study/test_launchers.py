@@ -194,14 +194,30 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
   assert [len(g) for g in claims.groups_of(rows, members=1)] == [1] * 8
 
 
-def test_a_population_leaves_no_row_behind_its_own_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+  ("saved", "groups"),
+  [
+    # Checkpoints are two steps apart.
+    ([[], ["20"], []], [[0, 2], [1]]),
+    ([["2", "4"], ["4", "6"], ["4"]], [[0, 1, 2]]),  # Killed in a save.
+    ([["2"], [], []], [[0, 1, 2]]),  # Killed in the first save.
+    ([["2", "4"], ["8", "10"], ["2", "4"]], [[0, 2], [1]]),
+    ([["2", "3.stopped"], ["2", "4"], ["2", "3.stopped"]], [[0, 1, 2]]),
+    ([["1.stopped"], ["2"], ["1.stopped"]], [[0, 2], [1]]),
+  ],
+)
+def test_a_population_goes_back_by_one_save_at_most(saved, groups, tmp_path):
+  """So that it is the same population again after a kill."""
   rows = make_specs(CONFIG, sweep((0.5, 1.0, 1.5)))
-  saved = tmp_path / "runs" / rows[1].name / "checkpoints"
-  saved.mkdir(parents=True)
-  for name in ("20.safetensors", ".30.safetensors-cut", "best.safetensors"):
-    (saved / name).touch()
-  groups = claims.as_far(rows, tmp_path)
-  assert groups == [[rows[0], rows[2]], [rows[1]]]
+  for row, names in zip(rows, saved, strict=True):
+    folder = tmp_path / "runs" / row.name / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in names:
+      (folder / f"{name}.safetensors").touch()
+    for other in (".30.safetensors-cut", "best.safetensors"):
+      (folder / other).touch()
+  expected = [[rows[i] for i in group] for group in groups]
+  assert claims.as_far(rows, tmp_path) == expected
 
 
 # Two devices, simulated: a process has as many as it begins with.

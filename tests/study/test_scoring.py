@@ -12,6 +12,7 @@ from metric_learning import InputError, evaluation
 from metric_learning.data import loaded
 from metric_learning.figures import draw_study, tuning_curves
 from metric_learning.study import (
+  only_here,
   read_study,
   score_chosen,
   scoring,
@@ -84,6 +85,18 @@ def test_what_is_scored_is_kept_and_not_scored_again(real_study, monkeypatch):
       assert a.tested.selected == b.tested.selected
       for column, values in a.tested.queries.items():
         np.testing.assert_array_equal(values, b.tested.queries[column])
+
+
+def test_what_a_killed_process_wrote_in_part_is_deleted(real_study, tmp_path):
+  folder = tmp_path / "study"
+  shutil.copytree(real_study.reported, folder)
+  run = read_study(folder).cells[0].chosen.runs[0].folder
+  parts = [folder / ".table.csv-x.part", run / ".test.json-x.part"]
+  for part in parts:
+    part.touch()
+  with only_here(folder):
+    score_chosen(read_study(folder))
+  assert not any(part.exists() for part in parts)
 
 
 def test_a_damaged_file_of_scores_is_named(real_study, tmp_path):

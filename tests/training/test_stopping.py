@@ -33,6 +33,19 @@ def whole(splits, tmp_path_factory):
   return folder
 
 
+def test_a_signal_within_the_garbage_collector_is_not_lost():
+  """Python drops what is raised there."""
+
+  class Killed:
+    def __del__(self):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.raises(stopping.Stopped), stopping.signals_wait():
+    killed = Killed()
+    del killed
+    time.sleep(10)
+
+
 @pytest.mark.parametrize(
   ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )

@@ -16,7 +16,11 @@ from metric_learning.training import (
   train,
   train_population,
 )
-from metric_learning.training.checkpoints import CHECKPOINTS, reached_in
+from metric_learning.training.checkpoints import (
+  CHECKPOINTS,
+  reached_in,
+  steps_in,
+)
 from metric_learning.training.population import common_of
 
 RUNS = "runs"
@@ -69,15 +73,34 @@ def claim(
 
 
 def as_far(specs: Group, folder: Path) -> list[Group]:
-  """The runs of a population that resume from the same checkpoint.
+  """The runs of a population that can resume from the same checkpoint.
 
-  Together, runs that are ahead would restart from the last one.
+  After a kill in the middle of a save, some runs are one save ahead. They go
+  back to the others, since numbers depend on the size of a population, in their
+  last digits. Runs that are further ahead lose nothing.
   """
-  groups: dict[int, Group] = {}
+  groups: list[tuple[set[int], Group]] = []
   for spec in specs:
-    saved = reached_in(folder / RUNS / spec.name / CHECKPOINTS)
-    groups.setdefault(max(saved, default=0), []).append(spec)
-  return list(groups.values())
+    starts = _starts(spec, folder)
+    for shared, group in groups:
+      if shared & starts:
+        shared &= starts
+        group.append(spec)
+        break
+    else:
+      groups.append((starts, [spec]))
+  return [group for _, group in groups]
+
+
+def _starts(spec: RunSpec, folder: Path) -> set[int]:
+  """The steps, at most one save back, from which a run can resume."""
+  checkpoints = folder / RUNS / spec.name / CHECKPOINTS
+  steps = reached_in(checkpoints)
+  # A run that a signal stopped before its first save does not start again.
+  if steps == steps_in(checkpoints):
+    steps = [*steps, 0]
+  every = spec.config.train.save_every
+  return {step for step in steps if steps[0] - step <= every}
 
 
 def train_group(
