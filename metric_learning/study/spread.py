@@ -66,7 +66,8 @@ def mean_in_halves(
 ) -> Float[np.ndarray, " halves"] | None:
   """The mean over runs of the score in each half of the test classes.
 
-  Over runs that were scored in halves, one for each search; None without any.
+  Over runs that were scored in halves, one of each of the first searches; None
+  without any.
   """
   halves = [r.tested.halves[column] for r in runs if column in r.tested.halves]
   return np.mean(np.stack(halves), axis=0) if halves else None
