@@ -12,6 +12,7 @@ results/reliability.md, and with status 1 if anything fell short.
 
 import argparse
 import collections
+import contextlib
 import csv
 import errno
 import hashlib
@@ -189,10 +190,26 @@ def _choices(folder):
 
 def _files(folder):
   return {
-    str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+    str(path.relative_to(folder)): _content(path)
     for path in sorted(folder.rglob("*"))
     if path.is_file() and not path.name.startswith(".")
   }
+
+
+def _content(path):
+  """The digest of a file; of records, without the order of their fields.
+
+  That order differs from process to process, as that of a dict of protobuf.
+  """
+  if ".array_record" not in path.name:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  with contextlib.closing(ArrayRecordReader(str(path))) as reader:
+    return [
+      hashlib.sha256(bytes(sorted(record))).hexdigest()
+      for record in reader.read_all()
+    ]
 
 
 TASKS = {
