@@ -107,11 +107,13 @@ def write_features(
   _check(config, splits, views)
   by_fold = _parts_by_fold(config, splits, views, folds)
   made_by = _provenance(config, splits, views, folds)
+  folder = Path(f"{path}.blocks")
   if path.exists():
     _refuse_another(path, made_by)
+    # Left behind if a process was killed while it deleted them.
+    shutil.rmtree(folder, ignore_errors=True)
     return made_by
   embed = _embedding(config, splits, batch_size)
-  folder = Path(f"{path}.blocks")
   _claim(folder, made_by)
   width = config.model.embedding_dim
   features = _embedded(views_of_parts, embed, folder, width, progress)

@@ -129,6 +129,9 @@ def test_a_killed_call_goes_on(birds, tmp_path, monkeypatch):
   features.write_features(birds, cut)
   assert len(opened) == 30 - written[0]
   assert not blocks.exists()
+  blocks.mkdir()  # As if killed while it deleted them.
+  features.write_features(birds, cut)
+  assert not blocks.exists()
   one, other = map(run_files.read_arrays, (whole, cut))
   assert one.keys() == other.keys()
   for name in one:
