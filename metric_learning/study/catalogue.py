@@ -68,11 +68,19 @@ def page(studies: Mapping[str, Study]) -> str:
 
   The first column that a study compares decides.
   """
-  sets = [_set(title, study) for title, study in studies.items()]
+  sets = [_set(title, _with_eer(study)) for title, study in studies.items()]
   text = [_over_sets(sets), "", _metrics(sets)]
   for one in sets:
     text += ["", f"## {one.title}", "", _table(one), "", _notes(one)]
   return "\n".join(text) + "\n"
+
+
+def _with_eer(study: Study) -> Study:
+  """The study with the equal error rate among its columns."""
+  scores = study.config["eval"]
+  columns = list(dict.fromkeys([*scores["columns"], "own/eer"]))
+  scores = scores | {"columns": columns}
+  return study._replace(config=study.config | {"eval": scores})
 
 
 def _set(title: str, study: Study) -> _Set:

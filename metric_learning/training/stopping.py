@@ -3,8 +3,10 @@
 import _thread
 import contextlib
 import gc
+import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -69,14 +71,23 @@ def _stop_if_asked() -> None:
     raise Stopped()
 
 
-def _collects_garbage(frame: FrameType | None) -> bool:
-  """Whether this is called by the garbage collector, whose errors are lost."""
-  called = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+  """A frame, and those that called it."""
   while frame is not None:
-    if frame.f_code in called or frame.f_code.co_name == "__del__":
-      return True
+    yield frame
     frame = frame.f_back
-  return False
+
+
+def _must_not_raise(frame: FrameType) -> bool:
+  """Whether an error would be lost here, or taken for another.
+
+  Python drops the errors of what its garbage collector calls, and an import may
+  turn them into an `ImportError`.
+  """
+  code = frame.f_code
+  called = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+  imports = code.co_filename == "<frozen importlib._bootstrap>"
+  return imports or code in called or code.co_name == "__del__"
 
 
 def _send_again(number: int) -> None:
@@ -92,8 +103,11 @@ def signals_wait() -> Iterator[None]:
   Outside training they raise `Stopped` at once. For the main thread only.
   """
 
+  outside = [*_frames(sys._getframe())]
+
   def handle(number: int, frame: FrameType | None) -> None:
-    if _collects_garbage(frame):
+    inside = itertools.takewhile(lambda f: f not in outside, _frames(frame))
+    if any(map(_must_not_raise, inside)):
       _thread.start_new_thread(_send_again, (number,))
       return
     if _ASKED.listeners and not _ASKED.number:

@@ -1,5 +1,6 @@
 """A run belongs to one process, and a signal saves it before it stops."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -44,6 +45,19 @@ def test_a_signal_within_the_garbage_collector_is_not_lost():
     killed = Killed()
     del killed
     time.sleep(10)
+
+
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path, monkeypatch):
+  """Half of a module would stay behind."""
+  lines = (
+    "import os, signal; os.kill(os.getpid(), signal.SIGTERM); whole = True"
+  )
+  (tmp_path / "told_to_stop.py").write_text(lines)
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(stopping.Stopped), stopping.signals_wait():
+    importlib.import_module("told_to_stop")
+    time.sleep(10)
+  assert sys.modules.pop("told_to_stop").whole
 
 
 @pytest.mark.parametrize(
