@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from metric_learning.errors import InputError
 from tests.faults import Disk, Fault
 from tests.forks import FORKS, ROOT
 from tests.quick import QUICK_FLAGS
@@ -420,7 +421,7 @@ def soak(
     wrong += disturbed(name, folder, rng, takes[name], counts)
     try:
       left = TASKS[name].left(folder)
-    except OSError as error:
+    except (OSError, InputError) as error:
       left = {str(error): None}
     both = left.keys() | wanted[name].keys()
     differ = [k for k in both if left.get(k) != wanted[name].get(k)]

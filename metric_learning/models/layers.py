@@ -92,7 +92,8 @@ class Conv(nnx.Conv):
     """Convolves `[n, h, w, c]`."""
     if inputs.ndim != 4:
       raise InputError(f"Conv takes [n, h, w, c], got {inputs.shape}.")
-    as_default = self.products_on_cpu and jax.default_backend() == "cpu"
+    fast = self.products_on_cpu or self.kernel_size == (1, 1)
+    as_default = fast and jax.default_backend() == "cpu"
     if not (as_default or _products.get()):
       return super().__call__(inputs, out_sharding)
     kernel = self.kernel[...]
@@ -121,9 +122,11 @@ class Conv(nnx.Conv):
 
 
 class WideConv(Conv):
-  """A convolution that is a matrix product only within `as_products`.
+  """A convolution whose patches are formed only within `as_products`.
 
-  It is for many channels at stride 1, where patches are no faster on a CPU.
+  It is for many channels at stride 1, where patches are no faster on a CPU. A
+  1×1 kernel needs none: there it is a product, 2 to 6 times faster with
+  gradients.
   """
 
   products_on_cpu = False
@@ -199,7 +202,7 @@ class DepthwiseConv(nnx.Conv):
   """A convolution of each channel by itself, without a bias, padded "SAME".
 
   On a CPU it is a sum of shifted images. Measured for 4 images of 28×28×240 and
-  a 3×3 kernel, it takes 3 ms instead of 131, and 58 ms instead of 677 with
+  a 3×3 kernel, it takes 1 ms instead of 20, and 9 ms instead of 197 with
   gradients.
   """
 
@@ -230,16 +233,59 @@ class DepthwiseConv(nnx.Conv):
     if not (_products.get() or jax.default_backend() == "cpu"):
       return super().__call__(inputs, out_sharding)
     kernel, by = self.kernel[...], cast(int, self.strides)
-    height, width = kernel.shape[:2]
     pads = jax.lax.padtype_to_pads(
-      inputs.shape[1:3], (height, width), (by, by), "SAME"
+      inputs.shape[1:3], kernel.shape[:2], (by, by), "SAME"
     )
-    x = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
-    rows = (x.shape[1] - height) // by * by + 1
-    columns = (x.shape[2] - width) // by * by + 1
-    shifted = (
-      kernel[i, j, 0] * x[:, i : i + rows : by, j : j + columns : by]
-      for i in range(height)
-      for j in range(width)
-    )
-    return functools.reduce(jnp.add, shifted)
+    return _depthwise(jnp.pad(inputs, ((0, 0), *pads, (0, 0))), kernel, by)
+
+
+def _sum_of_shifted(
+  x: Float[Array, "n h w c"], kernel: Float[Array, "a b 1 c"], by: int
+) -> Float[Array, "n h2 w2 c"]:
+  """Convolves padded images at a stride `by`."""
+  height, width = kernel.shape[:2]
+  parts = _shifted(x, height, width, by)
+  weights = kernel.reshape(height * width, -1)
+  return functools.reduce(jnp.add, map(jnp.multiply, weights, parts))
+
+
+def _shifted(x: Array, height: int, width: int, by: int) -> list[Array]:
+  """What each place of a kernel sees, row by row."""
+  rows = (x.shape[-3] - height) // by * by + 1
+  columns = (x.shape[-2] - width) // by * by + 1
+  return [
+    x[..., i : i + rows : by, j : j + columns : by, :]
+    for i in range(height)
+    for j in range(width)
+  ]
+
+
+_depthwise = jax.custom_vjp(_sum_of_shifted, nondiff_argnums=(2,))
+
+
+def _depthwise_forward(x: Array, kernel: Array, by: int) -> tuple[Array, Any]:
+  return _sum_of_shifted(x, kernel, by), (x, kernel)
+
+
+def _depthwise_backward(by: int, kept: Any, g: Array) -> tuple[Array, Array]:
+  """The gradient of the kernel is summed image by image.
+
+  XLA's sums over a whole batch take four times as long on a CPU.
+  """
+  x, kernel = kept
+  _, of_images = jax.vjp(lambda x: _sum_of_shifted(x, kernel, by), x)
+  height, width = kernel.shape[:2]
+
+  def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+    image, own = one
+    parts = _shifted(image, height, width, by)
+    sums = [jnp.sum(part * own, (0, 1), total.dtype) for part in parts]
+    return total + jnp.stack(sums), None
+
+  wide = jnp.promote_types(kernel.dtype, jnp.float32)
+  zero = jnp.zeros((height * width, kernel.shape[-1]), wide)
+  total, _ = jax.lax.scan(add, zero, (x, g))
+  return *of_images(g), total.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

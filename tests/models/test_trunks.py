@@ -154,6 +154,34 @@ def test_depthwise_convolution_is_its_definition(size, stride, products):
   )
 
 
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 2)])
+def test_gradients_of_a_depthwise_convolution_are_those_of_flax(size, stride):
+  rng = np.random.default_rng(2)
+  x, g = (
+    jnp.asarray(rng.normal(size=(2, *s, 3)), jnp.float32)
+    for s in ((7, 6), (-(-7 // stride), -(-6 // stride)))
+  )
+  layer = layers.DepthwiseConv(
+    3,
+    (size, size),
+    stride,
+    kernel_init=nnx.initializers.normal(),
+    rngs=nnx.Rngs(0),
+  )
+  graph, kernel = nnx.split(layer)
+
+  def gradients(call):
+    value = lambda k, x: jnp.vdot(call(nnx.merge(graph, k), x), g)
+    return jax.tree.leaves(jax.grad(value, argnums=(0, 1))(kernel, x))
+
+  for found, expected in zip(
+    gradients(layers.DepthwiseConv.__call__),
+    gradients(nnx.Conv.__call__),
+    strict=True,
+  ):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_pools_are_their_definitions():
   maps = np.random.default_rng(3).uniform(-1, 4, (2, 3, 4, 5))
   positive = np.maximum(maps, 1e-6)
