@@ -103,4 +103,41 @@ BREAKAGES = [
     "together(lambda: None)",
     "training/test_processes.py otherwise",
   ),
+  Breakage(  # a signal is lost in the garbage collector
+    "training/stopping.py",
+    'return imports or code in called or code.co_name == "__del__"',
+    "return imports or code in called",
+    "training/test_stopping.py garbage",
+  ),
+  Breakage(  # half of a module stays behind a signal
+    "training/stopping.py",
+    'return imports or code in called or code.co_name == "__del__"',
+    'return code in called or code.co_name == "__del__"',
+    "training/test_stopping.py import",
+  ),
+  Breakage(  # a kill inside a save makes two populations of one
+    "study/launchers/claims.py",
+    "if shared & starts:",
+    "if shared == starts:",
+    "study/test_launchers.py goes_back",
+  ),
+  Breakage(  # what a killed process wrote in part stays
+    "study/scoring.py",
+    "  run_files.drop_leftovers(run.folder)\n",
+    "",
+    "study/test_scoring.py in_part",
+  ),
+  # --- Networks and scores
+  Breakage(  # a place of the kernel takes the gradient of the next
+    "models/layers.py",
+    "return total + jnp.stack(sums), None",
+    "return total + jnp.stack(sums[::-1]), None",
+    "models/test_trunks.py gradients_of_a_depthwise",
+  ),
+  Breakage(  # projected points are said to be normalized
+    "objectives/objective.py",
+    'return "none" if learned else self.normalize',
+    "return self.normalize",
+    "training/test_loop.py projected",
+  ),
 ]
