@@ -325,9 +325,10 @@ def once(name: str, folder: Path, does: Harm | None) -> End:
   sent = False
   if does and does.number:
     process.join(does.after)
-    sent = process.is_alive()
-    if sent:
-      os.kill(process.pid, does.number)
+    with contextlib.suppress(ProcessLookupError):  # It ends just now.
+      if process.is_alive():
+        os.kill(process.pid, does.number)
+        sent = True
   process.join()
   said, met = (
     (notes / file).read_text() if (notes / file).exists() else ""
