@@ -155,7 +155,7 @@ def test_a_regularizer_of_class_weights(loss, name):
 @pytest.mark.slow
 def test_a_regularizer_of_weights_that_are_not_there():
   whole = regularize(ml.make_objective("contrastive"), "regular_face")
-  with pytest.raises(ml.InputError, match="regular_face is of class weights"):
+  with pytest.raises(ml.InputError, match="regular_face acts on class"):
     jax.eval_shape(whole, {}, jnp.asarray(X), LABELS_)
 
 
