@@ -347,7 +347,7 @@ def on_fed(
   key: Array,
   numbers: Mapping[str, Any],
 ):
-  """A step on what the feed yields for it, with the key of the run.
+  """Gathers the batch from what the feed yields, and makes one step on it.
 
   On a mesh, each device has its share of the batch and the whole state. The
   step is written for the whole batch, as on one device: the statistics of batch

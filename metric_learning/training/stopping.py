@@ -43,9 +43,9 @@ def asked() -> int:
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-  """A context for steps after each of which `asked` is checked.
+  """A context for a loop that checks `asked` after each step.
 
-  Within `signals_wait`, a signal then waits for that check.
+  Within `signals_wait`, a signal only sets `asked` while such a loop runs.
 
   Raises:
     Stopped: on entry or exit, if a signal came that no check has handled.

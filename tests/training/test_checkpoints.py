@@ -62,9 +62,7 @@ def test_nothing_to_restore(tmp_path):
 def test_checkpoints_of_an_earlier_version_are_refused(tmp_path):
   (tmp_path / "20" / "state").mkdir(parents=True)
   checkpoints = opened_in(tmp_path)
-  with pytest.raises(
-    InputError, match=r"earlier version .* \(20\): go on with"
-  ):
+  with pytest.raises(InputError, match=r"earlier version .* \(20\): continue"):
     checkpoints.restore(state_of(0.0))
 
 
@@ -257,7 +255,7 @@ def test_a_checkpoint_of_another_run_is_not_restored(opened):
 def test_a_renamed_checkpoint_is_not_that_of_its_name(opened):
   checkpoints, folder = opened
   file_of(folder, 2).rename(file_of(folder, 100))
-  with pytest.raises(DamagedError, match=r"100 .* that of step 2, renamed"):
+  with pytest.raises(DamagedError, match=r"100 .* at step 2 and renamed"):
     checkpoints.restore_step(100, state_of(0))
   assert checkpoints.restore(state_of(0))[0] == 1
 

@@ -300,17 +300,19 @@ def test_a_renamed_checkpoint_is_another(step, whole, splits, tmp_path, caplog):
   to = step if step > 3 else 6
   (checkpoints / moved).rename(checkpoints / f"{to}.safetensors")
   if step == 3:
-    with pytest.raises(run_files.InputError, match="that of step 3, renamed"):
+    with pytest.raises(run_files.InputError, match="at step 3 and renamed"):
       train(tiny_config(), folder, splits=splits)
     return
   train(tiny_config(), folder, splits=splits)
-  assert f"checkpoint {to} cannot be used: it is that of step 6" in caplog.text
+  assert f"checkpoint {to} cannot be used: it was saved at step 6" in (
+    caplog.text
+  )
   assert_same(folder, whole)
 
 
 LINES = {
-  "garbage in the middle": (1, b"garbage", "line 2: it is no record"),
-  "not UTF-8": (0, b'{"step": "\xff"}', "line 1: it is no record"),
+  "garbage in the middle": (1, b"garbage", "line 2: it is not a record"),
+  "not UTF-8": (0, b'{"step": "\xff"}', "line 1: it is not a record"),
   "a list": (1, b"[3]", "line 2: it is a list"),
   "no step": (2, b'{"train/loss": 0.5}', "line 3: it lacks step"),
   "a text": (2, b'{"step": 4, "train/loss": "low"}', "train/loss is a text"),

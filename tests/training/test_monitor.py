@@ -109,7 +109,7 @@ def test_what_is_not_finite_is_skipped(splits, tmp_path, monkeypatch):
   assert result["skipped"] == 2
   assert np.isfinite(result["validation"]["own/map_at_r"])
   log = (tmp_path / "run" / recorder.LOG).read_text()
-  assert "step 2 is skipped, not finite: gradient_norm, loss" in log
+  assert "step 2 is skipped, since it is not finite: gradient_norm, loss" in log
   monkeypatch.setattr(recorder, "_HOPELESS", 2)
   sick_batches(monkeypatch, 1, 2, 3)
   with pytest.raises(NotFiniteError, match="at step 3"):
