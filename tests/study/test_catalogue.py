@@ -102,7 +102,7 @@ def test_every_loss_is_in_the_catalogue_under_each_compared_metric():
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ([], "which studies"),
+    ([], "name the studies"),
     (["runs/birds"], r"runs/birds has no title: .*=birds=runs/birds"),
     (["birds=a", "birds=b"], "two studies have the title birds"),
   ],

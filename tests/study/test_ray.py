@@ -61,7 +61,7 @@ def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
   monkeypatch.setattr(run_files, "code", lambda: "another")
   rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(
-    InputError, match=r"(?s)1 tasks failed.* is other code than"
+    InputError, match=r"(?s)1 tasks failed.* has other code of"
   ):
     run_study(CONFIG, rows, tmp_path, launcher="ray")
 

@@ -71,7 +71,8 @@ def claim(
 def as_far(specs: Group, folder: Path) -> list[Group]:
   """The runs of a population that resume from the same checkpoint.
 
-  Together, runs that are ahead would restart from the last one.
+  A population restarts from the last checkpoint that all its runs have, so runs
+  that are ahead are trained apart.
   """
   groups: dict[int, Group] = {}
   for spec in specs:
