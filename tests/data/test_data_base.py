@@ -232,7 +232,7 @@ def test_a_class_too_small_to_validate_is_refused_or_trains():
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_too_few_classes_to_hold_some_out_are_refused(count):
-  message = f"x has {count} training classes.* takes 4, two to validate and two"
+  message = f"x has {count} training classes.* 4 are needed: two to validate"
   with pytest.raises(InputError, match=message):
     cuts.hold_out_fifth(np.arange(count), 0, "x")
   parts = [len(part) for part in cuts.hold_out_fifth(np.arange(4), 0)]
@@ -321,11 +321,11 @@ def test_closed_set_with_other_classes_in_a_part_is_refused():
 
 
 def test_too_few_classes_or_images_are_named():
-  with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
+  with pytest.raises(InputError, match=r"7 classes; .* needs 8"):
     cuts.random_classes(numbered([2] * 7), 0)
-  with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
+  with pytest.raises(InputError, match=r"7 classes; .* needs 8"):
     cuts.half_classes(numbered([2] * 7), 0)
-  with pytest.raises(InputError, match=r"9 classes; .* it takes 10"):
+  with pytest.raises(InputError, match=r"9 classes; .* needs 10"):
     cuts.class_fold(numbered([2] * 9), 0, 0)
   with pytest.raises(InputError, match=r"'class 1' \(8\); it takes 9"):
     cuts.random_images(numbered([9, 8, 9]), 0)
@@ -372,5 +372,5 @@ def test_drawn_pairs_are_half_genuine_and_seeded():
   again, other = (base.draw_pairs(some, 3001, seed).pairs for seed in (3, 4))
   assert (again.first == first).all() and (other.first != first).any()
   for lone in (labels == 7, labels * 0 == labels):
-    with pytest.raises(InputError, match="pairs take two classes"):
+    with pytest.raises(InputError, match="pairs needs two classes"):
       base.draw_pairs(base.select(some, np.flatnonzero(lone)), 10, 0)

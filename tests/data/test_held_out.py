@@ -150,11 +150,11 @@ def test_what_cannot_be_cut():
     with pytest.raises(InputError, match=match):
       validation_folds.hold_out(splits or open_set(), config(**changes))
 
-  refused("11 classes .* 6 folds of two take 12", folds=6)
+  refused("11 classes .* 6 folds of two need 12", folds=6)
   refused("validation_fold=2 of validation_folds=2", folds=2, fold=2)
   refused("validation_folds=0", folds=0)
   refused(
-    "validation_draw=3 draws folds, and there are none", validation_draw=3
+    "validation_draw=3 draws folds, but there are none", validation_draw=3
   )
   refused("unknown train_on 'test'", train_on="test")
   refused("leaves no fold", folds=2, train_on="train+validation")

@@ -59,7 +59,7 @@ def test_other_files_are_passed_over_and_counted(tmp_path, config):
   (tmp_path / "kind 01" / "8.png").symlink_to("/dev/zero")
   Image.new("L", (3, 4), 51).save(tmp_path / "cover.png")
   message = (
-    r"not read are 1 images in no class folder \(cover\.png\), 1 files \.txt"
+    r"left out are 1 images in no class folder \(cover\.png\), 1 files \.txt"
     r" \(kind 00/notes\.txt\), 2 pipes or devices \(kind 01/8\.png\), 1 files"
     r" without a suffix \(kind 01/README\), 2 files \.heic \(kind 01/c\.heic\)"
     r", 1 subfolders of classes \(kind 01/raw\)\. .* suffixes \.png"

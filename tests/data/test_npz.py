@@ -174,7 +174,7 @@ def test_bomb_is_refused_before_it_is_read(config, monkeypatch):
 def test_two_classes_of_one_name_are_refused(config):
   stored = arrays(8, 3)
   config.save(**stored, class_names=np.array(list("abcbdefa")))
-  message = "npz: several classes have the name 'a', 'b'; give each a name"
+  message = "npz: several classes have the name 'a', 'b'; give each class"
   with pytest.raises(InputError, match=message):
     data.load(config())
 

@@ -94,7 +94,7 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pixel for pixel")
 def test_matching_mixes_alphabets_and_rotates_training(folder, config):
-  with pytest.raises(InputError, match=r"\(6, 20\): rotations .* squares"):
+  with pytest.raises(InputError, match=r"\(6, 20\): rotations .* square"):
     data.load(config(folder, "matching"))
   splits = data.load(config(folder, "matching", image_size=(6, 6)))
   parts = (splits.train, splits.validation, splits.test)

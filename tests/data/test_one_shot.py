@@ -79,7 +79,7 @@ def test_unpacked_folder_and_size(tmp_path):
 
 
 def test_runs_that_cannot_be_used(tmp_path):
-  with pytest.raises(InputError, match=r"nowhere\.zip is not there; .*github"):
+  with pytest.raises(InputError, match=r"nowhere\.zip is missing; .*github"):
     omniglot_runs.read(tmp_path / "nowhere.zip")
   path, files = write_runs(tmp_path / "all_runs.zip")
   path.write_bytes(path.read_bytes()[:-100])
@@ -88,7 +88,9 @@ def test_runs_that_cannot_be_used(tmp_path):
   bad = dict(files)
   bad["run03/class_labels.txt"] = files["run02/class_labels.txt"]
   stand_ins.write(path, bad)
-  with pytest.raises(InputError, match=r"run03/class_labels\.txt does not say"):
+  with pytest.raises(
+    InputError, match=r"run03/class_labels\.txt does not give"
+  ):
     omniglot_runs.read(path)
   for name in ("run07/class_labels.txt", "run07/test/item05.png"):
     stand_ins.write(path, {n: c for n, c in files.items() if n != name})

@@ -272,7 +272,7 @@ def test_bomb_is_refused_without_the_switch(tmp_path, birds, monkeypatch):
 def test_missing_image_is_counted(tmp_path, birds, config):
   folder = unpack(birds, tmp_path)
   next((folder / "CUB_200_2011").rglob("*.jpg")).unlink()
-  with pytest.raises(InputError, match=r"30 images are expected and 29 were"):
+  with pytest.raises(InputError, match=r"expected 30 images, but found 29"):
     data.load(config("cub200", folder))
 
 
@@ -287,7 +287,7 @@ def test_damaged_image_is_named(tmp_path, birds, config):
 def test_full_disk_is_told_in_advance(tmp_path, birds, monkeypatch):
   usage = types.SimpleNamespace(free=10)
   monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
-  message = r"out needs 0 MB, and its disk has 0 MB free; make room"
+  message = r"out needs 0 MB, but its disk has 0 MB free; make room"
   assert_refused("cub200", birds, tmp_path / "out", message)
   assert not (tmp_path / "out").exists()
 
@@ -354,7 +354,7 @@ def test_fetched_file_that_is_cut_short(tmp_path, remote, monkeypatch):
     return answer
 
   monkeypatch.setattr(prepared.urllib.request, "urlopen", longer)
-  with pytest.raises(InputError, match="of 1000000 bytes came"):
+  with pytest.raises(InputError, match="of 1000000 bytes arrived"):
     prepared.prepare("cub200", str(tmp_path / "out"))
   assert not list((tmp_path / "out" / "downloads").iterdir())
 

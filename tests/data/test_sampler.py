@@ -340,7 +340,7 @@ def test_sets_that_do_not_fit_a_sampler():
     InputError, match=r"there are no pairs that are the same to train"
   ):
     make_batches(pairs_of(np.zeros(9, bool)), config_of("pairs"), 0)
-  with pytest.raises(InputError, match="there are 4 classes, the largest of 1"):
+  with pytest.raises(InputError, match="4 classes, and the largest has 1"):
     make_batches(dataset_of(range(4)), config_of("triplets"), 0)
 
 

@@ -116,7 +116,7 @@ def test_parts_may_be_given(config):
 @pytest.mark.parametrize("split", ["classes", "half", "folds", "official"])
 def test_classes_cannot_be_parted(config, split):
   config.save(**stored(), split=np.array(["train", "test"] * (COUNT // 2)))
-  with pytest.raises(InputError, match=r"several labels.*would share items"):
+  with pytest.raises(InputError, match=r"several labels.*would still share"):
     data.load(config(split, "open-set"))
 
 
@@ -138,7 +138,7 @@ def with_label(row, value):
     (with_label([4, 7], 0), r"mine.npz, `labels`: 2 of 120 .*: item 4, 7\."),
     (with_label(5, 3), "`labels`: 3 in the row of item 5"),
     ({"labels": stored()["labels"] / 1}, "`labels`: float64.*integers 0 and 1"),
-    ({"class_names": np.array(["a", "b"])}, "3 columns, and there are 2"),
+    ({"class_names": np.array(["a", "b"])}, "3 columns, but there are 2"),
     ({"groups": np.arange(COUNT)}, "leave `groups` out"),
     (
       {"labels": np.column_stack([stored()["labels"], np.arange(COUNT) == 1])},

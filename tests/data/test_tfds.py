@@ -137,8 +137,8 @@ def test_package_that_is_not_installed_is_named(config, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"features": ("image", "digit")}, "features digit, image; it takes an"),
-    ({"features": ("picture", "label")}, "features label, picture; it takes"),
+    ({"features": ("image", "digit")}, "features digit, image; it needs an"),
+    ({"features": ("picture", "label")}, "features label, picture; it needs"),
     ({"sizes": {"extra": 2}}, "has the splits extra, none of train"),
     ({"sizes": {"train": 9}}, "no image in the part 'test'"),
     ({"number": -1}, "images without a label in 'train'"),
