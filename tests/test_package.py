@@ -1,4 +1,4 @@
-"""What importing the package takes and gives."""
+"""The needs and the names of the package at import."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Parts of images: as torchvision cuts them; random ones in a stream."""
+"""Cuts of images, as in torchvision; random cuts in a stream."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from metric_learning.errors import InputError
 
 
 def numbered(sizes):
-  """A data set whose i-th image has the single pixel i; classes shuffled."""
+  """A data set whose i-th image has the single pixel i, in shuffled classes."""
   labels = np.repeat(np.arange(len(sizes)), sizes)
   labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
   images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
@@ -24,7 +24,7 @@ def parts_of(splits):
 
 
 def truth(dataset):
-  """Image → class name."""
+  """From the image to the name of its class."""
   pixels = dataset.inputs.ravel().tolist()
   names = [dataset.class_names[label] for label in dataset.labels]
   return dict(zip(pixels, names, strict=True))
@@ -240,7 +240,7 @@ def test_too_few_classes_to_hold_some_out_are_refused(count):
 
 
 def of_sizes(part, sizes):
-  """A part; its classes have its letter and a number."""
+  """A part with classes of these sizes, named by its letter and a number."""
   dataset = numbered(sizes)
   names = tuple(f"{part[0]}{i}" for i in range(len(sizes)))
   return dataclasses.replace(dataset, class_names=names)

@@ -1,4 +1,4 @@
-"""Folds of the classes, or images, that are not for testing."""
+"""Folds of the classes, or images, outside the test part."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ from metric_learning.errors import InputError
 
 
 def numbered(name, classes, images, first=0):
-  """Images whose pixel is their number."""
+  """Images whose single pixel is their number."""
   numbers = first + np.arange(classes * images, dtype=np.uint8)
   return base.Dataset(
     name,
@@ -48,7 +48,7 @@ def config(folds=1, fold=0, train_on="train", **more):
 
 
 def truth(part):
-  """Number of an image → class and super-class."""
+  """From the number of an image to its class and super-class."""
   groups = part.superclasses
   return {
     int(image): (part.class_names[label], groups[label])

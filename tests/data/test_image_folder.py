@@ -12,7 +12,7 @@ from metric_learning.errors import InputError
 
 
 def write(folder, classes, images, mode="L", size=(4, 3), first=0):
-  """Images whose pixels are all 16 × class + number, from `first` on."""
+  """Images with 16 × class + number in all pixels; numbers from `first`."""
   suffixes = ["png", "PNG", "pgm", "Pgm"] if mode == "L" else ["png", "PNG"]
   for label in range(classes):
     (folder / f"kind {label:02}").mkdir(parents=True)
@@ -147,7 +147,7 @@ def test_truncated_image_is_named(config, tmp_path):
 
 
 def write_parts(folder, number=0, **parts):
-  """Two images of each class of each part; all images differ."""
+  """Two images of each class in each part; all images differ."""
   for part, classes in parts.items():
     for name in classes:
       (folder / part / name).mkdir(parents=True)
@@ -157,7 +157,7 @@ def write_parts(folder, number=0, **parts):
 
 
 def shown(part):
-  """Which images are in a part, by class."""
+  """The images in a part, by class."""
   pixels = np.asarray(part.inputs)[:, 0, 0, 0].tolist()
   found = {}
   for label, pixel in zip(part.labels, pixels, strict=True):
@@ -249,7 +249,7 @@ def test_a_class_may_be_called_train(tmp_path, config):
 
 @pytest.mark.parametrize("small_classes", ["repeat", "drop"])
 def test_single_images_may_stay(tmp_path, config, small_classes):
-  """In test they are distractors; training repeats or drops them."""
+  """In the test part, they are distractors; training repeats or drops them."""
   write(tmp_path, 10, 3)
   for label in (0, 4, 7):
     for path in sorted((tmp_path / f"kind {label:02}").iterdir())[1:]:

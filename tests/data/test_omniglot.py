@@ -33,7 +33,7 @@ def alphabets(dataset):
 
 
 def drawers(dataset):
-  """Who drew an image: the column of ink in its first row."""
+  """The drawer of each image: the column with ink in its first row."""
   return set((dataset.inputs[:, 0, :, 0].argmax(axis=1) + 1).tolist())
 
 
@@ -117,7 +117,7 @@ def test_matching_mixes_alphabets_and_rotates_training(folder, config):
 
 @pytest.fixture
 def arrays(tmp_path, monkeypatch):
-  """The stand-in as arrays; A to D have no names in the archive of names."""
+  """The stand-in as arrays; A to D are not in the archive of names."""
   source = stand_ins.make("omniglot", tmp_path / "archives", monkeypatch)
   folder = tmp_path / "arrays"
   folder.mkdir()

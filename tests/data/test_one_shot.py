@@ -11,7 +11,7 @@ from tests.data import stand_ins
 
 
 def drawing(number):
-  """Ink in as many pixels of a row as the number says, less one."""
+  """A row with as many inked pixels as the number, less one."""
   import io
 
   from PIL import Image
@@ -23,7 +23,7 @@ def drawing(number):
 
 
 def write_runs(path, wrong=0):
-  """Item i shows class (i + run) mod 20; in run 1 the last `wrong` do not."""
+  """Item i shows class (i + run) mod 20, except the last `wrong` in run 1."""
   files = {}
   for run in range(1, 21):
     lines = []
@@ -114,7 +114,7 @@ def test_modified_hausdorff_by_its_definition():
 
 
 def test_published_error_of_modified_hausdorff():
-  """38.8 % (Lake et al.): the loader has the right images and answers."""
+  """38.8 % (Lake et al.) shows that images and answers are loaded correctly."""
   folder = os.environ.get("METRIC_LEARNING_DATA", "")
   path = pathlib.Path(folder, "omniglot", "all_runs.zip")
   if not folder or not path.exists():

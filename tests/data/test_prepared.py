@@ -1,4 +1,4 @@
-"""Every archived set: prepared, unpacked, and everything that can be wrong."""
+"""Every archived set, prepared and unpacked, and all that can go wrong."""
 
 import pickle
 import re
@@ -209,7 +209,7 @@ def test_set_that_is_not_there_asks_to_be_prepared(tmp_path, config):
 
 
 def assert_refused(name, source, target, message):
-  """One error, and nothing of the set is written."""
+  """Expects one error, and that nothing of the set is written."""
   with pytest.raises(InputError, match=message):
     prepared.prepare(name, str(target), str(source))
   for left in ("*incomplete*", "*.array_record*", "*.part"):
@@ -308,7 +308,7 @@ def test_images_that_do_not_fit_in_memory(tmp_path, birds, config, monkeypatch):
 
 @pytest.fixture
 def remote(birds, monkeypatch):
-  """The birds at an address; file: needs no network."""
+  """The birds at an address of the kind file:, which needs no network."""
   archive = archives.ARCHIVES["cub200"]
   file = archive.files[0]
   file = file._replace(address=(birds / file.name).as_uri())

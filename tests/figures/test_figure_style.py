@@ -1,4 +1,4 @@
-"""How pictures reach a file, and who can read them."""
+"""How figures are written, and whether everybody can read them."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from metric_learning.study import read_study
 
 @pytest.fixture
 def every_figure(make_space, write_study):
-  """One of each kind, with more panels, classes and words than most."""
+  """One figure of each kind, with more panels, classes and words than most."""
   spaces = [
     make_space(f"infonce_per_pair, l{i}, normalize none", i, classes=10)
     for i in range(5)
@@ -89,7 +89,7 @@ def test_no_picture_is_left_in_pyplot(make_space):
 
 @pytest.mark.parametrize("dim", [2, 6])
 def test_maps_in_rows_hide_no_text_of_each_other(make_space, dim):
-  """As many as fill a row, and as many as the comparison of README has."""
+  """As many maps as fill a row, and as many as the comparison in README has."""
   figures_of = {}
   for count in (1, 2, 3, 4, 5, 8):
     titles = [f"infonce_per_pair, l{i % 2 + 1}" for i in range(count)]

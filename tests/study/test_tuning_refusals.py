@@ -1,4 +1,4 @@
-"""What tuning refuses before it begins."""
+"""The refusals of tuning, before it starts."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run that trains nothing says so; what is not finite is named or skipped."""
+"""Warnings of runs that train nothing; steps that are not finite."""
 
 import itertools
 
@@ -72,7 +72,7 @@ def test_a_loss_without_active_terms_is_told():
 
 
 def sick_batches(monkeypatch, *steps):
-  """Puts infinity among the inputs of some steps."""
+  """Puts infinity into the inputs of some steps."""
 
   def fed(plan, first):
     feed = feed_of(plan, first)

@@ -146,7 +146,7 @@ def _records(
   for kind, known in zip(labels.T, names, strict=True):
     if len(kind) and kind.max() >= len(known):
       raise InputError(
-        f"{', '.join(members)} in {path}: there is a label {kind.max()}, but "
-        f"only {len(known)} names; {files.FETCH_AGAIN}."
+        f"{', '.join(members)} in {path}: a label is {kind.max()}, but there "
+        f"are {len(known)} names; {files.FETCH_AGAIN}."
       )
   return labels, pixels.reshape(-1, *SHAPE).transpose(0, 2, 3, 1)
