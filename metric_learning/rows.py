@@ -64,7 +64,7 @@ class Terms:
   """
 
   # Each has the shape `[*n]`. The type is Any, since JAX also builds this tuple
-  # from values that are no arrays.
+  # from values that are not arrays.
   total: Any
   count: Any
   active_total: Any

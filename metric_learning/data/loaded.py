@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from metric_learning.data import Splits, load
 from metric_learning.data.validation_folds import hold_out
 
-# The fields for which the validation part is that of the split.
+# The values of these fields that leave the parts as the split makes them.
 _UNCUT = {
   "validation_folds": 1,
   "validation_fold": 0,

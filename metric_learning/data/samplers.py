@@ -105,8 +105,7 @@ def make_sampler(
 
   P is `classes_per_batch`, and K is `images_per_class`. The indices of a class
   are adjacent. Everything is covered, even if P does not divide the number of
-  classes or K the size of a class:
-  divide the number of classes, nor K the size of a class:
+  classes, or K the size of a class:
 
   - classes come in shuffled cycles, each class once per cycle, and no class is
     twice in a batch;
@@ -115,9 +114,9 @@ def make_sampler(
 
   Classes with fewer than K images are refused; the message uses `class_names`
   if they are given. With `small_classes`, "drop" leaves them out, and "repeat"
-  repeats their images within a batch, all equally often up to one. Two copies
-  of an image are a positive pair at distance 0, unless augmentation makes them
-  differ.
+  repeats their images within a batch, each as often as the others or once more.
+  Two copies of an image are a positive pair at distance 0, unless augmentation
+  makes them differ.
 
   Raises `InputError` for fewer than P classes, or for a class with fewer than K
   images that is refused.
@@ -143,7 +142,7 @@ def make_hierarchical_sampler(
   class_names: Sequence[str] | None = None,
   small_classes: str = "refuse",
 ) -> Callable[[int], Int32[np.ndarray, " batch"]]:
-  """Returns the function from a step to S × P/S × K indices.
+  """Returns the function from a step to P × K indices, by super-class.
 
   A batch has S super-classes, P/S classes of each, and K images of each class.
   `superclasses[label]` names the super-class of a class. Super-classes come in
@@ -413,8 +412,8 @@ def _round(
   """One round of an endless stream of shuffled cycles, cut into windows.
 
   A cycle is a permutation of 0 … `size` − 1. A window is `take` successive
-  items, which all differ. A round is `take` cycles, or `size` windows: the
-  smallest number after which a cycle and a window always end together.
+  items, which all differ. A round is `take` cycles, or `size` windows: its last
+  cycle and its last window end together.
 
   If `take` is more than `size`, a window repeats all items as often as they
   fit; the items that fill it up differ.
@@ -440,7 +439,7 @@ def _round(
 def _free_first(
   order: Int[np.ndarray, " size"], free: np.ndarray, count: int
 ) -> Int[np.ndarray, " size"]:
-  """Moves the first `count` free items to the front; keeps the other order."""
+  """Moves the first `count` free items to the front; the rest stay in order."""
   front = free & (free.cumsum() <= count)
   return np.concatenate([order[front], order[~front]])
 

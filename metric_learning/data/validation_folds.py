@@ -23,13 +23,13 @@ def hold_out(splits: Splits, config: Any) -> Splits:
   """The splits with the validation part that a config asks for.
 
   With `config.validation_folds` of 2 or more, training and validation are
-  pooled, and fold `config.validation_fold` validates. `config.split_seed` draws
-  the folds: of classes if the split is open-set, else of the images of each
-  class. Another `config.validation_draw` draws other folds. All folds have the
-  same size; the remainder is in every training part.
+  pooled, and fold `config.validation_fold` is for validation.
+  `config.split_seed` draws the folds: of classes if the split is open-set, else
+  of the images of each class. Another `config.validation_draw` draws other
+  folds. All folds have the same size; the remainder is in every training part.
 
-  With `config.train_on` "train+validation", both parts train. The validation
-  part remains, but it is seen.
+  With `config.train_on` "train+validation", both parts are for training. The
+  validation part remains, but its classes are seen in training.
 
   Raises:
     InputError: for a fold that does not exist, or parts that cannot be split.

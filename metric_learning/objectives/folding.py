@@ -53,7 +53,7 @@ class Maps(NamedTuple):
 
 
 def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
-  """The map `over`, which now applies `join` to each row first."""
+  """Like `over`, but applies `join` to each row first."""
 
   def mapped(f, *own, batched=False):
     first = jax.vmap(join) if batched else join

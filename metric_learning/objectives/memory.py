@@ -44,7 +44,7 @@ def empty_memory(size: int, embedding_dim: int) -> Memory:
 
 
 def slots(memory: Memory, keep: Bool[Array, " n"]) -> Int[Array, " n"]:
-  """The slot of each of n items; M, which is no slot, if it is not written."""
+  """The slot of each of n items; M, which is no slot, for items not written."""
   size = memory.labels.shape[0]
   rank = jnp.cumsum(keep) - 1
   return jnp.where(keep, (memory.pointer + rank) % size, size)

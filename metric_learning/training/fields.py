@@ -19,7 +19,7 @@ class Field(NamedTuple):
 _DATA = {
   "name": Field("glyphs", "A key of data.DATASETS, or tfds:NAME."),
   "data_dir": Field("", "The file or folder that holds the set."),
-  "split": Field("random", "How it is cut into parts."),
+  "split": Field("random", "How the set is cut into parts."),
   "split_seed": Field(
     0, "The seed of the random assignment of classes to parts."
   ),
@@ -91,7 +91,9 @@ _BATCH = {
   "images_per_class": Field(4, "K."),
   "superclasses_per_batch": Field(2, "For the sampler `hierarchical`."),
   "num_triplets": Field(10_000, "How many the sampler `triplets` draws."),
-  "num_pairs": Field(10_000, "How many the sampler `pairs` draws, if any."),
+  "num_pairs": Field(
+    10_000, "How many the sampler `pairs` draws, if the data has no pairs."
+  ),
   "views": Field(
     1,
     "How many times each image is in the batch, each time with a new "

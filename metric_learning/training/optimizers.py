@@ -250,8 +250,8 @@ def make_optimizer(
   """The optax transformation that a section `optimizer` describes.
 
   Gradients whose common norm exceeds `clip` are scaled down to it. Each group
-  of parameters then has its direction and its weight decay, on kernels or on
-  all parameters as `decay` says. The result is multiplied by minus the learning
+  of parameters then gets its direction and its weight decay (on kernels or on
+  all parameters: `decay`). The result is multiplied by minus the learning
   rate at the step and by the factor of the group; in the trunk also by
   layer_decay^k, k layers before the head. Frozen parts (`frozen_parts`) do not
   change. With `ema`, a running mean of the trained parameters comes last.

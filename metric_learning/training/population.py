@@ -209,8 +209,8 @@ def step_of(
 ) -> Step:
   """The compiled step of all members: `compiled`, mapped over the members.
 
-  With `products`, convolutions are computed as matrix products. CPUs need this;
-  on accelerators, it allows a comparison with grouped convolutions.
+  With `products`, convolutions are computed as matrix products, as always on a
+  CPU. On an accelerator, this can be compared with grouped convolutions.
   """
   mesh = mesh or devices.mesh_of(1, population=True)
   shared = mesh if devices.sharers(mesh) > 1 else None

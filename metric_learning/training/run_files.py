@@ -215,7 +215,7 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
 def claim(
   folder: Path, config: Mapping[str, Any], data: Mapping[str, Any]
 ) -> None:
-  """Makes a folder that of this run, or checks that it already belongs to it.
+  """Claims a folder for this run, or checks that it already belongs to it.
 
   `data` is the digest of the data, from `plan.identity_of`.
 

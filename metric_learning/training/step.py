@@ -37,7 +37,7 @@ from metric_learning.training.optimizers import (
 State = dict[str, Any]
 Step = Callable[..., tuple[State, dict[str, Array]]]
 
-# Sections of which the compiled program depends on these fields only.
+# Of these sections, the compiled program depends on the listed fields only.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
 _COMPILED = (
   *("train.steps", "train.chunks", "train.not_finite"),

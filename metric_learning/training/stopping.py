@@ -77,7 +77,7 @@ def signals_wait() -> Iterator[None]:
     if _ASKED.listeners and not _ASKED.number:
       _ASKED.number = number
       # Not `print`: the signal may have interrupted a print.
-      os.write(2, b"stopping after this step; again: at once.\n")
+      os.write(2, b"stopping after this step; a second signal stops at once.\n")
       return
     raise Stopped(number=number)
 

@@ -421,7 +421,7 @@ def value_of(loss, metric=None, normalize=None, reduction=None, **static):
 
 
 def compiled(loss, metric=None, static=(), block_size=None):
-  """Value and gradient by (hyper, params, x), compiled once for all tests.
+  """Value and gradient w.r.t. (hyper, params, x), compiled for all tests.
 
   Call it as `(hyper, params, x, labels, where)`, with x64 enabled.
   """

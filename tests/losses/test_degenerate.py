@@ -21,7 +21,7 @@ NARROW = cases.ONE_OF_EACH_KIND
 
 @functools.cache
 def program(loss):
-  """Value and diagnostics, and gradient by (params, x), in float32."""
+  """Value, diagnostics, and gradient w.r.t. (params, x), in float32."""
 
   def value(params, x, labels, where, hyper):
     static = cases.STATIC.get(loss, {}) | {"block_size": None}
@@ -49,7 +49,7 @@ def params(loss):
 
 
 def evaluate(loss, x, labels, dtype=np.float32):
-  """Value and gradient by (params, x), padded to one size to compile once."""
+  """Value and gradient w.r.t. (params, x), padded to share one program."""
   n, size = len(labels), SIZE if loss in NARROW else cases.N
   if n:
     x = np.pad(np.asarray(x), ((0, size - n), (0, 0)))

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def run(loss, x, labels, hyper, where=None, **options):
-  """Value and gradient by (hyper, params, x) of the shared program."""
+  """Value, and gradient w.r.t. (hyper, params, x), of the shared program."""
   where = cases.all_true() if where is None else where
   program = cases.compiled(loss, **options)
   return program(hyper, cases.params(loss), x, labels, where)

@@ -19,8 +19,8 @@ def load(config: Any) -> base.Splits:
   """Loads the faces by split "folds" (eight) or "chopra2005".
 
   Fold k tests subjects 5k + 1 to 5k + 5. Five of the other 35, drawn by
-  (`split_seed`, fold), validate. Split "chopra2005" is the last fold: the
-  SET1/SET2 division of Chopra, Hadsell and LeCun (2005).
+  (`split_seed`, fold), are for validation. Split "chopra2005" is the last fold:
+  the SET1/SET2 division of Chopra, Hadsell and LeCun (2005).
   """
   cuts.check_split(config, SPLITS)
   fold = 7 if config.split == "chopra2005" else config.fold

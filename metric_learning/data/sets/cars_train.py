@@ -19,7 +19,8 @@ def load(config: Any) -> base.Splits:
   """Loads the cars by "official", "classes", "half", "folds" or "images".
 
   "official" is "half": a fifth of classes 1 to 98, drawn by `split_seed`,
-  validates, and the others train; classes 99 to 196 are tested.
+  is for validation, and the others are for training; classes 99 to 196 are
+  tested.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset = read(config)

@@ -21,7 +21,7 @@ SHAPE = (3, 32, 32)
 
 
 class Layout(NamedTuple):
-  """The files of a set; the last file of `names` names the last label."""
+  """The files of a set; `names` has one file for each label of an image."""
 
   archive: str
   md5: str
@@ -57,8 +57,8 @@ def load(config: Any) -> base.Splits:
   "closed": the official training and test images. A tenth of the training
   images of each class, drawn by `split_seed`, validates. "half": the second
   half of the classes is tested, on official test images. Of the first half, two
-  classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, validate, and
-  the others train.
+  classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, are for
+  validation, and the others are for training.
   """
   cuts.check_split(config, {"closed": 1, "half": 1})
   training, test = read(config)
@@ -83,7 +83,7 @@ def read(config: Any) -> tuple[base.Dataset, base.Dataset]:
   labels, images = _records(path, content, layout.train, names)
   superclasses = None
   if len(names) == 2:
-    # Each class is in one super-class; its first image names it.
+    # Each class is in one super-class, which any of its images gives.
     wider = np.zeros(len(names[1]), int)
     wider[labels[:, 1]] = labels[:, 0]
     superclasses = tuple(names[0][i] for i in wider)

@@ -17,8 +17,8 @@ def load(config: Any) -> base.Splits:
   """Loads the birds by "official", "classes", "half", "folds" or "images".
 
   "official" is "half": species are sorted by name. Of the first half, a fifth,
-  drawn by `split_seed`, validates, and the others train; the second half is
-  tested.
+  drawn by `split_seed`, is for validation, and the others are for training; the
+  second half is tested.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset = read(config)

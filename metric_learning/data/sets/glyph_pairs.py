@@ -1,8 +1,8 @@
 """`glyph_pairs`: images of two letters side by side, which have both labels.
 
-A data set of items with several labels that needs no download. Each image draws
-its own letters, which are Latin capitals, with the jitter of `glyphs`.
-Training, validation and test use different fonts.
+A data set of items with several labels that needs no download. The letters are
+Latin capitals, which are drawn anew for each image, with the jitter of
+`glyphs`. Training, validation and test use different fonts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Outlines = Mapping[tuple[int, int], glyphs.Edges]
 
 
 def load(config: Any) -> base.Splits:
-  """Loads the data set by split "fonts": 10 fonts train, 3 validate, 3 test.
+  """Loads the data set by split "fonts": parts of 10, 3 and 3 fonts.
 
   `config.split_seed` draws the fonts, the letters and their jitter. The set is
   drawn once on each machine (about 8 s), and then stored.

@@ -37,21 +37,21 @@ def load(config: Any) -> base.Splits:
   """Loads the faces by split "view1", "view2" (ten folds) or "view2_all".
 
   "view1" is for choosing a model. The people in pairsDevTest.txt are tested; a
-  fifth of those in pairsDevTrain.txt, drawn by `split_seed`, validates.
+  fifth of those in pairsDevTrain.txt, drawn by `split_seed`, is for validation.
 
   "view2" is for the final report, with a model per fold. The people in fold
-  k of pairs.txt are tested, those in the next fold validate, and all others
-  train. The score of LFW is the mean accuracy over the ten folds.
+  k of pairs.txt are tested, those in the next fold are for validation, and all
+  others for training. The score of LFW is the mean accuracy over the ten folds.
 
-  "view2_all" has one model for all ten folds. Nobody in pairs.txt trains, which
-  leaves few people; a fifth of them, drawn by `split_seed`, validates. The
-  threshold of a fold comes from the other nine.
+  "view2_all" has one model for all ten folds. Training and validation take the
+  few people who are not in pairs.txt; a fifth of them, drawn by `split_seed`,
+  is for validation. The threshold of a fold comes from the other nine.
 
   Test pairs are the official ones. In "view2", so are the validation pairs: the
   threshold then comes from one of the other nine folds, with people whom the
   model has not seen. In the other splits, validation pairs are drawn. Nobody is
-  in two parts. People with a single image do not train, since they have no
-  pair. The training condition is "unrestricted": names are used.
+  in two parts. People with a single image are not for training, since they have
+  no pair. The training condition is "unrestricted": names are used.
   """
   cuts.check_split(config, SPLITS)
   faces = read(config)

@@ -46,10 +46,10 @@ def load(config: Any) -> base.Splits:
   """Loads the set `config.name` by split "closed" or "halves" (ten folds).
 
   "closed": the official training and test images. A tenth of the training
-  images of each class, drawn by `split_seed`, validates. "halves": five classes
-  are tested, on official test images. Of the other five, two, drawn by
-  (`split_seed`, fold), validate, and three train. Fold 2i tests the i-th half
-  of the classes, and fold 2i + 1 the other half.
+  images of each class, drawn by `split_seed`, is for validation. "halves": five
+  classes are tested, on official test images. Of the other five, two, drawn by
+  (`split_seed`, fold), are for validation, and three are for training. Fold 2i
+  tests the i-th half of the classes, and fold 2i + 1 the other half.
   """
   cuts.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
   training, test = read(config)

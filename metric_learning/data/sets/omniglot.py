@@ -40,22 +40,23 @@ class Drawings(NamedTuple):
 def load(config: Any) -> base.Splits:
   """Loads the drawings by split "standard", "koch" or "matching".
 
-  "standard": the 30 background alphabets train and validate, and the 20
-  evaluation alphabets are tested. A fifth of the background alphabets, drawn by
-  `split_seed`, validates; if the alphabets of some characters are not known, a
-  fifth of the characters.
+  "standard": the 30 background alphabets are for training and validation, and
+  the 20 evaluation alphabets are tested. A fifth of the background alphabets,
+  drawn by `split_seed`, is for validation; if the alphabets of some characters
+  are not known, a fifth of the characters.
 
-  "koch" (Koch et al. 2015): 30 alphabets by 12 drawers train, 10 alphabets by 4
-  other drawers validate, and the last 10 by the last 4 drawers are tested.
-  Validation and test have 10,000 pairs each, half of them genuine. The original
-  alphabets and pairs of each part are not published; `split_seed` draws them.
-  Only alphabets with known names take part: all 50 in the archives; 30 in the
-  arrays with the two small archives.
+  "koch" (Koch et al. 2015): 30 alphabets by 12 drawers are for training, 10 by
+  4 other drawers are for validation, and the last 10 by the last 4 drawers are
+  tested. Validation and test have 10,000 pairs each, half of them genuine. The
+  original alphabets and pairs of each part are not published; `split_seed`
+  draws them. Only alphabets with known names take part: all 50 in the archives;
+  30 in the arrays with the two small archives.
 
   "matching" (Vinyals et al. 2016): 1,200 characters for training and
   validation, 423 for test, alphabets mixed. `split_seed` draws them; this is
-  not the original list. Of the 1,200, 172 validate. The others train, with
-  their rotations by 90, 180 and 270 degrees, each a class of its own.
+  not the original list. Of the 1,200, 172 are for validation. The others are
+  for training, with their rotations by 90, 180 and 270 degrees, each a class of
+  its own.
   """
   cuts.check_split(config, SPLITS)
   drawings = read(config)

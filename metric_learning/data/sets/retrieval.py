@@ -15,10 +15,11 @@ from metric_learning.data import base, cuts, prepared
 def load(config: Any) -> base.Splits:
   """Loads one of the four sets by its split "official".
 
-  CUB and Cars: the first half of the classes, by number, trains, and the second
-  half is tested. SOP and In-shop have official lists; the test images of
-  In-shop are queries that search a gallery. A fifth of the training classes,
-  drawn by `split_seed`, validates. With `stream`, the images stay on disk.
+  CUB and Cars: the first half of the classes, by number, is for training, and
+  the second half is tested. SOP and In-shop have official lists; the test
+  images of In-shop are queries that search a gallery. A fifth of the training
+  classes, drawn by `split_seed`, is for validation. With `stream`, the images
+  stay on disk.
   """
   cuts.check_split(config, {"official": 1})
   read = functools.partial(prepared.read, config, stream=config.stream)

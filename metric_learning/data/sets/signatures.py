@@ -14,7 +14,7 @@ from metric_learning.data import base, cuts
 from metric_learning.data.sets import zipped
 
 WRITERS, SIGNATURES = 93, 40
-# The numbers of writers that train and that validate; the last 25 are tested.
+# The numbers of writers for training and validation; the last 25 are tested.
 TRAIN, VALIDATION = 53, 15
 SPLITS = {"writers": 1, "across_media": 1, "media_pairs": 1}
 # The medium of signatures 10 t + 1 to 10 t + 10, for t from 0 to 3. The phone
@@ -26,8 +26,8 @@ _MEDIA = np.repeat(np.array([PAPER, TABLET, PHONE, PHONE], np.int32), 10)
 def load(config: Any) -> base.Splits:
   """Loads the signatures by "writers", "across_media" or "media_pairs".
 
-  In each, the same 53 writers train, 15 validate and 25 are tested, in the
-  alphabetical order of their folders.
+  In each, the same 53 writers are for training, 15 for validation and 25 for
+  test, in the alphabetical order of their folders.
 
   "writers": signatures on all media search each other.
 

@@ -105,7 +105,7 @@ def search(
       _refuse_another(folder, identity)
       opened = held.enter_context(open_storage(where))
       run_files.make_folder(folder / TRIALS)
-      # All cells of one number before the next one.
+      # All cells of one search number come before those of the next.
       searches = [
         _start(cell, number, folder, opened)
         for number in range(config.tune.searches)
