@@ -29,7 +29,7 @@ N, DIM = 10, 5  # Of ten, three of eight devices have none.
 
 
 def cases():
-  """For each kind: options by its numbers, the numbers, and the batch."""
+  """For each kind: how numbers become options, the numbers, the batch."""
   generator = np.random.default_rng(0)
   where = {"where": np.arange(N) % 5 < 4}
   normal = lambda n: generator.normal(size=(n, DIM)).astype(np.float32)

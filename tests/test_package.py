@@ -1,4 +1,4 @@
-"""The needs and the names of the package at import."""
+"""What importing the package requires, and what it provides."""
 
 import pytest
 

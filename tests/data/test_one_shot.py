@@ -114,7 +114,7 @@ def test_modified_hausdorff_by_its_definition():
 
 
 def test_published_error_of_modified_hausdorff():
-  """38.8 % (Lake et al.) shows that images and answers are loaded correctly."""
+  """The error of 38.8 % (Lake et al.) confirms the images and the answers."""
   folder = os.environ.get("METRIC_LEARNING_DATA", "")
   path = pathlib.Path(folder, "omniglot", "all_runs.zip")
   if not folder or not path.exists():

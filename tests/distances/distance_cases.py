@@ -1,4 +1,4 @@
-"""SciPy's distances, and calls of ours to compare with them."""
+"""Distances by SciPy and by this package, for comparison."""
 
 import functools
 

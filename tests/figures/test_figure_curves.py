@@ -1,4 +1,4 @@
-"""Tuning curves: means with intervals by tuned number, with the choice."""
+"""Tuning curves: means with intervals for each number; the choice is marked."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Forward passes in float64 NumPy, by the papers and the names in files.
+"""Forward passes in float64 NumPy, from papers, with the names of the files.
 
 Weights are drawn when they are first used; the used weights make up the file.
 """

@@ -96,7 +96,7 @@ def check_neighbors(page, labels, near, distances):
 
 
 def check_keyboard_and_class(page, labels, near):
-  """The nearest image of the nearest image by keyboard; and a class."""
+  """By keyboard, chooses the nearest image; shows all images of a class."""
   page.run('data.views[0].place.querySelectorAll(".one")[1].focus();')
   page.key("Enter")
   shown = page.run("""

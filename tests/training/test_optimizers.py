@@ -171,7 +171,7 @@ def test_a_factor_multiplies_the_rate_of_its_group(splits):
 
 
 def after_three(name, **fields):
-  """Three directions of a matrix [4, 3] for three gradients, and these."""
+  """The directions for three gradients of a [4, 3] matrix; the gradients."""
   gradients = np.random.default_rng(1).normal(size=(3, 4, 3))
   fields = {"optimizer.name": name, "optimizer.schedule.warmup": 0.0, **fields}
   fields["optimizer.schedule.name"] = "constant"

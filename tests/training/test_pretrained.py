@@ -1,4 +1,4 @@
-"""Runs that start from a weights file: their needs and their identity."""
+"""Runs that start from a weights file: its checks, and the run's identity."""
 
 import math
 
