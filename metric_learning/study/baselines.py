@@ -34,8 +34,8 @@ _UNTRAINED = {
   "metric.name": "l2",
   "normalize": "none",
 }
-# Fields of the data that make no other baseline: each fold has its own record,
-# and the images are resized already.
+# Fields of the data that do not tell baselines apart: each fold has its own
+# record, and images are already resized.
 _UNSEEN = ("stream", "fold", "image_size")
 
 Embed = Callable[[Any], np.ndarray]

@@ -129,7 +129,7 @@ def read_study(folder: str | Path) -> Study:
       f"{folder} was written by another version of the code: report it with "
       "the version of its runs, whose commit is in their result.json."
     )
-  # Earlier versions always chose.
+  # Earlier versions always chose numbers on validation.
   named = {"study": {"choose": True, **study["study"]}}
   specs = [
     RunSpec(
@@ -325,9 +325,9 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
-  """A value of runs for each unit: a search if there are several, or a seed.
+  """Maps each unit to a value of its runs.
 
-  Without several searches, the units are those of `units_of`.
+  The units are searches, if there are several, or else those of `units_of`.
 
   The value of a search is the mean over its final runs.
   """

@@ -41,7 +41,7 @@ LAUNCHERS = {
     ray.start,
     {
       "gpus_per_run": Option(
-        float, "For each Ray task; 1 if the cluster has any GPU.", least=0
+        float, "GPUs of each Ray task; 1 if the cluster has any.", least=0
       )
     },
   ),
