@@ -73,7 +73,7 @@ def related_at(
   others: Shaped[np.ndarray, " m *k"],
   positions: Int[np.ndarray, "n d"],
 ) -> Bool[np.ndarray, "n d"]:
-  """Whether each item shares a label with the others at its positions.
+  """Whether each item shares a label with the others at the given positions.
 
   >>> related_at(np.array([4, 7]), np.array([7, 4]), np.array([[0], [0]]))
   array([[False],
@@ -142,7 +142,7 @@ def count_answers(
   if own is not None:
     is_hidden = own >= 0
     if keys is not None:
-      # A reference that its key hides already is not counted twice.
+      # Do not count a reference twice if its key already hides it.
       is_hidden = is_hidden & (keys[1][own] != keys[0])
     hidden += is_hidden
   return with_label - hidden, len(reference_labels) - with_label

@@ -63,16 +63,16 @@ class Terms:
   active_total, active: the same sums over strictly positive terms.
   """
 
-  # Each has the shape `[*n]`. The type is Any, since JAX also builds trees with
-  # other leaves.
+  # Each has the shape `[*n]`. The type is Any, since JAX also builds this tuple
+  # from values that are not arrays.
   total: Any
   count: Any
   active_total: Any
   active: Any
 
 
-# The result of a loss on a row; each part is reduced separately. The terms of
-# parts with one of these names are always active.
+# The result of a loss on a row. Each part is reduced separately. In a part with
+# one of these names, every term is active.
 Parts = dict[str, Terms]
 ALWAYS_ACTIVE = ("softmax", "regularization")
 
@@ -94,7 +94,7 @@ def _within(window: tuple[float, float] | None):
 def only_between(low: float, high: float):
   """A context in which a term exists only if low < value < high.
 
-  It has an effect while terms are made, that is, while a loss is traced.
+  It takes effect when terms are made, that is, when a loss is traced.
 
   >>> with only_between(0.0, 5.0):
   ...   make_terms(jnp.array([3.0, 0.0, 7.0]), jnp.ones(3)).count
@@ -167,8 +167,8 @@ def weighted_logsumexp(
   exists = weights > 0
   top = jnp.max(jnp.where(exists, values, -jnp.inf), initial=-jnp.inf)
   top = jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0, top))
-  # The selection comes before the exponential, whose overflow would give
-  # 0 * inf in the gradient.
+  # Select before the exponential: its overflow would give 0 * inf in the
+  # gradient.
   shifted = jnp.where(exists, values - top, 0)
   total = jnp.sum(jnp.where(exists, weights * jnp.exp(shifted), 0))
   any_term = total > 0
@@ -183,8 +183,8 @@ def each_positive(
 ) -> Any:
   """Applies `step(p, carry)` to each p of weight > 0, in order.
 
-  For several rows at once, p is an array with one index per row. The index is m
-  in rows without further positives.
+  For several rows at once, p is an array with one index per row. The index of a
+  row that has no further positives is m.
   """
   m = positives.shape[-1]
   index = jnp.arange(m)
@@ -335,11 +335,11 @@ def over_rows(
 ) -> Callable[..., Any]:
   """Maps `f(row, *own)` over the rows of all anchors.
 
-  The returned function takes f and trees with leading axis n, which hold the
-  further arguments of each anchor. With `batched=True`, f gets a block of rows
-  at once. With `block_size`, only that many rows exist at a time in the forward
-  and the backward pass: memory is O(block_size * m), and the value is the same
-  as without blocks.
+  The returned function takes f and any number of trees with leading axis n: the
+  further arguments of f for each anchor. With `batched=True`, f gets a block of
+  rows at once. With `block_size`, only that many rows exist at a time in the
+  forward and the backward pass: memory is O(block_size * m), and the value is
+  the same as without blocks.
 
   With a `mesh`, each device calls this function (see `on_devices`). It maps f
   over its share of the anchors and gathers the results of all devices. A device

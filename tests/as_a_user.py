@@ -1,8 +1,8 @@
-"""Calls that do not fit, without the types that tests enforce: a process.
+"""Bad calls without the type checks that tests enforce, in their own process.
 
-Of each call that raises no `InputError` with one of the messages expected, it
-prints the name and what happened instead, and how many calls there were.
-NumPy keeps labels of 64 bits here, as it does for a user.
+For each call that raises no `InputError` with one of the expected messages,
+this prints the name and what happened instead; then the number of calls. NumPy
+keeps 64-bit labels here, as it does for a user.
 """
 
 import json
@@ -64,7 +64,7 @@ def others_of_another_dimension():
 
 
 def labels_beyond_32_bits():
-  """As classes of a batch, of references, of a table, of a memory."""
+  """64-bit labels as classes of a batch, of references, a table, a memory."""
   o, table = ml.make_objective("contrastive"), ml.make_objective("arcface")
   params = table.init(KEY, num_classes=3, embedding_dim=5)
   memory = ml.with_memory(o, 8)
@@ -78,7 +78,7 @@ def labels_beyond_32_bits():
 
 
 def wrong(calls):
-  """The names of calls that do not end as they should, and how they end."""
+  """The names of calls that do not end as they should, with how they end."""
   for name, call in calls.items():
     try:
       call()
@@ -91,7 +91,7 @@ def wrong(calls):
 
 
 def main():
-  """How many calls there were, and what is wrong."""
+  """Prints the number of calls, and the wrong ones."""
   calls = {
     **dict(learned_of_another_dimension()),
     **dict(others_of_another_dimension()),

@@ -1,12 +1,12 @@
-"""One way to break the code; `python -m tests.breakages` tries all."""
+"""One way to break the code; `python -m tests.breakages` tries all of them."""
 
 from typing import NamedTuple
 
 
 class Breakage(NamedTuple):
-  """A text of a file of the package, what takes its place, and who sees it.
+  """A text in a file of the package, its replacement, and the tests that fail.
 
-  seen_by: a path in tests/, and after a blank an expression for `-k`.
+  seen_by: a path in tests/, optionally followed by an expression for `-k`.
   """
 
   file: str

@@ -1,13 +1,13 @@
-"""Breaks the code on purpose, line by line, and asks whether tests see it.
+"""Breaks the code on purpose, one line at a time; checks that tests notice.
 
     python -m tests.breakages [--tree=FOLDER] [--only=WORD]
 
-Each breakage replaces a text of one file in a copy of the tree and runs the
+Each breakage replaces a text in one file of a copy of the tree, and runs the
 tests that ought to fail. `--tree` breaks another checkout, such as an older
-commit, and `--only` those whose file or tests contain a word. It takes about
-half a minute for each, and exits with 1 unless all are caught.
+commit. `--only` takes the breakages whose file or tests contain a word. Each
+takes about half a minute; the exit status is 1 unless all are caught.
 
-Add a line to one of its lists when you add a room, and see it caught.
+When you add a room, add a line to one of the lists, and see it caught.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BREAKAGES = [
 
 
 def copy(tree: Path, folder: Path) -> Path:
-  """The files of a checkout that git knows or would know."""
+  """Copies the files of a checkout that git tracks or would track."""
   listed = subprocess.run(
     ["git", "-C", tree, "ls-files", "-co", "--exclude-standard"],
     capture_output=True,
@@ -47,18 +47,18 @@ def copy(tree: Path, folder: Path) -> Path:
 
 
 def path_of(tree: Path, breakage: Breakage) -> Path:
-  """The file of a checkout that is to be broken."""
+  """The file of a checkout that a breakage changes."""
   return tree / "metric_learning" / breakage.file
 
 
 def times_found(tree: Path, breakage: Breakage) -> int:
-  """How often the text stands in its file; once, if it is up to date."""
+  """How often the text occurs in its file; once, if it is up to date."""
   path = path_of(tree, breakage)
   return path.read_text().count(breakage.text) if path.exists() else 0
 
 
 def outcome(tree: Path, breakage: Breakage) -> str:
-  """Breaks a copy of the tree, runs the tests, mends it again."""
+  """Breaks a copy of the tree, runs the tests, and repairs it."""
   if times_found(tree, breakage) != 1:
     return f"TEXT FOUND {times_found(tree, breakage)} TIMES"
   path = path_of(tree, breakage)
@@ -85,7 +85,7 @@ def outcome(tree: Path, breakage: Breakage) -> str:
 
 
 def main() -> None:
-  """Prints one line for each breakage, and how many were caught."""
+  """Prints one line for each breakage, and the number that were caught."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
   parser.add_argument("--only", default="")

@@ -1,4 +1,4 @@
-"""Breakages of what a loss is made of: distances, rows, miners, objectives."""
+"""Breakages of the parts of a loss: distances, rows, miners, objectives."""
 
 from tests.breakage import Breakage
 

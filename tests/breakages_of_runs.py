@@ -1,4 +1,4 @@
-"""Breakages of what a run is trusted for: disk, signals, devices, monitor."""
+"""Breakages of a run's guarantees: disk, signals, devices, monitor."""
 
 from tests.breakage import Breakage
 

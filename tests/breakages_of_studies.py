@@ -1,4 +1,4 @@
-"""Breakages of all that is no loss: networks, data, scores, runs, studies."""
+"""Breakages of everything but losses: networks, data, scores, runs, studies."""
 
 from tests.breakage import Breakage
 

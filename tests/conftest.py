@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings and fixtures of all tests."""
 
 import collections
 import gc
@@ -53,13 +53,13 @@ QUICK_CASES = 1
 
 
 def loss_of(item):
-  """The loss that a test is of, None for most."""
+  """The loss that a test is about; None for most tests."""
   shared = getattr(item, "callspec", None)
   return shared.params.get("loss") if shared else None
 
 
 def is_slow(item, case):
-  """Whether `make quick` leaves out a test, or this case of it."""
+  """Whether `make quick` leaves out a test, or this case of a test."""
   parts, loss = item.path.relative_to(item.config.rootpath).parts, loss_of(item)
   return (
     not SLOW_FIXTURES.isdisjoint(item.fixturenames)
@@ -70,11 +70,11 @@ def is_slow(item, case):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Marks what is slow; tests of one loss, or of one file, run in one process.
+  """Marks slow tests; tests of one loss, or of one file, run in one process.
 
-  Files that share what is expensive name a group of their own. The process
-  compiles the programs and makes the studies that they share only once. What
-  is slow begins first, so that no process is left with it at the end.
+  Files that share something expensive name their own group. Its process
+  compiles shared programs and makes shared studies only once. Slow tests begin
+  first, so that no process is left with one at the end.
   """
   cases = collections.Counter()
   for item in items:
@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def real_study(tmp_path_factory):
-  """The one study that is trained for all tests; see `tests.studies`."""
+  """The only study that is trained for all tests; see `tests.studies`."""
   import filelock
 
   from tests.studies import RealStudy

@@ -3,10 +3,10 @@
     with Disk(Fault("write", "result.json", errno.EIO)):
       train(config, folder)
 
-A fault waits for the n-th operation on a file whose name holds a text. Then the
-operation fails with an errno; or half of it happens first; or the process is
-killed: from there on no operation changes the disk, and `Killed` is raised, so
-that a test need not start a process.
+A fault waits for the n-th operation on a file whose name contains a text. Then
+the operation fails with an errno; or half of it happens first; or the process
+is killed: from then on, no operation changes the disk, and `Killed` is raised,
+so that a test need not start a process.
 """
 
 import builtins
@@ -23,14 +23,14 @@ OPERATIONS = ("open", "write", "fsync", "rename", "unlink")
 
 
 class Fault(NamedTuple):
-  """What fails.
+  """A fault to inject.
 
-  name: a text in the name of the file; temporary files are named for those
-    that they become.
+  name: a text in the name of the file; a temporary file counts under the name
+    that it gets.
   error: the errno; None kills.
-  nth: which of the operations that fit, from 1.
-  half: of a write, half of the bytes are there; of a rename, the file is there,
-    and half of it.
+  nth: the number of the matching operation that fails, from 1.
+  half: for a write, half of the bytes are written; for a rename, the new file
+    appears with half of its bytes.
   """
 
   operation: str | None
@@ -41,20 +41,20 @@ class Fault(NamedTuple):
 
 
 class Killed(BaseException):
-  """The process would be dead."""
+  """Raised where the process would be dead."""
 
 
 class Disk(contextlib.ExitStack):
-  """A disk with a fault, or without: it counts the operations on each file.
+  """A disk, with or without a fault; it counts the operations on each file.
 
   fired: whether the fault has happened.
-  fitting: the operations that it could have been, so far.
+  fitting: the number of matching operations so far.
   """
 
   def __init__(self, fault=None, kill=lambda: None, tell=lambda: None):
-    """`tell` is called when the fault happens, and `kill` where it kills.
+    """`tell` is called when the fault happens, and `kill` if it kills.
 
-    Where that returns, `Killed` is raised.
+    If `kill` returns, `Killed` is raised.
     """
     super().__init__()
     self.fault, self.fired, self.is_dead = fault, False, False
@@ -64,7 +64,7 @@ class Disk(contextlib.ExitStack):
     self._names = {}
 
   def __enter__(self):
-    """Puts itself between Python and the system."""
+    """Intercepts the calls from Python to the system."""
     for module, name, made in (
       (io, "open", self._open),
       (builtins, "open", self._open),
@@ -80,7 +80,7 @@ class Disk(contextlib.ExitStack):
     return super().__enter__()
 
   def meet(self, operation, path, half=lambda: None):
-    """Notes an operation; fails if its turn has come."""
+    """Counts an operation; fails if it is the chosen one."""
     name = pathlib.Path(os.fsdecode(path)).name
     self.seen[operation, name.lstrip(".").partition("-")[0]] += 1
     if self.is_dead:
@@ -161,7 +161,7 @@ class Disk(contextlib.ExitStack):
 
 
 class _File:
-  """A file that is written through a `Disk`."""
+  """A file that is written through `Disk`."""
 
   def __init__(self, file, disk):
     self._file, self._disk = file, disk
@@ -199,25 +199,25 @@ def flip(path, place=None):
 
 
 def cut(path):
-  """Leaves half, as a full disk does."""
+  """Cuts the file in half, as a full disk does."""
   content = path.read_bytes()
   path.write_bytes(content[: len(content) // 2])
 
 
 def zeros(path):
-  """Its end is zeros, as after a loss of power."""
+  """Fills the end of the file with zeros, as after a power failure."""
   content = path.read_bytes()
   half = len(content) // 2
   path.write_bytes(content[:half] + bytes(len(content) - half))
 
 
 def replaced_by(content):
-  """The whole file is something else."""
+  """Replaces the contents of the file."""
   return lambda path: path.write_bytes(content)
 
 
 def swapped_with(other):
-  """The whole file is that of another place."""
+  """Replaces the file by another one."""
   return lambda path: shutil.copyfile(other, path)
 
 

@@ -1,4 +1,4 @@
-"""Processes that start fast: forks of one that has imported what they take."""
+"""Processes that start fast: forks of one that has imported everything."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ FORKS.set_forkserver_preload(
 
 
 def fork(script, arguments, folder, prepare):
-  """`python -m experiments.<script>` in a process that was forked."""
+  """Runs `python -m experiments.<script>` in a forked process."""
   os.chdir(ROOT)
   for number, name in ((1, "out"), (2, "err")):
     os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)

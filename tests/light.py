@@ -1,9 +1,9 @@
-"""An installed wheel beside jax, numpy and jaxtyping alone: one loss.
+"""Runs one loss in an installed wheel with jax, numpy and jaxtyping alone.
 
 python -I tests/light.py
 
-Run by `make wheel` in an environment of its own. It runs the first Python of
-README, and checks that it prints what README says.
+`make wheel` runs this in a new environment. It runs the first Python block of
+README, and checks the printed value.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ ABSENT = ("flax", "optax", "sklearn", "PIL", "matplotlib", "absl", "jinja2")
 
 
 def main() -> None:
-  """Fails unless the block runs, and prints what README says."""
+  """Fails unless the block runs and prints what README says."""
   there = [name for name in ABSENT if importlib.util.find_spec(name)]
   assert not there, f"this environment is not light: it has {there}"
   block = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]

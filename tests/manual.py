@@ -2,11 +2,12 @@
 
     python -m tests.manual [--only=WORD]
 
-Each page has a folder of its own, with the images and pairs that it speaks of.
-Its commands run there in their order, with two steps of a small network.
-`--only` takes the pages whose name contains a word. It takes some ten minutes,
-and exits with 1 unless every command ends with status 0. `PASSED_OVER` says
-which do not run, and why; the suite checks the flags of all.
+Each page has its own folder, with the images and pairs that it mentions. Its
+commands run there in order, with two steps of a small network. `--only` takes
+the pages whose name contains a word. All pages take about ten minutes; the exit
+status is 1 unless every command ends with status 0. `PASSED_OVER` lists
+commands that do not run, with reasons; the test suite checks the flags of all
+commands.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def draw(path: Path, seed: int) -> None:
 
 
 def furnish(folder: Path) -> None:
-  """Writes what the pages speak of."""
+  """Writes the files that the pages mention."""
   os.symlink(ROOT / "configs", folder / "configs")
   for name, classes in (("my_images", 12), ("photos", 12), ("album", 3)):
     for label in range(classes):
@@ -107,7 +108,7 @@ def furnish(folder: Path) -> None:
 
 
 def toy(script: str, flags: dict[str, str]) -> list[str]:
-  """The command, smaller."""
+  """The command at toy size."""
   whole = dict(flags)
   if "config" in flags:
     whole |= TOY
@@ -128,7 +129,7 @@ def reason_to_pass_over(script: str, flags: dict[str, str]) -> str:
 
 
 def outcomes(page: Path) -> Iterator[tuple[str, str]]:
-  """Each command of a page, and how it ended; empty if well."""
+  """Each command of a page, and its problem; empty if there is none."""
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
     furnish(folder)
@@ -151,7 +152,7 @@ def outcomes(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-  """Runs the pages, and says which commands failed."""
+  """Runs the pages, and prints which commands failed."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--only", default="")
   only = parser.parse_args().only

@@ -1,4 +1,4 @@
-"""Networks that compile in a second: with batch normalization, and a trunk."""
+"""Networks that compile in a second: one normalizes batches, one is a trunk."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -30,7 +30,7 @@ class Normed(nnx.Module):
 
 
 class TinyTrunk(trunks.Trunk):
-  """One convolution, which files are known of."""
+  """One convolution, with weights files in the table."""
 
   features = 4
   layout = Layout({r"stem\.conv": "conv", r"stem\.norm": "bn"})

@@ -1,11 +1,11 @@
-"""One objective of each kind on one device and on eight: a process of its own.
+"""One objective of each kind on one device and on eight, in its own process.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \
       python -m tests.on_eight_devices
 
-Prints as JSON the largest difference of each kind (value, what is logged, state
-and gradients), its largest slope, and what else the test looks at. All losses
-are in `experiments.benchmarks.devices`.
+Prints as JSON, for each kind, the largest difference (in value, logged numbers,
+state and gradients) and the largest slope, with the other results that the test
+checks. `experiments.benchmarks.devices` covers all losses.
 """
 
 import json
@@ -29,7 +29,7 @@ N, DIM = 10, 5  # Of ten, three of eight devices have none.
 
 
 def cases():
-  """Of each kind: options by its numbers, these, and the batch."""
+  """For each kind: how numbers become options, the numbers, the batch."""
   generator = np.random.default_rng(0)
   where = {"where": np.arange(N) % 5 < 4}
   normal = lambda n: generator.normal(size=(n, DIM)).astype(np.float32)
@@ -70,7 +70,7 @@ def cases():
 
 
 def of(name, mesh):
-  """The program of a case, value and gradients; and its arguments."""
+  """The program of a case, for value and gradients; and its arguments."""
   options, numbers, x, labels, more = cases()[name]
 
   def value(params, x, numbers, labels, more):
@@ -92,7 +92,7 @@ def of(name, mesh):
 
 
 def difference(one, eight):
-  """The largest, of trees, where a number is large as a share of it."""
+  """The largest difference of two trees, relative for numbers above 1."""
   pairs = zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True)
   return max(
     float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a))))
@@ -101,7 +101,7 @@ def difference(one, eight):
 
 
 def sharded_batch():
-  """Differences of a batch that comes in shards, with the mesh and without."""
+  """Differences for a batch that comes in shards, with and without the mesh."""
   x = np.random.default_rng(1).normal(size=(16, DIM)).astype(np.float32)
   labels = np.arange(16) % 4
 
@@ -117,10 +117,10 @@ def sharded_batch():
 
 
 def gathered(shift):
-  """Value and gradient of items that each device compares with all gathered.
+  """Value and gradient if each device compares its items with all items.
 
-  As data-parallel code does without a mesh: each says by `self_index` which of
-  the gathered items are its own. Its difference from one device.
+  Like data-parallel code without a mesh: `self_index` says which of the
+  gathered items each device owns. Returns the difference from one device.
   """
   x = np.random.default_rng(2).normal(size=(16, DIM)).astype(np.float32)
   labels = np.arange(16) % 4
@@ -150,7 +150,7 @@ def gathered(shift):
 
 
 def padding():
-  """How much a value changes with what pads, and the slope of that."""
+  """How much the padding changes a value, and the slope with respect to it."""
   x, labels = (np.asarray(a) for a in cases()["contrastive"][2:4])
   where = np.arange(N) % 5 < 3
   objective = ml.make_objective("contrastive", mesh=MESH, margin=3.0)
@@ -163,12 +163,12 @@ def padding():
 
 
 def large():
-  """Bytes that a device holds beside a batch of 8,192, of two losses."""
+  """Bytes that a device needs for a batch of 8,192, for two losses."""
   return [devices.held(loss) for loss in ("contrastive", "supcon")]
 
 
 def main():
-  """Prints what was found."""
+  """Prints the results."""
   found, texts, rows = {}, {}, {}
   for name in cases():
     both = []

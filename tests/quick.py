@@ -1,4 +1,4 @@
-"""Flags of XLA for tests, where compiling is most of the time."""
+"""Flags of XLA for tests, which spend most of their time compiling."""
 
 from importlib.metadata import version
 
@@ -10,7 +10,7 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
 
 
 def quick_jit(function, **options):
-  """`jax.jit`: the flags above hold for all programs."""
+  """`jax.jit` with the flags above for the whole program."""
   import jax
 
   return jax.jit(function, **options)

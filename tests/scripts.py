@@ -1,4 +1,4 @@
-"""Python in a process of its own: other devices, nothing imported before."""
+"""Runs Python in its own process: other devices, nothing imported before."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from tests.quick import QUICK_FLAGS
 
 
 def script(code, devices=1):
-  """Runs Python in a process of its own and reads its last line as JSON.
+  """Runs Python in its own process; reads its last line as JSON.
 
-  There types are not enforced, as they are not for a user.
+  Types are not checked there, as for a user.
   """
   done = subprocess.run(
     [sys.executable, "-c", textwrap.dedent(code)],

@@ -3,11 +3,11 @@
     python -m tests.soak [--minutes=30] [--seed=0] [--only=WORD]
 
 Trains a run, sweeps, tunes, trains a population, prepares a set and embeds one,
-each once undisturbed. Then does them again in other folders, in processes that
-are killed, are told to stop, or meet a disk with a fault; what was stopped is
-given the same command again until it ends. What it leaves then must be what the
-undisturbed one left. Ends with the counts, which are written to
-results/reliability.md, and with status 1 if anything fell short.
+once each without disturbance. Then it does the same in other folders, in
+processes that are killed, told to stop, or given a disk with a fault; it
+repeats the command until the work is finished. The results must then equal
+those without disturbance. Writes the counts to results/reliability.md; the exit
+status is 1 if anything differs.
 """
 
 import argparse
@@ -41,10 +41,11 @@ WHOLE, REFUSED = 0, 2
 
 
 class Task(NamedTuple):
-  """What is done in a folder, and what it leaves that must not differ.
+  """Work in a folder, and the results that must not differ.
 
-  saved: a text in the names of the files in which it saves how far it is. A
-    trial saves its end alone. Of `prepare` all, as Python writes few of them.
+  saved: a text in the names of the files that save the progress. A trial saves
+    only its end. For `prepare`, all files count, since Python writes few of
+    them.
   """
 
   work: Callable[[Path], None]
@@ -170,7 +171,7 @@ def _runs(folder):
 
 
 def _tables(folder):
-  """The table, but for times, and all runs."""
+  """The table and all runs, except times."""
   with (folder / "study" / "table.csv").open(newline="") as file:
     rows = [
       {k: v for k, v in row.items() if "seconds" not in k}
@@ -224,11 +225,11 @@ TASKS = {
 
 
 def do(name: str, folder: Path, fault: Fault | None, notes: Path) -> None:
-  """The work of a task, as a script does it.
+  """Does the work of a task, like a script.
 
-  Its messages go to the file `said` of a folder. Another, `met`, is no longer
-  empty when the fault has happened; without one it says how often it could
-  have, inside a save and at all.
+  Its messages go to the file `said` in a folder. The file `met` is no longer
+  empty once the fault has happened; without a fault, it counts the operations
+  that could have failed, inside a save and in total.
   """
   os.chdir(ROOT)
   said, met = (
@@ -281,7 +282,7 @@ KILLS = [kind for kind in KINDS if "KILL" in kind.upper()]
 
 
 class Measure(NamedTuple):
-  """What a task takes undisturbed: seconds, operations in a save, and all."""
+  """The cost of a task without disturbance: seconds and disk operations."""
 
   seconds: float
   saving: int
@@ -289,7 +290,7 @@ class Measure(NamedTuple):
 
 
 def harm(rng: random.Random, whole: Measure, saved: str) -> Harm:
-  """One at random, for what takes so much undisturbed."""
+  """A random kind of harm, for a task with this cost."""
   (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
   if kind.startswith("SIG"):
     after = rng.uniform(0, whole.seconds)
@@ -307,7 +308,7 @@ def harm(rng: random.Random, whole: Measure, saved: str) -> Harm:
 
 
 class End(NamedTuple):
-  """How a process ended: its status, what it said, whether it met its harm."""
+  """The end of a process: its status, its messages, whether harm happened."""
 
   status: int
   said: str
@@ -338,7 +339,7 @@ def once(name: str, folder: Path, does: Harm | None) -> End:
 
 
 def fell_short(end: End, does: Harm) -> str:
-  """Why an end is none that may be; empty if it may."""
+  """Why the end of a process is not acceptable; empty if it is."""
   status, said, met = end
   if "Traceback" in said:
     return "traceback: " + said.strip().splitlines()[-1]
@@ -369,7 +370,7 @@ class Count(collections.Counter):
 def undisturbed(
   root: Path, names: list[str]
 ) -> tuple[dict[str, dict], dict[str, Measure]]:
-  """What each task leaves, and what it takes."""
+  """The results and the cost of each task without disturbance."""
   wanted, takes = {}, {}
   for name in names:
     folder = root / f"{name} undisturbed"
@@ -386,7 +387,7 @@ def undisturbed(
 def disturbed(
   name: str, folder: Path, rng: random.Random, whole: Measure, counts: Count
 ) -> list[str]:
-  """Does a task under harm, again and again until it ends; what fell short."""
+  """Repeats a task under harm until it is finished; returns the failures."""
   wrong = []
   does: Harm | None = harm(rng, whole, TASKS[name].saved)
   while True:
@@ -409,7 +410,7 @@ def disturbed(
 def soak(
   root: Path, minutes: float, seed: int, only: str = "", rounds: int = 10**9
 ) -> tuple[Count, list[str]]:
-  """The counts, and what fell short."""
+  """The counts, and the failures."""
   rng, counts = random.Random(seed), Count()
   names = [name for name in TASKS if only in name]
   wanted, takes = undisturbed(root, names)
@@ -476,7 +477,7 @@ def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
 
 
 def main() -> None:
-  """Soaks, and writes the page."""
+  """Runs the soak, and writes the page."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--minutes", type=float, default=30)
   parser.add_argument("--seed", type=int, default=0)

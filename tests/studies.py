@@ -1,7 +1,7 @@
-"""Studies for tests: one that is trained, and others derived from its files.
+"""Studies for tests: one is trained, and the others are derived from its files.
 
-No test writes a record by hand. A derived record is a real one with other
-values, so that its keys are those which the code writes.
+No test writes a record from scratch. A derived record is a real one with other
+values, so that it has the keys that the code writes.
 """
 
 import functools
@@ -51,7 +51,7 @@ CONFIG = tiny_config(
 
 
 def real_sweep():
-  """A hinge and a softmax loss; three margins under L1; two seeds."""
+  """A hinge loss and a softmax loss; three margins under L1; two seeds."""
   for loss, metric, field, values in (
     (HINGE, "l1", "loss.margin", (0.5, 1.0, 2.0)),
     (HINGE, "l2", "loss.margin", (1.0,)),
@@ -69,18 +69,18 @@ def real_sweep():
 
 
 class RealStudy:
-  """The trained study: its folder, and the same with all that a report adds.
+  """The trained study: its folder, and a copy with everything a report adds.
 
-  None of its files may be changed: tests share them, and copy what they change.
+  Its files must not be changed: tests share them, and copy what they change.
   """
 
   def __init__(self, root):
-    """Of the folder that holds both, and a search of one trial."""
+    """Takes the folder of both, and of a search with one trial."""
     self.folder, self.reported = root / "trained", root / "reported"
     self._searched = root / "searched"
 
   def make(self):
-    """Trains it, reports a copy, and searches."""
+    """Trains the study, reports a copy of it, and searches."""
     run_study(CONFIG, make_specs(CONFIG, real_sweep()), self.folder)
     shutil.copytree(self.folder, self.reported)
     tables.write_tables(scored_study(self.reported))
@@ -105,12 +105,12 @@ class RealStudy:
     return run_files.read_json(self.run / name)
 
   def tuned(self, **values):
-    """What tuning.json says of a cell, with other values."""
+    """The entry of a cell in tuning.json, with other values."""
     (real,) = run_files.read_json(self._searched / tuning.TUNING)
     return changed(real, values)
 
   def tuned_once(self, **values):
-    """The same of an earlier study, in which each cell had one search."""
+    """The same for an earlier study, in which each cell had one search."""
     entry = self.tuned(**values)
     of_searches = ("search", "seeds", "scores", "history")
     return {k: v for k, v in entry.items() if k not in of_searches}
@@ -123,7 +123,7 @@ class RealStudy:
     return changed(real, {"test": test, **values})
 
   def scores(self, value, last=None):
-    """What test.json holds of a run with this score."""
+    """The contents of test.json for a run with this score."""
     kinds = {"selected": value, "last": value if last is None else last}
     geometry = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
     return {
@@ -141,7 +141,7 @@ class RealStudy:
     dim=2,
     class_names=None,
   ):
-    """A finished run of a config; `score` is what validation gave it.
+    """Writes a finished run of a config, with this validation score.
 
     Its numbers are twice those of the config.
     """
@@ -194,7 +194,7 @@ class RealStudy:
     class_names=None,
     **fields,
   ):
-    """A study of (overrides, score), whose test scores are those too."""
+    """Writes a study of (overrides, score); test scores equal validation."""
     config = tiny_config(eval__columns=COLUMNS, **fields)
     rows = make_specs(config, [overrides for overrides, _ in scored])
     folder.mkdir()
@@ -218,12 +218,12 @@ class RealStudy:
 
 
 def scored_study(folder):
-  """A study as a report prints it: its chosen runs are scored."""
+  """A study as a report prints it, with its chosen runs scored."""
   return score_chosen(read_study(folder))
 
 
 def changed(record, values):
-  """A copy of a record with other values, of keys that it has."""
+  """A copy of a record with other values under existing keys."""
   unknown = values.keys() - record.keys()
   assert not unknown, f"the code writes no {sorted(unknown)}"
   return {**record, **values}

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def floors():
-  """The floor of each room, by its name."""
+  """The floor of each room, by name."""
   page = (ROOT / "docs" / "architecture.md").read_text()
   found = re.findall(r"^\| (\d+) \| `([\w.]+)` \|", page, re.MULTILINE)
   return {room: int(floor) for floor, room in found}
@@ -21,7 +21,7 @@ def room_of(module, rooms):
 
 
 def imports_of(path):
-  """The modules that a file imports when it is imported, or later."""
+  """The modules that a file imports, at import time or later."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       yield from (name.name for name in node.names)

@@ -1,4 +1,4 @@
-"""The list of breakages is about the code as it is."""
+"""The list of breakages matches the present code."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every config and every row of every sweep is valid, before anything runs."""
+"""Every config and every row of every sweep is valid, before any run."""
 
 import importlib.util
 import json

@@ -13,7 +13,7 @@ from tests.scripts import script
 
 @pytest.mark.slow
 def test_eight_devices_equal_one():
-  """Of every kind of objective, and none of them holds the whole matrix."""
+  """For every kind of objective; no device holds the whole matrix."""
   said = script("from tests.on_eight_devices import main; main()", devices=8)
   assert said["devices"] == 8
   assert len(said["cases"]) == 8
@@ -38,7 +38,7 @@ def mesh_of(axis_type):
 
 
 def test_a_mesh_of_one_device_changes_nothing():
-  """Outside jit too, where labels are looked at."""
+  """Even outside jit, where labels are checked."""
   mesh = mesh_of(AxisType.Auto)
   x, labels = jax.random.normal(jax.random.key(1), (4, 2)), jnp.arange(4) % 2
   plain, meshed = (

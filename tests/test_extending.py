@@ -1,4 +1,4 @@
-"""A module of one's own adds one of each thing; docs/extending.md shows it."""
+"""A user's module adds one thing of each kind, as in docs/extending.md."""
 
 import re
 import sys
@@ -49,7 +49,7 @@ ALL = {
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-  """The module that the page shows, whole, and registries without it after."""
+  """The complete module of the page; afterward, registries forget it."""
   before = [dict(registry) for registry in REGISTRIES]
   blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
   assert len(blocks) == 9

@@ -1,4 +1,4 @@
-"""README and the manual: what they list, link to, print, and run."""
+"""README and the manual: their lists, links, printed values and commands."""
 
 import ast
 import re
@@ -96,7 +96,7 @@ def literal(text):
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=str)
 def test_the_commands_of_a_page_are_valid_to_the_last_flag(path):
-  """Their configs too, before data; other tests run them at toy size."""
+  """Their configs too, before data is read; other tests run the commands."""
   shared = "".join(
     (ROOT / "experiments" / f"{name}.py").read_text()
     for name in ("cli", "using")

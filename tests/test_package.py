@@ -1,4 +1,4 @@
-"""What importing the package takes and gives."""
+"""What importing the package requires, and what it provides."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What counts as similar: loops over the labels of each pair."""
+"""Which labels count as similar: loops over the labels of each pair."""
 
 import functools
 
@@ -65,7 +65,7 @@ def test_weights_of_pairs(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_labels_of_many_kinds_are_an_affinity_for_a_loss(name):
-  """Dense and in blocks, with padding; in blocks against references too."""
+  """Dense and in blocks, with padding; in blocks also against references."""
   _, a, b, options = CASES[name]
   x = np.random.default_rng(1).normal(size=(len(a), 3)).astype(np.float32)
   others = np.random.default_rng(2).normal(size=(len(b), 3)).astype(np.float32)

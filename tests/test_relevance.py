@@ -1,4 +1,4 @@
-"""Which references answer a query: loops over sets of labels."""
+"""Which references are relevant to a query: loops over sets of labels."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SEVERAL = tuple(
 
 
 def common(a, b):
-  """Whether two labels, or rows of several, have a class in common."""
+  """Whether two labels, or rows of several labels, have a class in common."""
   sets = [set(np.flatnonzero(x)) if np.ndim(x) else {int(x)} for x in (a, b)]
   return bool(sets[0] & sets[1])
 

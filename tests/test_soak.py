@@ -1,4 +1,4 @@
-"""The soak itself: a few kills of a run, and that it sees what differs."""
+"""The soak itself: a few kills of a run; it detects what differs."""
 
 import random
 

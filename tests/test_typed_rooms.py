@@ -1,4 +1,4 @@
-"""Shapes and types of arrays are checked in all rooms that declare them."""
+"""Every room that declares shapes and types of arrays checks them."""
 
 import tomllib
 from pathlib import Path

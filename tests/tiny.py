@@ -22,9 +22,9 @@ def tiny_config(**overrides):
 
 
 def tiny_scores(embeddings, *_, **options):
-  """In place of scores, which take longest: a mean, which each point changes.
+  """Replaces scores, which take longest, by a mean that depends on each point.
 
-  But little: between numbers of devices a count of ranks may jump.
+  It changes little: with other numbers of devices, a count of ranks may jump.
   """
   rank = {"geometry/effective_rank": 2.0, "geometry/collapsed": 0.0}
   return {"own/map_at_r": float(np.abs(embeddings).mean()), **rank}

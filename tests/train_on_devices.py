@@ -1,9 +1,9 @@
-"""Runs on one device and on several: a process of its own, with eight of them.
+"""Runs on one device and on several, in a process with eight devices.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \
       python -m tests.train_on_devices FOLDER
 
-Prints as JSON how far the numbers of each run are from those of one device.
+Prints as JSON how far each run differs from the run on one device.
 """
 
 import json
@@ -40,7 +40,7 @@ CHUNKED = tiny_config(train__steps=2, train__log_every=1)
 
 
 def numbers_of(folder):
-  """All that is logged, and the embeddings."""
+  """All logged numbers, and the embeddings."""
   logged = [
     [record[name] for name in sorted(record) if not np.isnan(record[name])]
     for record in run_files.read_metrics(folder)
@@ -50,7 +50,7 @@ def numbers_of(folder):
 
 
 def apart(one, other):
-  """The largest difference, as a share of what is larger than 1."""
+  """The largest difference, relative for numbers above 1."""
   return max(
     float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a))))
     for a, b in zip(one, other, strict=True)
@@ -58,7 +58,7 @@ def apart(one, other):
 
 
 def run(config, folder, count=1, **fields):
-  """Trains on so many devices; all numbers of the run."""
+  """Trains on this many devices; returns all numbers of the run."""
   train(
     override(config, {"mesh.batch": count, **fields}), folder, progress=False
   )
@@ -66,7 +66,7 @@ def run(config, folder, count=1, **fields):
 
 
 def moved(folder, to, count):
-  """The numbers of a run that was killed after half, and goes on elsewhere."""
+  """The numbers of a run that is killed halfway, and resumed elsewhere."""
   shutil.copytree(folder, to)
   (to / run_files.RESULT).unlink()
   kept = Checkpoints(
@@ -77,7 +77,7 @@ def moved(folder, to, count):
 
 
 def of_population(folder):
-  """Two members, on four pairs of devices; the numbers of both."""
+  """Two members on four pairs of devices; the numbers of both."""
   fields = [{}, {"optimizer.learning_rate": 0.01}]
   configs = [override(CONFIG, {"mesh.batch": 2, **one}) for one in fields]
   folders = [folder / str(i) for i in range(2)]
@@ -86,7 +86,7 @@ def of_population(folder):
 
 
 def refusals():
-  """What is said of more devices than fit."""
+  """The message if there are too few devices."""
   said = []
   for count in (8, 16):
     try:
@@ -97,7 +97,7 @@ def refusals():
 
 
 def evaluated():
-  """Devices that took blocks, and whether the codes are those of one."""
+  """The devices with blocks, and whether the codes equal those of one."""
   points = np.random.default_rng(0).normal(size=(1100, 3)).astype(np.float32)
   used, found = set(), []
   put = jax.device_put
@@ -124,7 +124,7 @@ def evaluated():
 
 
 def main(folder):
-  """Prints what was found."""
+  """Prints the results."""
   recorder.score = tiny_scores
   one, faster = (
     run(CONFIG, folder / f"one{i}", **fields)

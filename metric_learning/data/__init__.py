@@ -1,4 +1,4 @@
-"""Data sets cut into class-disjoint or image-disjoint parts, by name."""
+"""Data sets by name, cut into parts that share no class, or no image."""
 
 import dataclasses
 import functools
@@ -85,20 +85,24 @@ DATASETS: dict[str, Callable[[Any], Splits]] = {
 def load(config: Any) -> Splits:
   """Loads the data set that `config` describes, cut into its three parts.
 
-  `config` has these attributes: `name`, a key of `DATASETS`, and for
-  tensorflow-datasets the name of the set, such as "tfds:svhn_cropped";
-  `data_dir`, "" for none; `split`, a name that the data set knows; `split_seed`
-  and `fold`, which with the split fix who is in which part; `image_size`,
-  (height, width), or () for the native size; `short_side`, that of files before
-  the middle is cut out, which may be left out; `protocol`, "open-set" or
-  "closed-set", which the split must obey; `small_classes`, "refuse", or
-  "repeat" or "drop" to load classes with too few images too; `background`, the
-  gray level of what is transparent; `validation_folds`, `validation_fold`,
-  `train_on` and `validation_draw`, for which see `held_out`, the last of which
-  may be left out; `stream`, whether images of a folder stay on disk until they
-  are needed; `standardize`, whether features are brought to mean 0 and
-  deviation 1, which may be left out. Warns of images that are in training and
-  in test.
+  `config` has these attributes; those marked optional may be missing:
+
+  - name: a key of `DATASETS`; for tensorflow-datasets with the name of the set,
+    such as "tfds:svhn_cropped"
+  - data_dir: the file or folder of the set; "" for none
+  - split: a split that the data set knows
+  - split_seed, fold: with the split, these decide which item is in which part
+  - image_size: (height, width), or () for the native size
+  - short_side (optional): the short side of image files before they are cut
+  - protocol: "open-set" or "closed-set", which the split must obey
+  - small_classes: "refuse", or "repeat" or "drop" to admit small classes
+  - background (optional): the gray level that transparent pixels show
+  - validation_folds, validation_fold, validation_draw (optional), train_on: see
+    `hold_out`
+  - stream (optional): whether images stay on disk until they are needed
+  - standardize (optional): whether features are scaled to mean 0, deviation 1
+
+  Warns if an image is in training and in test.
 
   >>> from types import SimpleNamespace
   >>> splits = load(SimpleNamespace(
@@ -110,7 +114,7 @@ def load(config: Any) -> Splits:
   [(1078, 4, 4, 1), (360, 4, 4, 1)]
 
   Raises:
-    InputError: that says what in the config, or in the data, cannot be used.
+    InputError: naming what in the config or in the data cannot be used.
   """
   name = set_of(config.name)
   check_choice("protocol", config.protocol, PROTOCOLS)
@@ -122,7 +126,7 @@ def load(config: Any) -> Splits:
   if splits.protocol != config.protocol:
     raise InputError(
       f"split {config.split!r} of {config.name} is {splits.protocol}, but the "
-      f"config says protocol={config.protocol!r}; change one of the two."
+      f"config has protocol={config.protocol!r}: change one of the two."
     )
   duplicates.warn_of_duplicates(splits)
   resize = functools.partial(_resized, size=size, short_side=short_side)
@@ -173,12 +177,12 @@ def _resized(
     return dataset
   if dataset.input_spec.kind != "image":
     raise InputError(
-      f"image_size={size}, and {dataset.name} holds {dataset.input_spec}: set"
-      " config.data.image_size=()."
+      f"image_size={size} is for images, but {dataset.name} holds"
+      f" {dataset.input_spec}: set config.data.image_size=()."
     )
   if dataset.short_side != short_side:
     raise InputError(
-      f"config.data.short_side={short_side} is for sets of image files, and"
+      f"config.data.short_side={short_side} is for sets of image files, but"
       f" {dataset.name} is an array: set it to None."
     )
   if dataset.inputs.shape[1:3] == size:

@@ -1,7 +1,7 @@
-"""Sets that come as archives: their files, their addresses, what lies in them.
+"""Sets that come as archives: their files, addresses and contents.
 
-A set is read from what `experiments.prepare` made of its archives, or from the
-folders that they unpack to.
+A set is read from the folder that `experiments.prepare` made of its archives,
+or from the folders that the archives unpack to.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from metric_learning.data import files
 from metric_learning.errors import InputError
 
-# Of what `prepared` writes.
+# The version of the folders that `prepared` writes.
 VERSION = "1.0.0"
 
 Read = Callable[[], bytes]
@@ -23,10 +23,10 @@ Found = Mapping[str, pathlib.Path]
 
 
 class File(NamedTuple):
-  """A file of a set, where it is to be had, and the folder it unpacks to.
+  """A file of a set, its address, and the folder that it unpacks to.
 
-  sha256: "" where no source that we trust has published it: not pinned.
-  by_hand: the address is a page with terms to read, not a file to fetch.
+  sha256: "" if no source that we trust publishes it; it is then not checked.
+  by_hand: whether the address is a page with terms to read, not a file.
   """
 
   name: str
@@ -38,21 +38,21 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """An encoded image: its place, its class, and how to read it."""
+  """An encoded image: its path, its class, and how to read it."""
 
   name: str
   class_name: str
   read_bytes: Read
 
   def __str__(self) -> str:
-    """Where it is, for messages."""
+    """Its path, for messages."""
     return self.name
 
 
 class Archive(NamedTuple):
-  """A set: its files, how many images its parts hold, and how to find them.
+  """A set: its files, the number of images of each part, how to find them.
 
-  beside: files that are kept as they are, next to the images.
+  beside: files that are kept unchanged, next to the images.
   """
 
   files: Sequence[File]
@@ -64,10 +64,10 @@ class Archive(NamedTuple):
 def examples(name: str, found: Found, part: str) -> Iterator[Example]:
   """The images of one part of a set, in the order of its files.
 
-  An example of an archive must be read before the next one is asked for.
+  Read each example before you ask for the next one.
 
   Raises:
-    InputError: if there are not as many as the set has.
+    InputError: if their number is not that of the set.
   """
   count, wanted = 0, ARCHIVES[name].parts[part]
   for example in ARCHIVES[name].layout(found, part):
@@ -76,8 +76,8 @@ def examples(name: str, found: Found, part: str) -> Iterator[Example]:
   if count != wanted:
     places = ", ".join(str(path) for path in found.values())
     raise InputError(
-      f"{name}, part {part!r}: {wanted} images are expected and {count} were "
-      f"found in {places}; unpack or fetch it again."
+      f"{name}, part {part!r}: expected {wanted} images, but found {count} in "
+      f"{places}; unpack or fetch it again."
     )
 
 
@@ -87,11 +87,11 @@ def examples(name: str, found: Found, part: str) -> Iterator[Example]:
 def members(path: pathlib.Path) -> Iterator[tuple[str, Read]]:
   """Names and readers of the files in a zip, a tar or a folder.
 
-  Nothing is unpacked. In a folder the names start with that of the folder, as
-  in the archive that it came from. Names that start with a dot are passed over.
+  Nothing is unpacked. In a folder, the names start with that of the folder, as
+  in the archive that it came from. Names that start with a dot are left out.
 
   Raises:
-    InputError: as `files.open_zip` and `files.read_tar` do.
+    InputError: like `files.open_zip` and `files.read_tar`.
   """
   for name, read in _members(path):
     if not name.rpartition("/")[2].startswith("."):
@@ -111,7 +111,7 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Read]]:
         read = functools.partial(archive.read, name)
         yield name, functools.partial(_read, path, name, read)
   else:
-    # A tar has no table of its files: it is read from front to back, once.
+    # A tar has no table of contents: it is read once, from front to back.
     for name, content in files.read_tar(path):
       yield name.removeprefix("./"), functools.partial(bytes, content)
 
@@ -130,7 +130,7 @@ def _content(path: pathlib.Path, wanted: str) -> bytes:
 
 
 def _named(path: pathlib.Path, pattern: str) -> Iterator[Example]:
-  """The images whose path matches; the groups of the pattern are the class."""
+  """The images whose path matches; the groups of the pattern give the class."""
   for name, read in members(path):
     match = re.search(pattern, name)
     if match:
@@ -140,13 +140,13 @@ def _named(path: pathlib.Path, pattern: str) -> Iterator[Example]:
 def _listed(
   path: pathlib.Path, classes: Mapping[str, str]
 ) -> Iterator[Example]:
-  """The images that a list names; `classes` maps their paths."""
+  """The images in a list; `classes` maps their paths to classes."""
   for name, read in members(path):
     if name in classes:
       yield Example(name, classes[name], read)
 
 
-# --- Layouts: class_name "a/b" is class b of the super-class a --------------
+# --- Layouts: class_name "a/b" means class b of super-class a ----------------
 
 
 def _omniglot(found: Found, part: str) -> Iterator[Example]:
@@ -330,7 +330,7 @@ ARCHIVES: dict[str, Archive] = {
 
 
 def find(file: File, folder: pathlib.Path) -> pathlib.Path | None:
-  """Where a file of a set is in a folder: itself, or what it unpacks to."""
+  """The path of a file in a folder, or of the folder that it unpacks to."""
   for name in (file.name, file.unpacked):
     if name and (folder / name).exists():
       return folder / name
@@ -338,7 +338,7 @@ def find(file: File, folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def missing(absent: Sequence[File]) -> str:
-  """Which files are missing, and where each is to be had.
+  """The missing files, with the address of each.
 
   >>> print(missing([File("img.zip", "https://example.org", unpacked="img")]))
   img.zip (or its unpacked folder img), from https://example.org

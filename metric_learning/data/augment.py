@@ -1,7 +1,7 @@
 """Random flips, affine jitter, crops and colors, inside a jitted step.
 
-Plain JAX: one look-up applies flip, affine map and crop together, where a
-library of single operations (dm_pix 0.4.5) would interpolate once for each; it
+Plain JAX. One look-up applies flip, affine map and crop together; a library of
+single operations (dm_pix 0.4.5) would interpolate once for each. That library
 has no resized crop, and its saturation refuses gray images.
 """
 
@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 Number = float | Float[Array, ""]
 
-# A crop's width over its height, relative to those of the image, is between
+# The aspect ratio of a crop, relative to that of the image, is between
 # 3/4 and 4/3, as in Szegedy et al., CVPR 2015.
 _STRETCH = math.log(4 / 3)
-# ITU-R BT.601, as image libraries turn colors gray.
+# The weights of ITU-R BT.601, by which image libraries turn colors gray.
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -38,10 +38,10 @@ def augment(
   contrast: Number = 0.0,
   saturation: Number = 0.0,
 ) -> Float[Array, "n h w c"]:
-  """Moves each image, crops it and changes its colors; zeros change nothing.
+  """Moves each image, crops it and changes its colors; 0 changes nothing.
 
-  Image i depends on `key` and i alone. Pixels are interpolated linearly, and
-  what comes from beyond the edge repeats the edge. The numbers may be traced.
+  Image i depends on `key` and i alone. Pixels are interpolated linearly; beyond
+  the edge, the pixels of the edge repeat. The numbers may be traced.
 
   >>> row = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
   >>> key = jax.random.key(1)
@@ -58,14 +58,14 @@ def augment(
     rotate: largest rotation about the center, in radians.
     scale: largest change of the logarithm of the size.
     shear: largest shift along each axis for each pixel along the other.
-    stretch: largest change of a factor from 1, drawn for each axis.
+    stretch: largest deviation from 1 of a factor that is drawn for each axis.
     skip: probability with which each of the numbers drawn for shift, rotate,
       scale, shear and stretch is left out.
-    crop: largest share of the area that is cut away; what is left is resized
-      to the whole image, which stretches it by up to 4/3.
-    brightness, contrast, saturation: largest change of a factor from 1, which
-      moves the image away from black, from its mean gray, and from its own
-      gray version; in that order, each clipped to [0, 1].
+    crop: largest share of the area that is cut away. The rest is resized to the
+      whole image, which stretches it by up to 4/3.
+    brightness, contrast, saturation: largest deviation from 1 of a factor. It
+      scales the difference of the image from black, from its mean gray, and
+      from its gray version, in this order; each result is clipped to [0, 1].
   """
 
   def one(index, image):
@@ -87,7 +87,8 @@ def augment(
 def _draws(key: PRNGKeyArray) -> Iterator[Float[Array, " _"]]:
   """Numbers from -1 to 1 for one image: motion, crop, colors, bend.
 
-  Streams of their own: a new kind of change leaves the others' as they are.
+  Each has its own random stream, so a new kind of change leaves the others as
+  they are.
   """
   keys = (key, *(jax.random.fold_in(key, kind) for kind in (1, 2, 3)))
   for key_of_kind, count in zip(keys, (5, 4, 3, 12), strict=True):
@@ -95,16 +96,16 @@ def _draws(key: PRNGKeyArray) -> Iterator[Float[Array, " _"]]:
 
 
 def _look_up(image, mirror, motion, bend, crop_draws, crop):
-  """Each output pixel is looked up in the input, by the inverse map.
+  """Looks up each output pixel in the input, by the inverse map.
 
-  The map stretches, shears, turns and zooms, and then shifts.
+  The map stretches, shears, rotates and scales, and then shifts.
   """
   height, width = image.shape[:2]
   middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
   angle, zoom = motion[0], jnp.exp(motion[1])
-  # The window of the crop: sides and center, as fractions of the image's.
+  # The window of the crop: sides and center, as fractions of the image.
   log_area = jnp.log1p(-crop * (1 + crop_draws[0]) / 2)
-  # A window of nearly the whole area cannot be stretched far.
+  # A window of nearly the whole area has no room for another shape.
   stretch = jnp.minimum(_STRETCH, -log_area) * crop_draws[1]
   tall = jnp.exp((log_area - stretch) / 2)
   wide = jnp.exp((log_area + stretch) / 2)

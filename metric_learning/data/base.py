@@ -15,13 +15,13 @@ from metric_learning.errors import InputError
 from metric_learning.relevance import check_several
 from metric_learning.specs import InputSpec, spec_of
 
-# Open-set: test classes are unseen in training and validation. Closed-set:
-# all classes are in all three, the images are disjoint.
+# Open-set: test classes are unseen in training and validation. Closed-set: each
+# class is in all three parts, but no image is in two.
 PROTOCOLS = ("open-set", "closed-set")
 PARTS = ("train", "validation", "test")
 # The key of the provenance of features in the identity of the parts.
 PROVENANCE = "provenance"
-# With a gallery, test images are queries.
+# With a gallery, the test images are queries.
 GIVEN_PARTS = (*PARTS, "query", "gallery")
 # What happens to classes with too few images.
 SMALL_CLASSES = ("refuse", "repeat", "drop")
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
 
   @property
   def is_same(self) -> Bool[np.ndarray, " p"]:
-    """Whether a pair is the same: its label, or a similarity of ½ or more."""
+    """Whether a pair is genuine: by its label, or a similarity of ½ or more."""
     if self.similarity is None:
       return np.asarray(self.same)
     return self.similarity >= 0.5
@@ -52,16 +52,16 @@ class Dataset:
   """Items and their labels; `class_names[label]` is the name of a class.
 
   inputs: images, in memory or on disk, or vectors of features.
-  labels: one for each item, `[n]`; or several, `[n, k]`: 1 in the column of
-    each class of the item, else 0.
+  labels: one for each item, `[n]`; or several, `[n, k]`, with 1 in the column
+    of each class of the item and 0 elsewhere.
   superclasses: the name of the super-class of each class, if there are any.
   pairs: explicit pairs of items, which verification scores instead of all
     pairs. If classes are not known, labels number the items.
-  groups: the sequence, camera or sitting of each item, if known. Items of the
+  groups: the sequence, camera or session of each item, if known. Items of the
     same class and group do not answer each other, since they are too similar.
   provenance: the origin of features, in a sentence, if known.
-  short_side: of image files before their middle was cut out; None for images
-    that were not cut.
+  short_side: the short side of image files before they were cut; None if they
+    were not.
 
   Raises `InputError` if two classes have the same name, or if an item has no
   label.
@@ -78,7 +78,7 @@ class Dataset:
   short_side: int | None = None
 
   def __post_init__(self) -> None:
-    """Checks that class names differ, and labels of several classes."""
+    """Checks that class names differ, and that labels fit them."""
     if self.has_several_labels:
       self._check_several()
     if len(set(self.class_names)) < len(self.class_names):
@@ -86,7 +86,7 @@ class Dataset:
       twice = [repr(name) for name, count in counts.items() if count > 1]
       raise InputError(
         f"{self.name}: several classes have the name {first_of(twice)}; give "
-        "each a name of its own, or their images one label."
+        "each class its own name, or their images one label."
       )
 
   def _check_several(self) -> None:
@@ -98,13 +98,13 @@ class Dataset:
       )
     if self.groups is not None:
       raise InputError(
-        f"{self.name}: items of one class and one group are no answers to each"
-        " other, and its items have several labels: leave the groups out."
+        f"{self.name}: groups hide items of the same class and group, but items"
+        " with several labels have no single class: leave the groups out."
       )
 
   @property
   def has_several_labels(self) -> bool:
-    """Whether an item may have more labels than one."""
+    """Whether items may have more than one label."""
     return self.labels.ndim > 1
 
   @property
@@ -114,9 +114,9 @@ class Dataset:
 
   @property
   def strata(self) -> Int32[np.ndarray, " n"]:
-    """The strata of a split by items: classes.
+    """The strata of a split by items: the classes.
 
-    All items with several labels are one stratum.
+    With several labels, all items are one stratum.
     """
     one = np.zeros(len(self.labels), np.int32)
     return one if self.has_several_labels else self.labels
@@ -190,7 +190,7 @@ class Splits:
   With a `gallery`, test images are queries that search it instead of each
   other. With `validation_seen`, the validation part is also trained on, so its
   scores say nothing about unseen classes. `scale` holds the mean of each
-  feature and its factor, if features were standardized.
+  feature and the factor on it, if features were standardized.
 
   Raises `ValueError` if an open-set split shares a class between parts, if the
   parts of a closed-set split differ in their classes, or if gallery and test
@@ -221,7 +221,7 @@ class Splits:
 
   @property
   def identity(self) -> dict[str, str]:
-    """The `identity` of each part, on which a run depends beside its config.
+    """The `identity` of each part; a run depends on it as on its config.
 
     It includes the provenance of features. It does not include the location of
     the data: a copy of a folder is the same data.
@@ -234,18 +234,18 @@ class Splits:
 
 
 def select(dataset: Dataset, indices: Int[np.ndarray, " m"]) -> Dataset:
-  """Returns the images at `indices`, in that order, with labels unchanged."""
+  """The images at `indices`, in that order, with the same labels."""
   return dataclasses.replace(
     dataset,
     inputs=dataset.inputs[indices],
     labels=dataset.labels[indices],
-    pairs=None,  # they refer to other indices
+    pairs=None,  # Their indices would be wrong.
     groups=None if dataset.groups is None else dataset.groups[indices],
   )
 
 
 def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
-  """Returns the images of `classes`, relabeled 0, 1, … in the order given.
+  """The images of `classes`, with labels 0, 1, … in the order given.
 
   Raises `InputError` if items have several labels.
 
@@ -271,22 +271,22 @@ def subset(dataset: Dataset, classes: Sequence[int] | np.ndarray) -> Dataset:
 
 
 def check_one_label(dataset: Dataset) -> None:
-  """Raises `InputError` for several labels, whose classes cannot be split."""
+  """Raises `InputError` for items with several labels, if classes are split."""
   if dataset.has_several_labels:
     raise InputError(
-      f"{dataset.name}: an item has several labels, so that parts without a"
-      " common class would share items. Cut it by items: data.split='images',"
+      f"{dataset.name}: an item has several labels, so parts that share no"
+      " class would still share items. Split it by items: data.split='images',"
       " or 'official' with its own parts, and data.protocol='closed-set'."
     )
 
 
 def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
-  """The data set with pairs for verification, the first half of one class each.
+  """The data set with verification pairs; the first half are genuine.
 
-  A genuine pair is two images of a class, and an impostor pair is one image of
-  each of two classes. Classes and their images are drawn uniformly by `seed`.
+  A genuine pair is two images of one class; an impostor pair is one image of
+  each of two classes. `seed` draws classes and their images uniformly.
 
-  Raises `InputError` with fewer than two classes, or no class of two images.
+  Raises `InputError` without two classes, or without a class of two images.
 
   >>> images = np.zeros((4, 1, 1, 1), np.uint8)
   >>> two = Dataset("two", images, np.int32([0, 0, 1, 1]), ("a", "b"))
@@ -301,8 +301,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
   several = np.flatnonzero(sizes > 1)
   if len(sizes) < 2 or not len(several):
     raise InputError(
-      f"{dataset.name}: pairs take two classes, and two images in one of them; "
-      f"there are {len(sizes)} classes, the largest of "
+      f"{dataset.name}: drawing pairs needs two classes, and one with two "
+      f"images; there are {len(sizes)} classes, and the largest has "
       f"{sizes.max(initial=0)} images."
     )
   rng = np.random.default_rng(seed)
@@ -310,8 +310,8 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
   first = np.where(
     same, rng.choice(several, count), rng.integers(len(sizes), size=count)
   )
-  # Another class, or another image of the class: a random step further,
-  # cyclically.
+  # Step from the first class, or image, to another one: a random number of
+  # places further, cyclically.
   other = (first + rng.integers(1, len(sizes), count)) % len(sizes)
   second = np.where(same, first, other)
   place = rng.integers(sizes[first])
@@ -332,7 +332,7 @@ def draw_pairs(dataset: Dataset, count: int, seed: Any) -> Dataset:
 def number_classes(
   values: Shaped[np.ndarray, " n"],
 ) -> tuple[Int32[np.ndarray, " n"], tuple[str, ...]]:
-  """Labels 0, 1, … in the order of the values, and the values as class names.
+  """Labels 0, 1, … in the order of the values, which become class names.
 
   >>> number_classes(np.array([7, 3, 7]))
   (array([1, 0, 1], dtype=int32), ('3', '7'))
@@ -367,7 +367,7 @@ def check_class_sizes(
 ) -> None:
   """Raises `InputError` naming classes with fewer than `least` images.
 
-  If `small_classes` is not "refuse", only classes without images count.
+  If `small_classes` is not "refuse", only classes without images raise it.
   """
   allowed = small_classes != "refuse"
   if allowed:
@@ -387,7 +387,7 @@ def check_class_sizes(
 
 
 def first_of(names: Sequence[str], count: int = 3) -> str:
-  """The first few names for a message, and the number of the others.
+  """The first few names for a message, and the number of other names.
 
   >>> first_of(["a", "b", "c", "d", "e"])
   'a, b, c and 2 more'

@@ -1,4 +1,4 @@
-"""A folder that keeps what was computed, so that it is computed once."""
+"""A folder that stores results, so that they are computed only once."""
 
 import hashlib
 import io
@@ -22,8 +22,8 @@ def folder() -> pathlib.Path:
 def cached(name: str, build: Callable[[], Arrays]) -> Arrays:
   """Returns the arrays stored under `name`, or builds and stores them.
 
-  A file that is damaged is built again. A folder that cannot be written only
-  means that nothing is kept.
+  A damaged file is built again. If the folder cannot be written, nothing is
+  stored.
   """
   path = folder() / f"{name}.npz"
   arrays = _read(path)
@@ -51,7 +51,7 @@ def _write(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   content = buffer.getvalue()
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when whole, so that no other process reads half a file.
+    # Renamed when it is complete, so that no process reads a part of it.
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
       whole = pathlib.Path(scratch, path.name)
       whole.write_bytes(content + hashlib.sha256(content).digest())

@@ -1,7 +1,7 @@
-"""Parts of images at the size of a network, the aspect kept.
+"""Cuts images to the size of a network and keeps their aspect ratio.
 
-As torchvision's Resize, CenterCrop and RandomResizedCrop, by Pillow's bilinear
-filter.
+Like Resize, CenterCrop and RandomResizedCrop of torchvision, with the bilinear
+filter of Pillow.
 """
 
 import math
@@ -11,8 +11,8 @@ import numpy as np
 
 from metric_learning.errors import InputError
 
-# A part's width over its height is between 3/4 and 4/3, and where no such part
-# fits in ten tries, the middle is taken: Szegedy et al., CVPR 2015.
+# The width over the height of a random part is between 3/4 and 4/3. If no such
+# part fits in ten tries, the middle is taken: Szegedy et al., CVPR 2015.
 _STRETCH = math.log(4 / 3)
 _TRIES = 10
 
@@ -20,20 +20,20 @@ Box = tuple[int, int, int, int]
 
 
 class Draw(NamedTuple):
-  """A random part of an image: the largest share cut away, and what draws."""
+  """How to draw a random part: the largest share cut away, and a generator."""
 
   cut: float
   random: np.random.Generator
 
 
 def check(size: tuple[int, ...], short_side: int | None) -> None:
-  """Raises `InputError` unless the crop is within what it is cut from."""
+  """Raises `InputError` unless the crop fits into the resized image."""
   if short_side is None:
     return
   if not size:
     raise InputError(
       f"config.data.short_side={short_side} cuts images of"
-      " config.data.image_size from the middle: set that too, such as"
+      " config.data.image_size from the middle: set image_size too, such as"
       f" ({short_side}, {short_side})."
     )
   if short_side < max(size):
@@ -53,10 +53,10 @@ def cropped(
   """The middle of an image, or a random part of it, at `size`.
 
   Args:
-    image: of Pillow.
-    size: (height, width) of what is given.
-    short_side: of the image before it is cut; None leaves it as it is.
-    draw: of a random part; None for the middle.
+    image: an image of Pillow.
+    size: (height, width) of the result.
+    short_side: the short side before the image is cut; None does not resize.
+    draw: draws a random part; None takes the middle.
   """
   from PIL import Image
 
@@ -78,7 +78,7 @@ def cropped(
 
 
 def random_box(width: int, height: int, draw: Draw) -> Box:
-  """Left, top, right and bottom of a random part.
+  """The left, top, right and bottom edge of a random part.
 
   >>> random_box(30, 20, Draw(0.5, np.random.default_rng(0)))
   (2, 0, 17, 20)
@@ -94,7 +94,7 @@ def random_box(width: int, height: int, draw: Draw) -> Box:
       left = int(draw.random.integers(0, width - wide + 1))
       top = int(draw.random.integers(0, height - tall + 1))
       return left, top, left + wide, top + tall
-  # The largest of an allowed shape, in the middle.
+  # The largest part with an allowed shape, in the middle.
   wide = min(width, round(height * 4 / 3))
   tall = min(height, round(width * 4 / 3))
   left, top = (width - wide) // 2, (height - tall) // 2

@@ -1,4 +1,4 @@
-"""Splits of a data set into training, validation and test."""
+"""Splits a data set into training, validation and test."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from metric_learning.data.base import (
 from metric_learning.errors import InputError, check_choice
 from metric_learning.relevance import answers
 
-# The splits of a data set without official parts: name → number of folds.
+# The splits of a data set without official parts, with their numbers of folds.
 FOLDS = 5
 CUTS = {"classes": 1, "half": 1, "folds": FOLDS, "images": 1}
 
 
 def split_by_class(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
-  """Open-set splits from the classes of training, validation and test."""
+  """Open-set splits, from the classes of training, validation and test."""
   train, validation, test = (subset(dataset, np.sort(part)) for part in parts)
   return Splits(train, validation, test, "open-set")
 
@@ -52,7 +52,7 @@ def split_official(
 
 
 def split_by_image(dataset: Dataset, parts: Sequence[np.ndarray]) -> Splits:
-  """Closed-set splits from the image indices of the three parts.
+  """Closed-set splits, from the image indices of the three parts.
 
   Raises `ValueError` if an image is in two parts.
   """
@@ -68,8 +68,8 @@ def split_parts(
 ) -> Splits:
   """Open-set splits of a data set that has its own training and test images.
 
-  Training and validation use the training images of their classes in `parts`,
-  and testing uses the test images.
+  Training and validation take the training images of their classes in `parts`;
+  testing takes the test images.
   """
   train, validation, tested = map(np.sort, parts)
   return Splits(
@@ -83,9 +83,9 @@ def split_parts(
 def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
   """Closed-set splits of a data set that has its own training and test images.
 
-  A tenth of the training images of each class, at least two, drawn by
-  `config.split_seed`, is the validation part. With several labels, it is a
-  tenth of all images.
+  The validation part is a tenth of the training images of each class, at least
+  two, drawn by `config.split_seed`. With several labels, it is a tenth of all
+  images.
 
   Raises `InputError` if a class has fewer than 4 training images, unless
   `config.small_classes` allows it; the class is then not in the validation
@@ -113,7 +113,7 @@ def closed_parts(training: Dataset, test: Dataset, config: Any) -> Splits:
 def cut(dataset: Dataset, config: Any) -> Splits:
   """Splits a data set without official parts by `config.split`.
 
-  "classes", "half" and "folds" are open-set, "images" is closed-set.
+  "classes", "half" and "folds" are open-set; "images" is closed-set.
 
   Raises `InputError` for an open-set split of items with several labels.
   """
@@ -142,7 +142,7 @@ def random_classes(dataset: Dataset, seed: int) -> Splits:
 
 
 def half_classes(dataset: Dataset, seed: int) -> Splits:
-  """Open-set splits: the second half of the classes, in order, is tested.
+  """Open-set splits that test the second half of the classes, in order.
 
   A fifth of the first half, drawn by `seed`, is the validation part. Raises
   `InputError` with fewer than 8 classes.
@@ -154,9 +154,9 @@ def half_classes(dataset: Dataset, seed: int) -> Splits:
 
 
 def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
-  """Open-set splits: one of five folds for testing, the next for validation.
+  """Open-set splits that test one of five folds and validate on the next.
 
-  The folds are fifths of the classes, drawn by `seed`. Raises `InputError` with
+  Each fold is a fifth of the classes, drawn by `seed`. Raises `InputError` with
   fewer than 10 classes: a fold would have fewer than two.
   """
   count = len(dataset.class_names)
@@ -171,7 +171,7 @@ def class_fold(dataset: Dataset, seed: int, fold: int) -> Splits:
 def hold_out_fifth(
   classes: Int[np.ndarray, " n"], seed: Any, name: str = "the data set"
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " validation"]]:
-  """Draws a fifth of the classes, at least two; the others are returned first.
+  """Draws a fifth of the classes, at least two; returns the others first.
 
   Raises `InputError` with fewer than 4 classes.
 
@@ -181,8 +181,8 @@ def hold_out_fifth(
   if len(classes) < 4:
     raise InputError(
       f"{name} has {len(classes)} training classes; to draw a fifth of them "
-      "for validation it takes 4, two to validate and two to train. Add "
-      "training classes, or give a validation part of its own."
+      "for validation, at least 4 are needed: two to validate and two to "
+      "train. Add training classes, or give a validation part."
     )
   drawn = np.random.default_rng(seed).permutation(classes)
   held_out, rest = np.split(drawn, [max(2, round(0.2 * len(classes)))])
@@ -195,9 +195,9 @@ def split_as_given(
   """The official parts of a data set, under `config.protocol`.
 
   `parts` names the part of each image: "train", "validation" or "test"; "query"
-  and "gallery" can replace "test". Without "validation", a tenth of the
-  training images of each class (closed-set) or a fifth of the training classes
-  (open-set) is drawn for it by `split_seed`.
+  and "gallery" can replace "test". Without "validation", that part is drawn by
+  `split_seed`: a tenth of the training images of each class (closed-set), or a
+  fifth of the training classes (open-set).
 
   Raises `InputError` for an unknown part, for a class in two parts of an
   open-set split, for a class that a part of a closed-set split lacks, and for
@@ -226,7 +226,7 @@ def split_as_given(
 def _split_members(
   dataset: Dataset, members: Mapping[str, np.ndarray], config: Any
 ) -> Splits:
-  """Splits of the images of each part; validation is drawn if it has none."""
+  """Splits from the images of each part; draws validation if it is missing."""
   if config.protocol == "closed-set":
     training, validation, test = (
       select(dataset, members[part]) for part in PARTS
@@ -247,14 +247,14 @@ def _check_gallery(
 ) -> None:
   if len(test):
     raise InputError(
-      f"{dataset.name} has the parts 'test' and 'query' or 'gallery': queries "
-      "are what is tested; name the test images 'query', or leave these out."
+      f"{dataset.name} has the parts 'test' and 'query' or 'gallery', but "
+      "queries are the test images: name those 'query', or leave these out."
     )
   for part, some in (("query", queries), ("gallery", gallery)):
     if not len(some):
       raise InputError(
-        f"{dataset.name} has no image in the part {part!r}: queries look in a "
-        "gallery, so give both, or 'test' in their place."
+        f"{dataset.name} has no image in the part {part!r}: queries search a "
+        "gallery, so give both, or 'test' instead."
       )
 
 
@@ -294,7 +294,7 @@ def _check_count(dataset: Dataset, least: int) -> None:
   count = len(dataset.class_names)
   if count < least:
     raise InputError(
-      f"{dataset.name} has {count} classes; to split it by classes it takes "
+      f"{dataset.name} has {count} classes; splitting it by classes needs "
       f"{least}, two in each part. Add classes, or split it by images."
     )
 
@@ -304,10 +304,10 @@ def random_images(
 ) -> Splits:
   """Closed-set splits: 60, 20 and 20 % of each class, drawn by `seed`.
 
-  With several labels, the shares are of all items.
+  With several labels, these are shares of all items.
 
-  Raises `InputError` if a class has fewer than 9 images, since a part would
-  have no pair of them, unless `small_classes` allows it.
+  Raises `InputError` if a class has fewer than 9 images, since some part would
+  have fewer than two of them, unless `small_classes` allows it.
   """
   check_class_sizes(
     dataset.name,
@@ -328,7 +328,7 @@ def share_of_each_class(
   seed: int,
   least: int = 0,
 ) -> tuple[np.ndarray, ...]:
-  """Divides the indices of each class at random: `shares` of it, and the rest.
+  """Divides the indices of each class at random: into `shares`, and the rest.
 
   A share has at least `least` images if the class has enough for all parts.
 
@@ -363,13 +363,13 @@ def check_scorable(splits: Splits) -> None:
     if reason:
       raise InputError(
         f"{dataset.name}: the part {part!r} cannot be scored: {reason}. Give "
-        "it two classes, one of them with two images, or cut the parts "
-        "otherwise: data.split, data.validation_folds."
+        "it two classes, and one with two images, or split the data "
+        "differently: data.split, data.validation_folds."
       )
 
 
 def _not_scorable(dataset: Dataset, references: Dataset) -> str | None:
-  """Why images of a part lack a relevant or irrelevant answer, or None."""
+  """Why no image of a part has both a right and a wrong answer, or None."""
   if not len(dataset.labels):
     return "it has no image"
   classes = np.flatnonzero(references.class_sizes)
@@ -409,4 +409,4 @@ def check_split(config: Any, folds: Mapping[str, int]) -> None:
       f"the folds are {known}."
     )
   if config.split_seed < 0:
-    raise InputError(f"split_seed={config.split_seed}: it must be 0 or more.")
+    raise InputError(f"split_seed={config.split_seed} must be 0 or more.")

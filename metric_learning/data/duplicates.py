@@ -1,4 +1,4 @@
-"""Images that are in training and in test: a warning, for every data set."""
+"""Warns about images that are in training and in test, for every data set."""
 
 import hashlib
 import warnings
@@ -9,9 +9,9 @@ from metric_learning.data.base import Dataset, Splits
 
 
 def warn_of_duplicates(splits: Splits) -> None:
-  """Warns if test images are in training or validation, pixel for pixel.
+  """Warns if a test image is also in training or validation, pixel for pixel.
 
-  Images that stay on disk are not compared.
+  Images on disk are not compared.
   """
   parts = (splits.train, splits.validation, splits.test)
   if not all(isinstance(part.inputs, np.ndarray) for part in parts):

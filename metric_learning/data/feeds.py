@@ -1,4 +1,4 @@
-"""Feeds: from the number of a step to its batch on the device.
+"""Feeds turn the number of a step into its batch on the device.
 
 There are two feeds. If the set is on the device, steps receive indices, and the
 batch is gathered inside the compiled step. A larger set is read ahead of the
@@ -28,9 +28,9 @@ AnyArray = Array | np.ndarray
 class Batch(NamedTuple):
   """The input of a step; a tree of arrays.
 
-  inputs: as they are stored.
+  inputs: the inputs as they are stored.
   labels: labels of the kind that the relation compares.
-  affinity: similarities instead of labels, NaN for items that are not compared.
+  affinity: similarities instead of labels, NaN for pairs that are not compared.
   where: False for padding; None if there is none.
   """
 
@@ -43,8 +43,8 @@ class Batch(NamedTuple):
 class Feed(NamedTuple):
   """The batches of all steps, each as `gather(shared, own)`.
 
-  shared: arrays on the device, for all steps.
-  own: from a step to its own arrays.
+  shared: arrays on the device that all steps use.
+  own: the function from a step to its own arrays.
   gather: makes the batch from both, inside the compiled step.
   """
 
@@ -75,7 +75,7 @@ def resident(
 
 
 def padded(array: np.ndarray) -> np.ndarray:
-  """Pads with rows of zeros that no index reaches: at most an eighth more.
+  """Pads with rows of zeros that no index points to: at most an eighth more.
 
   Parts of nearly equal size, such as the folds of a set, then have the same
   shape and share one compiled step.
@@ -119,7 +119,7 @@ def streamed(
   labels = labels_of(part, views, levels)
   if cut and not isinstance(part.inputs, ImageFiles):
     raise InputError(
-      f"config.data.random_crop={cut:g} reads parts of image files, and"
+      f"config.data.random_crop={cut:g} reads parts of image files, but"
       f" {part.name} is in memory: set it to 0, or unpack the images into a"
       " folder."
     )
@@ -161,7 +161,7 @@ def on_device(
   put: Callable[[Any], Any] = jax.device_put,
   ahead: int = 2,
 ) -> Iterator[Any]:
-  """Places batches on the device, the next ones while a step runs."""
+  """Places batches on the device, the next batches during the present step."""
   waiting: collections.deque[Any] = collections.deque()
   for batch in batches:
     waiting.append(put(batch))
@@ -171,7 +171,7 @@ def on_device(
 
 
 def gather_streamed(shared: Any, own: Batch) -> Batch:
-  """The batch, as it was read."""
+  """The batch, unchanged."""
   return own
 
 

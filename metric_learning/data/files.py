@@ -1,4 +1,4 @@
-"""Reading of folders, archives and IDX files, with checks."""
+"""Reads folders, archives and IDX files, and checks them."""
 
 import contextlib
 import gzip
@@ -35,16 +35,16 @@ FETCH_AGAIN = "compare its checksum with the source's, or fetch it again"
 
 # A small file can unpack to more than the memory holds. An archive may unpack
 # to 4 GiB, twenty times CIFAR, and an image to as many pixels as Pillow allows.
-# The limit is an environment variable, because it depends on the machine, and a
-# config says what a run computes.
+# The limit is an environment variable: it depends on the machine, and a config
+# describes only what a run computes.
 MAX_UNPACKED = 4 * 2**30
 NO_SIZE_LIMIT = "METRIC_LEARNING_NO_SIZE_LIMIT"
 
 
 def data_path(config: Any, holding: str) -> pathlib.Path:
-  """The path that `config.data_dir` names, file or folder.
+  """The file or folder that `config.data_dir` names.
 
-  Raises `InputError` that asks for `holding` if the path is not set or missing.
+  Raises `InputError`, which asks for `holding`, if it is not set or missing.
   """
   if not config.data_dir:
     raise InputError(
@@ -69,7 +69,7 @@ def check_digest(path: pathlib.Path, digest: str) -> None:
   if found != digest:
     raise InputError(
       f"{path} has the {algorithm} {found}, not {digest}, which its source "
-      "publishes: it is damaged, cut short or another version; fetch it again."
+      "publishes: it is damaged, truncated or another version; fetch it again."
     )
 
 
@@ -97,14 +97,14 @@ def check_member(path: pathlib.Path, name: str, is_link: bool) -> None:
 def check_space(folder: pathlib.Path, size: int) -> None:
   """Raises `InputError` unless the disk of a folder has `size` bytes free.
 
-  The folder need not exist yet.
+  The folder need not exist.
   """
   folder = folder.absolute()
   place = next(p for p in (folder, *folder.parents) if p.exists())
   free = shutil.disk_usage(place).free
   if free < size:
     raise InputError(
-      f"{folder} needs {size / 1e6:,.0f} MB, and its disk has "
+      f"{folder} needs {size / 1e6:,.0f} MB, but its disk has "
       f"{free / 1e6:,.0f} MB free; make room, or choose another folder."
     )
 
@@ -143,7 +143,7 @@ def open_zip(path: pathlib.Path) -> zipfile.Path:
 
 
 def read_tar(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-  """Yields name and content of each file of a tar archive, compressed or not.
+  """Yields the name and content of each file of a tar, compressed or not.
 
   Raises `InputError` like `open_zip`.
   """
@@ -161,8 +161,9 @@ def read_tar(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 def read_idx(path: pathlib.Path) -> UInt8[np.ndarray, "..."]:
   """Reads a file of unsigned bytes in the IDX format of MNIST, gzipped or not.
 
-  Two zeros, the type (8), the number of axes, each axis' length as a big-endian
-  32-bit integer, then the values. Raises `InputError` if the file is damaged.
+  It holds two zeros, the type (8), the number of axes, the length of each axis
+  as a big-endian 32-bit integer, and the values. Raises `InputError` if the
+  file is damaged.
   """
   check_regular(path)
   with reading(str(path)), path.open("rb") as raw:
@@ -181,7 +182,7 @@ def read_idx(path: pathlib.Path) -> UInt8[np.ndarray, "..."]:
   if len(content) != size:
     found = len(content) if len(content) < size else "more"
     raise InputError(
-      f"{path} holds {found} bytes of data where its header promises {size} "
+      f"{path} holds {found} bytes of data, but its header promises {size} "
       f"{shape}; {FETCH_AGAIN}."
     )
   return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,6 +1,6 @@
-"""What tells a data set from another: digests, which are kept with every run.
+"""Digests that identify a data set; they are stored with every run.
 
-They depend neither on the place of the files nor on their times, so that
+They depend neither on the location of the files nor on their times, so that
 machines with copies of one folder can share a study.
 """
 
@@ -16,12 +16,12 @@ _SAMPLE = 16 * 2**10
 
 
 def digest(values: Iterable[str | Shaped[np.ndarray, "..."]]) -> str:
-  """Twelve hexadecimal digits of texts or arrays, one after another.
+  """Twelve hexadecimal digits from strings or arrays, one after another.
 
   >>> digest(["ab", "c"]) == digest(["a", "bc"])
   False
   """
-  # The fastest of the standard library where the processor has instructions
+  # The fastest digest of the standard library if the processor has instructions
   # for it: 0.1 s for the 145 MB of Omniglot (measured).
   whole = hashlib.sha256()
   for value in values:
@@ -35,8 +35,8 @@ def digest(values: Iterable[str | Shaped[np.ndarray, "..."]]) -> str:
 def file_stamp(file: Any) -> int:
   """A digest of the size of an open file, and of all or some of its bytes.
 
-  Of more than 48 KiB, the first, the middle and the last 16 KiB are read: if
-  a pixel of a compressed image changes, so do the bytes at its end.
+  Of a file over 48 KiB, only the first, the middle and the last 16 KiB are
+  read: if a pixel of a compressed image changes, so do the bytes at its end.
 
   >>> import io
   >>> file_stamp(io.BytesIO(b"abc")) == file_stamp(io.BytesIO(b"abd"))

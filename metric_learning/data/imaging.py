@@ -1,4 +1,4 @@
-"""Images: decoded as people see them, and resized."""
+"""Decodes images as viewers show them, and resizes them."""
 
 import functools
 import io
@@ -14,18 +14,18 @@ from jaxtyping import UInt8
 from metric_learning.data import crops, files
 from metric_learning.errors import InputError
 
-# Pillow would start other programs for some formats.
+# For other formats, Pillow may start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 REPLACE = "replace the file, or remove it"
-# Images in memory may take as many GB as this variable says, or 8, or half of
-# what the machine has.
+# The variable that limits the memory for images, in GB. By default it is 8 GB,
+# or half of the memory of the machine if that is less.
 MEMORY_LIMIT = "METRIC_LEARNING_MEMORY_GB"
 # How many broken images a message names.
 _SHOWN = 10
 
 _GRAY = ("1", "L", "LA", "La")
 _ORIENTATION = 0x0112
-# What undoes each EXIF orientation; 1 lies as it should.
+# What undoes each EXIF orientation; 1 needs nothing.
 _TURNS = {
   2: "FLIP_LEFT_RIGHT",
   3: "ROTATE_180",
@@ -54,17 +54,17 @@ def read_images(
 ) -> UInt8[np.ndarray, "n h w c"]:
   """Reads images of one size, or resizes them to `size` (height, width).
 
-  With `short_side` the aspect is kept: the short side becomes that, and the
-  middle of `size` is cut out. With `draws`, one for each image, it is a random
-  part in place of the middle.
+  With `short_side`, the aspect ratio is kept: the short side gets this length,
+  and `size` is cut from the middle. With `draws`, one for each image, a random
+  part replaces the middle.
 
-  As viewers show them: turned as their EXIF orientation says; the first frame
-  of an animation; what is transparent shows `background`, a gray level from 0
-  to 255. One channel if all are gray, else three.
+  Images look as in a viewer: rotated by their EXIF orientation, and the first
+  frame of an animation. Transparent pixels show `background`, a gray level from
+  0 to 255. The result has one channel if all images are gray, else three.
 
-  Raises `InputError` that lists the files which are damaged or too large, or
-  have more than 8 bits a channel; if images differ in size or channels and
-  `size` is (); and, after the first of them, if all will not fit in memory.
+  Raises `InputError` that lists files which are damaged, are too large, or have
+  more than 8 bits per channel; if images differ in size or channels and `size`
+  is (); and, after the first image, if all will not fit in memory.
   """
   paths = list(paths)
   check_background(background)
@@ -86,17 +86,17 @@ def read_images(
   whole = np.empty((len(images), *images[0].shape[:2], channels), np.uint8)
   for i in range(len(images)):
     whole[i] = images[i]
-    images[i] = whole[i]  # lets go of the first copy
+    images[i] = whole[i]  # frees the first copy
   return whole
 
 
 def short_side_of(config: Any) -> int | None:
-  """What a config of data says of it; None if it says nothing."""
+  """The field `short_side` of a section `data`; None if it is missing."""
   return getattr(config, "short_side", None)
 
 
 def check_memory(count: int, shape: tuple[int, ...]) -> None:
-  """Raises `InputError` if images would take more memory than they may."""
+  """Raises `InputError` if images would exceed the memory limit."""
   size = count * math.prod(shape)
   chosen = os.environ.get(MEMORY_LIMIT)
   limit = 1e9 * float(chosen) if chosen else min(8e9, _memory() / 2)
@@ -110,7 +110,7 @@ def check_memory(count: int, shape: tuple[int, ...]) -> None:
 
 
 def _memory() -> float:
-  """The bytes of memory of this machine; infinite where it is not told."""
+  """The bytes of memory of this machine; infinite if they are unknown."""
   try:
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
   except (AttributeError, ValueError, OSError):  # Windows
@@ -118,7 +118,7 @@ def _memory() -> float:
 
 
 def check_background(background: int) -> None:
-  """Raises `InputError` unless it is a gray level."""
+  """Raises `InputError` unless the background is a gray level."""
   if background not in range(256):
     raise InputError(
       f"background={background} must be a gray level, from 0 (black) to 255 "
@@ -127,7 +127,7 @@ def check_background(background: int) -> None:
 
 
 def refuse(errors: Sequence[InputError], count: int) -> None:
-  """Raises one error for all of `count` images that cannot be used, if any."""
+  """Raises one error for all images of `count` that cannot be used, if any."""
   if len(errors) == 1:
     raise errors[0]
   if errors:
@@ -145,11 +145,11 @@ def images_differ(
   other: Source,
   other_shape: tuple[int, ...],
 ) -> InputError:
-  """What is said of two images of one set that differ in size or channels."""
+  """The error for two images of a set that differ in size or channels."""
   return InputError(
     f"images differ: {first} is {_format(first_shape)}, {other} is "
     f"{_format(other_shape)}; set image_size=(height, width) to resize all, "
-    "and to give gray ones among colored ones three channels."
+    "and to give gray images among color images three channels."
   )
 
 
@@ -159,7 +159,7 @@ def _format(shape: tuple[int, ...]) -> str:
 
 
 def advice(path: Source) -> str:
-  """What helps against damage: who has a file of their own cannot fetch it."""
+  """What to do about a damaged file: only an archive can be fetched again."""
   return REPLACE if isinstance(path, pathlib.Path) else files.FETCH_AGAIN
 
 
@@ -187,10 +187,10 @@ def _read_image(
 def read_shape(
   file: Any, path: Source, size: tuple[int, ...] = ()
 ) -> tuple[int, int, int]:
-  """Height, width and channels that `read_images` would give, of an open file.
+  """Height, width and channels that `read_images` would give for an open file.
 
-  From its header alone, where that says how the image lies. Raises what
-  `files.reading` explains, as far as the header tells what is wrong.
+  Reads the header alone if it holds the orientation. Raises what
+  `files.reading` explains, as far as the header shows the damage.
   """
   image = _open(file, path)
   channels = 1 if image.mode in _GRAY else 3
@@ -198,13 +198,13 @@ def read_shape(
     height, width = size
     return height, width, channels
   if image.format in ("PNG", "TIFF") and image.width != image.height:
-    image.load()  # only then Pillow knows their orientation
+    image.load()  # Pillow knows the orientation only now.
   height, width = image.size if _orientation(image) >= 5 else image.size[::-1]
   return height, width, channels
 
 
 def _open(file: Any, path: Source) -> Any:
-  """An image of a format, a size and a depth that are read; not decoded yet."""
+  """An image with an accepted format, size and depth; not decoded yet."""
   from PIL import Image, UnidentifiedImageError
 
   if os.environ.get(files.NO_SIZE_LIMIT):
@@ -212,8 +212,8 @@ def _open(file: Any, path: Source) -> Any:
   limit = Image.MAX_IMAGE_PIXELS
   try:
     image = Image.open(file, formats=FORMATS)
-    # Pillow only warns over its limit, and refuses over twice; to make an
-    # error of a warning is nothing for threads, which share the filters.
+    # Pillow only warns over its limit, and raises over twice the limit. Turning
+    # the warning into an error is not safe: threads share the warning filters.
     if limit and math.prod(image.size) > limit:
       raise Image.DecompressionBombError
   except (
@@ -226,22 +226,22 @@ def _open(file: Any, path: Source) -> Any:
     ) from error
   except UnidentifiedImageError as error:
     raise InputError(
-      f"cannot read the image {path}: it is empty, no image, or of a format "
-      f"that is none of {', '.join(FORMATS)}; {advice(path)}."
+      f"cannot read the image {path}: it is empty, no image, or its format is "
+      f"none of {', '.join(FORMATS)}; {advice(path)}."
     ) from error
   if _is_deep(image):
     raise InputError(
-      f"the image {path} has more than 8 bits a channel; convert it to 8 bits."
+      f"the image {path} has more than 8 bits per channel; convert it to 8."
     )
   return image
 
 
 def _is_deep(image: Any) -> bool:
-  """Whether it has more than 8 bits a channel, which Pillow may cut off."""
+  """Whether an image has over 8 bits per channel, which Pillow may drop."""
   if image.mode.startswith(("I", "F")):
     return True
   for tile in image.tile:
-    # How the pixels are stored: "RGB;16B"; of PPM, with the largest value.
+    # How pixels are stored: "RGB;16B"; for PPM, with the largest value.
     stored = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
     if ";16" in str(stored[0]):
       return True
@@ -251,10 +251,10 @@ def _is_deep(image: Any) -> bool:
 
 
 def _orientation(image: Any) -> int:
-  """The EXIF orientation, 1 to 8; 1 where none is said, or nonsense."""
+  """The EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
   try:
     found = image.getexif().get(_ORIENTATION, 1)
-  except Exception:  # as viewers do: a damaged block says nothing
+  except Exception:  # Like viewers: ignore a damaged block.
     return 1
   return found if found in _TURNS else 1
 
@@ -269,7 +269,7 @@ def _upright(image: Any) -> Any:
 
 
 def _on_paper(image: Any, background: int) -> Any:
-  """Gray or RGB; what is transparent shows the background."""
+  """Gray or RGB; transparent pixels show the background."""
   from PIL import Image
 
   gray = image.mode in _GRAY
@@ -288,8 +288,8 @@ def resize(
 ) -> UInt8[np.ndarray, "n height width c"]:
   """Resizes to (height, width) by area averaging.
 
-  An output pixel is the mean of the area that it covers, in which an input
-  pixel that it covers in part counts in part.
+  An output pixel is the mean of the area that it covers. Input pixels that are
+  covered in part count in part.
 
   >>> row = np.uint8([10, 40, 70]).reshape(1, 1, 3, 1)
   >>> resize(row, (1, 2)).ravel()  # (10 + 40/2) / 1.5, (40/2 + 70) / 1.5
@@ -317,8 +317,8 @@ def _average(
 def _overlaps(old: int, new: int) -> Any:
   """The share of each old pixel in each new one; every row sums to 1.
 
-  Sparse, since it is zero but near its diagonal: a dense product took most of
-  the time of reading an image, and on all cores (measured).
+  Sparse, since it is zero except near its diagonal: a dense product took most
+  of the time of reading an image, on all cores (measured).
   """
   from scipy.sparse import csr_array
 

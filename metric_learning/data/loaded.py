@@ -1,4 +1,4 @@
-"""Data sets that are read once in a process."""
+"""Data sets that each process reads only once."""
 
 import json
 
@@ -7,22 +7,22 @@ from ml_collections import ConfigDict
 from metric_learning.data import Splits, load
 from metric_learning.data.validation_folds import hold_out
 
-# No part is held out otherwise than the split does.
+# The values of these fields that leave the parts as the split makes them.
 _UNCUT = {
   "validation_folds": 1,
   "validation_fold": 0,
   "validation_draw": 0,
   "train_on": "train",
 }
-# Sets as they are cut by folds are copies: a study with many draws of its folds
-# would fill the memory.
+# Data sets with other validation parts are copies: all the draws of a large
+# study would fill the memory.
 _MOST_CUT = 8
 _WHOLE: dict[str, Splits] = {}
 _CUT: dict[str, Splits] = {}
 
 
 def load_once(config: ConfigDict) -> Splits:
-  """What `data.load` gives for a section `data`; items are read once."""
+  """The result of `data.load` for a section `data`; items are read once."""
   fields = config.to_dict()
   key = json.dumps(fields, sort_keys=True)
   uncut = {**fields, **{k: v for k, v in _UNCUT.items() if k in fields}}

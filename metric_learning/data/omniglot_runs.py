@@ -1,8 +1,8 @@
 """Lake's 20 runs of 20-way one-shot classification within an alphabet.
 
-The official `all_runs.zip` of Omniglot: each run has one drawing of each of 20
-characters of an alphabet by one drawer, and 20 drawings by another to tell
-which is which. 400 trials, chance is 5 %.
+The official `all_runs.zip` of Omniglot. A run has one drawing of each of 20
+characters of an alphabet by one drawer, and 20 drawings by another drawer to
+classify. That makes 400 trials; chance is 5 %.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ RUNS, WAYS = 20, 20
 
 
 class Runs(NamedTuple):
-  """Drawings of all runs, ink 255 and paper 0, and the right answers.
+  """Drawings of all runs (ink 255, paper 0), and the right answers.
 
   Test drawing t of run r shows the character of training drawing
   `answers[r, t]`.
@@ -42,10 +42,10 @@ def read(path: pathlib.Path, size: tuple[int, ...] = ()) -> Runs:
     size: (height, width) to resize to, or () for 105×105.
 
   Raises:
-    InputError: if a file of it is missing or damaged.
+    InputError: if a file in it is missing or damaged.
   """
   if not path.exists():
-    raise InputError(f"{path} is not there; it is to be had from {ADDRESS}.")
+    raise InputError(f"{path} is missing; fetch it from {ADDRESS}.")
   root = path if path.is_dir() else files.open_zip(path)
   training, test, answers = [], [], []
   for run in range(1, RUNS + 1):
@@ -63,7 +63,7 @@ def read(path: pathlib.Path, size: tuple[int, ...] = ()) -> Runs:
     classes = [f"run{run:02d}/training/class{i:02d}.png" for i in _numbers()]
     if [*answer] != items or not {*answer.values()} <= {*classes}:
       raise InputError(
-        f"{labels} does not say of item01 to item{WAYS} which class each is of;"
+        f"{labels} does not give the class of each of item01 to item{WAYS};"
         f" fetch {ADDRESS} again."
       )
     answers.append([classes.index(answer[item]) for item in items])
@@ -85,11 +85,11 @@ Distance = Callable[
 
 
 def error(runs: Runs, distance: Distance) -> dict[str, float]:
-  """Share of test drawings whose nearest training drawing is of another class.
+  """The share of test drawings whose nearest training drawing is wrong.
 
   The one-shot protocol of Lake et al. 2015: `error` over all trials, its
   standard deviation over runs as `std`, and the number of `trials`. Of equally
-  near drawings the first counts; the order of the classes in a run is random.
+  near drawings, the first counts; the order of the classes in a run is random.
 
   >>> images = np.uint8([0, 9]).reshape(1, 2, 1, 1, 1)
   >>> runs = Runs(images, images[:, ::-1], np.array([[1, 0]]))
@@ -118,12 +118,12 @@ def error(runs: Runs, distance: Distance) -> dict[str, float]:
 def modified_hausdorff(
   test: UInt8[np.ndarray, "t h w 1"], training: UInt8[np.ndarray, "c h w 1"]
 ) -> Float[np.ndarray, "t c"]:
-  """Modified Hausdorff distance between the inks of drawings.
+  """Modified Hausdorff distance between the ink of drawings.
 
     max( mean_{a ∈ A} min_{b ∈ B} |a − b|, mean_{b ∈ B} min_{a ∈ A} |a − b| )
 
-  over the places of ink, each set with its mean at the origin: the baseline
-  published with the runs, of 38.8 % error.
+  over the positions of ink, each set centered at the origin. This is the
+  baseline published with the runs; its error is 38.8 %.
 
   >>> a = np.uint8([[1, 0, 1]]).reshape(1, 1, 3, 1)  # ink at −1 and 1
   >>> b = np.uint8([[1, 1, 0]]).reshape(1, 1, 3, 1)  # ink at −½ and ½
@@ -142,7 +142,7 @@ def modified_hausdorff(
     """Mean distance of each of `inks` to each of `others`, [others, inks]."""
     ends = np.cumsum([len(ink) for ink in inks])[:-1]
     every = np.concatenate(inks)
-    # All at a time: a tree is slow to call and quick to look up.
+    # All points at once: a tree is slow to call and quick to search.
     trees = (KDTree(other, leafsize=32) for other in others)
     nearest = (tree.query(every, workers=-1)[0] for tree in trees)
     return np.array(

@@ -1,7 +1,7 @@
-"""Archived sets made ready: fetched, checked, and turned into one folder.
+"""Prepares archived sets: fetches and checks them, and makes one folder.
 
-The folder is that of a tensorflow-datasets builder, whose images can be read
-in any order.
+The folder is that of a tensorflow-datasets builder. Its images can be read in
+any order.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from metric_learning.data import archives, base, cache, files, imaging
 from metric_learning.data.stream import image_files
 from metric_learning.errors import InputError, check_choice
 
-# Records of a prepared set that are read at a time.
+# The number of records of a prepared set that are read at a time.
 _CHUNK = 1024
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ def prepare(
 ) -> pathlib.Path:
   """Prepares set `name` below `data_dir`, once, and returns its folder.
 
-  The files of the set come from `manual_dir`, or else are fetched into
-  `data_dir`/downloads. Each is compared with its checksum where one is pinned;
-  unpacked folders are taken as they are. What a killed call left is done again.
+  The files of the set come from `manual_dir`, or are fetched into
+  `data_dir`/downloads. Files with a known checksum are checked; unpacked
+  folders are taken as they are. After a kill, the next call starts over.
 
   Raises:
     InputError: for a file that is missing, cannot be fetched, or is damaged,
@@ -46,7 +46,7 @@ def prepare(
   folder = _root(data_dir)
   place = prepared_folder(name, data_dir)
   if place.exists():
-    log.info("%s is prepared already, in %s.", name, place)
+    log.info("%s is already prepared, in %s.", name, place)
     return place
   _check_installed()
   with _writing(folder):
@@ -63,7 +63,7 @@ def prepare(
 
 
 def prepared_folder(name: str, data_dir: str = "") -> pathlib.Path:
-  """Where a set lies below `data_dir` once it is prepared."""
+  """The folder of a prepared set below `data_dir`."""
   return _root(data_dir) / "archives" / name / archives.VERSION
 
 
@@ -82,15 +82,15 @@ def _check_installed() -> None:
 def _build(name: str, folder: pathlib.Path, found: archives.Found) -> None:
   from metric_learning.data import tfds_builder
 
-  tfds_builder.tfds.disable_progress_bar()  # there is one of ours
-  # It says "Downloading" on standard output, and downloads nothing.
+  tfds_builder.tfds.disable_progress_bar()  # We show our own.
+  # It prints "Downloading", but downloads nothing.
   with contextlib.redirect_stdout(io.StringIO()):
     tfds_builder.Archives(name, folder, found).download_and_prepare()
 
 
 @contextlib.contextmanager
 def _writing(folder: pathlib.Path):
-  """Says which folder cannot be written."""
+  """Explains which folder cannot be written."""
   try:
     yield
   except PermissionError as error:
@@ -105,7 +105,7 @@ def _writing(folder: pathlib.Path):
 def _collect(
   name: str, folder: pathlib.Path, manual_dir: str
 ) -> dict[str, pathlib.Path]:
-  """All files of a set, each whole."""
+  """The paths of all files of a set, complete and checked."""
   archive = archives.ARCHIVES[name]
   wanted = [*archive.files, *archive.beside]
   where = pathlib.Path(manual_dir).expanduser() if manual_dir else folder
@@ -135,13 +135,13 @@ def _collect(
 
 
 def _check(path: pathlib.Path, file: archives.File) -> None:
-  """Compares the checksum where one is pinned; a folder has none."""
+  """Checks the checksum of a file, if it is known; a folder has none."""
   if file.sha256 and path.is_file():
     files.check_digest(path, file.sha256)
 
 
 def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
-  """Fetches a file into a folder, with progress; there when it is whole.
+  """Fetches a file into a folder, with progress; it appears when complete.
 
   Raises:
     InputError: if it cannot be fetched, is cut short, or does not fit.
@@ -161,7 +161,7 @@ def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
           target.write(chunk)
           bar.update(len(chunk))
     if size and partial.stat().st_size != size:
-      raise OSError(f"{partial.stat().st_size} of {size} bytes came")
+      raise OSError(f"only {partial.stat().st_size} of {size} bytes arrived")
     _check(partial, file)
     return partial.rename(path)
   except (OSError, http.client.HTTPException) as error:
@@ -174,7 +174,7 @@ def fetch(file: archives.File, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _space(path: pathlib.Path) -> int:
-  """What a file or folder takes once it is prepared: as much, and an index."""
+  """The bytes that a file or folder needs once prepared, with its index."""
   whole = path.rglob("*") if path.is_dir() else [path]
   return round(1.1 * sum(file.stat().st_size for file in whole))
 
@@ -183,7 +183,7 @@ def _space(path: pathlib.Path) -> int:
 
 
 class Images(NamedTuple):
-  """Some parts of a set in memory, with the place and part of each image."""
+  """Parts of a set, with the path and part of each image."""
 
   dataset: base.Dataset
   names: Sequence[str]
@@ -193,10 +193,10 @@ class Images(NamedTuple):
 def read(config: Any, *parts: str, stream: bool = False) -> Images:
   """Reads parts of the set `config.name`; classes are sorted by name.
 
-  With `stream` the images stay on disk, and are decoded when they are needed.
+  With `stream`, the images stay on disk and are decoded when they are needed.
 
-  From what `prepare` made below `config.data_dir` ("" is the folder of the
-  cache), or from the folders in it that the archives unpack to.
+  Reads the folder that `prepare` made below `config.data_dir` ("" is the cache
+  folder), or the folders in it that the archives unpack to.
 
   Raises:
     InputError: if there is neither, or if the images do not fit in memory.
@@ -220,7 +220,7 @@ def read(config: Any, *parts: str, stream: bool = False) -> Images:
 
 
 def examples(config: Any, part: str) -> list[archives.Example]:
-  """The images of one part, to be decoded by and by."""
+  """The images of one part; each is decoded when it is needed."""
   place = prepared_folder(config.name, config.data_dir)
   if place.exists():
     return _prepared(place, part)
@@ -234,7 +234,7 @@ def examples(config: Any, part: str) -> list[archives.Example]:
       f"{config.name} is not prepared in {folder}, nor unpacked there: "
       f"{archives.missing(absent)}. Run python -m experiments.prepare "
       f"--dataset={config.name} --data_dir={folder}, with --manual_dir=FOLDER "
-      "where you have the archives already."
+      "if you already have the archives."
     )
   return list(archives.examples(config.name, unpacked, part))
 
@@ -263,7 +263,7 @@ def _image(source: Any, index: int) -> bytes:
 
 
 def beside(config: Any, name: str) -> pathlib.Path:
-  """A file that lies next to the images of a set, such as pairs.txt.
+  """A file beside the images of a set, such as pairs.txt.
 
   Raises:
     InputError: if it is not there.

@@ -1,4 +1,4 @@
-"""Where the features in a file come from."""
+"""The origin of the features in a file."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,16 @@ from metric_learning.errors import InputError
 
 
 class Provenance(NamedTuple):
-  """What embedded which set, and how; a file holds it as JSON text.
+  """Which network embedded which set, and how; stored as JSON.
 
-  weights, weights_digest: name and digest of the weights file; None if the
-    network was drawn at random, by `seed`.
+  weights, weights_digest: name and digest of the weights file; None if `seed`
+    drew the weights at random.
   image_size: (height, width).
-  preprocessing: what happens to an image before the first layer, in words.
+  preprocessing: the change of an image before the first layer, in words.
   split: name, seed and fold, or all folds.
-  set_digest: of the identities of all parts of the set.
-  views: augmented ones of each training item, by `augment` and `seed`.
+  set_digest: the digest of the identities of all parts of the set.
+  views: the number of augmented views of each training item, by `augment` and
+    `seed`.
   """
 
   network: str
@@ -39,7 +40,7 @@ class Provenance(NamedTuple):
   commit: str
 
   def __str__(self) -> str:
-    """In one short sentence, for the line under a table.
+    """One short sentence, for the line under a table.
 
     >>> print(Provenance(
     ...   "resnet18", "avg", "float32", "r18.pth", "0f" * 6, [224, 224], "",
@@ -61,16 +62,16 @@ class Provenance(NamedTuple):
     )
 
   def as_array(self) -> Shaped[np.ndarray, ""]:
-    """As JSON text, an array of a file."""
+    """The JSON text as an array, to store in a file."""
     text = json.dumps(self._asdict(), allow_nan=False, ensure_ascii=False)
     return np.array(text)
 
 
 def read_provenance(path: Path, array: Shaped[np.ndarray, "..."]) -> Provenance:
-  """What the array `provenance` of a file says.
+  """The provenance in the array `provenance` of a file.
 
   Raises:
-    InputError: if it is not what `Provenance.as_array` writes.
+    InputError: if `Provenance.as_array` did not write it.
   """
   try:
     return Provenance(**json.loads(str(array)))

@@ -1,7 +1,7 @@
 """Which images are in the batch of a step: a pure function of (seed, step).
 
-There is no iterator to save: a run that is resumed at a step draws the batches
-that it would have drawn.
+There is no iterator to save: a resumed run draws the same batches as an
+uninterrupted one.
 """
 
 import functools
@@ -24,8 +24,8 @@ from metric_learning.errors import InputError, check_choice
 class Draw(NamedTuple):
   """The images of a step.
 
-  affinity: how similar each two of them are, where labels do not say it; NaN
-    where they are no pair.
+  affinity: the similarity of each pair of images, if labels do not give it; NaN
+    if they are not compared.
   """
 
   indices: Int32[np.ndarray, " b"]
@@ -38,24 +38,24 @@ Draws = Callable[[int], Draw]
 def make_batches(
   dataset: Dataset, config: Any, seed: int, small_classes: str = "refuse"
 ) -> Draws:
-  """Returns step → batch, of P × K images, by `config.sampler`.
+  """Returns the function from a step to its P × K images, by `config.sampler`.
 
   P is `config.classes_per_batch`, K is `config.images_per_class`.
 
-    classes       K images of each of P classes; `small_classes` says
-                  what happens to classes of fewer than K
-    hierarchical  the same, P/S classes of each of S super-classes, where S is
-                  `config.superclasses_per_batch`
+    classes       K images of each of P classes; `small_classes` decides about
+                  classes with fewer than K images
+    hierarchical  the same, with P/S classes of each of S super-classes, where S
+                  is `config.superclasses_per_batch`
     uniform       any P × K images, whatever their classes
-    pairs         P × K / 2 explicit pairs, half of them of the same class;
-                  those of the data set, or `config.num_pairs`, drawn once
+    pairs         P × K / 2 explicit pairs, half of them genuine: those of the
+                  data set, or `config.num_pairs` pairs that are drawn once
     triplets      P × K / 3 of `config.num_triplets` triplets, drawn once
 
-  All come in shuffled cycles: none comes again before all have come. In a batch
-  of pairs or triplets, the loss sees these and no others.
+  All draw in shuffled cycles: nothing is drawn again before everything has been
+  drawn. With pairs or triplets, the loss sees these and no others.
 
-  Raises `InputError` if the data set lacks what a sampler takes, or cannot fill
-  a batch.
+  Raises `InputError` if the data set lacks what the sampler needs, or cannot
+  fill a batch.
 
   >>> from types import SimpleNamespace
   >>> three = Dataset(
@@ -101,24 +101,25 @@ def make_sampler(
   class_names: Sequence[str] | None = None,
   small_classes: str = "refuse",
 ) -> Callable[[int], Int32[np.ndarray, " batch"]]:
-  """Returns step → indices of P = classes_per_batch × K = images_per_class.
+  """Returns the function from a step to P × K indices.
 
-  The indices of one class stand together. Coverage, also where P does not
-  divide the number of classes, nor K the size of a class:
+  P is `classes_per_batch`, and K is `images_per_class`. The indices of a class
+  are adjacent. Everything is covered, even if P does not divide the number of
+  classes, or K the size of a class:
 
-  - classes come in shuffled cycles, each once a cycle, and no class is twice in
-    a batch;
-  - the images of a class come in shuffled cycles, each once a cycle, and no
-    image is twice in a batch.
+  - classes come in shuffled cycles, each class once per cycle, and no class is
+    twice in a batch;
+  - the images of a class come in shuffled cycles, each image once per cycle,
+    and no image is twice in a batch.
 
-  Classes of fewer than K images are refused, by their `class_names` where these
-  are given; or, with `small_classes`, "drop" leaves them out, and "repeat" lets
-  their images be in a batch several times, each as often as the others or once
-  more. Two copies of one image are a positive pair without a distance, unless
-  augmentation tells them apart.
+  Classes with fewer than K images are refused; the message uses `class_names`
+  if they are given. With `small_classes`, "drop" leaves them out, and "repeat"
+  repeats their images within a batch, each as often as the others or once more.
+  Two copies of an image are a positive pair at distance 0, unless augmentation
+  makes them differ.
 
-  Raises `InputError` if there are fewer than P classes or if a class has fewer
-  than K images and must not.
+  Raises `InputError` for fewer than P classes, or for a class with fewer than K
+  images that is refused.
 
   >>> sample = make_sampler(np.array([0, 0, 1, 1, 2, 2]), 2, 1, seed=0)
   >>> batches = [sample(step) for step in range(3)]  # 6 draws, 6 images
@@ -141,11 +142,12 @@ def make_hierarchical_sampler(
   class_names: Sequence[str] | None = None,
   small_classes: str = "refuse",
 ) -> Callable[[int], Int32[np.ndarray, " batch"]]:
-  """Returns step → indices of S super-classes × P/S classes × K images.
+  """Returns the function from a step to P × K indices, by super-class.
 
+  A batch has S super-classes, P/S classes of each, and K images of each class.
   `superclasses[label]` names the super-class of a class. Super-classes come in
-  shuffled cycles, and so do the classes of each, and the images of each. Small
-  classes are as in `make_sampler`.
+  shuffled cycles, and so do the classes of each, and the images of each. For
+  small classes, see `make_sampler`.
 
   Raises `InputError` if S does not divide P, or if there are fewer than S
   super-classes, P/S classes in one of them, or K images in a class.
@@ -203,7 +205,7 @@ def _hierarchical(dataset, config, seed, small_classes):
   if dataset.superclasses is None:
     raise InputError(
       f"{dataset.name} has no super-classes, which sampler='hierarchical' "
-      "takes; use sampler='classes'."
+      "needs; use sampler='classes'."
     )
   make = functools.partial(
     make_hierarchical_sampler,
@@ -254,14 +256,14 @@ def _fixed_triplets(dataset, config, seed, small_classes):
 
 
 class Sampler(NamedTuple):
-  """A way to draw batches, and what is known of it.
+  """A way to draw batches.
 
-  make: from the data set, the section `batch`, a seed and what happens to small
-    classes, to the batch of a step.
-  needs: what it takes: "items", whatever they are; "classes", one label of each
-    item; "pairs", explicit ones, or classes from which to draw them.
-  explicit: what the loss sees of a batch, and nothing else; None for all pairs,
-    by their labels.
+  make: from the data set, the section `batch`, a seed and `small_classes` to
+    the function that draws the batch of a step.
+  needs: "items" of any kind; "classes", one label for each item; or "pairs",
+    explicit pairs or classes to draw them from.
+  explicit: the only comparisons that the loss sees; None for all pairs, by
+    their labels.
   """
 
   make: Callable[[Dataset, Any, int, str], Draws]
@@ -270,7 +272,7 @@ class Sampler(NamedTuple):
 
   @property
   def repeats_classes(self) -> bool:
-    """Whether a class is in a batch as often as `images_per_class` says."""
+    """Whether each class of a batch has `images_per_class` items in it."""
     return self.needs == "classes" and self.explicit is None
 
 
@@ -286,9 +288,9 @@ SAMPLERS: dict[str, Sampler] = {
 def _draw_triplets(
   labels: Int[np.ndarray, " n"], count: int, seed: int
 ) -> Int32[np.ndarray, "{count} 3"]:
-  """Anchor, positive and negative, each drawn uniformly given the one before.
+  """Anchor, positive and negative, each drawn uniformly given the previous.
 
-  Raises `InputError` if there are none to draw.
+  Raises `InputError` if no triplet exists.
   """
   names, inverse, sizes = np.unique(
     labels, return_inverse=True, return_counts=True
@@ -296,13 +298,13 @@ def _draw_triplets(
   anchors = np.flatnonzero(sizes[inverse] > 1)
   if count < 1 or len(names) < 2 or not len(anchors):
     raise InputError(
-      f"num_triplets={count} must be at least 1, and a triplet takes two images"
-      f" of a class and one of another; there are {len(names)} classes, the "
-      f"largest of {sizes.max()} images."
+      f"num_triplets={count} must be at least 1, and a triplet needs two images"
+      f" of a class and one of another; there are {len(names)} classes, and the"
+      f" largest has {sizes.max()} images."
     )
   rng = np.random.default_rng([seed, 1])
   anchor = rng.choice(anchors, count)
-  # In the order of classes, those of a class stand together.
+  # Sorted by class, the images of a class are adjacent.
   order = np.argsort(inverse, kind="stable")
   place = np.argsort(order)[anchor]
   size = sizes[inverse[anchor]]
@@ -322,10 +324,10 @@ def _draw(
   seed: int,
   path: tuple[int, ...] = (),
 ) -> Callable[[int], Int[np.ndarray, " b"]]:
-  """Returns visit → the leaves that this visit of a tree takes.
+  """Returns the function from a visit to the leaves that it takes from a tree.
 
   A visit takes `takes[0]` branches, `takes[1]` branches of each of them, and so
-  on; the branches of each node come in shuffled cycles. The last nodes are
+  on. The branches of each node come in shuffled cycles. The last nodes are
   arrays of leaves.
   """
   size, take, rest = len(tree), takes[0], takes[1:]
@@ -338,11 +340,11 @@ def _draw(
     return _round(size, take, [seed, len(path), *path, turn])
 
   def draw(visit):
-    turn, place = divmod(visit, size)  # a round has a window an item
+    turn, place = divmod(visit, size)  # a round has one window per item
     window = windows(turn)[place]
     if not rest:
       return tree[window]
-    # A cycle visits each branch once: the cycle is the number of the visit.
+    # A cycle visits each branch once, so the cycle is the number of the visit.
     start = visit * take
     return np.concatenate(
       [below[i]((start + j) // size) for j, i in enumerate(window.tolist())]
@@ -358,7 +360,7 @@ def _members(
   class_names: Sequence[str] | None,
   small_classes: str,
 ) -> tuple[np.ndarray, list[Int32[np.ndarray, " _"]]]:
-  """The labels to draw from, and the indices of each.
+  """The labels to draw from, and the indices of the items of each.
 
   Raises `InputError` if they do not fill a batch of `classes` × `images`.
   """
@@ -388,7 +390,7 @@ def _members(
   members = np.split(order, np.cumsum(sizes)[:-1])
   left_out = ""
   if called and small_classes == "drop":
-    left_out = f" without {len(small)} of fewer than {images} images"
+    left_out = f" without {len(small)} that have fewer than {images} images"
     warnings.warn(
       f"{len(small)} of {len(names)} classes to train on have fewer than "
       f"images_per_class={images} images, and are in no batch: {shown}.",
@@ -409,12 +411,12 @@ def _round(
 ) -> Int32[np.ndarray, "{size} {take}"]:
   """One round of an endless stream of shuffled cycles, cut into windows.
 
-  A cycle is a permutation of 0 … `size` − 1, a window is `take` items that
-  follow each other and differ. A round is `take` cycles, or `size` windows: it
-  ends where a cycle and a window end together.
+  A cycle is a permutation of 0 … `size` − 1. A window is `take` successive
+  items, which all differ. A round is `take` cycles, or `size` windows: its last
+  cycle and its last window end together.
 
-  If `take` is more than `size`, a window has all items as often as they fit,
-  and then some that differ.
+  If `take` is more than `size`, a window repeats all items as often as they
+  fit; the items that fill it up differ.
   """
   if take > size:
     times, rest = divmod(take, size)
@@ -424,8 +426,8 @@ def _round(
   items = np.broadcast_to(np.arange(size, dtype=np.int32), (take, size))
   cycles = rng.permuted(items, axis=1)
   for i in range(1, take):
-    # A window holds the last `begun` items of cycle i − 1, and then items of
-    # cycle i: the first ones there that it does not hold yet.
+    # A window holds the last `begun` items of cycle i − 1, and then the first
+    # items of cycle i that it does not hold yet.
     begun = i * size % take
     if begun:
       free = np.ones(size, bool)
@@ -437,21 +439,21 @@ def _round(
 def _free_first(
   order: Int[np.ndarray, " size"], free: np.ndarray, count: int
 ) -> Int[np.ndarray, " size"]:
-  """Moves the first `count` free items to the front, and keeps the rest."""
+  """Moves the first `count` free items to the front; the rest stay in order."""
   front = free & (free.cumsum() <= count)
   return np.concatenate([order[front], order[~front]])
 
 
 def _check_enough(what: str, there: int, images: int, taken: int) -> None:
-  """Raises `InputError` unless a batch takes 1 to `there` of something.
+  """Raises `InputError` unless a batch takes between 1 and `there` units.
 
-  Each stands for `images` images of the batch.
+  A unit, such as a pair, stands for `images` images of the batch.
   """
   if not there:
     raise InputError(f"there are no {what}.")
   if not 1 <= taken <= there:
     raise InputError(
       f"a batch of classes_per_batch × images_per_class images takes {taken} "
-      f"{what}, and there are {there}: the product must be from {images} to "
+      f"{what}, but there are {there}: the product must be from {images} to "
       f"{images * (there + 1) - 1}."
     )

@@ -1,4 +1,4 @@
-"""Features of mean 0 and deviation 1, by the training part alone."""
+"""Scales features to mean 0 and deviation 1 in the training part."""
 
 import dataclasses
 import warnings
@@ -12,27 +12,27 @@ from metric_learning.errors import InputError
 
 
 def standardized(splits: Splits) -> Splits:
-  """Each feature less its mean in training, over its deviation there.
+  """Subtracts the training mean of each feature; divides by its deviation.
 
-  One that is constant in training is 0 everywhere, with a warning.
+  A feature that is constant in training becomes 0 everywhere, with a warning.
 
-  Raises `InputError` for images: networks have scales of their own.
+  Raises `InputError` for images: networks scale them.
   """
   spec = splits.train.input_spec
   if spec.kind != "features":
     raise InputError(
-      f"config.data.standardize is for features, and {splits.train.name} holds"
+      f"config.data.standardize is for features, but {splits.train.name} holds"
       f" {spec}: set it to False."
     )
   train = np.asarray(splits.train.inputs, np.float64)
   mean, deviation = train.mean(axis=0), train.std(axis=0)
-  # Of equal numbers the mean may be off by a rounding.
+  # Rounding can make the mean of equal numbers differ from them.
   constant = (train == train[:1]).all(axis=0)
   if constant.any():
     first = np.flatnonzero(constant)[:5].tolist()
     warnings.warn(
       f"{splits.train.name}: {constant.sum()} of {len(mean)} features are the"
-      f" same for all of training (the first: {first}), and say nothing.",
+      f" same for all of training (the first: {first}), so they become 0.",
       stacklevel=2,
     )
   factor = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))

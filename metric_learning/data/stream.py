@@ -1,4 +1,4 @@
-"""Images that stay on disk until they are needed, and are read ahead then."""
+"""Images that stay on disk until they are needed, and are read ahead."""
 
 import concurrent.futures
 import dataclasses
@@ -15,21 +15,20 @@ from jaxtyping import UInt8, UInt64
 from metric_learning.data import crops, files, identity, imaging
 from metric_learning.errors import InputError
 
-# Threads that read, beside the one that trains. Decoding leaves the
-# interpreter's lock, so that threads are enough and nothing is sent between
-# processes.
+# Threads that read, beside the one that trains. Decoding releases the lock of
+# the interpreter, so threads suffice, and no data moves between processes.
 THREADS = 2 * (os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-  """Images on disk: indexing chooses files, `np.asarray` reads them.
+  """Images on disk: an index selects files, `np.asarray` reads them.
 
-  `paths` has files, or records of a prepared set (`imaging.Source`).
+  `paths` holds files, or records of a prepared set (`imaging.Source`).
 
-  It has the `shape` of the array that it becomes. An index of one image reads
-  it at once, as an array would. `stamps` has the `identity.file_stamp` of
-  each file.
+  `shape` is that of the array that `np.asarray` returns. An index of a single
+  image reads it at once, as with an array. `stamps` holds the
+  `identity.file_stamp` of each file.
   """
 
   paths: np.ndarray
@@ -50,12 +49,12 @@ class ImageFiles:
 
   @property
   def dtype(self) -> np.dtype:
-    """That of a stored image."""
+    """The type of a stored image."""
     return np.dtype(np.uint8)
 
   @property
   def identity(self) -> str:
-    """A digest of names and stamps, not of the folders that they are in."""
+    """A digest of names and stamps; the folders do not matter."""
     names = [getattr(path, "name", str(path)) for path in self.paths]
     return identity.digest([*names, self.stamps])
 
@@ -73,20 +72,20 @@ class ImageFiles:
   def __array__(
     self, dtype: Any = None, copy: bool | None = None
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Reads all of them."""
+    """Reads all images."""
     return self.read()
 
   def read(
     self, draws: Sequence[crops.Draw] | None = None
   ) -> UInt8[np.ndarray, "n h w c"]:
-    """Reads all of them: whole, or a random part of each."""
+    """Reads all images: each whole, or a random part of it."""
     if not len(self):
       return np.zeros(self.shape, np.uint8)
     height, width, _ = self.image_shape
     images = imaging.read_images(
       self.paths, (height, width), self.background, self.short_side, draws
     )
-    # Of some images all may be gray, where the set has three channels.
+    # If all of these images are gray, they still get the channels of the set.
     return np.broadcast_to(images, self.shape)
 
 
@@ -98,9 +97,9 @@ def image_files(
 ) -> ImageFiles:
   """The images that `imaging.read_images` would read; it reads their headers.
 
-  Many at a time: on a disk of a network one after the other would take hours.
+  Reads many at a time: one by one, a network disk would take hours.
 
-  Raises `InputError` that lists the files which are no images, and if sizes
+  Raises `InputError` that lists the files which are not images, or if sizes
   differ and `size` is ().
   """
   paths = list(paths)
@@ -134,7 +133,7 @@ def image_files(
 def _header(
   path: imaging.Source, size: tuple[int, ...]
 ) -> tuple[int, tuple[int, int, int]] | InputError:
-  """The stamp of a file and the shape of its image, or what is wrong."""
+  """The stamp of a file and the shape of its image, or an error."""
   try:
     if isinstance(path, pathlib.Path):
       files.check_regular(path)
@@ -146,7 +145,7 @@ def _header(
 
 
 def _opened(path: imaging.Source) -> Any:
-  """A file; of a record in a prepared set all is read, and nothing decoded."""
+  """An open file; for a record of a prepared set, its bytes in memory."""
   if isinstance(path, pathlib.Path):
     return path.open("rb")
   return io.BytesIO(path.read_bytes())
@@ -155,10 +154,10 @@ def _opened(path: imaging.Source) -> Any:
 def read_ahead(
   read: Callable[[Any], Any], items: Sequence[Any]
 ) -> Iterator[Any]:
-  """Yields `read(item)` for each item in order, while others are being read.
+  """Yields `read(item)` for each item in order, and reads the next ones ahead.
 
-  Raises `InputError` if grain is not installed; what `read` raises is raised
-  at its turn.
+  Raises `InputError` if grain is not installed. An error of `read` is raised
+  when its item is due.
 
   >>> list(read_ahead(lambda x: x * x, range(4)))
   [0, 1, 4, 9]
@@ -167,7 +166,7 @@ def read_ahead(
     import grain
   except ImportError as error:
     raise InputError(
-      "reading images while training takes the package grain: pip install "
+      "reading images while training needs the package grain: pip install "
       "grain, or set config.data.stream=False."
     ) from error
   options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)

@@ -1,6 +1,6 @@
-"""The tensorflow-datasets builder of the archived sets; needs no TensorFlow.
+"""The tensorflow-datasets builder of the archived sets; without TensorFlow.
 
-Images enter as their encoded bytes and are decoded by our own code. Only
+Images are stored as encoded bytes, and our own code decodes them. Only
 `prepared` imports this module: the library takes seconds to import.
 """
 
@@ -29,7 +29,7 @@ class Archives(  # type: ignore[call-arg]
   def __init__(
     self, name: str, data_dir: pathlib.Path, found: archives.Found
   ) -> None:
-    """A builder of set `name` below `data_dir`, from the files `found`."""
+    """A builder of the set `name` below `data_dir`, from the files `found`."""
     super().__init__(config=name, data_dir=data_dir, file_format="array_record")
     self._found = found
 
@@ -41,7 +41,7 @@ class Archives(  # type: ignore[call-arg]
         "name": tfds.features.Text(),
       }
     )
-    # Not shuffled: batches are drawn by seed and step, from a known order.
+    # Not shuffled: seed and step draw batches from a known order.
     return tfds.core.DatasetInfo(
       builder=self, features=features, disable_shuffling=True
     )

@@ -1,7 +1,6 @@
-"""Which classes validate: the split's own part, a fold of several, or none.
+"""The validation part: that of the split, a fold of several, or none.
 
-Test classes stay what they are, so that whatever is chosen is chosen without
-them.
+Test classes do not change, so that every choice is made without them.
 """
 
 import dataclasses
@@ -23,28 +22,28 @@ from metric_learning.errors import InputError, check_choice
 def hold_out(splits: Splits, config: Any) -> Splits:
   """The splits with the validation part that a config asks for.
 
-  `config.validation_folds` of 2 or more puts training and validation together
-  and validates on fold `config.validation_fold`, drawn by `config.split_seed`:
-  of classes if the split is open-set, else of the images of each class. Another
-  `config.validation_draw` draws other folds. Folds are of one size; what is
-  left over is in every training part.
+  With `config.validation_folds` of 2 or more, training and validation are
+  pooled, and fold `config.validation_fold` is for validation.
+  `config.split_seed` draws the folds: of classes if the split is open-set, else
+  of the images of each class. Another `config.validation_draw` draws other
+  folds. All folds have the same size; the remainder is in every training part.
 
-  `config.train_on` "train+validation" trains on both. The validation part is
-  kept, but is seen.
+  With `config.train_on` "train+validation", both parts are for training. The
+  validation part remains, but its classes are seen in training.
 
   Raises:
-    InputError: for a fold that does not exist, or parts that cannot be cut.
+    InputError: for a fold that does not exist, or parts that cannot be split.
   """
   folds, fold = config.validation_folds, config.validation_fold
   check_choice("train_on", config.train_on, ("train", "train+validation"))
   if folds < 1 or fold not in range(folds):
     raise InputError(
       f"validation_fold={fold} of validation_folds={folds}: there must be at"
-      f" least 1, and they count from 0 to validation_folds - 1."
+      f" least 1 fold, and they count from 0 to validation_folds - 1."
     )
   if folds == 1 and _draw(config):
     raise InputError(
-      f"validation_draw={_draw(config)} draws folds, and there are none: set"
+      f"validation_draw={_draw(config)} draws folds, but there are none: set"
       " validation_folds, or leave it at 0."
     )
   if config.train_on == "train+validation":
@@ -64,7 +63,7 @@ def hold_out(splits: Splits, config: Any) -> Splits:
 
 
 def put_together(splits: Splits) -> Dataset:
-  """Training and validation part as one.
+  """The training and the validation part as one.
 
   Raises:
     InputError: if they have explicit pairs.
@@ -73,7 +72,7 @@ def put_together(splits: Splits) -> Dataset:
   if first.pairs is not None or second.pairs is not None:
     raise InputError(
       f"{first.name} has explicit pairs in its training or validation part,"
-      " which stay as they are given: set validation_folds=1 and"
+      " which cannot be cut into folds: set validation_folds=1 and"
       " train_on='train', and config.tune.folds=1 to tune."
     )
   images: np.ndarray | ImageFiles
@@ -108,12 +107,12 @@ def put_together(splits: Splits) -> Dataset:
 
 
 def _draw(config: Any) -> int:
-  """Which draw of the folds; runs of earlier code do not say."""
+  """The draw of the folds; runs of earlier versions have no such field."""
   return getattr(config, "validation_draw", 0)
 
 
 def _rng(config: Any) -> np.random.Generator:
-  """Draws the folds; draw 0 is that of `split_seed` alone."""
+  """The generator of the folds; draw 0 depends on `split_seed` alone."""
   draw = _draw(config)
   seed = [config.split_seed, draw] if draw else config.split_seed
   return np.random.default_rng(seed)
@@ -125,8 +124,8 @@ def _class_fold(splits, both: Dataset, config) -> Splits:
   size = count // folds
   if size < 2:
     raise InputError(
-      f"{both.name} has {count} classes that are not for testing, and"
-      f" {folds} folds of two take {2 * folds}: choose fewer by"
+      f"{both.name} has {count} classes outside the test part, and"
+      f" {folds} folds of two need {2 * folds}: choose fewer by"
       " config.data.validation_folds, or to tune by config.tune.folds."
     )
   order = _rng(config).permutation(count)

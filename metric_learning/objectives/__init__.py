@@ -1,4 +1,4 @@
-"""Objectives: made from names and numbers, summed, or with a memory."""
+"""Makes objectives, sums them, and gives them a memory."""
 
 from metric_learning.objectives.blocks import block_rows
 from metric_learning.objectives.combination import combine, regularize

@@ -2,8 +2,8 @@
 
 import jax
 
-# The largest matrix that is held whole: on a CPU, on a CPU if blocks would
-# compute it twice, and on an accelerator.
+# The largest distance matrix that is computed at once: on a CPU, on a CPU if
+# blocks would compute it twice, and on an accelerator.
 _CPU_NUMBERS = 2**21
 _TWO_PASS_NUMBERS = 2**26
 _DEVICE_NUMBERS = 2**28
@@ -24,10 +24,10 @@ def block_rows(
 ) -> int | None:
   """How many of n rows with m candidates exist at a time; None for all.
 
-  "auto" means all rows if the matrix is small (on an accelerator, relative to
-  its memory), otherwise blocks, which on a CPU fit the cache. With
-  `recomputes_distances`, blocks compute each distance twice, and a CPU uses
-  them only beyond 8,192 x 8,192.
+  "auto" takes all rows if the matrix is small, and blocks otherwise. On a CPU,
+  a block fits the cache; on an accelerator, it may be much larger. With
+  `recomputes_distances`, blocks compute each distance twice, so a CPU uses them
+  only beyond 8,192 x 8,192.
 
   >>> block_rows("auto", 2048, 2048, backend="cpu")
   256
@@ -39,6 +39,6 @@ def block_rows(
   if n * m <= (of_cpu if on_cpu else _DEVICE_NUMBERS):
     return None
   room = _CACHE_NUMBERS if on_cpu else _DEVICE_NUMBERS
-  # Blocks of nearly equal size, since padding of the last one is wasted.
+  # Blocks have nearly equal sizes, since padding the last one wastes work.
   blocks = -(-n // max(_LEAST_ROWS, room // m))
   return -(-n // blocks)

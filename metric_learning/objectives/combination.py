@@ -1,4 +1,4 @@
-"""Sums: of objectives, and of an objective and a regularizer."""
+"""Sums of objectives, and of an objective and a regularizer."""
 
 import dataclasses
 import functools
@@ -113,11 +113,11 @@ class Regularized:
   options: Mapping[str, Any]
 
   def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
-    """Initial parameters, those of the objective."""
+    """The initial parameters of the objective."""
     return self.objective.init(key, **sizes)
 
   def init_state(self, **sizes: Any) -> dict[str, Any]:
-    """The initial state, that of the objective."""
+    """The initial state of the objective."""
     return self.objective.init_state(**sizes)
 
   def embed(
@@ -155,8 +155,8 @@ class Regularized:
       tables = _class_weights(params)
       if not tables:
         raise InputError(
-          f"the regularizer {self.name} is of class weights, and the objective"
-          " learns none."
+          f"the regularizer {self.name} acts on class weights, and the"
+          " objective learns none."
         )
       each = [function(table, **self.options) for table in tables]
       extra = functools.reduce(jnp.add, each)

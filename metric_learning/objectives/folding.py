@@ -1,4 +1,4 @@
-"""Folding: from embeddings to rows to terms, for every anchor."""
+"""Folding: turns embeddings into rows, and rows into terms."""
 
 import contextlib
 import dataclasses
@@ -39,11 +39,12 @@ class Sides(NamedTuple):
 
 
 class Maps(NamedTuple):
-  """Maps of row functions over rows: of the anchors, and of the candidates.
+  """Functions that map a function of one row over many rows.
 
-  anchors: over the rows of anchors. candidates: over the rows of candidates
-  against each other. back: the second map that the context of the loss
-  receives: `candidates`, or candidates against anchors.
+  anchors: over the rows of the anchors.
+  candidates: over the rows of the candidates against each other.
+  back: the second map that the context of the loss receives: `candidates`, or
+    the map over the rows of the candidates against the anchors.
   """
 
   anchors: Callable[..., Any]
@@ -52,7 +53,7 @@ class Maps(NamedTuple):
 
 
 def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
-  """The map over rows that are joined first."""
+  """Like `over`, but applies `join` to each row first."""
 
   def mapped(f, *own, batched=False):
     first = jax.vmap(join) if batched else join
@@ -84,15 +85,15 @@ def fold(objective, hyper, met: Sides, affinity, state, key):
 
 
 def _distance_of(objective):
-  """The distance matrix of the rows, a function of two sides."""
+  """The function of two sides that computes the distances of the rows."""
   metric = objective.entry.fixed_metric or objective.eval_metric
   return functools.partial(pairwise, metric)
 
 
 def fold_pairs(objective, hyper, met: Sides, *more):
-  """Like `fold`, for the anchors that have a positive: at most half the items.
+  """Like `fold`, only for anchors with a positive: at most half of the items.
 
-  For a loss with `one_pair`, in which other anchors have no term.
+  For a loss with `one_pair`, in which the other anchors have no term.
   """
   index = _with_partner(met.anchors, met.candidates)
   pick = lambda points: Points(*(x[index] for x in points))
@@ -223,7 +224,8 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
   def of_rows(rows: Row, own_mining, own):
     with _window(objective):
       parts = terms(rows, own_mining, own)
-    # Terms of padding count 0, whatever a loss returns for an empty row.
+    # The terms of padding have weight 0, whatever a loss returns for an empty
+    # row.
     real = rows.weight > 0
     parts = jax.tree.map(lambda x: jnp.where(real, x, 0), parts)
     distances = jax.lax.stop_gradient(rows.distances)

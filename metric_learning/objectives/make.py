@@ -31,7 +31,7 @@ from metric_learning.signatures import (
   split_named,
 )
 
-# The options of every reduction.
+# The options that every reduction has.
 REDUCTION_OPTIONS = {
   "low": Kind((float, NoneType)),
   "high": Kind((float, NoneType)),
@@ -60,9 +60,9 @@ def make_objective(
     loss: a name in LOSSES.
     metric, normalize, reduction: names; None takes the loss's own default.
       Every reduction has the options `low` and `high` (a term exists only if
-      its value is between, strictly), `class_weights` (one for each class, on
-      totals and not on counts) and `count_empty` (an anchor without a term
-      counts as one of value 0).
+      low < value < high), `class_weights` (one factor for each class, which
+      multiplies totals and not counts) and `count_empty` (an anchor without a
+      term counts as an anchor with one term of value 0).
     miner: a name in MINERS.
     block_size: None for all rows at once, an int for that many anchors at a
       time (memory linear in the batch, same value), "auto" to choose.
@@ -71,8 +71,8 @@ def make_objective(
       "members", the axis of a population. Each device holds all embeddings and
       parameters, and the rows of its own anchors (`block_size` at a time); no
       device holds the whole matrix. If a loss first computes something from the
-      whole batch, every device does. Inputs may be sharded or not, and the
-      number of items is arbitrary. Use it under jit: outside, each call
+      whole batch, every device computes it. Inputs may be sharded or not, and
+      the number of items is arbitrary. Use a mesh under jit: outside, each call
       compiles.
     **hyper: the loss's hyperparameters by name; numbers may be traced.
 
@@ -166,8 +166,8 @@ def _check_reduction(objective: Objective) -> None:
   options = objective.reduction_options
   if objective.entry.closed_form and {"low", "high"} & set(options):
     raise InputError(
-      f"{objective.loss} adds its terms without meeting them one by one: it"
-      " takes no low or high."
+      f"{objective.loss} computes only sums over its terms, so that low and"
+      " high cannot filter them: leave both out."
     )
   check_options(
     f"reduction {objective.reduction}",

@@ -44,7 +44,7 @@ def empty_memory(size: int, embedding_dim: int) -> Memory:
 
 
 def slots(memory: Memory, keep: Bool[Array, " n"]) -> Int[Array, " n"]:
-  """The slot of each of n items; M, beyond the end, if an item is not kept."""
+  """The slot of each of n items; M, which is no slot, for items not written."""
   size = memory.labels.shape[0]
   rank = jnp.cumsum(keep) - 1
   return jnp.where(keep, (memory.pointer + rank) % size, size)
@@ -106,7 +106,7 @@ class WithMemory:
   warmup: int
 
   def init(self, key: Array, **sizes: Any) -> dict[str, Any]:
-    """Initial parameters, those of the objective."""
+    """The initial parameters of the objective."""
     return self.objective.init(key, **sizes)
 
   def init_state(
@@ -123,7 +123,7 @@ class WithMemory:
   def embed(
     self, params: dict[str, Any], embeddings: Float[Array, "n d"]
   ) -> Float[Array, "n k"]:
-    """The points that the distance sees."""
+    """The points that the metric compares."""
     return self.objective.embed(params, embeddings)
 
   @property
@@ -152,7 +152,7 @@ class WithMemory:
       where: False for padding, which is neither an anchor nor remembered.
       weights: the weight of each item as an anchor; its slot has weight 1.
       keys: True for items that are remembered but are not anchors, as in MoCo;
-        the others are anchors and are not remembered.
+        the other items are anchors and are not remembered.
       state: from `init_state`, or `aux.state` of the previous step.
       key: a random key, for random miners.
 
@@ -231,7 +231,7 @@ def with_memory(
     )
   if objective.relation != "same_label":
     raise InputError(
-      "a memory holds one label for each item, and the relation of the"
-      f" objective is {objective.relation}."
+      "a memory holds one label for each item: it needs the relation"
+      f" same_label, and that of the objective is {objective.relation}."
     )
   return WithMemory(objective, size, enqueue_first, warmup)

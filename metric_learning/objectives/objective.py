@@ -45,13 +45,13 @@ from metric_learning.rows import (
 
 
 class Aux(NamedTuple):
-  """What an objective returns beside its value: scalars to log, new state."""
+  """The second result of an objective: scalars to log, and the new state."""
 
   diagnostics: dict[str, Array]
   state: dict[str, Any]
 
 
-# Compared by identity, so that `jax.jit(objective)` has a hash.
+# Compared by identity, so that an objective has a hash, which `jax.jit` needs.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
   """A loss under a metric: `init(key) -> params`; calls return `(value, aux)`.
@@ -104,8 +104,8 @@ class Objective:
     weights = self.reduction_options.get("class_weights")
     if weights is not None and num_classes not in (None, len(weights)):
       raise InputError(
-        f"class_weights are {len(weights)}, and there are {num_classes}"
-        " classes: give one for each."
+        f"class_weights has {len(weights)} weights, and there are {num_classes}"
+        " classes: give one weight for each class."
       )
     learned = {}
     if entry.init is not None:
@@ -155,7 +155,7 @@ class Objective:
 
   @property
   def normalized(self) -> str:
-    """How the points of `embed` are normalized: "none" once projected."""
+    """The normalization of what `embed` returns: "none" if it projects."""
     learned = METRICS[self.metric].learned or self.entry.project is not None
     return "none" if learned else self.normalize
 
@@ -230,7 +230,7 @@ class Objective:
         the whole batch is not weighted. With the reduction "none", only a
         weight of 0 has an effect.
       state: from `init_state`, or `aux.state` of the previous batch.
-      key: for miners that draw.
+      key: a random key, for random miners.
 
     Raises:
       InputError: if shapes, labels or arguments do not fit.
@@ -267,7 +267,7 @@ class Objective:
     entry = self.entry
     if entry.state is not None and not state:
       raise InputError(
-        f"{self.loss} has a state: call it with state=, from init_state."
+        f"{self.loss} has a state: give state=, which init_state returns."
       )
     state = jax.tree.map(jnp.asarray, state)
     if entry.needs_labels and (
@@ -309,7 +309,7 @@ class Objective:
     return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
   def _numbers(self, params, dim):
-    """All hyperparameters at their current values, and the learned ones."""
+    """All hyperparameters: the given values, and the learned ones."""
     hyper, learned = self._resolved(dim), params.get("loss", {})
     for name, kind in self.entry.learned.items():
       if kind == "positive" and f"log_{name}" in learned:
@@ -365,8 +365,8 @@ class Objective:
   def _outside_tables(self, hyper, anchors: Points) -> Int[Array, ""]:
     """How many anchors have a label outside the classes 0..C-1.
 
-    Checked if there is a number for each class: class weights, or a learned
-      one.
+    Labels are checked if the objective has class weights or learns a number for
+    each class; otherwise the result is 0.
 
     Raises:
       InputError: outside jit, if there are any; for items with several labels.

@@ -34,8 +34,8 @@ _UNTRAINED = {
   "metric.name": "l2",
   "normalize": "none",
 }
-# Fields of the data that no baseline depends on. Folds are separate records,
-# and the images have the size already.
+# Fields of the data that do not tell baselines apart: each fold has its own
+# record, and images are already resized.
 _UNSEEN = ("stream", "fold", "image_size")
 
 Embed = Callable[[Any], np.ndarray]
@@ -46,9 +46,9 @@ def write_baselines(
 ) -> None:
   """Scores the baselines of every data split, network and seed of a study.
 
-  There is one record for each fold and seed; the name contains what differs
-  within the study. Baselines are compared under L2. They have no settings to
-  choose, so their test scores choose nothing. Does nothing if the file exists.
+  There is one record for each fold and seed; its name contains what differs
+  within the study. Baselines are compared under L2. Nothing about them is
+  chosen, by test scores or otherwise. Does nothing if the file exists.
   """
   path = folder / BASELINES
   if path.exists():

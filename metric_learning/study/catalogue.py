@@ -25,11 +25,12 @@ _MARK = {True: "✓", False: ""}
 
 
 class _Set(NamedTuple):
-  """What the page says of one study.
+  """What the page says about one study.
 
-  best: of each cell in words, whether no other is shown to beat it.
+  best: for each cell, as text, whether no other cell is shown to beat it.
   against: the comparison of each cell with the reference of the study.
-  twins: those of each loss under another metric with the same under L2.
+  twins: the comparison of each loss under another metric with the same loss
+    under L2.
   """
 
   title: str
@@ -40,16 +41,16 @@ class _Set(NamedTuple):
 
 
 def titled(given: Sequence[str]) -> dict[str, str]:
-  """Folders of studies by title, from texts TITLE=FOLDER.
+  """Folders of studies by title, from strings TITLE=FOLDER.
 
   Raises:
-    InputError: without any, for one without a title, or two of one title.
+    InputError: without strings, without a title, or if two titles are equal.
 
   >>> titled(["birds=runs/birds"])
   {'birds': 'runs/birds'}
   """
   if not given:
-    raise InputError("which studies? --study=birds=runs/birds, for example.")
+    raise InputError("name the studies, such as --study=birds=runs/birds.")
   folders: dict[str, str] = {}
   for text in given:
     title, equals, folder = text.partition("=")
@@ -66,7 +67,7 @@ def titled(given: Sequence[str]) -> dict[str, str]:
 def page(studies: Mapping[str, Study]) -> str:
   """The page of scored studies by their titles: a summary, then each table.
 
-  The first column that a study compares decides.
+  The first column that a study compares decides which cells are best.
   """
   sets = [_set(title, _with_eer(study)) for title, study in studies.items()]
   text = [_over_sets(sets), "", _metrics(sets)]

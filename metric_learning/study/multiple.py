@@ -24,9 +24,9 @@ def sign_patterns(
 ) -> Iterator[Float[np.ndarray, "chunk n"]]:
   """Sign patterns of n units in chunks; the first pattern is all +.
 
-  Without `draws`, all 2ⁿ⁻¹ patterns whose first sign is +; the others are their
-  negatives, which a two-sided test does not need. With `draws`, the pattern of
-  all + and this many random ones, drawn with a fixed seed.
+  Without `draws`, all 2ⁿ⁻¹ patterns whose first sign is +; the other patterns
+  are their negatives, which a two-sided test does not need. With `draws`, the
+  pattern of all + and this many random ones, drawn with a fixed seed.
 
   >>> next(sign_patterns(3)).tolist()
   [[1.0, 1.0, 1.0], [1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [1.0, -1.0, -1.0]]

@@ -1,4 +1,4 @@
-"""The search ranges of a cell: those that its loss declares, or overrides."""
+"""The search ranges of a cell: those of the config, or else of its loss."""
 
 import itertools
 import math
@@ -86,7 +86,7 @@ def _check_kind(name: str, domain: Range | Grid, default: Range | Grid) -> None:
 def searched(
   config: ConfigDict,
 ) -> dict[str, tuple[tuple[str, ...], Range | Grid]]:
-  """Of each searched field: what may name it, best first; its default range."""
+  """For each searched field: the keys of its range, best first; its default."""
   loss, given = config.loss.name, dict(leaves(config.tune.ranges))
   declared = list(LOSSES[loss].search.items())[: config.tune.searched]
   domains = {
@@ -100,7 +100,7 @@ def searched(
 
 
 def check_used(config: ConfigDict, cells: Iterable[ConfigDict]) -> None:
-  """Checks that each of `config.tune.ranges` is used by some cell.
+  """Checks that some cell uses each range in `config.tune.ranges`.
 
   Raises:
     InputError: naming a range that no cell searches.
@@ -161,7 +161,7 @@ def _range(name: str, value: Any) -> Range | Grid:
   domain = Range(float(value[0]), float(value[1]), value[2])
   if domain.low > domain.high:
     raise InputError(
-      f"{field} is empty, {domain.low:g} is above {domain.high:g}."
+      f"{field} is empty: {domain.low:g} is above {domain.high:g}."
     )
   if domain.log and domain.low <= 0:
     raise InputError(
@@ -230,8 +230,8 @@ def grid_points(ranges: Ranges, trials: int) -> list[dict[str, Any]]:
   [[0.0, 1.0], [0.0, 100.0], [1.0, 1.0], [1.0, 100.0]]
 
   Raises:
-    InputError: for a number of trials that would not vary some value, or try a
-      point twice; with numbers that work.
+    InputError: for a number of trials that would leave a value constant, or try
+      a point twice. The message suggests numbers of trials that work.
   """
   sizes = [_size(domain) for domain in ranges.values()]
   sides = _sides(trials, sizes)
@@ -263,9 +263,9 @@ def _size(domain: Range | Grid) -> int | float:
 
 
 def _sides(trials: int, sizes: Sequence[int | float]) -> tuple[int, ...]:
-  """The whole numbers with this product that are most equal; () if none fit.
+  """The most equal whole numbers with this product; () if none fit.
 
-  Each is at most its size, and at least 2 if there are trials enough.
+  Each number is at most its size; with enough trials, each is at least 2.
 
   >>> _sides(12, [math.inf] * 2), _sides(12, [2, math.inf])
   ((4, 3), (2, 6))
@@ -280,7 +280,7 @@ def _sides(trials: int, sizes: Sequence[int | float]) -> tuple[int, ...]:
     for sides in _products(trials, len(sizes))
     if all(a <= b <= c for a, b, c in zip(least, sides, sizes, strict=True))
   ]
-  # Of equally good ones, the first has the largest number first.
+  # Of equally good tuples, the first one starts with its largest number.
   return min(reversed(fit), key=max, default=())
 
 

@@ -60,8 +60,8 @@ def replicated(first: Study, second: Study) -> list[Replicated]:
   if shared := sorted(_seeds(first) & _seeds(second)):
     raise InputError(
       f"{first.folder} and {second.folder} share seeds, such as {shared[0]}: a "
-      "replication needs its own seeds. Set config.seed to a number 1000 "
-      "away."
+      "replication needs its own seeds. Add 1000 or more to config.seed in one "
+      "of the studies."
     )
   again = {_key(one): one for one in compare_cells(second)}
   both = [
@@ -165,4 +165,4 @@ def _differing(first: Study, second: Study) -> str:
   shown = run_files.difference(there, here)
   if not shown:
     return ""
-  return f"; they differ (there the first, now the second) in {shown}"
+  return f"; they differ (there: the first, now: the second) in {shown}"

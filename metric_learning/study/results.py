@@ -26,7 +26,7 @@ from metric_learning.training.records import problem_in
 
 SEARCH = "search.json"
 TUNING = "tuning.json"
-# The keys of a study of this version; the reference was once a string.
+# The keys of a study of this version. Earlier, the reference was a string.
 _BY_THIS_CODE = {
   "cells": [{str: object}],
   "study": {"reference": {str: object}, "columns": [str], "delta": float},
@@ -129,7 +129,8 @@ def read_study(folder: str | Path) -> Study:
       f"{folder} was written by another version of the code: report it with "
       "the version of its runs, whose commit is in their result.json."
     )
-  named = {"study": {"choose": True, **study["study"]}}  # once the rule
+  # Earlier versions always chose numbers on validation.
+  named = {"study": {"choose": True, **study["study"]}}
   specs = [
     RunSpec(
       entry["name"], entry["overrides"], from_dict(entry["config"] | named)
@@ -324,7 +325,9 @@ def _choose(settings: Sequence[Setting], better: int) -> Setting:
 def by_unit(
   runs: Sequence[Run], value: Callable[[Run], float]
 ) -> dict[Any, float]:
-  """A value of runs for each unit: a search, otherwise a unit of `units_of`.
+  """Maps each unit to a value of its runs.
+
+  The units are searches, if there are several, or else those of `units_of`.
 
   The value of a search is the mean over its final runs.
   """

@@ -128,7 +128,7 @@ def _scores_in(run: Run, name: str) -> dict[str, float]:
 def _queries(
   run: Run, columns: Collection[str]
 ) -> tuple[Mapping[str, np.ndarray], np.ndarray | None]:
-  """The value of each test query in columns that are means; its class.
+  """The value of each test query in columns that are means, and its class.
 
   Computed at the selected checkpoint and kept in a file.
   """

@@ -18,8 +18,8 @@ class Spread(NamedTuple):
   search: between searches, without the contribution of seeds.
   seed: between final runs of one search.
   classes: between draws of test classes, with their gallery.
-  fold: between the folds of a stage, of the validation score of the choice. It
-    does not contribute to the test score, but to the choice of the search.
+  fold: between the folds of a stage, for the validation score of the chosen
+    setting. It affects the choice of a search, but not the test score.
   """
 
   search: float
@@ -66,8 +66,8 @@ def mean_in_halves(
 ) -> Float[np.ndarray, " halves"] | None:
   """The mean over runs of the score in each half of the test classes.
 
-  Over runs that were scored in halves, one of each of the first searches; None
-  without any.
+  It covers the runs that were scored in halves, one of each of the first
+  searches. None if there are none.
   """
   halves = [r.tested.halves[column] for r in runs if column in r.tested.halves]
   return np.mean(np.stack(halves), axis=0) if halves else None

@@ -41,9 +41,9 @@ NUMBERS = {
   "supcon": ("loss.temperature", (0.1, 0.2, 0.4)),
 }
 
-# Margins between classes; their squares; gaps between the distances to other
-# classes and to the same class; and the same as cosines, angles and gaps of
-# cosines.
+# Margins between classes. Their squares. Gaps between the distance to another
+# class and the distance to the same class. All three again for cosines, angles
+# and gaps of cosines.
 _APART = (0.25, 0.5, 1.0, 1.5, 2.0)
 _SQUARES = tuple(value**2 for value in _APART)
 _GAPS = (0.0625, 0.125, 0.25, 0.5, 1.0)

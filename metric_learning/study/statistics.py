@@ -52,8 +52,8 @@ class Comparison(NamedTuple):
   difference: the mean with its 95 % t-interval. effect: `paired_effect`. p:
   `sign_flip_p`. corrected: p corrected for the family by `step_down_max`.
   equal: p of "the difference is delta or more", corrected for the family.
-  verdict: that of `verdict_of`, or "not tested", with the reason unless there
-  are too few units.
+  verdict: that of `verdict_of`, or "not tested". The reason follows, unless
+  there are too few units.
   """
 
   difference: Interval

@@ -43,7 +43,7 @@ def table_lines(study: Study) -> list[Line]:
 
 
 def without_values(study: Study, heads: Sequence[str]) -> list[str]:
-  """A note on the columns that no line has a value of; why, where known."""
+  """A note on columns without a value in any line, and why, if it is known."""
   runs = [run for cell in study.cells for run in cell.chosen.runs]
   scores = runs[0].tested.selected if runs else {}
   lacking = []
@@ -225,8 +225,8 @@ def in_words(name: Mapping[str, Any]) -> str:
 def chosen_numbers(cell: Cell) -> list[str]:
   """The tuned numbers: as given, in absolute units, and marked at an edge.
 
-  d̄ is the mean distance at initialization. For several searches, the median
-  and the range of their choices.
+  d̄ is the mean distance at initialization. For several searches, this is the
+  median and the range of their choices.
   """
   if cell.searches:
     return _over_searches(cell)

@@ -44,7 +44,7 @@ def _number(value: float) -> str:
 
 def interval_text(interval: Interval, kind: str) -> str:
   """A mean with its interval: ± half width, or [low, high] over classes."""
-  # A single run has no interval over seeds, and some scores none over classes.
+  # A single run has no interval over seeds; some scores have none over classes.
   if not np.isfinite(interval.half_width):
     return _number(interval.mean)
   if kind == "classes":

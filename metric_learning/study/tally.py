@@ -1,4 +1,4 @@
-"""How a study goes, over all its runs: done, running, failed, time left."""
+"""The status of a study over all its runs: done, running, failed, time left."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from metric_learning.training.progress import in_time
 
-# Seconds after which the line that lives is written anew.
+# Seconds between updates of the status on a terminal.
 _ANEW = 1.0
 
 
@@ -25,10 +25,10 @@ class Counts(NamedTuple):
 
 
 class Tally:
-  """What is said of all runs together, while they are done.
+  """The status of all runs together, while they are trained.
 
-  On a terminal one line lives below those of single runs; elsewhere its words
-  begin each of these.
+  On a terminal, it is one line below those of single runs. Elsewhere, each line
+  of a run starts with it.
   """
 
   def __init__(
@@ -37,10 +37,10 @@ class Tally:
     look: Callable[..., Counts],
     running: Callable[[], int] | None = None,
   ):
-    """Of `total` runs, which `look` counts whenever one is done.
+    """Counts `total` runs by calling `look` whenever one ends.
 
-    `look` is given what has changed, or nothing if that is not known.
-    `running` counts those that run at any time; it is asked by a thread.
+    `look` gets what has changed, or nothing if that is unknown. `running`
+    returns the number of running runs at any time; a thread calls it.
     """
     self._total, self._look = total, look
     self._counts: Counts = look()
@@ -48,7 +48,7 @@ class Tally:
     self._first, self._started = self._counts.done, time.perf_counter()
 
   def looked(self, *changed: Any) -> str:
-    """Counts, and says what there is.
+    """Counts the runs, and returns the status.
 
     >>> Tally(8, lambda: Counts(3, 1, 0)).looked()
     '3/8 done, 0 failed'
@@ -57,7 +57,7 @@ class Tally:
     return str(self)
 
   def __str__(self) -> str:
-    """What was counted, and the time left, once anything is done."""
+    """The counts, and the time left once a run has ended."""
     done, _, failed = self._counts
     words = f"{done}/{self._total} done, {failed} failed"
     if done == self._first:
@@ -67,11 +67,11 @@ class Tally:
 
   @contextlib.contextmanager
   def shown(self) -> Iterator[None]:
-    """Has the line that lives, on a terminal."""
+    """Shows the status on a terminal, and updates it."""
     if not sys.stderr.isatty():
       yield
       return
-    # It warns of notebooks, which are no terminals.
+    # Imported here: it warns in notebooks, which are not terminals.
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     ended = threading.Event()

@@ -33,7 +33,7 @@ class Objectives(NamedTuple):
     return {"": self.main, **others}
 
   def with_numbers(self, numbers: Mapping[str, Any]) -> Any:
-    """Their sum, with new values for the given numbers.
+    """The sum of the objectives, with new values for the given numbers.
 
     Numbers are given by flat name: "loss.margin", "miner.epsilon",
       "also.center.loss.weight".

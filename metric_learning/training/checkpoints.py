@@ -1,7 +1,7 @@
 """Checkpoints of a run, verified by digests.
 
-The state after a step is one safetensors file with its record as metadata. It
-is written atomically; a few megabytes take milliseconds.
+The state after a step is one safetensors file with its record as metadata. The
+file is written atomically; a few megabytes take milliseconds.
 """
 
 import contextlib
@@ -85,8 +85,8 @@ def _arrays_of(tree: Any) -> dict[str, np.ndarray]:
       leaf.is_fully_addressable or leaf.is_fully_replicated
     ):
       raise InputError(
-        f"the array {name} is spread over processes, and a checkpoint is of"
-        " one: gather the state first, by"
+        f"the array {name} is spread over several processes, and a single one"
+        " writes a checkpoint: gather the state first, by"
         " jax.experimental.multihost_utils.process_allgather."
       )
     arrays[name] = np.asarray(_numbers(leaf), order="C")
@@ -199,7 +199,7 @@ class Checkpoints:
     disk.write_atomically(self._folder / name, lambda file: file.write(data))
 
   def _tidy(self) -> None:
-    """Keeps the newest and the best."""
+    """Deletes all checkpoints but the newest and the best."""
     self.keep_only({*self.steps()[:_NEWEST], self._best()})
 
   def forget_stopped(self) -> None:
@@ -236,7 +236,7 @@ class Checkpoints:
     with self._opened(step) as file:
       length = int.from_bytes(file.read(_LENGTH), "little")
       if length > os.fstat(file.fileno()).st_size:
-        raise DamagedError(f"checkpoint {step} is damaged: it is cut.")
+        raise DamagedError(f"checkpoint {step} is damaged: it is truncated.")
       header = file.read(length)
     try:
       metadata = json.loads(header)["__metadata__"]
@@ -259,7 +259,7 @@ class Checkpoints:
     elif record["run"] != self._run:
       problem = "it belongs to another config or other data"
     elif record["step"] != step:
-      problem = f"it is that of step {record['step']}, renamed"
+      problem = f"it was saved at step {record['step']} and renamed"
     if problem:
       raise DamagedError(f"checkpoint {step} cannot be used: {problem}.")
     return record
@@ -364,7 +364,7 @@ class Checkpoints:
     self._tidy()
 
   def keep_only(self, steps: Collection[int | None]) -> None:
-    """Deletes all other steps."""
+    """Deletes the checkpoints of all other steps."""
     for step in self.steps():
       if step not in steps:
         self._path(step).unlink(missing_ok=True)
@@ -378,9 +378,9 @@ def steps_in(folder: Path) -> list[int]:
   """
   if earlier := [p.name for p in folder.glob("*/") if p.name.isdecimal()]:
     raise InputError(
-      f"{folder} has checkpoints of an earlier version of this package, a"
-      f" folder each ({', '.join(earlier)}): go on with that version, or delete"
-      " the folder of the run to start over."
+      f"{folder} has checkpoints of an earlier version of this package, one"
+      f" folder each ({', '.join(earlier)}): continue with that version, or"
+      " delete the folder of the run to start over."
     )
   return _numbers_in(folder, _SUFFIX)
 
@@ -402,7 +402,7 @@ def _numbers_in(folder: Path, suffix: str) -> list[int]:
 
 def _as_leaf(array: np.ndarray, like: Any) -> Any:
   """An array of a file as a leaf, on the devices of `like`."""
-  # A copy: a step reuses the memory of its state, and this is the file's.
+  # A copy: a step reuses the memory of its state, which must not be the file's.
   value = jnp.array(array)
   if _is_key(like):
     value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(like))

@@ -2,8 +2,8 @@
 
 The loss always sees all embeddings at once, so that value and gradient do not
 depend on the number of chunks. Networks that mix the items of a batch, as batch
-normalization does, are refused in chunks. A network with random layers
-(dropout) draws other numbers.
+normalization does, are refused in chunks. With random layers (dropout), a batch
+in chunks draws other random numbers.
 """
 
 from collections.abc import Callable
@@ -55,8 +55,7 @@ def in_chunks(
 
   A first pass embeds all chunks; the loss gives the gradient with respect to
   the embeddings; a second pass propagates it to the parameters, chunk by chunk.
-  The network must have no stats that a batch changes: the returned stats are
-  None.
+  A batch must not change the stats of the network; the returned stats are None.
 
   Source: the gradient cache of Gao et al. 2021 (arXiv 2101.06983), section 3.
 

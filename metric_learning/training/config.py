@@ -37,8 +37,8 @@ _NAMES: dict[str, str | None] = {
   "optimizer": "adam",
   "optimizer.schedule": "cosine",
 }
-# Fields that accept other types than that of their default, as the annotations
-# of options do.
+# Fields that accept more types than that of their default. (Options declare
+# their types by annotations.)
 _KINDS = {
   "normalize": Kind((str, types.NoneType)),
   "imports": Kind((tuple,), str),
@@ -245,7 +245,7 @@ def check_no_section(field: str, held: Any) -> None:
 
 
 def kind_at(config: ConfigDict, field: str) -> Kind | None:
-  """The type that a field declares; None if only its value shows it."""
+  """The type that a field declares; None if it takes that of its value."""
   if field.startswith("also.") and field.endswith(".normalize"):
     return _KINDS["normalize"]
   if section := _open_section(field):
@@ -373,7 +373,7 @@ def leaves(config: ConfigDict, section: str = "") -> Iterator[tuple[str, Any]]:
 
 # Sections about the comparison of many runs; they do not change a run.
 OF_STUDY = ("study", "tune")
-# These, and the section that says on which devices a run trains.
+# These, and the section about the devices that a run trains on.
 NOT_OF_A_RUN = (*OF_STUDY, "mesh")
 
 
@@ -448,9 +448,9 @@ def hyper_parameters(config: ConfigDict) -> dict[str, Any]:
 
 
 def open_set_of(config: ConfigDict) -> OpenSet:
-  """How identification scores on test classes choose the known classes.
+  """The options that choose the known classes for identification scores.
 
-  Configs of an earlier version lack this section.
+  They apply to test classes. Configs of an earlier version lack this section.
   """
   return OpenSet(**config.eval.get("identification", {}))
 

@@ -59,7 +59,7 @@ def naming(path: Path) -> Iterator[None]:
   """Makes a system error name this file instead of a temporary one.
 
   Raises:
-    OSError: also where a writer of archives wraps it in another error.
+    OSError: naming the file, even if a writer of archives wrapped the error.
   """
   try:
     yield
@@ -75,7 +75,7 @@ def naming(path: Path) -> Iterator[None]:
 def drop_leftovers(folder: Path) -> None:
   """Deletes partly written files of killed processes.
 
-  Only for the holder of the folder, in which no other process writes.
+  Only the holder of the folder may call this: no other process writes in it.
   """
   for path in folder.glob(f".*{_PART}"):
     path.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def arrays_of(
 
 
 def is_embedded(workdir: Path) -> bool:
-  """Whether all embeddings of a run are written; the last step comes last."""
+  """Whether a run has all its embeddings; those of the last step come last."""
   return (workdir / run_files.EMBEDDINGS).exists()
 
 
@@ -118,8 +118,8 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   shown = run_files.difference(run_files.data_of(workdir), splits.identity)
   if shown:
     raise InputError(
-      f"{workdir} is a run on other data: {shown}. Its test images are embedded"
-      " when it is scored: give it the data that it was trained on."
+      f"{workdir} is a run on other data: {shown}. Scoring a run embeds its"
+      " test images: give it the data that it was trained on."
     )
   result = run_files.read_json(workdir / run_files.RESULT)
   program = trained_program(config, splits.train.input_spec)

@@ -19,7 +19,7 @@ class Field(NamedTuple):
 _DATA = {
   "name": Field("glyphs", "A key of data.DATASETS, or tfds:NAME."),
   "data_dir": Field("", "The file or folder that holds the set."),
-  "split": Field("random", "How it is cut into parts."),
+  "split": Field("random", "How the set is cut into parts."),
   "split_seed": Field(
     0, "The seed of the random assignment of classes to parts."
   ),
@@ -56,10 +56,10 @@ _DATA = {
     "training part.",
   ),
   "label_column": Field(
-    "label", "For the set table: the column of the labels."
+    "label", "For the data set `table`: the column of the labels."
   ),
   "drop_columns": Field(
-    (), "For the set table: columns that are not features."
+    (), "For the data set `table`: columns that are not features."
   ),
   "protocol": Field(
     "open-set",
@@ -89,9 +89,11 @@ _BATCH = {
   ),
   "classes_per_batch": Field(32, "P."),
   "images_per_class": Field(4, "K."),
-  "superclasses_per_batch": Field(2, "For the sampler hierarchical."),
-  "num_triplets": Field(10_000, "Of the sampler triplets."),
-  "num_pairs": Field(10_000, "Of the sampler pairs."),
+  "superclasses_per_batch": Field(2, "For the sampler `hierarchical`."),
+  "num_triplets": Field(10_000, "How many the sampler `triplets` draws."),
+  "num_pairs": Field(
+    10_000, "How many the sampler `pairs` draws, if the data has no pairs."
+  ),
   "views": Field(
     1,
     "How many times each image is in the batch, each time with a new "
@@ -107,17 +109,17 @@ _AUGMENT = {
   "shift": Field(0.0, "Largest shift, as a share of the image's side."),
   "rotate": Field(0.0, "Largest, in radians."),
   "scale": Field(0.0, "Largest change of the logarithm of the scale."),
-  "shear": Field(0.0, "Largest shear, in pixels for each pixel."),
+  "shear": Field(0.0, "Largest shear, in pixels per pixel."),
   "stretch": Field(
     0.0, "Largest deviation from 1 of the stretch along each axis."
   ),
   "skip": Field(
-    0.0, "The probability that any one of these changes is skipped."
+    0.0, "The probability that a change is skipped, for each of the above."
   ),
   "crop": Field(0.0, "Largest share of the image's area that is cut away."),
-  "brightness": Field(0.0, "Largest change of a factor from 1."),
-  "contrast": Field(0.0, "Largest change of a factor from 1."),
-  "saturation": Field(0.0, "Largest change of a factor from 1."),
+  "brightness": Field(0.0, "Largest deviation of its factor from 1."),
+  "contrast": Field(0.0, "Largest deviation of its factor from 1."),
+  "saturation": Field(0.0, "Largest deviation of its factor from 1."),
 }
 
 _GROUP = {
@@ -130,12 +132,13 @@ _TRUNK = {
   **_GROUP,
   "last_layers": Field(
     None,
-    "How many layers before the head are trained; None: all. Those before them"
-    " stay as they are, but for statistics of batches: model.frozen_norm.",
+    "How many layers before the head are trained; None: all. Earlier layers do"
+    " not change, except running statistics: see model.frozen_norm.",
   ),
   "layer_decay": Field(
     1.0,
-    "Multiplies the learning rate by layer_decay^k, k layers before the last.",
+    "Multiplies the learning rate by layer_decay^k in the layer that is k "
+    "layers before the last.",
   ),
 }
 
@@ -151,8 +154,9 @@ _OPTIMIZER = {
   ),
   "ema": Field(
     0.0,
-    "Above 0, a running mean of the weights is kept: the newest count 1, those "
-    "before ema, ema², … The mean is scored beside the weights.",
+    "Above 0, a running mean of the weights is kept: the newest weights count "
+    "1, those one step older ema, two steps older ema², and so on. The mean is "
+    "scored beside the weights.",
   ),
 }
 _SCHEDULE = {
@@ -167,8 +171,8 @@ _MEMORY = {
   ),
   "enqueue_first": Field(
     True,
-    "Whether a batch is written into the memory before it is compared, and so "
-    "also meets copies of its items (never an item its own).",
+    "Whether a batch is written into the memory before it is compared. If so, "
+    "it is also compared with its copies, but no item with its own copy.",
   ),
   "warmup": Field(0, "The number of steps before the memory is used."),
 }
@@ -234,7 +238,8 @@ _IDENTIFICATION = {
   ),
   "gallery": Field(
     1,
-    "The number of gallery images of each known class; the others are queries.",
+    "The number of gallery images of each known class; other images are "
+    "queries.",
   ),
   "draws": Field(
     20, "How many times the known classes and their gallery are drawn."
@@ -262,7 +267,7 @@ _STUDY = {
     "covers all of them together.",
   ),
   "delta": Field(
-    0.01, "δ: a difference that does not matter, in the units of the scores."
+    0.01, "δ: the largest difference that does not matter, in units of scores."
   ),
 }
 
@@ -279,7 +284,7 @@ _TUNE = {
     1,
     "How many hyperparameters of the loss are searched beside the learning "
     "rate, the most important first. With 1 the search is equally wide for all "
-    "losses; many have no second.",
+    "losses; many losses have no second one.",
   ),
   "ranges": Field(
     {},
@@ -307,7 +312,7 @@ _TUNE = {
   ),
   "repeats": Field(2, "How many times the finalists run again on all folds."),
   "final_seeds": Field(
-    2, "The number of final runs of a search: its choice with fresh seeds."
+    2, "The number of final runs of a search: its best trial, with fresh seeds."
   ),
   "final_on": Field("train", "Their data.train_on."),
 }
@@ -326,8 +331,8 @@ FIELDS: dict[str, dict[str, Field]] = {
     ),
     "imports": Field(
       (),
-      "Modules to import first, so that the losses, scores and other things "
-      "that they register can be named. A thing can also be named as "
+      "Modules to import first. A config can then name the losses, scores and "
+      "other things that they register. It can also name a thing as "
       "MODULE:ATTRIBUTE, such as loss.name=my_module:my_loss.",
     ),
     "normalize": Field(

@@ -13,7 +13,8 @@ import filelock
 from metric_learning.errors import InputError
 
 _LOCK = ".lock"
-# The owner of the lock. A separate file, since trying a lock empties its file.
+# Names the owner of the lock. A separate file, since trying a lock empties its
+# file.
 _HOLDER = ".holder"
 
 log = logging.getLogger(__name__)

@@ -39,14 +39,14 @@ def train(
     config: a whole config; see `base_config`.
     workdir: the folder of the run.
     splits: the data, if it is already loaded.
-    progress: whether to print it: one line that is updated on a terminal.
+    progress: whether to print the progress: on a terminal, one updated line.
     embeddings: whether to write the embeddings of validation and test items. If
       not, the network never sees a test class; the checkpoints of the last and
       the selected step are kept, so that `embed_run` can write them later.
     save_after: how many seconds of training a kill may cost. Above 0, a
       checkpoint is saved only if more time has passed since the last one, and
       the last step is not saved; the validation classes are scored by
-      `eval.select` only. For trials, of which only the result is kept.
+      `eval.select` only. Use it for trials: only their results are needed.
 
   Raises:
     InputError: for a config or data that cannot be used, or a workdir that

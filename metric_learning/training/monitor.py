@@ -1,4 +1,4 @@
-"""Warnings: a run that trains nothing, or a space that has collapsed.
+"""Warnings about runs that train nothing and embeddings that have collapsed.
 
 They are derived from the records of metrics.jsonl, so that a resumed run gives
 the same warnings.
@@ -16,11 +16,11 @@ _IDLE = {
 }
 _COLLAPSED = "validation/geometry/collapsed"
 _RANK = "validation/geometry/effective_rank"
-# The same, as scores of the validation classes.
+# These two names without their prefix, as in the scores of one part.
 WATCHED_SCORES = tuple(
   name.removeprefix("validation/") for name in (_COLLAPSED, _RANK)
 )
-# The share of the logged values, at the end, that must be 0.
+# A value must be 0 in this last share of the log.
 _TAIL = 0.5
 
 

@@ -23,10 +23,10 @@ from metric_learning.intervals import (
 )
 from metric_learning.signatures import call_with
 
-# The network without its last layer; its last layer; the parameters of the
-# loss.
+# The groups of parameters: the network without its last layer; its last layer;
+# the parameters of the loss.
 GROUPS = ("trunk", "head", "loss")
-# What stands in their place at a parameter that is not trained.
+# The group of the parameters that are not trained.
 FROZEN = "frozen"
 
 
@@ -201,8 +201,8 @@ def _above(floor, share):
   return share if floor == 0 else floor + (1 - floor) * share
 
 
-# Each takes the weight decay and applies it where its definition says. It turns
-# gradients into directions, which the learning rate multiplies.
+# Each optimizer takes the weight decay and applies it where its definition
+# says. It turns gradients into directions, which the learning rate multiplies.
 OPTIMIZERS: dict[str, Callable[..., Direction]] = {
   "adam": adam,
   "adamw": adam,
@@ -224,7 +224,7 @@ SCHEDULES: dict[str, Callable[..., Float[Array, ""] | float]] = {
 def rate_at(
   step: Int[Array, ""] | int, steps: int, section: Mapping[str, Any]
 ) -> Float[Array, ""]:
-  """The factor on the learning rate at a step, by a section `schedule`.
+  """The factor on the learning rate at a step, under a section `schedule`.
 
   Over the first `warmup` · `steps` steps it rises linearly.
 
@@ -250,8 +250,8 @@ def make_optimizer(
   """The optax transformation that a section `optimizer` describes.
 
   Gradients whose common norm exceeds `clip` are scaled down to it. Each group
-  of parameters then has its direction and its weight decay, on kernels or on
-  all parameters as `decay` says. The result is multiplied by minus the learning
+  of parameters then gets its direction and its weight decay (on kernels or on
+  all parameters: `decay`). The result is multiplied by minus the learning
   rate at the step and by the factor of the group; in the trunk also by
   layer_decay^k, k layers before the head. Frozen parts (`frozen_parts`) do not
   change. With `ema`, a running mean of the trained parameters comes last.
@@ -298,7 +298,7 @@ def make_optimizer(
 def frozen_parts(
   section: Mapping[str, Any], layers: Sequence[str]
 ) -> tuple[str, ...]:
-  """The groups, and of the trunk the layers, that stay as they are.
+  """The groups, and the layers of the trunk, that are not trained.
 
   >>> train = {"freeze": False}
   >>> section = {"trunk": {**train, "last_layers": 1}, "head": train}
@@ -307,7 +307,7 @@ def frozen_parts(
   ('loss', 'block1')
 
   Raises:
-    InputError: for more of the last layers than the trunk has.
+    InputError: if `last_layers` is more than the trunk has.
   """
   groups = [name for name in GROUPS if section[name]["freeze"]]
   trunk = [name for name in layers if name != "head"]
@@ -325,7 +325,7 @@ def frozen_parts(
 def _by_layer(
   layer_decay: float, layers: Sequence[str]
 ) -> optax.GradientTransformation:
-  """Multiplies by layer_decay^k, k layers before the last (the head)."""
+  """Multiplies updates by layer_decay^k in the k-th layer before the head."""
   before = {name: k for k, name in enumerate(reversed(layers))}
 
   def scaled(updates, _):
@@ -355,7 +355,7 @@ def running_mean(ema: float) -> optax.GradientTransformation:
   """Keeps Σ ema^(t-i)·pᵢ / Σ ema^(t-i) of the parameters after each step i.
 
   It changes no update. It must come last, since it sees the parameters after
-    the whole update.
+  the whole update.
   """
 
   def init(params):
@@ -379,7 +379,7 @@ def mean_of(state: Any) -> Any:
 def groups_of(params: Mapping[str, Any], frozen: Collection[str] = ()) -> Any:
   """A tree like the parameters, with the name of the group of each.
 
-  Of `frozen` groups and layers it is `FROZEN`.
+  For `frozen` groups and layers, the name is `FROZEN`.
 
   >>> model = {"block1": {"kernel": 0, "bias": 0}, "head": {"kernel": 0}}
   >>> params = {"model": model, "objective": {"loss": {"weights": 0}}}

@@ -34,10 +34,10 @@ class Plan(NamedTuple):
   eval_metric: the metric that scores use.
   normalized: how the points that are scored are normalized.
   numbers: the traced numbers by flat name, in absolute units.
-  mean_distance: d̄ of the main objective, where numbers are in its units.
+  mean_distance: d̄ of the main objective, if numbers are given in units of d̄.
   program: the compiled functions.
-  draws: from a step to the items of its batch.
-  num_classes: the number of classes for the loss: of items, if there are views.
+  draws: the function from a step to the items of its batch.
+  num_classes: the number of classes for the loss; with views, that of items.
   """
 
   config: ConfigDict
@@ -138,8 +138,9 @@ def absolute_numbers(
 ) -> tuple[dict[str, float], float | None]:
   """The traced numbers of a run in absolute units, and d̄ if it is needed.
 
-  These are the traced fields and the numbers of miners and further losses that
-  are distances. Each is in units of the d̄ of its own metric.
+  These are the traced fields, and the numbers of miners and further losses that
+  are distances. If the config gives them in units of d̄, each is multiplied by
+  the d̄ of its own metric.
   """
   numbers = traced_numbers(config)
   in_units = config.margin_unit == "initial_mean"
@@ -162,7 +163,7 @@ def absolute_numbers(
 def feed_of(plan: Plan, first: int, put: Any = None) -> Feed:
   """The batches of all steps from `first` on, on the devices of the plan.
 
-  `put` places a set that is held in device memory.
+  `put` moves arrays to the device. A set that is streamed does not use it.
   """
   mesh = plan.program.mesh
   if put is None and mesh is not None:

@@ -40,7 +40,7 @@ _MEMBERS, _SHARED = PartitionSpec(devices.MEMBERS), PartitionSpec()
 
 
 def common_of(config: ConfigDict) -> str:
-  """What the members of a population share: the config but numbers and seed.
+  """The config that the members of a population share: no numbers, no seed.
 
   >>> from metric_learning.training import base_config, override
   >>> one = base_config().lock()
@@ -66,7 +66,7 @@ def train_population(
 
   A member whose loss stops being finite has the result {"diverged": reason};
   the other members go on. The `seconds` of a member are its share of the total
-  time. `embeddings` is that of `train`.
+  time. For `embeddings`, see `train`.
 
   Raises:
     InputError: for configs or data that cannot be used, members that differ in
@@ -166,7 +166,7 @@ def _stacked(trees: Sequence[Any], mesh: Mesh) -> Any:
 def _noted(
   runs: Sequence[Recorder], results: list[Any], i: int
 ) -> Iterator[None]:
-  """Records members that are no longer finite as diverged."""
+  """Records members whose values are no longer finite as diverged."""
   try:
     yield
   except NotFiniteError as error:
@@ -185,7 +185,7 @@ def _stopped(
   stopped = stopping.Stopped()
   for i, run in going.items():
     own = [_member(values, i) for values in steps]
-    with contextlib.suppress(NotFiniteError):  # It will be met again.
+    with contextlib.suppress(NotFiniteError):  # A resumed run raises it again.
       stopped = run.stop(done, state_of(i), own)
   return stopped
 
@@ -209,8 +209,8 @@ def step_of(
 ) -> Step:
   """The compiled step of all members: `compiled`, mapped over the members.
 
-  With `products`, convolutions are computed as matrix products, which CPUs
-  always use; on accelerators, this can be compared with grouped convolutions.
+  With `products`, convolutions are computed as matrix products, as always on a
+  CPU. On an accelerator, this can be compared with grouped convolutions.
   """
   mesh = mesh or devices.mesh_of(1, population=True)
   shared = mesh if devices.sharers(mesh) > 1 else None
@@ -219,7 +219,7 @@ def step_of(
     with as_products() if products else contextlib.nullcontext():
       return on_fed(step, gather, shared, *arguments)
 
-  # The axis name makes a batch that devices share that of one member.
+  # The axis name keeps the members apart if devices also share each batch.
   of_all = jax.vmap(
     one,
     in_axes=(0, None, None, 0, 0, 0),
@@ -265,7 +265,7 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
     first = step
     break
   if not first and all(saved):
-    raise runs[0].checkpoints.none_whole(damages or ["no step is that of all."])
+    raise runs[0].checkpoints.none_whole(damages or ["no step is in all."])
   for run in runs:
     run.checkpoints.delete_after(first)
   return first, states

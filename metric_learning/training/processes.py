@@ -41,11 +41,11 @@ class LostError(RuntimeError):
 
 
 def join() -> None:
-  """Joins the processes of a run. Call it before anything else of JAX.
+  """Joins the processes of a run. Call it before any other use of JAX.
 
   It reads JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process),
-  JAX_NUM_PROCESSES and JAX_PROCESS_ID. JAX detects those that are not set,
-  under SLURM, Open MPI, Kubernetes and Cloud TPU.
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID. Under SLURM, Open MPI, Kubernetes and
+  Cloud TPU, JAX detects those that are not set.
 
   Raises:
     InputError: if the processes are not known, or one cannot be reached.
@@ -70,7 +70,7 @@ def join() -> None:
 
 
 def leave() -> None:
-  """Leaves the other processes, as they all do; later work is done alone."""
+  """Disconnects from the other processes; all processes must call it."""
   if jax.process_count() > 1:
     jax.distributed.shutdown()
 
@@ -103,7 +103,7 @@ def _whole(name: str) -> int | None:
 
 
 def together(work: Callable[[], T]) -> T:
-  """The result of `work` in this process, once it succeeded in all.
+  """The result of `work` in this process, once it has succeeded in all.
 
   >>> together(lambda: 3)
   3
@@ -166,7 +166,7 @@ def _copy(folder: Path, first: bool) -> None:
 
 
 def _of_first(data: bytes) -> bytes:
-  """The bytes that the first process passes, in all processes."""
+  """Returns, in every process, the bytes that the first process passes."""
   sizes = np.array(divmod(len(data), _PIECE), np.int32)
   many, rest = map(int, multihost_utils.broadcast_one_to_all(sizes))
   pieces = []
@@ -180,7 +180,7 @@ def _of_first(data: bytes) -> bytes:
 
 
 def _from_each(data: bytes) -> list[bytes]:
-  """The bytes that each process passes, in all processes."""
+  """Returns, in every process, the bytes that each process passes."""
   sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32))
   padded = np.zeros(max(1, int(np.max(sizes))), np.uint8)
   padded[: len(data)] = np.frombuffer(data, np.uint8)

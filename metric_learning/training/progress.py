@@ -20,7 +20,7 @@ _TOLD = {
 class Progress:
   """A terminal line: device, step rate, loss, active fraction, time left.
 
-  Outside a terminal, such as in a file, a plain line after each evaluation.
+  Where there is no terminal, it writes a plain line after each evaluation.
   """
 
   def __init__(self, first: int, last: int, *, shown: bool):

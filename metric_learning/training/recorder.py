@@ -49,7 +49,7 @@ class NotFiniteError(ArithmeticError):
 
 
 class _LogFile(logging.FileHandler):
-  """train.log: a failure to write is reported once and stops nothing."""
+  """train.log: a failure to write is reported once; the run goes on."""
 
   def __init__(self, path: Path):
     super().__init__(path, delay=True)
@@ -204,7 +204,7 @@ class Recorder:
     self._in_a_row += 1
     if not values.get(SKIPPED) or self._in_a_row >= _HOPELESS:
       raise self._not_finite(step, what)
-    self._warn(f"step {step} is skipped, not finite: {what}")
+    self._warn(f"step {step} is skipped, since it is not finite: {what}")
     return True
 
   def _warn(self, message: str) -> None:
@@ -288,7 +288,7 @@ class Recorder:
     return step % train.save_every == 0 or step == train.steps
 
   def _is_worth_it(self, step: int) -> bool:
-    """Whether a kill would cost more than `save_after`, or a state is due."""
+    """Whether a checkpoint is worth its time; always without `save_after`."""
     if not self._save_after:
       return True
     lost = self.seconds() - self._saved
@@ -384,7 +384,7 @@ class Recorder:
     return better(scores, key=lambda step: scores[step])
 
   def _restore_selected(self, step: int, like: Any) -> Any:
-    """The state of the selected checkpoint; if damaged, it is trained again."""
+    """The state of the selected checkpoint; a damaged one is deleted."""
     try:
       return self.checkpoints.restore_step(step, like)
     except DamagedError as error:
@@ -406,7 +406,7 @@ class Recorder:
 
 
 def _inputs_of(plan: Plan) -> dict[str, Any]:
-  """The input of the network, so that it can be used without the data."""
+  """The shape and kind of the network's inputs, to use it without the data."""
   spec, scale = plan.splits.train.input_spec, plan.splits.scale
   return {
     "shape": spec.shape,

@@ -42,7 +42,7 @@ EMBEDDINGS = "embeddings.npz"
 SELECTED_EMBEDDINGS = "embeddings_selected.npz"
 RESULT = "result.json"
 
-# In what is computed from a run, the name of the run itself.
+# The name under which a file that is computed from a run identifies that run.
 _RUN = "run"
 
 _PACKAGES = (
@@ -175,7 +175,7 @@ def reads_runs(name: Path) -> bool:
 
 
 def identity(**parts: Any) -> dict[str, Any]:
-  """The identity of a study, as read back from JSON: its parts and its code."""
+  """The identity of a study, as it is read from its file: parts and code."""
   whole = {"code": code(), "commit": commit(), **parts}
   return from_json(to_json(whole))
 
@@ -215,7 +215,7 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
 def claim(
   folder: Path, config: Mapping[str, Any], data: Mapping[str, Any]
 ) -> None:
-  """Makes a folder that of this run, or checks that it already is.
+  """Claims a folder for this run, or checks that it already belongs to it.
 
   `data` is the digest of the data, from `plan.identity_of`.
 
@@ -252,7 +252,7 @@ def run_of(folder: Path) -> str:
   """A digest of the config and the data, which identifies a run.
 
   Raises:
-    InputError: if the files of the folder lack them.
+    InputError: if the files in the folder do not hold them.
   """
   config, data = (read_json(folder / name) for name in (CONFIG, DATA))
   text = to_json([config, data], sort_keys=True)
@@ -262,7 +262,7 @@ def run_of(folder: Path) -> str:
 def write_own(path: Path, values: Mapping[str, Any]) -> None:
   """Writes what was computed from a run into its folder: an npz, or JSON.
 
-  It names the run, so that `read_own` refuses the file of another run.
+  The file names its run, so that `read_own` refuses it in another run.
   """
   run = _known_run(path.parent)
   named = {**values, **({} if run is None else {_RUN: run})}
@@ -271,20 +271,20 @@ def write_own(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_own(path: Path) -> dict[str, Any]:
-  """Reads what `write_own` wrote, or an earlier version, which named no run.
+  """Reads what `write_own` wrote. A file of an earlier version names no run.
 
   Raises:
-    InputError: as `read_json` and `read_arrays`; and if it is of another run.
+    InputError: as `read_json` and `read_arrays`; for a file of another run.
   """
   found = (read_arrays if path.suffix == ".npz" else read_json)(path)
   named, here = found.pop(_RUN, None), _known_run(path.parent)
   if named is not None and here is not None and str(named) != here:
-    refuse(path, "it is that of a run of another config or other data")
+    refuse(path, "it belongs to a run of another config or other data")
   return found
 
 
 def _known_run(folder: Path) -> str | None:
-  """`run_of`; None of an earlier version, which did not keep what it takes."""
+  """`run_of`; None for a run of an earlier version, which lacks the files."""
   known = all((folder / name).exists() for name in (CONFIG, DATA))
   return run_of(folder) if known else None
 
@@ -337,7 +337,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class Metrics:
   """Appends records to metrics.jsonl, one JSON object a line.
 
-  digest: SHA-256 of the file, which a checkpoint keeps.
+  digest: SHA-256 of the file; each checkpoint stores it.
   """
 
   def __init__(self, folder: Path, last_step: int, expected: str | None = None):
@@ -402,7 +402,7 @@ def _problem_of_line(line: bytes, earlier: list[dict[str, Any]]) -> str | None:
   try:
     record = from_json(line)
   except (ValueError, RecursionError):
-    return "it is no record"
+    return "it is not a record"
   problem = records.problem_in(record, records.METRICS_LINE)
   if problem is None and earlier:
     problem = _out_of_order(record, earlier[-1])

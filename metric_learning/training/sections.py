@@ -31,8 +31,8 @@ class Choice(NamedTuple):
   choices: the registry that holds the names.
   options: from a name to its options and their defaults.
   kinds: from a name to the types of its options.
-  default: whether the name may be None, which means the loss's own choice, or
-    none.
+  default: whether the name may be None: the loss then chooses, or there is no
+    such thing.
   """
 
   choices: Mapping[str, Any]
@@ -108,7 +108,8 @@ def name_in(
 ) -> ConfigDict:
   """Sets the name of a section, and the defaults of its options.
 
-  Fields that all names of a section share keep their values, or take `shared`.
+  Fields that all names of a section share keep their values; `shared` sets
+  them.
 
   >>> config = ConfigDict({"loss": {}})
   >>> sorted(name_in(config, "loss", "contrastive").loss.to_dict())
@@ -128,7 +129,7 @@ def name_in(
   fields = ConfigDict(
     {"name": as_field(_NAME, name) if choice.default else name}
   )
-  # By reference: a field that is None now still has a type.
+  # By reference: a field that is None now keeps its type.
   for key, value in before.items(preserve_field_references=True):
     if key not in own:
       fields[key] = value

@@ -37,7 +37,7 @@ from metric_learning.training.optimizers import (
 State = dict[str, Any]
 Step = Callable[..., tuple[State, dict[str, Array]]]
 
-# Sections of which the compiled program depends on these fields only.
+# Of these sections, the compiled program depends on the listed fields only.
 _NOT_COMPILED = ("seed", "margin_unit", "data", "batch", "train", "eval")
 _COMPILED = (
   *("train.steps", "train.chunks", "train.not_finite"),
@@ -347,7 +347,7 @@ def on_fed(
   key: Array,
   numbers: Mapping[str, Any],
 ):
-  """A step on what the feed yields for it, with the key of the run.
+  """Gathers the batch from what the feed yields, and makes one step on it.
 
   On a mesh, each device has its share of the batch and the whole state. The
   step is written for the whole batch, as on one device: the statistics of batch

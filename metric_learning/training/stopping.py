@@ -48,9 +48,9 @@ def asked() -> int:
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-  """A context for steps after each of which `asked` is checked.
+  """A context for a loop that checks `asked` after each step.
 
-  Within `signals_wait`, a signal then waits for that check.
+  Within `signals_wait`, a signal only sets `asked` while such a loop runs.
 
   Raises:
     Stopped: on entry or exit, if a signal came that no check has handled.
@@ -113,7 +113,7 @@ def signals_wait() -> Iterator[None]:
     if _ASKED.listeners and not _ASKED.number:
       _ASKED.number = number
       # Not `print`: the signal may have interrupted a print.
-      os.write(2, b"stopping after this step; again: at once.\n")
+      os.write(2, b"stopping after this step; a second signal stops at once.\n")
       return
     raise Stopped(number=number)
 

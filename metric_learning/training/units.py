@@ -81,7 +81,7 @@ def _owners(objective: Objective):
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-  """Numbers by name, those of a pair by position; None is left out."""
+  """Numbers by name, those of a pair also by position; None is left out."""
   if isinstance(value, tuple | list):
     return [(f"{name}.{place}", each) for place, each in enumerate(value)]
   return [] if value is None else [(name, value)]

@@ -23,16 +23,16 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.training import disk, run_files
 
 WANTED = "METRIC_LEARNING_WRITERS"
-# In the folder of a run, what writers leave there.
+# The folders that writers create in the folder of a run.
 TENSORBOARD, STEPS = "tensorboard", "embeddings_by_step"
-# Of more images than these, so many are drawn by lot for a histogram of pairs.
+# Of more images than this, a random sample of this size makes the histograms.
 _MOST_IMAGES = 500
 
 
 class Seen(NamedTuple):
   """The validation part as the network sees it after a step.
 
-  metric: what compares the embeddings.
+  metric: the metric that compares the embeddings.
   """
 
   embeddings: Float[np.ndarray, "n d"]
@@ -51,7 +51,7 @@ class Writer(Protocol):
     """Takes the embeddings of validation images, each time they are scored."""
 
   def close(self) -> None:
-    """Has nothing left to write."""
+    """Writes what is left, and ends."""
 
 
 class _Functions(NamedTuple):
@@ -63,8 +63,8 @@ class _Functions(NamedTuple):
 
 
 def _embeddings(folder: Path, last_step: int) -> Writer:
-  """A file of embeddings each time they are scored: the explorer moves them."""
-  del last_step  # What is written again is the same.
+  """Writes a file of embeddings each time they are scored, for the explorer."""
+  del last_step  # After a resume, the same files are written again.
   run_files.make_folder(folder / STEPS)
 
   def see(step: int, seen: Seen) -> None:
@@ -87,7 +87,7 @@ def _tensorboard(folder: Path, last_step: int) -> Writer:
   """Event files in the folder `tensorboard`: values, and histograms."""
   from tensorboardX import SummaryWriter
 
-  # After a resume, what was written behind the checkpoint is not shown.
+  # After a resume, this hides what was written after the checkpoint.
   writer = SummaryWriter(
     str(folder / TENSORBOARD), purge_step=last_step + 1 if last_step else None
   )
@@ -107,8 +107,8 @@ def _tensorboard(folder: Path, last_step: int) -> Writer:
 def histograms(seen: Seen) -> dict[str, Float[np.ndarray, " m"]]:
   """Coordinates of embeddings, and distances of same and different pairs.
 
-  Of more than 500 images the pairs are those of 500 by lot, the same each time;
-  pairs that the data set lists are taken as they are.
+  Of more than 500 images, the pairs are those of a random sample of 500, which
+  is the same each time. Pairs that the data set lists are all used.
   """
   points, part, metric = seen
   if part.pairs is not None:
@@ -150,7 +150,7 @@ def _mlflow(folder: Path, last_step: int) -> Writer:
   run = client.create_run("0", run_name=folder.name).info.run_id
   config = run_files.flatten(run_files.read_json(folder / run_files.CONFIG))
   fields = [Param(k, str(v)[:500]) for k, v in config.items() if v != {}]
-  for start in range(0, len(fields), 100):  # as many as it takes at once
+  for start in range(0, len(fields), 100):  # MLflow takes 100 at once.
     client.log_batch(run, params=fields[start : start + 100])
 
   def write(step: int, values: Mapping[str, float]) -> None:
@@ -189,7 +189,7 @@ def check_writers(environment: Mapping[str, str] = os.environ) -> list[str]:
   []
 
   Raises:
-    InputError: for one that there is not, or that lacks its extra.
+    InputError: for an unknown writer, or one whose extra is not installed.
   """
   wanted = environment.get(WANTED, "").split(",")
   names = [name.strip() for name in wanted if name.strip()]
@@ -214,16 +214,16 @@ class Writers:
     ]
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Hands the values after a step to each."""
+    """Hands the values after a step to each writer."""
     for writer in self._writers:
       writer.write(step, values)
 
   def see(self, step: int, seen: Seen) -> None:
-    """Hands the embeddings of validation images to each."""
+    """Hands the embeddings of validation images to each writer."""
     for writer in self._writers:
       writer.see(step, seen)
 
   def close(self) -> None:
-    """Closes them."""
+    """Closes all writers."""
     for writer in self._writers:
       writer.close()

@@ -1,4 +1,4 @@
-"""What the tests of data sets share."""
+"""Fixtures of the tests of data sets."""
 
 import ml_collections
 import pytest
@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def data_config():
-  """Returns a function that makes the `data` part of a config."""
+  """A function that makes the section `data` of a config."""
 
   def make(name, split, protocol, **changes):
     fields = {"data_dir": "", "split_seed": 0, "fold": 0, "image_size": ()}

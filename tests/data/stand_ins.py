@@ -1,6 +1,7 @@
 """Tiny generated archives in the layouts of the official ones.
 
-Every image is of one gray: 8 times its class, in the order of class names.
+Every image has a single gray level: 8 times its class, in the order of the
+names.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ def encoded(label, form="JPEG", mode="RGB"):
 
 
 def write(path, files):
-  """A zip or tgz of {name: content}; other suffixes are plain files."""
+  """A zip or tgz of {name: content}; for other suffixes, a plain file."""
   if path.suffix == ".zip":
     with zipfile.ZipFile(path, "w") as archive:
       for name, content in files.items():
@@ -41,7 +42,7 @@ def write(path, files):
 
 
 def omniglot():
-  """Drawings tell their character by ink in one column of one row."""
+  """The ink in one column of one row identifies the character."""
   found = {}
   number = 0
   for part, alphabets in (("background", "ABCDEF"), ("evaluation", "GHIJ")):
@@ -65,9 +66,9 @@ def omniglot():
 
 
 def lfw():
-  """Two people in each of ten folds, six in none, one of them with one image.
+  """Two people in each of ten folds, and six in none, one with a single image.
 
-  Person_NN; the first of a fold has two images, the second one.
+  The people are Person_NN. The first of a fold has two images, the second one.
   """
   files, folds = {}, []
   for label in range(26):
@@ -98,7 +99,7 @@ def cub200():
 
 
 def cars196():
-  """Image i of either part is of class i modulo 10."""
+  """Image i of each part is of class i modulo 10."""
 
   def annotations():
     rows = [(f"{i + 1:05d}.jpg", i % 10 + 1) for i in range(20)]
@@ -120,7 +121,7 @@ def cars196():
 
 
 def sop():
-  """Classes 1 to 5 train and 6 to 9 are tested; two images each."""
+  """Classes 1 to 5 train, and 6 to 9 are tested; two images each."""
   root, files, total = "Stanford_Online_Products", {}, 0
   for part, labels in (("train", range(1, 6)), ("test", range(6, 10))):
     lines = ["image_id class_id super_class_id path"]
@@ -135,7 +136,7 @@ def sop():
 
 
 def inshop():
-  """Items 0 to 4 train; of each of 5 to 8, one image is a query, two not."""
+  """Items 0 to 4 train. Of each of 5 to 8, one image is a query, two not."""
   files, lines = {}, []
   for label in range(9):
     for i in range(3):
@@ -154,7 +155,7 @@ def inshop():
 
 
 def cub100():
-  """Ten species of three images; what the list does not name is no image."""
+  """Ten species of three images; files missing in the list are no images."""
   species = [f"Bird_{letter}" for letter in "JACBDEFGHI"]
   names = [f"{one}/{i:04d}.jpg" for one in species for i in range(3)]
   files = {f"images/{name}": encoded(ord(name[5]) - ord("A")) for name in names}
@@ -178,7 +179,7 @@ def cars_train():
 
 
 def signatures():
-  """40 of each of 12 writers; a pixel tells the writer, one the number."""
+  """40 signatures by each of 12 writers; two pixels give writer and number."""
   files = {"LICENSE": b"MIT"}
   for writer in range(1, 13):
     for number in range(1, 41):
@@ -194,7 +195,7 @@ STAND_INS = {
 
 
 def make(name, folder, monkeypatch):
-  """Writes the files of a set, and lets the table of sets describe them."""
+  """Writes the files of a set, and describes them in the table of sets."""
   folder.mkdir(parents=True, exist_ok=True)
   found, parts = STAND_INS[name]()
   for file, content in found.items():
@@ -205,7 +206,7 @@ def make(name, folder, monkeypatch):
 
 
 def described(name, folder, parts):
-  """The entry of a set in the table of sets, with the files of a folder."""
+  """The entry for the table of sets that describes the files of a folder."""
   archive = archives.ARCHIVES[name]
 
   def pinned(files):

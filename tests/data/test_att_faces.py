@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 8, 6
 
 
 def pgm(subject, number):
-  """Pixels tell who it is (the first) and which image (the rest)."""
+  """The first pixel identifies the person, and the others the image."""
   pixels = bytes([subject]) + bytes([number]) * (HEIGHT * WIDTH - 1)
   return b"P5\n%d %d\n255\n" % (WIDTH, HEIGHT) + pixels
 

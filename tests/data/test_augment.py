@@ -36,7 +36,7 @@ def run(images, seed=0, flip=False, **some):
 
 
 def disks(at):
-  """64 times a soft disk on black: its mass tells where and how big it is."""
+  """64 copies of a soft disk on black: its mass gives its place and size."""
   y, x = np.mgrid[:SIDE, :SIDE]
   away = np.hypot(y - at[0], x - at[1])
   disk = np.clip(6 - away, 0, 1).astype(np.float32)
@@ -195,7 +195,7 @@ def test_skipped_changes_are_left_out_one_by_one():
 
 
 def windows(crop, shape=(31, 51)):
-  """Height, width and center of each crop, as shares, from ramps of pixels."""
+  """Height, width and center of each crop, as shares, measured on ramps."""
   height, width = shape
   y, x = np.mgrid[:height, :width].astype(np.float32)
   ramps = np.stack([(y + 0.5) / height, (x + 0.5) / width], axis=-1)

@@ -13,7 +13,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 def records(name, images, first):
-  """Bytes of `images` images a class: red is the class, blue the number.
+  """The bytes of `images` images per class: red is the class, blue the number.
 
   The first pixel of the second row is green. Coarse labels are label // 5.
   """
@@ -34,7 +34,7 @@ def names(letter, count):
 
 
 def write(folder, name):
-  """The official files, of ten training images a class and two for test."""
+  """The official files, with ten training and two test images per class."""
   layout = cifar.LAYOUTS[name]
   folder /= layout.folder
   folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ def write(folder, name):
 
 
 def pack(folder, path, monkeypatch, name):
-  """The folder as an archive that passes for the official one."""
+  """The folder as an archive with the checksum of the official one."""
   with tarfile.open(path, "w:gz") as archive:
     archive.add(folder, folder.name)
   digest = hashlib.md5(path.read_bytes()).hexdigest()
@@ -79,7 +79,7 @@ def config(data_config, root):
 
 
 def shown(part):
-  """(class, number) of each image, told by its pixels."""
+  """(class, number) of each image, read from its pixels."""
   assert part.inputs.shape[1:] == (32, 32, 3)
   assert (part.inputs[:, 1, 0, 1] == 200).all()
   assert part.inputs[..., 1].sum() == 200 * len(part.inputs)

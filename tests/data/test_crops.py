@@ -1,4 +1,4 @@
-"""Parts of images: as torchvision cuts them; random ones in a stream."""
+"""Cuts of images, as in torchvision; random cuts in a stream."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,9 @@ def test_random_parts_are_a_function_of_seed_step_view_and_place(paths):
 def test_what_cannot_be_cut_is_refused(paths, tmp_path):
   with pytest.raises(InputError, match=r"short_side=7 is less .*\(8, 6\)"):
     stream.image_files(paths, (8, 6), short_side=7)
-  with pytest.raises(InputError, match=r"short_side=7 cuts .*set that too"):
+  with pytest.raises(
+    InputError, match=r"short_side=7 cuts .*set image_size too"
+  ):
     imaging.read_images(paths, (), 255, 7)
   array = data.Dataset(
     "here",

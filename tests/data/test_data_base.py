@@ -11,7 +11,7 @@ from metric_learning.errors import InputError
 
 
 def numbered(sizes):
-  """A data set whose i-th image has the single pixel i; classes shuffled."""
+  """A data set whose i-th image has the single pixel i, in shuffled classes."""
   labels = np.repeat(np.arange(len(sizes)), sizes)
   labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
   images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
@@ -24,7 +24,7 @@ def parts_of(splits):
 
 
 def truth(dataset):
-  """Image → class name."""
+  """From the image to the name of its class."""
   pixels = dataset.inputs.ravel().tolist()
   names = [dataset.class_names[label] for label in dataset.labels]
   return dict(zip(pixels, names, strict=True))
@@ -232,7 +232,7 @@ def test_a_class_too_small_to_validate_is_refused_or_trains():
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_too_few_classes_to_hold_some_out_are_refused(count):
-  message = f"x has {count} training classes.* takes 4, two to validate and two"
+  message = f"x has {count} training classes.* 4 are needed: two to validate"
   with pytest.raises(InputError, match=message):
     cuts.hold_out_fifth(np.arange(count), 0, "x")
   parts = [len(part) for part in cuts.hold_out_fifth(np.arange(4), 0)]
@@ -240,7 +240,7 @@ def test_too_few_classes_to_hold_some_out_are_refused(count):
 
 
 def of_sizes(part, sizes):
-  """A part; its classes have its letter and a number."""
+  """A part with classes of these sizes, named by its letter and a number."""
   dataset = numbered(sizes)
   names = tuple(f"{part[0]}{i}" for i in range(len(sizes)))
   return dataclasses.replace(dataset, class_names=names)
@@ -321,11 +321,11 @@ def test_closed_set_with_other_classes_in_a_part_is_refused():
 
 
 def test_too_few_classes_or_images_are_named():
-  with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
+  with pytest.raises(InputError, match=r"7 classes; .* needs 8"):
     cuts.random_classes(numbered([2] * 7), 0)
-  with pytest.raises(InputError, match=r"7 classes; .* it takes 8"):
+  with pytest.raises(InputError, match=r"7 classes; .* needs 8"):
     cuts.half_classes(numbered([2] * 7), 0)
-  with pytest.raises(InputError, match=r"9 classes; .* it takes 10"):
+  with pytest.raises(InputError, match=r"9 classes; .* needs 10"):
     cuts.class_fold(numbered([2] * 9), 0, 0)
   with pytest.raises(InputError, match=r"'class 1' \(8\); it takes 9"):
     cuts.random_images(numbered([9, 8, 9]), 0)
@@ -372,5 +372,5 @@ def test_drawn_pairs_are_half_genuine_and_seeded():
   again, other = (base.draw_pairs(some, 3001, seed).pairs for seed in (3, 4))
   assert (again.first == first).all() and (other.first != first).any()
   for lone in (labels == 7, labels * 0 == labels):
-    with pytest.raises(InputError, match="pairs take two classes"):
+    with pytest.raises(InputError, match="pairs needs two classes"):
       base.draw_pairs(base.select(some, np.flatnonzero(lone)), 10, 0)

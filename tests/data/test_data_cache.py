@@ -7,7 +7,7 @@ from metric_learning.data import cache
 
 
 class Count:
-  """Builds arrays, and counts how often."""
+  """Builds arrays, and counts the calls."""
 
   def __init__(self):
     self.calls = 0

@@ -272,7 +272,7 @@ def test_idx_is_not_unpacked_beyond_what_its_header_promises(
     "read",
     lambda file, size: taken.append(size) or read(file, size),
   )
-  with pytest.raises(InputError, match=r"more bytes of data where .* 60"):
+  with pytest.raises(InputError, match=r"more bytes of data, but .* 60"):
     files.read_idx(path)
   assert max(taken) == 61
 
@@ -296,7 +296,7 @@ def test_format_that_runs_a_program_is_not_read(tmp_path):
   path = tmp_path / "a.png"
   Image.new("L", (3, 3)).save(path, "EPS")
   with pytest.raises(
-    InputError, match=r"a\.png: it is empty, no image, or of a format"
+    InputError, match=r"a\.png: it is empty, no image, or its format"
   ):
     imaging.read_images([path])
 
@@ -324,6 +324,6 @@ def test_too_little_disk_says_how_much_and_where(tmp_path, monkeypatch):
   monkeypatch.setattr(files.shutil, "disk_usage", disk_usage)
   files.check_space(folder, 3_000_000)
   assert asked == [tmp_path]  # which is there
-  message = "not/yet needs 4 MB, and its disk has 3 MB free; make room"
+  message = "not/yet needs 4 MB, but its disk has 3 MB free; make room"
   with pytest.raises(InputError, match=message):
     files.check_space(folder, 4_000_000)

@@ -10,7 +10,7 @@ SHAPE = (2, 3, 1)
 
 
 def part(pixels, name="letters"):
-  """One image for each number, all of whose pixels it is."""
+  """One image for each number, with that number in all of its pixels."""
   images = np.stack([np.full(SHAPE, pixel, np.uint8) for pixel in pixels])
   labels = np.arange(len(pixels), dtype=np.int32) % 2
   return base.Dataset(name, images, labels, ("a", "b"))

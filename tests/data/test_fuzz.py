@@ -1,7 +1,7 @@
-"""Readers of files from elsewhere: whatever is in them, only our own errors.
+"""Readers of outside files: whatever a file holds, only `InputError` is raised.
 
-Each begins from a file that is whole, in which hypothesis changes bytes, cuts,
-and puts some in. A bounded number of times; the same each time.
+Each test starts from a valid file. Hypothesis changes bytes, cuts the file, and
+inserts bytes: a bounded number of times, and the same each time.
 """
 
 import gzip

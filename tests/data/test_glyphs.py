@@ -152,7 +152,7 @@ def test_outlines_are_centered_and_miss_what_a_font_lacks():
 
 
 def test_a_letter_looks_as_matplotlib_draws_it():
-  """The outline of O, filled: a ring of the area of its two ellipses."""
+  """The filled outline of O is a ring with the area of its two ellipses."""
   _, _, edges = next(glyphs.outlines("O"))
   image = glyphs.rasterize(edges, 64, grid=2**20) / 255
   begin, end = edges[:, 0], edges[:, 1]

@@ -1,4 +1,4 @@
-"""Folds of the classes, or images, that are not for testing."""
+"""Folds of the classes, or images, outside the test part."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ from metric_learning.errors import InputError
 
 
 def numbered(name, classes, images, first=0):
-  """Images whose pixel is their number."""
+  """Images whose single pixel is their number."""
   numbers = first + np.arange(classes * images, dtype=np.uint8)
   return base.Dataset(
     name,
@@ -48,7 +48,7 @@ def config(folds=1, fold=0, train_on="train", **more):
 
 
 def truth(part):
-  """Number of an image → class and super-class."""
+  """From the number of an image to its class and super-class."""
   groups = part.superclasses
   return {
     int(image): (part.class_names[label], groups[label])
@@ -150,11 +150,11 @@ def test_what_cannot_be_cut():
     with pytest.raises(InputError, match=match):
       validation_folds.hold_out(splits or open_set(), config(**changes))
 
-  refused("11 classes .* 6 folds of two take 12", folds=6)
+  refused("11 classes .* 6 folds of two need 12", folds=6)
   refused("validation_fold=2 of validation_folds=2", folds=2, fold=2)
   refused("validation_folds=0", folds=0)
   refused(
-    "validation_draw=3 draws folds, and there are none", validation_draw=3
+    "validation_draw=3 draws folds, but there are none", validation_draw=3
   )
   refused("unknown train_on 'test'", train_on="test")
   refused("leaves no fold", folds=2, train_on="train+validation")

@@ -1,4 +1,4 @@
-"""What a data set is, told by its content alone."""
+"""The identity of a data set depends on its contents alone."""
 
 import dataclasses
 import os

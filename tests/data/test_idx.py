@@ -32,7 +32,7 @@ def config(data_config, tmp_path):
 
 
 def write(folder, images, labels, prefix="my-", axes=3):
-  """The labels gzipped, the images not."""
+  """Writes the labels gzipped, and the images not."""
   path = folder / f"{prefix}images-idx{axes}-ubyte"
   path.write_bytes(idx_bytes(images))
   path = folder / f"{prefix}labels-idx1-ubyte.gz"
@@ -64,7 +64,7 @@ def test_images_with_channels(tmp_path, config):
 def test_counts_that_differ_are_named(tmp_path, config):
   images, labels = arrays(8, 3)
   write(tmp_path, images, labels[1:])
-  message = r"my-images.* \(24, 1, 2\) and .*my-labels.* \(23,\)"
+  message = r"my-images.* \(24, 1, 2\), and .*my-labels.* \(23,\)"
   with pytest.raises(InputError, match=message):
     data.load(config())
 

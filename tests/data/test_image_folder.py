@@ -12,7 +12,7 @@ from metric_learning.errors import InputError
 
 
 def write(folder, classes, images, mode="L", size=(4, 3), first=0):
-  """Images whose pixels are all 16 × class + number, from `first` on."""
+  """Images with 16 × class + number in all pixels; numbers from `first`."""
   suffixes = ["png", "PNG", "pgm", "Pgm"] if mode == "L" else ["png", "PNG"]
   for label in range(classes):
     (folder / f"kind {label:02}").mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_other_files_are_passed_over_and_counted(tmp_path, config):
   (tmp_path / "kind 01" / "8.png").symlink_to("/dev/zero")
   Image.new("L", (3, 4), 51).save(tmp_path / "cover.png")
   message = (
-    r"not read are 1 images in no class folder \(cover\.png\), 1 files \.txt"
+    r"left out are 1 images in no class folder \(cover\.png\), 1 files \.txt"
     r" \(kind 00/notes\.txt\), 2 pipes or devices \(kind 01/8\.png\), 1 files"
     r" without a suffix \(kind 01/README\), 2 files \.heic \(kind 01/c\.heic\)"
     r", 1 subfolders of classes \(kind 01/raw\)\. .* suffixes \.png"
@@ -147,7 +147,7 @@ def test_truncated_image_is_named(config, tmp_path):
 
 
 def write_parts(folder, number=0, **parts):
-  """Two images of each class of each part; all images differ."""
+  """Two images of each class in each part; all images differ."""
   for part, classes in parts.items():
     for name in classes:
       (folder / part / name).mkdir(parents=True)
@@ -157,7 +157,7 @@ def write_parts(folder, number=0, **parts):
 
 
 def shown(part):
-  """Which images are in a part, by class."""
+  """The images in a part, by class."""
   pixels = np.asarray(part.inputs)[:, 0, 0, 0].tolist()
   found = {}
   for label, pixel in zip(part.labels, pixels, strict=True):
@@ -249,7 +249,7 @@ def test_a_class_may_be_called_train(tmp_path, config):
 
 @pytest.mark.parametrize("small_classes", ["repeat", "drop"])
 def test_single_images_may_stay(tmp_path, config, small_classes):
-  """In test they are distractors; training repeats or drops them."""
+  """In the test part, they are distractors; training repeats or drops them."""
   write(tmp_path, 10, 3)
   for label in (0, 4, 7):
     for path in sorted((tmp_path / f"kind {label:02}").iterdir())[1:]:

@@ -1,4 +1,4 @@
-"""Images as people see them: turned, on paper, whole or refused."""
+"""Images as in a viewer: rotated, on a background, complete or refused."""
 
 import io
 
@@ -28,7 +28,7 @@ STORED = {
 
 
 def read_both_ways(path, size=(), background=255):
-  """Read at once, and of the file on disk; they must agree."""
+  """Reads an image at once, and from its file on disk; both must agree."""
   whole = imaging.read_images([path], size, background)
   lazy = stream.image_files([path], size, background)
   assert lazy.shape == whole.shape
@@ -73,7 +73,7 @@ RED, HIDDEN = (200, 40, 0), (9, 99, 199)
 
 
 def rgba(path):
-  """Opaque red, transparent over a hidden color, and half of each."""
+  """Opaque red, a hidden color that is transparent, and half of each."""
   pixels = np.uint8([[(*RED, 255), (*HIDDEN, 0), (*RED, 51)]])
   Image.fromarray(pixels, "RGBA").save(path)
 
@@ -97,7 +97,7 @@ def test_gray_transparency_stays_gray(tmp_path):
 
 
 def test_a_transparent_color_shows_the_background(tmp_path):
-  """A palette, gray and RGB of PNG, and GIF, name one color as transparent."""
+  """PNG (palette, gray, RGB) and GIF can declare one color transparent."""
   gray = Image.fromarray(np.uint8([[50, 90]]))
   gray.save(tmp_path / "gray.png", transparency=90)
   color = Image.fromarray(np.uint8([[RED, HIDDEN]]))
@@ -140,7 +140,7 @@ def test_an_animation_gives_its_first_frame(tmp_path):
 
 
 def png_16_bits(colors):
-  """A PNG of one pixel, of 16 bits a channel, which Pillow does not write."""
+  """A PNG of one pixel with 16 bits per channel, which Pillow cannot write."""
   import struct
   import zlib
 
@@ -196,7 +196,7 @@ def test_one_message_lists_all_bad_files(tmp_path, read):
 
 
 def test_advice_is_for_who_has_the_file(tmp_path):
-  """A photograph has no source with a checksum; an archive has."""
+  """A photograph has no source with a checksum; an archive does."""
   path = tmp_path / "a.png"
   path.write_bytes(b"<html>")
   message = r"a\.png: it is empty, no image.* WEBP; replace the file, or remo"
@@ -217,7 +217,7 @@ def test_advice_is_for_who_has_the_file(tmp_path):
 def test_images_that_fill_the_memory_are_refused_after_the_first(
   tmp_path, monkeypatch
 ):
-  """From 40 PNGs of 9400 × 9400 pixels, 3.5 GB: of one, the size is known."""
+  """40 PNGs of 9400 × 9400 pixels, 3.5 GB: the first one gives the size."""
   paths = [tmp_path / f"{i}.png" for i in range(40)]
   for path in paths[:2]:
     Image.new("L", (30, 20)).save(path)

@@ -17,7 +17,7 @@ from tests.tiny import tiny_config
 
 @pytest.fixture
 def config(tmp_path, data_config, monkeypatch):
-  """The stand-in as a folder lfw/Name/Name_0001.jpg with its text files."""
+  """The stand-in as a folder lfw/Name/Name_0001.jpg, with its text files."""
   source = stand_ins.make("lfw", tmp_path / "faces", monkeypatch)
   made, _ = stand_ins.lfw()
   for name, content in made["lfw.tgz"].items():

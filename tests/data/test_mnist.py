@@ -53,7 +53,7 @@ def config(data_config, tmp_path):
 
 
 def shown(dataset):
-  """(class name, number) of each image, told by its pixels."""
+  """(class name, number) of each image, read from its pixels."""
   kinds, numbers = dataset.inputs[:, 0, :, 0].T
   names = [mnist.CLASS_NAMES[dataset.name][kind] for kind in kinds]
   assert names == [dataset.class_names[label] for label in dataset.labels]

@@ -7,7 +7,7 @@ from metric_learning.errors import InputError
 
 
 def arrays(classes, images):
-  """Images of pixels (class, number), and their labels, shuffled."""
+  """Images with pixels (class, number), and their labels, shuffled."""
   labels = np.repeat(np.arange(classes), images)
   numbers = np.tile(np.arange(images), classes)
   order = np.random.default_rng(0).permutation(len(labels))
@@ -30,7 +30,7 @@ def config(data_config, tmp_path):
 
 
 def kinds(part):
-  """The class of each image, told by its pixels."""
+  """The class of each image, read from its pixels."""
   return part.inputs[:, 0, 0, 0].tolist()
 
 
@@ -174,7 +174,7 @@ def test_bomb_is_refused_before_it_is_read(config, monkeypatch):
 def test_two_classes_of_one_name_are_refused(config):
   stored = arrays(8, 3)
   config.save(**stored, class_names=np.array(list("abcbdefa")))
-  message = "npz: several classes have the name 'a', 'b'; give each a name"
+  message = "npz: several classes have the name 'a', 'b'; give each class"
   with pytest.raises(InputError, match=message):
     data.load(config())
 
@@ -192,7 +192,7 @@ def test_queries_and_a_gallery_may_be_given(config):
 
 @pytest.mark.parametrize("kind", [int, str])
 def test_groups_follow_their_images(config, kind):
-  """Through every cut and fold: the group of an image is told by its pixels."""
+  """In every split and fold, the pixels of an image give its group."""
   stored = arrays(12, 9)
   group = 100 - 7 * stored["images"][:, 0, 0] - stored["images"][:, 0, 1] % 3
   config.save(**stored, groups=group.astype(kind))

@@ -33,7 +33,7 @@ def alphabets(dataset):
 
 
 def drawers(dataset):
-  """Who drew an image: the column of ink in its first row."""
+  """The drawer of each image: the column with ink in its first row."""
   return set((dataset.inputs[:, 0, :, 0].argmax(axis=1) + 1).tolist())
 
 
@@ -94,7 +94,7 @@ def test_koch_divides_alphabets_and_drawers(folder, config):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pixel for pixel")
 def test_matching_mixes_alphabets_and_rotates_training(folder, config):
-  with pytest.raises(InputError, match=r"\(6, 20\): rotations .* squares"):
+  with pytest.raises(InputError, match=r"\(6, 20\): rotations .* square"):
     data.load(config(folder, "matching"))
   splits = data.load(config(folder, "matching", image_size=(6, 6)))
   parts = (splits.train, splits.validation, splits.test)
@@ -117,7 +117,7 @@ def test_matching_mixes_alphabets_and_rotates_training(folder, config):
 
 @pytest.fixture
 def arrays(tmp_path, monkeypatch):
-  """The stand-in as arrays; A to D have no names in the archive of names."""
+  """The stand-in as arrays; A to D are not in the archive of names."""
   source = stand_ins.make("omniglot", tmp_path / "archives", monkeypatch)
   folder = tmp_path / "arrays"
   folder.mkdir()

@@ -11,7 +11,7 @@ from tests.data import stand_ins
 
 
 def drawing(number):
-  """Ink in as many pixels of a row as the number says, less one."""
+  """A row with as many inked pixels as the number, less one."""
   import io
 
   from PIL import Image
@@ -23,7 +23,7 @@ def drawing(number):
 
 
 def write_runs(path, wrong=0):
-  """Item i shows class (i + run) mod 20; in run 1 the last `wrong` do not."""
+  """Item i shows class (i + run) mod 20, except the last `wrong` in run 1."""
   files = {}
   for run in range(1, 21):
     lines = []
@@ -79,7 +79,7 @@ def test_unpacked_folder_and_size(tmp_path):
 
 
 def test_runs_that_cannot_be_used(tmp_path):
-  with pytest.raises(InputError, match=r"nowhere\.zip is not there; .*github"):
+  with pytest.raises(InputError, match=r"nowhere\.zip is missing; .*github"):
     omniglot_runs.read(tmp_path / "nowhere.zip")
   path, files = write_runs(tmp_path / "all_runs.zip")
   path.write_bytes(path.read_bytes()[:-100])
@@ -88,7 +88,9 @@ def test_runs_that_cannot_be_used(tmp_path):
   bad = dict(files)
   bad["run03/class_labels.txt"] = files["run02/class_labels.txt"]
   stand_ins.write(path, bad)
-  with pytest.raises(InputError, match=r"run03/class_labels\.txt does not say"):
+  with pytest.raises(
+    InputError, match=r"run03/class_labels\.txt does not give"
+  ):
     omniglot_runs.read(path)
   for name in ("run07/class_labels.txt", "run07/test/item05.png"):
     stand_ins.write(path, {n: c for n, c in files.items() if n != name})
@@ -112,7 +114,7 @@ def test_modified_hausdorff_by_its_definition():
 
 
 def test_published_error_of_modified_hausdorff():
-  """38.8 % (Lake et al.): the loader has the right images and answers."""
+  """The error of 38.8 % (Lake et al.) confirms the images and the answers."""
   folder = os.environ.get("METRIC_LEARNING_DATA", "")
   path = pathlib.Path(folder, "omniglot", "all_runs.zip")
   if not folder or not path.exists():

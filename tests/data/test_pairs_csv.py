@@ -23,7 +23,7 @@ def write(folder, *lines):
 
 
 def shown(dataset):
-  """(pixel of the first, pixel of the second) of each pair."""
+  """(pixel of the first image, pixel of the second) for each pair."""
   pixels, pairs = dataset.inputs[:, 0, 0, 0], dataset.pairs
   both = pixels[pairs.first], pixels[pairs.second]
   return [tuple(pair) for pair in np.transpose(both).tolist()]
@@ -68,7 +68,7 @@ def test_what_spreadsheets_and_tables_write_is_read(folder, lines):
 
 
 def test_gray_files_beside_colored_ones(folder, data_config):
-  """As gray images among colored ones: three channels, if resizing is asked."""
+  """Like gray images among color images: resizing gives them three channels."""
   Image.new("RGB", (4, 3), (9, 8, 7)).save(folder / "d.png")
   for part, other in (("train", "b"), ("validation", "b"), ("test", "d")):
     lines = ["first,second,same", f"a.png,{other}.png,1"]

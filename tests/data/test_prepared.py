@@ -1,4 +1,4 @@
-"""Every archived set: prepared, unpacked, and everything that can be wrong."""
+"""Every archived set, prepared and unpacked, and all that can go wrong."""
 
 import pickle
 import re
@@ -209,7 +209,7 @@ def test_set_that_is_not_there_asks_to_be_prepared(tmp_path, config):
 
 
 def assert_refused(name, source, target, message):
-  """One error, and nothing of the set is written."""
+  """Expects one error, and that nothing of the set is written."""
   with pytest.raises(InputError, match=message):
     prepared.prepare(name, str(target), str(source))
   for left in ("*incomplete*", "*.array_record*", "*.part"):
@@ -272,7 +272,7 @@ def test_bomb_is_refused_without_the_switch(tmp_path, birds, monkeypatch):
 def test_missing_image_is_counted(tmp_path, birds, config):
   folder = unpack(birds, tmp_path)
   next((folder / "CUB_200_2011").rglob("*.jpg")).unlink()
-  with pytest.raises(InputError, match=r"30 images are expected and 29 were"):
+  with pytest.raises(InputError, match=r"expected 30 images, but found 29"):
     data.load(config("cub200", folder))
 
 
@@ -287,7 +287,7 @@ def test_damaged_image_is_named(tmp_path, birds, config):
 def test_full_disk_is_told_in_advance(tmp_path, birds, monkeypatch):
   usage = types.SimpleNamespace(free=10)
   monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
-  message = r"out needs 0 MB, and its disk has 0 MB free; make room"
+  message = r"out needs 0 MB, but its disk has 0 MB free; make room"
   assert_refused("cub200", birds, tmp_path / "out", message)
   assert not (tmp_path / "out").exists()
 
@@ -308,7 +308,7 @@ def test_images_that_do_not_fit_in_memory(tmp_path, birds, config, monkeypatch):
 
 @pytest.fixture
 def remote(birds, monkeypatch):
-  """The birds at an address; file: needs no network."""
+  """The birds at an address of the kind file:, which needs no network."""
   archive = archives.ARCHIVES["cub200"]
   file = archive.files[0]
   file = file._replace(address=(birds / file.name).as_uri())
@@ -354,7 +354,7 @@ def test_fetched_file_that_is_cut_short(tmp_path, remote, monkeypatch):
     return answer
 
   monkeypatch.setattr(prepared.urllib.request, "urlopen", longer)
-  with pytest.raises(InputError, match="of 1000000 bytes came"):
+  with pytest.raises(InputError, match="of 1000000 bytes arrived"):
     prepared.prepare("cub200", str(tmp_path / "out"))
   assert not list((tmp_path / "out" / "downloads").iterdir())
 

@@ -127,7 +127,7 @@ def test_cars_differ_in_size(config):
 
 
 def numbers_of(part):
-  """Writer and number of each stand-in of a signature."""
+  """The writer and the number of each stand-in for a signature."""
   return np.asarray(part.inputs)[:, 0, :, 0].T
 
 

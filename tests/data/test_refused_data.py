@@ -1,6 +1,6 @@
 """Data that cannot be used: one message with file and reason, and no run.
 
-Each function spoils a set and returns its config and what is said of it.
+Each function spoils a set, and returns its config and the expected message.
 """
 
 import struct
@@ -71,7 +71,7 @@ def labels_of_another_length(folder, monkeypatch):
   ):
     head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     (folder / name).write_bytes(head + array.tobytes())
-  return config("idx", folder), r"labels-idx1-ubyte one \(31,\);.*same n"
+  return config("idx", folder), r"labels-idx1-ubyte one of \(31,\);.*same n"
 
 
 def npz_with_objects(folder, monkeypatch):
@@ -103,7 +103,7 @@ def pairs_that_name_a_missing_image(folder, monkeypatch):
 
 
 def faces(folder, **more):
-  """att_faces.zip, as far as it is read before it is refused."""
+  """att_faces.zip, with the files that are read before the error."""
   folder.mkdir()
   content = b"P5 5 6 255 " + bytes(30)
   names = {f"s{c}/{i}.pgm": content for c in range(1, 41) for i in range(1, 11)}

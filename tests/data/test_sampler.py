@@ -28,7 +28,7 @@ def problems(draw):
 
 
 def assert_shuffled_cycles(stream, items):
-  """Each stretch as long as `items` holds each item once; the last, at most."""
+  """Each cycle of `items` draws has each item once; the last, at most once."""
   for start in range(0, len(stream), len(items)):
     cycle = stream[start : start + len(items)]
     assert len(set(cycle)) == len(cycle)
@@ -125,7 +125,7 @@ def test_batches_that_cannot_be(classes, images, message):
 
 @st.composite
 def trees(draw):
-  """Labels of classes in super-classes, S, P/S, K."""
+  """Labels of classes in super-classes, and S, P/S and K."""
   classes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
   superclasses = [f"s{i}" for i, n in enumerate(classes) for _ in range(n)]
   images = draw(st.integers(1, 3))
@@ -340,7 +340,7 @@ def test_sets_that_do_not_fit_a_sampler():
     InputError, match=r"there are no pairs that are the same to train"
   ):
     make_batches(pairs_of(np.zeros(9, bool)), config_of("pairs"), 0)
-  with pytest.raises(InputError, match="there are 4 classes, the largest of 1"):
+  with pytest.raises(InputError, match="4 classes, and the largest has 1"):
     make_batches(dataset_of(range(4)), config_of("triplets"), 0)
 
 

@@ -1,4 +1,4 @@
-"""Items with several labels: read, cut, drawn, and what refuses them."""
+"""Items with several labels: reading, splits, batches, and refusals."""
 
 import dataclasses
 import types
@@ -17,7 +17,7 @@ NAMES = ("red", "green", "blue")
 
 
 def stored(n=COUNT):
-  """Features whose first number is that of the item; one or two of 3 labels."""
+  """Features with the number of the item first; one or two of three labels."""
   labels = np.eye(3, dtype=np.int64)[np.arange(n) % 3]
   labels[::2] |= np.roll(labels[::2], 1, axis=1)
   vectors = np.stack([np.arange(n), np.arange(n) % 7], axis=1)
@@ -116,7 +116,7 @@ def test_parts_may_be_given(config):
 @pytest.mark.parametrize("split", ["classes", "half", "folds", "official"])
 def test_classes_cannot_be_parted(config, split):
   config.save(**stored(), split=np.array(["train", "test"] * (COUNT // 2)))
-  with pytest.raises(InputError, match=r"several labels.*would share items"):
+  with pytest.raises(InputError, match=r"several labels.*would still share"):
     data.load(config(split, "open-set"))
 
 
@@ -138,7 +138,7 @@ def with_label(row, value):
     (with_label([4, 7], 0), r"mine.npz, `labels`: 2 of 120 .*: item 4, 7\."),
     (with_label(5, 3), "`labels`: 3 in the row of item 5"),
     ({"labels": stored()["labels"] / 1}, "`labels`: float64.*integers 0 and 1"),
-    ({"class_names": np.array(["a", "b"])}, "3 columns, and there are 2"),
+    ({"class_names": np.array(["a", "b"])}, "3 columns, but there are 2"),
     ({"groups": np.arange(COUNT)}, "leave `groups` out"),
     (
       {"labels": np.column_stack([stored()["labels"], np.arange(COUNT) == 1])},
@@ -166,7 +166,7 @@ def test_a_data_set_checks_its_labels():
 
 
 def test_a_part_without_an_answer_is_refused(config):
-  """A validation part in which no two items have a label in common."""
+  """No two items of the validation part share a label."""
   arrays = stored(24)
   parts = np.array(["train"] * 9 + ["test"] * 12 + ["validation"] * 3)
   arrays["labels"][-3:] = np.eye(3)
@@ -206,7 +206,7 @@ def test_only_a_sampler_of_items_draws_them(sampler):
 
 
 def bars(letter, font):
-  """As many bars as say the letter, as thick as says the font."""
+  """Bars: their number gives the letter, and their thickness the font."""
   edges = []
   for number in range(letter + 1):
     x, width = -0.5 + 0.25 * number, 0.04 * (font + 1)

@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def paths(tmp_path):
-  """Five images, the second in color."""
+  """Five images; the second is in color."""
   found = []
   for i in range(5):
     shape = (6, 4, 3) if i == 1 else (6, 4)

@@ -1,4 +1,4 @@
-"""Tables as data sets, and features of mean 0 and deviation 1."""
+"""Tables as data sets, and standardized features."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def write(path, columns, between=","):
 
 @pytest.fixture
 def columns():
-  """A fresh table: three columns of numbers and the labels."""
+  """A new table: three columns of numbers, and the labels."""
   numbers = {f"x{i}": ROWS[:, i] for i in range(3)}
   return {"x0": numbers["x0"], "label": LABELS, **numbers}
 
@@ -115,7 +115,7 @@ def test_images_have_a_scale_of_their_own():
     ({}, {"label_column": "lable"}, r"label_column\) 'lable'.*'label'"),
     ({}, {"drop_columns": ("x9",)}, r"drop_columns\) 'x9'"),
     ({"x1": ["", *map(str, range(38)), "nan"]}, {}, r"missing in x1 2\."),
-    ({"x1": ["tall"] * 40}, {}, "columns x1 are no numbers"),
+    ({"x1": ["tall"] * 40}, {}, "columns x1 are not numbers"),
     ({"x1": ["1e39"] * 40}, {}, "'x1' has numbers that are not finite"),
     ({"label": [*LABELS[:39], ""]}, {}, "1 rows have no label.*row 41"),
   ],
@@ -129,9 +129,9 @@ def test_what_a_table_refuses(tmp_path, columns, change, fields, said):
 @pytest.mark.parametrize(
   ("name", "text", "said"),
   [
-    ("t.csv", "label,x\na,1,2\n", "row 2 has 3 values, and there are 2"),
+    ("t.csv", "label,x\na,1,2\n", "row 2 has 3 values, but there are 2"),
     ("t.csv", "label,x,x\na,1,2\n", "several columns 'x'"),
-    ("t.csv", "label,x\n", "no rows under its line of names"),
+    ("t.csv", "label,x\n", "no rows below its line of col"),
     ("t.csv", "label\na\n", "no column of numbers beside"),
     ("t.xlsx", "", "a .csv, .tsv or .parquet file"),
   ],

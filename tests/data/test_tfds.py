@@ -14,9 +14,9 @@ SIZES = {"train": 9, "test": 3}  # images a class
 
 
 def prepare(folder, sizes=SIZES, features=("image", "label"), number=None):
-  """A builder of our own: PNG images whose pixels are (class, number).
+  """A builder for tests: PNG images with pixels (class, number).
 
-  The class `k` has no image; those of an odd number are one pixel higher.
+  Class `k` has no image; images with an odd number are one pixel higher.
   """
   core = pytest.importorskip("tensorflow_datasets").core
   kinds = pytest.importorskip("tensorflow_datasets").features
@@ -75,7 +75,7 @@ def config(data_config, folder):
 
 
 def shown(part):
-  """(class, number) of each image, told by its pixels."""
+  """(class, number) of each image, read from its pixels."""
   kinds = part.inputs[:, 0, 0, 0].tolist()
   assert [NAMES[k] for k in kinds] == [part.class_names[i] for i in part.labels]
   return {*zip(kinds, part.inputs[:, 0, -1, 0].tolist(), strict=True)}
@@ -137,8 +137,8 @@ def test_package_that_is_not_installed_is_named(config, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"features": ("image", "digit")}, "features digit, image; it takes an"),
-    ({"features": ("picture", "label")}, "features label, picture; it takes"),
+    ({"features": ("image", "digit")}, "features digit, image; it needs an"),
+    ({"features": ("picture", "label")}, "features label, picture; it needs"),
     ({"sizes": {"extra": 2}}, "has the splits extra, none of train"),
     ({"sizes": {"train": 9}}, "no image in the part 'test'"),
     ({"number": -1}, "images without a label in 'train'"),

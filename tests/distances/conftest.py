@@ -1,4 +1,4 @@
-"""What the tests of distances share."""
+"""Fixtures of the tests of distances."""
 
 import jax
 import pytest

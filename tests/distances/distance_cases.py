@@ -1,4 +1,4 @@
-"""Distances of SciPy, and ours called beside them."""
+"""Distances by SciPy and by this package, for comparison."""
 
 import functools
 
@@ -64,7 +64,7 @@ def options(metric, d=3, dtype=np.float64):
 
 
 def matrix_of(metric, x, y, *, exact=False, p=None, **factor):
-  """`ml.pairwise` with the options of the metric beside its parameters."""
+  """`ml.pairwise` with the options of a metric, besides its parameters."""
   named = metric if p is None else (metric, {"p": p})
   return ml.pairwise(named, x, y, exact=exact, **factor)
 
@@ -82,7 +82,7 @@ X, Y, WEIGHTS = points(19, 37), points(35, 37, seed=1), points(19, 35, seed=2)
 
 
 def forms(metric, factor):
-  """The ways to compute a matrix of distances, by their names."""
+  """The ways to compute a distance matrix, by name."""
   one = lambda a, b: ml.METRICS[metric].pointwise(a, b, **factor)
   of_matrix = functools.partial(matrix_of, metric, **factor)
   return {
@@ -94,9 +94,9 @@ def forms(metric, factor):
 
 @functools.cache
 def computed(metric):
-  """Of each form the distances of X and Y, and the gradients of their sum.
+  """For each form, the distances of X and Y, and gradients of their sum.
 
-  It is weighed by WEIGHTS. One program for all that tests ask in float64.
+  WEIGHTS weigh the sum. All float64 tests share this one program.
   """
 
   @quick_jit
@@ -118,9 +118,9 @@ def scipy_of(metric, x, y):
 
 @functools.cache
 def in_float32(metric):
-  """9 points of 8 features to their distances and the gradients of the sum.
+  """From 9 points with 8 features to distances and gradients of their sum.
 
-  Of each form; the gradients are by both sides.
+  For each form; the gradients are with respect to both sides.
   """
   factor = options(metric, 8, np.float32)
 

@@ -1,4 +1,4 @@
-"""The axioms that hold, those that do not, and powers."""
+"""The axioms that hold, and those that do not; powers of distances."""
 
 import functools
 

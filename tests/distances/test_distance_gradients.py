@@ -1,4 +1,4 @@
-"""Gradients of distances against differences of SciPy."""
+"""Gradients of distances against finite differences of SciPy's distances."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("distances")
 
 
 def differences(row, weighed):
-  """The slopes by each coordinate of a row, of a function of many rows."""
+  """The slope along each coordinate of a row, for a function of many rows."""
   step = 1e-6 * np.eye(len(row))
   return (weighed(row + step) - weighed(row - step)) / 2e-6
 
@@ -35,7 +35,7 @@ def differences(row, weighed):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.slow
 def test_gradient_equals_differences_of_scipy(metric):
-  """By each coordinate: a row of X or of Y moves only its own distances."""
+  """For each coordinate: a row of X or Y changes only its own distances."""
   of_x = np.array(
     [
       differences(x, lambda rows, w=w: scipy_of(metric, rows, Y) @ w)
@@ -107,7 +107,7 @@ def test_gradient_is_zero_at_coincident_points(metric):
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l1", "l2", "lp", "linf"])
 def test_gradient_is_zero_at_coincident_points_of_several_batches(metric):
-  """Those with a derivative of their own, which `vmap` must know."""
+  """For metrics with a custom derivative, which `vmap` must handle."""
 
   def total(a, b):
     named = {"exact": True, **options(metric)}
@@ -173,7 +173,7 @@ def test_no_distance_holds_a_number_per_pair_and_feature(metric):
   reason="XLA fuses the broadcast on a GPU, and holds nothing",
 )
 def test_the_memory_of_a_broadcast_is_seen():
-  """The measure itself: plain broadcasting does hold n * m * d numbers."""
+  """The measure works: plain broadcasting does hold n * m * d numbers."""
 
   def weighed(x, y, weights):
     return jnp.sum(weights * jnp.sum(jnp.abs(x[:, None] - y[None]), axis=-1))

@@ -1,4 +1,4 @@
-"""Distances against SciPy, and their digits."""
+"""Distances against SciPy, and their precision."""
 
 import functools
 
@@ -91,7 +91,7 @@ def test_nan_is_not_swallowed(metric):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_other_dimensions_are_refused(metric):
-  """Also those that padding makes alike: 3 and 2 features fill one group."""
+  """Even if padding makes them alike: 3 and 2 features fill one group."""
   # Enforced types refuse it before, as a user does not meet them.
   user = lambda function: getattr(function, "__wrapped__", function)
   named = (metric, {"p": 3}) if metric == "lp" else metric
@@ -130,7 +130,7 @@ def test_exact_form_keeps_the_digits_of_small_distances():
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_the_cosine_of_a_point_with_itself_is_one_in_few_dimensions(d):
-  """The rounding of a length counts as much as that of a product there."""
+  """There, the rounding of a length matters as much as that of a product."""
   x = jnp.asarray(points(2048, d), jnp.float32).reshape(8, 256, d)
   own = jax.vmap(lambda x: jnp.diagonal(ml.pairwise("cosine", x, x)))(x)
   np.testing.assert_array_equal(own, 0)
@@ -147,7 +147,7 @@ def test_the_cosine_of_a_point_with_itself_is_one_in_few_dimensions(d):
   ],
 )
 def test_product_form_of_duplicates_is_zero(metric, d):
-  """Before the cut, more than half of them come out at 3e-4 under L2."""
+  """Without the cutoff, over half of them are 3e-4 under L2."""
   x = points(64, d).astype(np.float32)
   x[1::2] = x[::2]
   x[1] += 0.1  # a pair that is near, and apart
@@ -165,7 +165,7 @@ def test_product_form_of_duplicates_is_zero(metric, d):
 
 @pytest.mark.parametrize("offset", [0.0, 100.0, 10_000.0])
 def test_an_offset_costs_the_product_form_no_digits(offset):
-  """Also with rows of zeros, which pad, and blocks that see few rows."""
+  """Also with rows of zeros as padding, and in blocks of few rows."""
   b = points(24, 16) * 0.5
   x = (b + offset).astype(np.float32)
   x = np.concatenate([x, np.zeros((24, 16), np.float32)])
@@ -202,7 +202,7 @@ def test_the_center_ignores_what_is_not_finite():
 
 @pytest.mark.parametrize("metric", ["l2", "squared_l2", "mahalanobis"])
 def test_product_form_is_never_negative(metric):
-  """Before a clamp two in five squares of a point with itself are."""
+  """Without a clamp, two in five squared self-distances are negative."""
   x = points(200, 32).astype(np.float32)
   factor = options(metric, 32, np.float32)
   assert np.min(pairwise(metric, x, x, **factor)) >= 0

@@ -1,4 +1,4 @@
-"""What the tests of evaluation share."""
+"""Fixtures of the tests of evaluation."""
 
 import jaxtyping
 import pytest
@@ -8,13 +8,13 @@ from metric_learning.evaluation import tiles
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-  """Tiles of 64 x 64: most of a larger one would be padding."""
+  """Tiles of 64 x 64: larger ones would be mostly padding."""
   monkeypatch.setattr(tiles, "_CPU_TILE", 64)
 
 
 @pytest.fixture
 def untyped():
-  """Types are not checked, as users run it: what is wrong reaches the code."""
+  """Disables type checks, as for a user: bad input reaches the code."""
   jaxtyping.config.update("jaxtyping_disable", True)
   yield
   jaxtyping.config.update("jaxtyping_disable", False)

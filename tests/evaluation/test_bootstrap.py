@@ -9,7 +9,7 @@ from metric_learning.evaluation import class_bootstrap
 
 
 def interval_of(num_classes, per_class, seed=0, **options):
-  """Classes whose queries all have the value of their class."""
+  """The interval if all queries of a class have the value of the class."""
   values = np.random.default_rng(seed).normal(size=num_classes)
   labels = np.repeat(np.arange(num_classes), per_class)
   return values, class_bootstrap(values[labels], labels, **options)

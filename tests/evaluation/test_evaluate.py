@@ -1,4 +1,4 @@
-"""The record of all scores: names, and which metric stands behind them."""
+"""The record of all scores: their names, and the metrics that they use."""
 
 import re
 
@@ -364,7 +364,7 @@ def test_what_cannot_choose_is_known_before(name, labels, options, reason):
 
 
 def spread_of(points):
-  """The mean distance from the center: what a user may add."""
+  """The mean distance from the center, as a user may add it."""
   x = np.asarray(points.embeddings)
   apart = np.linalg.norm(x - x.mean(axis=0), axis=1)
   return float(apart.mean()) * (2 if points.metric == "cosine" else 1)

@@ -11,7 +11,7 @@ from metric_learning.evaluation import few_shot
 
 
 def all_episodes(points, labels, shots, rule, metric):
-  """Accuracy of every support set of two classes of which it takes all."""
+  """The accuracy of every possible support set of two classes."""
   classes = [np.flatnonzero(labels == c) for c in (0, 1)]
   found = []
   for chosen in itertools.product(
@@ -57,7 +57,7 @@ def test_mean_and_interval_are_those_of_all_episodes(rule, metric, scipy_name):
 
 
 def test_the_interval_of_two_episodes_by_hand():
-  """1.96 s / √2 of accuracies that differ by ½, s = ½ / √2."""
+  """1.96 s / √2 for two accuracies that differ by ½, with s = ½ / √2."""
   points = np.random.default_rng(0).normal(size=(8, 1))
   labels = np.repeat([0, 1], 4)
   counts = {"ways": 2, "shots": 1, "queries": 1, "episodes": 2}

@@ -16,7 +16,7 @@ from metric_learning.evaluation import (
 
 
 def cross(d, scale=1.0):
-  """±e_j: centered, all singular values equal."""
+  """The points ±e_j: centered, with equal singular values."""
   return scale * np.concatenate([np.eye(d), -np.eye(d)])
 
 

@@ -10,7 +10,7 @@ from metric_learning.evaluation import OpenSet, identification, open_set
 
 
 def sets(seed, known=120, unknown=130, classes=6):
-  """Points on a grid, so that distances tie, without rounding."""
+  """Points on a grid: distances tie exactly, without rounding."""
   rng = np.random.default_rng(seed)
   gallery_labels = rng.permutation(np.repeat(np.arange(classes), 3))
   labels = np.concatenate(
@@ -107,7 +107,7 @@ def test_bad_input_is_refused():
 
 
 def all_draws(points, labels, num_known, far):
-  """The mean of `by_hand` over all known classes and galleries of one image."""
+  """The mean of `by_hand` over all known classes and one-image galleries."""
   found = []
   members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
   for known in itertools.combinations(members, num_known):
@@ -138,7 +138,7 @@ def test_the_mean_over_draws_is_that_of_all_draws():
 
 
 def test_draws_by_hand():
-  """Classes lie apart on a line, but the last lies in the first."""
+  """Classes lie apart on a line, except that the last lies within the first."""
   points = np.array([[0.0], [0.1], [10], [10.1], [20], [20.1]])
   labels = np.repeat([0, 1, 2], 2)
   both = OpenSet(unknown=0.0, gallery=1, draws=5)

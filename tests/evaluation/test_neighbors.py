@@ -29,7 +29,7 @@ def float64_distances(x, y, metric):
 
 
 def sorted_neighbors(x, y, k, metric, exclude_self):
-  """Sorts whole rows by (distance, place in the fixed shuffle)."""
+  """Sorts whole rows by (distance, position in the fixed shuffle)."""
   distances = float64_distances(x, y, metric)
   place = np.argsort(np.random.default_rng(0).permutation(len(y)))
   indices = []
@@ -41,7 +41,7 @@ def sorted_neighbors(x, y, k, metric, exclude_self):
 
 
 def grid(n, seed=0):
-  """Points with few distinct coordinates: many equal distances and points."""
+  """Points with few distinct coordinates: many distances and points tie."""
   return np.random.default_rng(seed).integers(-2, 3, (n, 3)).astype(float)
 
 
@@ -91,7 +91,7 @@ def test_the_way_of_accelerators_gives_the_same(monkeypatch, metric):
 @pytest.mark.parametrize("num_values", [3, 10**9])
 @pytest.mark.parametrize("columns", [30, 700])
 def test_an_accelerator_chooses_the_same_columns(columns, num_values):
-  """All of few columns are sorted, and of many only some groups."""
+  """With few columns, all are sorted; with many, only some groups."""
   rng = np.random.default_rng(4)
   codes = rng.integers(-num_values, num_values, (9, columns), dtype=np.int32)
   codes[:, rng.integers(0, columns, columns // 3)] = tiles.HIDDEN
@@ -108,7 +108,7 @@ def test_an_accelerator_chooses_the_same_columns(columns, num_values):
 
 @pytest.fixture
 def optimized(monkeypatch):
-  """Programs as users compile them, for shapes that no other test has."""
+  """Programs compiled as for users, with shapes that no other test has."""
   jax.config.update("jax_disable_most_optimizations", False)
   monkeypatch.setattr(tiles, "_CPU_TILE", 512)
   yield
@@ -132,7 +132,7 @@ def test_copies_are_equally_far_wherever_they_stand(optimized, metric):
 
 
 def by_full_sort(monkeypatch, *args, **options):
-  """Neighbors with candidates switched off."""
+  """Neighbors without the choice of candidates."""
   with monkeypatch.context() as patch:
     patch.setattr(module, "_SHARE", 0)
     return neighbors(*args, **options)

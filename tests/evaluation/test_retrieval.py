@@ -22,7 +22,7 @@ KS = (1, 2, 4, 8)
 
 
 def query_scores(relevant, ks):
-  """Scores of one query from rel(1), rel(2), ... over all references."""
+  """The scores of one query from rel(1), rel(2), … over all references."""
   r = sum(relevant)
   scores = {f"recall_at_{k}": float(any(relevant[:k])) for k in ks}
   precision = lambda i: sum(relevant[:i]) / i
@@ -35,9 +35,9 @@ def query_scores(relevant, ks):
 
 
 def oracle(distances, labels, reference_labels, exclude_self, ks=KS, seen=None):
-  """Sorts every row; ties go by the place in the fixed shuffle.
+  """Sorts every row; the position in the fixed shuffle breaks ties.
 
-  `seen` [n, m] says which references a query sees.
+  `seen` [n, m] marks the references that a query sees.
   """
   place = np.argsort(
     np.random.default_rng(0).permutation(len(reference_labels))

@@ -19,7 +19,7 @@ KS = (1, 2, 4)
 
 
 def tagged(n, k, seed, integers=False):
-  """One or two labels of each item, and points near where these say."""
+  """One or two labels for each item, and a point near the centers of these."""
   rng = np.random.default_rng(seed)
   labels = np.zeros((n, k), int)
   for row in labels:
@@ -31,9 +31,9 @@ def tagged(n, k, seed, integers=False):
 
 
 def oracle(points, labels, others, other_labels, own):
-  """The definitions, one query after another; ties go by a fixed shuffle.
+  """The definitions, one query at a time; a fixed shuffle breaks ties.
 
-  `own[i]` is the reference that query i is, -1 for none.
+  `own[i]` is the index of query i among the references, or -1.
   """
   place = np.argsort(np.random.default_rng(0).permutation(len(others)))
   distances = cdist(points.astype(float), others.astype(float), "cityblock")
@@ -106,7 +106,7 @@ def test_queries_look_in_a_gallery_that_holds_some_of_them():
 
 
 def test_the_first_answer_may_be_far():
-  """Ranks beyond the neighbors that other scores look at."""
+  """The rank can be beyond the neighbors that other scores use."""
   points = np.arange(60, dtype=np.float32)[:, None]
   labels = np.eye(60, dtype=int)
   labels[59] = labels[0]

@@ -1,4 +1,4 @@
-"""Retrieval by super-class is retrieval whose classes are the super-classes."""
+"""Retrieval by super-class equals retrieval with super-classes as classes."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ from metric_learning.evaluation import (
 
 
 def pairs(n=400, genuine=0.3, step=0.05, seed=0):
-  """Overlapping distances, rounded to a step so that many are equal."""
+  """Overlapping distances, rounded to steps so that many are equal."""
   rng = np.random.default_rng(seed)
   same = rng.random(n) < genuine
   distances = np.abs(rng.normal(np.where(same, 1.0, 1.8), 0.5))

@@ -1,4 +1,4 @@
-"""What the tests of scripts share."""
+"""Fixtures of the tests of scripts."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from tests.forks import FORKS, fork
 
 @pytest.fixture
 def run(tmp_path_factory):
-  """A function that runs a script; `prepare` is called in its process first."""
+  """A function that runs a script in a process that calls `prepare` first."""
 
   def done(*arguments, script="train", prepare=None):
     folder = tmp_path_factory.mktemp("said")

@@ -1,4 +1,4 @@
-"""The accelerator run, rehearsed on a CPU: each part, its page, a resume."""
+"""The accelerator run, rehearsed on a CPU: each part, its page, resuming."""
 
 import functools
 import json
@@ -55,7 +55,7 @@ def interrupt():
 
 
 def break_a_part():
-  """A part that fails as a whole, and one line of another that does."""
+  """One part fails completely, and in another, one line fails."""
 
   def measure(clock):
     raise RuntimeError("no such kernel")
@@ -151,7 +151,7 @@ def test_the_page_in_results_is_that_of_its_numbers():
 
 
 def test_both_sides_of_each_loss_can_be_made():
-  """A rehearsal measures some of them."""
+  """(A rehearsal measures only some of them.)"""
   known = {pair.name: pair for pair in pml.LOSSES}
   assert set(matrices._TINY_LOSSES) < set(matrices._LOSSES) < set(known)
   made = []

@@ -1,4 +1,4 @@
-"""Cutting faces out of photographs: what is written, what is refused."""
+"""Cutting faces out of photographs: the files written, and the refusals."""
 
 import importlib.machinery
 import sys
@@ -12,7 +12,7 @@ SIDE = 150
 
 
 def with_dlib():
-  """A detector to which a black image shows no face."""
+  """A stand-in for a detector that finds no face in a black image."""
   dlib = types.ModuleType("dlib")
   dlib.get_frontal_face_detector = lambda: (
     lambda pixels, _: [(0, 0)] if pixels.any() else []

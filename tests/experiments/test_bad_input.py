@@ -133,7 +133,7 @@ def get_config(section):
   ],
 )
 def test_a_file_that_sets_a_section_as_a_text(monkeypatch, section, said):
-  """As on the command line, where the flag is refused."""
+  """The same refusal as on the command line."""
   module = types.ModuleType("mine")
   exec(MINE, module.__dict__)
   monkeypatch.setattr(cli, "_module_at", lambda path: module)

@@ -1,4 +1,4 @@
-"""The page of the data sets."""
+"""The page about the data sets."""
 
 
 def test_the_page_has_counts_baselines_and_a_trained_row(run, tmp_path):

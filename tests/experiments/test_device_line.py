@@ -1,4 +1,4 @@
-"""The first line of a command says where it computes."""
+"""The first line of a command says on which device it computes."""
 
 from experiments.cli import start_device, unused_accelerator
 

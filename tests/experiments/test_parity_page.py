@@ -1,4 +1,4 @@
-"""The page of parity with pytorch-metric-learning, where it needs no torch."""
+"""The page on parity with pytorch-metric-learning; its parts without torch."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""The simulated studies that chose the test, on a toy of them."""
+"""The simulated studies by which the test was chosen, at toy size."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_toy_of_the_simulation_fills_its_page(monkeypatch):
 
 
 def test_a_difference_that_is_large_is_found_and_none_is_not():
-  """Cells .5 apart, with deviations of .02: every test finds each of them."""
+  """Cells differ by .5 with deviations of .02: every test detects each one."""
   rng = simulation.np.random.default_rng(0)
   truth = simulation.np.array([0.5, -0.5, 0.0])
   scores = simulation.simulate(

@@ -1,4 +1,4 @@
-"""The commands about data sets."""
+"""The commands that fetch and prepare data sets."""
 
 import functools
 import os
@@ -12,13 +12,13 @@ PARTS = {"images": 30}  # of the stand-in of cub200
 
 
 def describe(folder):
-  """Lets the table of sets describe the stand-in, in another process."""
+  """Describes the stand-in in the table of sets of another process."""
   entry = stand_ins.described("cub200", folder, PARTS)
   archives.ARCHIVES["cub200"] = entry
 
 
 def describe_and_kill(folder):
-  """The same, and `kill -9` when 7 of the 30 images are through."""
+  """The same, with `kill -9` after 7 of the 30 images."""
   describe(folder)
   read = archives.examples
 

@@ -1,4 +1,4 @@
-"""Each command of docs/use_a_run.md runs, in its order, at toy size."""
+"""Each command of docs/use_a_run.md runs, in order, at toy size."""
 
 import functools
 import os
@@ -25,7 +25,7 @@ TINY = (
 
 @pytest.fixture
 def place(tmp_path):
-  """The folders and files that the page speaks of."""
+  """The folders and files that the page mentions."""
   test = data.load(tiny_config().data).test
   for folder, classes, count in (("photos", 10, 12), ("album", 3, 3)):
     for label in range(classes):

@@ -1,4 +1,4 @@
-"""The commands that use a finished run: what they write, what they refuse."""
+"""The commands that use a finished run: their output, and their refusals."""
 
 import csv
 

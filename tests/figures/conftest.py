@@ -1,4 +1,4 @@
-"""Spaces, runs and studies without training."""
+"""Embeddings, runs and studies for figures, without training."""
 
 import pytest
 

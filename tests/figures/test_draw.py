@@ -1,4 +1,4 @@
-"""From the files of runs and studies to the files of pictures."""
+"""The files of runs and studies become files of figures."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ TEMPERATURE = "loss.temperature"
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """The spaces that are drawn, and the part, instead of their pictures."""
+  """Returns the embeddings and the part that are drawn, not their figures."""
   seen = []
 
   def draw(spaces, part):

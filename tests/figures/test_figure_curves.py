@@ -1,4 +1,4 @@
-"""Tuning curves: interval means over what was tuned, the chosen one marked."""
+"""Tuning curves: means with intervals for each number; the choice is marked."""
 
 import numpy as np
 import pytest

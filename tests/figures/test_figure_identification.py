@@ -1,4 +1,4 @@
-"""The figure of identification shows what the scores say."""
+"""The figure of identification agrees with the scores."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Embedding maps: the points that were given, on one scale."""
+"""Embedding maps: the given points, on one scale."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Neighbors in pictures, and whose they are."""
+"""Figures of neighbors: which images are shown, and for which query."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def space(make_space):
 
 @pytest.fixture
 def order(space):
-  """The others of each image, nearest first; and distances."""
+  """For each image, the other images, nearest first, with their distances."""
   x = space.embeddings.astype(float)
   distances = cdist(x, x, "cityblock")
   np.fill_diagonal(distances, -1)

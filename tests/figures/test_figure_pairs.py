@@ -1,4 +1,4 @@
-"""Histograms and ROC: pictures of pairs, against SciPy and scikit-learn."""
+"""Histograms and ROC curves of pairs, against SciPy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from metric_learning.figures import (
 
 @pytest.fixture
 def space(make_space):
-  """Classes that overlap, and more distances than a curve has points."""
+  """Overlapping classes, with more distances than a curve has points."""
   return make_space(
     "triplet, l1", classes=4, images=20, spread=2.5, metric="l1"
   )
@@ -29,7 +29,7 @@ def pairs(space):
 
 
 def equal_error_rate(distances, same):
-  """Where the line between the two operating points has FAR = FRR."""
+  """The value at which the line between two operating points has FAR = FRR."""
   far, tar, _ = roc_curve(same, -distances, drop_intermediate=False)
   gap = 1 - tar - far
   k = np.flatnonzero(gap >= 0)[-1]

@@ -1,4 +1,4 @@
-"""How pictures reach a file, and who can read them."""
+"""How figures are written, and whether everybody can read them."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from metric_learning.study import read_study
 
 @pytest.fixture
 def every_figure(make_space, write_study):
-  """One of each kind, with more panels, classes and words than most."""
+  """One figure of each kind, with more panels, classes and words than most."""
   spaces = [
     make_space(f"infonce_per_pair, l{i}, normalize none", i, classes=10)
     for i in range(5)

@@ -1,4 +1,4 @@
-"""DET and training curves, one color for each loss, and pictures that move."""
+"""DET and training curves, one color for each loss; and animations."""
 
 import numpy as np
 import pytest

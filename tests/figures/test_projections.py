@@ -1,4 +1,4 @@
-"""Planes of embeddings, and how far they can be trusted."""
+"""Projections of embeddings to a plane, and how far they can be trusted."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.studies import clusters
 
 
 def trust_by_hand(embeddings, points, k, name):
-  """Venna and Kaski's sum, over each intruder of each point."""
+  """The sum of Venna and Kaski, over each intruder of each point."""
   n, total = len(points), 0
   far, plane = cdist(embeddings, embeddings, name), cdist(points, points)
   np.fill_diagonal(far, -1)

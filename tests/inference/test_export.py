@@ -1,4 +1,4 @@
-"""An exported run embeds and compares as the run does, without this package."""
+"""An exported run embeds and compares like the run, without this package."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Features of a trunk: what the file says, and what a killed call leaves."""
+"""Features of a trunk: the contents of the file, and recovery after a kill."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def birds(weights, tmp_path):
 
 
 def embedded(config, images):
-  """What the network makes of images, in one piece."""
+  """The network's embeddings of images, computed at once."""
   spec = data.load(config.data).train.input_spec
   options = {"weights": config.model.weights, "head": "none"}
   model = models.create(
@@ -62,7 +62,7 @@ def embedded(config, images):
 
 
 def loaded(path, **changes):
-  """The parts that the data set `features` makes of a file."""
+  """The parts of the data set `features` that a file gives."""
   changes = {"name": "features", "data_dir": str(path)} | changes
   section = {f"data.{name}": value for name, value in changes.items()}
   config = override(base_config(), {"data.split": "official", **section})

@@ -1,4 +1,4 @@
-"""A finished run embeds as it was scored, compares, searches and verifies."""
+"""A finished run embeds as in training, compares, searches and verifies."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Thresholds hold on the pairs that they are learned on, counted one by one."""
+"""Thresholds hold on the pairs from which they are learned, by counting."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def validation(seed=0, classes=8, images=6):
 
 
 def pairs_by_hand(points, labels):
-  """Distances of pairs of one class, and of two, and the classes of both."""
+  """Distances of genuine and of impostor pairs, and the classes of both."""
   points = points.astype(np.float64)
   genuine, impostor = [], []
   for i in range(len(points)):

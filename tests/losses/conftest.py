@@ -4,6 +4,6 @@ import pytest
 
 @pytest.fixture
 def x64():
-  """Float64 inside one test."""
+  """Uses float64 inside one test."""
   with jax.enable_x64(True):
     yield

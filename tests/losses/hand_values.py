@@ -1,4 +1,4 @@
-"""A loss on a few points, to compare with pencil and paper."""
+"""The value of a loss on a few points, to compare with values by hand."""
 
 import functools
 
@@ -19,7 +19,7 @@ def jitted(loss, names):
 
 
 def padded(x, labels, size):
-  """Points of at least this size: small batches share a program."""
+  """Points padded to at least this size: small batches share a program."""
   x, labels = np.asarray(x, np.float64), np.asarray(labels)
   rows, columns = (
     max(0, least - there) for least, there in zip(size, x.shape, strict=True)
@@ -51,7 +51,7 @@ def evaluate(loss, x, labels, params=None, **options):
 
 
 def not_default(loss, names):
-  """The names that say another thing than the loss does by default."""
+  """The names that differ from the defaults of the loss."""
   entry = ml.LOSSES[loss]
   metric, normalize, reduction = cases.defaults(loss)
   own = {"metric": metric, "normalize": normalize, "reduction": reduction}
@@ -60,7 +60,7 @@ def not_default(loss, names):
 
 
 def known_static(loss, names):
-  """Which variant of the other tests of a loss has these names; or None."""
+  """The variant of the other tests of a loss with these names; or None."""
   variants = [
     s for name, metric, s in cases.VARIANTS if (name, metric) == (loss, None)
   ]

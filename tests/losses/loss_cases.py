@@ -1,4 +1,4 @@
-"""Batches, hyperparameters and compiled losses that the tests share."""
+"""Batches, hyperparameters and compiled losses that tests share."""
 
 import functools
 import math
@@ -299,7 +299,7 @@ def batch(kind, loss, n=N):
 
 
 def defaults(loss):
-  """The metric (None: its own), normalization and reduction of a loss."""
+  """Metric (None: the loss's own geometry), normalization and reduction."""
   entry = ml.LOSSES[loss]
   metric = entry.metric if entry.metrics else None
   return metric, entry.normalize, entry.reduction
@@ -365,7 +365,7 @@ UNDER_SOME = {
 
 
 def metrics(loss):
-  """The metrics to test a loss under; None where its geometry is its own."""
+  """The metrics to test a loss under; None if it has its own geometry."""
   entry = ml.LOSSES[loss]
   if not entry.metrics:
     return [None]
@@ -380,7 +380,7 @@ PRODUCT = [(loss, metric) for loss in ml.LOSSES for metric in metrics(loss)]
 
 
 def params(loss, metric=None, static=()):
-  """Parameters away from their initial values, in float64."""
+  """Parameters that differ from their initial values, in float64."""
   # Metrics with options have no hash, and learn nothing.
   return _params(loss, metric if isinstance(metric, str) else None, static)
 
@@ -400,7 +400,7 @@ def _params(loss, metric, static):
 
 
 def state(loss, x):
-  """What the loss keeps, as wide as it computes; None for most."""
+  """The state of a loss, as wide as it computes; None for most losses."""
   if loss not in STATES:
     return None
   wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -421,7 +421,7 @@ def value_of(loss, metric=None, normalize=None, reduction=None, **static):
 
 
 def compiled(loss, metric=None, static=(), block_size=None):
-  """Value and gradient by (hyper, params, x), compiled once for all tests.
+  """Value and gradient w.r.t. (hyper, params, x), compiled for all tests.
 
   Call it as `(hyper, params, x, labels, where)`, with x64 enabled.
   """
@@ -445,7 +445,7 @@ def _compiled(loss, metric, static, block_size):
 def oracle(
   loss, hyper, params, x, labels, *, metric=None, static=None, **options
 ):
-  """The value of the oracle under the loss's defaults, unless told."""
+  """The value of the oracle, under the defaults of the loss unless given."""
   own, normalize, reduction = defaults(loss)
   hyper = {**hyper, **STATIC.get(loss, {}), **(static or {})}
   if loss == "pair_regression" and "similarity" not in hyper:
@@ -470,10 +470,10 @@ def all_true():
 
 
 def check_slopes(function, point, gradients, directions=4):
-  """Compares gradients with differences of `function` along directions.
+  """Compares gradients with finite differences of `function`.
 
-  Both are trees of arrays, `function` takes the tree. Random directions mix
-  all coordinates: a wrong one among them shows in each.
+  `function` takes a tree of arrays. Differences are along random directions,
+  which mix all coordinates, so that each shows a single wrong coordinate.
   """
   leaves, tree = jax.tree.flatten(point)
   leaves = [np.asarray(leaf, np.float64) for leaf in leaves]

@@ -1,7 +1,7 @@
-"""Every loss once more, as loops over its equation: NumPy and SciPy, float64.
+"""Oracles of all losses: loops over the equations in NumPy and SciPy, float64.
 
-Written from the definitions, not from the package, and fed with raw
-embeddings: an oracle that took our distances could not see a wrong one. An
+They are written from the definitions, not from the package, and take raw
+embeddings: an oracle that took our distances could not detect a wrong one. An
 oracle yields terms `(part, anchor, weight, value)`; `loss` reduces each part
 and adds the parts.
 """
@@ -92,7 +92,7 @@ CLASS_ANCHORS = ("proxy_anchor",)
 
 
 def reduced(reduction, terms, n):
-  """Reduces terms (anchor, weight, value); zero where there is none."""
+  """Reduces terms (anchor, weight, value); 0 without terms."""
   if reduction == "none":
     values = np.zeros(n)
     for i in range(n):
@@ -131,9 +131,9 @@ def terms(
 ):
   """The terms (anchor, weight, value) of each part of the loss `name`.
 
-  A loss with a geometry of its own has the metric None. `constant` is another
-  (hyper, params, embeddings), of which the loss takes what has no gradient:
-  with it fixed, a difference quotient is the gradient.
+  A loss with its own geometry has the metric None. `constant` is another triple
+  (hyper, params, embeddings), from which the loss takes values that have no
+  gradient: if it is fixed, a difference quotient is the gradient.
   """
   embeddings, labels = np.asarray(embeddings), np.asarray(labels)
   kept = np.arange(len(labels)) if where is None else np.flatnonzero(where)

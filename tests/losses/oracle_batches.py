@@ -1,4 +1,4 @@
-"""What an oracle is computed from: distances and who is a candidate of whom."""
+"""Input of oracles: distances, and the candidates of each anchor."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def normalized(how, x):
 
 
 def distances(metric, x, y, factor=None):
-  """Distance of each row of x to each row of y, by scipy or the definition."""
+  """The distance of each row of x to each row of y, by SciPy or definition."""
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   if metric in ("mahalanobis", "squared_mahalanobis"):
     matrix = np.eye(x.shape[1]) if factor is None else factor.T @ factor
@@ -58,7 +58,7 @@ def distances(metric, x, y, factor=None):
 
 @dataclasses.dataclass
 class Batch:
-  """Rows: distances, positive and negative weights; and what lies behind."""
+  """Rows: distances, positive and negative weights; and their origin."""
 
   metric: str
   x: np.ndarray  # [n, d], normalized
@@ -90,13 +90,13 @@ class Batch:
           self.N[i, j] = 1
 
   def of_candidates(self):
-    """The candidates as a batch of their own."""
+    """The candidates as their own batch."""
     return dataclasses.replace(
       self, x=self.candidates, labels=self.candidate_labels, itself=True
     )
 
   def mirrored(self):
-    """The candidates as anchors, the anchors as their candidates."""
+    """Candidates as anchors, and anchors as their candidates."""
     return dataclasses.replace(
       self,
       x=self.candidates,
@@ -128,6 +128,6 @@ class Batch:
     return self.params["loss"]
 
   def rows(self):
-    """Anchor, its distances, its positives and its negatives."""
+    """Each anchor, its distances, its positives and its negatives."""
     for i in range(len(self.D)):
       yield i, self.D[i], np.flatnonzero(self.P[i]), np.flatnonzero(self.N[i])

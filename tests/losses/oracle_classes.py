@@ -1,4 +1,4 @@
-"""Oracles of losses of classes and of two views; see `loss_oracles`."""
+"""Oracles of losses with class tables or two views; see `loss_oracles`."""
 
 import numpy as np
 from oracle_batches import hinge, normalized
@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 
 def classified(logits_of):
-  """Cross-entropy of the logits of each item, one per class, to a target."""
+  """Cross-entropy of the logits of each item, one per class, with a target."""
 
   def terms(batch, label_smoothing=0.0, **hyper):
     for i, c in enumerate(batch.labels):
@@ -213,7 +213,7 @@ def instance(batch, gamma):
 
 
 def paired(batch):
-  """Anchors, first and second view of what is in both."""
+  """Anchors: the first and second views of the items that are in both."""
   pairs = []
   for c in np.unique(batch.labels):
     anchors = np.flatnonzero(batch.labels == c)

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 
 def potential(attract, repel, parts=("pairs", "pairs")):
-  """The oracle of a potential: both are functions of (distance, **hyper)."""
+  """The oracle of a potential; both are functions of (distance, **hyper)."""
 
   def terms(batch, **hyper):
     for i, D, positives, negatives in batch.rows():
@@ -181,7 +181,7 @@ def triplet_ratio(batch):
 
 
 def triplet_histogram(batch, before, low, high, momentum, num_bins=10):
-  """The histogram of v = D_ap - D_an at the edges, moved towards the batch."""
+  """The histogram of v = D_ap - D_an at the edges, moved toward the batch."""
   found = np.zeros(num_bins + 1)
   for _, weight, D_ap, D_an in triplets(batch):
     place = np.clip((D_ap - D_an - low) / (high - low), 0, 1) * num_bins

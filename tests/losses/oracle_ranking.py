@@ -1,4 +1,4 @@
-"""Oracles of losses of a ranking; see `loss_oracles`."""
+"""Oracles of ranking losses; see `loss_oracles`."""
 
 import numpy as np
 from scipy.special import expit

@@ -60,7 +60,7 @@ def tuplet_margin(batch, margin, scale):
 
 
 def npair(batch, regularization):
-  """One pair per class: its first two items, or its first of both sides."""
+  """One pair per class: its first two items, or the first of each side."""
   pairs, alone = [], []
   for c in np.unique(batch.candidate_labels):
     anchors = np.flatnonzero(batch.labels == c)
@@ -125,7 +125,7 @@ def ranks(labels):
 
 
 def infonce(batch, temperature, symmetric=False):
-  """Anchors are one view, candidates the other view only."""
+  """Anchors are in one view, and candidates only in the other view."""
   if batch.itself:
     first = np.flatnonzero(ranks(batch.labels) == 0)
     second = np.flatnonzero(ranks(batch.labels) == 1)
@@ -153,7 +153,7 @@ def infonce(batch, temperature, symmetric=False):
 
 
 def ntxent(batch, temperature):
-  """Both views in one batch, each item against all others."""
+  """Both views in one batch; each item against all other items."""
   batch = batch if batch.itself else batch.joined()
   for i, D, positives, negatives in batch.rows():
     if len(positives):
@@ -190,7 +190,7 @@ def dcl(batch, temperature):
 def hard_negative(
   batch, temperature, positive_prior, upper_bound, concentration
 ):
-  """All relative to e^{s_p/τ}, so that nothing overflows."""
+  """All terms relative to e^{s_p/τ}, so that nothing overflows."""
   if upper_bound is None and batch.metric == "cosine":
     upper_bound = 2.0
   for i, D, positives, negatives in batch.rows():
@@ -268,7 +268,7 @@ def ranked_list(
     fixed = still.D[i]
 
     def mean(violated, weights, temperature):
-      """Of (violation, the same as a constant, candidate)."""
+      """The mean of (violation, the same as a constant, candidate)."""
       heaviest = max((c for _, c, _ in violated), default=0)
       total = count = 0.0
       for violation, constant, j in violated:

@@ -1,4 +1,4 @@
-"""Class tables: logits, and miners where a class has several centers."""
+"""Class tables: logits, and miners for classes with several centers."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ SEVERAL = {"arcface_subcenter": {}, "soft_triple": {"gamma": 0.2}}
 
 
 def table(loss, **options):
-  """An objective and parameters that are not its initial ones."""
+  """An objective, and parameters that are not initial values."""
   objective = ml.make_objective(loss, **options)
   params = objective.init(
     jax.random.key(0), num_classes=CLASSES, embedding_dim=DIM
@@ -33,7 +33,7 @@ def table(loss, **options):
 
 
 def class_cosines(loss, weights):
-  """Of each item and class, one for several centers; from the definition."""
+  """One cosine for each item and class, from all its centers; by definition."""
   if weights.ndim == 2:
     return np.array([cosines(x, weights) for x in X])
   found = np.zeros((N, CLASSES))
@@ -52,7 +52,7 @@ def class_cosines(loss, weights):
 
 
 def expected_logits(loss, learned):
-  """Without margins, by the formula of each loss."""
+  """Logits without margins, by the formula of each loss."""
   weights = np.asarray(learned["weights"], np.float64)
   unit = normalized("l2", X)
   if loss == "cross_entropy":
@@ -131,7 +131,7 @@ def test_a_loss_without_logits_says_which_have_them(loss):
 
 
 def expected_values(loss, D, P, N_):
-  """Of each item with these classes, by loops; 0 where it has no term."""
+  """The value of each item with these classes, by loops; 0 without a term."""
   values = np.zeros(N)
   for i in range(N):
     for own in np.flatnonzero(P[i]):
@@ -154,7 +154,7 @@ MINED = [name for name, entry in MINERS.items() if not entry.metrics]
 
 @quick_jit
 def chosen(D, x, labels, key):
-  """What each miner keeps of rows of classes, whose centers nobody knows."""
+  """The choice of each miner in rows of classes, without their centers."""
   same = labels[:, None] == jnp.arange(CLASSES)[None]
   rows = Row(D, same * 1.0, ~same * 1.0, jnp.ones(N), labels)
   items, kept = points_of(x, labels), {}
@@ -176,9 +176,9 @@ def chosen(D, x, labels, key):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", SEVERAL)
 def test_a_miner_meets_classes_and_not_their_centers(loss, x64):
-  """Every miner chooses as it would from the row of classes.
+  """Every miner chooses as in a row of classes without centers.
 
-  The other loss shows that its centers are joined before: to some of each kind.
+  All miners are tested with one loss, and some with the other loss.
   """
   assert set(MINERS) - set(MINED) == {"angular", "distance_weighted"}
   options = {"num_centers": CENTERS, **SEVERAL[loss]}

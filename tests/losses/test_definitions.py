@@ -60,7 +60,7 @@ def test_every_loss_has_an_oracle():
 
 
 def test_every_number_is_tried():
-  """The settings of these tests name each hyperparameter that is a number."""
+  """The settings of these tests include each numeric hyperparameter."""
   for loss, entry in ml.LOSSES.items():
     numbers = set(entry.hyper) - set(entry.static) - set(entry.learned)
     assert set(cases.SETTINGS[loss][0]) == numbers, loss
@@ -109,7 +109,7 @@ MORE_TERMS = (
 
 @pytest.mark.parametrize("loss", (*cases.A_FEW, *MORE_TERMS))
 def test_reductions(loss, x64):
-  """All of them read four numbers of each anchor, which three of them show."""
+  """All reductions use four numbers per anchor; three of them suffice here."""
   others = set(ml.REDUCTIONS) if loss in ALL_REDUCTIONS else TELLING
   others = others - {ml.LOSSES[loss].reduction}
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
@@ -152,7 +152,7 @@ PLAIN_ROWS = (
   "loss", [name for name in ROWS if name not in PLAIN_ROWS]
 )
 def test_references(loss, x64):
-  """Anchors meet a gallery: other points, never themselves."""
+  """Anchors are compared with a gallery: other points, never themselves."""
   few = loss in cases.PAIRED
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
   x, labels = cases.batch("unbalanced", loss)
@@ -196,7 +196,7 @@ def test_references_in_both_directions(x64):
   [name for name in ROWS if name not in (*cases.PAIRED, "npair", "quadruplet")],
 )
 def test_affinity(loss, x64):
-  """Positives and negatives are weights: a and 1 - a."""
+  """The weights of positives and negatives are a and 1 - a."""
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
   x, labels = cases.batch("unbalanced", loss)
   affinity = np.random.default_rng(3).uniform(size=(cases.N, cases.N))

@@ -1,4 +1,4 @@
-"""Batches that starve or blind a loss: finite always, zero where empty."""
+"""Batches that lack pairs or have bad points: always finite, zero if empty."""
 
 import functools
 
@@ -21,7 +21,7 @@ NARROW = cases.ONE_OF_EACH_KIND
 
 @functools.cache
 def program(loss):
-  """Value and diagnostics, and gradient by (params, x), in float32."""
+  """Value, diagnostics, and gradient w.r.t. (params, x), in float32."""
 
   def value(params, x, labels, where, hyper):
     static = cases.STATIC.get(loss, {}) | {"block_size": None}
@@ -34,7 +34,7 @@ def program(loss):
 
 
 def default_numbers(loss):
-  """As floats, as the other tests give them: they share their program."""
+  """Defaults as floats, as in other tests: they share a program."""
   hyper = ml.LOSSES[loss].hyper
   return {
     # What is None follows from the space, as 2 under cosine.
@@ -49,7 +49,7 @@ def params(loss):
 
 
 def evaluate(loss, x, labels, dtype=np.float32):
-  """Value and gradient by (params, x), padded to one size to compile once."""
+  """Value and gradient w.r.t. (params, x), padded to share one program."""
   n, size = len(labels), SIZE if loss in NARROW else cases.N
   if n:
     x = np.pad(np.asarray(x), ((0, size - n), (0, 0)))
@@ -73,7 +73,7 @@ def evaluate(loss, x, labels, dtype=np.float32):
 
 
 def run(loss, x, labels, dtype=np.float32):
-  """`evaluate`, which is finite whatever the batch."""
+  """`evaluate`, with a check that the result is finite for any batch."""
   value, gradients = evaluate(loss, x, labels, dtype)
   assert np.isfinite(value)
   for leaf in jax.tree.leaves(gradients):
@@ -87,7 +87,7 @@ def points(n, seed=0):
 
 
 def has_terms(loss, labels):
-  """Whether the definition has any term for these labels."""
+  """Whether the loss has any term for these labels, by definition."""
   metric, normalize, _ = cases.defaults(loss)
   hyper = cases.settings(loss)[0] | cases.STATIC.get(loss, {})
   terms = loss_oracles.terms(
@@ -196,7 +196,7 @@ def test_points_that_coincide_or_vanish(loss, kind):
   "loss", ["contrastive", "pair_bce", "infonce", "arcface", "center", "vicreg"]
 )
 def test_bfloat16(loss):
-  """Computed in float32 from the rounded embeddings; gradient in bfloat16."""
+  """Computes in float32 from rounded embeddings; gradients are bfloat16."""
   labels = [0, 1, 2, 0, 1, 2]
   x = jnp.asarray(points(SIZE), jnp.bfloat16)
   value, (_, gradient) = run(loss, x, labels, jnp.bfloat16)
@@ -214,7 +214,7 @@ def test_bfloat16(loss):
 @pytest.mark.parametrize("loss", EVERY)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_in_an_embedding_is_not_swallowed(loss, bad):
-  """Also where the item that has it takes part in no term."""
+  """Even if the item with NaN is in no term."""
   for labels in ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 3]):
     x = points(SIZE)
     x[5, 1] = bad
@@ -223,7 +223,7 @@ def test_nan_in_an_embedding_is_not_swallowed(loss, bad):
 
 @pytest.mark.parametrize("loss", cases.ONE_OF_EACH_KIND)
 def test_float32(loss):
-  """Value in float32, and numbers that say what the batch was like."""
+  """The value is float32; the logged numbers describe the batch."""
   for labels in ([0, 1, 2, 2, 1, 0], [4, 0, 3, 0, 1, 4]):
     x, labels = 0.6 * points(SIZE), np.array(labels, np.int32)
     for hyper in cases.settings(loss):

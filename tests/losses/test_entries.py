@@ -1,4 +1,4 @@
-"""What each entry of LOSSES says: defaults, metrics, numbers, sources."""
+"""The facts in each entry of LOSSES: defaults, metrics, numbers, sources."""
 
 import inspect
 
@@ -370,7 +370,7 @@ def test_numbers_and_names_that_a_loss_refuses(loss, options, match):
 
 @pytest.mark.parametrize("metric", ["l2", "dot"])
 def test_debiased_without_a_largest_distance_has_no_floor(metric, x64):
-  """Not normalized, s has no least value."""
+  """Without normalization, s has no smallest value."""
   x, labels = cases.batch("unbalanced", "debiased")
   hyper = {"temperature": 0.7, "positive_prior": 0.4}
   value_of = cases.value_of("debiased", metric, "none")

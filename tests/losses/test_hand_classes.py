@@ -1,4 +1,4 @@
-"""Losses of classes, checked with pencil and paper."""
+"""Losses with class tables, checked by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def one_item(cosines, length=1.0, table_length=1.0):
 
 
 def ahead_of(classes, by):
-  """The cross-entropy of a logit that this many others are ahead of."""
+  """The cross-entropy of a logit that `classes` other logits exceed by `by`."""
   return log1p(classes * exp(by))
 
 
@@ -141,7 +141,7 @@ def test_the_nearest_sub_center_counts():
 
 @pytest.mark.slow
 def test_equal_sub_centers_can_part():
-  """The first of equal centers has the whole gradient, the second none."""
+  """The first of two equal centers has all of the gradient."""
   params = {"loss": {"weights": jnp.eye(4)[jnp.array([[0, 0], [2, 3]])]}}
   x = jnp.array([[3.0, 4.0, 0, 0]])
   value = cases.value_of("arcface_subcenter", num_centers=2)

@@ -1,4 +1,4 @@
-"""Pair potentials and losses, checked with pencil and paper."""
+"""Pair potentials and losses, checked by hand."""
 
 import functools
 
@@ -90,7 +90,7 @@ def test_slope_of_the_repulsion_at_a_small_distance(name, expected):
   ],
 )
 def test_steps_out_of_a_near_collapse(name, steps):
-  """Two free points at D = 1e-3, rate .01: steps until D >= .5."""
+  """Two free points at D = 1e-3, with rate .01: the steps until D >= .5."""
   distance, taken = 1e-3, 0
   while distance < 0.5:
     # Both points move.
@@ -203,7 +203,7 @@ def test_pair_loss_with_targets():
 
 
 def test_positive_and_negative_parts_are_reduced_apart():
-  """Three positives and one negative: the mean of means, not of all four."""
+  """Three positives, one negative: the mean of two means, not of all four."""
   distances = jnp.array([1.0, 1.0, 1.0, 0.5])
   same = jnp.array([True, True, True, False])
   split = pair_loss("contrastive_linear", distances, same=same)

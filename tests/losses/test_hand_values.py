@@ -1,4 +1,4 @@
-"""Values that can be checked with pencil and paper."""
+"""Values that can be checked by hand."""
 
 import functools
 
@@ -272,7 +272,7 @@ def test_circle_under_cosine(loss, options, expected):
 
 @pytest.mark.slow
 def test_histogram_of_a_batch_is_one_value():
-  """Whatever the reduction, and for each anchor."""
+  """The same value for every reduction, and for each anchor."""
   for reduction in ("sum", "mean_active", "per_anchor_mean"):
     options = {"value_range": None, "reduction": reduction}
     value = evaluate("histogram", CIRCLE, CIRCLE_LABELS, **options)
@@ -300,7 +300,7 @@ def test_hard_negatives_without_concentration_and_prior():
 
 @pytest.mark.parametrize("over", ["pairs", "triplets"])
 def test_margin_on_the_line_and_the_circle(over):
-  """A pair at D = β - α is active or not by rounding: β on both sides."""
+  """At D = β - α, rounding decides if a pair is active: β on both sides."""
   circle = {"pairs": (0.617798, 0.494239), "triplets": (0.564475, 0.445638)}
   options = {"learn_beta": False, "normalize": "none", "over": over}
   for x, labels, expected in (

@@ -1,4 +1,4 @@
-"""Soft histograms: the forms for a CPU and for accelerators."""
+"""Soft histograms: the forms for CPUs and for accelerators."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ BINS = 4
 
 
 def edges_of(values, weights):
-  """Each value's weight, shared between its two edges by nearness."""
+  """Shares the weight of each value between its two edges, by nearness."""
   found = np.zeros((len(values), BINS + 1))
   for i, row in enumerate(values):
     for value, weight in zip(np.clip(row, 0, BINS), weights[i], strict=True):
@@ -56,7 +56,7 @@ def test_value_and_gradient(monkeypatch, backend):
 
 
 def test_accelerators_add_nothing_at_indices_where_edges_are_few(monkeypatch):
-  """Adding at indices is what they are slow at."""
+  """Scattered additions are slow on accelerators."""
 
   def program(num_bins):
     one = lambda v, w: histograms.soft_histogram(v, w, num_bins, (0.0, 4.0))

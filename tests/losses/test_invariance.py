@@ -1,4 +1,4 @@
-"""What must change nothing: padding, order, jit, blocks, `vmap`."""
+"""Changes without effect: padding, order, jit, blocks, `vmap`."""
 
 import functools
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def run(loss, x, labels, hyper, where=None, **options):
-  """Value and gradient by (hyper, params, x) of the shared program."""
+  """Value, and gradient w.r.t. (hyper, params, x), of the shared program."""
   where = cases.all_true() if where is None else where
   program = cases.compiled(loss, **options)
   return program(hyper, cases.params(loss), x, labels, where)
@@ -116,7 +116,7 @@ SETTINGS = 20
 
 @functools.cache
 def sweep(loss):
-  """Value and gradient of 20 settings, rows in blocks; and how often traced."""
+  """Value and gradient of 20 settings, in blocks; and the number of traces."""
   traces = []
 
   def value(hyper, params, x, labels, where):
@@ -130,7 +130,7 @@ def sweep(loss):
 
 
 def in_blocks(loss, x, labels, hyper, where):
-  """As `run`, in blocks of 5 of 12 rows, or 2 of 5 classes."""
+  """Like `run`, in blocks of 5 of 12 rows, or 2 of 5 classes."""
   if loss in SWEPT:  # by the program that there is
     numbers = {name: np.full(SETTINGS, n) for name, n in hyper.items()}
     swept = sweep(loss)[0](numbers, cases.params(loss), x, labels, where)
@@ -165,7 +165,7 @@ def test_one_program_serves_all_numbers(loss):
 
 @pytest.mark.parametrize("loss", SWEPT)
 def test_vmap_over_numbers(loss):
-  """20 settings, rows in blocks: one compilation, same values and slopes.
+  """20 settings, in blocks: one compilation, the same values and slopes.
 
   A custom derivative must not close over the margin.
   """
@@ -215,7 +215,7 @@ def test_scale_of_the_batch_changes_nothing_on_the_sphere(loss):
 
 @pytest.mark.parametrize("loss", ["contrastive", "infonce", "norm_softmax"])
 def test_integer_types_of_labels_change_nothing(loss):
-  """300 items: more than the 256 that the narrowest label type can count."""
+  """300 items, more than the 256 that the smallest label type can count."""
   generator = np.random.default_rng(0)
   x = generator.normal(size=(300, cases.DIM)).astype(np.float32)
   labels = np.arange(300) % 5

@@ -1,4 +1,4 @@
-"""What the compiler reserves: no array of triplets, blocks linear in n."""
+"""Memory that the compiler reserves: no triplet arrays, blocks linear in n."""
 
 import functools
 
@@ -12,7 +12,7 @@ from tests.quick import quick_jit
 
 @functools.cache
 def temporary_bytes(loss, n, metric=None, block_size=None):
-  """Temporary memory of value and gradient of n float32 embeddings."""
+  """Temporary memory for value and gradient of n float32 embeddings."""
   value = functools.partial(
     cases.value_of(loss, metric, block_size=block_size), {}, {}
   )
@@ -42,7 +42,7 @@ def test_blocks_need_memory_linear_in_the_batch(loss, metric):
 
 
 def test_the_memory_of_the_dense_form_is_seen():
-  """The measure itself: without blocks the n * n matrix is there."""
+  """The measure works: without blocks, it shows the n * n matrix."""
   assert temporary_bytes("supcon", 2048, "cosine") > 4 * 2048 * 2048
 
 
@@ -65,6 +65,6 @@ def test_triplets_are_never_an_array(loss, metric):
 
 
 def test_quadruplets_are_never_an_array():
-  """A sort and its sums: some fifty matrices; pairs of pairs are n² of them."""
+  """A sort with its sums takes some fifty matrices; pairs of pairs take n²."""
   n = 256
   assert temporary_bytes("quadruplet", n, "l2") < 64 * 4 * n**2

@@ -1,4 +1,4 @@
-"""What numbers a loss and a miner take: declared at each, and checked."""
+"""The numbers of a loss and a miner: declared with each, and checked."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +128,7 @@ def test_numbers_of_explicit_pairs_and_regularizers_are_checked_too():
 
 
 def own_logit(theta, margin):
-  """Of ArcFace, by its definition."""
+  """The own-class logit of ArcFace, by definition."""
   turned, tail = np.cos(theta + margin), np.cos(theta) - margin * np.sin(margin)
   return np.where(theta <= np.pi - margin, turned, tail)
 

@@ -1,4 +1,4 @@
-"""The loop over positives against the plain sum that autodiff can take."""
+"""The loop over positives against the plain sum, which autodiff handles."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def per_positive(own, row, scale, shifts):
 
 
 def plainly(terms):
-  """The same sum, unrolled: every positive takes part, by its weight."""
+  """The same sum, unrolled: every positive takes part with its weight."""
 
   def of_row(row, *numbers):
     sums = []

@@ -1,6 +1,6 @@
-"""Our values against those of pytorch-metric-learning, frozen in a file.
+"""Our values against those of pytorch-metric-learning, stored in a file.
 
-The file is made by
+To make the file, run
 `python -m experiments.benchmarks.parity --golden=tests/golden/pml.json`.
 """
 

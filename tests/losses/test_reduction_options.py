@@ -1,4 +1,4 @@
-"""Terms in a window, weights of classes, anchors that are empty."""
+"""Value windows, class weights, and anchors without terms."""
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +101,7 @@ def test_options_of_every_reduction(loss, x64):
 @pytest.mark.parametrize("loss", ["triplet", "triplet_swap", "smooth_ap"])
 @pytest.mark.parametrize("block_size", [None, 5])
 def test_a_window_holds_in_the_derivative(loss, block_size, x64):
-  """Its rules are traced when the call is over: in jit, and in blocks."""
+  """Derivatives are traced after the call has ended: in jit, and in blocks."""
   params, hyper = cases.params(loss), cases.settings(loss)[-1]
   x, labels = cases.batch("unbalanced", loss)
   reduction = ("mean", CHOICES[loss])
@@ -119,7 +119,7 @@ def test_a_window_holds_in_the_derivative(loss, block_size, x64):
 
 def test_a_window_of_a_sum_in_closed_form_is_refused():
   for options in ({"low": 0.0}, {"high": 1.0}):
-    with pytest.raises(ml.InputError, match=r"quadruplet .* no low or high"):
+    with pytest.raises(ml.InputError, match=r"quadruplet .* low and high"):
       ml.make_objective("quadruplet", reduction=("mean", options))
 
 

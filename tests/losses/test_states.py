@@ -1,4 +1,4 @@
-"""What two losses keep from batch to batch, over several batches."""
+"""The state of two losses, over several batches."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A number in units of a distance: all of it twice as large changes nothing."""
+"""Numbers in units of distance: the loss scales by a power of the unit."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ GIVEN = {
 
 
 def value(loss, x, numbers, unit):
-  """The loss without normalization, its numbers and proxies in `unit`s."""
+  """The loss without normalization, with numbers and proxies in `unit`s."""
   scaled = ml.LOSSES[loss].scaled
   units = {name: unit ** scaled[name] for name in numbers}
   given = {
@@ -79,7 +79,7 @@ def value(loss, x, numbers, unit):
 
 
 def powers_of(loss):
-  """How fast the loss grows with its unit, from 1 to 2 and from 2 to 4."""
+  """The power of the unit in the loss, from units 1 to 2 and from 2 to 4."""
   entry = ml.LOSSES[loss]
   numbers = {**{n: entry.hyper[n] for n in entry.scaled}, **GIVEN.get(loss, {})}
   numbers = {n: value for n, value in numbers.items() if value is not None}

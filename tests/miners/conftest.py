@@ -1,4 +1,4 @@
-"""What the tests of miners share."""
+"""Fixtures of the tests of miners."""
 
 import jax
 import pytest

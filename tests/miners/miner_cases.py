@@ -1,4 +1,4 @@
-"""Points with many ties, and miners called on them."""
+"""Points with many ties, and calls of miners on them."""
 
 import functools
 import itertools
@@ -26,7 +26,7 @@ LABELS = {
 
 
 def points(kind):
-  """Random points; or points of a grid, full of ties and duplicates."""
+  """Random points, or points on a grid with many ties and duplicates."""
   generator = np.random.default_rng(4)
   if kind == "grid":
     return generator.integers(0, 4, size=(N, 2)) / 4.0
@@ -89,7 +89,7 @@ def product(P, N_):
 
 
 def triplets_where(keep, P, N_):
-  """All triplets (i, p, n) that `keep` tells to, and the pairs they count."""
+  """All triplets (i, p, n) that `keep` selects, and the pairs they contain."""
   T = np.zeros((N, N, N))
   for i, p, n in itertools.product(range(N), repeat=3):
     if P[i, p] * N_[i, n] and keep(i, p, n):
@@ -102,7 +102,7 @@ def all_pairs(x, D, P, N_):
 
 
 def least(values, indices):
-  """The index of the least value, the lowest on a tie; None without any."""
+  """The index of the smallest value; of ties, the first; None if empty."""
   return min(((values[j], j) for j in indices), default=(0, None))[1]
 
 

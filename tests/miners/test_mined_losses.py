@@ -1,4 +1,4 @@
-"""What a miner does to a loss, and what cannot be mined."""
+"""The effect of a miner on a loss, and the losses that refuse one."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def of_choice(loss, normalize, x, chosen):
   ],
 )
 def test_a_loss_of_what_was_chosen(miner, options, blocked):
-  """Pair losses see counts, triplet losses the triplets; both as constants."""
+  """Pair losses get counts, triplet losses get triplets; both as constants."""
   turn = blocked + [name for name, _ in MINED].index(miner)
   loss, block_size = list(HYPER)[turn % len(HYPER)], 4 if blocked else N
   normalize, key = MINERS[miner].normalize or "none", jax.random.key(5)
@@ -121,7 +121,7 @@ def test_a_loss_of_what_was_chosen(miner, options, blocked):
   "loss", ["lifted", "triplet_dynamic_soft", "hard_negative"]
 )
 def test_a_loss_with_context_or_state_is_mined_too(loss):
-  """Pairs that were not chosen might as well not be there."""
+  """Pairs that were not chosen have no effect."""
   x, labels = points("random"), np.array(LABELS["unbalanced"])
   batch = (x, labels, np.ones(N, bool), None, None)
   P, N_, _ = (
@@ -144,7 +144,7 @@ def test_a_loss_with_context_or_state_is_mined_too(loss):
 
 @pytest.mark.slow
 def test_a_miner_that_needs_context_keeps_to_references():
-  """Anchors meet a gallery: nothing of the batch is chosen."""
+  """Anchors are compared with a gallery: nothing of the batch is chosen."""
   x, labels = points("random"), np.array(LABELS["balanced"])
   others, other_labels = x[:7] + 0.1, labels[:7]
   values = values_of(
@@ -163,7 +163,7 @@ def test_a_miner_that_needs_context_keeps_to_references():
 
 @pytest.mark.slow
 def test_semihard_loss_and_miner_differ_at_the_margin():
-  """g = margin belongs to the miner, with value 0, and not to the loss."""
+  """The miner includes g = margin, with value 0; the loss does not."""
   x = np.array([[0.0], [1.0], [1.5], [1.25]])  # anchor 0: g = .5 and .25
   labels = np.array([0, 0, 1, 2])
   miner = ("triplet_margin", {"triplets": "semihard", "margin": 0.5})

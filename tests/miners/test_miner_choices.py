@@ -1,4 +1,4 @@
-"""What a miner chooses, against loops over raw distances."""
+"""The choices of miners, against loops over raw distances."""
 
 import itertools
 
@@ -67,9 +67,9 @@ def test_every_miner_is_tried():
 @pytest.mark.slow
 @pytest.mark.parametrize(("miner", "options"), CHOICES)
 def test_choice_equals_the_definition(miner, options):
-  """Exactly, also where distances tie; from weights, and from labels in blocks.
+  """The same choice, even for ties; from weights, and from labels in blocks.
 
-  A miner does not see which it is. Blocks are tried with its first options.
+  A miner cannot tell these apart. Blocks are tested with its first options.
   """
   metric = (MINERS[miner].metrics or ("l1",))[0]
   first = options == next(own for name, own in CHOICES if name == miner)
@@ -167,7 +167,7 @@ def test_in_twice_the_unit_a_miner_chooses_the_same():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_tie_is_hard_and_not_semihard(dtype):
-  """g = 0 exactly, also in float32, where the next number is denormal."""
+  """g is exactly 0, also in float32, where the next number is denormal."""
   with jax.enable_x64(dtype == np.float64):
     x = np.array([[0], [1], [-1]], dtype)  # D_ap = D_an = 1
     labels = np.array([0, 0, 1])

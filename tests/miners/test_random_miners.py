@@ -1,4 +1,4 @@
-"""Miners that draw: their laws, their keys."""
+"""Random miners: their distributions, and their keys."""
 
 import functools
 
@@ -33,7 +33,7 @@ def sphere(dim, seed=0):
 
 
 def many(miner, options, x, labels):
-  """What many keys choose: positives, negatives, triplets, each [k, …]."""
+  """The choices for many keys: positives, negatives, triplets, each [k, …]."""
   keys = jax.random.split(jax.random.key(0), DRAWS)
   run = functools.partial(choose, miner, options, "l2", None)
   each = lambda key: run(x, labels, np.ones(N, bool), None, key)[1:]

@@ -1,4 +1,4 @@
-"""One of each network and of its options, and what tests ask of it."""
+"""One network of each kind and option, and helpers that tests share."""
 
 import functools
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ CASES = {
 
 @functools.cache
 def made(case):
-  """`make`, once for all tests that only read it."""
+  """`make`, called once for all tests that only read the network."""
   return make(case)
 
 
@@ -113,7 +113,7 @@ jit = functools.partial(
 
 @functools.cache
 def evaluated(case):
-  """(params, stats, images) to embeddings and stats, without training."""
+  """(params, stats, images) to embeddings and stats, in evaluation mode."""
   return jit(functools.partial(made(case).apply, train=False))
 
 
@@ -121,7 +121,7 @@ def evaluated(case):
 def trained(case):
   """(params, stats, images) to (embeddings, stats) and the gradient of a sum.
 
-  One program for all that a test may ask.
+  All tests share this program.
   """
   apply = made(case).apply
 

@@ -1,6 +1,6 @@
-"""Forward passes in float64 NumPy, from papers, by the names of files.
+"""Forward passes in float64 NumPy, from papers, with the names of the files.
 
-Weights are drawn when they are asked for: what is asked for is the file.
+Weights are drawn when they are first used; the used weights make up the file.
 """
 
 import math
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Drawn(dict):
-  """Tensors of a file, drawn at random where they are first asked for."""
+  """The tensors of a file, each drawn at random when it is first used."""
 
   def __init__(self, seed):
     super().__init__()
@@ -24,7 +24,7 @@ class Drawn(dict):
 
 
 def convolve(x, kernel, stride, pads, groups=1):
-  """[n, c, h, w] by OIHW; `pads` is (before, after) of height and of width."""
+  """[n, c, h, w] with OIHW; `pads` is (before, after) for height and width."""
   x = np.pad(x, ((0, 0), (0, 0), *pads))
   size = kernel.shape[2:]
   if x.shape[2] < size[0] or x.shape[3] < size[1]:  # there is no place for it
@@ -40,7 +40,7 @@ def convolve(x, kernel, stride, pads, groups=1):
 
 
 def same(length, size, stride):
-  """TensorFlow's padding: as little as gives ⌈length / stride⌉, less before."""
+  """TensorFlow's padding: the least for ⌈length / stride⌉, less before."""
   whole = max((math.ceil(length / stride) - 1) * stride + size - length, 0)
   return whole // 2, whole - whole // 2
 
@@ -61,7 +61,7 @@ def relu6(x):
 
 
 def efficientnet_lite0(values, drawn):
-  """[n, 1280, h, w] of values from 0 to 255, [n, 3, h, w]."""
+  """[n, 1280, h, w] from values 0 to 255, [n, 3, h, w]."""
 
   def conv(x, name, norm, cout, size, stride, groups=1):
     shape = (cout, x.shape[1] // groups, size, size)
@@ -105,7 +105,7 @@ def standard(values):
 
 
 def largest(x):
-  """Of 3×3 at every second place that begins within; 0 is beyond the edge."""
+  """The maximum of 3×3 at every second position inside; 0 beyond the edge."""
   beyond = [(0, 1 - length % 2) for length in x.shape[2:]]
   x = np.pad(x, ((0, 0), (0, 0), *beyond))
   windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
@@ -142,7 +142,7 @@ def squeezenet(values, drawn):
 
 
 def dlib_face(values, drawn):
-  """[n, 128, 1, 1]; face-api.js, faceRecognitionNet; its names and axes."""
+  """[n, 128, 1, 1]; faceRecognitionNet of face-api.js, its names and axes."""
 
   def conv(x, name, cout, size, stride=1):
     spread = (3 / (x.shape[1] * size**2)) ** 0.5
@@ -183,7 +183,7 @@ def dlib_face(values, drawn):
 
 
 def resnet(values, drawn, counts, bottleneck):
-  """[n, c, h, w] of values from 0 to 255; He et al., table 1; v1.5."""
+  """[n, c, h, w] from values 0 to 255; He et al., table 1; v1.5."""
 
   def conv(x, name, norm, cout, size, stride=1):
     pads = [(size // 2, size // 2)] * 2

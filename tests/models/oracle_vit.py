@@ -1,4 +1,4 @@
-"""A vision transformer in float64 NumPy, and its weights by others' names."""
+"""A vision transformer in float64 NumPy; weights named as in each library."""
 
 import math
 
@@ -12,9 +12,10 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def features(values, file, scale, grid, heads, token):
-  """The class token or the mean of patches; timm's names; values 0 to 255.
+  """The class token, or the mean of patches; timm's names; values 0 to 255.
 
-  `file` has positions of a square image, which are brought to `grid`.
+  The positions in `file` are those of a square image; they are resized to
+  `grid`.
   """
   mean, deviation = (np.array(x)[:, None, None] for x in scale)
   images = (values.transpose(0, 3, 1, 2) / 255 - mean) / deviation
@@ -90,7 +91,7 @@ def bicubic(square, grid):
 
 
 def draw(dim, depth, patch, side, *, token, first=None):
-  """A file by timm's names; `first`: whether positions begin with a token's."""
+  """A file with timm's names; `first`: if positions include the class token."""
   drawn, first = Drawn(3), token if first is None else first
   if token:
     drawn.take("cls_token", (1, 1, dim), -1, 1)
@@ -123,7 +124,7 @@ def draw(dim, depth, patch, side, *, token, first=None):
 
 
 def of_jax(file, heads, *, old):
-  """By the names of vision_transformer (`old`) or big_vision."""
+  """With the names of vision_transformer (`old`) or big_vision."""
   dim = file["norm.weight"].shape[0]
   second, attention, dense = (2, 1, 3) if old else (1, 0, 0)
   parts = {}
@@ -168,7 +169,7 @@ def of_jax(file, heads, *, old):
 
 
 def of_transformers(file):
-  """By the names of Hugging Face."""
+  """With the names of Hugging Face."""
   dim = file["norm.weight"].shape[0]
   names = {
     "cls_token": "embeddings.cls_token",

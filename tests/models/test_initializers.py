@@ -1,4 +1,4 @@
-"""Initial weights have the variance of their names, and never repeat."""
+"""Initial weights have the variance that their names promise, and differ."""
 
 import jax
 import numpy as np

@@ -148,7 +148,7 @@ def test_max_pool_equals_the_one_of_flax(shape):
 
 
 def normalized(kind, by_batch, dtype=jnp.float32):
-  """Value, statistics, gradient, and bytes kept for it, of a normalization."""
+  """Value, statistics, gradient and stored bytes of a normalization."""
   layer = kind(3, momentum=0.8, epsilon=0.1, rngs=nnx.Rngs(0))
   layer.scale[...], layer.bias[...] = jnp.array([[1.0, 2, -1], [0, 3, 1]])
   layer.mean[...], layer.var[...] = jnp.array([[0.5, 0, -1], [1, 2, 3]])

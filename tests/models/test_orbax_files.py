@@ -10,7 +10,7 @@ from tests.models.test_weights import ARRAYS
 
 
 def test_a_folder_of_orbax_is_written_and_read(tmp_path):
-  """And one that a manager of checkpoints wrote, with a level for each dot."""
+  """Also a folder of a checkpoint manager, with a level for each dot."""
   arrays = {k: x for k, x in ARRAYS.items() if x.size}
   weights.write(tmp_path / "made.orbax", arrays)
   tree = {"conv": {"weight": ARRAYS["conv.weight"]}, "list": [ARRAYS["half"]]}

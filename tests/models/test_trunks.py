@@ -1,4 +1,4 @@
-"""Networks for photographs: equal to NumPy's, from files; pools, gray."""
+"""Networks for photographs: equal to NumPy's; files, pools, gray images."""
 
 import functools
 import logging
@@ -207,7 +207,7 @@ def test_the_exponent_of_gem_is_learned_and_no_file_has_it():
 
 
 class Tiny(trunks.Trunk):
-  """One convolution, which files are known of."""
+  """One convolution, with weights files in the table."""
 
   features = 6
   layout = Layout({r"stem\.conv": "conv", r"stem\.norm": "bn"})
@@ -222,7 +222,7 @@ class Tiny(trunks.Trunk):
 
 @pytest.fixture
 def tiny(monkeypatch):
-  """A function that creates the network above."""
+  """A function that creates this network."""
   monkeypatch.setitem(models.MODELS, "tiny_trunk", Tiny)
   return functools.partial(create, "tiny_trunk", (5, 4, 3))
 

@@ -1,4 +1,4 @@
-"""Weights files: every format, damage, hostile content, names and axes."""
+"""Weights files: each format, damage, hostile content, names and axes."""
 
 import io
 import json
@@ -206,7 +206,7 @@ def test_an_npz_of_objects_and_a_bomb_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_damage_is_said_and_nothing_else_happens(kind, tmp_path):
-  """Cut or flipped anywhere: arrays, or one error of ours."""
+  """Truncated or flipped anywhere: arrays, or a single `InputError`."""
   rng = np.random.default_rng(1)
   data = MAKERS[kind](_without_brain(ARRAYS), tmp_path)
   for cut in rng.integers(0, len(data), 60):
@@ -259,7 +259,7 @@ def test_files_of_torch_itself(legacy, tmp_path):
 
 
 def numpys(value):
-  """A pickle of NumPy's own making, without frames, as others write them."""
+  """A pickle by NumPy itself, without frames, as other programs write it."""
   return pickle.dumps(value, protocol=3)
 
 
@@ -308,7 +308,7 @@ def test_pickles_of_other_things_are_refused(
 
 
 def manifest(tmp_path, **changes):
-  """A manifest of three tensors, the second of 8 bits, in two files."""
+  """A manifest of three tensors in two files, the second tensor in 8 bits."""
   numbers = RNG.normal(size=(2, 3)).astype("<f4")
   small = np.arange(4, dtype=np.uint8)
   scale = {"dtype": "uint8", "scale": 0.5, "min": -1.0}
@@ -440,7 +440,7 @@ def test_the_file_of_another_network_has_no_name_that_fits():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-  """A function that installs a package of these files, by its name."""
+  """A function that installs a package of this name with these files."""
   monkeypatch.syspath_prepend(tmp_path)
 
   def done(name, files):

@@ -1,7 +1,7 @@
-"""Files as `torch.save` writes them, made without torch.
+"""Files in the format of `torch.save`, made without torch.
 
-`test_weights.py` compares the reading of them with that of torch's own where
-torch is installed.
+If torch is installed, `test_weights.py` compares our reading of them with that
+of torch.
 """
 
 import io
@@ -32,7 +32,7 @@ def name(module, attribute):
 
 
 def many(*parts):
-  """A tuple."""
+  """A pickled tuple."""
   return b"(" + b"".join(parts) + b"t"
 
 
@@ -43,7 +43,7 @@ def storage(key, dtype, count, legacy=False):
 
 
 def tensor(of, shape, strides, offset=0):
-  """A call of torch's function, on the pickle of a storage."""
+  """A call of the torch function that rebuilds a tensor from a storage."""
   sizes = (many(*map(number, each)) for each in (shape, strides))
   hooks = name("collections", "OrderedDict") + b")R"
   return (
@@ -54,7 +54,7 @@ def tensor(of, shape, strides, offset=0):
 
 
 def mapping(items):
-  """An OrderedDict of texts to pickles."""
+  """An OrderedDict from strings to pickles."""
   inner = b"".join(text(key) + value for key, value in items.items())
   return name("collections", "OrderedDict") + b")R(" + inner + b"u"
 

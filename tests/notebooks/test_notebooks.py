@@ -1,4 +1,4 @@
-"""Notebooks: their cells in this process, at toy size; and what is kept."""
+"""Notebooks: their cells run here, at toy size; their files hold no outputs."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,7 @@ def cells_of(name):
 
 
 def execute(name, monkeypatch):
-  """What the last line of each cell shows."""
+  """The output of the last line of each cell."""
   monkeypatch.chdir(FOLDER)
   names, shown = {}, []
   for source in cells_of(name):
@@ -66,7 +66,7 @@ def test_the_forces_are_the_slopes_of_the_laws(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-  """A folder of class folders, which PHOTOS names."""
+  """A folder of class folders, named by PHOTOS."""
   test = data.load(tiny_config().data).test
   for label in range(8):
     (tmp_path / f"digit {label}").mkdir()

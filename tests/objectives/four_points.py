@@ -1,4 +1,4 @@
-"""Four points of two classes."""
+"""Four points in two classes."""
 
 import jax.numpy as jnp
 

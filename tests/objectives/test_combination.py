@@ -18,7 +18,7 @@ SIZES = {"num_classes": 3, "embedding_dim": 3}
 
 
 def make_all():
-  """One that learns, one that mines and draws, one that has a state."""
+  """One objective that learns, one that mines at random, one with a state."""
   return [
     ml.make_objective("cosface", scale=5.0),
     ml.make_objective("triplet", "l2", miner="distance_weighted"),
@@ -155,7 +155,7 @@ def test_a_regularizer_of_class_weights(loss, name):
 @pytest.mark.slow
 def test_a_regularizer_of_weights_that_are_not_there():
   whole = regularize(ml.make_objective("contrastive"), "regular_face")
-  with pytest.raises(ml.InputError, match="regular_face is of class weights"):
+  with pytest.raises(ml.InputError, match="regular_face acts on class"):
     jax.eval_shape(whole, {}, jnp.asarray(X), LABELS_)
 
 
@@ -173,7 +173,7 @@ def test_a_wrong_regularizer(name, message):
 
 
 def test_memory_and_regularizer_of_a_sum():
-  """They nest: what is regularized may be a sum, and have a memory."""
+  """They nest: the regularized objective may be a sum, and have a memory."""
   inner = with_memory(ml.make_objective("contrastive", normalize="none"), 8)
   whole = regularize(combine([(1.0, inner)]), "lp", 0.5)
   state = whole.init_state(**SIZES)
@@ -194,7 +194,7 @@ def test_memory_and_regularizer_of_a_sum():
 
 @pytest.mark.slow
 def test_a_regularizer_of_class_weights_of_a_sum():
-  """Of each objective that has a table, wherever it stands in the sum."""
+  """For each objective with a class table, wherever it is in the sum."""
   tables = ml.make_objective("cosface"), ml.make_objective("norm_softmax")
   plain = ml.make_objective("contrastive")
   inner = combine([(2.0, tables[1])])

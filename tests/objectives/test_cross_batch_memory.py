@@ -1,4 +1,4 @@
-"""A memory of earlier batches against batches that are joined by hand."""
+"""A memory of earlier batches, against batches that are joined by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +30,13 @@ def batch(step):
 
 
 def pairs(**options):
-  """A loss of single pairs, which shows every pair that is met."""
+  """A loss of single pairs, which shows every compared pair."""
   options = {"normalize": "none", "block_size": None, **HYPER, **options}
   return ml.make_objective("contrastive_linear", "l2", **options)
 
 
 def by_hand(x, labels, others, other_labels, same=()):
-  """The mean of the hinges over the pairs; `same` are one item twice."""
+  """The mean hinge over the pairs; `same` marks copies of one item."""
   D = oracle_batches.distances("l2", x, others)
   parts = {"positive": [], "negative": []}
   for i, j in np.ndindex(*D.shape):
@@ -145,7 +145,7 @@ def test_weights_are_of_the_anchors_and_not_of_the_slots():
 
 @pytest.mark.parametrize("enqueue_first", [True, False])
 def test_value_equals_batches_joined_by_hand(enqueue_first):
-  """Before the memory is full, when it wraps around, and after."""
+  """Before the memory is full, when it wraps around, and later."""
   size = 10
   objective = with_memory(pairs(), size, enqueue_first=enqueue_first)
   state = objective.init_state(embedding_dim=DIM)
@@ -197,7 +197,7 @@ def test_no_gradient_flows_from_step_to_step():
 
 
 def test_keys_are_remembered_and_queries_compared():
-  """As in MoCo: neither is both."""
+  """As in MoCo: no item is both."""
   objective = with_memory(pairs(), 6)
   state = objective.init_state(embedding_dim=DIM)
   keys = np.array([False, True, True, False])
@@ -290,7 +290,7 @@ ROWS = [name for name in ml.LOSSES if name not in CLASSIFICATION]
 
 
 def remembering(loss, **options):
-  """An objective with a full memory, its state, and what it holds."""
+  """An objective with a full memory, its state, and the memory's contents."""
   static = {k: v for k, v in STATIC.get(loss, {}).items()}
   if loss == "contrastive_2005":
     static["upper_bound"] = 2.0
@@ -309,7 +309,7 @@ def remembering(loss, **options):
 
 @pytest.mark.parametrize("loss", ROWS)
 def test_every_row_loss_runs_with_it(loss):
-  """Traced and not compiled; one of each kind with its gradient."""
+  """Traced but not compiled; one of each kind with its gradient."""
   whole, params, state, (x, labels) = remembering(loss)
 
   def value(params, x, labels, state):

@@ -1,4 +1,4 @@
-"""What a caller gives an objective: labels, weights, indices, shapes."""
+"""The inputs of an objective: labels, weights, indices, shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ BIG = np.array([0, 0, 2**32, 2**32])  # cut to 32 bits these are one class
 
 
 def as_user(function):
-  """The function without the types that tests enforce, as a user has it."""
+  """The function without the type checks of tests, as a user has it."""
   return getattr(function, "__wrapped__", function)
 
 
@@ -85,7 +85,7 @@ def test_an_affinity_outside_of_0_and_1_is_refused():
 
 @pytest.mark.slow
 def test_dimensions_and_labels_as_a_user_meets_them():
-  """In galleries, tables, memories and learned metrics, in every metric."""
+  """In galleries, tables, memories and learned metrics, for every metric."""
   lines = script("from tests.as_a_user import main; main()")
   assert lines[0] > 40 and lines[1] == []
 
@@ -113,7 +113,7 @@ def test_class_weights_that_are_none(weights, message):
 
 
 def per_class(loss, **options):
-  """An objective that has one number for each of 3 classes, and its params."""
+  """An objective with a number for each of 3 classes, and its parameters."""
   if loss == "margin":
     objective = ml.make_objective("margin", per_class=True, **options)
   else:
@@ -126,7 +126,7 @@ def per_class(loss, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["margin", "contrastive", "proxy_anchor"])
 def test_a_class_without_a_number_of_its_own(loss):
-  """An error outside jit; inside, NaN whatever the reduction."""
+  """An error outside jit; inside jit, NaN for every reduction."""
   labels = [jnp.array([0, 1, 2, wrong]) for wrong in (3, -1)]
   real = jnp.array([True, True, True, False])
   objective, params = per_class(loss)
@@ -178,7 +178,7 @@ def test_class_weights_of_another_number_of_classes():
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["contrastive_linear", "triplet", "supcon"])
 def test_an_item_of_weight_2_counts_twice(loss):
-  """Against its unweighted values: the terms of each anchor, by hand."""
+  """Compared with unweighted values, by hand: all terms of an anchor count."""
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(7, 3)), jnp.float32)
   labels = jnp.array([0, 0, 1, 1, 0, 1, 2])  # the last has no positive
@@ -259,7 +259,7 @@ def test_weights_are_of_items_that_are_anchors():
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["supcon", "lifted", "quadruplet", "fastap"])
 def test_the_batch_as_its_own_gallery_is_the_batch(loss):
-  """Shuffled, in two shards, and with a stranger that no item is."""
+  """Shuffled, in two shards, and with an extra reference that is no item."""
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(8, 3)), jnp.float32)
   labels = jnp.arange(8) % 3

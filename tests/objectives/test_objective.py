@@ -1,4 +1,4 @@
-"""What an objective is made of, takes and gives back."""
+"""The parts of an objective, its arguments and its results."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_squared_mahalanobis_learns_a_factor():
 
 @pytest.mark.parametrize("loss", ["lifted", "lifted_hard", "histogram"])
 def test_an_affinity_needs_no_labels(loss):
-  """Beside an affinity of a batch and a gallery, labels change nothing."""
+  """Labels have no effect beside an affinity of a batch and a gallery."""
   labels, others = jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 1, 2, 2, 0])
   gallery = jnp.arange(12.0).reshape(6, 2) % 5
   same = (labels[:, None] == others[None]) * 1.0

@@ -1,4 +1,4 @@
-"""What an objective refuses: names, numbers, labels, shapes."""
+"""The refusals of an objective: names, numbers, labels, shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def test_a_wrong_name_or_number(options, message):
 
 @pytest.mark.parametrize("metric", ml.METRICS)
 def test_a_metric_is_allowed_or_refused(metric):
-  """By the loss's entry, and with a message that names both."""
+  """By the entry of the loss, with a message that names both."""
   for loss, entry in ml.LOSSES.items():
     check_metric(loss, entry, metric)
 
@@ -138,7 +138,7 @@ def test_several_positives_are_refused_outside_jit(loss, labels):
   ],
 )
 def test_traced_labels_that_give_several_positives_give_nan(loss, options):
-  """What is an error outside of jit: one number would not say what it is."""
+  """An error outside jit becomes NaN, since any number would be ambiguous."""
   objective = ml.make_objective(loss, **options)
   x = jnp.concatenate([X, -X])
 
@@ -203,7 +203,7 @@ def test_labels_outside_the_class_table_are_refused(loss, wrong):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["proxy_nca", "proxy_anchor", "soft_triple"])
 def test_traced_labels_outside_the_class_table_give_nan(loss):
-  """Whatever the reduction; padding may have any label."""
+  """For every reduction; padding may have any label."""
   init = ml.make_objective(loss).init
   params = init(jax.random.key(0), num_classes=2, embedding_dim=2)
 

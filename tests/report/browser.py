@@ -1,7 +1,7 @@
 """Pages in a headless browser: scripts, pointers, screens, and its console.
 
-Chromium is spoken to over two pipes, so that one of it serves all tests of a
-process, and no driver is needed.
+Tests talk to Chromium over two pipes, so that one Chromium serves all tests of
+a process, and no driver is needed.
 """
 
 import base64
@@ -68,7 +68,7 @@ class Browser:
     self._folder.cleanup()
 
   def call(self, method, **values):
-    """What the browser answers to a command of its protocol."""
+    """The answer of the browser to a command of its protocol."""
     number = next(self._numbers)
     message = {"id": number, "method": method, "params": values}
     if self._session:
@@ -117,7 +117,7 @@ class Browser:
       self._events.append(self._read())
 
   def run(self, script):
-    """What a script returns on the page; it may be asynchronous."""
+    """The result of a script on the page; it may be asynchronous."""
     answer = self.call(
       "Runtime.evaluate",
       expression=f"(async () => {{ {script} }})()",
@@ -128,7 +128,7 @@ class Browser:
     return answer["result"].get("value")
 
   def errors(self):
-    """What the page complained of since it was opened."""
+    """The errors of the page since it was opened."""
     found = []
     for event in self._events:
       values = event.get("params", {})
@@ -143,7 +143,7 @@ class Browser:
     return found
 
   def point(self, x, y, *, press=False):
-    """Moves the pointer to a place of the window, and presses."""
+    """Moves the pointer to a position in the window, and presses."""
     mouse = functools.partial(self.call, "Input.dispatchMouseEvent", x=x, y=y)
     mouse(type="mouseMoved")
     if press:
@@ -159,14 +159,14 @@ class Browser:
     self.call("Input.dispatchKeyEvent", type="keyUp", **values)
 
   def shot(self, path, *, whole=True):
-    """Writes what is seen as a PNG file."""
+    """Writes the visible page as a PNG file."""
     data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
     path.write_bytes(base64.b64decode(data["data"]))
 
 
 @functools.cache
 def browser():
-  """The one browser of this process; it ends with it."""
+  """The only browser of this process; it ends with the process."""
   import atexit
 
   one = Browser()
@@ -182,7 +182,7 @@ def _axe():
 
 
 def complaints(page):
-  """What axe says against a page that is open, for those who see it or not."""
+  """The accessibility problems that axe reports on an open page."""
   page.call("Runtime.evaluate", expression=_axe())
   return page.run("""
     const found = await axe.run();

@@ -1,4 +1,4 @@
-"""The explorer, of a real tiny run, and in a browser where there is one."""
+"""The explorer of a real tiny run, and in a browser if there is one."""
 
 import shutil
 
@@ -18,7 +18,7 @@ plotly = pytest.importorskip("plotly")
 
 @pytest.fixture
 def small(monkeypatch):
-  """Pages of forty images, and a plane that takes no time."""
+  """Pages of forty images, with a projection that takes no time."""
   monkeypatch.setattr(explorer, "MOST_IMAGES", 40)
 
 
@@ -27,7 +27,7 @@ LOT = lambda count: np.sort(np.random.default_rng(0).permutation(count)[:40])
 
 @pytest.fixture
 def moved(real_study, tmp_path):
-  """A run that kept its embeddings at two steps, and what these are."""
+  """A run that stored its embeddings at two steps, and these embeddings."""
   folder = shutil.copytree(real_study.run, tmp_path / "moved")
   final = run_files.read_arrays(folder / run_files.EMBEDDINGS)
   final = final["validation_embeddings"]
@@ -58,7 +58,7 @@ PLACE = """
 
 
 def point_at_image(page, label):
-  """Points at image 7, and presses there."""
+  """Points at image 7, and presses."""
   x, y = page.run(PLACE + "return at(data.views[0], 7);")
   page.point(x, y)
   hovered = page.run("""
@@ -72,7 +72,7 @@ def point_at_image(page, label):
 
 
 def check_neighbors(page, labels, near, distances):
-  """Those of image 7 are those of SciPy, under the trained metric."""
+  """The neighbors of image 7 are those by SciPy, under the trained metric."""
   shown = page.run("""
     await new Promise((done) => setTimeout(done, 300));
     const [view, other] = data.views;
@@ -96,7 +96,7 @@ def check_neighbors(page, labels, near, distances):
 
 
 def check_keyboard_and_class(page, labels, near):
-  """The nearest of the nearest by the keyboard; and a class."""
+  """By keyboard, chooses the nearest image; shows all images of a class."""
   page.run('data.views[0].place.querySelectorAll(".one")[1].focus();')
   page.key("Enter")
   shown = page.run("""
@@ -115,7 +115,7 @@ def check_keyboard_and_class(page, labels, near):
 
 
 def check_steps(page, steps):
-  """Those of the run that kept them, and the selected checkpoint at last."""
+  """The steps that the run stored, with the selected checkpoint last."""
   frames = page.run("""
     const shown = ({plot}) => [[...plot.data[0].x], [...plot.data[0].y]];
     const frames = [];

@@ -1,4 +1,4 @@
-"""The page of a study, on tiny runs, and in a browser where there is one."""
+"""The page of a study of tiny runs, and in a browser if there is one."""
 
 import re
 import shutil
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def drawn(folder):
-  """A figure with what figures have: black, a color, an id, words."""
+  """A figure with black, a color, an id and words, as figures have them."""
   figure = Figure(figsize=(2, 2))
   axes = figure.subplots()
   axes.plot([0, 1], [0, 1], color="#0072B2", label="<one> & two")

@@ -1,4 +1,4 @@
-"""Searches whose trials take no time: scores that are known."""
+"""Searches whose trials take no time, with known scores."""
 
 import optuna
 import pytest
@@ -30,12 +30,12 @@ def near(config):
 
 
 def result_of(score, name="own/map_at_r"):
-  """What tuning reads of the result of a run."""
+  """The part of a run's result that tuning reads."""
   return {"seconds": 1.0, "validation_selected": {name: score}}
 
 
 def fake_train(score, said=lambda workdir: None):
-  """Instead of training: a score that is known."""
+  """Replaces training: returns a known score."""
 
   def train(config, workdir, **_):
     workdir.mkdir(exist_ok=True)
@@ -46,7 +46,7 @@ def fake_train(score, said=lambda workdir: None):
 
 
 def search(folder, sweep=ONE, storage="", config=CONFIG, train=None):
-  """A search in a journal file, the fastest storage, or another."""
+  """A search in a journal file, the fastest storage, or in another storage."""
   storage = f"{folder}.journal" if storage == "" else storage
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tuning.folds, "train", train or fake_train(near))

@@ -1,4 +1,4 @@
-"""Files of a study, found by tests."""
+"""Finds the files of a study."""
 
 BY_QUERY = ("own/recall_at_1", "own/map_at_r")
 

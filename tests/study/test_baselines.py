@@ -1,4 +1,4 @@
-"""Baselines: in every table, without asking."""
+"""Baselines are in every table, without a request."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("trained studies")
 
 @pytest.fixture
 def finished(real_study):
-  """The trained study as it was reported; no test may change it."""
+  """The trained study with its report; tests must not change it."""
   return real_study.reported
 
 
@@ -64,7 +64,7 @@ def test_pca_is_that_of_the_training_images():
 
 
 def baselines_of(folder, rows):
-  """Name and seed of each baseline, which is not scored: that takes seconds."""
+  """Name and seed of each baseline. They are not scored: that takes seconds."""
   splits = data.load(CONFIG.data)
   runs = []
   for row in make_specs(CONFIG, rows):

@@ -14,7 +14,7 @@ from tests.study.written_tables import searched, table_of
 
 
 def by_definition(scores):
-  """All pairs, all 2ⁿ patterns, without stepping down: never keeps fewer."""
+  """All pairs and 2ⁿ patterns, without step-down: never keeps fewer cells."""
   m, n = scores.shape
   pairs = list(itertools.combinations(range(m), 2))
   x = np.array([scores[i] - scores[j] for i, j in pairs])
@@ -102,7 +102,7 @@ def test_every_loss_is_in_the_catalogue_under_each_compared_metric():
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ([], "which studies"),
+    ([], "name the studies"),
     (["runs/birds"], r"runs/birds has no title: .*=birds=runs/birds"),
     (["birds=a", "birds=b"], "two studies have the title birds"),
   ],

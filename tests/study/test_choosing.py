@@ -1,4 +1,4 @@
-"""What is chosen on validation, and scored on test classes."""
+"""The choice on validation, and the scores on test classes."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.xdist_group("trained studies")
 
 
 def rewrite_validation(folder, score_of):
-  """Gives every run of the hinge loss a validation score of our own."""
+  """Gives every run of the hinge loss a known validation score."""
   for path in folder.glob(f"runs/*{HINGE}*/{run_files.RESULT}"):
     result = json.loads(path.read_text())
     config = json.loads((path.parent / "config.json").read_text())
@@ -45,7 +45,7 @@ def rewrite_validation(folder, score_of):
 
 
 def tuned_cell(folder):
-  """The cell that has three margins."""
+  """The cell with three margins."""
   (cell,) = [c for c in read_study(folder).cells if len(c.settings) == 3]
   return cell
 
@@ -68,7 +68,7 @@ def test_the_best_mean_on_validation_is_chosen(study):
 
 
 def select_nothing(folder, where):
-  """Takes the selected checkpoint from the runs of the hinge loss."""
+  """Removes the selected checkpoint from the runs of the hinge loss."""
   for path in folder.glob(f"runs/*{HINGE}*/{run_files.RESULT}"):
     if where(run_files.read_json(path.parent / run_files.CONFIG)):
       result = run_files.read_json(path)
@@ -227,7 +227,7 @@ def test_folds_count_once_each(tmp_path):
 
 
 def with_gallery():
-  """Digits whose test images are cut into queries and a gallery."""
+  """Digits whose test images are divided into queries and a gallery."""
   splits = data.load(CONFIG.data)
   places = np.arange(len(splits.test.labels))
   query, gallery = places[places % 3 == 0], places[places % 3 > 0]

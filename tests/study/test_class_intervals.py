@@ -1,4 +1,4 @@
-"""Test classes are drawn anew, for all runs at once."""
+"""Test classes are resampled for all runs at once."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ABC = ("a", "b", "c")
 
 
 def hits(run):
-  """Of each query, whether the nearest other point is of its class."""
+  """For each query, whether the nearest other point is of its class."""
   arrays = np.load(run / "embeddings.npz")
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
   near = NearestNeighbors(n_neighbors=2, metric="cityblock").fit(points)

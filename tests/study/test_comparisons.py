@@ -1,4 +1,4 @@
-"""Cells against their reference: who with whom, and what is said."""
+"""Comparisons of cells with their references: pairs and verdicts."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Damaged records of a study, names of runs, and what runs warn of."""
+"""Damaged records of a study, names of runs, and warnings of runs."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.studies import change
 
 
 def reported(folder):
-  """What a report prints of a study."""
+  """The text of a study's report."""
   return tables.to_markdown(score_chosen(read_study(folder)))
 
 

@@ -1,4 +1,4 @@
-"""Two metrics at equal numbers: what a curve holds, by NumPy."""
+"""Two metrics at equal numbers: the values of a curve, by NumPy."""
 
 import csv
 import itertools
@@ -201,7 +201,7 @@ def test_the_factor_of_too_few_units_is_unknown():
 
 
 def test_intervals_cover_all_points_together():
-  """Of 300 curves of five points that move together, within three errors."""
+  """Of 300 curves of five dependent points, within three standard errors."""
   rng = np.random.default_rng(3)
   covered = 0
   for _ in range(300):

@@ -1,4 +1,4 @@
-"""Rows of a study: claimed by one process, shared by two, on each device."""
+"""Rows of a study: claimed by one process, shared by two, on all devices."""
 
 import os
 import subprocess
@@ -51,13 +51,13 @@ def sweep(margins, rates=(1e-2,), seeds=(0,)):
 
 @pytest.fixture(autouse=True)
 def train_alone(monkeypatch):
-  """Without scores, which take longer than two steps."""
+  """Trains without scores, which take longer than two steps."""
   monkeypatch.setattr(runner, "write_baselines", lambda *_: None)
   monkeypatch.setattr(recorder, "score", lambda *_: {"own/map_at_r": 0.0})
 
 
 def results_of(folder):
-  """The embeddings of each finished row, by its name."""
+  """The embeddings of each finished row, by name."""
   found = {}
   for path in folder.glob("runs/*/result.json"):
     config = from_dict(run_files.read_json(path.parent / run_files.CONFIG))
@@ -75,7 +75,7 @@ def times_finished(folder):
 
 
 class NoCheckpoints:
-  """Keeps the scores alone: files are most of the time of two steps."""
+  """Stores only scores: files take most of the time of two steps."""
 
   def __init__(self, folder, *, run, lower_is_better):
     self.scores = {}
@@ -157,7 +157,7 @@ def test_a_row_of_another_process_is_waited_for(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_at_once_train_each_row_once(tmp_path, monkeypatch):
-  """A lock is of an open file: two threads hold it as two processes do."""
+  """A lock belongs to an open file: two threads compete like two processes."""
   monkeypatch.setattr(runner, "_PATIENCE", 0.01)
   rows = make_specs(CONFIG, sweep((0.2, 0.4, 0.6, 0.8)))
   both, serial = tmp_path / "both", tmp_path / "serial"

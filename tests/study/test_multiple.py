@@ -1,4 +1,4 @@
-"""Families of comparisons: enumeration with Student's t, SciPy, hand work."""
+"""Families of comparisons, by enumeration, SciPy and hand calculation."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from metric_learning.study.multiple import (
 
 
 def enumerated(differences):
-  """By definition: all 2ⁿ patterns, Student's t of each comparison in each."""
+  """By definition: all 2ⁿ patterns, and Student's t of each comparison."""
   m, n = len(differences), len(differences[0])
   patterns = list(itertools.product((1, -1), repeat=n))
 
@@ -94,7 +94,7 @@ def test_beyond_what_is_enumerated_patterns_are_drawn():
 
 
 def test_the_error_of_a_family_is_at_most_the_level():
-  """Of 400 families without any difference, a share within three errors."""
+  """The share of 400 families without differences, within three errors."""
   rng = np.random.default_rng(4)
   scores = rng.normal(size=(400, 11, 8))
   false = sum(step_down_max(own[1:] - own[0]).min() <= 0.05 for own in scores)

@@ -1,4 +1,4 @@
-"""What is searched, and between which ends."""
+"""The searched fields, and their ranges."""
 
 import pytest
 

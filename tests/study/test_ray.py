@@ -1,4 +1,4 @@
-"""Ray: rows as tasks of a cluster, done again when a worker dies."""
+"""Ray: rows are tasks of a cluster, repeated if a worker dies."""
 
 import os
 import signal
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 @pytest.fixture
 def cluster():
-  """Two workers of one processor each."""
+  """Two workers with one processor each."""
   ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
   yield
   ray.shutdown()
 
 
 def killed_once(marker):
-  """The work of a task; whoever begins first is killed."""
+  """The work of a task; the first worker that starts it is killed."""
 
   def work(fields, splits, code):
     from metric_learning.study.launchers import ray
@@ -61,7 +61,7 @@ def test_a_worker_of_other_code_is_refused(cluster, tmp_path, monkeypatch):
   monkeypatch.setattr(run_files, "code", lambda: "another")
   rows = make_specs(CONFIG, [{"seed": 0}])
   with pytest.raises(
-    InputError, match=r"(?s)1 tasks failed.* is other code than"
+    InputError, match=r"(?s)1 tasks failed.* has other code of"
   ):
     run_study(CONFIG, rows, tmp_path, launcher="ray")
 

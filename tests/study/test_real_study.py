@@ -1,4 +1,4 @@
-"""Tables, comparisons, traces and figures of a study that was trained."""
+"""Tables, comparisons, traces and figures of a trained study."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ OF_TRAINING = {
 
 
 def tables_of(text):
-  """Each Markdown table of a text: its lines by name, each a dict by heads."""
+  """Each Markdown table in a text: its lines by name, each a dict by head."""
   found = []
   for block in text.split("\n\n"):
     if block.lstrip().startswith("| "):
@@ -37,7 +37,7 @@ def tables_of(text):
 
 
 def means_nothing(name, head):
-  """Whether a cell of the table is rightly empty."""
+  """Whether a cell of the table may be empty."""
   if head == "active":
     return not name.startswith(HINGE)
   if head == "seeds":
@@ -136,10 +136,10 @@ def test_of_several_objectives_the_first_says_what_is_active(
 
 
 class Asked(dict):
-  """A record that notes which of its keys are asked for."""
+  """A record that notes which of its keys are read."""
 
   def __init__(self, record, place, asked):
-    """Of a record, all that is in it, and where notes go."""
+    """Takes a record, its contents, and the place for notes."""
     self._place, self._asked = place, asked
     super().__init__(
       {k: noted(v, (*place, k), asked) for k, v in record.items()}
@@ -163,7 +163,7 @@ class Asked(dict):
 
 
 def noted(value, place, asked):
-  """The value, all dicts in it `Asked`."""
+  """The value, with every dict in it as `Asked`."""
   if isinstance(value, dict):
     return Asked(value, place, asked)
   if isinstance(value, list):
@@ -172,7 +172,7 @@ def noted(value, place, asked):
 
 
 def test_every_key_that_is_read_is_written(real_study, tmp_path, monkeypatch):
-  """A key that no writer knows is an empty column, and no error."""
+  """A key that nobody writes would give an empty column, and no error."""
   folder = shutil.copytree(real_study.reported, tmp_path / "study")
   asked, read = {}, run_files.read_json
 

@@ -1,4 +1,4 @@
-"""A study and its replication: what agrees, and what flips."""
+"""A study and its replication: agreement, and flips."""
 
 import pytest
 
@@ -15,7 +15,7 @@ METRICS = ("l2", "l1", "cosine", "squared_l2", "linf")
 
 
 def studied(write_study, name, first_seed, *values, **options):
-  """A study of one cell a metric, ten seeds from the first on."""
+  """A study with one cell per metric, and ten seeds from the first on."""
   scored = [
     (
       {

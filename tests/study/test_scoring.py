@@ -30,7 +30,7 @@ def forbidden(*_, **__):
 
 @pytest.fixture
 def read_only(monkeypatch):
-  """From here on nothing is evaluated, and no file of a run touched."""
+  """From here on, nothing may be evaluated, and no file of a run changed."""
 
   def freeze():
     for name in ("evaluate", "evaluate_pairs", "per_query"):

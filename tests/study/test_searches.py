@@ -1,4 +1,4 @@
-"""Independent searches of a cell: what they share, choose, and cost."""
+"""Independent searches of a cell: shared seeds, choices, and cost."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ STAGES = override(
 
 
 def recorded(folder, sweep, score=near, config=STAGES):
-  """What was chosen, and of every run its folder and config."""
+  """The choices, and the folder and config of every run."""
   runs = {}
 
   def train(config, workdir, **_):
@@ -78,7 +78,7 @@ def test_the_seeds_of_a_search():
 
 
 def test_the_best_mean_over_both_stages_is_chosen(tmp_path):
-  """A trial that was lucky at first, and another that is better."""
+  """One trial was lucky in the first stage, and another one is better."""
 
   def score(config):
     first = config.seed % 100 == 0

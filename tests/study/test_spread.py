@@ -1,4 +1,4 @@
-"""Spread by source, and what several searches leave in tables and figures."""
+"""Spread by source; several searches in tables and figures."""
 
 import itertools
 
@@ -133,7 +133,7 @@ def test_a_search_that_chose_nothing_counts_against_its_cell(
 
 
 def test_halves_are_scored_with_their_gallery(write_study, real_study):
-  """The oracle leaves out classes before it scores anything."""
+  """The oracle removes classes before it scores anything."""
   folder = searched(write_study, real_study)
   cell = scored_study(folder).cells[0]
   own = [run for run in cell.chosen.runs if run.tested.halves]

@@ -1,4 +1,4 @@
-"""Intervals, tests and verdicts: SciPy, enumeration, hand arithmetic."""
+"""Intervals, tests and verdicts: SciPy, enumeration, hand calculation."""
 
 import itertools
 import math
@@ -55,7 +55,7 @@ def test_the_effect_is_in_units_of_the_spread_of_the_differences():
 
 
 def enumerated(differences):
-  """The share of sign patterns as far from 0 as all +, in whole numbers."""
+  """The share of sign patterns at least as far from 0 as all +, in integers."""
   signed = itertools.product(*((x, -x) for x in differences))
   sums = [sum(some) for some in signed]
   return sum(abs(s) >= abs(sum(differences)) for s in sums) / len(sums)
@@ -197,10 +197,10 @@ STUDIES, CELLS, SEEDS = 1000, 4, 10
 
 
 def simulated(difference, studies=STUDIES):
-  """Verdicts of studies of 4 cells and 10 seeds, each against the first.
+  """Verdicts of studies of 4 cells and 10 seeds, each against the first cell.
 
-  A score is that of its seed, which all cells share, and noise of deviation
-  1 of its own; the last cell differs from the others by `difference`.
+  A score is the effect of its seed, which all cells share, plus noise with
+  deviation 1. The last cell differs from the others by `difference`.
   """
   rng = np.random.default_rng(5)
   scores = rng.normal(size=(studies, CELLS, SEEDS))

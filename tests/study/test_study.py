@@ -1,4 +1,4 @@
-"""A study: its rows checked first, done once, resumed."""
+"""A study: its rows are checked first, trained once, and resumed."""
 
 import dataclasses
 import re
@@ -205,7 +205,7 @@ def test_a_folder_of_another_study_is_refused(study, monkeypatch):
 
 
 def test_a_study_on_other_data_is_refused(study, monkeypatch):
-  """Before the first run, though every run that is there is finished."""
+  """Before the first run, even if all existing runs are finished."""
   load = data.load
 
   def with_fewer_tested(config):

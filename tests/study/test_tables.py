@@ -1,4 +1,4 @@
-"""What a table says of cells, and beside them."""
+"""The contents of a table, and the notes beside it."""
 
 import csv
 import json
@@ -252,7 +252,7 @@ def test_a_table_says_what_its_own_metric_is(real_study, write_study, tmp_path):
 
 
 def test_a_setting_that_was_chosen_over_folds_is_not_nested(write_study):
-  """Whoever validates in a fold may be tested in another."""
+  """A class that validates in one fold may be tested in another."""
   margins = [
     (
       {"loss.name": "contrastive", "loss.margin": margin, "data.fold": fold},

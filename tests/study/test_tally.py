@@ -1,4 +1,4 @@
-"""How a study goes, over all its runs, as lines and as one that lives."""
+"""The status of a study over all its runs, in lines and on a terminal."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""What tuning refuses before it begins."""
+"""The refusals of tuning, before it starts."""
 
 import math
 from pathlib import Path
@@ -109,13 +109,13 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
     ({"study__columns": ("own/map",)}, "did you mean 'own/map_at_r'"),
     ({"tune__trials": 0}, "config.tune.trials must be at least 1"),
     ({"tune__searches": 0}, "config.tune.searches must be at least 1"),
-    ({"tune__finalists": 1}, "at least 2, among which to choose again, or 0"),
-    ({"tune__repeats": 0, "tune__finalists": 2}, "again at least once"),
-    ({"tune__final_seeds": 100}, "a search has 100 seeds, and takes 103"),
+    ({"tune__finalists": 1}, "at least 2, to choose from again, or 0"),
+    ({"tune__repeats": 0, "tune__finalists": 2}, "must be at least 1; for a"),
+    ({"tune__final_seeds": 100}, "a search has 100 seeds, but needs 103"),
     ({"tune__final_on": "test"}, "unknown config.tune.final_on 'test'"),
     ({"tune__prune": True, "tune__folds": 1}, "between folds"),
     ({"tune__ranges": ("margin=0:2",)}, r"margin=\(0.0, 2.0, False\)"),
-    ({MARGIN: (2.0, 1.0, False)}, "is empty, 2 is above 1"),
+    ({MARGIN: (2.0, 1.0, False)}, "is empty: 2 is above 1"),
     ({MARGIN: (0.0, 1.0, True)}, "no logarithm at 0"),
     ({MARGIN: ("a", 1.0, False)}, r"give \(low, high, log\)"),
     ({MARGIN: "0:2"}, "must be a tuple"),

@@ -1,4 +1,4 @@
-"""Every trial once, whatever happens: processes, kills, storages."""
+"""Every trial runs once, whatever happens: processes, kills, storages."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from tests.study.searches import ONE, fake_train, near, search, trials_of
 
 @pytest.fixture(scope="module")
 def postgres():
-  """The URL of a server on loopback, with nothing in it."""
+  """The URL of an empty server on loopback."""
   pytest.importorskip("psycopg")
   found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
   initdb = shutil.which("initdb") or (found and str(found[-1]))
@@ -66,7 +66,7 @@ def storage(request, tmp_path):
 
 
 def worker(folder, storage, ready, dies_at=None):
-  """One of several processes; it may be killed in the middle of a trial."""
+  """One of several processes; it may be killed during a trial."""
 
   def said(workdir):
     with (folder.parent / "trained").open("a") as file:
@@ -193,7 +193,7 @@ def test_a_search_expands_the_home_in_its_storage(monkeypatch, tmp_path):
 
 
 def test_the_lock_of_a_journal_is_found_from_anywhere(tmp_path, monkeypatch):
-  """A link to a file that is not there would be waited for forever."""
+  """Otherwise, a process would wait forever for a broken link."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / "runs").mkdir()
   with tuning.storage.open_storage("runs/journal") as opened:

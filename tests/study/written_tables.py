@@ -1,4 +1,4 @@
-"""Studies with given scores, and what their tables say."""
+"""Studies with given scores, and the text of their tables."""
 
 import csv
 
@@ -25,7 +25,7 @@ def cells(**by_metric):
 
 
 def searched(write_study, real_study, lost=(), **options):
-  """Two cells of six searches, two final runs each; `lost` of l1 chose none."""
+  """Two cells with six searches, two final runs each; `lost` of l1 failed."""
   rng = np.random.default_rng(3)
   noise = 0.01 * rng.normal(size=2 * SEARCHES)
   scored = cells(l2=0.5 + noise, l1=0.6 + noise + 0.001 * rng.normal(size=12))
@@ -58,7 +58,7 @@ def searched(write_study, real_study, lost=(), **options):
 
 
 def table_of(text, number=0):
-  """The lines of a Markdown table by name, each a dict by its heads."""
+  """The lines of a Markdown table by name, each a dict by head."""
   tables_in = [t for t in text.split("\n\n") if t.lstrip().startswith("| ")]
   head, _, *rows = [
     [cell.strip() for cell in line.split("|")[1:-1]]

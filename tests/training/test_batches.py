@@ -1,4 +1,4 @@
-"""What a step sees: views, explicit pairs and triplets, images from disk."""
+"""The input of a step: views, explicit pairs and triplets, images on disk."""
 
 import shutil
 
@@ -145,7 +145,7 @@ def test_the_loss_sees_the_fixed_triplets_and_no_others(digits, tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, digits):
-  """Pairs of digits, written as a user would bring them, in two forms."""
+  """Pairs of digits in two forms, as a user may write them."""
   root = tmp_path_factory.mktemp("pairs")
   parts = (("train", 80), ("validation", 40), ("test", 40))
   for (part, count), some in zip(
@@ -231,7 +231,7 @@ def test_pair_regression_of_explicit_similarities(folder, tmp_path):
 
 
 def equal_error_rate(distances, same):
-  """Where the ROC curve of scikit-learn meets FAR = FRR."""
+  """The point of scikit-learn's ROC curve with FAR = FRR."""
   far, tar, _ = roc_curve(same, -distances, drop_intermediate=False)
   gap = (1 - tar) - far
   k = np.flatnonzero(gap >= 0)[-1]

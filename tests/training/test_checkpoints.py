@@ -1,4 +1,4 @@
-"""Checkpoints: exact, verified, and fallen back from."""
+"""Checkpoints are exact and verified; restoring skips damaged ones."""
 
 import errno
 import json
@@ -62,9 +62,7 @@ def test_nothing_to_restore(tmp_path):
 def test_checkpoints_of_an_earlier_version_are_refused(tmp_path):
   (tmp_path / "20" / "state").mkdir(parents=True)
   checkpoints = opened_in(tmp_path)
-  with pytest.raises(
-    InputError, match=r"earlier version .* \(20\): go on with"
-  ):
+  with pytest.raises(InputError, match=r"earlier version .* \(20\): continue"):
     checkpoints.restore(state_of(0.0))
 
 
@@ -103,7 +101,7 @@ def test_falls_back_from_a_damaged_checkpoint(tmp_path, damage):
 
 @pytest.fixture(scope="module")
 def two_steps(tmp_path_factory):
-  """A folder with the checkpoints 1 and 2."""
+  """A folder with the checkpoints of steps 1 and 2."""
   folder = tmp_path_factory.mktemp("two")
   checkpoints = opened_in(folder)
   for step in (1, 2):
@@ -113,7 +111,7 @@ def two_steps(tmp_path_factory):
 
 @pytest.fixture
 def opened(two_steps, tmp_path):
-  """Those checkpoints, to do harm to."""
+  """Those checkpoints, for tests that damage them."""
   shutil.copytree(two_steps, tmp_path / "here")
   checkpoints = opened_in(tmp_path / "here")
   yield checkpoints, tmp_path / "here"
@@ -257,13 +255,13 @@ def test_a_checkpoint_of_another_run_is_not_restored(opened):
 def test_a_renamed_checkpoint_is_not_that_of_its_name(opened):
   checkpoints, folder = opened
   file_of(folder, 2).rename(file_of(folder, 100))
-  with pytest.raises(DamagedError, match=r"100 .* that of step 2, renamed"):
+  with pytest.raises(DamagedError, match=r"100 .* at step 2 and renamed"):
     checkpoints.restore_step(100, state_of(0))
   assert checkpoints.restore(state_of(0))[0] == 1
 
 
 def rewritten(path, change, sealed):
-  """Edits the record of a file, and seals it again as its writer would."""
+  """Edits the record of a file, and updates its digest like the writer."""
   content = path.read_bytes()
   length = int.from_bytes(content[:8], "little")
   header = json.loads(content[8 : 8 + length])

@@ -1,4 +1,4 @@
-"""A batch in chunks: the value and the gradient of the batch in one piece."""
+"""A batch in chunks has the value and gradient of the whole batch."""
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ def splits():
 
 
 def after_two_steps(config, splits):
-  """The state and what was logged after two steps, by name."""
+  """The state and the logged values after two steps, by name."""
   plan = make_plan(config, splits)
   state = plan.program.init(0, plan.num_classes, plan.numbers)
   feed = feed_of(plan, 0)
@@ -109,7 +109,7 @@ def test_what_cannot_be_in_chunks(fields, said):
 
 
 def test_the_activations_are_those_of_one_chunk(splits):
-  """Read off the compiled program, at four times the batch."""
+  """Read from the compiled program, at four times the batch."""
 
   def memory(**fields):
     deep = {"model__hidden": (8,) * 30, "batch__images_per_class": 100}

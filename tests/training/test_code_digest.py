@@ -1,4 +1,4 @@
-"""The digest of the code: of all that can change a number, and no more."""
+"""The digest of the code covers what can change a number, and nothing else."""
 
 import ast
 import shutil

@@ -152,7 +152,7 @@ def test_bad_fields_are_refused_with_the_mend(overrides, message):
 
 
 def refused(function, *arguments):
-  """The lines of what is said."""
+  """The lines of the message."""
   with pytest.raises(InputError) as error:
     function(*arguments)
   return str(error.value).splitlines()
@@ -225,7 +225,7 @@ OF_STUDY = ("study", "tune", "mesh")
 
 
 def other_value(field, value):
-  """A value of the same kind that is not this one."""
+  """A different value of the same kind."""
   names = {
     "imports": ("math",),
     "loss.name": "triplet",
@@ -295,7 +295,7 @@ def test_an_option_of_another_network_is_refused():
 
 
 def test_a_config_that_was_overridden_takes_the_flags_of_a_new_one():
-  """Of each field the type that a flag has, also where it is None."""
+  """Each field has the type of its flag, even if it is None."""
 
   def types_of(section, config):
     for name, value in config.items():

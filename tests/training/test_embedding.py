@@ -1,4 +1,4 @@
-"""What a run was not trained on is embedded from its checkpoints."""
+"""A run embeds other items from its checkpoints."""
 
 import dataclasses
 import shutil
@@ -29,7 +29,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def trained(splits, tmp_path_factory):
-  """A run that keeps checkpoints and no embeddings."""
+  """A run with checkpoints and without embeddings."""
   folder = tmp_path_factory.mktemp("runs") / "kept"
   train(CONFIG, folder, splits=splits, embeddings=False)
   return folder
@@ -37,7 +37,7 @@ def trained(splits, tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-  """A copy of it that a test may change."""
+  """A copy of that run, which a test may change."""
   return shutil.copytree(trained, tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Faults while a run writes: one message, nothing lost, and the same end."""
+"""Faults while a run writes: one message, nothing lost, the same result."""
 
 import errno
 import logging
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("training loop")
 
 @pytest.fixture(scope="module", autouse=True)
 def scored_at_once():
-  """Without scores, which take longer than the steps."""
+  """Trains without scores, which take longer than the steps."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(recorder, "score", tiny_scores)
     yield
@@ -37,7 +37,7 @@ def whole(splits, tmp_path_factory):
 
 @pytest.fixture
 def half(whole, tmp_path):
-  """The same run as it was after step 3 of 6."""
+  """The same run, as it was after step 3 of 6."""
   folder = shutil.copytree(whole, tmp_path / "half")
   for name in (run_files.RESULT, run_files.EMBEDDINGS):
     (folder / name).unlink()
@@ -46,7 +46,7 @@ def half(whole, tmp_path):
 
 
 def state_of(folder):
-  """What a run leaves, but for times: equal for equal runs."""
+  """The files of a run without times; equal for equal runs."""
   result = run_files.read_json(folder / run_files.RESULT)
   arrays = run_files.read_arrays(folder / run_files.EMBEDDINGS)
   checkpoints = Checkpoints(
@@ -137,7 +137,7 @@ def test_a_log_that_cannot_be_written_is_said_once(
 
 
 def operations(half, splits):
-  """How many operations change the disk from step 3 to the end."""
+  """The number of disk operations from step 3 to the end."""
   with Disk() as disk:
     train(tiny_config(), half, splits=splits)
   return disk.seen
@@ -300,17 +300,19 @@ def test_a_renamed_checkpoint_is_another(step, whole, splits, tmp_path, caplog):
   to = step if step > 3 else 6
   (checkpoints / moved).rename(checkpoints / f"{to}.safetensors")
   if step == 3:
-    with pytest.raises(run_files.InputError, match="that of step 3, renamed"):
+    with pytest.raises(run_files.InputError, match="at step 3 and renamed"):
       train(tiny_config(), folder, splits=splits)
     return
   train(tiny_config(), folder, splits=splits)
-  assert f"checkpoint {to} cannot be used: it is that of step 6" in caplog.text
+  assert f"checkpoint {to} cannot be used: it was saved at step 6" in (
+    caplog.text
+  )
   assert_same(folder, whole)
 
 
 LINES = {
-  "garbage in the middle": (1, b"garbage", "line 2: it is no record"),
-  "not UTF-8": (0, b'{"step": "\xff"}', "line 1: it is no record"),
+  "garbage in the middle": (1, b"garbage", "line 2: it is not a record"),
+  "not UTF-8": (0, b'{"step": "\xff"}', "line 1: it is not a record"),
   "a list": (1, b"[3]", "line 2: it is a list"),
   "no step": (2, b'{"train/loss": 0.5}', "line 3: it lacks step"),
   "a text": (2, b'{"step": 4, "train/loss": "low"}', "train/loss is a text"),

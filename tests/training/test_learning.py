@@ -1,4 +1,4 @@
-"""Each optimizer and each schedule trains a network that gets better."""
+"""With each optimizer and each schedule, a network learns."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ LEARNERS = [
 
 @pytest.fixture(scope="module")
 def blobs():
-  """Ten classes of 24 points, of which half the coordinates are noise."""
+  """Ten classes of 24 points; half of the coordinates are noise."""
   random = np.random.default_rng(0)
   labels = np.repeat(np.arange(10, dtype=np.int32), 24)
   points = random.normal(size=(240, 16)).astype(np.float32)

@@ -352,7 +352,7 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_on_other_data_is_refused(splits, tmp_path):
-  """Resumed, or found finished: what was trained on may be tested on now."""
+  """Resumed or finished: training data could be in the test part now."""
   whole = tmp_path / "run"
   train(tiny_config(), whole, splits=splits)
   cut = tmp_path / "cut"

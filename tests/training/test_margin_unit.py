@@ -1,4 +1,4 @@
-"""Numbers that are distances: units of a mean distance, wherever they stand."""
+"""Numbers that are distances, in units of a mean distance."""
 
 import functools
 
@@ -32,7 +32,7 @@ def splits_of(images):
 
 
 def toy(seed=0):
-  """Small images of few gray levels, so that they can be doubled."""
+  """Small images with few gray levels, so that these can be doubled."""
   rng = np.random.default_rng(seed)
   centers = rng.integers(0, 100, (6, 5, 5, 1))
   return centers[LABELS] + rng.integers(0, 28, (24, 5, 5, 1))
@@ -75,7 +75,7 @@ def mean_of(config, images, *metric, **options):
 
 
 def unit_of(config, splits):
-  """The mean distance that a run's numbers would be in units of."""
+  """The mean distance that is the unit of a run's numbers."""
   in_units = override(config, {"margin_unit": "initial_mean"})
   return make_plan(in_units, splits).mean_distance
 
@@ -159,7 +159,7 @@ def test_a_loss_with_proxies_is_in_units_of_the_distance_to_them(metric):
 
 
 class Normed(nnx.Module):
-  """A dense layer and batch normalization."""
+  """A dense layer with batch normalization."""
 
   sees = ("image",)
 
@@ -215,7 +215,7 @@ MINED = {
 
 
 def value_of(config):
-  """Numbers and splits to the value of each item before the first step."""
+  """From numbers and splits to the value of each item before the first step."""
   objectives = objectives_of(config)
 
   @jax.jit

@@ -1,4 +1,4 @@
-"""A run that trains nothing says so; what is not finite is named or skipped."""
+"""Warnings of runs that train nothing; steps that are not finite."""
 
 import itertools
 
@@ -72,7 +72,7 @@ def test_a_loss_without_active_terms_is_told():
 
 
 def sick_batches(monkeypatch, *steps):
-  """Puts infinity among the inputs of some steps."""
+  """Puts infinity into the inputs of some steps."""
 
   def fed(plan, first):
     feed = feed_of(plan, first)
@@ -109,7 +109,7 @@ def test_what_is_not_finite_is_skipped(splits, tmp_path, monkeypatch):
   assert result["skipped"] == 2
   assert np.isfinite(result["validation"]["own/map_at_r"])
   log = (tmp_path / "run" / recorder.LOG).read_text()
-  assert "step 2 is skipped, not finite: gradient_norm, loss" in log
+  assert "step 2 is skipped, since it is not finite: gradient_norm, loss" in log
   monkeypatch.setattr(recorder, "_HOPELESS", 2)
   sick_batches(monkeypatch, 1, 2, 3)
   with pytest.raises(NotFiniteError, match="at step 3"):

@@ -1,4 +1,4 @@
-"""One run on several devices: the numbers are those of one."""
+"""A run on several devices has the numbers of a run on one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Optimizers and schedules: each by its name, and none in place of another."""
+"""Optimizers and schedules: each name gives its own."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ GRADIENTS = np.random.default_rng(0).normal(size=(3, 5))
 
 
 def directions(name, **fields):
-  """What an optimizer makes of three gradients, at a rate of -1."""
+  """The directions of an optimizer for three gradients, at a rate of -1."""
   fields = {"optimizer.name": name, "optimizer.schedule.warmup": 0.0, **fields}
   if name == "sgd":
     fields["optimizer.momentum"] = 0.5
@@ -94,7 +94,7 @@ def test_the_rate_rises_and_falls_as_the_equation_says(schedule):
 
 
 def after_a_step(splits, **fields):
-  """Parameters of a tiny run by group: at first, and after one step."""
+  """The parameters of a tiny run by group: before and after one step."""
   config = override(tiny_config(loss__name="norm_softmax"), fields)
   plan = make_plan(config, splits)
   state = plan.program.init(0, 10, plan.numbers)
@@ -171,7 +171,7 @@ def test_a_factor_multiplies_the_rate_of_its_group(splits):
 
 
 def after_three(name, **fields):
-  """Directions of a matrix [4, 3] by three gradients, and the gradients."""
+  """The directions for three gradients of a [4, 3] matrix; the gradients."""
   gradients = np.random.default_rng(1).normal(size=(3, 4, 3))
   fields = {"optimizer.name": name, "optimizer.schedule.warmup": 0.0, **fields}
   fields["optimizer.schedule.name"] = "constant"
@@ -359,7 +359,7 @@ def test_what_an_optimizer_refuses(fields, message):
 
 
 def test_only_the_last_layers_of_a_trunk_move(splits):
-  """And the head; those before keep every bit, under weight decay too."""
+  """The head moves too; earlier layers keep every bit, even with decay."""
   fields = {"optimizer.trunk.weight_decay": 0.5, "optimizer.decay": "all"}
   fields["model.hidden"] = (8, 8)
   found = after_a_step(splits, **{"optimizer.trunk.last_layers": 1}, **fields)

@@ -1,4 +1,4 @@
-"""A population: each member is the run that it would be alone."""
+"""A population: each member equals the same run alone."""
 
 import shutil
 import signal
@@ -45,7 +45,7 @@ def members_of(overrides, **shared):
 
 
 def assert_same_run(one, other):
-  """All that the folders of a single run and of a member say is equal."""
+  """The folders of a single run and of a member have equal contents."""
   files = [{p.name for p in folder.iterdir()} for folder in (one, other)]
   assert files[0] == files[1]
   assert run_files.read_json(one / run_files.CONFIG) == run_files.read_json(
@@ -131,7 +131,7 @@ def test_a_member_whose_embeddings_are_not_finite_leaves_the_others(
 
 @pytest.fixture(scope="module")
 def whole(splits, tmp_path_factory):
-  """Two members that were not disturbed: their configs and their folders."""
+  """Two members without interruption: their configs and their folders."""
   configs = members_of(NUMBERS, loss__name="contrastive")
   folder = tmp_path_factory.mktemp("whole")
   workdirs = [folder / str(i) for i in range(2)]
@@ -140,7 +140,7 @@ def whole(splits, tmp_path_factory):
 
 
 def assert_resumed(resumed, whole):
-  """Runs that went on are those that were not disturbed, to the bit."""
+  """Resumed runs equal uninterrupted ones, to the bit."""
   for one, other in zip(resumed, whole, strict=True):
     metrics = [(w / run_files.METRICS).read_text() for w in (one, other)]
     assert metrics[0] == metrics[1]

@@ -1,4 +1,4 @@
-"""Runs that begin from a weights file: what they take, and what they are."""
+"""Runs that start from a weights file: its checks, and the run's identity."""
 
 import math
 
@@ -17,7 +17,7 @@ from tests.tiny import tiny_config
 
 
 class Small(nnx.Module):
-  """A dense layer with batch normalization, which files are known of."""
+  """A dense layer with batch normalization, with weights files in the table."""
 
   sees = ("image",)
   layout = Layout({"first": "fc1", "norm": "bn"}, (r"classes\..*",))

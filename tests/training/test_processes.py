@@ -39,7 +39,7 @@ def free_port():
 
 
 def dies_at(step):
-  """This process is killed when it has done a step."""
+  """Kills this process after a given step."""
   log_steps = recorder.Recorder.log_steps
 
   def logged(self, done, steps):
@@ -51,7 +51,7 @@ def dies_at(step):
 
 
 def joins(index, port, dies):
-  """Tells a process who the others are."""
+  """Tells a process how to join the others."""
   os.environ["JAX_COORDINATOR_ADDRESS"] = f"localhost:{port}"
   os.environ["JAX_NUM_PROCESSES"] = "2"
   os.environ["JAX_PROCESS_ID"] = str(index)
@@ -62,7 +62,7 @@ def joins(index, port, dies):
 
 
 def trains(arguments, folder, prepare):
-  """`experiments.train`, to the end of a process that was started by itself."""
+  """Runs `experiments.train` to its end in a process of its own."""
   try:
     fork("train", arguments, folder, prepare)
   finally:
@@ -71,7 +71,7 @@ def trains(arguments, folder, prepare):
 
 @contextlib.contextmanager
 def both(folder, name, *flags, dies=False):
-  """Starts two processes of a run, of which only the first has its folder."""
+  """Starts two processes of a run; only the first one has the folder."""
   (folder / "pair.py").write_text(CONFIG)
   port, started = free_port(), []
   for index in range(2):
@@ -94,13 +94,13 @@ def both(folder, name, *flags, dies=False):
 
 
 def ended(process, seconds):
-  """The status of a process that ends in time, None of another."""
+  """The exit status of a process that ends in time, else None."""
   process.join(seconds)
   return process.exitcode
 
 
 def said(folder, name):
-  """What a process told."""
+  """The output of a process."""
   return (folder / name / "err").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Every record goes through one reader, which knows what it holds."""
+"""A single reader checks the contents of every record."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ NOT_READ = {"trace.json"}
 
 
 def records_of(study):
-  """One file of each kind that a study and its search leave, by its name."""
+  """One file of each kind that a study and its search write, by name."""
   found = {}
   for root in (study.reported, study._searched):
     for path in sorted(root.rglob("*")):
@@ -61,7 +61,7 @@ def test_every_record_that_is_damaged_is_refused(damage, real_study, tmp_path):
 
 
 def fields_of(name, path):
-  """What a record says, each field of it, its shape, and how it is put back."""
+  """The values of a record: each field, its shape, and how to restore it."""
   value, shape = json.loads(path.read_text()), records.record_of(name).shape
   shape = shape[-1] if isinstance(shape, tuple) else shape
   whole = lambda changed: changed
@@ -94,7 +94,7 @@ def test_no_field_that_must_be_there_can_be_missing_or_of_another_type(
 
 
 def other_than(shape):
-  """A value that does not have a shape."""
+  """A value that does not fit a shape."""
   return 5 if isinstance(shape, dict | list) or shape is str else {"a": "b"}
 
 

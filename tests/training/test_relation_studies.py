@@ -43,7 +43,7 @@ def several(count):
 
 
 def within(count, names, superclasses):
-  """Items of classes that have super-classes."""
+  """Items whose classes have super-classes."""
   return part(count, np.arange(count) % len(names), names, superclasses)
 
 

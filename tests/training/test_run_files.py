@@ -1,4 +1,4 @@
-"""Records: strict JSON, and NaN again where a number was."""
+"""Records: strict JSON, with NaN restored where a number was."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from metric_learning.training import run_files
 
 
 def strict(text):
-  """As any other reader of JSON takes it."""
+  """Parses like any other reader of JSON."""
   return json.loads(text, parse_constant=lambda name: pytest.fail(name))
 
 

@@ -1,4 +1,4 @@
-"""Which checkpoint is selected, and parts that cannot select one."""
+"""The selected checkpoint, and validation parts that cannot select one."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A run belongs to one process, and a signal saves it before it stops."""
+"""A run belongs to one process; a signal saves it before it stops."""
 
 import importlib
 import os

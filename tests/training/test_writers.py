@@ -1,4 +1,4 @@
-"""Values of a run in other formats, read back; and lines for who watches."""
+"""Values of a run in other formats, read back; and lines for people."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ from tests.tiny import tiny_config
 
 
 def events(folder):
-  """What the event files of a folder say: (tag, step, value with its kind)."""
+  """The contents of the event files in a folder: (tag, step, typed value)."""
   from tensorboardX.proto.event_pb2 import Event
 
   for path in sorted(folder.glob("events.*")):
@@ -87,7 +87,7 @@ def test_tensorboard_has_every_value_of_metrics_jsonl(
 
 @pytest.fixture
 def mlflow_server(tmp_path):
-  """The address of a server of this machine, which keeps files."""
+  """The address of a local server that stores files."""
   pytest.importorskip("mlflow")
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

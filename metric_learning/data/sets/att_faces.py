@@ -1,4 +1,4 @@
-"""`att_faces`: the AT&T (ORL) faces, 40 subjects of 10 images, 112×92, gray.
+"""`att_faces`: the AT&T (ORL) faces, 40 subjects with 10 images, 112×92, gray.
 
 Credit the Olivetti Research Laboratory; F. Samaria and A. Harter,
 Parameterisation of a stochastic model for human face identification, 1994.
@@ -18,9 +18,9 @@ SPLITS = {"folds": 8, "chopra2005": 1}
 def load(config: Any) -> base.Splits:
   """Loads the faces by split "folds" (eight) or "chopra2005".
 
-  Fold k tests subjects 5k + 1 to 5k + 5; five of the other 35, drawn by
-  (`split_seed`, fold), are for validation. The last fold is the SET1/SET2
-  division of Chopra, Hadsell and LeCun (2005): split "chopra2005".
+  Fold k tests subjects 5k + 1 to 5k + 5. Five of the other 35, drawn by
+  (`split_seed`, fold), are for validation. Split "chopra2005" is the last fold:
+  the SET1/SET2 division of Chopra, Hadsell and LeCun (2005).
   """
   cuts.check_split(config, SPLITS)
   fold = 7 if config.split == "chopra2005" else config.fold

@@ -1,9 +1,9 @@
 """`cars_train`: the 8,144 training images of Stanford Cars, 196 models.
 
 Krause, Stark, Deng and Fei-Fei, 3D object representations for fine-grained
-categorization, 2013. The archive holds cropped images, their shorter side at
-most 144 pixels; a few are there twice, under two classes. It is half of the
-set: scores are not comparable with published ones.
+categorization, 2013. The archive holds cropped images, with a shorter side of
+at most 144 pixels. A few images occur twice, under two classes. The archive is
+half of the set: scores are not comparable with published ones.
 """
 
 import re
@@ -18,8 +18,9 @@ IMAGES = 8_144
 def load(config: Any) -> base.Splits:
   """Loads the cars by "official", "classes", "half", "folds" or "images".
 
-  "official" is "half": classes 1 to 98 train, but for a fifth of them that
-  validates, drawn by `split_seed`; 99 to 196 are tested.
+  "official" is "half": a fifth of classes 1 to 98, drawn by `split_seed`,
+  is for validation, and the others are for training; classes 99 to 196 are
+  tested.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset = read(config)
@@ -32,8 +33,8 @@ def read(config: Any) -> base.Dataset:
   """Reads `<class 001 to 196>/<image 00001 to 08144>.jpg`.
 
   Raises:
-    InputError: for missing images; and as images differ in size, without
-      `image_size`.
+    InputError: for missing images; without `image_size`, since image sizes
+      differ.
   """
   root = zipped.root_of(config, "cars_train.zip", "001")
   found = [

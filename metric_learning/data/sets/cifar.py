@@ -1,8 +1,8 @@
 """`cifar10`, `cifar100`: 60,000 color 32×32 images, the binary version.
 
 Krizhevsky, Learning multiple layers of features from tiny images, 2009;
-https://www.cs.toronto.edu/~kriz/cifar.html. The Python version is pickled, and
-a pickle can run code when it is read: it is not taken.
+https://www.cs.toronto.edu/~kriz/cifar.html. The Python version is refused: it
+is pickled, and reading a pickle can run code.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ SHAPE = (3, 32, 32)
 
 
 class Layout(NamedTuple):
-  """The files of a set; the last of `names` names what the last label says."""
+  """The files of a set; `names` has one file for each label of an image."""
 
   archive: str
   md5: str
@@ -54,11 +54,11 @@ LAYOUTS = {
 def load(config: Any) -> base.Splits:
   """Loads the set `config.name` by split "closed" or "half".
 
-  "closed": the official training and test images; a tenth of the training
-  images of each class, drawn by `split_seed`, is for validation. "half": the
-  second half of the classes is tested, on official test images; of the first
-  half, two classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, are
-  for validation, and the rest for training.
+  "closed": the official training and test images. A tenth of the training
+  images of each class, drawn by `split_seed`, validates. "half": the second
+  half of the classes is tested, on official test images. Of the first half, two
+  classes (`cifar10`) or ten (`cifar100`), drawn by `split_seed`, are for
+  validation, and the others are for training.
   """
   cuts.check_split(config, {"closed": 1, "half": 1})
   training, test = read(config)
@@ -83,7 +83,7 @@ def read(config: Any) -> tuple[base.Dataset, base.Dataset]:
   labels, images = _records(path, content, layout.train, names)
   superclasses = None
   if len(names) == 2:
-    # Each class is in one super-class, which any image of it tells.
+    # Each class is in one super-class, which any of its images gives.
     wider = np.zeros(len(names[1]), int)
     wider[labels[:, 1]] = labels[:, 0]
     superclasses = tuple(names[0][i] for i in wider)
@@ -102,7 +102,7 @@ def read(config: Any) -> tuple[base.Dataset, base.Dataset]:
 
 
 def _contents(path: pathlib.Path, layout: Layout) -> dict[str, bytes]:
-  """The content of each file of the set, by its name."""
+  """The content of each file of the set, by file name."""
   wanted = {*layout.train, *layout.test, *layout.names}
   if (path / layout.archive).is_file():
     path /= layout.archive
@@ -132,13 +132,13 @@ def _records(
   members: Sequence[str],
   names: Sequence[Sequence[str]],
 ) -> tuple[UInt8[np.ndarray, "n kinds"], UInt8[np.ndarray, "n 32 32 3"]]:
-  """Cuts some files into labels, one for each kind of names, and images."""
+  """Cuts files into labels, one for each file of names, and images."""
   length = len(names) + math.prod(SHAPE)
   for member in members:
     if len(content[member]) % length:
       raise InputError(
         f"{member} in {path} holds {len(content[member])} bytes, no multiple "
-        f"of the {length} that labels and an image take; {files.FETCH_AGAIN}."
+        f"of the {length} of labels and image; {files.FETCH_AGAIN}."
       )
   data = b"".join(content[member] for member in members)
   records = np.frombuffer(data, np.uint8).reshape(-1, length)
@@ -146,7 +146,7 @@ def _records(
   for kind, known in zip(labels.T, names, strict=True):
     if len(kind) and kind.max() >= len(known):
       raise InputError(
-        f"{', '.join(members)} in {path}: a label is {kind.max()}, and there "
+        f"{', '.join(members)} in {path}: a label is {kind.max()}, but there "
         f"are {len(known)} names; {files.FETCH_AGAIN}."
       )
   return labels, pixels.reshape(-1, *SHAPE).transpose(0, 2, 3, 1)

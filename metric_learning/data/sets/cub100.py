@@ -1,6 +1,6 @@
 """`cub100`: 5,902 photographs of 100 of the 200 bird species of CUB, 227×227.
 
-Wah et al., Caltech-UCSD Birds-200-2011. These are not its first 100 species:
+Wah et al., Caltech-UCSD Birds-200-2011. These are not the first 100 species:
 scores are not comparable with those published for CUB.
 """
 
@@ -16,9 +16,9 @@ _LIST = "images.txt"
 def load(config: Any) -> base.Splits:
   """Loads the birds by "official", "classes", "half", "folds" or "images".
 
-  "official" is "half": the first half of the species, sorted by name, trains,
-  but for a fifth of them that validates, drawn by `split_seed`; the second half
-  is tested.
+  "official" is "half": species are sorted by name. Of the first half, a fifth,
+  drawn by `split_seed`, is for validation, and the others are for training; the
+  second half is tested.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset = read(config)
@@ -28,7 +28,7 @@ def load(config: Any) -> base.Splits:
 
 
 def read(config: Any) -> base.Dataset:
-  """Reads `images/<species>/<image>.jpg`, all that images.txt names.
+  """Reads `images/<species>/<image>.jpg`, for all images in images.txt.
 
   Raises:
     InputError: for a missing images.txt or image.

@@ -1,7 +1,7 @@
 """`digits`: 1,797 handwritten digits of 8×8 pixels that scikit-learn ships.
 
-Closed-set only: training on five of ten digits makes the other five harder to
-tell apart, not easier.
+Closed-set only: training on five of the ten digits makes the other five harder
+to tell apart, not easier.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""`features`: vectors that another network or a table gave, in an npz file."""
+"""`features`: vectors from another network or a table, in an npz file."""
 
 import dataclasses
 import pathlib
@@ -25,12 +25,12 @@ def load(config: Any) -> base.Splits:
 def read(
   config: Any,
 ) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
-  """Reads the data set, and the part of each vector if the file says it.
+  """Reads the data set, and the part of each vector if the file has parts.
 
   - `features`: float32, [n, d], finite
   - `labels`, `class_names`, `split`, `groups`: as in `npz`
-  - `provenance` (optional): JSON text of a `Provenance`, which is told in every
-    table
+  - `provenance` (optional): JSON text of a `Provenance`, which every table
+    shows
   """
   path = files.data_path(config, "an npz file with `features` and `labels`")
   arrays = npz.read_arrays(path, "features", "labels")
@@ -49,15 +49,16 @@ def _checked(
 ) -> Float32[np.ndarray, "n d"]:
   if features.dtype.kind != "f" or features.ndim != 2 or not features.size:
     raise InputError(
-      f"{path}: `features` is {features.dtype} {features.shape}; it takes"
-      " float32 of the shape (n, d), one vector a row."
+      f"{path}: `features` is {features.dtype} {features.shape}; it must be"
+      " float32 with the shape (n, d), one vector per row."
     )
-  with np.errstate(over="ignore"):  # What does not fit is named below.
+  with np.errstate(over="ignore"):  # Overflow is reported below.
     vectors = np.asarray(features, np.float32)
   bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
   if len(bad):
     raise InputError(
       f"{path}: `features` has {len(bad)} rows with a number that is not finite"
-      f" in float32; the first is row {bad[0]}. Leave them out, or fill them."
+      f" in float32; the first is row {bad[0]}. Leave these rows out, or fill"
+      " them."
     )
   return vectors

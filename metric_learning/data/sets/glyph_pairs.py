@@ -1,8 +1,8 @@
-"""`glyph_pairs`: two letters side by side in an image, which has both labels.
+"""`glyph_pairs`: images of two letters side by side, which have both labels.
 
 A data set of items with several labels that needs no download. The letters are
-Latin capitals, drawn and jittered as in `glyphs`, each image anew. Training,
-validation and test are of different fonts.
+Latin capitals, which are drawn anew for each image, with the jitter of
+`glyphs`. Training, validation and test use different fonts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ import numpy as np
 from metric_learning.data import base, cache, cuts
 from metric_learning.data.sets import glyphs
 
-# Those of `glyphs`, which lacks F: another letter looks like it.
+# The capitals of `glyphs`, which lacks F because another letter looks like it.
 LETTERS = "ABCDEGHIJKLMNOPQRSTUVWXYZ"
 
-# Of training, validation and test, the number of images and of fonts.
+# The numbers of images and of fonts for training, validation and test.
 SIZES = ((3000, 10), (500, 3), (1000, 3))
 
-# Of a letter, by its index, in a font.
+# The outline of a letter, by its index, in a font.
 Outlines = Mapping[tuple[int, int], glyphs.Edges]
 
 
 def load(config: Any) -> base.Splits:
-  """Loads the data set by split "fonts": 10 fonts train, 3 validate, 3 test.
+  """Loads the data set by split "fonts": parts of 10, 3 and 3 fonts.
 
-  `config.split_seed` draws the fonts, the letters and their jitter. Drawn once
-  on this machine (about 8 s), and then kept.
+  `config.split_seed` draws the fonts, the letters and their jitter. The set is
+  drawn once on each machine (about 8 s), and then stored.
   """
   cuts.check_split(config, {"fonts": 1})
   seed = config.split_seed
@@ -58,7 +58,7 @@ def draw_parts(
   sizes: Sequence[tuple[int, int]],
   seed: int,
 ) -> list[base.Dataset]:
-  """Parts of different fonts: of each, the number of images and of fonts."""
+  """Parts with different fonts; `sizes` has the numbers of images and fonts."""
   fonts = np.random.default_rng(seed).permutation(sum(n for _, n in sizes))
   ends = np.cumsum([count for _, count in sizes])[:-1]
   return [

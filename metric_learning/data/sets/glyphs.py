@@ -1,11 +1,11 @@
-"""`glyphs`: letters of many scripts, drawn with matplotlib's typefaces.
+"""`glyphs`: letters of many scripts, drawn with the typefaces of matplotlib.
 
-An open-set data set that needs no download: 382 letters and digits are the
-classes, each of 16 fonts gives one image of a letter, and most letters are
-unseen in training. Scripts are the super-classes. Each image has an affine
-jitter of its own. The jitter makes most of the difficulty: without it raw
-pixels find a sibling nine times in ten, with it four times in ten, and a
-network learns to undo it and to look past weight, slant and serifs.
+An open-set data set that needs no download. The classes are 382 letters and
+digits; each of 16 fonts gives one image of a letter, and most letters are
+unseen in training. Scripts are the super-classes. Each image has its own affine
+jitter, which causes most of the difficulty: without it, the nearest image by
+raw pixels is of the same letter nine times in ten; with it, four times in ten.
+A network learns to undo the jitter, and to ignore weight, slant and serifs.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from jaxtyping import Float, UInt8
 from metric_learning.data import base, cache, cuts
 
 SIZE = 24
-SCALE = 0.7  # longest side of the letter's box before jitter, in images
+SCALE = 0.7  # the longest side of a letter before jitter, in sides of an image
 
 # Chosen by experiments/choose_glyphs.py: all letters and digits that at least
-# 12 of the fonts can draw, without those that look like an earlier one.
+# 12 of the fonts have, without those that look like an earlier one.
 CHARACTERS = (
   "0123456789ABCDEGHIJKLMNOPQRSTUVWXYZabdefghjkmnqrtuyÆØÞßæðþđıĸŁŊŒœƁƄƆƇƊƋƎƏƐƑ"
   "ƒƓƔƕƖƛƜƝƢƣƤƦƧƩƪƫƭƮƱƲƳƷƸƺƼƾƿǀǁǂǝǶȜȡȤȴȵȶȷȸȹȺȻȽȾȿɀɁɄɍɐɑɒɕɖɗɘɚɜɝɞɟɠɤɥɧɨɪɬɭɮɯɰɱ"
@@ -47,15 +47,15 @@ FONTS = (
   *("STIXGeneralBol", "STIXGeneralBolIta"),
 )
 
-# An edge of an outline: its two ends, in any unit.
+# The edges of an outline: two ends each, in any unit.
 Edges = Float[np.ndarray, "e 2 2"]
 
 
 def outlines(characters: str) -> Iterator[tuple[int, int, Edges]]:
   """Yields (index of the character, index of the font, outline).
 
-  The outline's box is centered on 0 and its longest side is 1. A character
-  that a font lacks is left out.
+  The box of an outline is centered on 0, and its longest side is 1. Characters
+  that a font lacks are left out.
   """
   import matplotlib
   from matplotlib import ft2font
@@ -78,8 +78,8 @@ def _edges(
   lines = np.flatnonzero(codes == line)
   closes = np.flatnonzero(codes == close)
   moves = np.flatnonzero(codes == move)
-  controls = np.flatnonzero(codes == curve)[::2]  # then comes the curve's end
-  t = np.linspace(0, 1, 7)[:, None, None]  # six pieces a curve
+  controls = np.flatnonzero(codes == curve)[::2]  # the end of a curve follows
+  t = np.linspace(0, 1, 7)[:, None, None]  # six pieces per curve
   points = (
     (1 - t) ** 2 * vertices[controls - 1]
     + 2 * t * (1 - t) * vertices[controls]
@@ -105,9 +105,9 @@ def rasterize(
 ) -> UInt8[np.ndarray, "{size} {size}"]:
   """Fills an outline by the non-zero winding rule: 255 inside, 0 outside.
 
-  The image spans −½ to ½ on both axes, y upwards, and has 4×4 samples a pixel.
-  Vertices are rounded to 1/`grid` pixel, a multiple of 8; the rest is integer
-  arithmetic, so that every processor draws the same image.
+  The image spans −½ to ½ on both axes, with y upwards and 4×4 samples per
+  pixel. Vertices are rounded to 1/`grid` pixel, a multiple of 8. The rest is
+  integer arithmetic, so that every processor draws the same image.
 
   >>> low, high, middle = -0.5, 0.5, 0.0
   >>> corners = [(low, low), (middle, low), (middle, high), (low, high)]
@@ -123,8 +123,8 @@ def rasterize(
   above = np.arange(samples) * spacing >= np.stack([y0, y1])[..., None]
   edge, row = np.nonzero(above[0] != above[1])
   x0, y0, dx, dy = x0[edge], y0[edge], (x1 - x0)[edge], (y1 - y0)[edge]
-  # The edge crosses the row at x₀ + (y − y₀) dx / dy, and goes once more around
-  # each sample to the right of that.
+  # The edge crosses the row at x₀ + (y − y₀) dx / dy. It winds once more around
+  # each sample to the right of that point.
   crossing = (x0 * dy + (row * spacing - y0) * dx) // (dy * spacing)
   turns = np.zeros((samples, samples + 1), np.int64)
   np.add.at(turns, (row, np.clip(crossing + 1, 0, samples)), np.sign(dy))
@@ -136,8 +136,8 @@ def rasterize(
 def jitter(edges: Edges, key: list[int]) -> Edges:
   """Scales, shears, rotates and shifts an outline at random, fixed by `key`.
 
-  Uniform: log-scale of each axis ±0.20, shear ±0.25, rotation ±0.25 rad, shift
-  of each axis ±6 % of the image.
+  All uniform: log-scale of each axis ±0.20, shear ±0.25, rotation ±0.25 rad,
+  shift along each axis ±6 % of the image.
   """
   rng = np.random.default_rng(key)
   angle, shear = rng.uniform(-0.25, 0.25, 2)
@@ -150,13 +150,13 @@ def jitter(edges: Edges, key: list[int]) -> Edges:
 
 
 def draw(seed: int = 0) -> base.Dataset:
-  """Draws the data set: one image for each letter and font that has it.
+  """Draws the data set: one image of each letter in each font that has it.
 
-  5,395 images of 382 classes, 12 to 16 a class, in about 4 s.
+  5,395 images of 382 classes, 12 to 16 per class, in about 4 s.
   """
   images, labels = [], []
   for label, font, edges in outlines(CHARACTERS):
-    key = [seed, ord(CHARACTERS[label]), font]  # no image depends on another
+    key = [seed, ord(CHARACTERS[label]), font]  # images are independent
     images.append(rasterize(jitter(SCALE * edges, key), SIZE))
     labels.append(label)
   return base.Dataset(
@@ -169,7 +169,7 @@ def draw(seed: int = 0) -> base.Dataset:
 
 
 def script(character: str) -> str:
-  """The writing system of a character; digits are one of their own.
+  """The writing system of a character; digits are a system of their own.
 
   >>> script("Ж"), script("7")
   ('CYRILLIC', 'DIGIT')
@@ -178,7 +178,7 @@ def script(character: str) -> str:
 
 
 def split_by_script(dataset: base.Dataset, seed: int) -> base.Splits:
-  """Open-set splits whose test classes are of scripts unseen in training.
+  """Open-set splits that test scripts unseen in training.
 
   Test: Armenian and Georgian. Validation: 20 % of the other classes, by `seed`.
   """
@@ -202,10 +202,10 @@ def load(config: Any) -> base.Splits:
 
 
 def recipe_of(*sources: str) -> str:
-  """A digest of all that decides how letters are drawn.
+  """A digest of everything that decides how letters are drawn.
 
-  Of this source file and further ones, of matplotlib's version, and of the kind
-  of processor.
+  It covers this source file and the given ones, the version of matplotlib, and
+  the kind of processor.
   """
   code = b"".join(
     pathlib.Path(source).read_bytes() for source in (__file__, *sources)
@@ -215,9 +215,9 @@ def recipe_of(*sources: str) -> str:
 
 
 def stored(seed: int) -> base.Dataset:
-  """Returns `draw(seed)`, drawn once on this machine and then kept.
+  """Returns `draw(seed)`, drawn once on each machine and then stored.
 
-  What is kept belongs to its `recipe_of`.
+  Another `recipe_of` draws it again.
   """
   recipe = recipe_of()
 

@@ -1,4 +1,4 @@
-"""`idx`: your own images and labels in two files of MNIST's format."""
+"""`idx`: your own images and labels in two files of the format of MNIST."""
 
 import pathlib
 from typing import Any
@@ -19,8 +19,8 @@ def load(config: Any) -> base.Splits:
 def read(config: Any) -> base.Dataset:
   """Reads `*images-idx3-ubyte` and `*labels-idx1-ubyte`, gzipped or not.
 
-  `data_dir` holds one file of each. Four axes, images-idx4-ubyte, are images
-  with channels. Classes are named by their labels.
+  `data_dir` holds one file of each kind. Four axes, images-idx4-ubyte, are
+  images with channels. Labels become the names of classes.
   """
   root = files.data_path(
     config, "a folder of images-idx3-ubyte and labels-idx1-ubyte, or their .gz"
@@ -38,13 +38,13 @@ def read(config: Any) -> base.Dataset:
 def read_files(
   image_path: pathlib.Path, label_path: pathlib.Path
 ) -> tuple[UInt8[np.ndarray, "n h w c"], UInt8[np.ndarray, " n"]]:
-  """Reads images and their labels, of which there must be as many."""
+  """Reads images and labels, whose numbers must agree."""
   images, labels = files.read_idx(image_path), files.read_idx(label_path)
   if (
     images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels)
   ):
     raise InputError(
-      f"{image_path} holds an array {images.shape} and {label_path} one "
+      f"{image_path} holds an array {images.shape}, and {label_path} one of "
       f"{labels.shape}; they must be (n, height, width) and (n,) with the same "
       "n. Fetch both again."
     )

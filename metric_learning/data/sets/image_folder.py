@@ -1,4 +1,4 @@
-"""`image_folder`: your own images, one folder a class."""
+"""`image_folder`: your own images, one folder per class."""
 
 import collections
 import pathlib
@@ -15,18 +15,19 @@ SUFFIXES = (
   *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp"),
   *(".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"),
 )
-# Folders that may hold the class folders of a part.
+# Names of the folders of parts, which hold class folders.
 PART_FOLDERS = {part: part for part in base.GIVEN_PARTS} | {"val": "validation"}
-# What systems leave in a folder of images.
+# Files and folders that operating systems leave among images.
 _LITTER = ("thumbs.db", "desktop.ini")
 
 
 def load(config: Any) -> base.Splits:
   """Loads `data_dir/<class>/<image>`, or `data_dir/<part>/<class>/<image>`.
 
-  The first by split "classes", "half", "folds" or "images"; the second by split
-  "official": the parts are the folders train, validation (or val; without it,
-  validation is drawn from train) and test, or in its place query and gallery.
+  The first layout has the splits "classes", "half", "folds" and "images". The
+  second has the split "official": the parts are the folders train, validation
+  (or val; without it, validation is drawn from train) and test; query and
+  gallery can replace test.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   if config.split == "official":
@@ -35,19 +36,19 @@ def load(config: Any) -> base.Splits:
 
 
 def read(config: Any) -> base.Dataset:
-  """Reads the images; classes and images sorted by name.
+  """Reads the images; classes and images are sorted by name.
 
-  Those with one of `SUFFIXES`, as `imaging.read_images` says. Warns of other
-  files and of subfolders, which are passed over; what starts with a dot is
-  passed over in silence. With `stream` the images stay on disk.
+  Reads files with one of `SUFFIXES`, like `imaging.read_images`. Warns of other
+  files and of subfolders, which are left out. Names that start with a dot are
+  left out without a warning. With `stream`, the images stay on disk.
   """
   root = _root(config)
   folders = _folders(root)
   parts = [path.name for path in folders if path.name in PART_FOLDERS]
   if parts and all(_holds_folders(root / part) for part in parts):
     raise InputError(
-      f"{root} holds {', '.join(parts)}, and class folders in these: set "
-      "data.split='official' to take these parts, or set data_dir to one of "
+      f"{root} holds {', '.join(parts)}, with class folders in them: set "
+      "data.split='official' to use these parts, or set data_dir to one of "
       "them."
     )
   return _read(config, _PassedOver(root), [("", root)])[0]
@@ -56,7 +57,7 @@ def read(config: Any) -> base.Dataset:
 def read_parts(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   """Reads the images of the part folders, and the part of each image.
 
-  A class of the same name is the same class in all parts.
+  Classes of the same name are the same class in all parts.
   """
   root = _root(config)
   folders = _folders(root)
@@ -68,9 +69,9 @@ def read_parts(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   if not found:
     names = base.first_of([path.name for path in folders]) or "none"
     raise InputError(
-      f"{root} has no part folders for split='official', which takes train, "
+      f"{root} has no part folders for split='official', which needs train, "
       f"validation and test, or train, query and gallery; it has {names}. For "
-      "<class>/<image> without parts set data.split='classes'."
+      "<class>/<image> without parts, set data.split='classes'."
     )
   if len({part for part, _ in found}) < len(found):
     raise InputError(f"{root} has both val and validation; keep one of them.")
@@ -123,19 +124,19 @@ def _read(
 
 
 class _PassedOver:
-  """What is in the folders and is not read: counted, with an example."""
+  """Files and folders that are not read: counted, with an example per kind."""
 
   def __init__(self, root: pathlib.Path) -> None:
     self.root = root
     self._found: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
 
   def add(self, kind: str, paths: list[pathlib.Path]) -> None:
-    """Counts some of one kind."""
+    """Counts paths of one kind."""
     if paths:
       self._found[kind] += paths
 
   def images_in(self, folder: pathlib.Path) -> list[pathlib.Path]:
-    """The images of a class, sorted by name."""
+    """The images of a class, sorted by name; counts the other paths."""
     images = []
     for path in sorted(folder.iterdir()):
       suffix = path.suffix.lower()
@@ -156,14 +157,14 @@ class _PassedOver:
     self.add("images in no class folder", _images_beside(folder))
 
   def warn(self) -> None:
-    """Says all in one warning."""
+    """Gives one warning about all."""
     if self._found:
       shown = ", ".join(
         f"{len(paths)} {kind} ({paths[0].relative_to(self.root)})"
         for kind, paths in self._found.items()
       )
       warnings.warn(
-        f"{self.root}: not read are {shown}. Images must be at <class>/<image>"
+        f"{self.root}: left out are {shown}. Images must be at <class>/<image>"
         f" and have one of the suffixes {' '.join(SUFFIXES)}.",
         stacklevel=5,
       )
@@ -180,7 +181,7 @@ def _folders(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _images_beside(root: pathlib.Path) -> list[pathlib.Path]:
-  """What is named as an image, and lies beside the folders."""
+  """Files that are named like images and lie beside the class folders."""
   return sorted(
     path
     for path in root.iterdir()
@@ -191,5 +192,5 @@ def _images_beside(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _holds_folders(folder: pathlib.Path) -> bool:
-  """Whether it holds folders, and no image beside them."""
+  """Whether a folder holds folders, and no image beside them."""
   return bool(_folders(folder)) and not _images_beside(folder)

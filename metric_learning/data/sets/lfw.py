@@ -1,6 +1,7 @@
 """`lfw`: Labeled Faces in the Wild, 13,233 images of 5,749 people, 250×250.
 
-Huang, Ramesh, Berg and Learned-Miller, 2007. These are real people's faces.
+Huang, Ramesh, Berg and Learned-Miller, 2007. The faces are those of real
+people.
 """
 
 import dataclasses
@@ -16,14 +17,15 @@ from metric_learning.errors import InputError
 
 FOLDS = 10
 SPLITS = {"view1": 1, "view2": FOLDS, "view2_all": 1}
-# Pairs of validation where there are no official ones: as in a fold.
+# How many validation pairs are drawn if none are official: as many as in a
+# fold.
 DRAWN = 600
 
 
 class Pairs(NamedTuple):
   """Pairs of images of one fold, and whether they show the same person.
 
-  An image is named by its place: lfw/Name/Name_0001.jpg.
+  An image is named by its path, such as lfw/Name/Name_0001.jpg.
   """
 
   first: tuple[str, ...]
@@ -34,22 +36,22 @@ class Pairs(NamedTuple):
 def load(config: Any) -> base.Splits:
   """Loads the faces by split "view1", "view2" (ten folds) or "view2_all".
 
-  "view1", to choose a model: the people in pairsDevTest.txt are tested; of
-  those in pairsDevTrain.txt, a fifth, drawn by `split_seed`, is for validation.
+  "view1" is for choosing a model. The people in pairsDevTest.txt are tested; a
+  fifth of those in pairsDevTrain.txt, drawn by `split_seed`, is for validation.
 
-  "view2", for the final report, with a model for each fold: the people in fold
-  k of pairs.txt are tested, those in the next fold are for validation, all
-  others for training. The score of LFW is the mean accuracy over the ten.
+  "view2" is for the final report, with a model per fold. The people in fold
+  k of pairs.txt are tested, those in the next fold are for validation, and all
+  others for training. The score of LFW is the mean accuracy over the ten folds.
 
-  "view2_all", with one model for all ten folds: nobody in pairs.txt trains,
-  which leaves few; a fifth of them, drawn by `split_seed`, is for validation.
-  The threshold of a fold comes from the other nine.
+  "view2_all" has one model for all ten folds. Training and validation take the
+  few people who are not in pairs.txt; a fifth of them, drawn by `split_seed`,
+  is for validation. The threshold of a fold comes from the other nine.
 
-  Test pairs are the official ones, and so are those of validation in "view2",
-  so that the threshold comes from one of the other nine folds, of people whom
-  the model has not seen; else they are drawn. Nobody is in two parts; people
-  with a single image do not train, since they have no pair. The training
-  condition is "unrestricted": names are used.
+  Test pairs are the official ones. In "view2", so are the validation pairs: the
+  threshold then comes from one of the other nine folds, with people whom the
+  model has not seen. In the other splits, validation pairs are drawn. Nobody is
+  in two parts. People with a single image are not for training, since they have
+  no pair. The training condition is "unrestricted": names are used.
   """
   cuts.check_split(config, SPLITS)
   faces = read(config)
@@ -89,7 +91,7 @@ def load(config: Any) -> base.Splits:
 def _with_pairs(
   part: base.Dataset, faces: prepared.Images, folds: Sequence[Pairs]
 ) -> base.Dataset:
-  """A part of the faces with the official pairs of some folds."""
+  """A part of the faces with the official pairs of the given folds."""
   people = {*part.class_names}
   names = [name for name in faces.names if name.split("/")[1] in people]
   first, second = np.concatenate([locate(f, names) for f in folds], axis=1)
@@ -110,14 +112,14 @@ def read(config: Any) -> prepared.Images:
 
 
 def read_pairs(path: pathlib.Path) -> list[Pairs]:
-  """Reads pairs.txt, or pairsDevTrain.txt and pairsDevTest.txt with one fold.
+  """Reads pairs.txt; or pairsDevTrain.txt or pairsDevTest.txt, as one fold.
 
-  The header holds the number of folds, if it is not 1, and of pairs n. Each
-  fold is n lines of same pairs, `name i j`, then n of different ones, `name i
-  name j`.
+  The header holds the number of folds, if it is not 1, and the number n. Each
+  fold has n lines of genuine pairs, `name i j`, and n lines of impostor pairs,
+  `name i name j`.
 
   Raises:
-    InputError: that names the first line that is not so.
+    InputError: with the first line that has another form.
   """
   lines = [line.split() for line in path.read_text().splitlines()]
   header = lines[0] if lines else []
@@ -157,14 +159,14 @@ def locate(
   """The indices of the two images of each pair among `names`.
 
   Raises:
-    InputError: that names a missing image.
+    InputError: with a missing image.
   """
   index = {name: i for i, name in enumerate(names)}
   absent = [n for n in (*pairs.first, *pairs.second) if n not in index]
   if absent:
     raise InputError(
-      f"the pairs name {len({*absent})} images that are not there, first "
-      f"{absent[0]}: the images and the pairs file are not of one set."
+      f"the pairs name {len({*absent})} images that are missing, first "
+      f"{absent[0]}: the images and the pairs file are not from the same set."
     )
   first, second = (
     np.array([index[name] for name in some])

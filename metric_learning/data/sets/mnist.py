@@ -32,7 +32,7 @@ SOURCES = {
   "kmnist": "http://codh.rois.ac.jp/kmnist/",
 }
 
-# Five halves of the classes, drawn once; each is used in both directions.
+# Five divisions of the classes into halves, drawn once; each half is tested.
 HALVES = (
   (2, 3, 4, 6, 7),
   (0, 2, 3, 6, 9),
@@ -45,11 +45,11 @@ HALVES = (
 def load(config: Any) -> base.Splits:
   """Loads the set `config.name` by split "closed" or "halves" (ten folds).
 
-  "closed": the official training and test images; a tenth of the training
+  "closed": the official training and test images. A tenth of the training
   images of each class, drawn by `split_seed`, is for validation. "halves": five
-  classes are tested, on official test images; of the other five, two, drawn by
-  (`split_seed`, fold), are for validation and three for training. Fold 2i
-  tests the i-th half of the classes, fold 2i + 1 the rest.
+  classes are tested, on official test images. Of the other five, two, drawn by
+  (`split_seed`, fold), are for validation, and three are for training. Fold 2i
+  tests the i-th half of the classes, and fold 2i + 1 the other half.
   """
   cuts.check_split(config, {"closed": 1, "halves": 2 * len(HALVES)})
   training, test = read(config)
@@ -77,7 +77,7 @@ def _read_part(name: str, folder: pathlib.Path, part: str) -> base.Dataset:
   images, labels = idx.read_files(image_path, label_path)
   if labels.size and labels.max() > 9:
     raise InputError(
-      f"{label_path} holds the label {labels.max()}; there are ten classes, "
+      f"{label_path} holds the label {labels.max()}, but the ten classes are "
       "0 to 9. Fetch it again."
     )
   return base.Dataset(name, images, labels.astype(np.int32), CLASS_NAMES[name])

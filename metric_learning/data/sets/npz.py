@@ -1,4 +1,4 @@
-"""`npz`: your own arrays, `images` and `labels`, in one file of NumPy's."""
+"""`npz`: your own arrays, `images` and `labels`, in one NumPy file."""
 
 import pathlib
 import zipfile
@@ -17,7 +17,7 @@ Arrays = dict[str, Shaped[np.ndarray, "..."]]
 def load(config: Any) -> base.Splits:
   """Loads the arrays by "classes", "half", "folds", "images" or "official".
 
-  "official" takes the parts that the array `split` names.
+  "official" takes the parts in the array `split`.
   """
   return split_arrays(*read(config), config)
 
@@ -25,9 +25,9 @@ def load(config: Any) -> base.Splits:
 def split_arrays(
   dataset: base.Dataset, parts: Shaped[np.ndarray, " n *f"] | None, config: Any
 ) -> base.Splits:
-  """Cuts a data set by `config.split`, or takes the parts that its file names.
+  """Splits a data set by `config.split`, or into the parts in its file.
 
-  `parts` [n, f] names those of each of f folds.
+  `parts` [n, f] names the part of each item in each of f folds.
 
   Raises `InputError` for "official" without parts.
   """
@@ -48,19 +48,19 @@ def split_arrays(
 def read(
   config: Any,
 ) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
-  """Reads the data set, and the part of each image if the file says it.
+  """Reads the data set, and the part of each image if the file has parts.
 
-  - `images`: uint8, [n, h, w], or [n, h, w, c] of one channel or three
-  - `labels`: [n], integers or strings; or, of items with several labels, [n, k]
-    of 0 and 1, a column for each class
-  - `class_names` (optional): what the labels 0, 1, … are called
-  - `split` (optional): [n], "train", "validation" or "test"; or, in place of
-    "test", "query" and "gallery"; or [n, f], the part in each of f folds, among
+  - `images`: uint8, [n, h, w], or [n, h, w, c] with one or three channels
+  - `labels`: [n], integers or strings; or [n, k] of 0 and 1, with a column for
+    each class, if items have several labels
+  - `class_names` (optional): the names of labels 0, 1, …
+  - `split` (optional): [n], "train", "validation" or "test", or "query" and
+    "gallery" instead of "test"; or [n, f], the part in each of f folds, from
     which `config.fold` chooses
   - `groups` (optional): [n], integers or strings: the sequence or camera of
-    each image; of one class, images of one group do not answer each other
+    each image; images of the same class and group do not answer each other
 
-  No object is unpickled.
+  Pickled objects are refused.
   """
   path = files.data_path(config, "an npz file with `images` and `labels`")
   arrays = read_arrays(path, "images", "labels")
@@ -77,7 +77,7 @@ def labeled(
   arrays: Arrays,
   small_classes: str,
 ) -> tuple[base.Dataset, Shaped[np.ndarray, " n *f"] | None]:
-  """Items with what the other arrays of their file say, and their parts.
+  """Items with the labels, groups and names in their file, and their parts.
 
   Raises `InputError` for arrays of another length or type, and for classes that
   are too small.
@@ -85,12 +85,12 @@ def labeled(
   for array in ("labels", "split", "groups"):
     shape = arrays[array].shape if array in arrays else inputs.shape[:1]
     if array != "groups" and len(shape) == 2 and shape[1] > 1:
-      shape = shape[:1]  # Several labels of each item, or parts by fold.
+      shape = shape[:1]  # Several labels per item, or a part per fold.
     if shape != inputs.shape[:1]:
       raise InputError(
         f"{path} has {len(inputs)} items, but `{array}` has the shape {shape};"
-        " it takes one value for each item, or as `labels` and `split` a row of"
-        " several."
+        " it needs one value for each item; `labels` and `split` may have a row"
+        " of several."
       )
   labels, names = _classes(path, arrays)
   base.check_class_sizes(str(path), labels, names, small_classes=small_classes)
@@ -105,8 +105,8 @@ def labeled(
 def read_arrays(path: pathlib.Path, *needed: str) -> Arrays:
   """All arrays of an npz file, which must hold those that are needed.
 
-  Raises `InputError` for a file that is none, lacks an array, or would run code
-  or fill the memory.
+  Raises `InputError` for a file that is not an npz, lacks an array, or would
+  run code or fill the memory.
   """
   arrays = _read_file(path)
   for name in needed:
@@ -183,8 +183,8 @@ def _classes(
     labels.min() >= 0 and labels.max() < len(names)
   ):
     raise InputError(
-      f"{path}: `labels` must be integers from 0 to {len(names) - 1}, one for "
-      f"each of its {len(names)} `class_names`."
+      f"{path}: `labels` must be integers from 0 to {len(names) - 1}, to match "
+      f"the {len(names)} `class_names`."
     )
   return labels.astype(np.int32), names
 
@@ -192,19 +192,19 @@ def _classes(
 def _several(
   path: pathlib.Path, arrays: Arrays
 ) -> tuple[Shaped[np.ndarray, "n k"], tuple[str, ...]]:
-  """Labels of which an item has several, and the names of their columns."""
+  """Labels of items that have several, and the names of their columns."""
   labels = arrays["labels"]
   check_several(f"{path}, `labels`", labels)
   columns = labels.shape[1]
   names = arrays.get("class_names", np.arange(columns)).ravel().tolist()
   if len(names) != columns:
     raise InputError(
-      f"{path}: `labels` has {columns} columns, and there are {len(names)}"
+      f"{path}: `labels` has {columns} columns, but there are {len(names)}"
       " `class_names`; give one for each column."
     )
   if "groups" in arrays:
     raise InputError(
-      f"{path}: `groups` are of items with one label, and an item of `labels`"
-      " has several: leave `groups` out."
+      f"{path}: `groups` need one label for each item, but items of `labels`"
+      " have several: leave `groups` out."
     )
   return labels.astype(np.int32), tuple(map(str, names))

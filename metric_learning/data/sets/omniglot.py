@@ -18,9 +18,9 @@ from metric_learning.data import archives, base, cuts, files, imaging, prepared
 from metric_learning.errors import InputError
 
 SPLITS = {"standard": 1, "koch": 1, "matching": 1}
-# The alphabet of characters whose alphabet is not known.
+# The name of an alphabet that is not known.
 UNNAMED = "unnamed"
-# Of Koch's validation and test.
+# The number of pairs for validation and for test in the split "koch".
 PAIRS = 10_000
 
 log = logging.getLogger(__name__)
@@ -40,22 +40,23 @@ class Drawings(NamedTuple):
 def load(config: Any) -> base.Splits:
   """Loads the drawings by split "standard", "koch" or "matching".
 
-  "standard": the 30 background alphabets are for training and validation, the
-  20 evaluation alphabets are tested. A fifth of the background alphabets, drawn
-  by `split_seed`, is for validation; of the characters, where the alphabet of
-  some is not known.
+  "standard": the 30 background alphabets are for training and validation, and
+  the 20 evaluation alphabets are tested. A fifth of the background alphabets,
+  drawn by `split_seed`, is for validation; if the alphabets of some characters
+  are not known, a fifth of the characters.
 
   "koch" (Koch et al. 2015): 30 alphabets by 12 drawers are for training, 10 by
-  4 other drawers for validation, the last 10 by the last 4 drawers are tested;
-  validation and test are by 10,000 pairs each, half of one character. The
-  original division of alphabets and the original pairs are not published;
-  `split_seed` draws them. Only alphabets whose names are known take part: all
-  50 in the archives, 30 in the arrays with the two small archives.
+  4 other drawers are for validation, and the last 10 by the last 4 drawers are
+  tested. Validation and test have 10,000 pairs each, half of them genuine. The
+  original alphabets and pairs of each part are not published; `split_seed`
+  draws them. Only alphabets with known names take part: all 50 in the archives;
+  30 in the arrays with the two small archives.
 
-  "matching" (Vinyals et al. 2016): 1,200 characters and 423, alphabets mixed,
-  drawn by `split_seed`: not the original list. Of the 1,200, 172 are for
-  validation; the others and their rotations by 90, 180 and 270 degrees, each a
-  class of its own, are for training.
+  "matching" (Vinyals et al. 2016): 1,200 characters for training and
+  validation, 423 for test, alphabets mixed. `split_seed` draws them; this is
+  not the original list. Of the 1,200, 172 are for validation. The others are
+  for training, with their rotations by 90, 180 and 270 degrees, each a class of
+  its own.
   """
   cuts.check_split(config, SPLITS)
   drawings = read(config)
@@ -64,7 +65,7 @@ def load(config: Any) -> base.Splits:
 
 
 def standard(drawings: Drawings, seed: int) -> base.Splits:
-  """Background against evaluation alphabets."""
+  """Trains on background alphabets, and tests evaluation alphabets."""
   background, unseen = (
     np.flatnonzero(drawings.background),
     np.flatnonzero(~drawings.background),
@@ -75,7 +76,7 @@ def standard(drawings: Drawings, seed: int) -> base.Splits:
   if unnamed:
     log.warning(
       "omniglot: the alphabet of %d background characters is not known, so "
-      "validation is by characters; images_background.zip would tell.",
+      "validation is by characters; images_background.zip has the alphabets.",
       unnamed,
     )
     training = base.subset(drawings.dataset, background)
@@ -89,7 +90,7 @@ def standard(drawings: Drawings, seed: int) -> base.Splits:
 
 
 def koch(drawings: Drawings, seed: int) -> base.Splits:
-  """Three sets of alphabets, each by drawers of its own."""
+  """Three sets of alphabets, each by its own drawers."""
   alphabet = _alphabets(drawings)
   names = np.setdiff1d(alphabet, [UNNAMED])
   ends = round(0.6 * len(names)), round(0.8 * len(names))
@@ -119,11 +120,11 @@ def koch(drawings: Drawings, seed: int) -> base.Splits:
 
 
 def matching(drawings: Drawings, seed: int) -> base.Splits:
-  """Characters of all alphabets, those for training in four rotations."""
+  """Characters of all alphabets; the training ones in four rotations."""
   height, width = drawings.dataset.inputs.shape[1:3]
   if height != width:
     raise InputError(
-      f"image_size=({height}, {width}): rotations by 90 degrees need squares."
+      f"image_size=({height}, {width}): rotations by 90 degrees need a square."
     )
   count = len(drawings.dataset.class_names)
   order = np.random.default_rng(seed).permutation(count)
@@ -166,10 +167,10 @@ def rotated(dataset: base.Dataset) -> base.Dataset:
 def read(config: Any) -> Drawings:
   """Reads the drawings that are prepared or unpacked in `config.data_dir`.
 
-  Or the arrays `images_background.npz` and `images_evaluation.npz` there, each
-  `images` [characters, 20, 105, 105], True where there is paper. The names of
+  Or reads the arrays `images_background.npz` and `images_evaluation.npz` there.
+  Each holds `images` [characters, 20, 105, 105], True for paper. The names of
   evaluation characters are then in `evaluation_classes.csv`; background
-  characters get those of images_background_small1.zip and small2.zip.
+  characters take those of images_background_small1.zip and small2.zip.
   """
   folder = pathlib.Path(config.data_dir).expanduser()
   if config.data_dir and (folder / "images_background.npz").exists():
@@ -226,7 +227,7 @@ def _read_arrays(folder: pathlib.Path, size: tuple[int, ...]) -> Drawings:
 
 
 def _listed(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
-  """Names of the characters from evaluation_classes.csv."""
+  """The names of the characters in evaluation_classes.csv."""
   path = folder / "evaluation_classes.csv"
   if not path.exists():
     raise InputError(f"{folder} lacks evaluation_classes.csv.")
@@ -234,14 +235,14 @@ def _listed(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
     rows = list(csv.DictReader(file))
   if len(rows) != len(paper):
     raise InputError(
-      f"{path} names {len(rows)} characters, images_evaluation.npz holds "
+      f"{path} names {len(rows)} characters, but images_evaluation.npz holds "
       f"{len(paper)}."
     )
   return [f"{row['alphabet']}/{row['character']}" for row in rows]
 
 
 def _small(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
-  """Names of the characters whose first drawing is in a small archive."""
+  """The names of the characters whose first drawing is in a small archive."""
   place = r"/([^/]+)/([^/]+)/\d+_01\.png$"
   known = {}
   for path in sorted(folder.glob("images_background_small?.zip")):
@@ -258,5 +259,5 @@ def _small(folder: pathlib.Path, paper: np.ndarray) -> list[str]:
 
 
 def _key(pixels: Bool[np.ndarray, "h w"]) -> bytes:
-  # Packed, since the True of some files is 255 and not 1.
+  # Packed, since some files store True as 255 and not as 1.
   return np.packbits(pixels).tobytes()

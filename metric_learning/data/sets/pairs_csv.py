@@ -1,7 +1,7 @@
-"""`pairs_csv`: explicit pairs of images, the same or not, or how similar.
+"""`pairs_csv`: explicit pairs of images, with a label or a similarity.
 
-For `sampler="pairs"`, with the losses `pair_bce`, `pair_regression` and other
-pair losses. Scores are those of verification.
+For `sampler="pairs"`, with `pair_bce`, `pair_regression` and other pair losses.
+Scores are those of verification.
 """
 
 import csv
@@ -16,7 +16,7 @@ from metric_learning.data import base, cuts, files, imaging
 from metric_learning.errors import InputError
 
 FILES = ("train.csv", "validation.csv", "test.csv")
-# A table that had a gap before writes 1.0.
+# A table program writes 1.0 if a value of the column was missing.
 SAME = {"1": True, "1.0": True, "true": True} | dict.fromkeys(
   ("0", "0.0", "false"), False
 )
@@ -49,7 +49,7 @@ def load(config: Any) -> base.Splits:
 
 
 def _with(channels: int, part: base.Dataset) -> base.Dataset:
-  """Gray images with as many channels as the colored ones of other files."""
+  """Gives gray images the channels of the color images of other files."""
   shape = (*part.inputs.shape[:3], channels)
   return dataclasses.replace(part, inputs=np.broadcast_to(part.inputs, shape))
 
@@ -64,19 +64,19 @@ def read_pairs(
 
   `first` and `second` are image files, relative to the folder of the CSV file;
   an image of several pairs is read once. The target is `same` (1 or 0, true or
-  false) or `similarity` (a number from 0 to 1). Other columns are passed over.
-  Commas, semicolons or tabs separate; capitals and spaces around values do not
-  matter.
+  false) or `similarity` (a number from 0 to 1). Other columns are ignored.
+  Commas, semicolons or tabs separate values; capitals and spaces around values
+  do not matter.
 
       first,second,same
       ann/1.png,ann/2.png,1
       ann/1.png,bob/1.png,0
 
   Args:
-    path: the CSV file, in UTF-8. `InputError` names the line that is wrong.
+    path: the CSV file, in UTF-8. An `InputError` names the first wrong line.
     size: (height, width) to which the images are resized; () if they agree.
-    background: the gray level, 0 to 255, of what is transparent.
-    short_side: as of `imaging.read_images`.
+    background: the gray level, 0 to 255, that transparent pixels show.
+    short_side: as in `imaging.read_images`.
   """
   path = pathlib.Path(path).expanduser()
   target, rows = read_rows(path)
@@ -112,12 +112,12 @@ def read_rows(
 ) -> tuple[str, list[tuple[int, dict]]]:
   """The name of the target, and (line, row) of each pair.
 
-  The name is "" where there is no target and none is needed. Raises
-  `InputError` that names the line that is wrong.
+  The name is "" if there is no target and none is needed. Raises `InputError`
+  with the first wrong line.
   """
   files.check_regular(path)
   try:
-    # Spreadsheets write a mark of the byte order before the first column.
+    # Spreadsheets write a byte order mark before the first column.
     with path.open(encoding="utf-8-sig", newline="") as file:
       header = file.readline()
       file.seek(0)
@@ -146,7 +146,7 @@ def read_rows(
   if not rows:
     raise InputError(f"{path} holds no pairs.")
   for line, row in rows:
-    # Values that are too many stand under None.
+    # Surplus values are under the key None.
     if None in row or not all(
       row[name] for name in ("first", "second", *targets)
     ):
@@ -158,7 +158,7 @@ def read_rows(
 
 
 def target_of(target: str, row: dict, where: str) -> bool | float:
-  """The target of a row; raises `InputError` that names the place."""
+  """The target of a row; raises an `InputError` that gives the place."""
   return _TARGETS[target](row[target], where)
 
 

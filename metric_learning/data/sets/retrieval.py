@@ -1,4 +1,4 @@
-"""`cub200`, `cars196`, `sop`, `inshop`: half of the classes is for testing.
+"""`cub200`, `cars196`, `sop`, `inshop`: half of the classes are tested.
 
 Wah et al., Caltech-UCSD Birds-200-2011 (CUB); Krause et al. 2013 (Cars); Song
 et al. 2016 (Stanford Online Products); Liu et al. 2016 (DeepFashion In-shop).
@@ -15,10 +15,10 @@ from metric_learning.data import base, cuts, prepared
 def load(config: Any) -> base.Splits:
   """Loads one of the four sets by its split "official".
 
-  CUB and Cars: the first half of the classes, in their numbered order, is for
-  training, the second is tested. SOP and In-shop: as their lists say; the test
-  images of In-shop are queries that look in a gallery. A fifth of the training
-  classes, drawn by `split_seed`, is for validation. With `stream` the images
+  CUB and Cars: the first half of the classes, by number, is for training, and
+  the second half is tested. SOP and In-shop have official lists; the test
+  images of In-shop are queries that search a gallery. A fifth of the training
+  classes, drawn by `split_seed`, is for validation. With `stream`, the images
   stay on disk.
   """
   cuts.check_split(config, {"official": 1})

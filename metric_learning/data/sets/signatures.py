@@ -1,7 +1,7 @@
 """`signatures`: 93 writers with 40 genuine signatures each, 224×224, binary.
 
 Luo et al. 2023, doi 10.1002/aisy.202300439. All writers write the same few
-names: signatures of two writers are unskilled forgeries of one text.
+names: signatures of two writers are unskilled forgeries of the same text.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from metric_learning.data import base, cuts
 from metric_learning.data.sets import zipped
 
 WRITERS, SIGNATURES = 93, 40
-# The first writers train, the next ones validate, the last 25 are tested.
+# The numbers of writers for training and validation; the last 25 are tested.
 TRAIN, VALIDATION = 53, 15
 SPLITS = {"writers": 1, "across_media": 1, "media_pairs": 1}
-# Of signatures 10 t + 1 to 10 t + 10, t from 0 to 3; phones lie in the hand,
-# then on the table.
+# The medium of signatures 10 t + 1 to 10 t + 10, for t from 0 to 3. The phone
+# is in the hand, then on the table.
 PAPER, TABLET, PHONE = range(3)
 _MEDIA = np.repeat(np.array([PAPER, TABLET, PHONE, PHONE], np.int32), 10)
 
@@ -26,18 +26,18 @@ _MEDIA = np.repeat(np.array([PAPER, TABLET, PHONE, PHONE], np.int32), 10)
 def load(config: Any) -> base.Splits:
   """Loads the signatures by "writers", "across_media" or "media_pairs".
 
-  In each, the same 53 writers train, 15 validate and 25 are tested, in the
-  order of their folders' names as text.
+  In each, the same 53 writers are for training, 15 for validation and 25 for
+  test, in the alphabetical order of their folders.
 
-  "writers": signatures of all media look for each other.
+  "writers": signatures on all media search each other.
 
-  "across_media": enrolment on paper, verification on a phone. Test signatures
-  on a phone are queries that look among those on paper. Validation chooses by
-  the same question: signatures on one medium do not answer each other.
+  "across_media": enrollment on paper, verification on a phone. Test signatures
+  on a phone are queries that search those on paper. Validation asks the same
+  question: signatures on the same medium do not answer each other.
 
-  "media_pairs": the same, for scores of verification, which take pairs and no
-  gallery: those of validation and test are all of a signature on paper and one
-  on a phone.
+  "media_pairs": the same for verification scores, which use pairs and no
+  gallery. The pairs of validation and test are all pairs of a signature on
+  paper and one on a phone.
   """
   cuts.check_split(config, SPLITS)
   whole = read(config)
@@ -71,7 +71,7 @@ def read(config: Any) -> base.Dataset:
 
 
 def _media_of(part: base.Dataset) -> Int32[np.ndarray, " n"]:
-  """The medium of each signature of whole writers, in their order."""
+  """The medium of each signature of a part with whole writers, in order."""
   return np.tile(_MEDIA, len(part.labels) // SIGNATURES)
 
 

@@ -12,7 +12,7 @@ from metric_learning.data import base, files
 from metric_learning.data.sets import npz
 from metric_learning.errors import InputError, check_choice
 
-# Columns that are no features, where a table has them: see `npz`.
+# Columns that are not features, if a table has them: see `npz`.
 _OTHERS = ("split", "groups")
 Columns = dict[str, Shaped[np.ndarray, " n"]]
 
@@ -20,8 +20,8 @@ Columns = dict[str, Shaped[np.ndarray, " n"]]
 def load(config: Any) -> base.Splits:
   """Loads the rows by "classes", "half", "folds", "images" or "official".
 
-  "images" splits the rows of each class; "official" takes the parts that the
-  column `split` names.
+  "images" splits the rows of each class; "official" takes the parts in the
+  column `split`.
   """
   return npz.split_arrays(*read(config), config)
 
@@ -29,14 +29,14 @@ def load(config: Any) -> base.Splits:
 def read(
   config: Any,
 ) -> tuple[base.Dataset, Shaped[np.ndarray, " n"] | None]:
-  """Reads the data set, and the part of each row if the table says it.
+  """Reads the data set, and the part of each row if the table has parts.
 
-  - the column `config.label_column`: integers or texts
+  - the column `config.label_column`: integers or strings
   - `split`, `groups` (optional): as in `npz`
-  - all other columns, but for `config.drop_columns`: numbers, the features
+  - all other columns, except `config.drop_columns`: numbers, the features
 
-  Raises `InputError` for a column that is missing, holds what is no number, or
-  has gaps.
+  Raises `InputError` for a column that is missing, has gaps, or holds values
+  that are not numbers.
   """
   path = files.data_path(config, "a CSV or Parquet file")
   columns = read_columns(path)
@@ -56,9 +56,9 @@ def read(
 
 
 def read_columns(path: pathlib.Path) -> Columns:
-  """All columns by name; those of a CSV file are texts.
+  """All columns by name; those of a CSV file are strings.
 
-  Raises `InputError` for a file that is no table, or not a whole one.
+  Raises `InputError` for a file that is not a table, or not complete.
   """
   files.check_regular(path)
   if path.suffix == ".parquet":
@@ -69,12 +69,12 @@ def read_columns(path: pathlib.Path) -> Columns:
     between = "\t" if path.suffix == ".tsv" else ","
     lines = [line for line in csv.reader(file, delimiter=between) if line]
   if len(lines) < 2:
-    raise InputError(f"{path} has no rows under its line of names.")
+    raise InputError(f"{path} has no rows below its line of column names.")
   names, rows = lines[0], lines[1:]
   for number, row in enumerate(rows, 2):
     if len(row) != len(names):
       raise InputError(
-        f"{path}: row {number} has {len(row)} values, and there are"
+        f"{path}: row {number} has {len(row)} values, but there are"
         f" {len(names)} columns."
       )
   _check_names(path, names)
@@ -87,7 +87,7 @@ def _read_parquet(path: pathlib.Path) -> Columns:
     from pyarrow import parquet
   except ImportError:
     raise InputError(
-      f"{path} is read by pyarrow: pip install 'metric-learning[table]', or"
+      f"{path} needs pyarrow: pip install 'metric-learning[table]', or"
       " save the table as CSV."
     ) from None
   with files.reading(str(path)):
@@ -102,13 +102,13 @@ def _read_parquet(path: pathlib.Path) -> Columns:
 def _check_names(path: pathlib.Path, names: Sequence[str]) -> None:
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
-    raise InputError(f"{path} has several columns {twice[0]!r}.")
+    raise InputError(f"{path} has several columns named {twice[0]!r}.")
 
 
 def _labels(
   path: pathlib.Path, name: str, column: Shaped[np.ndarray, " n"]
 ) -> Shaped[np.ndarray, " n"]:
-  """Labels as integers where all are, else as texts."""
+  """Labels as integers if all are integers, else as strings."""
   gaps = _gaps(column)
   if gaps.any():
     raise InputError(
@@ -135,9 +135,10 @@ def _gaps(column: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
 def features_of(
   path: pathlib.Path, columns: Columns
 ) -> Float32[np.ndarray, "n d"]:
-  """The columns side by side, as they are.
+  """The columns side by side, unchanged.
 
-  Raises `InputError` for a column with gaps, or of what is no number.
+  Raises `InputError` for a column that has gaps or holds values that are not
+  numbers.
   """
   if not columns:
     raise InputError(f"{path} has no column of numbers beside its labels.")
@@ -158,11 +159,11 @@ def features_of(
       texts.append(name)
   if texts:
     raise InputError(
-      f"{path}: the columns {', '.join(texts)} are no numbers. Name them in"
+      f"{path}: the columns {', '.join(texts)} are not numbers. Name them in"
       f" config.data.drop_columns, such as {tuple(texts)[:1]!r}, or one of them"
       " in config.data.label_column."
     )
-  with np.errstate(over="ignore"):  # What does not fit is named below.
+  with np.errstate(over="ignore"):  # Overflow is reported below.
     features = np.stack(found, axis=1).astype(np.float32)
   bad = np.flatnonzero(~np.isfinite(features).all(axis=0))
   if len(bad):

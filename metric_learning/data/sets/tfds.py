@@ -1,10 +1,10 @@
 """`tfds:<name>`: any set of tensorflow-datasets, read without TensorFlow.
 
-It has an `image` and a `label`, and is prepared by, for example,
+Its items have an `image` and a `label`. Prepare it, for example, by
 
     tfds build svhn_cropped --file_format=array_record --data_dir=FOLDER
 
-which for most sets takes TensorFlow; reading takes the extra `tfds` only.
+For most sets, this needs TensorFlow; reading needs only the extra `tfds`.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from metric_learning.errors import InputError
 
 
 class Record(NamedTuple):
-  """An encoded image, and where it is."""
+  """An encoded image, and its place."""
 
   place: str
   content: bytes
@@ -27,15 +27,15 @@ class Record(NamedTuple):
     return self.content
 
   def __str__(self) -> str:
-    """Where it is, for messages."""
+    """Its place, for messages."""
     return self.place
 
 
 def load(config: Any) -> base.Splits:
   """Loads the set by "classes", "half", "folds", "images" or "official".
 
-  "official" takes the set's own parts train, validation (if it has one) and
-  test; the others cut all of these together.
+  "official" takes the parts of the set: train, validation (if it has one) and
+  test. The other splits divide all of these together.
   """
   cuts.check_split(config, cuts.CUTS | {"official": 1})
   dataset, parts = read(config)
@@ -56,7 +56,7 @@ def read(config: Any) -> tuple[base.Dataset, Shaped[np.ndarray, " n"]]:
   if labels.min() < 0:
     part = items[int(labels.argmin())][0]
     raise InputError(f"{config.name} has images without a label in {part!r}.")
-  # Encoded images are in memory; with `stream` they are decoded when needed.
+  # Encoded images are in memory; with `stream`, they are decoded when needed.
   decode = stream.image_files if config.stream else imaging.read_images
   short_side = imaging.short_side_of(config)
   images = decode(
@@ -107,8 +107,8 @@ def _sources(config: Any, builder: Any) -> dict[str, Any]:
     and isinstance(features.get("label"), kinds.ClassLabel)
   ):
     raise InputError(
-      f"{config.name} has the features {', '.join(sorted(features))}; it takes "
-      "an `image` and a `label` of one class."
+      f"{config.name} has the features {', '.join(sorted(features))}; it needs "
+      "an `image`, and a `label` of one class."
     )
   parts = [part for part in base.PARTS if part in builder.info.splits]
   if not parts:

@@ -1,4 +1,4 @@
-"""Sets that come as one zip archive of images: found, checked and read."""
+"""Reads sets that come as one zip archive of images, and checks them."""
 
 import pathlib
 import zipfile
@@ -14,11 +14,11 @@ Place = pathlib.Path | zipfile.Path
 
 
 def root_of(config: Any, archive: str, first: str) -> Place:
-  """The folder of a set, on disk or in its archive: the one that holds `first`.
+  """The folder of a set that holds `first`, on disk or in the archive.
 
   `config.data_dir` names the archive, the folder that it unpacks to, or a
-  folder that holds one of the two. Without `first`, whose absence the caller
-  reports, it is the outermost folder.
+  folder that holds one of the two. If `first` is missing, it is the outermost
+  folder; the caller reports that.
   """
   path = files.data_path(config, f"{archive} or its unpacked folder")
   for place in (path, path / archive.removesuffix(".zip")):
@@ -32,7 +32,7 @@ def root_of(config: Any, archive: str, first: str) -> Place:
 
 
 def names_in(root: Place) -> list[str]:
-  """The files in a folder and the folders in it, relative to it, sorted."""
+  """All files below a folder, relative to it and sorted."""
   if isinstance(root, pathlib.Path):
     found = (path for path in root.rglob("*") if path.is_file())
     return sorted(path.relative_to(root).as_posix() for path in found)
@@ -47,7 +47,7 @@ def read(
 ) -> base.Dataset:
   """The images `<class>/<image>` of these names, in this order.
 
-  With `config.stream` they stay on disk, in an archive too.
+  With `config.stream`, they stay on disk, even in an archive.
 
   Raises:
     InputError: for images that are missing.
@@ -70,7 +70,7 @@ def read(
 def check_present(
   config: Any, root: Place, wanted: Sequence[str], present: Sequence[str]
 ) -> None:
-  """Raises `InputError` that names what a set lacks, if it lacks anything."""
+  """Raises `InputError` with the first missing files of a set, if any."""
   there = {*present}
   missing = [name for name in wanted if name not in there]
   if missing:

@@ -1,4 +1,4 @@
-"""Launchers, which train the runs of a study; each is a file and an entry."""
+"""Launchers train the runs of a study; each is a file and an entry here."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -41,7 +41,7 @@ LAUNCHERS = {
     ray.start,
     {
       "gpus_per_run": Option(
-        float, "Of a Ray task; 1 if the cluster has any.", least=0
+        float, "GPUs of each Ray task; 1 if the cluster has any.", least=0
       )
     },
   ),

@@ -56,5 +56,5 @@ def launch(groups: Sequence[Group], folder: Path, report: Report) -> None:
     if len(group) > 1:
       work(group)
   with ThreadPoolExecutor(len(devices)) as pool:
-    # The first error ends it; runs that have not started are left.
+    # The first error ends the work: runs that have not started do not start.
     list(pool.map(work_on_a_device, [g for g in groups if len(g) == 1]))

@@ -117,8 +117,8 @@ def train_elsewhere(
   """
   if run_files.code() != code:
     raise InputError(
-      f"the metric_learning of worker {platform.node()} is other code than the"
-      " driver's: install the driver's there."
+      f"worker {platform.node()} has other code of metric_learning than the"
+      " driver: install the driver's version there."
     )
   with tempfile.TemporaryDirectory() as scratch:
     configs = [from_dict(each) for each in fields.values()]
@@ -128,7 +128,7 @@ def train_elsewhere(
       {
         path.relative_to(workdir).as_posix(): path.read_bytes()
         for path in workdir.rglob("*")
-        # Without the lock, which belongs to another process here.
+        # Without the lock, which here belongs to another process.
         if path.is_file() and not path.name.startswith(".")
       }
       for workdir in workdirs

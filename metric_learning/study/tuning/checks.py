@@ -108,19 +108,19 @@ def _check_stages(config: ConfigDict) -> None:
   tune = config.tune
   if tune.finalists < 0 or tune.finalists == 1:
     raise InputError(
-      f"config.tune.finalists={tune.finalists}: at least 2, among which to"
-      " choose again, or 0 for one stage."
+      f"config.tune.finalists={tune.finalists}: give at least 2, to choose from"
+      " again, or 0 for a single stage."
     )
   if tune.finalists and tune.repeats < 1:
     raise InputError(
-      f"config.tune.repeats={tune.repeats}: finalists run again at least once;"
-      " config.tune.finalists=0 is one stage."
+      f"config.tune.repeats={tune.repeats} must be at least 1; for a single"
+      " stage, set config.tune.finalists=0."
     )
   seeds = seeds_of(config, 0)
   count = 1 + len(seeds.again) + len(seeds.final)
   if count > STRIDE:
     raise InputError(
-      f"a search has {STRIDE} seeds, and takes {count}: lower"
+      f"a search has {STRIDE} seeds, but needs {count}: lower"
       " config.tune.repeats or config.tune.final_seeds."
     )
 

@@ -36,7 +36,7 @@ class Finalist(NamedTuple):
 
 
 def ranked(trials: list[FrozenTrial], lower: bool) -> list[FrozenTrial]:
-  """The completed trials, best first; of equal ones, the older first."""
+  """The completed trials, best first; of equal trials, the older first."""
   whole = [t for t in trials if t.state == TrialState.COMPLETE]
   values = np.array([t.value for t in whole], float)
   order = np.argsort(values if lower else -values, kind="stable")

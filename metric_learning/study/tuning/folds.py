@@ -52,6 +52,6 @@ def train_fold(run: ConfigDict, workdir: Path) -> tuple[float, float, str]:
   except NotFiniteError as error:
     seconds += time.perf_counter() - started
     failure = str(error)
-  # Large, and not needed again.
+  # Checkpoints are large, and not needed again.
   shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
   return score, seconds, failure

@@ -1,4 +1,4 @@
-"""Searches: a cell, a number, and seeds of its own.
+"""A search has a cell, a number, and seeds of its own.
 
 The seeds of a search depend on its number. They fix the folds, the
 initialization and the batches of its runs. Searches of different cells with the

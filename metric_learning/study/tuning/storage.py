@@ -76,7 +76,7 @@ def _open_journal(where: str) -> optuna.storages.BaseStorage:
       if first.endswith(b"\n"):
         json.loads(first)["op_code"]
       elif first[: len(_OPENING)] != _OPENING[: len(first)]:
-        raise ValueError("not the half of a first line")
+        raise ValueError("not the start of a first line")
     backend = JournalFileBackend(str(path))
     _drop_cut_line(path)
     return optuna.storages.JournalStorage(backend)

@@ -105,7 +105,7 @@ def search(
       _refuse_another(folder, identity)
       opened = held.enter_context(open_storage(where))
       run_files.make_folder(folder / TRIALS)
-      # All cells of one number before the next one.
+      # All cells of one search number come before those of the next.
       searches = [
         _start(cell, number, folder, opened)
         for number in range(config.tune.searches)
@@ -115,7 +115,7 @@ def search(
         run_files.write_json(folder / SEARCH, identity)
     states = {s.name: _states(s, opened) for s in searches}
 
-    # Reading all searches anew after each trial would take longer than trials.
+    # Reading all searches after each trial would take longer than the trials.
     def look(*changed: Search) -> Counts:
       states.update({s.name: _states(s, opened) for s in changed})
       return _counted(states.values())
@@ -266,7 +266,7 @@ def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
     if fold not in frozen.intermediate_values:
       trial.report(mean, fold)
     next_fold = search.folder / f"{frozen.number:03}-fold{fold + 1}"
-    # It was not pruned at this fold if it has started the next one.
+    # A trial that has started the next fold was not pruned at this one.
     passed = fold == config.tune.folds - 1 or next_fold.exists()
     if (
       config.tune.prune
