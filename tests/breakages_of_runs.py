@@ -105,14 +105,14 @@ BREAKAGES = [
   ),
   Breakage(  # a signal is lost in the garbage collector
     "training/stopping.py",
-    'return imports or code in called or code.co_name == "__del__"',
-    "return imports or code in called",
+    "    if isinstance(unraisable.exc_value, Stopped):",
+    "    if False:",
     "training/test_stopping.py garbage",
   ),
   Breakage(  # half of a module stays behind a signal
     "training/stopping.py",
-    'return imports or code in called or code.co_name == "__del__"',
-    'return code in called or code.co_name == "__del__"',
+    "if any(f.f_code.co_filename == _IMPORTS for f in inside):",
+    "if False:",
     "training/test_stopping.py import",
   ),
   Breakage(  # a kill inside a save makes two populations of one

@@ -72,12 +72,12 @@ def naming(path: Path) -> Iterator[None]:
     raise OSError(behind.errno, behind.strerror, str(path)) from error
 
 
-def drop_leftovers(folder: Path) -> None:
-  """Deletes partly written files of killed processes.
+def drop_leftovers(folder: Path, name: str = "*") -> None:
+  """Deletes what killed processes wrote in part, of one file or of all.
 
-  Only the holder of the folder may call this: no other process writes in it.
+  Only for a process that alone may write them.
   """
-  for path in folder.glob(f".*{_PART}"):
+  for path in folder.glob(f".{name}-*{_PART}"):
     path.unlink(missing_ok=True)
 
 

@@ -2,7 +2,6 @@
 
 import _thread
 import contextlib
-import gc
 import itertools
 import os
 import signal
@@ -11,10 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A shell reports 128 + the signal for a process that a signal ended.
 _STATUS = 128
+# The file of the code that imports modules.
+_IMPORTS = "<frozen importlib._bootstrap>"
 
 
 class _Asked:
@@ -78,18 +80,6 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     frame = frame.f_back
 
 
-def _must_not_raise(frame: FrameType) -> bool:
-  """Whether an error would be lost here, or taken for another.
-
-  Python drops the errors of what its garbage collector calls, and an import may
-  turn them into an `ImportError`.
-  """
-  code = frame.f_code
-  called = [getattr(callback, "__code__", None) for callback in gc.callbacks]
-  imports = code.co_filename == "<frozen importlib._bootstrap>"
-  return imports or code in called or code.co_name == "__del__"
-
-
 def _send_again(number: int) -> None:
   """Repeats a signal a moment later. (Thread.start could wait for a lock.)"""
   time.sleep(0.01)
@@ -104,10 +94,12 @@ def signals_wait() -> Iterator[None]:
   """
 
   outside = [*_frames(sys._getframe())]
+  report = sys.unraisablehook
 
   def handle(number: int, frame: FrameType | None) -> None:
     inside = itertools.takewhile(lambda f: f not in outside, _frames(frame))
-    if any(map(_must_not_raise, inside)):
+    # An import may turn an error into an ImportError.
+    if any(f.f_code.co_filename == _IMPORTS for f in inside):
       _thread.start_new_thread(_send_again, (number,))
       return
     if _ASKED.listeners and not _ASKED.number:
@@ -117,10 +109,20 @@ def signals_wait() -> Iterator[None]:
       return
     raise Stopped(number=number)
 
+  def drop(unraisable: Any) -> None:
+    # Python drops the errors of what its garbage collector calls.
+    if isinstance(unraisable.exc_value, Stopped):
+      number = unraisable.exc_value.status - _STATUS
+      _thread.start_new_thread(_send_again, (number,))
+    else:
+      report(unraisable)
+
+  sys.unraisablehook = drop
   before = {number: signal.signal(number, handle) for number in _SIGNALS}
   try:
     yield
   finally:
     _ASKED.number = 0
+    sys.unraisablehook = report
     for number, handler in before.items():
       signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Rows of a study: claimed by one process, shared by two, on all devices."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -192,6 +193,23 @@ def test_groups_hold_what_differs_in_numbers_and_seeds():
   for group in groups:
     assert len({row.overrides["metric.name"] for row in group}) == 1
   assert [len(g) for g in claims.groups_of(rows, members=1)] == [1] * 8
+
+
+def test_a_row_that_was_finished_a_moment_ago_is_not_claimed(
+  tmp_path, monkeypatch
+):
+  """Another process finishes it between the two looks at its result."""
+  rows, held = make_specs(CONFIG, sweep((0.5,))), claims.holding.held
+
+  @contextlib.contextmanager
+  def finished(folder):
+    with held(folder):
+      (folder / run_files.RESULT).touch()
+      yield
+
+  monkeypatch.setattr(claims.holding, "held", finished)
+  with contextlib.ExitStack() as ours:
+    assert claims.claim(rows, tmp_path, ours) == []
 
 
 @pytest.mark.parametrize(

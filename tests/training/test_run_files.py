@@ -76,3 +76,13 @@ def test_no_json_is_written_around_the_writer():
     text = path.read_text()
     assert "json.dump(" not in text, path
     assert "json.load(" not in text, path
+
+
+def test_leftovers_of_one_file_are_dropped_alone(tmp_path):
+  parts = [tmp_path / f".{n}.json-x.part" for n in ("000-again", "001-again")]
+  for path in (*parts, tmp_path / "000-again.json"):
+    path.touch()
+  run_files.drop_leftovers(tmp_path, "000-again.json")
+  assert sorted(tmp_path.iterdir()) == [parts[1], tmp_path / "000-again.json"]
+  run_files.drop_leftovers(tmp_path)
+  assert [*tmp_path.iterdir()] == [tmp_path / "000-again.json"]

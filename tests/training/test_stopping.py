@@ -1,5 +1,6 @@
 """A run belongs to one process; a signal saves it before it stops."""
 
+import gc
 import importlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import filelock
 import pytest
@@ -34,17 +36,30 @@ def whole(splits, tmp_path_factory):
   return folder
 
 
-def test_a_signal_within_the_garbage_collector_is_not_lost():
+@pytest.mark.parametrize("where", ["__del__", "weakref", "gc"])
+def test_a_signal_within_the_garbage_collector_is_not_lost(where):
   """Python drops what is raised there."""
+  sent = []
 
-  class Killed:
-    def __del__(self):
+  def send(*_):
+    if not sent:
+      sent.append(where)
       os.kill(os.getpid(), signal.SIGTERM)
 
+  made = type("Made", (), {"__del__": send} if where == "__del__" else {})()
+  watch = weakref.ref(made, send) if where == "weakref" else None
   with pytest.raises(stopping.Stopped), stopping.signals_wait():
-    killed = Killed()
-    del killed
+    if where == "gc":
+      gc.callbacks.append(send)
+    try:
+      del made
+      gc.collect()
+    finally:
+      if where == "gc":
+        gc.callbacks.remove(send)
     time.sleep(10)
+  assert sent == [where]
+  assert watch is None or watch() is None
 
 
 def test_a_signal_waits_for_the_end_of_an_import(tmp_path, monkeypatch):

@@ -78,6 +78,7 @@ def run_finalists(search: Search, storage) -> bool:
       continue  # Another process has it.
     with held:
       if not path.exists():
+        run_files.drop_leftovers(path.parent, path.name)
         run_files.write_json(path, _run(search, trial)._asdict())
   return all(_record(search, t.number).exists() for t in finalists)
 

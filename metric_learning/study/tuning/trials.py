@@ -105,6 +105,7 @@ def search(
       _refuse_another(folder, identity)
       opened = held.enter_context(open_storage(where))
       run_files.make_folder(folder / TRIALS)
+      run_files.drop_leftovers(folder / TRIALS)
       # All cells of one search number come before those of the next.
       searches = [
         _start(cell, number, folder, opened)
@@ -125,7 +126,8 @@ def search(
       while not all([_work(s, opened, tally) for s in searches]):
         time.sleep(1)  # Other processes have the remaining trials.
     chosen = [summary(s, opened) for s in searches]
-  run_files.write_json(folder / TUNING, chosen)
+  with only_here(folder):
+    run_files.write_json(folder / TUNING, chosen)
   return chosen
 
 
