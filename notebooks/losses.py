@@ -58,11 +58,12 @@ figures.pair_forces()
 #
 # Under `contrastive_sq_margin`, m² − D², two images of different classes cost
 # the most when their embeddings coincide, at D = 0. Yet the slope, 2D, is 0
-# there: nothing pushes them apart. The push is strongest just inside the margin,
-# and then stops at once. `contrastive`, (m − D)², pushes hardest at 0 and comes
-# to rest at the margin. `contrastive_inverse`, 1/D, pushes with force 1/D²:
-# this grows without bound near 0, and never becomes 0 at any distance. The push
-# of `contrastive_2005` falls off as exp(−2.77 D/Q), and never becomes 0 either.
+# there: nothing pushes them apart. The push is strongest just inside the
+# margin, and then stops at once. `contrastive`, (m − D)², pushes hardest at 0
+# and comes to rest at the margin. `contrastive_inverse`, 1/D, pushes with force
+# 1/D²: this grows without bound near 0, and never becomes 0 at any distance.
+# The push of `contrastive_2005` falls off as exp(−2.77 D/Q), and never becomes
+# 0 either.
 #
 # This is the force on a pair of different classes, at five distances:
 
