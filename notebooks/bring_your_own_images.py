@@ -16,18 +16,18 @@
 # %% [markdown]
 # # Bring your own images
 #
-# A folder with a folder of images for each class is all that is needed. This
-# notebook reads one, trains a small network on some of its classes, and looks
-# at classes that it has never seen.
+# All you need is a folder that holds a folder of images for each class. This
+# notebook reads such a folder, trains a small network on some of the classes,
+# and looks at classes that the network has never seen.
 #
-# The environment variable `PHOTOS` names the folder, and `STEPS` says how long
-# it trains: 300 steps where it is not given. Without `PHOTOS` it writes and
+# The environment variable `PHOTOS` names the folder. `STEPS` is the number of
+# training steps, 300 by default. Without `PHOTOS`, the notebook writes and
 # reads a folder of letters.
 #
-# It is paired: `bring_your_own_images.ipynb` and `bring_your_own_images.py` say
-# the same, and after a change to one, `jupytext --sync
-# notebooks/bring_your_own_images.py` changes the other. The outputs that
-# are kept are those of letters.
+# The notebook is paired: `bring_your_own_images.ipynb` and
+# `bring_your_own_images.py` hold the same cells. After a change to one of them,
+# `jupytext --sync notebooks/bring_your_own_images.py` updates the other. The
+# stored outputs are those for the letters.
 
 # %%
 # %matplotlib inline
@@ -45,8 +45,8 @@ from metric_learning.training import base_config, override, train, with_model
 # %% [markdown]
 # ## What is there
 #
-# Some classes are for training, some to choose by, and the others for the test:
-# its classes are new to the network.
+# Some classes are for training, some for validation, and the rest for the test.
+# The network never sees test classes in training.
 
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
@@ -83,8 +83,9 @@ splits = data.load(config.data)
 # %% [markdown]
 # ## Training
 #
-# The run is a folder; here it is a temporary one. The score is on validation
-# classes: the share of images whose nearest neighbor is of the same class.
+# A run is stored in a folder, here a temporary one. The score is computed on
+# validation classes: it is the share of images whose nearest neighbor is of the
+# same class.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -94,7 +95,8 @@ result["validation_selected"]["own/recall_at_1"]
 # %% [markdown]
 # ## Classes that it has never seen
 #
-# Validation images and their nearest neighbors. Dotted: of another class.
+# These are validation images and their nearest neighbors. A dotted frame marks
+# a neighbor of another class.
 
 # %%
 space = figures.read_space(folder.name, "validation", "supcon")
@@ -102,13 +104,14 @@ queries = np.linspace(0, len(space.labels) - 1, 3).astype(int)
 figures.neighbor_strip(space, splits.validation.inputs, queries, k=4)
 
 # %% [markdown]
-# Which classes it takes for each other:
+# These classes are mistaken for each other:
 
 # %%
 figures.confusion(space)
 
 # %% [markdown]
-# The same as commands, with a study of losses and margins at the end:
+# Two commands do the same from the command line; the second is a study of
+# losses:
 #
 # `python -m experiments.train --config=configs/image_folder.py
 # --config.data.data_dir=photos --workdir=runs/photos`

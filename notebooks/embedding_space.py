@@ -16,18 +16,18 @@
 # %% [markdown]
 # # The embedding spaces of a study
 #
-# Which classes do its runs keep apart, which do they mix up, and do L1 and L2
-# make other neighbors? This notebook looks at a finished study and trains
-# nothing. It shows validation classes: test classes are for the table, and what
-# one has looked at, one has chosen.
+# Which classes do the runs of a study keep apart, which do they mix up, and do
+# L1 and L2 give different neighbors? This notebook looks at a finished study
+# and trains nothing. It shows validation classes. Test classes are only for the
+# table: if you look at them, they influence your choices.
 #
-# The environment variable `STUDY` names the folder of the study; without it
-# that of `make compare` is taken.
+# The environment variable `STUDY` names the folder of the study. Without it,
+# the notebook uses the study of `make compare`.
 #
-# It is paired: `embedding_space.ipynb` and `embedding_space.py` say the same,
-# and after a change to one, `jupytext --sync notebooks/embedding_space.py`
-# changes the other. The outputs that are kept are those of `make compare`
-# at commit 8877b9f345be.
+# The notebook is paired: `embedding_space.ipynb` and `embedding_space.py` hold
+# the same cells. After a change to one of them,
+# `jupytext --sync notebooks/embedding_space.py` updates the other. The stored
+# outputs are those of `make compare` at commit 8877b9f345be.
 
 # %%
 # %matplotlib inline
@@ -44,8 +44,9 @@ from metric_learning.training.config import from_dict
 # %% [markdown]
 # ## The study
 #
-# Its cells, each with the number that validation chose, the mean score over
-# seeds, and half of its 95 % interval.
+# Each line is a cell of the study, with the margin or temperature that
+# validation chose, the mean score over seeds, and half the width of its 95 %
+# interval.
 
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
@@ -62,9 +63,10 @@ for cell in study.cells:
 # %% [markdown]
 # ## The maps
 #
-# Of the first seed of each cell. Two dimensions are drawn as they are, more of
-# them by t-SNE of the distances that the run compares: near is near, but
-# distances in t-SNE are not the metric, and far says little.
+# Each map shows the first seed of a cell. Embeddings of two dimensions are
+# drawn as they are; others are drawn by t-SNE of the distances under the metric
+# of the run. Points that are close on the map are usually close under the
+# metric, but large distances on the map mean little.
 
 # %%
 spaces = figures.spaces_of(study, "validation")
@@ -73,9 +75,10 @@ figures.embedding_maps(spaces, "validation")
 # %% [markdown]
 # ## Distances
 #
-# Where the two histograms overlap, a threshold errs. The dashed line is the
-# threshold that decides most validation pairs rightly; different pairs are
-# many more than same ones, so it lies where hardly any of them is accepted.
+# Where the two histograms overlap, any threshold makes errors. The dashed line
+# is the threshold that decides the most validation pairs correctly. There are
+# many more different pairs than same pairs, so at this threshold hardly any
+# different pair is accepted.
 
 # %%
 figures.distance_histograms(spaces, "validation")
@@ -86,15 +89,15 @@ figures.roc_curves(spaces, "validation")
 # %% [markdown]
 # ## L1 against L2
 #
-# What each margin and temperature gave under either metric, in units of the
-# mean distance at initialization.
+# The curves show the score of each margin and temperature under both metrics,
+# in units of the mean distance at initialization.
 
 # %%
 figures.tuning_curves(study)
 
 # %% [markdown]
-# Two spaces of one loss, one of each metric: how many of the ten neighbors of
-# an image are the same images in both?
+# Take two embedding spaces of one loss, one for each metric. How many of the
+# ten nearest neighbors of an image are the same in both?
 
 # %%
 one = spaces[0]
@@ -115,7 +118,7 @@ print(f"{one.title} and {other.title}: {np.mean(shared):.2f} of 10 neighbors")
 # %% [markdown]
 # ## Neighbors
 #
-# The same images in both, and those that lie nearest to them.
+# The same query images in both spaces, each with its nearest neighbors.
 
 # %%
 config = from_dict(study.config)
@@ -129,8 +132,9 @@ figures.neighbor_strip(other, images, queries)
 # %% [markdown]
 # ## The hardest classes
 #
-# A row is a class whose images have the fewest nearest neighbors of their own
-# class; its numbers say whose they are instead.
+# Each row is a class whose images rarely have a nearest neighbor of their own
+# class. The numbers in the row show to which classes the nearest neighbors
+# belong.
 
 # %%
 figures.confusion(one)

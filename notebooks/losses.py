@@ -20,9 +20,9 @@
 # and what a pair of two classes costs. Their slopes are the forces that move
 # embeddings. This notebook draws both; it trains nothing and needs no data.
 #
-# It is paired: `losses.ipynb` and `losses.py` say the same, and after a change
-# to one, `jupytext --sync notebooks/losses.py` changes the other. Its
-# outputs are kept.
+# The notebook is paired: `losses.ipynb` and `losses.py` hold the same cells.
+# After a change to one of them, `jupytext --sync notebooks/losses.py` updates
+# the other. Its outputs are stored.
 
 # %%
 # %matplotlib inline
@@ -38,15 +38,17 @@ from metric_learning.losses import PAIR_POTENTIALS
 # %% [markdown]
 # ## What a pair costs
 #
-# Solid: two images of one class. Dashed: of different classes.
+# Solid lines are pairs of images of one class, and dashed lines are pairs of
+# different classes.
 
 # %%
 figures.pair_potentials()
 
 # %% [markdown]
-# ## What moves it
+# ## What moves a pair
 #
-# The cost alone does not say what happens: a pair moves by the slope.
+# The cost alone does not show what happens: the slope of the curve is the force
+# that moves a pair.
 
 # %%
 figures.pair_forces()
@@ -54,15 +56,16 @@ figures.pair_forces()
 # %% [markdown]
 # ## Where m² − D² stalls, and why 1/D never rests
 #
-# Two different images that fall on one place, D = 0, cost the most under
-# `contrastive_sq_margin`, m² − D². Yet its slope is 2D: at 0 nothing pushes
-# them apart. It pushes hardest just inside the margin, and then stops at once.
-# `contrastive`, (m − D)², pushes hardest at 0 and comes to rest at the margin.
-# `contrastive_inverse`, 1/D, pushes with 1/D²: without bound near 0, and at
-# every distance, so that no pair is ever done. `contrastive_2005` falls off
-# as exp(−2.77 D/Q), and does not end either.
+# Under `contrastive_sq_margin`, m² − D², two images of different classes cost
+# the most when their embeddings coincide, at D = 0. Yet the slope, 2D, is 0
+# there: nothing pushes them apart. The push is strongest just inside the
+# margin, and then stops at once. `contrastive`, (m − D)², pushes hardest at 0
+# and comes to rest at the margin. `contrastive_inverse`, 1/D, pushes with force
+# 1/D²: this grows without bound near 0, and never becomes 0 at any distance.
+# The push of `contrastive_2005` falls off as exp(−2.77 D/Q), and never becomes
+# 0 either.
 #
-# The force on a different pair, at five distances:
+# This is the force on a pair of different classes, at five distances:
 
 # %%
 distances = jnp.array([0.01, 0.1, 0.5, 0.99, 1.5])
@@ -85,8 +88,8 @@ laws = {
 # %% [markdown]
 # ## In training
 #
-# What this means for a table is a question for a study: the sweep
-# `repulsions` of each config compares these laws on one data set, with their
-# margins in units of the mean distance at initialization:
+# Only a study can show what this means for retrieval scores. The sweep
+# `repulsions` compares these losses on one data set, with margins in units of
+# the mean distance at initialization:
 #
 # `python -m experiments.sweep --config=configs/glyphs.py --sweep=repulsions`

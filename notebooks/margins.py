@@ -16,17 +16,18 @@
 # %% [markdown]
 # # Margins and seeds in one program
 #
-# Margins, temperatures, learning rates and seeds are numbers to a compiled
-# program, not code. So runs that differ in these alone train as one program,
-# each a member of a population. This notebook trains margins × seeds of the
-# contrastive loss on handwritten digits, and draws the score of each margin.
+# Margins, temperatures, learning rates and seeds are inputs of a compiled
+# program, not part of its code. So runs that differ only in these numbers can
+# train as one program, in which each run is a member of a population. This
+# notebook trains margins × seeds of the contrastive loss on handwritten digits,
+# and draws the score of each margin.
 #
-# The environment variable `STEPS` says how long: 200 steps where it is not
-# given.
+# The environment variable `STEPS` is the number of training steps, 200 by
+# default.
 #
-# It is paired: `margins.ipynb` and `margins.py` say the same, and after a
-# change to one, `jupytext --sync notebooks/margins.py` changes the other.
-# Its outputs are kept.
+# The notebook is paired: `margins.ipynb` and `margins.py` hold the same cells.
+# After a change to one of them, `jupytext --sync notebooks/margins.py` updates
+# the other. Its outputs are stored.
 
 # %%
 # %matplotlib inline
@@ -47,7 +48,7 @@ from metric_learning.training import base_config, override, with_model
 # ## The runs
 #
 # Margins are in units of d̄, the mean distance of training images under the
-# untrained network. Each is trained with two seeds.
+# untrained network. Each margin is trained with two seeds.
 
 # %%
 steps = int(os.environ.get("STEPS", "200"))
@@ -82,7 +83,8 @@ study = score_chosen(read_study(folder.name))
 }
 
 # %% [markdown]
-# The ring is what validation chose; only that is scored on test images.
+# The ring marks the margin that validation chose. Only this one is scored on
+# test images.
 
 # %%
 figures.tuning_curves(study)

@@ -16,18 +16,19 @@
 # %% [markdown]
 # # Use a run
 #
-# What can be done with a finished run and a folder of photographs: search,
-# same or different, who is it. The same as commands: `docs/use_a_run.md`.
+# This notebook shows what you can do with a finished run and a folder of
+# photographs: search, and decide whether two photographs show the same class.
+# `docs/use_a_run.md` does the same with commands, and also identifies.
 #
 # The environment variable `RUN` names the folder of a run, or of a study, whose
-# best run is taken; without it that is `runs/one`, of `python -m
-# experiments.train --config=configs/glyphs.py --workdir=runs/one`. `PHOTOS`
-# names a folder of class folders with images; without it these are the letters
-# of `bring_your_own_images`.
+# best run is used. By default it is `runs/one`, which
+# `python -m experiments.train --config=configs/glyphs.py --workdir=runs/one`
+# makes. `PHOTOS` names a folder that holds a folder of images for each class.
+# By default it is the folder of letters that `bring_your_own_images` writes.
 #
-# It is paired: `use_a_run.ipynb` and `use_a_run.py` say the same, and after a
-# change to one, `jupytext --sync notebooks/use_a_run.py` changes the other.
-# The outputs that are kept are those of these two.
+# The notebook is paired: `use_a_run.ipynb` and `use_a_run.py` hold the same
+# cells. After a change to one of them, `jupytext --sync notebooks/use_a_run.py`
+# updates the other. The stored outputs are those of the default folders.
 
 # %%
 # %matplotlib inline
@@ -43,7 +44,9 @@ from metric_learning.data import imaging
 # %% [markdown]
 # ## The run, and the photographs
 #
-# Embedded, each is a point; a learned metric is in the points.
+# Each photograph is embedded as a point. If the run learned a metric, the
+# points already include it, so plain distances between points are those of the
+# learned metric.
 
 # %%
 if Path.cwd().name == "notebooks":  # paths are relative to the repository
@@ -55,8 +58,8 @@ print(run.folder, run.input_spec, run.metric, photos.points.shape)
 # %% [markdown]
 # ## Search
 #
-# The nearest others of each photograph, and how far they are. How often does
-# the nearest one have the same label?
+# For each photograph, find the nearest other photographs and their distances.
+# How often does the nearest one have the same label?
 
 # %%
 index = run.index(photos.points, photos.labels)
@@ -65,8 +68,8 @@ labels = np.array(photos.labels)
 np.mean(hits.labels[:, 0] == labels)
 
 # %% [markdown]
-# The same as a picture. (`python -m experiments.search --page=hits.html` writes
-# a page.)
+# This shows some of the hits as a picture.
+# (`python -m experiments.search --page=hits.html` writes a page.)
 
 # %%
 names, numbers = np.unique(labels, return_inverse=True)
@@ -81,8 +84,9 @@ figures.neighbor_strip(space, images, queries)
 # %% [markdown]
 # ## Same or different
 #
-# At a threshold that accepts at most a fifth of the impostor pairs of the run's
-# validation classes. It says what to expect, and from how many pairs it is.
+# The threshold accepts at most a fifth of the impostor pairs of the run's
+# validation classes. Printed, it shows the expected error rates and the number
+# of pairs that it is based on.
 
 # %%
 verdict = run.verify(photos.points[:-1], photos.points[1:], far=0.2)
