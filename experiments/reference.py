@@ -8,6 +8,7 @@ Run it again when one of these changes.
 """
 
 import html
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,8 @@ def _losses() -> str:
     f"{_MADE}# The losses",
     f"There are {names} losses. D is the distance of two items under the metric"
     " that you choose. s is a similarity: −D, or the cosine for losses that"
-    " allow only cosine. a is an anchor, p an item of its class, and n an item"
+    ' allow only cosine. "7 more" are metrics of'
+    " [choices](choices.md#metric). a is an anchor, p an item of its class, and n an item"
     " of another class; P and N are the sets of all p and all n. [x]₊ is"
     " max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
     " exponentials.",
@@ -109,7 +111,7 @@ def _equation(loss: Loss) -> str:
   """
   text = html.escape(listing.first_line(loss), quote=False)
   text = text.replace("|", "∣").replace("*", "\\*").replace("&lt;=", "≤")
-  text = re.sub(r"_(\w+'?)", r"<sub>\1</sub>", text)
+  text = re.sub(r"_([^\W²³]+'?)", r"<sub>\1</sub>", text)
   text = text.replace("]+", "]<sub>+</sub>")
   for sign, tag in (("_", "sub"), (r"\^", "sup")):
     text = re.sub(sign + r"\{([^{}]*)\}", rf"<{tag}>\1</{tag}>", text)
@@ -130,7 +132,7 @@ def _loss(name: str, loss: Loss) -> str:
   lines = [
     [
       f"`{number}`",
-      f"`{default!r}`",
+      _default(loss, number, default),
       _values(loss.kinds.get(number)),
       _unit(loss, number),
       _searched(loss.search.get(number)),
@@ -143,7 +145,10 @@ def _loss(name: str, loss: Loss) -> str:
   if lines:
     heads = ["hyperparameter", "default", "values", "unit", "searched"]
     text.append(as_markdown(heads, lines))
-  notes = [f"Default metric: {loss.metric}, normalization: {loss.normalize}."]
+  compared = "Default" if loss.metrics else "Embeddings are compared by the"
+  notes = [
+    f"{compared} metric: {loss.metric}, normalization: {loss.normalize}."
+  ]
   if loss.two_views:
     notes.append("Compares two views of each item.")
   if loss.state is not None:
@@ -152,6 +157,13 @@ def _loss(name: str, loss: Loss) -> str:
     notes.append("Has class scores: `objective.logits`.")
   notes.append(f"Source: {loss.source}.")
   return "\n\n".join([*text, " ".join(notes)])
+
+
+def _default(loss: Loss, number: str, value: Any) -> str:
+  """A default as Python writes it; an angle in degrees, too."""
+  if _unit(loss, number) == "radians":
+    return f"`{value:.4g}` ({math.degrees(value):.4g}°)"
+  return f"`{value!r}`"
 
 
 def _values(kind: Kind | None) -> str:
