@@ -76,10 +76,10 @@ def _losses() -> str:
     f"{_MADE}# The losses",
     f"There are {names} losses. D is the distance of two items under the metric"
     " that you choose. s is a similarity: −D, or the cosine for losses that"
-    ' allow only cosine. "7 more" are metrics of'
-    " [choices](choices.md#metric). a is an anchor, p an item of its class, and n an item"
-    " of another class; P and N are the sets of all p and all n. [x]₊ is"
-    " max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
+    " allow only cosine. The metrics that are counted as more are in"
+    " [choices](choices.md#metrics). a is an anchor, p an item of its class, and"
+    " n an item of another class; P and N are the sets of all p and all n. [x]₊"
+    " is max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
     " exponentials.",
     "If the unit of a hyperparameter is a distance, it follows"
     ' `margin_unit="initial_mean"`: it is then a multiple of the mean distance'
@@ -145,10 +145,8 @@ def _loss(name: str, loss: Loss) -> str:
   if lines:
     heads = ["hyperparameter", "default", "values", "unit", "searched"]
     text.append(as_markdown(heads, lines))
-  compared = "Default" if loss.metrics else "Embeddings are compared by the"
-  notes = [
-    f"{compared} metric: {loss.metric}, normalization: {loss.normalize}."
-  ]
+  of_scores = "Default metric" if loss.metrics else "Metric of scores"
+  notes = [f"{of_scores}: {loss.metric}, normalization: {loss.normalize}."]
   if loss.two_views:
     notes.append("Compares two views of each item.")
   if loss.state is not None:
