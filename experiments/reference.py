@@ -78,8 +78,8 @@ def _losses() -> str:
     " that you choose. s is a similarity: −D, or the cosine for losses that"
     " allow only cosine. The metrics that are counted as more are in"
     " [choices](choices.md#metrics). a is an anchor, p an item of its class,"
-    " and n an item of another class; P and N are the sets of all p and all n. [x]₊"
-    " is max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
+    " and n an item of another class; P and N are the sets of all p and all n."
+    " [x]₊ is max(x, 0), σ the logistic function, LSE the logarithm of a sum of"
     " exponentials.",
     "If the unit of a hyperparameter is a distance, it follows"
     ' `margin_unit="initial_mean"`: it is then a multiple of the mean distance'
