@@ -386,16 +386,21 @@ def undisturbed(
 
 def disturbed(
   name: str, folder: Path, rng: random.Random, whole: Measure, counts: Count
-) -> list[str]:
-  """Repeats a task under harm until it is finished; returns the failures."""
-  wrong = []
+) -> tuple[list[str], list[tuple[Harm, int]]]:
+  """Repeats a task under harm until it is finished.
+
+  Returns the failures, and the harms with the status of each.
+  """
+  wrong: list[str] = []
+  done: list[tuple[Harm, int]] = []
   does: Harm | None = harm(rng, whole, TASKS[name].saved)
   while True:
     end = once(name, folder, does)
     if does is None:
       if end.status:
         wrong.append(f"{name}, given again: {end.status}, {end.said.strip()}")
-      return wrong
+      return wrong, done
+    done.append((does, end.status))
     if end.met:
       counts[name, does.kind] += 1
       counts[name, REFUSALS] += end.status == REFUSED
@@ -420,7 +425,8 @@ def soak(
     rounds -= 1
     name = min(names, key=lambda name: (counts.kills(name), rng.random()))
     folder, told = root / name, len(wrong)
-    wrong += disturbed(name, folder, rng, takes[name], counts)
+    failures, harms = disturbed(name, folder, rng, takes[name], counts)
+    wrong += failures
     try:
       left = TASKS[name].left(folder)
     except (OSError, InputError) as error:
@@ -428,7 +434,7 @@ def soak(
     both = left.keys() | wanted[name].keys()
     differ = [k for k in both if left.get(k) != wanted[name].get(k)]
     if differ:
-      wrong.append(f"{name}: {', '.join(sorted(differ))} differ")
+      wrong.append(f"{name}: {', '.join(sorted(differ))} differ after {harms}")
     counts[name, SAME] += not differ
     counts[name, ENDED] += 1
     shutil.rmtree(folder)
