@@ -7,9 +7,9 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from metric_learning.training import records
 _PART = ".part"
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
   """Calls `write(file)` so that `path` is complete or absent at any time.
 
   Raises:
