@@ -5,7 +5,7 @@ of a weights file and the features of the images.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def _npz_file(tensors: Mapping[str, np.ndarray]) -> Any:
   import contextlib
 
   @contextlib.contextmanager
-  def written():
+  def written() -> Iterator[str]:
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
       np.savez(file, **tensors)
       file.flush()
