@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +141,7 @@ def put_rows(
   sharding, rows = NamedSharding(mesh, PartitionSpec(BATCH)), np.arange(count)
 
   def put_one(x: Any) -> jax.Array:
-    return jax.make_array_from_callback(
+    return cast(Any, jax.make_array_from_callback)(
       (count, *x.shape[1:]),
       sharding,
       lambda share: x[np.searchsorted(here, rows[share[0]])],

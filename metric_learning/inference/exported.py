@@ -21,7 +21,7 @@ def load(folder: str | Path) -> tuple[Callable[..., Any], Callable[..., Any]]:
     numbers = np.frombuffer(data[first:last], f"<{kind}{bits // 8}")
     arrays[name] = numbers.reshape(entry["shape"])
   mean = arrays.pop("scale.mean", None)
-  factor = arrays.pop("scale.factor", None)
+  factor: Any = arrays.pop("scale.factor", None)
   weights = jax.device_put(arrays)
 
   def program(name: str) -> Callable[..., Any]:

@@ -84,7 +84,7 @@ def _differentiable(
   def total_and_slopes(row: Row, *numbers: Array) -> tuple[Terms, Any]:
     def step(p: Array, carry: Any) -> Any:
       totals, pull, result = jax.vjp(
-        lambda *inputs: one_positive(*inputs, p, row),
+        lambda own, each, given: one_positive(own, each, given, p, row),
         *(row.distances[p], row.distances, numbers),
         has_aux=True,
       )
@@ -105,13 +105,14 @@ def _differentiable(
     return each_positive(row.positives, step, start)
 
   def backward(slopes: Any, bar: Terms) -> tuple[Any, ...]:
-    bars = (bar.total, bar.active_total)
+    bars: tuple[Any, ...] = (bar.total, bar.active_total)
     bars = bars if signed else (sum(bars),)
     by_row, by_numbers = jax.tree.map(
       lambda *each: sum(b * x for b, x in zip(bars, each, strict=True)),
       *slopes,
     )
-    return Row(by_row, None, None, None, None), *by_numbers
+    none: Any = None
+    return Row(by_row, none, none, none, none), *by_numbers
 
   differentiable = jax.custom_vjp(total)
   differentiable.defvjp(total_and_slopes, backward)
@@ -230,7 +231,8 @@ def _differentiable_rows(step: Callable[..., Terms]) -> Callable[..., Terms]:
     zeros = jax.tree.map(jnp.zeros_like, (rows.distances, embeddings, numbers))
     slopes = each_positive(rows.positives, add, zeros)
     by_rows, by_embeddings, by_numbers = slopes
-    return Row(by_rows, None, None, None, None), by_embeddings, *by_numbers
+    none: Any = None
+    return Row(by_rows, none, none, none, none), by_embeddings, *by_numbers
 
   differentiable = jax.custom_vjp(total)
   differentiable.defvjp(forward, backward)

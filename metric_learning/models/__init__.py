@@ -246,7 +246,7 @@ def _model(
     fill_from = functools.partial(
       fill, network.layout, (params, stats), what=what, inputs=inputs
     )
-    init = _from_file(init, network.layout.own, fill_from, weights)
+    init = cast(Any, _from_file(init, network.layout.own, fill_from, weights))
 
   def apply(
     params: Any,

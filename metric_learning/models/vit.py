@@ -1,6 +1,6 @@
 """Vision transformers: patches of an image are tokens that attend to others."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,9 @@ class _Patches(nnx.Conv):
     rows, columns = height // size, width // size
     x = inputs.reshape(n, rows, size, columns, size, channels)
     x = x.swapaxes(2, 3).reshape(n, rows, columns, -1)
-    return x @ self.kernel[...].reshape(x.shape[-1], -1) + self.bias[...]
+    return (
+      x @ self.kernel[...].reshape(x.shape[-1], -1) + cast(Any, self.bias)[...]
+    )
 
 
 class _Stem(nnx.Module):

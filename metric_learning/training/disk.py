@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from metric_learning.training import records
 _PART = ".part"
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: Path, write: Callable[..., object]) -> None:
   """Calls `write(file)` so that `path` is complete or absent at any time.
 
   Raises:

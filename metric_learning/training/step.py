@@ -323,7 +323,7 @@ def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
   )
 
 
-def _given(**arrays: Array | None) -> dict[str, Array]:
+def _given(**arrays: Any) -> dict[str, Any]:
   """The entries that are not None."""
   return {name: x for name, x in arrays.items() if x is not None}
 

@@ -167,7 +167,7 @@ def _sum_row(seeds: int) -> Row:
 
 
 def _views_row(symmetric: bool, seeds: int) -> Row:
-  objective = ml.make_objective("infonce_per_pair")
+  objective: Any = ml.make_objective("infonce_per_pair")
   inner = pml_sides.made("losses", ("NTXentLoss", {}))
   arguments = {"loss": inner, "symmetric": symmetric}
   theirs = pml_sides.made("losses", ("SelfSupervisedLoss", arguments))

@@ -184,7 +184,7 @@ def _positions(positions: Any, grid: tuple[int, int]) -> Any:
   return torch.cat([positions[:, :-196], patches], dim=1)
 
 
-def _npz_file(tensors: Mapping[str, np.ndarray]) -> Any:
+def _npz_file(tensors: Mapping[str, Any]) -> Any:
   """A context: the path of an .npz of them."""
   import contextlib
 

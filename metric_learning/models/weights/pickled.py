@@ -282,6 +282,7 @@ def _check_instructions(file: io.BytesIO, size: int) -> None:
   """Checks the instructions of one pickle, without running them."""
 
   def check() -> None:
+    value: Any
     for instruction, value, _ in pickletools.genops(file):
       if instruction.name not in _ADMITTED:
         raise InputError(
