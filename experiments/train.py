@@ -6,6 +6,7 @@ The same command resumes a killed run; a finished run is not changed. Test
 classes are scored only with --test, so that they cannot guide your choices.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -56,7 +57,9 @@ def main() -> None:
   print(f"The run is in {folder}.")
 
 
-def _show(part, scores, columns) -> None:
+def _show(
+  part: str, scores: Mapping[str, float], columns: Iterable[str]
+) -> None:
   # Slow columns are scored on test classes only.
   for column in (c for c in columns if c in scores):
     # Over episodes for few-shot, over folds for LFW.

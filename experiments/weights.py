@@ -20,6 +20,7 @@ from experiments import cli
 from metric_learning import models
 from metric_learning.errors import InputError, check_choice
 from metric_learning.models import weights
+from metric_learning.models.weights.scales import Tensors
 from metric_learning.specs import InputSpec
 
 _WEIGHTS = cli.define_path("weights", None, "The file.")
@@ -57,7 +58,7 @@ def main() -> None:
     print(f"Wrote the tensors to {_OUT.value}.")
 
 
-def _summary(tensors, name: str) -> str:
+def _summary(tensors: Tensors, name: str) -> str:
   """How many numbers of the tensors a network uses, in words.
 
   Raises:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def put(tree: Any, mesh: Mesh, *axes: str) -> Any:
   """
   sharding = NamedSharding(mesh, PartitionSpec(*axes))
 
-  def put_one(x):
+  def put_one(x: Any) -> Any:
     if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
       numbers = put_one(jax.random.key_data(x))
       return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
@@ -140,8 +140,8 @@ def put_rows(
   """
   sharding, rows = NamedSharding(mesh, PartitionSpec(BATCH)), np.arange(count)
 
-  def put_one(x):
-    return jax.make_array_from_callback(
+  def put_one(x: Any) -> jax.Array:
+    return cast(Any, jax.make_array_from_callback)(
       (count, *x.shape[1:]),
       sharding,
       lambda share: x[np.searchsorted(here, rows[share[0]])],
@@ -173,11 +173,11 @@ def on_devices(
   arrays = {id(x): x for x in leaves if isinstance(x, jax.Array)}
   place = {identity: i for i, identity in enumerate(arrays)}
 
-  def of_device(arrays, split):
+  def of_device(arrays: Any, split: Any) -> Any:
     local = [arrays[place[id(x)]] if id(x) in place else x for x in leaves]
     return function(jax.tree.unflatten(tree, local), split)
 
-  def pad(x):
+  def pad(x: Any) -> jax.Array:
     return jnp.pad(x, [(0, -len(x) % count)] + [(0, 0)] * (x.ndim - 1))
 
   everywhere = PartitionSpec()

@@ -25,7 +25,7 @@ def same_label(a: Num[Array, " n"], b: Num[Array, " m"]) -> Weights:
   return same.astype(float), (~same).astype(float)
 
 
-def _overlap(a, b):
+def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
   """The sizes of the intersection and the union of each pair of label sets."""
   a, b = (a != 0).astype(float), (b != 0).astype(float)
   common = a @ b.T

@@ -10,7 +10,7 @@ number. This module is independent of particular losses, metrics and miners.
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +83,7 @@ _WINDOW: contextvars.ContextVar[tuple[float, float] | None] = (
 
 
 @contextlib.contextmanager
-def _within(window: tuple[float, float] | None):
+def _within(window: tuple[float, float] | None) -> Iterator[None]:
   token = _WINDOW.set(window)
   try:
     yield
@@ -91,7 +91,9 @@ def _within(window: tuple[float, float] | None):
     _WINDOW.reset(token)
 
 
-def only_between(low: float, high: float):
+def only_between(
+  low: float, high: float
+) -> contextlib.AbstractContextManager[None]:
   """A context in which a term exists only if low < value < high.
 
   It takes effect when terms are made, that is, when a loss is traced.
@@ -103,7 +105,7 @@ def only_between(low: float, high: float):
   return _within((low, high))
 
 
-def on_the_way():
+def on_the_way() -> contextlib.AbstractContextManager[None]:
   """Disables the value window; use it for intermediate sums."""
   return _within(None)
 
@@ -116,7 +118,7 @@ def made_here(make: Callable[..., Any]) -> Callable[..., Any]:
   """
   window = _WINDOW.get()
 
-  def made(*args):
+  def made(*args: Any) -> Any:
     with _within(window):
       return make(*args)
 
@@ -189,7 +191,7 @@ def each_positive(
   m = positives.shape[-1]
   index = jnp.arange(m)
 
-  def following(p):
+  def following(p: Array) -> Array:
     """The first positive after p, or m."""
     later = (index > p[..., None]) & (positives > 0)
     return jnp.where(jnp.any(later, -1), jnp.argmax(later, -1), m)
@@ -358,16 +360,16 @@ def over_rows(
   n = anchors.labels.shape[0]
   blocks = -(-n // block_size)
 
-  def split(x):
+  def split(x: Array) -> Array:
     # Pads the last block with anchors of weight 0.
     x = jnp.pad(x, [(0, blocks * block_size - n)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(blocks, block_size, *x.shape[1:])
 
-  def mapped(f, *own, batched=False):
+  def mapped(f: Callable[..., Any], *own: Any, batched: bool = False) -> Any:
     f = f if batched else jax.vmap(f)
 
     @jax.checkpoint
-    def block(inputs):
+    def block(inputs: Any) -> Any:
       points, pairs, own_values = inputs
       rows = make_rows(points, candidates, distance, pairs, relation)
       return f(rows, *own_values)
@@ -379,13 +381,19 @@ def over_rows(
 
 
 def _over_share(
-  mesh: Mesh, anchors, candidates, distance, affinity, block_size, relation
+  mesh: Mesh,
+  anchors: Points,
+  candidates: Points,
+  distance: Callable[[Array, Array], Array],
+  affinity: Array | None,
+  block_size: int | None,
+  relation: Callable[[Array, Array], Weights],
 ) -> Callable[..., Any]:
   """`over_rows` for one device, which maps over its share of the anchors."""
   axes, count, n = batch_axes(mesh), sharers(mesh), anchors.labels.shape[0]
   each = -(-n // count)
 
-  def share_of(x):
+  def share_of(x: Array) -> Array:
     # Pads the last share with anchors of weight 0.
     x = jnp.pad(x, [(0, each * count - n)] + [(0, 0)] * (x.ndim - 1))
     return jax.lax.dynamic_slice_in_dim(
@@ -401,7 +409,7 @@ def _over_share(
     relation,
   )
 
-  def mapped(f, *own, batched=False):
+  def mapped(f: Callable[..., Any], *own: Any, batched: bool = False) -> Any:
     out = over_anchors(f, *jax.tree.map(share_of, own), batched=batched)
     gather = lambda x: jax.lax.all_gather(x, axes, tiled=True)[:n]
     return jax.tree.map(gather, out)

@@ -10,7 +10,7 @@ simulated. `--only=triplet` takes the lines whose name has that text, and
 `--kinds=miner,memory` those of these kinds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +190,9 @@ def program_of(
   random = np.random.default_rng(0)
   x = random.normal(size=(n, dim)).astype(np.float32)
 
-  def value_of(params, x, labels, given):
+  def value_of(
+    params: Any, x: Any, labels: Any, given: Mapping[str, Any]
+  ) -> tuple[jax.Array, Any]:
     before = state or None
     if case.kind == "memory":  # Of an earlier batch.
       earlier = objective(params, 2 * x[::-1], labels, state=state, **given)
@@ -198,7 +200,9 @@ def program_of(
     value, aux = objective(params, x, labels, state=before, key=key, **given)
     return jnp.sum(jnp.sin(value)), (value, aux)
 
-  def both(params, x, labels, given):
+  def both(
+    params: Any, x: Any, labels: Any, given: Mapping[str, Any]
+  ) -> tuple[Any, Any]:
     (_, seen), slopes = jax.value_and_grad(value_of, (0, 1), has_aux=True)(
       params, x, labels, given
     )

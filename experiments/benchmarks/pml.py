@@ -327,7 +327,9 @@ _DROPPED = (
 )
 
 
-def _easy_hard(positive: str, negative: str, note: str = "", **ranges: Any):
+def _easy_hard(
+  positive: str, negative: str, note: str = "", **ranges: Any
+) -> Choice:
   ours = {"positive": positive, "negative": negative, **ranges}
   theirs = {"pos_strategy": positive, "neg_strategy": negative}
   for side in ("positive", "negative"):

@@ -100,7 +100,7 @@ def our_side(
     params = {"loss": {"weights": table}}
   params = jax.tree.map(lambda x: jnp.asarray(x, batch.x.dtype), params)
 
-  def value(params, x, labels):
+  def value(params: Any, x: Any, labels: Any) -> jax.Array:
     if pair.labels != "views":
       return objective(params, x, labels)[0]
     half = x.shape[0] // 2
@@ -169,7 +169,7 @@ def their_side(pair: Pair, batch: Batch) -> tuple[Callable[..., Any], Any]:
   miner = None if pair.miner is None else made("miners", pair.miner)
   classes = batch.table.shape[0]
 
-  def value(x, labels):
+  def value(x: Any, labels: Any) -> Any:
     half = len(x) // 2
     if pair.theirs == "AngularLoss":
       return loss(torch.nn.functional.normalize(x), labels)
@@ -211,7 +211,7 @@ def our_choice(
   if miner.context is not None:
     context = call_with(options, miner.context, over, over, points, points, key)
 
-  def mine(row, own):
+  def mine(row: Row, own: Any) -> Row:
     more = (Context(own, context.shared),) if miner.context else ()
     return call_with(options, miner.mine, row, *more)
 
@@ -223,7 +223,7 @@ def our_triplets(rows: Row) -> jax.Array:
   if rows.triplets is None:
     return rows.positives[:, :, None] * rows.negatives[:, None, :]
 
-  def of_row(row):
+  def of_row(row: Row) -> jax.Array:
     each = jnp.arange(row.distances.shape[0])
     met = jax.vmap(lambda p: row.triplets.of(p, row.distances))(each)
     return row.triplets.positives[:, None] * met

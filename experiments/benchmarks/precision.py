@@ -71,7 +71,7 @@ def errors_of(loss: str) -> list[tuple[float, float, float]]:
   state = objective.init_state(**sizes) or None
 
   @jax.jit
-  def value_of(params, x):
+  def value_of(params: Any, x: Array) -> tuple[Array, Array]:
     one = lambda x: objective(params, x, labels, state=state)[0]
     return jax.value_and_grad(one)(x)
 

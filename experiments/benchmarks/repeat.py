@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.benchmarks import training
 from experiments.benchmarks.clock import Clock, timed
@@ -24,7 +25,7 @@ from metric_learning.training.recorder import Checkpoints
 FIRST, SECOND, KILLED = "first", "second", "killed"
 
 
-def _config(tiny: bool):
+def _config(tiny: bool) -> ConfigDict:
   steps = 4 if tiny else 200
   fields: dict[str, Any] = {
     "model.name": "mlp" if tiny else "conv4",
@@ -71,7 +72,7 @@ def resume(folder: Path, tiny: bool) -> None:
   run_files.write_json(folder / "line.json", line)
 
 
-def _checkpoints(run: Path, config) -> Checkpoints:
+def _checkpoints(run: Path, config: ConfigDict) -> Checkpoints:
   return Checkpoints(
     run / "checkpoints",
     run=run_files.run_of(run),
@@ -79,7 +80,7 @@ def _checkpoints(run: Path, config) -> Checkpoints:
   )
 
 
-def _compare(one: Path, other: Path, config) -> dict:
+def _compare(one: Path, other: Path, config: ConfigDict) -> dict:
   """Whether last states are equal bit for bit, and how far embeddings are."""
   digests = []
   for run in (one, other):

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from configs import features
 from experiments import cli
@@ -96,7 +97,9 @@ def _arrays() -> dict[str, np.ndarray]:
   return {"features": points.astype(np.float32), "labels": labels}
 
 
-def _measured(config, splits: data.Splits, folder: Path) -> dict[str, float]:
+def _measured(
+  config: ConfigDict, splits: data.Splits, folder: Path
+) -> dict[str, float]:
   """The median seconds of a run of each kind."""
   members = _MEMBERS.value
   configs = [override(config, {"seed": seed}) for seed in range(members)]
@@ -131,7 +134,7 @@ def _measured(config, splits: data.Splits, folder: Path) -> dict[str, float]:
   return {kind: statistics.median(each) for kind, each in found.items()}
 
 
-def _steps(config, splits: data.Splits) -> float:
+def _steps(config: ConfigDict, splits: data.Splits) -> float:
   """Seconds of the steps, without what comes before them."""
   plan = make_plan(config, splits)
   traced = {name: jnp.float32(x) for name, x in plan.numbers.items()}

@@ -32,7 +32,7 @@ class Network(NamedTuple):
 
 
 @functools.cache
-def _glyphs(network: str):
+def _glyphs(network: str) -> tuple[Any, Any]:
   from configs import glyphs
   from metric_learning import data
   from metric_learning.training import with_model
@@ -43,7 +43,7 @@ def _glyphs(network: str):
   return config, data.load(config.data)
 
 
-def whole_run(case) -> Callable[[], float]:
+def whole_run(case: Any) -> Callable[[], float]:
   """A run of the config `glyphs`, with a network, into an empty folder."""
   from metric_learning.training import train
 
@@ -58,7 +58,7 @@ def whole_run(case) -> Callable[[], float]:
   return call
 
 
-def bare_steps(case) -> Callable[[], float]:
+def bare_steps(case: Any) -> Callable[[], float]:
   """The steps of that run, and nothing else."""
   import jax
   import jax.numpy as jnp
@@ -82,7 +82,7 @@ def bare_steps(case) -> Callable[[], float]:
   return call
 
 
-def members_of(network: Network):
+def members_of(network: Network) -> tuple[Any, ...]:
   """The program, and what its step takes, of members on random images."""
   import jax
   import jax.numpy as jnp

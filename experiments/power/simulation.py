@@ -154,7 +154,7 @@ def _shares_as_far(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
   return shares.reshape(values.shape[:-1])
 
 
-def sign_flips_holm(scores, families) -> Corrected:
+def sign_flips_holm(scores: np.ndarray, families: tuple[int, ...]) -> Corrected:
   """Paired sign flips of each comparison alone; Holm."""
   n = scores.shape[-1]
   draws = None if n <= 10 else PERMUTATIONS
@@ -162,7 +162,9 @@ def sign_flips_holm(scores, families) -> Corrected:
   return _by_holm(_shares_as_far(_differences(scores), patterns), families)
 
 
-def sign_flips_step_down(scores, families) -> Corrected:
+def sign_flips_step_down(
+  scores: np.ndarray, families: tuple[int, ...]
+) -> Corrected:
   """Paired sign flips of all comparisons at once; step-down maximum."""
   draws = None if scores.shape[-1] <= 10 else DRAWS
   differences = _differences(scores)
@@ -172,7 +174,7 @@ def sign_flips_step_down(scores, families) -> Corrected:
   }
 
 
-def unpaired_holm(scores, families) -> Corrected:
+def unpaired_holm(scores: np.ndarray, families: tuple[int, ...]) -> Corrected:
   """Permutations of the scores of two cells, in no pairs; Holm."""
   n = scores.shape[-1]
   rng = np.random.default_rng(0)
@@ -197,7 +199,9 @@ def _t_p(t: np.ndarray, degrees: float) -> np.ndarray:
   return 2 * special.stdtr(degrees, -np.abs(t))
 
 
-def mixed_model_holm(scores, families) -> Corrected:
+def mixed_model_holm(
+  scores: np.ndarray, families: tuple[int, ...]
+) -> Corrected:
   """Cell fixed, search number and cell × number random; Holm.
 
   With equal numbers of runs its t is that of a two-way analysis of variance of
@@ -216,7 +220,7 @@ def mixed_model_holm(scores, families) -> Corrected:
   return found
 
 
-def paired_t_holm(scores, families) -> Corrected:
+def paired_t_holm(scores: np.ndarray, families: tuple[int, ...]) -> Corrected:
   """Student's paired t of each comparison alone; Holm."""
   x = _differences(scores)
   n = x.shape[-1]
@@ -237,7 +241,9 @@ CHOSEN = "sign flips, step-down maximum"
 # --- What a family got wrong and right --------------------------------------
 
 
-def judged(corrected, scores, truth) -> dict[str, float]:
+def judged(
+  corrected: np.ndarray, scores: np.ndarray, truth: np.ndarray
+) -> dict[str, float]:
   """Shares of families with a false verdict, and of true ones that were found.
 
   false: a cell that does not differ is called better or worse, or the sign is

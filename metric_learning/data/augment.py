@@ -68,7 +68,7 @@ def augment(
       from its gray version, in this order; each result is clipped to [0, 1].
   """
 
-  def one(index, image):
+  def one(index: Array, image: Array) -> Array:
     draws, crop_draws, color_draws, bend_draws = _draws(
       jax.random.fold_in(key, index)
     )
@@ -95,7 +95,14 @@ def _draws(key: PRNGKeyArray) -> Iterator[Float[Array, " _"]]:
     yield jax.random.uniform(key_of_kind, (count,), minval=-1)
 
 
-def _look_up(image, mirror, motion, bend, crop_draws, crop):
+def _look_up(
+  image: Array,
+  mirror: Array,
+  motion: Array,
+  bend: Array,
+  crop_draws: Array,
+  crop: Number,
+) -> Array:
   """Looks up each output pixel in the input, by the inverse map.
 
   The map stretches, shears, rotates and scales, and then shifts.
@@ -127,10 +134,16 @@ def _look_up(image, mirror, motion, bend, crop_draws, crop):
   return jnp.stack(channels, axis=-1)
 
 
-def _recolor(image, draws, brightness, contrast, saturation):
+def _recolor(
+  image: Array,
+  draws: Array,
+  brightness: Number,
+  contrast: Number,
+  saturation: Number,
+) -> Array:
   """Blends with black, the mean gray and the gray image, as Pillow enhances."""
 
-  def blend(image, other, factor):
+  def blend(image: Array, other: Array | int, factor: Array) -> Array:
     return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
 
   image = blend(image, 0, 1 + brightness * draws[0])

@@ -134,11 +134,11 @@ def modified_hausdorff(
   """
   from scipy.spatial import KDTree
 
-  def inks(images):
+  def inks(images: np.ndarray) -> list[np.ndarray]:
     places = [np.argwhere(image > 0) for image in images[..., 0]]
     return [ink - ink.mean(axis=0) for ink in places]
 
-  def to(inks, others):
+  def to(inks: list[np.ndarray], others: list[np.ndarray]) -> np.ndarray:
     """Mean distance of each of `inks` to each of `others`, [others, inks]."""
     ends = np.cumsum([len(ink) for ink in inks])[:-1]
     every = np.concatenate(inks)

@@ -13,7 +13,7 @@ import logging
 import pathlib
 import shutil
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +89,7 @@ def _build(name: str, folder: pathlib.Path, found: archives.Found) -> None:
 
 
 @contextlib.contextmanager
-def _writing(folder: pathlib.Path):
+def _writing(folder: pathlib.Path) -> Iterator[None]:
   """Explains which folder cannot be written."""
   try:
     yield

@@ -189,7 +189,13 @@ def make_hierarchical_sampler(
 # --- Samplers by name -------------------------------------------------------
 
 
-def _by_class(dataset, config, seed, small_classes, make=make_sampler):
+def _by_class(
+  dataset: Dataset,
+  config: Any,
+  seed: int,
+  small_classes: str,
+  make: Callable[..., Any] = make_sampler,
+) -> Draws:
   sample = make(
     labels=dataset.labels,
     classes_per_batch=config.classes_per_batch,
@@ -201,7 +207,9 @@ def _by_class(dataset, config, seed, small_classes, make=make_sampler):
   return lambda step: Draw(sample(step))
 
 
-def _hierarchical(dataset, config, seed, small_classes):
+def _hierarchical(
+  dataset: Dataset, config: Any, seed: int, small_classes: str
+) -> Draws:
   if dataset.superclasses is None:
     raise InputError(
       f"{dataset.name} has no super-classes, which sampler='hierarchical' "
@@ -215,14 +223,18 @@ def _hierarchical(dataset, config, seed, small_classes):
   return _by_class(dataset, config, seed, small_classes, make)
 
 
-def _uniform(dataset, config, seed, small_classes):
+def _uniform(
+  dataset: Dataset, config: Any, seed: int, small_classes: str
+) -> Draws:
   size = config.classes_per_batch * config.images_per_class
   _check_enough("images to train on", len(dataset.labels), 1, size)
   sample = _draw(np.arange(len(dataset.labels), dtype=np.int32), (size,), seed)
   return lambda step: Draw(sample(step))
 
 
-def _explicit_pairs(dataset, config, seed, small_classes):
+def _explicit_pairs(
+  dataset: Any, config: Any, seed: int, small_classes: str
+) -> Draws:
   if dataset.pairs is None:
     dataset = draw_pairs(dataset, config.num_pairs, [seed, 1])
   pairs, same = dataset.pairs, dataset.pairs.is_same
@@ -233,7 +245,7 @@ def _explicit_pairs(dataset, config, seed, small_classes):
   sample = _draw(kinds, (2, half), seed)
   similarity = same if pairs.similarity is None else pairs.similarity
 
-  def batch(step):
+  def batch(step: int) -> Draw:
     chosen = sample(step)
     indices = np.concatenate([pairs.first[chosen], pairs.second[chosen]])
     affinity = np.full((len(indices), len(indices)), np.nan, np.float32)
@@ -244,7 +256,9 @@ def _explicit_pairs(dataset, config, seed, small_classes):
   return batch
 
 
-def _fixed_triplets(dataset, config, seed, small_classes):
+def _fixed_triplets(
+  dataset: Dataset, config: Any, seed: int, small_classes: str
+) -> Draws:
   triplets = _draw_triplets(dataset.labels, config.num_triplets, seed)
   size = config.classes_per_batch * config.images_per_class // 3
   _check_enough("triplets (num_triplets)", len(triplets), 3, size)
@@ -336,10 +350,10 @@ def _draw(
   ]
 
   @functools.lru_cache(maxsize=1)
-  def windows(turn):
+  def windows(turn: int) -> np.ndarray:
     return _round(size, take, [seed, len(path), *path, turn])
 
-  def draw(visit):
+  def draw(visit: int) -> Int[np.ndarray, " b"]:
     turn, place = divmod(visit, size)  # a round has one window per item
     window = windows(turn)[place]
     if not rest:

@@ -118,7 +118,7 @@ def _rng(config: Any) -> np.random.Generator:
   return np.random.default_rng(seed)
 
 
-def _class_fold(splits, both: Dataset, config) -> Splits:
+def _class_fold(splits: Splits, both: Dataset, config: Any) -> Splits:
   folds, fold = config.validation_folds, config.validation_fold
   count = len(both.class_names)
   size = count // folds
@@ -136,7 +136,7 @@ def _class_fold(splits, both: Dataset, config) -> Splits:
   )
 
 
-def _image_fold(splits, both: Dataset, config) -> Splits:
+def _image_fold(splits: Splits, both: Dataset, config: Any) -> Splits:
   folds, fold = config.validation_folds, config.validation_fold
   check_class_sizes(
     both.name,

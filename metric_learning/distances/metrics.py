@@ -24,19 +24,19 @@ from metric_learning.errors import InputError
 from metric_learning.signatures import Named, keywords, split_named
 
 
-def _l1(x, y, exact):
+def _l1(x: Array, y: Array, exact: bool) -> Array:
   return l1_matrix(x, y)
 
 
-def _squared_l2(x, y, exact):
+def _squared_l2(x: Array, y: Array, exact: bool) -> Array:
   return (squared_l2_matrix if exact else squared_l2_product)(x, y)
 
 
-def _l2(x, y, exact):
+def _l2(x: Array, y: Array, exact: bool) -> Array:
   return safe_sqrt(_squared_l2(x, y, exact))
 
 
-def _cosine(x, y, exact):
+def _cosine(x: Array, y: Array, exact: bool) -> Array:
   x, y = l2_normalize(x), l2_normalize(y)
   if not exact:
     # Rounding moves norms away from 1, which matters most in few dimensions.
@@ -49,34 +49,40 @@ def _cosine(x, y, exact):
   return 0.5 * (squared_l2_matrix(x, y) + zeros)
 
 
-def _dot(x, y, exact):
+def _dot(x: Array, y: Array, exact: bool) -> Array:
   return -product(x, y)
 
 
-def _mahalanobis(x, y, exact, factor=None):
+def _mahalanobis(
+  x: Array, y: Array, exact: bool, factor: Array | None = None
+) -> Array:
   return _l2(project(x, factor), project(y, factor), exact)
 
 
-def _squared_mahalanobis(x, y, exact, factor=None):
+def _squared_mahalanobis(
+  x: Array, y: Array, exact: bool, factor: Array | None = None
+) -> Array:
   return _squared_l2(project(x, factor), project(y, factor), exact)
 
 
-def _linf(x, y, exact):
+def _linf(x: Array, y: Array, exact: bool) -> Array:
   return linf_matrix(x, y)
 
 
-def _lp(x, y, exact, *, p: float | int):
+def _lp(x: Array, y: Array, exact: bool, *, p: float | int) -> Array:
   return _linf(x, y, exact) if math.isinf(p) else lp_matrix(x, y, float(p))
 
 
-def _angular(x, y, exact):
+def _angular(x: Array, y: Array, exact: bool) -> Array:
   # arccos(s) has an infinite slope at ±1, and loses half the digits there.
   near = _cosine(x, y, exact)
   far = _cosine(x, -y, exact) if exact else 2 - near
   return 2 * jnp.arctan2(safe_sqrt(near), safe_sqrt(far))
 
 
-def _snr(x, y, exact, *, epsilon: float | int = 1e-8):
+def _snr(
+  x: Array, y: Array, exact: bool, *, epsilon: float | int = 1e-8
+) -> Array:
   # Var(x - y) · d is the squared distance between the centered points.
   centered = lambda z: z - jnp.mean(z, axis=1, keepdims=True)
   x, y = centered(x), centered(y)

@@ -31,7 +31,7 @@ def _sum_features(
   `join` may replace the sum. A term of 0 must have no effect under it either.
   """
 
-  def add(total, features):
+  def add(total: Array, features: tuple[Array, ...]) -> tuple[Array, None]:
     for a, b in zip(*features, strict=True):
       total = join(total, term(a[:, None] - b[None, :]))
     return total, None
@@ -55,7 +55,7 @@ def _sum_signs(
   """
   y = y.T
 
-  def add(total, rows):
+  def add(total: Array, rows: tuple[Array, ...]) -> tuple[Array, None]:
     for a, w, *entries in zip(*rows, strict=True):
       difference = a[:, None] - y
       slope = w[None, :]
@@ -86,11 +86,13 @@ def l1_matrix(
   return _sum_features(jnp.abs, x, y)
 
 
-def _l1_forward(x, y):
+def _l1_forward(x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
   return l1_matrix(x, y), (x, y)
 
 
-def _l1_backward(residuals, g):
+def _l1_backward(
+  residuals: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
   x, y = residuals
   return -_sum_signs(y, x, g.T), -_sum_signs(x, y, g)
 
@@ -112,15 +114,19 @@ def linf_matrix(
   return _sum_features(jnp.abs, x, y, jnp.maximum)
 
 
-def _linf_forward(x, y):
+def _linf_forward(
+  x: Array, y: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
   distances = linf_matrix(x, y)
   return distances, (x, y, distances)
 
 
-def _linf_backward(residuals, g):
+def _linf_backward(
+  residuals: tuple[Array, Array, Array], g: Array
+) -> tuple[Array, Array]:
   x, y, distances = residuals
 
-  def largest(size, distance):
+  def largest(size: Array, distance: Array) -> Array:
     return (size == distance).astype(size.dtype)
 
   # At distance 0, padding features would tie for the maximum too. Such pairs
@@ -162,12 +168,16 @@ def lp_matrix(
   return largest * _power(powers, 1 / p)
 
 
-def _lp_forward(x, y, p):
+def _lp_forward(
+  x: Array, y: Array, p: float | int
+) -> tuple[Array, tuple[Array, Array, Array]]:
   distances = lp_matrix(x, y, p)
   return distances, (x, y, distances)
 
 
-def _lp_backward(p, residuals, g):
+def _lp_backward(
+  p: float | int, residuals: tuple[Array, Array, Array], g: Array
+) -> tuple[Array, Array]:
   x, y, distances = residuals
   inverse = 1 / jnp.where(distances == 0, 1, distances)
   size = lambda z, inverse: _power(z * inverse, p - 1) if p != 1 else z * 0 + 1
@@ -196,11 +206,15 @@ def squared_l2_matrix(
   return _sum_features(jnp.square, x, y)
 
 
-def _squared_l2_forward(x, y):
+def _squared_l2_forward(
+  x: Array, y: Array
+) -> tuple[Array, tuple[Array, Array]]:
   return squared_l2_matrix(x, y), (x, y)
 
 
-def _squared_l2_backward(residuals, g):
+def _squared_l2_backward(
+  residuals: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
   x, y = residuals
   x_bar = 2 * (x * jnp.sum(g, axis=1)[:, None] - product(g, y.T))
   y_bar = 2 * (y * jnp.sum(g, axis=0)[:, None] - product(g.T, x.T))

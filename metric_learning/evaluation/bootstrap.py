@@ -78,7 +78,7 @@ def rate_bootstrap(
   rng = np.random.default_rng(seed)
   times = rng.multinomial(count, np.full(count, 1 / count), size=num_samples)
 
-  def total(counts):
+  def total(counts: np.ndarray) -> np.ndarray:
     if counts.ndim == 1:
       return times @ counts
     return ((times @ counts) * times).sum(axis=1)

@@ -1,6 +1,7 @@
 """Computes the scores of a set of embeddings, or of explicit pairs of them."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -124,7 +125,7 @@ def evaluate_pairs(
   return compute(points, None)
 
 
-def _checked_rows(name, rows, count) -> Int[np.ndarray, " p"]:
+def _checked_rows(name: str, rows: Any, count: int) -> Int[np.ndarray, " p"]:
   """Checks indices of rows: there is at least one, and all are in range."""
   rows = np.asarray(rows)
   if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":

@@ -208,7 +208,9 @@ def _within(
     mask = (column >= starts[block, None]) & (column < ends[block, None])
     mask &= column != row[:, None]
 
-    def use(rows: slice, codes: Codes, block=block, mask=mask) -> None:
+    def use(
+      rows: slice, codes: Codes, block: slice = block, mask: np.ndarray = mask
+    ) -> None:
       distances = decode(np.asarray(codes))
       row_sums = np.sum(distances, axis=1, where=mask[rows], dtype=float)
       sums[block][rows] = row_sums

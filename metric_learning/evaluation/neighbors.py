@@ -385,7 +385,7 @@ def neighbors(
   indices = np.empty((len(queries), k), np.int64)
   distances = np.empty((len(queries), k), np.float32)
 
-  def use(rows, positions, codes) -> None:
+  def use(rows: np.ndarray, positions: np.ndarray, codes: np.ndarray) -> None:
     indices[rows] = order[positions]
     distances[rows] = decode(codes)
 

@@ -20,7 +20,7 @@ Re-identification, ICCV 2015.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
@@ -171,7 +171,11 @@ class _Sets(NamedTuple):
 
 
 def _checked(
-  embeddings, labels, metric: MetricName, references, reference_labels
+  embeddings: Any,
+  labels: Any,
+  metric: MetricName,
+  references: Any,
+  reference_labels: Any,
 ) -> _Sets:
   queries = check_embeddings("embeddings", embeddings)
   labels = check_labels("labels", labels, len(queries), several=True)
@@ -279,7 +283,7 @@ def _values(
   )
   depth = min(max(int(seen.relevant.max()), *ks, 2), len(sets.gallery))
 
-  def use(rows, positions, codes) -> None:
+  def use(rows: np.ndarray, positions: np.ndarray, codes: np.ndarray) -> None:
     # References that a query does not see come after all its answers, where a
     # hit changes no score.
     hits = related_at(sets.labels[rows], sets.gallery_labels, positions)
@@ -318,7 +322,9 @@ def _ranks_of(
   return values
 
 
-def _check_same(labels, reference_labels, own) -> None:
+def _check_same(
+  labels: np.ndarray, reference_labels: np.ndarray, own: np.ndarray
+) -> None:
   """Checks that a query has the same labels as itself among the references."""
   differ = labels != reference_labels[own]
   differ = (own >= 0) & differ.reshape(len(labels), -1).any(axis=1)

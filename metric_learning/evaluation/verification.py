@@ -105,7 +105,7 @@ def pair_distances(
     )
   first, second = as_float32(metric, first, second)
 
-  def distance(x, y):
+  def distance(x: Array, y: Array) -> Array:
     return pairwise(metric, x[None], y[None], exact=True)[0, 0]
 
   return np.asarray(jax.jit(jax.vmap(distance))(first, second))

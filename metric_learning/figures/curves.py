@@ -106,7 +106,7 @@ def _panels(study: Study) -> list[Panel]:
 def slice_through_chosen(cell: Cell, field: str) -> list[Setting]:
   """Settings with the chosen values in all other fields, sorted by `field`."""
 
-  def other_fields(setting: Setting):
+  def other_fields(setting: Setting) -> dict[str, Any]:
     return {k: v for k, v in setting.tuned.items() if k != field}
 
   chosen = other_fields(cell.chosen)
@@ -114,7 +114,9 @@ def slice_through_chosen(cell: Cell, field: str) -> list[Setting]:
   return sorted(settings, key=lambda setting: setting.tuned[field])
 
 
-def _draw(axis: Axes, cell: Cell, field: str, style: dict, shift: float):
+def _draw(
+  axis: Axes, cell: Cell, field: str, style: dict, shift: float
+) -> None:
   """Draws one line, `shift` points to the side so that all intervals show."""
   settings = slice_through_chosen(cell, field)
   finite = [s for s in settings if np.isfinite(s.validation.mean)]

@@ -59,7 +59,7 @@ def _histogram(
 ) -> dict[str, Any]:
   edges = np.histogram_bin_edges(distances, BINS)
 
-  def draw(kind, **look):
+  def draw(kind: np.ndarray, **look: Any) -> Any:
     counts = np.histogram(distances[kind], edges)[0]
     return axis.stairs(counts / max(1, counts.sum()), edges, **look)
 

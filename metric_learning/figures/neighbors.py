@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metric_learning import evaluation
@@ -103,7 +104,9 @@ def confusion(space: Space, most: int = 10, k: int = 1) -> Figure:
   return figure
 
 
-def confusion_of(space: Space, k: int = 1):
+def confusion_of(
+  space: Space, k: int = 1
+) -> tuple[Float[np.ndarray, "c c"], Shaped[np.ndarray, " c"]]:
   """The shares of the k nearest neighbors, and the classes of rows and columns.
 
   Row i holds, for the images of class i, the share of neighbors in each class.
@@ -128,7 +131,7 @@ def _check_one_label(space: Space) -> None:
     )
 
 
-def _neighbors(space: Space, k: int):
+def _neighbors(space: Space, k: int) -> tuple[np.ndarray, np.ndarray]:
   return evaluation.neighbors(
     space.embeddings,
     space.embeddings,
@@ -138,11 +141,11 @@ def _neighbors(space: Space, k: int):
   )
 
 
-def _picture(axis, image, text: str) -> None:
+def _picture(axis: Axes, image: np.ndarray, text: str) -> None:
   gray = image.shape[-1] == 1
   axis.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255)
   axis.set(xticks=[], yticks=[], xlabel=text)
 
 
-def _frame(axis, color: str, line: str) -> None:
+def _frame(axis: Axes, color: str, line: str) -> None:
   axis.spines[:].set(visible=True, color=color, linewidth=2, linestyle=line)

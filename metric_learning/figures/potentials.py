@@ -81,7 +81,7 @@ def _draw(*, forces: bool, ylabel: str, title: str) -> Figure:
   return figure
 
 
-def _numbers(potential) -> dict[str, Any]:
+def _numbers(potential: Callable[..., Any]) -> dict[str, Any]:
   """The margin and the upper bound, for a potential that takes them."""
   values = {
     "margin": MARGIN,

@@ -161,7 +161,7 @@ def _open_set(section: Mapping[str, Any]) -> evaluation.OpenSet | None:
   return evaluation.OpenSet(**section["identification"]) if is_asked else None
 
 
-def _threshold(arrays, metric: str) -> float:
+def _threshold(arrays: Mapping[str, np.ndarray], metric: str) -> float:
   sample = _sample(arrays["validation_labels"])
   validation = {
     name: arrays[name][sample]

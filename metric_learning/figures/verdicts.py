@@ -1,6 +1,7 @@
 """Figures of the verdicts of a study: differences, spread and search budget."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -108,7 +109,7 @@ def _losses(compared: list[Compared]) -> int:
   return len({one.name.get("loss.name") for one in compared})
 
 
-def _forest(axis, compared: list[Compared]) -> None:
+def _forest(axis: Axes, compared: list[Compared]) -> None:
   order = sorted(
     range(len(compared)),
     key=lambda place: (

@@ -1,14 +1,16 @@
 """Uses an exported model; needs only jax, numpy and flatbuffers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
 import numpy as np
 
 
-def load(folder):
+def load(folder: str | Path) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Returns `embed(items)` and `distances(points, others)`."""
   data = (Path(folder) / "model.safetensors").read_bytes()
   start = 8 + int.from_bytes(data[:8], "little")
@@ -19,16 +21,16 @@ def load(folder):
     numbers = np.frombuffer(data[first:last], f"<{kind}{bits // 8}")
     arrays[name] = numbers.reshape(entry["shape"])
   mean = arrays.pop("scale.mean", None)
-  factor = arrays.pop("scale.factor", None)
+  factor: Any = arrays.pop("scale.factor", None)
   weights = jax.device_put(arrays)
 
-  def program(name):
+  def program(name: str) -> Callable[..., Any]:
     content = (Path(folder) / f"{name}.stablehlo").read_bytes()
     return jax.jit(jax.export.deserialize(bytearray(content)).call)
 
   network, matrix = program("embed"), program("distances")
 
-  def embed(items, batch_size=512):
+  def embed(items: np.ndarray, batch_size: int = 512) -> np.ndarray:
     if mean is not None:
       items = ((items.astype(np.float64) - mean) * factor).astype(np.float32)
     size = min(batch_size, 1 << (len(items) - 1).bit_length())

@@ -307,7 +307,14 @@ def _embedding(config: ConfigDict, splits: Splits, batch_size: int) -> _Embed:
   augmentation = dict(config.augment)
 
   @functools.partial(jax.jit, static_argnames="is_augmented")
-  def embed(params, stats, images, indices, view, is_augmented):
+  def embed(
+    params: Any,
+    stats: Any,
+    images: Any,
+    indices: Any,
+    view: Any,
+    is_augmented: bool,
+  ) -> Array:
     inputs = jax.lax.optimization_barrier(as_numbers(images))
     if is_augmented:
       inputs = _augmented(inputs, indices, view, config.seed, augmentation)
@@ -315,7 +322,9 @@ def _embedding(config: ConfigDict, splits: Splits, batch_size: int) -> _Embed:
     with jax.default_matmul_precision("highest"):  # as a run embeds
       return model.apply(params, stats, preprocessed, train=False)[0]
 
-  def embed_items(items_of, indices, report):
+  def embed_items(
+    items_of: _View, indices: range, report: Callable[[int], Any]
+  ) -> np.ndarray:
     read, features = functools.partial(_item, items_of.dataset.inputs), []
     batches = read_blocks(indices, read, batch_size)
     for start, items in zip(indices[::batch_size], batches, strict=True):
@@ -356,7 +365,7 @@ def _augmented(
   """
   key = jax.random.fold_in(jax.random.key(seed), view)
 
-  def one(index, image):
+  def one(index: Array, image: Array) -> Array:
     image_key = jax.random.fold_in(key, index)
     return augment(image_key, image[None], **augmentation)[0]
 

@@ -74,7 +74,7 @@ def read_blocks(
   error takes the place of its item.
   """
 
-  def guarded(item):
+  def guarded(item: Any) -> Any:
     try:
       return read(item)
     except InputError as error:

@@ -11,13 +11,21 @@ from metric_learning.intervals import AcuteAngle
 from metric_learning.losses.base import Loss
 from metric_learning.losses.over_positives import over_positive_rows
 from metric_learning.losses.search import Range
-from metric_learning.rows import Parts, Row, make_terms, weighted_logsumexp
+from metric_learning.rows import (
+  Parts,
+  Row,
+  Terms,
+  make_terms,
+  weighted_logsumexp,
+)
 
 FORTY_DEGREES = math.radians(40)
 
 
 @over_positive_rows
-def _pair_terms(positive_distance, row, positive_row, angle):
+def _pair_terms(
+  positive_distance: Array, row: Row, positive_row: Array, angle: Array
+) -> Terms:
   """log(1 + Σ_n e^{z_n}) of one positive; inner products are 1 - distance."""
   tangent = jnp.tan(angle) ** 2
   across = (1 - row.distances) + (1 - positive_row)

@@ -1,6 +1,7 @@
 """Which points of a batch are anchors, and which are their candidates."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +71,12 @@ def _poisoned(points: Points, which: Bool[Array, " n"]) -> Points:
 
 
 def two_views(
-  params, points: Points, references: Points | None, *, symmetric: bool = False
-):
+  params: Any,
+  points: Points,
+  references: Points | None,
+  *,
+  symmetric: bool = False,
+) -> tuple[Points, Points]:
   """Anchors are the first view, and candidates are the second view.
 
   The views are the batch and the references. Without references, they are the
@@ -110,14 +115,18 @@ def _compact(points: Points) -> Points:
   return Points(*(x[indices] for x in points))
 
 
-def joined_views(params, points: Points, references: Points | None):
+def joined_views(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Joins both views in one batch, where each item meets all others."""
   both = points if references is None else join(points, references)
   both = _check_one_positive(both, 2, "in the two views")
   return both, both
 
 
-def first_pairs(params, points: Points, references: Points | None):
+def first_pairs(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """One (anchor, positive) pair of each class: its first two items.
 
   With references, the pair is the first item of the class in the batch and its
@@ -183,13 +192,20 @@ def refuse_references(references: Points | None) -> None:
     )
 
 
-def meet_classes(params, points: Points, references: Points | None):
+def meet_classes(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Anchors are the batch, and candidates are the class weights."""
   refuse_references(references)
   return class_table(params["weights"], points)
 
 
-def init_table(key, num_classes, embedding_dim, num_centers=None):
+def init_table(
+  key: Array,
+  num_classes: int | None,
+  embedding_dim: int | None,
+  num_centers: int | None = None,
+) -> dict[str, Array]:
   """Class weights `[c, d]`, or `[c, k, d]`, drawn from N(0, 1/d)."""
   if num_classes is None or embedding_dim is None:
     raise InputError(

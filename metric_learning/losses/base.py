@@ -42,7 +42,9 @@ DISTANCES = MetricsThat(lambda metric: metric.is_distance)
 SIMILARITIES = MetricsThat(lambda metric: True)
 
 
-def batch(params: Any, points: Points, references: Points | None):
+def batch(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """The candidates are the references if there are any, else the batch."""
   return points, points if references is None else references
 

@@ -6,7 +6,7 @@ candidates of each item. The margin of `arcface` is in radians, and that of
 """
 
 import functools
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -44,12 +44,16 @@ from metric_learning.rows import (
 )
 
 
-def _init_table_and_biases(key, num_classes, embedding_dim):
+def _init_table_and_biases(
+  key: Array, num_classes: int | None, embedding_dim: int | None
+) -> dict[str, Array]:
   params = init_table(key, num_classes, embedding_dim)
   return {**params, "biases": jnp.zeros(num_classes)}
 
 
-def _meet_classes_with_biases(params, points, references: Points | None):
+def _meet_classes_with_biases(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Appends biases and ones: w·x + b is the product of [w, b] and [x, 1]."""
   refuse_references(references)
   table = jnp.concatenate([params["weights"], params["biases"][:, None]], 1)
@@ -280,7 +284,13 @@ def arcface_subcenter_loss(
   )
 
 
-def _init_subcenters(key, num_classes, embedding_dim, *, num_centers=3):
+def _init_subcenters(
+  key: Array,
+  num_classes: int | None,
+  embedding_dim: int | None,
+  *,
+  num_centers: Natural = 3,
+) -> dict[str, Array]:
   return init_table(key, num_classes, embedding_dim, num_centers)
 
 

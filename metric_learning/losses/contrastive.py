@@ -5,6 +5,9 @@ loss applies them to the candidates of an anchor, `pair_loss` applies them to
 explicit pairs, and a figure plots them. Margins are in units of the distance.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -170,10 +173,10 @@ def contrastive_inverse_potential(
   return (0.5 if half else 1.0) * d**2, 1 / jnp.maximum(d, floor)
 
 
-def _joined(potential):
+def _joined(potential: Callable[..., Any]) -> Callable[..., dict[str, Terms]]:
   """The row loss of a potential, with same and different pairs in one part."""
 
-  def terms(row: Row, **hyper) -> dict[str, Terms]:
+  def terms(row: Row, **hyper: Any) -> dict[str, Terms]:
     attract, repel = potential(row.distances, **hyper)
     same = make_terms(attract, row.positives)
     return {"pair": add_terms(same, make_terms(repel, row.negatives))}
@@ -181,13 +184,13 @@ def _joined(potential):
   return _named(terms, potential)
 
 
-def _split(potential):
+def _split(potential: Callable[..., Any]) -> Callable[..., dict[str, Terms]]:
   """The row loss of a potential, with separate parts for same and different.
 
   Each part is reduced by itself.
   """
 
-  def terms(row: Row, **hyper) -> dict[str, Terms]:
+  def terms(row: Row, **hyper: Any) -> dict[str, Terms]:
     attract, repel = potential(row.distances, **hyper)
     return {
       "positive": make_terms(attract, row.positives),
@@ -197,7 +200,7 @@ def _split(potential):
   return _named(terms, potential)
 
 
-def _named(terms, potential):
+def _named(terms: Any, potential: Callable[..., Any]) -> Any:
   """Gives a row loss the name and the hyperparameters of its potential."""
   terms.__name__ = potential.__name__.removesuffix("potential") + "loss"
   terms.__doc__ = potential.__doc__
@@ -205,7 +208,9 @@ def _named(terms, potential):
   return terms
 
 
-def _bound(hyper, metric, normalize, dim):
+def _bound(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   """Fills in Q, the bound of the distance under metric and normalization."""
   if hyper["upper_bound"] is not None:
     return hyper

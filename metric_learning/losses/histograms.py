@@ -1,6 +1,7 @@
 """Soft histograms of distances, whose counts have a gradient."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,18 +77,22 @@ def _by_edge(
   Reverse mode only.
   """
 
-  def at(edge):
+  def at(edge: int) -> Array:
     part = jnp.where(left == edge, 1 - share, 0)
     return jnp.sum(weights * jnp.where(left + 1 == edge, share, part))
 
   return jnp.stack([at(edge) for edge in range(number)])
 
 
-def _by_edge_forward(number, left, share, weights):
+def _by_edge_forward(
+  number: int, left: Array, share: Array, weights: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
   return _by_edge(number, left, share, weights), (left, share, weights)
 
 
-def _by_edge_backward(number, residuals, g):
+def _by_edge_backward(
+  number: int, residuals: tuple[Array, Array, Array], g: Array
+) -> tuple[Any, Array, Array]:
   left, share, weights = residuals
   low, high = g[left], g[left + 1]
   no_slope = np.zeros(left.shape, jax.dtypes.float0)

@@ -1,6 +1,8 @@
 """Classification losses whose margin m, an integer, multiplies the angle θ."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from metric_learning.distances import l2_normalize, safe_sqrt
 from metric_learning.intervals import (
   Natural,
   NotNegative,
+  Number,
   Positive,
   ShareBelowOne,
 )
@@ -36,7 +39,9 @@ from metric_learning.rows import (
 )
 
 
-def _meet_unit_classes(params, points: Points, references: Points | None):
+def _meet_unit_classes(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Candidates are class weights of norm 1, however embeddings are normalized.
 
   Anchors are the batch.
@@ -119,7 +124,12 @@ def l_softmax_loss(
 
 
 def _angle_softmax(
-  row: Row, norms, margin, scale, annealing, label_smoothing
+  row: Row,
+  norms: Array,
+  margin: int,
+  scale: Number,
+  annealing: Number,
+  label_smoothing: Number,
 ) -> Parts:
   """Cross-entropy with logits w_c·x; the own logit is |x||w|·ψ(θ), annealed."""
   cos = ratio(-row.distances, norms)
@@ -129,7 +139,12 @@ def _angle_softmax(
   return margin_softmax(row, logits, scale * own_product, label_smoothing)
 
 
-def _norms(over_anchors, over_candidates, anchors, candidates) -> Context:
+def _norms(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+) -> Context:
   norm = lambda side: safe_sqrt(jnp.sum(side.embeddings**2, axis=1))
   return Context(own=norm(anchors), shared=norm(candidates))
 

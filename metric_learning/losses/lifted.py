@@ -3,6 +3,9 @@
 Margins are in units of the distance.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -12,6 +15,7 @@ from metric_learning.losses.base import DISTANCES, Context, Loss
 from metric_learning.losses.search import MARGIN
 from metric_learning.rows import (
   Parts,
+  Points,
   Row,
   exists,
   make_terms,
@@ -32,10 +36,10 @@ def _all_negatives(row: Row, margin: Number) -> Float[Array, ""]:
 
 
 def _hardest_of_candidates(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
   *,
   margin: NotNegative = 1.0,
 ) -> Context:
@@ -43,10 +47,10 @@ def _hardest_of_candidates(
 
 
 def _all_of_candidates(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
   *,
   margin: NotNegative = 1.0,
 ) -> Context:
@@ -55,7 +59,7 @@ def _all_of_candidates(
   )
 
 
-def _lifted_terms(row, push, positive_margin) -> Parts:
+def _lifted_terms(row: Row, push: Array, positive_margin: Number) -> Parts:
   has_negatives = push > -jnp.inf
   push = jnp.where(has_negatives, push, 0)
   hinge = jax.nn.relu(row.distances - positive_margin + push)

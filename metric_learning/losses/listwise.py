@@ -3,12 +3,21 @@
 The softmax family and lifted structure are in separate files.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metric_learning.errors import InputError
-from metric_learning.intervals import Cosine, NotNegative, Positive, Real, Share
+from metric_learning.intervals import (
+  Cosine,
+  NotNegative,
+  Number,
+  Positive,
+  Real,
+  Share,
+)
 from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss
 from metric_learning.losses.lifted import LIFTED_LOSSES
 from metric_learning.losses.search import (
@@ -87,7 +96,9 @@ def circle_loss(
   return {"anchor": make_terms(value, both)}
 
 
-def _mean_violation(violations, weights, temperature) -> Float[Array, ""]:
+def _mean_violation(
+  violations: Array, weights: Array, temperature: Number
+) -> Float[Array, ""]:
   """Mean of the violations v > 0, whose weights e^{T v} have no gradient."""
   violated = (violations > 0) & (weights > 0)
   exponents = jnp.where(violated, temperature * violations, -jnp.inf)
@@ -167,7 +178,9 @@ def siglip_loss(
   return {"anchor": make_terms(value, exists(row.weight))}
 
 
-def _similarity_of_metric(hyper, metric, normalize, dim):
+def _similarity_of_metric(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   similarity = hyper["similarity"] or metric
   if similarity != metric:
     raise InputError(

@@ -1,6 +1,7 @@
 """Sums over all triplets of a row, by a loop over its positives."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +49,18 @@ def over_positives(
   return of_row
 
 
-def _differentiable(terms, signed):
+def _differentiable(
+  terms: Callable[..., Terms], signed: bool
+) -> Callable[..., Terms]:
   """The sum of `terms` over the positives, with a custom derivative."""
 
-  def one_positive(positive_distance, distances, numbers, p, row):
+  def one_positive(
+    positive_distance: Array,
+    distances: Array,
+    numbers: tuple[Array, ...],
+    p: Array,
+    row: Row,
+  ) -> tuple[tuple[Array, ...], Terms]:
     """For the positive p: the totals to differentiate, and all its Terms."""
     index = jnp.arange(distances.shape[0])
     row = _with_chosen_negatives(p, row)
@@ -62,8 +71,8 @@ def _differentiable(terms, signed):
     totals = (result.total, result.active_total)
     return totals if signed else totals[:1], result
 
-  def total(row, *numbers):
-    def step(p, sums):
+  def total(row: Row, *numbers: Array) -> Terms:
+    def step(p: Array, sums: Terms) -> Terms:
       positive_distance = row.distances[p]
       _, result = one_positive(
         positive_distance, row.distances, numbers, p, row
@@ -72,16 +81,16 @@ def _differentiable(terms, signed):
 
     return each_positive(row.positives, step, _no_terms(row))
 
-  def total_and_slopes(row, *numbers):
-    def step(p, carry):
+  def total_and_slopes(row: Row, *numbers: Array) -> tuple[Terms, Any]:
+    def step(p: Array, carry: Any) -> Any:
       totals, pull, result = jax.vjp(
-        lambda *inputs: one_positive(*inputs, p, row),
+        lambda own, each, given: one_positive(own, each, given, p, row),
         *(row.distances[p], row.distances, numbers),
         has_aux=True,
       )
       index = jnp.arange(row.distances.shape[0])
 
-      def slopes_of(which):
+      def slopes_of(which: int) -> tuple[Array, Any]:
         chosen = jnp.arange(len(totals)) == which
         by_positive, by_row, by_numbers = pull(
           tuple(x.astype(row.distances.dtype) for x in chosen)
@@ -95,14 +104,15 @@ def _differentiable(terms, signed):
     start = (_no_terms(row), (zeros,) * (2 if signed else 1))
     return each_positive(row.positives, step, start)
 
-  def backward(slopes, bar):
-    bars = (bar.total, bar.active_total)
+  def backward(slopes: Any, bar: Terms) -> tuple[Any, ...]:
+    bars: tuple[Any, ...] = (bar.total, bar.active_total)
     bars = bars if signed else (sum(bars),)
     by_row, by_numbers = jax.tree.map(
       lambda *each: sum(b * x for b, x in zip(bars, each, strict=True)),
       *slopes,
     )
-    return Row(by_row, None, None, None, None), *by_numbers
+    none: Any = None
+    return Row(by_row, none, none, none, none), *by_numbers
 
   differentiable = jax.custom_vjp(total)
   differentiable.defvjp(total_and_slopes, backward)
@@ -146,13 +156,28 @@ def over_positive_rows(terms: Callable[..., Terms]) -> Callable[..., Terms]:
   return of_rows
 
 
-def _step(terms, distance):
+def _step(
+  terms: Callable[..., Terms], distance: Callable[[Array, Array], Array]
+) -> Callable[..., Terms]:
   """A function that handles one positive of each anchor."""
 
-  def step(p, positive_distances, distances, embeddings, numbers, rows):
+  def step(
+    p: Array,
+    positive_distances: Array,
+    distances: Array,
+    embeddings: Array,
+    numbers: tuple[Array, ...],
+    rows: Row,
+  ) -> Terms:
     """The Terms of the positive p of each anchor; 0 where p is m."""
 
-    def one_anchor(p, positive_distance, distances, positive_row, row):
+    def one_anchor(
+      p: Array,
+      positive_distance: Array,
+      distances: Array,
+      positive_row: Array,
+      row: Row,
+    ) -> Terms:
       index = jnp.arange(distances.shape[0])
       others = jnp.where(index == p, 0, row.positives)
       # A product form would not give exactly 0 as the distance of p to itself.
@@ -171,11 +196,11 @@ def _step(terms, distance):
   return step
 
 
-def _differentiable_rows(step):
+def _differentiable_rows(step: Callable[..., Terms]) -> Callable[..., Terms]:
   """The sum of `step` over positives of a block, with a custom derivative."""
 
-  def total(rows, embeddings, *numbers):
-    def add(p, sums):
+  def total(rows: Row, embeddings: Array, *numbers: Array) -> Terms:
+    def add(p: Array, sums: Terms) -> Terms:
       positive_distances = _at(rows.distances, p)
       result = step(
         p, positive_distances, rows.distances, embeddings, numbers, rows
@@ -184,14 +209,14 @@ def _differentiable_rows(step):
 
     return each_positive(rows.positives, add, _no_terms(rows))
 
-  def forward(*args):
+  def forward(*args: Any) -> tuple[Terms, Any]:
     return total(*args), args
 
-  def backward(args, bar):
+  def backward(args: Any, bar: Terms) -> tuple[Any, ...]:
     rows, embeddings, *numbers = args
     numbers = tuple(numbers)
 
-    def add(p, slopes):
+    def add(p: Array, slopes: Any) -> tuple[Any, ...]:
       positive_distances = _at(rows.distances, p)
       _, pull = jax.vjp(
         lambda *inputs: step(p, *inputs, rows),
@@ -206,7 +231,8 @@ def _differentiable_rows(step):
     zeros = jax.tree.map(jnp.zeros_like, (rows.distances, embeddings, numbers))
     slopes = each_positive(rows.positives, add, zeros)
     by_rows, by_embeddings, by_numbers = slopes
-    return Row(by_rows, None, None, None, None), by_embeddings, *by_numbers
+    none: Any = None
+    return Row(by_rows, none, none, none, none), by_embeddings, *by_numbers
 
   differentiable = jax.custom_vjp(total)
   differentiable.defvjp(forward, backward)

@@ -3,6 +3,9 @@
 They need labels 0..C-1. Proxies are normalized like the embeddings.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -141,7 +144,9 @@ def proxy_anchor_loss(
   }
 
 
-def _classes_meet_batch(params, points: Points, references: Points | None):
+def _classes_meet_batch(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Anchors are the class weights, and candidates are the batch."""
   items, classes = meet_classes(params, points, references)
   return classes, items
@@ -200,21 +205,34 @@ def soft_triple_loss(
 
 
 def _spread_of_centers(
-  over_anchors, over_candidates, anchors, candidates, *, num_centers=10
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  *,
+  num_centers: Natural = 10,
 ) -> Context:
   table = candidates.embeddings
   centers = table.reshape(num_centers, -1, table.shape[1])
   return Context(shared=sparse_centers(jnp.moveaxis(centers, 0, 1)))
 
 
-def _init_centers(key, num_classes, embedding_dim, *, num_centers=10):
+def _init_centers(
+  key: Array,
+  num_classes: int | None,
+  embedding_dim: int | None,
+  *,
+  num_centers: Natural = 10,
+) -> dict[str, Array]:
   return init_table(key, num_classes, embedding_dim, num_centers)
 
 
 # --- Centers that follow their classes --------------------------------------
 
 
-def _start_centers(num_classes, embedding_dim):
+def _start_centers(
+  num_classes: int | None, embedding_dim: int | None
+) -> dict[str, Array]:
   if num_classes is None or embedding_dim is None:
     raise InputError(
       "the loss center keeps a center for each class: call"
@@ -223,17 +241,19 @@ def _start_centers(num_classes, embedding_dim):
   return {"centers": jnp.zeros((num_classes, embedding_dim))}
 
 
-def _meet_centers(params, points: Points, references: Points | None):
+def _meet_centers(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   refuse_references(references)
   return class_table(params["centers"], points)
 
 
 def _follow_classes(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
-  state,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  state: dict[str, Array],
   *,
   rate: Share = 0.5,
 ) -> Context:
@@ -272,7 +292,9 @@ def center_loss(
 # --- Manifold similarity ----------------------------------------------------
 
 
-def _meet_meta_classes(params, points: Points, references: Points | None):
+def _meet_meta_classes(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   """Anchors are the batch, candidates are the proxies; labels are mod K."""
   refuse_references(references)
   table = params["weights"]
@@ -281,7 +303,12 @@ def _meet_meta_classes(params, points: Points, references: Points | None):
 
 
 def _diffused_similarity(
-  over_anchors, over_candidates, anchors, candidates, *, alpha: OpenShare = 0.8
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  *,
+  alpha: OpenShare = 0.8,
 ) -> Context:
   """Two similarities of items and proxies, from the random walk F.
 
@@ -353,8 +380,12 @@ def manifold_loss(
 
 
 def _init_proxies(
-  key, num_classes, embedding_dim, *, num_proxies: Natural = 50
-):
+  key: Array,
+  num_classes: int | None,
+  embedding_dim: int | None,
+  *,
+  num_proxies: Natural = 50,
+) -> dict[str, Array]:
   return init_table(key, num_proxies, embedding_dim)
 
 

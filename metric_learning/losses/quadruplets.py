@@ -1,6 +1,7 @@
 """The quadruplet loss: triplets, and negative pairs of two further classes."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from metric_learning.intervals import NotNegative
 from metric_learning.losses.base import Context, Loss, MetricsThat
 from metric_learning.losses.search import MARGIN
 from metric_learning.losses.triplets import triplet_loss
-from metric_learning.rows import Parts, Row, Terms
+from metric_learning.rows import Parts, Points, Row, Terms
 
 
 class Ladder(NamedTuple):
@@ -30,7 +31,7 @@ def _ladder(
   labels, values, weights = jax.lax.sort((labels, values, weights), num_keys=2)
   first = jnp.concatenate([jnp.ones(1, bool), labels[1:] != labels[:-1]])
 
-  def join(a, b):
+  def join(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     """Sums that restart at each class; subtracting sums would lose digits."""
     new, *later = b
     sums = [jnp.where(new, y, x + y) for x, y in zip(a[1:], later, strict=True)]
@@ -50,7 +51,7 @@ def _below(
     for side in ("left", "right")
   )
 
-  def halve(_, ends):
+  def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
     low, high = ends
     middle = low + (high - low) // 2
     less = (low < high) & (ladder.values[middle] < z)
@@ -69,7 +70,10 @@ def _below(
 
 
 def _negative_pairs(
-  over_anchors, over_candidates, anchors, candidates
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
 ) -> Context:
   """Ladders of the pairs of candidates of different classes.
 

@@ -4,6 +4,9 @@ They use s = -D, so that every metric works. Temperatures are in units of the
 distance. The histogram losses need the range of the distance.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -23,6 +26,7 @@ from metric_learning.losses.search import BINS, WEIGHT
 from metric_learning.rows import (
   Parts,
   Row,
+  Terms,
   exists,
   make_terms,
   on_the_way,
@@ -59,15 +63,15 @@ def histogram_loss(row: Row, context: Context) -> Parts:
 
 
 def _histogram_of_batch(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
+  over_anchors: Callable[..., Any],
+  over_candidates: Any,
+  anchors: Any,
+  candidates: Any,
   *,
   num_bins: Natural = 100,
   value_range: Range | None = None,
 ) -> Context:
-  def of_row(row):
+  def of_row(row: Row) -> tuple[Array, ...]:
     weights = row.positives, row.negatives
     return *(
       soft_histogram(row.distances, w, num_bins, value_range) for w in weights
@@ -110,7 +114,9 @@ def fastap_loss(
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
-def _range_of_distance(hyper, metric, normalize, dim):
+def _range_of_distance(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   """Fills in the range of the distance under metric and normalization."""
   value_range = hyper["value_range"]
   if value_range is None:
@@ -129,7 +135,9 @@ def _range_of_distance(hyper, metric, normalize, dim):
 
 
 @over_positives
-def _lost_precision(positive_distance, row, temperature):
+def _lost_precision(
+  positive_distance: Array, row: Row, temperature: Array
+) -> Terms:
   """1 - R_P / R of one positive."""
   nearer = jax.nn.sigmoid((positive_distance - row.distances) / temperature)
   among_positives = 1 + jnp.sum(row.positives * nearer)
@@ -196,9 +204,15 @@ def penalty(
   return (b * rank - jnp.log1p(b * rank)) / b**2
 
 
-def _penalties(variant):
+def _penalties(variant: str) -> Callable[..., Terms]:
   @over_positives
-  def of_positive(positive_distance, row, temperature, alpha, b):
+  def of_positive(
+    positive_distance: Array,
+    row: Row,
+    temperature: Array,
+    alpha: Array,
+    b: Array,
+  ) -> Terms:
     nearer = jax.nn.sigmoid((positive_distance - row.distances) / temperature)
     rank = jnp.sum(row.negatives * nearer)
     value = penalty(rank, variant, alpha, b)
@@ -243,7 +257,9 @@ def pnp_loss(
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
-def _check_self(hyper, metric, normalize, dim):
+def _check_self(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   if hyper["include_self"] and metric == "dot":
     raise InputError(
       "include_self assumes that an anchor is at distance 0 from itself, which"
@@ -253,7 +269,9 @@ def _check_self(hyper, metric, normalize, dim):
   return hyper
 
 
-def _check_variant(hyper, metric, normalize, dim):
+def _check_variant(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   check_choice("variant of pnp", hyper["variant"], VARIANTS)
   return _check_self(hyper, metric, normalize, dim)
 

@@ -22,7 +22,7 @@ from metric_learning.rows import ratio
 from metric_learning.signatures import kinds
 
 
-def _rows_and_weights(x, where):
+def _rows_and_weights(x: Array, where: Array | None) -> tuple[Array, Array]:
   """The rows in float32 or wider, with zeros for padding, and their weights."""
   x = widen(jnp.asarray(x))
   if where is None:

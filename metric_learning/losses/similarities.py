@@ -1,5 +1,7 @@
 """Pair losses that learn a similarity by classification or by regression."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -29,7 +31,9 @@ def pair_bce_potential(
   return jax.nn.softplus(-logit), jax.nn.softplus(logit)
 
 
-def _weigh_l1(hyper, metric, normalize, dim):
+def _weigh_l1(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   """Koch's weights of dimensions are the default for L1; others refuse them."""
   weighted = hyper["weighted"]
   if weighted and metric != "l1":
@@ -40,7 +44,14 @@ def _weigh_l1(hyper, metric, normalize, dim):
   return {**hyper, "weighted": metric == "l1" if weighted is None else weighted}
 
 
-def _init_weights(key, num_classes, dim, *, scale=1.0, weighted=None):
+def _init_weights(
+  key: Array,
+  num_classes: int | None,
+  dim: int | None,
+  *,
+  scale: Positive = 1.0,
+  weighted: bool | None = None,
+) -> dict[str, Array]:
   if not weighted:
     return {}
   if dim is None:
@@ -51,7 +62,9 @@ def _init_weights(key, num_classes, dim, *, scale=1.0, weighted=None):
   return {"log_weights": jnp.full(dim, jnp.log(scale))}
 
 
-def _weigh(params, embeddings, *, weighted=None):
+def _weigh(
+  params: Any, embeddings: Array, *, weighted: bool | None = None
+) -> Array:
   """Σ α_j|x_j - y_j| is the L1 distance of α∘x and α∘y, α = exp(…) > 0."""
   if not weighted:
     return embeddings
@@ -66,8 +79,12 @@ def _weigh(params, embeddings, *, weighted=None):
 
 
 def _pair_bce_terms(
-  row, *, scale: Positive = 1.0, bias: Real = 0.0, weighted: bool | None = None
-):
+  row: Row,
+  *,
+  scale: Positive = 1.0,
+  bias: Real = 0.0,
+  weighted: bool | None = None,
+) -> dict[str, Terms]:
   attract, repel = pair_bce_potential(
     row.distances, scale=1.0 if weighted else scale, bias=bias
   )
@@ -110,7 +127,9 @@ def pair_regression_loss(
   return {"pair": make_terms(values, weight)}
 
 
-def _choose_similarity(hyper, metric, normalize, dim):
+def _choose_similarity(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   """The default is "cosine01" under the cosine metric, and "exp" otherwise."""
   name = hyper["similarity"]
   if name is None:

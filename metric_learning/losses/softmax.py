@@ -6,6 +6,8 @@ distance.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,7 @@ from metric_learning.losses.search import (
 )
 from metric_learning.rows import (
   Parts,
+  Points,
   Row,
   Terms,
   exists,
@@ -268,7 +271,9 @@ def hard_negative_loss(
   return {"softmax": make_terms(jax.nn.softplus(against), positives)}
 
 
-def _floor_of_similarity(hyper, metric, normalize, dim):
+def _floor_of_similarity(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   """Fills in the largest distance under metric and normalization, if any."""
   if hyper["upper_bound"] is not None:
     return hyper
@@ -370,7 +375,12 @@ def npair_loss(
   }
 
 
-def _half_squares(over_anchors, over_candidates, anchors, candidates):
+def _half_squares(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+) -> Context:
   half = lambda side: jnp.sum(side.embeddings**2, axis=1) / 2
   return Context(own=half(anchors), shared=half(candidates))
 

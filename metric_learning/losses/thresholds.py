@@ -1,7 +1,11 @@
 """Pair losses around a threshold that is learned or shared by the batch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.intervals import Cosine, NotNegative
@@ -9,6 +13,7 @@ from metric_learning.losses.base import DISTANCES, Context, Loss
 from metric_learning.losses.search import COSINE, MARGIN
 from metric_learning.rows import (
   Parts,
+  Points,
   Row,
   Terms,
   add_terms,
@@ -62,8 +67,14 @@ def margin_loss(
 
 
 def _init_thresholds(
-  key, num_classes, dim, *, beta=1.2, learn_beta=True, per_class=False
-):
+  key: Array,
+  num_classes: int | None,
+  dim: int | None,
+  *,
+  beta: NotNegative = 1.2,
+  learn_beta: bool = True,
+  per_class: bool = False,
+) -> dict[str, Array]:
   if not (learn_beta and per_class):
     return {}
   if num_classes is None:
@@ -74,7 +85,9 @@ def _init_thresholds(
   return {"beta": jnp.full(num_classes, beta, float)}
 
 
-def _check_over(hyper, metric, normalize, dim):
+def _check_over(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   check_choice("margin: over", hyper["over"], ("pairs", "triplets"))
   return hyper
 
@@ -111,8 +124,13 @@ def intra_pair_variance_loss(
   }
 
 
-def _mean_cosines(over_anchors, over_candidates, anchors, candidates):
-  def cosines(row):
+def _mean_cosines(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+) -> Context:
+  def cosines(row: Row) -> tuple[Terms, Terms]:
     s = 1 - row.distances
     return make_terms(s, row.positives), make_terms(s, row.negatives)
 

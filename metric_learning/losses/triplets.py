@@ -4,6 +4,7 @@ Margins are in units of the distance, that is, of D² under `squared_l2`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,22 @@ from metric_learning.losses.over_positives import (
   over_positives,
 )
 from metric_learning.losses.search import MARGIN
-from metric_learning.rows import Row, Terms, each_positive, make_terms, ratio
+from metric_learning.rows import (
+  Points,
+  Row,
+  Terms,
+  each_positive,
+  make_terms,
+  ratio,
+)
 
 Distance = Callable[[Array, Array], Array]
 
 
 @over_positives
-def _hinge(positive_distance, row, margin, low, high):
+def _hinge(
+  positive_distance: Array, row: Row, margin: Array, low: Array, high: Array
+) -> Terms:
   """[D_p - D_n + α]+ over the n with low < D_n - D_p < high."""
   gap = row.distances - positive_distance
   chosen = jnp.where((low < gap) & (gap < high), row.negatives, 0)
@@ -97,7 +107,7 @@ def triplet_batch_hard_loss(
 
 
 @over_positives
-def _soft(positive_distance, row, margin):
+def _soft(positive_distance: Array, row: Row, margin: Array) -> Terms:
   violation = positive_distance - row.distances + margin
   return make_terms(jax.nn.softplus(violation), row.negatives)
 
@@ -121,7 +131,7 @@ def triplet_soft_loss(
 
 
 @over_positives
-def _ratio(positive_distance, row):
+def _ratio(positive_distance: Array, row: Row) -> Terms:
   share = jax.nn.sigmoid(positive_distance - row.distances)
   return make_terms(2 * share**2, row.negatives)
 
@@ -143,7 +153,9 @@ def triplet_ratio_loss(row: Row) -> dict[str, Terms]:
 
 
 @over_positive_rows
-def _swapped(positive_distance, row, positive_row, margin):
+def _swapped(
+  positive_distance: Array, row: Row, positive_row: Array, margin: Array
+) -> Terms:
   nearer = jnp.minimum(row.distances, positive_row)
   value = jax.nn.relu(positive_distance - nearer + margin)
   return make_terms(value, row.negatives)
@@ -178,16 +190,18 @@ def triplet_swap_loss(
 # --- A margin that follows the batch ----------------------------------------
 
 
-def _start_histogram(num_classes, embedding_dim, *, num_bins: Natural = 10):
+def _start_histogram(
+  num_classes: int | None, embedding_dim: int | None, *, num_bins: Natural = 10
+) -> dict[str, Array]:
   return {"histogram": jnp.zeros(num_bins + 1)}
 
 
 def _follow_histogram(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
-  state,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  state: dict[str, Array],
   *,
   low: Real = -2.0,
   high: Real = 2.0,
@@ -197,10 +211,10 @@ def _follow_histogram(
   """Moves the histogram of D_ap - D_an towards that of the batch."""
   low, high = jax.lax.stop_gradient((low, high))
 
-  def of_row(row):
+  def of_row(row: Row) -> Array:
     row = row._replace(distances=jax.lax.stop_gradient(row.distances))
 
-    def add(p, total):
+    def add(p: Array, total: Array) -> Array:
       negatives = (
         row.negatives
         if row.triplets is None
@@ -225,7 +239,9 @@ def _follow_histogram(
   return Context(shared=jnp.cumsum(after), state={"histogram": after})
 
 
-def _weighted_by_rank(positive_distance, row, low, high, cumulative):
+def _weighted_by_rank(
+  positive_distance: Array, row: Row, low: Array, high: Array, cumulative: Array
+) -> Terms:
   value = positive_distance - row.distances
   bins = cumulative.shape[0] - 1
   place = jnp.floor((value - low) / (high - low) * bins)
@@ -259,7 +275,9 @@ def triplet_dynamic_soft_loss(
   return {"triplet": _dynamic(row, low, high, context.shared)}
 
 
-def _check_range(hyper, metric, normalize, dim):
+def _check_range(
+  hyper: dict[str, Any], metric: str, normalize: str, dim: int
+) -> dict[str, Any]:
   check_rising(
     "triplet_dynamic_soft: low and high", (hyper["low"], hyper["high"])
   )

@@ -5,7 +5,8 @@ label that occurs more often is an error, and under jit makes the value NaN.
 Items without a partner do not count.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,9 @@ from metric_learning.losses.softmax import softmax_terms
 from metric_learning.rows import Parts, Points, Row, make_terms
 
 
-def _first_meets_second(params, points: Points, references: Points | None):
+def _first_meets_second(
+  params: Any, points: Points, references: Points | None
+) -> tuple[Points, Points]:
   return two_views(params, points, references)
 
 
@@ -92,7 +95,7 @@ def _centered(view: Float[Array, "n d"], pairs: _Pairs) -> Float[Array, "n d"]:
   return weight * (view - jnp.sum(weight * view, axis=0) / pairs.number)
 
 
-def _product(x, y):
+def _product(x: Array, y: Array) -> Array:
   return jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -103,10 +106,15 @@ def _off_diagonal(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
   )
 
 
-def _vicreg_statistics(over_anchors, over_candidates, anchors, candidates):
+def _vicreg_statistics(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+) -> Context:
   pairs = _pairs(anchors, candidates)
 
-  def spread(view):
+  def spread(view: Array) -> tuple[Array, Array]:
     view = _centered(view, pairs)
     covariance = _product(view, view) / (pairs.number - 1)
     deviation = jnp.sqrt(jnp.diagonal(covariance) + 1e-4)
@@ -161,10 +169,15 @@ def vicreg_loss(
 _DEVIATION_FLOOR = 1e-6
 
 
-def _cross_correlation(over_anchors, over_candidates, anchors, candidates):
+def _cross_correlation(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+) -> Context:
   pairs = _pairs(anchors, candidates)
 
-  def standardized(view):
+  def standardized(view: Array) -> Array:
     view = _centered(view, pairs)
     deviation = safe_sqrt(jnp.sum(view**2, axis=0) / pairs.number)
     return view / (deviation + _DEVIATION_FLOOR)

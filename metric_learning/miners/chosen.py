@@ -64,7 +64,7 @@ def with_triplets(row: Row, triplets: Gap | Drawn | Angle) -> Row:
 
   index = jnp.arange(row.distances.shape[0])
 
-  def count(p, sums):
+  def count(p: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
     positives, negatives = sums
     chosen = triplets.of(p, row.distances) * triplets.positives[p]
     of_positive = jnp.where(index == p, jnp.sum(chosen), 0)

@@ -134,10 +134,10 @@ def _choose(
 ) -> list[_Chosen | None]:
   """The choices of positive and of negative; None means all."""
 
-  def nearest(mask):
+  def nearest(mask: Array) -> _Chosen:
     return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
 
-  def farthest(mask):
+  def farthest(mask: Array) -> _Chosen:
     return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
 
   rules = (

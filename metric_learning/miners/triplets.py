@@ -1,9 +1,12 @@
 """Miners that choose triplets of a row."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from metric_learning.errors import InputError, check_choice
 from metric_learning.intervals import (
@@ -18,7 +21,7 @@ from metric_learning.miners.chosen import (
   with_triplets,
 )
 from metric_learning.miners.pairs import one_hot
-from metric_learning.rows import Context, Row
+from metric_learning.rows import Context, Points, Row
 
 _TYPES = ("all", "hard", "semihard", "easy")
 
@@ -47,7 +50,11 @@ def triplet_margin(
 
 
 def positions(
-  over_anchors, over_candidates, anchors, candidates, key
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  key: Array | None,
 ) -> Context:
   """For `packaged`: the position of each anchor in the batch."""
   return Context(own=jnp.arange(anchors.labels.shape[0]))
@@ -64,7 +71,13 @@ def packaged(row: Row, context: Context) -> Row:
   return with_triplets(row, Drawn(positives, jnp.full_like(index, first + 2)))
 
 
-def keys(over_anchors, over_candidates, anchors, candidates, key) -> Context:
+def keys(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  key: Array | None,
+) -> Context:
   """A random key for each anchor, and the dimension of the embeddings."""
   if key is None:
     raise InputError(
@@ -118,7 +131,13 @@ def distance_weighted(
   return with_triplets(row, Drawn(positives, negative))
 
 
-def between(over_anchors, over_candidates, anchors, candidates, key) -> Context:
+def between(
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  key: Array | None,
+) -> Context:
   """For `angular`: the distances between candidates."""
   return Context(shared=over_candidates(lambda row: row.distances))
 

@@ -1,6 +1,7 @@
 """Miners that see all rows of the batch."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from metric_learning.intervals import (
   Natural,
   Number,
 )
-from metric_learning.rows import Context, Row
+from metric_learning.rows import Context, Points, Row
 
 Fraction = Annotated[Number, Interval(0.0, 1.0, open_low=True)]
 
@@ -33,11 +34,11 @@ def _hardness(row: Row) -> tuple[Array, Array]:
 
 
 def hardest_pairs(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
-  key,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  key: Array | None,
   *,
   fraction: Fraction = 0.5,
 ) -> Context:
@@ -46,13 +47,13 @@ def hardest_pairs(
   A search bit by bit counts pairs; it needs no sort and no list of pairs.
   """
 
-  def count(keeps):
+  def count(keeps: Callable[..., Any]) -> Array:
     """For each row and side, the number of pairs with `keeps(hardness, side)`.
 
     The sides are positives and negatives.
     """
 
-    def of_row(row):
+    def of_row(row: Row) -> Array:
       sides = (row.positives > 0, row.negatives > 0)
       return jnp.stack(
         [
@@ -70,7 +71,7 @@ def hardest_pairs(
   kind = _ordered(candidates.embeddings[:1, 0]).dtype
   bits = jnp.iinfo(kind).bits
 
-  def refine(i, least):
+  def refine(i: Array, least: Array) -> Array:
     bit = jnp.left_shift(jnp.ones((), kind), (bits - 1 - i).astype(kind))
     trial = least | bit
     number = jnp.sum(count(lambda hardness, s: hardness >= trial[s]), axis=0)
@@ -103,7 +104,9 @@ def hdc(row: Row, context: Context, *, fraction: Fraction = 0.5) -> Row:
   return row._replace(positives=selected[0], negatives=selected[1])
 
 
-def _bins(distances, limits, num_bins):
+def _bins(
+  distances: Array, limits: tuple[Array, Array], num_bins: int
+) -> Array:
   """The bin of each distance, of equal widths between the two limits."""
   low, high = limits
   width = jnp.where(high > low, high - low, 1)
@@ -112,11 +115,11 @@ def _bins(distances, limits, num_bins):
 
 
 def draw_from_bins(
-  over_anchors,
-  over_candidates,
-  anchors,
-  candidates,
-  key,
+  over_anchors: Callable[..., Any],
+  over_candidates: Callable[..., Any],
+  anchors: Points,
+  candidates: Points,
+  key: Array | None,
   *,
   num_bins: Natural = 100,
   positives_per_bin: Natural = 10,

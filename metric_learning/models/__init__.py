@@ -231,14 +231,14 @@ def _model(
     _log.warning("%s sees %s, repeated as RGB.", name, input_spec)
   draws = "key" in keywords(network.__call__)
 
-  def build(key):
+  def build(key: Array) -> Any:
     return network(
       input_spec.shape, embedding_dim, rngs=nnx.Rngs(key), **dict(options)
     )
 
   (graphdef, params, stats), layers = _structure(build)
 
-  def init(key):
+  def init(key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
     return _split(build(key))[1:]
 
   if weights is not None:
@@ -246,9 +246,16 @@ def _model(
     fill_from = functools.partial(
       fill, network.layout, (params, stats), what=what, inputs=inputs
     )
-    init = _from_file(init, network.layout.own, fill_from, weights)
+    init = cast(Any, _from_file(init, network.layout.own, fill_from, weights))
 
-  def apply(params, stats, inputs, *, train, key=None):
+  def apply(
+    params: Any,
+    stats: Any,
+    inputs: Any,
+    *,
+    train: bool,
+    key: Array | None = None,
+  ) -> tuple[Array, dict[str, Any]]:
     inputs = jnp.asarray(inputs)
     if inputs.shape[1:] != seen:
       raise InputError(
@@ -274,7 +281,7 @@ def _structure(build: Callable[[Array], Any]) -> tuple[Any, tuple[str, ...]]:
   """
   defined: list[str] = []
 
-  def traced():
+  def traced() -> Any:
     network = build(jax.random.key(0))
     for name, part in vars(network).items():  # in the order of the definition
       inner = [*part] if isinstance(part, nnx.Dict) else []
@@ -303,13 +310,13 @@ def _from_file(
   """An init that takes parameters from a file, and draws the other parts."""
 
   @jax.jit  # Parts that it does not return are not drawn.
-  def draw(key):
+  def draw(key: Array) -> list[dict[str, Any]]:
     return [
       {part: value for part, value in tree.items() if part in drawn_parts}
       for tree in init(key)
     ]
 
-  def filled(key):
+  def filled(key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
     trees = fill_from(tensors=_tensors_of(path, digest_of(path)))
     params, stats = (
       {**jax.tree.map(jnp.array, tree), **drawn}
@@ -330,7 +337,7 @@ def _tensors_of(path: str, digest: str) -> dict[str, np.ndarray]:
 def _cast(tree: Any, dtype: Any) -> Any:
   """Casts the floating-point arrays of a tree, except those of float64."""
 
-  def cast(x):
+  def cast(x: Any) -> Any:
     is_real = jnp.issubdtype(x.dtype, jnp.floating)
     return x.astype(dtype) if is_real and x.dtype != jnp.float64 else x
 

@@ -19,7 +19,7 @@ class _Subsample(nnx.Module):
     self.gain = nnx.Param(jnp.ones(channels))
     self.bias = nnx.Param(jnp.zeros(channels))
 
-  def __call__(self, x):
+  def __call__(self, x: Array) -> Array:
     x = nnx.avg_pool(x, self.patch, self.patch)
     return jnp.tanh(self.gain[...] * x + self.bias[...])
 
@@ -68,7 +68,7 @@ class Chopra2005(nnx.Module):
         f"image_size={IMAGE_SIZE} and one channel, or choose conv3 or conv4."
       )
 
-    def conv(cin, cout, size):
+    def conv(cin: int, cout: int, size: tuple[int, int]) -> Conv:
       return Conv(
         cin, cout, size, padding="VALID", kernel_init=glorot_normal, rngs=rngs
       )

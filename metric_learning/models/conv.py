@@ -58,7 +58,7 @@ class _Block(nnx.Module):
     )
     self.norm = NORMALIZATIONS[normalization](rngs)
 
-  def __call__(self, x, *, train):
+  def __call__(self, x: Array, *, train: bool) -> Array:
     x = self.conv(x)
     if isinstance(self.norm, BatchNorm):
       x = self.norm(x, use_running_average=not train)

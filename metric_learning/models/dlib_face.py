@@ -55,14 +55,16 @@ class _Scale(nnx.Module):
     self.scale = nnx.Param(jnp.ones(channels))
     self.bias = nnx.Param(jnp.zeros(channels))
 
-  def __call__(self, maps):
+  def __call__(self, maps: Array) -> Array:
     return maps * self.scale[...] + self.bias[...]
 
 
 class _ConvScale(nnx.Module):
   """A convolution with a bias, then a scale; without padding at stride 2."""
 
-  def __init__(self, cin: int, cout: int, size: int, stride: int, *, rngs):
+  def __init__(
+    self, cin: int, cout: int, size: int, stride: int, *, rngs: nnx.Rngs
+  ):
     kind = Conv if cin == 3 else WideConv
     self.conv = kind(
       cin,
@@ -75,7 +77,7 @@ class _ConvScale(nnx.Module):
     )
     self.scale = _Scale(cout)
 
-  def __call__(self, maps):
+  def __call__(self, maps: Array) -> Array:
     return self.scale(self.conv(maps))
 
 
@@ -90,7 +92,9 @@ class _Block(nnx.Module):
     self.conv1 = _ConvScale(cin, cout, 3, 2 if halves else 1, rngs=rngs)
     self.conv2 = _ConvScale(cout, cout, 3, 1, rngs=rngs)
 
-  def __call__(self, maps, *, train, key=None):
+  def __call__(
+    self, maps: Array, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Array:
     x = self.conv2(nnx.relu(self.conv1(maps)))
     if self.halves:
       maps = nnx.avg_pool(maps, (2, 2), (2, 2))

@@ -66,7 +66,9 @@ def _scaled(width: float, depth: float) -> list[_Stage]:
   ]
 
 
-def _pointwise(cin: int, cout: int, *, frozen: bool, rngs: nnx.Rngs):
+def _pointwise(
+  cin: int, cout: int, *, frozen: bool, rngs: nnx.Rngs
+) -> ConvNorm:
   conv = WideConv(
     cin, cout, (1, 1), use_bias=False, kernel_init=lecun_normal, rngs=rngs
   )
@@ -101,7 +103,9 @@ class _Block(nnx.Module):
     self.adds = stride == 1 and cin == stage.channels
     self.rate = rate
 
-  def __call__(self, maps, *, train, key=None):
+  def __call__(
+    self, maps: Array, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Array:
     x = maps
     if self.expand is not None:
       x = nnx.relu6(self.expand(x, train=train))

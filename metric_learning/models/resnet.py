@@ -79,7 +79,9 @@ class _Block(nnx.Module):
     self.shortcut = None if fits else _conv(cin, wide, 1, stride, **more)
     self.rate = rate
 
-  def __call__(self, maps, *, train, key=None):
+  def __call__(
+    self, maps: Array, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Array:
     *first, last = self.parts.values()
     x = maps
     for part in first:

@@ -60,7 +60,9 @@ class _Fire(nnx.Module):
     self.expand1x1 = _conv(within, half, 1, rngs)
     self.expand3x3 = _conv(within, half, 3, rngs)
 
-  def __call__(self, maps, *, train, key=None):
+  def __call__(
+    self, maps: Array, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Array:
     narrow = nnx.relu(self.squeeze(maps))
     wide = [self.expand1x1(narrow), self.expand3x3(narrow)]
     return nnx.relu(jnp.concatenate(wide, axis=-1))

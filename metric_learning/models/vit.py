@@ -1,5 +1,7 @@
 """Vision transformers: patches of an image are tokens that attend to others."""
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -32,19 +34,30 @@ def _linear(cin: int, cout: int, rngs: nnx.Rngs) -> nnx.Linear:
 class _Patches(nnx.Conv):
   """A convolution of patches that do not overlap: one matrix product."""
 
-  def __call__(self, inputs, out_sharding=None):
+  def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
     n, height, width, channels = inputs.shape
     size = self.kernel_size[0]
     rows, columns = height // size, width // size
     x = inputs.reshape(n, rows, size, columns, size, channels)
     x = x.swapaxes(2, 3).reshape(n, rows, columns, -1)
-    return x @ self.kernel[...].reshape(x.shape[-1], -1) + self.bias[...]
+    return (
+      x @ self.kernel[...].reshape(x.shape[-1], -1) + cast(Any, self.bias)[...]
+    )
 
 
 class _Stem(nnx.Module):
   """Turns patches into tokens with positions, after the class token."""
 
-  def __init__(self, rows, columns, patch, dim, class_token, *, rngs):
+  def __init__(
+    self,
+    rows: int,
+    columns: int,
+    patch: int,
+    dim: int,
+    class_token: bool,
+    *,
+    rngs: nnx.Rngs,
+  ):
     self.conv = _Patches(
       3, dim, (patch, patch), patch, kernel_init=lecun_normal, rngs=rngs
     )
@@ -54,7 +67,7 @@ class _Stem(nnx.Module):
     self.positions = draw(rows, columns, dim)
     self.class_token = draw(dim) if class_token else None
 
-  def __call__(self, images):
+  def __call__(self, images: Array) -> Array:
     maps = self.conv(images) + self.positions[...]
     tokens = maps.reshape(len(maps), -1, maps.shape[-1])
     if self.class_token is None:
@@ -68,12 +81,12 @@ class _Stem(nnx.Module):
 class _Attention(nnx.Module):
   """Self-attention with several heads."""
 
-  def __init__(self, dim, heads, *, rngs):
+  def __init__(self, dim: int, heads: int, *, rngs: nnx.Rngs):
     self.heads = heads
     self.qkv = _linear(dim, 3 * dim, rngs)
     self.proj = _linear(dim, dim, rngs)
 
-  def __call__(self, tokens):
+  def __call__(self, tokens: Array) -> Array:
     n, count, dim = tokens.shape
     parts = self.qkv(tokens).reshape(n, count, 3, self.heads, -1)
     query, key, value = (parts[:, :, i] for i in range(3))
@@ -84,7 +97,7 @@ class _Attention(nnx.Module):
 class _Block(nnx.Module):
   """Attention, then two dense layers for each token; both are residual."""
 
-  def __init__(self, dim, heads, rate, *, rngs):
+  def __init__(self, dim: int, heads: int, rate: float, *, rngs: nnx.Rngs):
     self.norm1 = nnx.LayerNorm(dim, epsilon=_EPSILON, rngs=rngs)
     self.attention = _Attention(dim, heads, rngs=rngs)
     self.norm2 = nnx.LayerNorm(dim, epsilon=_EPSILON, rngs=rngs)
@@ -92,7 +105,9 @@ class _Block(nnx.Module):
     self.fc2 = _linear(4 * dim, dim, rngs)
     self.rate = rate
 
-  def __call__(self, x, *, train, key=None):
+  def __call__(
+    self, x: Array, *, train: bool, key: PRNGKeyArray | None = None
+  ) -> Array:
     keys = (None, None) if key is None else jax.random.split(key)
     x = x + dropped(self.attention(self.norm1(x)), self.rate, keys[0])
     wide = nnx.gelu(self.fc1(self.norm2(x)), approximate=False)

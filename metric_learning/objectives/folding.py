@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from metric_learning.devices import on_devices, sharers
 from metric_learning.distances import (
@@ -19,6 +20,7 @@ from metric_learning.objectives.blocks import block_rows
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import (
   Context,
+  Parts,
   Points,
   Row,
   make_terms,
@@ -52,17 +54,30 @@ class Maps(NamedTuple):
   back: Callable[..., Any]
 
 
-def _joined(over: Callable[..., Any], join: Callable[[Row], Row]):
+# The terms of all anchors, those of their mean distances, and the next state.
+Folded = tuple[Parts, Parts, dict[str, Any]]
+
+
+def _joined(
+  over: Callable[..., Any], join: Callable[[Row], Row]
+) -> Callable[..., Any]:
   """Like `over`, but applies `join` to each row first."""
 
-  def mapped(f, *own, batched=False):
+  def mapped(f: Callable[..., Any], *own: Any, batched: bool = False) -> Any:
     first = jax.vmap(join) if batched else join
     return over(lambda row, *mine: f(first(row), *mine), *own, batched=batched)
 
   return mapped
 
 
-def fold(objective, hyper, met: Sides, affinity, state, key):
+def fold(
+  objective: Any,
+  hyper: dict[str, Any],
+  met: Sides,
+  affinity: Any,
+  state: Any,
+  key: Array | None,
+) -> Folded:
   """The terms of all anchors; on a mesh, each device folds its own anchors."""
   same = met.candidates is met.anchors
   mirrored = affinity is not None and objective.entry.mirrored and not same
@@ -70,7 +85,7 @@ def fold(objective, hyper, met: Sides, affinity, state, key):
   names = "miner_options", "reduction_options", "relation_options"
   options = {name: getattr(objective, name) for name in names}
 
-  def fold(whole, affinities):
+  def fold(whole: Any, affinities: Any) -> Any:
     options, hyper, met, *more = whole
     here = dataclasses.replace(objective, **options)
     if same:
@@ -84,13 +99,15 @@ def fold(objective, hyper, met: Sides, affinity, state, key):
   return on_devices(fold, objective.mesh, whole, affinities)
 
 
-def _distance_of(objective):
+def _distance_of(objective: Any) -> Callable[..., Any]:
   """The function of two sides that computes the distances of the rows."""
   metric = objective.entry.fixed_metric or objective.eval_metric
   return functools.partial(pairwise, metric)
 
 
-def fold_pairs(objective, hyper, met: Sides, *more):
+def fold_pairs(
+  objective: Any, hyper: dict[str, Any], met: Sides, *more: Any
+) -> Folded:
   """Like `fold`, only for anchors with a positive: at most half of the items.
 
   For a loss with `one_pair`, in which the other anchors have no term.
@@ -105,7 +122,7 @@ def fold_pairs(objective, hyper, met: Sides, *more):
   return *jax.tree.map(spread, (parts, seen)), kept
 
 
-def _with_partner(anchors: Points, candidates: Points):
+def _with_partner(anchors: Points, candidates: Points) -> Array:
   """The first n // 2 anchors, ordered so that those with a positive lead."""
   there = candidates.weight > 0
   # Sorted by label, with padding last.
@@ -119,7 +136,13 @@ def _with_partner(anchors: Points, candidates: Points):
   return jnp.argsort(~found, stable=True)[: max(n // 2, 1)]
 
 
-def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
+def maps_of(
+  objective: Any,
+  hyper: dict[str, Any],
+  met: Sides,
+  affinity: Any,
+  back: Any = None,
+) -> Maps:
   """Maps over the rows of the anchors, and over those of the candidates.
 
   `back` is the affinity of candidates and anchors, if a loss needs it.
@@ -129,7 +152,7 @@ def maps_of(objective, hyper, met: Sides, affinity, back=None) -> Maps:
   relation = functools.partial(relation, **objective.relation_options)
   devices = 1 if objective.mesh is None else sharers(objective.mesh)
 
-  def over(side, other, affinity):
+  def over(side: Points, other: Points, affinity: Any) -> Callable[..., Any]:
     blocks = block_rows(
       objective.block_size,
       -(-side.labels.shape[0] // devices),
@@ -160,7 +183,9 @@ def _still(row: Row) -> Row:
   return row._replace(distances=jax.lax.stop_gradient(row.distances))
 
 
-def _miner_of(objective, met: Sides, rows: Maps, key):
+def _miner_of(
+  objective: Any, met: Sides, rows: Maps, key: Array | None
+) -> tuple[Context, Callable[..., Row]]:
   """The context of the miner, and `mined(row, own) -> row`."""
   miner, context = MINERS[objective.miner], Context()
   if miner.context is not None:
@@ -175,7 +200,7 @@ def _miner_of(objective, met: Sides, rows: Maps, key):
       key,
     )
 
-  def mined(row: Row, own) -> Row:
+  def mined(row: Row, own: Any) -> Row:
     """The row with the weights that the miner chose, as constants."""
     more = (Context(own, context.shared),) if miner.context else ()
     kept = call_with(objective.miner_options, miner.mine, _still(row), *more)
@@ -184,13 +209,20 @@ def _miner_of(objective, met: Sides, rows: Maps, key):
   return context, mined
 
 
-def _context_of(objective, hyper, met: Sides, rows: Maps, mining, state):
+def _context_of(
+  objective: Any,
+  hyper: dict[str, Any],
+  met: Sides,
+  rows: Maps,
+  mining: tuple[Context, Callable[..., Row]],
+  state: Any,
+) -> Context:
   """The context that the loss computes from the whole batch, if any."""
   entry, (of_miner, mined) = objective.entry, mining
   if entry.context is None:
     return Context()
 
-  def over_mined(over):
+  def over_mined(over: Callable[..., Any]) -> Callable[..., Any]:
     return lambda f: over(lambda row, own: f(mined(row, own)), of_miner.own)
 
   # The context of a miner covers the anchors, so other rows are not mined.
@@ -204,24 +236,31 @@ def _context_of(objective, hyper, met: Sides, rows: Maps, mining, state):
   )
 
 
-def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
+def _terms_of_all(
+  objective: Any,
+  hyper: dict[str, Any],
+  met: Sides,
+  rows: Maps,
+  state: Any,
+  key: Array | None,
+) -> Folded:
   """The terms of every anchor, its mean distances, and the next state."""
   entry = objective.entry
   mining = of_miner, mined = _miner_of(objective, met, rows, key)
   context = _context_of(objective, hyper, met, rows, mining, state)
 
-  def terms_of(row: Row, own_mining, own):
+  def terms_of(row: Row, own_mining: Any, own: Any) -> Parts:
     more = (Context(own, context.shared),) if entry.context else ()
     return entry.call(entry.terms, hyper, mined(row, own_mining), *more)
 
-  def terms_together(rows: Row, own_mining, own):
+  def terms_together(rows: Row, own_mining: Any, own: Any) -> Parts:
     rows = jax.vmap(mined)(rows, own_mining)
     embeddings, distance = met.candidates.embeddings, _distance_of(objective)
     return entry.call(entry.terms, hyper, rows, embeddings, distance)
 
   terms = terms_together if entry.batched else jax.vmap(terms_of)
 
-  def of_rows(rows: Row, own_mining, own):
+  def of_rows(rows: Row, own_mining: Any, own: Any) -> tuple[Parts, Parts]:
     with _window(objective):
       parts = terms(rows, own_mining, own)
     # The terms of padding have weight 0, whatever a loss returns for an empty
@@ -241,7 +280,7 @@ def _terms_of_all(objective, hyper, met: Sides, rows: Maps, state, key):
   return parts, seen, jax.lax.stop_gradient(kept)
 
 
-def _window(objective):
+def _window(objective: Any) -> contextlib.AbstractContextManager[None]:
   """The context of the value window of the reduction."""
   options = objective.reduction_options
   if not {"low", "high"} & set(options):

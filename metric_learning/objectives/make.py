@@ -103,7 +103,12 @@ def make_objective(
 
 
 def _named(
-  entry: Loss, metric, normalize, reduction, miner, relation
+  entry: Loss,
+  metric: MetricName | None,
+  normalize: str | None,
+  reduction: Named | None,
+  miner: Named,
+  relation: Named,
 ) -> dict[str, Any]:
   """The fields of an objective that hold names with options."""
   metric, metric_options = split_metric(

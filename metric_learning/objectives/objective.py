@@ -308,7 +308,9 @@ class Objective:
     value = value * jnp.where(sick > 0, jnp.nan, 1)
     return value, Aux(_diagnostics(parts, reduced, seen, given), kept)
 
-  def _numbers(self, params, dim):
+  def _numbers(
+    self, params: dict[str, Any], dim: int
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
     """All hyperparameters: the given values, and the learned ones."""
     hyper, learned = self._resolved(dim), params.get("loss", {})
     for name, kind in self.entry.learned.items():
@@ -318,7 +320,14 @@ class Objective:
         hyper[name] = learned[name]
     return hyper, learned
 
-  def _sides(self, params, hyper, learned, points, references) -> Sides:
+  def _sides(
+    self,
+    params: dict[str, Any],
+    hyper: dict[str, Any],
+    learned: dict[str, Any],
+    points: Points,
+    references: Points | None,
+  ) -> Sides:
     """The anchors and candidates, as points that the metric compares."""
     entry = self.entry
     # A loss with its own geometry handles its class weights itself; otherwise
@@ -338,7 +347,7 @@ class Objective:
     candidates = anchors if same else self._projected(params, candidates, hyper)
     return Sides(anchors, candidates, plain)
 
-  def _check_self_index(self, references) -> None:
+  def _check_self_index(self, references: Any) -> None:
     """Raises for a self_index if the references are not candidates."""
     if references is None:
       raise InputError(
@@ -352,7 +361,9 @@ class Objective:
         f" {self.loss} with a second view)."
       )
 
-  def _check_weights(self, weights, points: Points, anchors: Points) -> None:
+  def _check_weights(
+    self, weights: Any, points: Points, anchors: Points
+  ) -> None:
     """Raises for item weights if the anchors are not the items."""
     if weights is not None and (
       self.entry.class_anchors or anchors.labels.shape != points.labels.shape
@@ -362,7 +373,9 @@ class Objective:
         " items of both views."
       )
 
-  def _outside_tables(self, hyper, anchors: Points) -> Int[Array, ""]:
+  def _outside_tables(
+    self, hyper: dict[str, Any], anchors: Points
+  ) -> Int[Array, ""]:
     """How many anchors have a label outside the classes 0..C-1.
 
     Labels are checked if the objective has class weights or learns a number for
@@ -395,7 +408,9 @@ class Objective:
       count += jnp.sum(outside)
     return count
 
-  def _reduce(self, parts: Parts, anchors: Points, weights):
+  def _reduce(
+    self, parts: Parts, anchors: Points, weights: Any
+  ) -> tuple[Array, dict[str, Array]]:
     """The value, and its parts."""
     of_classes = self.reduction_options.get("class_weights")
 
@@ -425,11 +440,15 @@ class Objective:
     normalize = NORMALIZATIONS[self.normalize]
     return points._replace(embeddings=normalize(points.embeddings))
 
-  def _projected(self, params, points: Points, hyper) -> Points:
+  def _projected(
+    self, params: dict[str, Any], points: Points, hyper: dict[str, Any]
+  ) -> Points:
     embeddings = self._project(params, points.embeddings, hyper)
     return points._replace(embeddings=embeddings)
 
-  def _project(self, params, x, hyper):
+  def _project(
+    self, params: dict[str, Any], x: Array, hyper: dict[str, Any]
+  ) -> Array:
     entry = self.entry
     if entry.project is not None:
       x = entry.call(entry.project, hyper, params.get("loss", {}), x)
@@ -454,7 +473,9 @@ def _not_finite(*sides: Points | None) -> Array:
   return count
 
 
-def _diagnostics(parts, reduced, seen, sick) -> dict[str, Array]:
+def _diagnostics(
+  parts: Parts, reduced: dict[str, Array], seen: Parts, sick: Array
+) -> dict[str, Array]:
   """Scalars to log: distances, and the value and active share of each part.
 
   Also `active_fraction`, the active share of all terms that can be inactive.

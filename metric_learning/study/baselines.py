@@ -133,7 +133,12 @@ def _flat(inputs: np.ndarray | data.ImageFiles) -> Float[np.ndarray, "n d"]:
 
 
 def _record(
-  name, fold, seed, embed, splits: data.Splits, config: ConfigDict
+  name: str,
+  fold: int,
+  seed: int | None,
+  embed: Embed,
+  splits: data.Splits,
+  config: ConfigDict,
 ) -> dict[str, Any]:
   """The scores of a baseline; without a seed, with intervals over classes."""
   test, gallery, columns = splits.test, splits.gallery, config.eval.columns

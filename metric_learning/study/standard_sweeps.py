@@ -115,7 +115,7 @@ def _with_seeds(rows: Callable[..., Overrides]) -> Callable[..., Overrides]:
   """Each row of a generator with each of the paired seeds."""
 
   @functools.wraps(rows)
-  def repeated(*arguments) -> Overrides:
+  def repeated(*arguments: Any) -> Overrides:
     for row in rows(*arguments):
       for seed in SEEDS:
         yield {**row, "seed": seed}

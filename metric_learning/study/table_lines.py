@@ -1,7 +1,7 @@
 """The lines of a study's table, before formatting."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,9 @@ def by_name(
   return [(n, [b for b in baselines if b["name"] == n]) for n in names]
 
 
-def _baseline_line(name, records, columns) -> Line:
+def _baseline_line(
+  name: str, records: Sequence[dict[str, Any]], columns: Sequence[str]
+) -> Line:
   folds = {b["fold"] for b in records}
   line: Line = {
     "name": name,
@@ -94,7 +96,9 @@ def baseline_scores(
   return {(b["seed"], b["fold"]): b["test"][column] for b in records}
 
 
-def _cell_line(cell: Cell, columns, compared) -> Line:
+def _cell_line(
+  cell: Cell, columns: Sequence[str], compared: Sequence[str]
+) -> Line:
   runs = cell.chosen.runs
   folds = {run.spec.config.data.fold for run in runs}
   line: Line = {
@@ -276,7 +280,7 @@ def _active_fraction(runs: Sequence[Run]) -> float:
   return float("nan")
 
 
-def mean_of(values) -> float:
+def mean_of(values: Iterable[float]) -> float:
   """The mean; NaN of an empty list."""
   numbers = list(values)
   return float(np.mean(numbers)) if numbers else float("nan")

@@ -100,7 +100,7 @@ def _texts(line: Line, study: Study) -> list[str]:
     if line["chosen"].startswith("not chosen"):
       nothing = "not chosen"
 
-  def score(column):
+  def score(column: str) -> str:
     if column not in line:
       return nothing
     text = interval_text(line[column], line["interval"])

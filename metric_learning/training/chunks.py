@@ -35,7 +35,7 @@ def in_one(
     key: the random key of the network.
   """
 
-  def loss_of(params):
+  def loss_of(params: Any) -> tuple[Array, tuple[Any, Any]]:
     embeddings, stats = embed(params, inputs, key)
     value, aux = loss(params, embeddings)
     return value, (stats, aux)
@@ -68,10 +68,10 @@ def in_chunks(
   parts = inputs.reshape(n // chunks, chunks, *inputs.shape[1:]).swapaxes(0, 1)
   keys = jax.random.split(key, chunks)
 
-  def embedded(carry, part):
+  def embedded(carry: Any, part: Any) -> tuple[Any, Array]:
     return carry, embed(params, *part)[0]
 
-  def pulled(sums, part):
+  def pulled(sums: Any, part: Any) -> tuple[Any, None]:
     inputs, key, slopes = part
     _, pull = jax.vjp(lambda params: embed(params, inputs, key)[0], params)
     return jax.tree.map(jnp.add, sums, pull(slopes)[0]), None

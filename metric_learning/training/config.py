@@ -410,7 +410,7 @@ def from_dict(fields: Mapping[str, Any]) -> ConfigDict:
   True
   """
 
-  def restore(value):
+  def restore(value: Any) -> Any:
     if isinstance(value, Mapping):
       return {k: restore(v) for k, v in value.items()}
     return tuple(value) if isinstance(value, list) else value

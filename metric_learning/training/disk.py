@@ -7,7 +7,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from metric_learning.training import records
 _PART = ".part"
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[..., object]) -> None:
   """Calls `write(file)` so that `path` is complete or absent at any time.
 
   Raises:

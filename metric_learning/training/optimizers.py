@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from metric_learning.errors import InputError
 from metric_learning.intervals import (
   Natural,
+  Number,
   Positive,
   Share,
   ShareBelowOne,
@@ -118,12 +119,12 @@ def muon(
   Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers".
   """
 
-  def kinds_of(params):
+  def kinds_of(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
       lambda path, x: "muon" if _is_matrix(path, x) else "adam", params
     )
 
-  def axes_of(params):
+  def axes_of(params: Any) -> Any:
     return jax.tree.map(
       lambda x: optax.contrib.MuonDimensionNumbers(
         tuple(range(x.ndim - 1)), x.ndim - 1
@@ -131,7 +132,7 @@ def muon(
       params,
     )
 
-  def shaped(x):
+  def shaped(x: Array) -> Array:
     return x * max(1.0, x.shape[-1] ** 2 / x.size) ** 0.5
 
   orthogonal = optax.contrib.scale_by_muon(
@@ -197,7 +198,7 @@ def stairs(
   return drop**passed
 
 
-def _above(floor, share):
+def _above(floor: Number, share: Number) -> Number:
   return share if floor == 0 else floor + (1 - floor) * share
 
 
@@ -270,7 +271,7 @@ def make_optimizer(
     own = section[name]
     factor = numbers.get(f"optimizer.{name}.factor", own["factor"])
 
-    def step_size(step):
+    def step_size(step: Any) -> Array:
       share = rate_at(step, steps, section["schedule"])
       return -share * rate * factor
 
@@ -328,7 +329,7 @@ def _by_layer(
   """Multiplies updates by layer_decay^k in the k-th layer before the head."""
   before = {name: k for k, name in enumerate(reversed(layers))}
 
-  def scaled(updates, _):
+  def scaled(updates: Any, _: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
       lambda path, x: layer_decay ** before[_layer(path, before)] * x, updates
     )
@@ -358,10 +359,10 @@ def running_mean(ema: float) -> optax.GradientTransformation:
   the whole update.
   """
 
-  def init(params):
+  def init(params: Any) -> RunningMean:
     return RunningMean(jnp.zeros((), jnp.int32), params)
 
-  def update(updates, state, params):
+  def update(updates: Any, state: Any, params: Any) -> tuple[Any, RunningMean]:
     steps = state.steps + 1
     share = (1 - ema) / (1 - jnp.float32(ema) ** steps)
     after = optax.apply_updates(params, updates)
@@ -391,7 +392,7 @@ def groups_of(params: Mapping[str, Any], frozen: Collection[str] = ()) -> Any:
   {'loss': {'weights': 'frozen'}}
   """
 
-  def group(path, _):
+  def group(path: Any, _: Any) -> str:
     if path[0].key == "objective":
       name = "loss"
     else:

@@ -105,7 +105,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
   places = mesh.shape[devices.MEMBERS]
   seats = np.arange(-(-len(runs) // places) * places) % len(runs)
 
-  def stack(trees):
+  def stack(trees: Sequence[Any]) -> Any:
     return _stacked([trees[i] for i in seats], mesh)
 
   put = functools.partial(devices.put, mesh=mesh)
@@ -215,7 +215,7 @@ def step_of(
   mesh = mesh or devices.mesh_of(1, population=True)
   shared = mesh if devices.sharers(mesh) > 1 else None
 
-  def one(*arguments):
+  def one(*arguments: Any) -> Any:
     with as_products() if products else contextlib.nullcontext():
       return on_fed(step, gather, shared, *arguments)
 
@@ -274,7 +274,7 @@ def _restore(runs: list[Recorder]) -> tuple[int, list[dict[str, Any]]]:
 def _together(draws: list[Draws]) -> Draws:
   """The batches of all members, stacked."""
 
-  def batch(step):
+  def batch(step: int) -> Draw:
     indices, affinities = zip(*(one(step) for one in draws), strict=True)
     has_affinity = affinities[0] is not None
     return Draw(

@@ -108,7 +108,7 @@ def command(arguments: Sequence[str]) -> str:
 def commit() -> str:
   """The commit of this code, with "+changes" if it was edited since."""
 
-  def git(*args):
+  def git(*args: str) -> str:
     return subprocess.run(
       ["git", "-C", str(Path(__file__).parent), *args],
       capture_output=True,
@@ -188,7 +188,7 @@ def refuse_another(path: Path, here: Mapping[str, Any]) -> None:
   """
   there = {"code": None, "commit": None, **read_json(path)}
 
-  def fields(subset):
+  def fields(subset: Mapping[str, Any]) -> dict[str, Any]:
     rows = subset["rows"]
     if not isinstance(rows, Mapping):
       rows = {row["name"]: row for row in rows}

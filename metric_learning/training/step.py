@@ -197,13 +197,15 @@ def make_step(
     skips: whether a step that is not finite leaves the state unchanged.
   """
 
-  def step(state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]):
+  def step(
+    state: State, batch: Batch, key: Array, numbers: Mapping[str, Any]
+  ) -> tuple[State, dict[str, Array]]:
     objective = objectives.with_numbers(numbers)
     inputs = _seen(model, batch, jitter, key)
     # Random streams other than that of the augmentation.
     own_key, model_key = (jax.random.fold_in(key, i) for i in (1, 2))
 
-    def loss_of(params, embeddings):
+    def loss_of(params: Any, embeddings: Array) -> Any:
       return objective(
         _stopped(params, frozen)["objective"],
         embeddings,
@@ -298,7 +300,7 @@ def _embedding(
 ) -> Callable[..., tuple[Array, Any]]:
   """The function (params, inputs, key) → training embeddings and new stats."""
 
-  def embed(params, inputs, key):
+  def embed(params: Any, inputs: Array, key: Array) -> tuple[Array, Any]:
     return model.apply(
       _stopped(params, frozen)["model"],
       stats,
@@ -321,7 +323,7 @@ def _stopped(params: Any, frozen: tuple[str, ...]) -> Any:
   )
 
 
-def _given(**arrays: Array | None) -> dict[str, Array]:
+def _given(**arrays: Any) -> dict[str, Any]:
   """The entries that are not None."""
   return {name: x for name, x in arrays.items() if x is not None}
 
@@ -346,7 +348,7 @@ def on_fed(
   own: Any,
   key: Array,
   numbers: Mapping[str, Any],
-):
+) -> tuple[State, dict[str, Array]]:
   """Gathers the batch from what the feed yields, and makes one step on it.
 
   On a mesh, each device has its share of the batch and the whole state. The

@@ -83,7 +83,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
 def _send_again(number: int) -> None:
   """Repeats a signal a moment later. (Thread.start could wait for a lock.)"""
   time.sleep(0.01)
-  _thread.interrupt_main(number)
+  _thread.interrupt_main(signal.Signals(number))
 
 
 @contextlib.contextmanager

@@ -70,7 +70,9 @@ def with_numbers(objective: Objective, numbers: Mapping[str, Any]) -> Objective:
   return dataclasses.replace(objective, hyper=hyper, miner_options=mining)
 
 
-def _owners(objective: Objective):
+def _owners(
+  objective: Objective,
+) -> tuple[tuple[str, Mapping[str, Any], Mapping[str, int]], ...]:
   """The loss and the miner: the name, all options, and the scaled ones."""
   miner = MINERS[objective.miner]
   mining = {**miner.options, **objective.miner_options}

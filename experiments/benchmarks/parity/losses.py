@@ -39,7 +39,7 @@ def tables(seeds: int) -> Iterator[Table]:
   yield "Reducers", _HEAD, [*rows(pml.REDUCERS), *more_reducers(seeds)]
 
 
-def their_slopes(pair: Pair, batch: Batch):
+def their_slopes(pair: Pair, batch: Batch) -> tuple[float, list[np.ndarray]]:
   """Their value, and its gradients by embeddings and by what is learned."""
   import torch
 

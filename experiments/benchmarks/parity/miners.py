@@ -36,7 +36,7 @@ def table(seeds: int) -> Table:
   return "Miners", _HEAD, [*rows, *random_miners()]
 
 
-def their_triplets(choice: Choice, x: np.ndarray, labels: np.ndarray):
+def their_triplets(choice: Choice, x: np.ndarray, labels: np.ndarray) -> set:
   """Their choice as triplets: every pair of pairs of an anchor."""
   import torch
   from pytorch_metric_learning.utils import loss_and_miner_utils
@@ -152,7 +152,9 @@ def _variation(counts: np.ndarray, law: np.ndarray) -> float:
   return float(np.mean(np.abs(shares - law[some]).sum(axis=1) / 2))
 
 
-def _draws_of_both(choice, x, labels) -> tuple[np.ndarray, np.ndarray]:
+def _draws_of_both(
+  choice: Choice, x: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """How often each (anchor, negative) was drawn."""
   import torch
 
@@ -170,7 +172,9 @@ def _draws_of_both(choice, x, labels) -> tuple[np.ndarray, np.ndarray]:
   return ours, theirs
 
 
-def _bins_apart(choice, x, labels) -> tuple[int, int]:
+def _bins_apart(
+  choice: Choice, x: np.ndarray, labels: np.ndarray
+) -> tuple[int, int]:
   """Draws of both that are in other bins, and draws."""
   key = jax.random.key(0)
   rows = pml_sides.our_choice(choice, jnp.asarray(x), jnp.asarray(labels), key)

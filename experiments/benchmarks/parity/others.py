@@ -42,7 +42,13 @@ def tables(seeds: int) -> Iterator[Table]:
   yield "Wrappers", _HEAD, list(wrapper_rows(seeds))
 
 
-def _plain_row(name, theirs, found, note="", tolerance=1e-9) -> Row:
+def _plain_row(
+  name: str,
+  theirs: pml.Made,
+  found: Any,
+  note: str = "",
+  tolerance: float = 1e-9,
+) -> Row:
   values, gradients = zip(*found, strict=True)
   agree = max(*values, *gradients) <= tolerance
   return (
@@ -90,11 +96,22 @@ def distance_rows(seeds: int) -> Iterator[Row]:
       # At distance 0 to itself the slope of a root is a matter of choice.
       np.fill_diagonal(weights, 0)
 
-      def ours(x, weights=weights, metric=metric, normalize=normalize):
+      def ours(
+        x: Any,
+        weights: np.ndarray = weights,
+        metric: Any = metric,
+        normalize: str = normalize,
+      ) -> jax.Array:
         x = ml.NORMALIZATIONS[normalize](x)
         return jnp.sum(weights * ml.pairwise(metric, x, x))
 
-      def value(x, weights=weights, distance=distance, sign=sign, shift=shift):
+      def value(
+        x: Any,
+        weights: np.ndarray = weights,
+        distance: Any = distance,
+        sign: int = sign,
+        shift: int = shift,
+      ) -> Any:
         import torch
 
         return torch.sum(torch.tensor(weights) * (shift + sign * distance(x)))
@@ -150,14 +167,14 @@ def _sum_row(seeds: int) -> Row:
 
 
 def _views_row(symmetric: bool, seeds: int) -> Row:
-  objective = ml.make_objective("infonce_per_pair")
+  objective: Any = ml.make_objective("infonce_per_pair")
   inner = pml_sides.made("losses", ("NTXentLoss", {}))
   arguments = {"loss": inner, "symmetric": symmetric}
   theirs = pml_sides.made("losses", ("SelfSupervisedLoss", arguments))
   half = ITEMS // 2
   labels = np.arange(half)
 
-  def ours(x):
+  def ours(x: Any) -> jax.Array:
     if symmetric:
       return objective({}, x, np.tile(labels, 2))[0]
     views = {"references": x[half:], "reference_labels": labels}

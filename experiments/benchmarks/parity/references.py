@@ -5,7 +5,7 @@ of a weights file and the features of the images.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -184,12 +184,12 @@ def _positions(positions: Any, grid: tuple[int, int]) -> Any:
   return torch.cat([positions[:, :-196], patches], dim=1)
 
 
-def _npz_file(tensors: Mapping[str, np.ndarray]) -> Any:
+def _npz_file(tensors: Mapping[str, Any]) -> Any:
   """A context: the path of an .npz of them."""
   import contextlib
 
   @contextlib.contextmanager
-  def written():
+  def written() -> Iterator[str]:
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
       np.savez(file, **tensors)
       file.flush()

@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.benchmarks import training
@@ -139,7 +139,7 @@ _TABLES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
 }
 
 
-def _row(cells) -> str:
+def _row(cells: Iterable[str]) -> str:
   return "| " + " | ".join(cells) + " |"
 
 

@@ -132,7 +132,7 @@ def _optax(case: Case) -> Callable[[], float]:
   batch = _batch(case)
   labels = jnp.asarray(batch.labels)
 
-  def value(x):
+  def value(x: Any) -> Any:
     return optax.losses.ntxent(x, labels, temperature=0.07)
 
   return _compiled(jax.value_and_grad(value), jnp.asarray(batch.x))

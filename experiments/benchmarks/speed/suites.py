@@ -55,7 +55,9 @@ def _installed(name: str) -> bool:
   return importlib.util.find_spec(name) is not None
 
 
-def _line(name: str, rival: str, size: dict[str, int], ours, theirs) -> Line:
+def _line(
+  name: str, rival: str, size: dict[str, int], ours: Line, theirs: Line
+) -> Line:
   """A line of a table: two sides, their ratio, how far the values are apart."""
   line = {"name": name, "rival": rival, **size, "ours": ours, "theirs": theirs}
   if "value" in ours and "value" in theirs:

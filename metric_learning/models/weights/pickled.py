@@ -71,7 +71,9 @@ class _RebuildTensor:
 
   __slots__ = ()
 
-  def __call__(self, storage, offset, shape, strides, *_):
+  def __call__(
+    self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
+  ) -> _Tensor:
     sizes = (offset, *shape, *strides)
     valid = all(type(x) is int and x >= 0 for x in sizes)
     if not isinstance(storage, _Storage) or not valid:
@@ -94,7 +96,7 @@ class _RebuildParameter:
 
   __slots__ = ()
 
-  def __call__(self, tensor, *_):
+  def __call__(self, tensor: Any, *_: Any) -> _Tensor:
     if not isinstance(tensor, _Tensor):
       raise pickle.UnpicklingError("a parameter that is not a tensor")
     return tensor
@@ -105,12 +107,12 @@ class _Type:
 
   __slots__ = ("dtype",)
 
-  def __init__(self, name, *_):
+  def __init__(self, name: Any, *_: Any):
     if not re.fullmatch(r"[fiu][1248]|b1", str(name)):
       raise pickle.UnpicklingError("a type that is not a number")
     self.dtype = np.dtype(name)
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: Any) -> None:
     self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -119,7 +121,7 @@ class _Array:
 
   __slots__ = ("array",)
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: Any) -> None:
     _, shape, kind, by_columns, data = state
     if not isinstance(kind, _Type) or not isinstance(data, bytes):
       raise pickle.UnpicklingError("an array that does not hold numbers")
@@ -132,7 +134,7 @@ class _Reconstruct:
 
   __slots__ = ()
 
-  def __call__(self, kind, *_):
+  def __call__(self, kind: Any, *_: Any) -> _Array:
     if kind != _ARRAY:
       raise pickle.UnpicklingError("an invalid array")
     return _Array()
@@ -143,7 +145,7 @@ class _MakeType:
 
   __slots__ = ()
 
-  def __call__(self, name, *_):
+  def __call__(self, name: Any, *_: Any) -> _Type:
     return _Type(name)
 
 
@@ -279,7 +281,8 @@ def _unpickled(file: io.BytesIO) -> tuple[Any, _Unpickler]:
 def _check_instructions(file: io.BytesIO, size: int) -> None:
   """Checks the instructions of one pickle, without running them."""
 
-  def check():
+  def check() -> None:
+    value: Any
     for instruction, value, _ in pickletools.genops(file):
       if instruction.name not in _ADMITTED:
         raise InputError(

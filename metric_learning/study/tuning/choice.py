@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from metric_learning.errors import InputError
@@ -38,7 +39,7 @@ class _Candidate(NamedTuple):
     return float(np.mean([np.mean(some) for some in self.scores]))
 
 
-def summary(search: Search, storage) -> dict[str, Any]:
+def summary(search: Search, storage: BaseStorage) -> dict[str, Any]:
   """The trials and the choice of a search; no choice if every trial failed.
 
   The choice is the finalist with the best mean over both stages, or without

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from metric_learning.evaluation import lower_is_better
@@ -51,7 +52,7 @@ def numbers_of(search: Search, trial: FrozenTrial) -> dict[str, Any]:
   }
 
 
-def finalists_of(search: Search, storage) -> list[FrozenTrial]:
+def finalists_of(search: Search, storage: BaseStorage) -> list[FrozenTrial]:
   """The trials of the second stage; none if it could not change the choice."""
   config = search.cell.config
   if not config.tune.finalists:
@@ -61,7 +62,7 @@ def finalists_of(search: Search, storage) -> list[FrozenTrial]:
   return best[: config.tune.finalists]
 
 
-def run_finalists(search: Search, storage) -> bool:
+def run_finalists(search: Search, storage: BaseStorage) -> bool:
   """Runs the free finalists; returns whether all are finished.
 
   Call it when every trial of the search is finished.
@@ -83,7 +84,7 @@ def run_finalists(search: Search, storage) -> bool:
   return all(_record(search, t.number).exists() for t in finalists)
 
 
-def read_finalists(search: Search, storage) -> dict[int, Finalist]:
+def read_finalists(search: Search, storage: BaseStorage) -> dict[int, Finalist]:
   """The finished finalists of a search, by trial number."""
   return {
     trial.number: Finalist(**run_files.read_json(_record(search, trial.number)))

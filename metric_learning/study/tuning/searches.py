@@ -63,7 +63,9 @@ def seeds_of(config: ConfigDict, number: int) -> Seeds:
   )
 
 
-def trials_in(search: Search, storage) -> list[FrozenTrial]:
+def trials_in(
+  search: Search, storage: optuna.storages.BaseStorage
+) -> list[FrozenTrial]:
   """The present trials of a search."""
   study = optuna.load_study(study_name=search.name, storage=storage)
   return study.get_trials(deepcopy=False)

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
-from metric_learning.losses.search import Grid
+from metric_learning.losses.search import Grid, Range
 from metric_learning.study.ranges import (
   Ranges,
   grid_points,
@@ -131,7 +131,7 @@ def search(
   return chosen
 
 
-def _whole(config) -> dict[str, Any]:
+def _whole(config: ConfigDict) -> dict[str, Any]:
   """The config that a trial depends on: the run and its tuning."""
   return {**as_dict(config), "tune": json.loads(config.tune.to_json())}
 
@@ -146,7 +146,9 @@ def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
     )
 
 
-def _start(cell: RunSpec, number: int, folder: Path, storage) -> Search:
+def _start(
+  cell: RunSpec, number: int, folder: Path, storage: optuna.storages.BaseStorage
+) -> Search:
   """Creates the Optuna study of a search with all trials, or loads it."""
   ranges = ranges_of(cell.config)
   name = f"{folder.resolve().name}: {cell.name}, search {number}"
@@ -195,7 +197,7 @@ def _folder_id(folder: Path) -> str:
   return run_files.read_json(path)
 
 
-def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
+def _first_points(config: ConfigDict, ranges: Ranges) -> list[dict[str, Any]]:
   """The attributes of each trial before it starts."""
   trials = config.tune.trials
   if config.tune.sampler == "grid":
@@ -207,7 +209,9 @@ def _first_points(config, ranges: Ranges) -> list[dict[str, Any]]:
   return [first, *({} for _ in range(trials - 1))]
 
 
-def _states(search: Search, storage) -> list[TrialState]:
+def _states(
+  search: Search, storage: optuna.storages.BaseStorage
+) -> list[TrialState]:
   return [trial.state for trial in trials_in(search, storage)]
 
 
@@ -219,7 +223,9 @@ def _counted(searches: Iterable[Sequence[TrialState]]) -> Counts:
   return Counts(done, running, states.count(TrialState.FAIL))
 
 
-def _work(search: Search, storage, tally: Tally) -> bool:
+def _work(
+  search: Search, storage: optuna.storages.BaseStorage, tally: Tally
+) -> bool:
   """Runs the free trials of a search; returns whether all are finished."""
   for frozen in trials_in(search, storage):
     if frozen.state.is_finished():
@@ -241,7 +247,12 @@ def _work(search: Search, storage, tally: Tally) -> bool:
   return run_finalists(search, storage)
 
 
-def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
+def _run(
+  search: Search,
+  frozen: FrozenTrial,
+  storage: optuna.storages.BaseStorage,
+  tally: Tally,
+) -> None:
   """Trains a trial on every fold, and records the outcome."""
   config = search.cell.config
   study = optuna.load_study(study_name=search.name, storage=storage)
@@ -294,7 +305,9 @@ def _run(search: Search, frozen: FrozenTrial, storage, tally: Tally) -> None:
   )
 
 
-def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
+def _is_worse(
+  search: Search, storage: optuna.storages.BaseStorage, fold: int, mean: float
+) -> bool:
   """Whether a mean is worse than the median of other trials at that fold.
 
   (The pruner of Optuna uses the best mean of a trial after any fold so far,
@@ -312,7 +325,7 @@ def _is_worse(search: Search, storage, fold: int, mean: float) -> bool:
   return mean > median if lower_is_better(config.eval.select) else mean < median
 
 
-def _at_random(config) -> int:
+def _at_random(config: ConfigDict) -> int:
   """How many trials of a search are drawn independently: a third."""
   return math.ceil(config.tune.trials / 3)
 
@@ -337,7 +350,7 @@ def _sampler(
   return optuna.samplers.RandomSampler(seed=drawn)
 
 
-def _suggest(trial: Trial, field: str, domain) -> Any:
+def _suggest(trial: Trial, field: str, domain: Range | Grid) -> Any:
   if isinstance(domain, Grid):
     return trial.suggest_categorical(field, domain.values)
   return trial.suggest_float(field, domain.low, domain.high, log=domain.log)
