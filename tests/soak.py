@@ -194,7 +194,8 @@ def _files(folder):
   return {
     str(path.relative_to(folder)): _content(path)
     for path in sorted(folder.rglob("*"))
-    if path.is_file() and not path.name.startswith(".")
+    # Those of TFDS that a kill leaves incomplete, it does not read.
+    if path.is_file() and not path.name.startswith((".", "incomplete."))
   }
 
 
@@ -296,14 +297,21 @@ def harm(rng: random.Random, whole: Measure, saved: str) -> Harm:
     after = rng.uniform(0, whole.seconds)
     return Harm(kind, after, getattr(signal, kind))
   half = rng.random() < 0.3
+  # Half of a renamed file stays only after a loss of power. A checkpoint is then
+  # known by its digest; other records are refused, for a person to restore.
+  anything = "write" if half else None
   if kind == "error of the disk":
-    operation = rng.choice(("open", "write", "fsync", "rename"))
+    operations = ("write",) if half else ("open", "write", "fsync", "rename")
     nth = rng.randint(1, max(whole.operations // 4, 1))
-    fault = Fault(operation, "", rng.choice(ERRORS), nth, half)
+    error = rng.choice(ERRORS)
+    fault = Fault(rng.choice(operations), "", error, nth, half)
   elif kind == "killed inside a save":
-    fault = Fault(None, saved, None, rng.randint(1, whole.saving), half)
+    operation = None if saved == ".safetensors" else anything
+    nth = rng.randint(1, whole.saving)
+    fault = Fault(operation, saved, None, nth, half)
   else:
-    fault = Fault(None, "", None, rng.randint(1, whole.operations), half)
+    nth = rng.randint(1, whole.operations)
+    fault = Fault(anything, "", None, nth, half)
   return Harm(kind, fault=fault)
 
 

@@ -57,7 +57,7 @@ def heeded() -> Iterator[None]:
   Raises:
     Stopped: on entry or exit, if a signal came that no check has handled.
   """
-  _stop_if_asked()
+  stop_if_asked()
   with _ASKED.lock:
     _ASKED.listeners += 1
   try:
@@ -65,10 +65,11 @@ def heeded() -> Iterator[None]:
   finally:
     with _ASKED.lock:
       _ASKED.listeners -= 1
-  _stop_if_asked()
+  stop_if_asked()
 
 
-def _stop_if_asked() -> None:
+def stop_if_asked() -> None:
+  """Raises `Stopped` if a signal came that no check has handled."""
   if _ASKED.number:
     raise Stopped()
 

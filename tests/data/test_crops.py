@@ -124,7 +124,7 @@ def test_what_cannot_be_cut_is_refused(paths, tmp_path):
     # Digits are of that size.
     (
       {"data__short_side": 9, "data__image_size": (8, 8)},
-      r"short_side=9 is for sets of image files, and digits is an array",
+      r"short_side=9 is for sets of image files, but digits is an array",
     ),
   ):
     with pytest.raises(InputError, match=message):

@@ -214,7 +214,7 @@ def test_classes_may_be_in_all_parts_of_a_closed_set(tmp_path, config):
 
 def test_parts_that_are_not_asked_for_are_told(tmp_path, config):
   write_parts(tmp_path, train="abcd", test="xy")
-  with pytest.raises(InputError, match=r"holds test, train, and.*'official'"):
+  with pytest.raises(InputError, match=r"holds test, train, with.*'official'"):
     data.load(config())
   (tmp_path / "extra" / "a").mkdir(parents=True)
   with pytest.warns(UserWarning, match=r"1 folders of no part \(extra\)"):

@@ -141,7 +141,7 @@ def test_default_folder_is_debians(tmp_path, config, monkeypatch):
 def test_counts_that_differ_are_named(tmp_path, config):
   write(tmp_path)
   (tmp_path / FILES[1]).write_bytes(idx_bytes(stand_in(19)[1]))
-  message = rf"{FILES[0]} .*\(200, 1, 2\) and .*{FILES[1]} .*\(190,\)"
+  message = rf"{FILES[0]} .*\(200, 1, 2\), and .*{FILES[1]} .*\(190,\)"
   with pytest.raises(InputError, match=message):
     data.load(config())
 

@@ -382,7 +382,7 @@ def test_small_classes_are_dropped_and_counted():
   assert set(drawn.tolist()) == set(wanted.tolist())
   with (
     pytest.warns(UserWarning, match="in no batch"),
-    pytest.raises(InputError, match="are 2 classes to train on without 3 of"),
+    pytest.raises(InputError, match="are 2 classes to train on without 3 that"),
   ):
     make_sampler(tail, 3, 4, 0, **drop)
   make_sampler(tail, 2, 1, 0, **drop)  # none is small: no warning

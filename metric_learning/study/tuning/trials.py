@@ -42,7 +42,7 @@ from metric_learning.study.tuning.storage import (
   open_storage,
   shown,
 )
-from metric_learning.training import run_files
+from metric_learning.training import run_files, stopping
 from metric_learning.training.config import (
   as_dict,
   hyper_parameters,
@@ -122,8 +122,10 @@ def search(
       return _counted(states.values())
 
     tally = Tally(sum(map(len, states.values())), look)
-    with tally.shown():
+    # A signal waits for the storage, which would report the interruption.
+    with tally.shown(), stopping.heeded():
       while not all([_work(s, opened, tally) for s in searches]):
+        stopping.stop_if_asked()
         time.sleep(1)  # Other processes have the remaining trials.
     chosen = [summary(s, opened) for s in searches]
   with only_here(folder):
