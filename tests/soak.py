@@ -297,8 +297,8 @@ def harm(rng: random.Random, whole: Measure, saved: str) -> Harm:
     after = rng.uniform(0, whole.seconds)
     return Harm(kind, after, getattr(signal, kind))
   half = rng.random() < 0.3
-  # Half of a renamed file stays only after a loss of power. A checkpoint is then
-  # known by its digest; other records are refused, for a person to restore.
+  # Half of a renamed file stays only after a loss of power. The digest tells of
+  # it in a checkpoint; other records are refused, for a person to restore.
   anything = "write" if half else None
   if kind == "error of the disk":
     operations = ("write",) if half else ("open", "write", "fsync", "rename")

@@ -168,9 +168,7 @@ def test_one_number_for_each_class_needs_one_label_for_each_item():
 def test_class_weights_of_another_number_of_classes():
   reduction = ("mean", {"class_weights": (1.0, 2.0)})
   objective = ml.make_objective("contrastive", reduction=reduction)
-  with pytest.raises(
-    ml.InputError, match=r"2 weights, and there are 3 classes"
-  ):
+  with pytest.raises(ml.InputError, match=r"2 weights, and .* 3 classes"):
     objective.init(jax.random.key(0), num_classes=3)
 
 
