@@ -1,6 +1,7 @@
 """A study as one page: tables, verdicts, figures and retrieved images."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -162,6 +163,16 @@ def _runs(count: int) -> str:
   return "1 run is" if count == 1 else f"{count} runs are"
 
 
+def _unbroken(text: str) -> str:
+  """Keeps a number and its interval on one line each.
+
+  >>> _unbroken("0.9 ± 0.1 [0.7, 1.0]")  # a no-break space is one character
+  '0.9\\xa0±\\xa00.1 [0.7,\\xa01.0]'
+  """
+  text = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+  return re.sub(r"(\[\S+,) (\S+\])", "\\1\N{NO-BREAK SPACE}\\2", text)
+
+
 def _table(
   study: Study, lines: Sequence[Line], compared: Sequence[Compared]
 ) -> tuple[list[Cell], list[list[Cell]]]:
@@ -193,7 +204,7 @@ def _table(
   for line, text in zip(lines, texts, strict=True):
     name = line["name"]
     decision = verdict.get(name, "reference" if name in references else "–")
-    rows.append([*text, *[decision] * bool(compared)])
+    rows.append([*map(_unbroken, text), *[decision] * bool(compared)])
   is_more = [head not in (*unfolded, "verdict") for head in heads]
   cells = [
     [Cell(text, more) for text, more in zip(row, is_more, strict=True)]
