@@ -382,7 +382,7 @@ def undisturbed(
   wanted, takes = {}, {}
   for name in names:
     if name == "prepare":
-      once(name, root / "archives of it", None)  # Makes them, for all that come.
+      once(name, root / "archives of it", None)  # Makes them.
     folder = root / f"{name} undisturbed"
     started = time.monotonic()
     end = once(name, folder, None)

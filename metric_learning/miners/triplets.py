@@ -51,7 +51,7 @@ def triplet_margin(
 
 def positions(
   over_anchors: Callable[..., Any],
-  over_candidates: Callable[..., Any],
+  over_candidates: Callable[..., Any] | None,
   anchors: Points,
   candidates: Points,
   key: Array | None,
@@ -73,7 +73,7 @@ def packaged(row: Row, context: Context) -> Row:
 
 def keys(
   over_anchors: Callable[..., Any],
-  over_candidates: Callable[..., Any],
+  over_candidates: Callable[..., Any] | None,
   anchors: Points,
   candidates: Points,
   key: Array | None,

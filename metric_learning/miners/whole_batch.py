@@ -35,7 +35,7 @@ def _hardness(row: Row) -> tuple[Array, Array]:
 
 def hardest_pairs(
   over_anchors: Callable[..., Any],
-  over_candidates: Callable[..., Any],
+  over_candidates: Callable[..., Any] | None,
   anchors: Points,
   candidates: Points,
   key: Array | None,
@@ -116,7 +116,7 @@ def _bins(
 
 def draw_from_bins(
   over_anchors: Callable[..., Any],
-  over_candidates: Callable[..., Any],
+  over_candidates: Callable[..., Any] | None,
   anchors: Points,
   candidates: Points,
   key: Array | None,

@@ -130,7 +130,7 @@ def test_what_a_table_refuses(tmp_path, columns, change, fields, said):
   ("name", "text", "said"),
   [
     ("t.csv", "label,x\na,1,2\n", "row 2 has 3 values, but there are 2"),
-    ("t.csv", "label,x,x\na,1,2\n", "several columns 'x'"),
+    ("t.csv", "label,x,x\na,1,2\n", "several columns named 'x'"),
     ("t.csv", "label,x\n", "no rows below its line of col"),
     ("t.csv", "label\na\n", "no column of numbers beside"),
     ("t.xlsx", "", "a .csv, .tsv or .parquet file"),
