@@ -230,13 +230,15 @@ class DepthwiseConv(nnx.Conv):
 
   def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
     """Convolves `[n, h, w, c]`."""
-    if not (_products.get() or jax.default_backend() == "cpu"):
+    on_cpu = jax.default_backend() == "cpu"
+    if not (_products.get() or on_cpu):
       return super().__call__(inputs, out_sharding)
     kernel, by = self.kernel[...], cast(int, self.strides)
     pads = jax.lax.padtype_to_pads(
       inputs.shape[1:3], kernel.shape[:2], (by, by), "SAME"
     )
-    return _depthwise(jnp.pad(inputs, ((0, 0), *pads, (0, 0))), kernel, by)
+    convolve = _depthwise if on_cpu else _sum_of_shifted
+    return convolve(jnp.pad(inputs, ((0, 0), *pads, (0, 0))), kernel, by)
 
 
 def _sum_of_shifted(

@@ -114,14 +114,7 @@ def search(
       ]
       if not (folder / SEARCH).exists():
         run_files.write_json(folder / SEARCH, identity)
-    states = {s.name: _states(s, opened) for s in searches}
-
-    # Reading all searches after each trial would take longer than the trials.
-    def look(*changed: Search) -> Counts:
-      states.update({s.name: _states(s, opened) for s in changed})
-      return _counted(states.values())
-
-    tally = Tally(sum(map(len, states.values())), look)
+    tally = _tally(searches, opened)
     # A signal waits for the storage, which would report the interruption.
     with tally.shown(), stopping.heeded():
       while not all([_work(s, opened, tally) for s in searches]):
@@ -209,6 +202,23 @@ def _first_points(config: ConfigDict, ranges: Ranges) -> list[dict[str, Any]]:
   start = start_of(ranges, numbers)
   first = start if start.keys() == ranges.keys() else {}
   return [first, *({} for _ in range(trials - 1))]
+
+
+def _tally(
+  searches: Sequence[Search], storage: optuna.storages.BaseStorage
+) -> Tally:
+  """The counts of the trials of all searches.
+
+  After a trial, only its search is read: to read all would take longer than the
+  trial.
+  """
+  states = {s.name: _states(s, storage) for s in searches}
+
+  def look(*changed: Search) -> Counts:
+    states.update({s.name: _states(s, storage) for s in changed})
+    return _counted(states.values())
+
+  return Tally(sum(map(len, states.values())), look)
 
 
 def _states(
