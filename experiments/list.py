@@ -7,6 +7,7 @@ Without a kind, it lists the kinds.
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,10 +40,13 @@ def _loss(entry: Any) -> str:
   return f"{first_line(entry)} [{metrics or fixed}]"
 
 
-def _of_module(load: Callable[..., Any]) -> str:
-  """The first line of the module of a data set's loader."""
+def _of_set(name: str) -> str:
+  """What the module of a data set says after its name, as in "`name`: text"."""
+  load = data.DATASETS[name]
   load = load.func if isinstance(load, functools.partial) else load
-  return (inspect.getdoc(inspect.getmodule(load)) or "").split("\n")[0]
+  text = inspect.getdoc(inspect.getmodule(load)) or ""
+  match = re.search(rf"^`{name}(?::<name>)?`: (.*)$", text, re.MULTILINE)
+  return match[1] if match else ""
 
 
 def _sweep(sweep: study.Sweep) -> str:
@@ -59,10 +63,10 @@ KINDS: dict[str, tuple[Mapping[str, Any], Callable[[Any], str]]] = {
   "regularizers": (ml.REGULARIZERS, first_line),
   "relations": (ml.RELATIONS, first_line),
   "models": (models.MODELS, first_line),
-  "data": (data.DATASETS, _of_module),
+  "data": ({name: _of_set(name) for name in data.DATASETS}, str),
   "optimizers": (optimizers.OPTIMIZERS, first_line),
   "schedules": (optimizers.SCHEDULES, first_line),
-  "scores": (scores.SCORES, lambda score: score.heading),
+  "scores": (scores.SCORES, lambda score: score.about),
   "sweeps": (standard_sweeps.sweeps(((32, 4),)), _sweep),
   "launchers": (launchers.LAUNCHERS, lambda entry: entry.usage),
   "figures": (figures.FIGURES, first_line),

@@ -10,12 +10,13 @@ Run it again when one of these changes.
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments import list as listing
 from experiments import loss_pictures
+from metric_learning.evaluation import scores
 from metric_learning.losses import (
   Loss,
   angular,
@@ -211,13 +212,37 @@ def _choices() -> str:
     ("Normalizations", "normalizations"),
     ("Data sets", "data"),
     ("Sweeps", "sweeps"),
-    ("Scores", "scores"),
     ("Figures", "figures"),
   ):
     entries, describe = listing.KINDS[kind]
     lines = [[f"`{n}`", _plain(describe(e))] for n, e in entries.items()]
     text += [f"## {title}", as_markdown(["name", ""], lines)]
-  return "\n\n".join(text) + "\n"
+  return "\n\n".join([*text, *_scores()]) + "\n"
+
+
+def _scores() -> Iterator[str]:
+  """The table of scores, where `own` stands for `cosine` too."""
+  yield "## Scores"
+  yield (
+    "Scores of `own` compare items under the trained metric. Each of them but"
+    " the last three has a partner under `cosine`, such as `cosine/map_at_r`."
+    " K and N are numbers, as in `own/recall_at_4`. The rates: FAR is the share"
+    " of impostor pairs that are accepted, FRR that of genuine pairs that are"
+    " rejected. Scores that are marked as slow are computed only if they are"
+    " named. A score without a better direction cannot choose a checkpoint."
+  )
+  lines = [
+    [
+      f"`{name}`",
+      _plain(score.about),
+      score.better or "",
+      score.heading,
+      "slow" * score.slow,
+    ]
+    for name, score in scores.SCORES.items()
+    if score.family != "cosine"
+  ]
+  yield as_markdown(["name", "", "better", "heading in tables", ""], lines)
 
 
 def _plain(text: str) -> str:

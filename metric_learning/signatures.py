@@ -37,10 +37,25 @@ def _parameters(
   )
 
 
+class OneOf(tuple[str, ...]):
+  """The names that an `Annotated` string may be.
+
+  >>> OneOf(("pairs", "triplets"))
+  pairs, triplets
+  """
+
+  __slots__ = ()
+
+  def __repr__(self) -> str:
+    """The names in words."""
+    return ", ".join(self)
+
+
 class Kind(NamedTuple):
   """The types that a parameter accepts, and the item type of a tuple.
 
-  interval: the interval of an `Annotated` number; see `intervals`.
+  interval: the interval of an `Annotated` number (see `intervals`), or the
+    names of an `Annotated` string.
   """
 
   types: tuple[type, ...]

@@ -65,6 +65,7 @@ class Score(NamedTuple):
     neither direction is better.
   heading: the heading of its column, with {K} for the number; the name if
     empty.
+  about: its meaning, in one line.
   needs: "points" for embeddings only; "labels" for one or several labels of
     each point; "classes" for exactly one label of each point; "one set" for one
     label of each point, without a gallery; "superclasses" for super-classes of
@@ -85,6 +86,7 @@ class Score(NamedTuple):
   compute: Callable[[Points], float | dict[str, float]] | None
   better: Literal["higher", "lower"] | None
   heading: str = ""
+  about: str = ""
   needs: Literal[
     "points", "labels", "classes", "one set", "superclasses", "pairs"
   ] = "classes"

@@ -17,28 +17,60 @@ def identification_scores(family: str) -> Iterator[Score]:
   of = "" if family == "own" else f" {family}"
   drawn: dict[str, Any] = {"slow": True, "needs": "one set"}
   at_rank_k = {"numbers": {"K": (2, 5)}}
-  heads: dict[str, tuple[str, dict[str, Any]]] = {
-    "rank_K": ("rank-{K} identified", {"numbers": {"K": (1, 1)}}),
-    "auroc": ("open-set AUROC", {}),
-    "oscr": ("OSCR", {}),
-    "best_f1": ("open-set F1", {}),
+  heads: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rank_K": (
+      "rank-{K} identified",
+      "The share of known queries whose class is among the first K.",
+      {"numbers": {"K": (1, 1)}},
+    ),
+    "auroc": (
+      "open-set AUROC",
+      "The probability that a known query is nearer than an unknown one.",
+      {},
+    ),
+    "oscr": (
+      "OSCR",
+      "The area under the share identified against the unknown accepted.",
+      {},
+    ),
+    "best_f1": (
+      "open-set F1",
+      "The largest F1 of identifying the known over all thresholds.",
+      {},
+    ),
   }
   for rate in AT_FAR:
     above = f"DIR at FAR {100 * rate:g} %"
-    heads[f"dir_at_far_{rate}"] = above, {}
-    heads[f"dir_K_at_far_{rate}"] = f"rank-{{K}} {above}", at_rank_k
-  for name, (above, numbers) in heads.items():
+    about = (
+      f"The share identified, if at most {100 * rate:g} % of the unknown are"
+      " accepted"
+    )
+    heads[f"dir_at_far_{rate}"] = above, f"{about}.", {}
+    heads[f"dir_K_at_far_{rate}"] = (
+      f"rank-{{K}} {above}",
+      f"{about}, among the first K.",
+      at_rank_k,
+    )
+  for name, (above, about, numbers) in heads.items():
     options: dict[str, Any] = {**drawn, **numbers}
     yield Score(
       *(f"{_OPEN_SET}{name}", family, _identification, "higher"),
-      f"{above}{of}",
+      *(f"{above}{of}", about),
       no_choice=choosing.no_draws,
       **options,
     )
     interval = f"{_OPEN_SET}{name}_interval"
-    yield Score(interval, family, _identification, None, **options)
-  for name in ("num_known", "num_unknown"):
-    yield Score(f"{_OPEN_SET}{name}", family, _identification, None, **drawn)
+    yield Score(
+      *(interval, family, _identification, None),
+      about="The half-width of its 95 % interval over draws.",
+      **options,
+    )
+  for kind in ("known", "unknown"):
+    yield Score(
+      *(f"{_OPEN_SET}num_{kind}", family, _identification, None),
+      about=f"The mean number of queries of {kind} classes.",
+      **drawn,
+    )
 
 
 def _identification(points: Points) -> dict[str, float]:

@@ -147,23 +147,48 @@ _EPISODES = {"N": (2, 5), "K": (1, 1)}
 
 def _retrieval_scores(family: str) -> Iterator[Score]:
   ranks: dict[str, Any] = {"no_choice": choosing.no_ranks, "needs": "labels"}
-  for name, short in (
-    ("recall_at_K", "R@{K}"),
-    ("precision_at_1", ""),
-    ("r_precision", ""),
-    ("map_at_r", "MAP@R"),
-    ("mrr", ""),
+  for name, short, about in (
+    (
+      *("recall_at_K", "R@{K}"),
+      "The share of queries with a relevant item among the K nearest.",
+    ),
+    (
+      *("precision_at_1", ""),
+      "The share of queries whose nearest item is relevant.",
+    ),
+    (
+      *("r_precision", ""),
+      "The share of relevant items among the R nearest; R are relevant in all.",
+    ),
+    (
+      *("map_at_r", "MAP@R"),
+      "Σ_{i≤R} P(i) rel(i) / R: the precision at each relevant item, up to R.",
+    ),
+    ("mrr", "", "The mean of 1 / the rank of the first relevant item."),
   ):
     ranks["numbers"] = _K if name == "recall_at_K" else {}
     above = f"{short} {family}" if short else ""
     yield Score(
-      *(name, family, of_retrieval, "higher", above),
+      *(name, family, of_retrieval, "higher", above, about),
       by_query=_per_query,
       **ranks,
     )
-    yield Score(f"macro_{name}", family, of_retrieval, "higher", **ranks)
-  for name in ("tied_fraction", "num_queries", "lone_queries"):
-    yield Score(name, family, of_retrieval, None, needs="labels")
+    yield Score(
+      *(f"macro_{name}", family, of_retrieval, "higher"),
+      about=f"{name}, as the mean over classes of the mean of each class.",
+      **ranks,
+    )
+  for name, about in (
+    (
+      "tied_fraction",
+      "The share of queries whose two nearest items are equally far.",
+    ),
+    ("num_queries", "The number of queries with a relevant item."),
+    ("lone_queries", "The number of queries without a relevant item."),
+  ):
+    yield Score(
+      *(name, family, of_retrieval, None), about=about, needs="labels"
+    )
 
 
 def _superclass_scores(family: str) -> Iterator[Score]:
@@ -171,6 +196,7 @@ def _superclass_scores(family: str) -> Iterator[Score]:
     yield Score(
       *(f"superclass_{name}", family, _by_superclass, "higher"),
       f"{short} super-class {family}",
+      f"{name}, where items of the query's super-class are relevant.",
       needs="superclasses",
       slow=True,
       numbers=_K if name == "recall_at_K" else {},
@@ -181,13 +207,21 @@ def _superclass_scores(family: str) -> Iterator[Score]:
 def _verification_scores(family: str) -> Iterator[Score]:
   of = "" if family == "own" else f" {family}"
   pairs: dict[str, Any] = {"needs": "pairs", "no_choice": choosing.no_rates}
-  yield Score("auc", family, _verification, "higher", f"AUC{of}", **pairs)
-  yield Score("eer", family, _verification, "lower", f"EER{of}", **pairs)
-  kinds: tuple[tuple[str, Any, tuple[float, ...]], ...] = (
-    ("FRR", "lower", FRR_AT_FAR),
-    ("TAR", "higher", TAR_AT_FAR),
+  yield Score(
+    *("auc", family, _verification, "higher", f"AUC{of}"),
+    "The probability that a genuine pair is nearer than an impostor pair.",
+    **pairs,
   )
-  for kind, better, rates in kinds:
+  yield Score(
+    *("eer", family, _verification, "lower", f"EER{of}"),
+    "The rate of errors at the threshold where FAR and FRR are equal.",
+    **pairs,
+  )
+  kinds: tuple[tuple[str, Any, tuple[float, ...], str], ...] = (
+    ("FRR", "lower", FRR_AT_FAR, "genuine pairs that are rejected"),
+    ("TAR", "higher", TAR_AT_FAR, "genuine pairs that are accepted"),
+  )
+  for kind, better, rates, share in kinds:
     for rate in rates:
       yield Score(
         f"{kind.lower()}_at_far_{rate}",
@@ -195,11 +229,18 @@ def _verification_scores(family: str) -> Iterator[Score]:
         _verification,
         better,
         f"{kind} at FAR {100 * rate:g} %{of}",
+        f"The share of {share}, if at most {100 * rate:g} % of impostors are"
+        " accepted.",
         fixed={"F": rate},
         **pairs,
       )
-  for name in ("num_genuine", "num_impostor"):
-    yield Score(name, family, _verification, None, needs="pairs")
+  for name, about in (
+    ("num_genuine", "The number of pairs of one class."),
+    ("num_impostor", "The number of pairs of two classes."),
+  ):
+    yield Score(
+      *(name, family, _verification, None), about=about, needs="pairs"
+    )
 
 
 def _few_shot_scores(family: str) -> Iterator[Score]:
@@ -208,10 +249,15 @@ def _few_shot_scores(family: str) -> Iterator[Score]:
   episodes: dict[str, Any] = {"slow": True, "numbers": _EPISODES}
   yield Score(
     *(name, family, _few_shot, "higher", f"{{N}}-way {{K}}-shot{of}"),
+    about="The accuracy among N new classes with K examples each.",
     no_choice=choosing.no_episodes,
     **episodes,
   )
-  yield Score(f"{name}_interval", family, _few_shot, None, **episodes)
+  yield Score(
+    *(f"{name}_interval", family, _few_shot, None),
+    about="The half-width of its 95 % interval over episodes.",
+    **episodes,
+  )
 
 
 def _without_folds(given: Given) -> str | None:
@@ -231,29 +277,52 @@ def _table() -> Iterator[Score]:
     yield from _few_shot_scores(family)
     yield from identification_scores(family)
     yield Score(
-      "intra_inter_ratio", family, _intra_inter_ratio, None, needs="one set"
+      *("intra_inter_ratio", family, _intra_inter_ratio, None),
+      about="The mean distance within a class, over that of class means.",
+      needs="one set",
     )
-  for name in (
-    *("effective_rank", "rho_spectrum_1", "embedding_norm_mean"),
-    *("embedding_norm_std", "collapsed", "uniformity"),
+  for name, about in (
+    ("effective_rank", "The number of directions that embeddings use."),
+    ("rho_spectrum_1", "How unequal their singular values are; 0: all equal."),
+    ("embedding_norm_mean", "The mean of their norms."),
+    ("embedding_norm_std", "The standard deviation of their norms."),
+    ("collapsed", "1 if embeddings are practically a point or a line, else 0."),
+    ("uniformity", "The log of the mean exp(-2 ∣x - y∣²) on the unit sphere."),
   ):
-    yield Score(name, "geometry", _geometry, None, needs="points")
-  yield Score("alignment", "geometry", _geometry, None)
-  for name in ("nmi", "ami", "f1"):
+    yield Score(name, "geometry", _geometry, None, about=about, needs="points")
+  yield Score(
+    *("alignment", "geometry", _geometry, None),
+    about="The mean ∣x - y∣² of two items of a class on the unit sphere.",
+  )
+  for name, about in (
+    ("nmi", "Normalized mutual information of k-means and classes."),
+    ("ami", "The same, adjusted for chance."),
+    ("f1", "F1 of pairs: in one cluster of k-means, and of one class."),
+  ):
     yield Score(
-      *(name, "clustering", _clustering, "higher", name.upper()),
+      *(name, "clustering", _clustering, "higher", name.upper(), about),
       slow=True,
       no_choice=choosing.no_clusters,
     )
   # Scores at a threshold that was learned on other pairs. They never choose a
   # checkpoint.
-  yield Score("accuracy", "own", None, "higher", "accuracy", needs="pairs")
+  yield Score(
+    *("accuracy", "own", None, "higher", "accuracy"),
+    about="The share of pairs decided correctly by a threshold of other pairs.",
+    needs="pairs",
+  )
   yield Score(
     *("accuracy_standard_error", "own", None, None),
+    about="Its standard error over folds of pairs.",
     needs="pairs",
     absent=_without_folds,
   )
-  yield Score("threshold", "own", None, None, needs="pairs", absent=_with_folds)
+  yield Score(
+    *("threshold", "own", None, None),
+    about="The threshold, learned on validation classes.",
+    needs="pairs",
+    absent=_with_folds,
+  )
 
 
 SCORES: dict[str, Score] = {f"{s.family}/{s.name}": s for s in _table()}

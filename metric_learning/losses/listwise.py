@@ -3,7 +3,7 @@
 The softmax family and lifted structure are in separate files.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ from metric_learning.rows import (
   ratio,
   weighted_logsumexp,
 )
+from metric_learning.signatures import OneOf
 
 # --- Weighted sums over positives and negatives ------------------------------
 
@@ -154,7 +155,7 @@ def siglip_loss(
   *,
   scale: Positive = 10.0,
   bias: Real = -10.0,
-  similarity: str | None = None,
+  similarity: Annotated[str, OneOf(("cosine", "dot"))] | None = None,
 ) -> Parts:
   """Sigmoid loss: Σ_j -log σ(z_j (t·s_j + b)), z = 1 for positives, else -1.
 

@@ -5,7 +5,7 @@ distance. The histogram losses need the range of the distance.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from metric_learning.rows import (
   on_the_way,
   ratio,
 )
+from metric_learning.signatures import OneOf
 
 # --- Soft histograms --------------------------------------------------------
 
@@ -182,7 +183,7 @@ def smooth_ap_loss(
   return {"anchor": make_terms(value, exists(row.positives))}
 
 
-VARIANTS = ("O", "Ds", "Dq", "Iu", "Ib")
+VARIANTS = OneOf(("O", "Ds", "Dq", "Iu", "Ib"))
 
 
 def penalty(
@@ -228,7 +229,7 @@ def pnp_loss(
   row: Row,
   *,
   temperature: Positive = 0.01,
-  variant: str = "O",
+  variant: Annotated[str, VARIANTS] = "O",
   alpha: Positive = 1.0,
   b: Positive = 2.0,
   include_self: bool = False,

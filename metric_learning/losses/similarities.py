@@ -1,6 +1,6 @@
 """Pair losses that learn a similarity by classification or by regression."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from metric_learning.errors import InputError, check_choice
 from metric_learning.intervals import Positive, Real
 from metric_learning.losses.base import DISTANCES, SIMILARITIES, Loss
 from metric_learning.rows import Row, Terms, add_terms, make_terms
+from metric_learning.signatures import OneOf
 
 Distances = Float[Array, "*m"]
 
@@ -95,6 +96,9 @@ def _pair_bce_terms(
 _pair_bce_terms.__doc__ = pair_bce_potential.__doc__
 
 
+_SIMILARITIES = OneOf(("cosine01", "exp", "cosine"))
+
+
 def _similarity(distances: Distances, similarity: str | None) -> Distances:
   """A similarity in [0, 1] (or the cosine itself) from distances."""
   if similarity == "exp":
@@ -104,7 +108,7 @@ def _similarity(distances: Distances, similarity: str | None) -> Distances:
 
 
 def pair_regression_loss(
-  row: Row, *, similarity: str | None = None
+  row: Row, *, similarity: Annotated[str, _SIMILARITIES] | None = None
 ) -> dict[str, Terms]:
   """Regression of a similarity: (g - t)².
 
@@ -134,7 +138,7 @@ def _choose_similarity(
   name = hyper["similarity"]
   if name is None:
     name = "cosine01" if metric == "cosine" else "exp"
-  check_choice("similarity", name, ("cosine01", "exp", "cosine"))
+  check_choice("similarity", name, _SIMILARITIES)
   if metric != "cosine" and name != "exp":
     raise InputError(
       f"pair_regression with similarity={name!r} needs a cosine, but the"

@@ -1,7 +1,7 @@
 """Pair losses around a threshold that is learned or shared by the batch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from metric_learning.rows import (
   make_terms,
   reduce_terms,
 )
+from metric_learning.signatures import OneOf
+
+_OVER = OneOf(("pairs", "triplets"))
 
 
 def margin_loss(
@@ -30,7 +33,7 @@ def margin_loss(
   nu: NotNegative = 0.0,
   learn_beta: bool = True,
   per_class: bool = False,
-  over: str = "pairs",
+  over: Annotated[str, _OVER] = "pairs",
 ) -> Parts:
   """Margin loss: [α + D_ip - β]+ and [α + β - D_in]+ around a threshold β.
 
@@ -88,7 +91,7 @@ def _init_thresholds(
 def _check_over(
   hyper: dict[str, Any], metric: str, normalize: str, dim: int
 ) -> dict[str, Any]:
-  check_choice("margin: over", hyper["over"], ("pairs", "triplets"))
+  check_choice("margin: over", hyper["over"], _OVER)
   return hyper
 
 

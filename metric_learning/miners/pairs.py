@@ -1,7 +1,7 @@
 """Miners that select positives and negatives of a row."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -13,6 +13,7 @@ from metric_learning.intervals import (
   check_rising,
 )
 from metric_learning.rows import Row
+from metric_learning.signatures import OneOf
 
 Range = tuple[Number, Number]
 
@@ -38,13 +39,13 @@ def batch_hard(row: Row) -> Row:
   return easy_hard(row, positive="hard", negative="hard")
 
 
-_SIDES = ("easy", "semihard", "hard", "all")
+_SIDES = OneOf(("easy", "semihard", "hard", "all"))
 
 
 def check_sides(
   *,
-  positive: str = "easy",
-  negative: str = "semihard",
+  positive: Annotated[str, _SIDES] = "easy",
+  negative: Annotated[str, _SIDES] = "semihard",
   positive_range: Any = None,
   negative_range: Any = None,
 ) -> None:
@@ -64,8 +65,8 @@ def check_sides(
 def easy_hard(
   row: Row,
   *,
-  positive: str = "easy",
-  negative: str = "semihard",
+  positive: Annotated[str, _SIDES] = "easy",
+  negative: Annotated[str, _SIDES] = "semihard",
   positive_range: Range | None = None,
   negative_range: Range | None = None,
 ) -> Row:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +22,21 @@ from metric_learning.miners.chosen import (
 )
 from metric_learning.miners.pairs import one_hot
 from metric_learning.rows import Context, Points, Row
+from metric_learning.signatures import OneOf
 
-_TYPES = ("all", "hard", "semihard", "easy")
+_TYPES = OneOf(("all", "hard", "semihard", "easy"))
 
 
-def check_type(*, triplets: str = "all") -> None:
+def check_type(*, triplets: Annotated[str, _TYPES] = "all") -> None:
   """Raises an InputError for an unknown kind of triplets."""
   check_choice("triplets of the miner triplet_margin", triplets, _TYPES)
 
 
 def triplet_margin(
-  row: Row, *, margin: NotNegative = 0.2, triplets: str = "all"
+  row: Row,
+  *,
+  margin: NotNegative = 0.2,
+  triplets: Annotated[str, _TYPES] = "all",
 ) -> Row:
   """Triplets selected by g = D_an - D_ap and a margin m.
 

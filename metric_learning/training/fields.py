@@ -19,17 +19,19 @@ class Field(NamedTuple):
 _DATA = {
   "name": Field("glyphs", "A key of data.DATASETS, or tfds:NAME."),
   "data_dir": Field("", "The file or folder that holds the set."),
-  "split": Field("random", "How the set is cut into parts."),
+  "split": Field(
+    "random", "How the set is cut into parts: a split of the data set."
+  ),
   "split_seed": Field(
     0, "The seed of the random assignment of classes to parts."
   ),
-  "fold": Field(0, "Which fold, for a split that has several."),
+  "fold": Field(0, "The fold that is tested, for a split that has several."),
   "validation_folds": Field(
     1,
     "2 or more: training and validation classes are pooled and divided into "
     "this many folds, one of which is the validation part.",
   ),
-  "validation_fold": Field(0, "Which one."),
+  "validation_fold": Field(0, "The number of that fold, from 0."),
   "validation_draw": Field(
     0, "Which random division into folds is used; split_seed is its seed."
   ),
@@ -87,12 +89,17 @@ _BATCH = {
     "super-classes; uniform: any items; pairs: the pairs of the data, or "
     "num_pairs drawn once; triplets: num_triplets drawn once.",
   ),
-  "classes_per_batch": Field(32, "P."),
-  "images_per_class": Field(4, "K."),
-  "superclasses_per_batch": Field(2, "For the sampler `hierarchical`."),
-  "num_triplets": Field(10_000, "How many the sampler `triplets` draws."),
+  "classes_per_batch": Field(32, "P, the number of classes in a batch."),
+  "images_per_class": Field(4, "K, the number of items of each class."),
+  "superclasses_per_batch": Field(
+    2, "The number of super-classes in a batch of the sampler `hierarchical`."
+  ),
+  "num_triplets": Field(
+    10_000, "The number of triplets that the sampler `triplets` draws."
+  ),
   "num_pairs": Field(
-    10_000, "How many the sampler `pairs` draws, if the data has no pairs."
+    10_000,
+    "The number of pairs that the sampler `pairs` draws, if the data has none.",
   ),
   "views": Field(
     1,
@@ -106,25 +113,31 @@ _AUGMENT = {
   "flip": Field(
     False, "Whether images are mirrored left to right with probability ½."
   ),
-  "shift": Field(0.0, "Largest shift, as a share of the image's side."),
-  "rotate": Field(0.0, "Largest, in radians."),
-  "scale": Field(0.0, "Largest change of the logarithm of the scale."),
-  "shear": Field(0.0, "Largest shear, in pixels per pixel."),
+  "shift": Field(0.0, "The largest shift, as a share of the image's side."),
+  "rotate": Field(0.0, "The largest rotation, in radians."),
+  "scale": Field(0.0, "The largest change of the logarithm of the scale."),
+  "shear": Field(0.0, "The largest shear, in pixels per pixel."),
   "stretch": Field(
-    0.0, "Largest deviation from 1 of the stretch along each axis."
+    0.0, "The largest deviation from 1 of the stretch along each axis."
   ),
   "skip": Field(
     0.0, "The probability that a change is skipped, for each of the above."
   ),
-  "crop": Field(0.0, "Largest share of the image's area that is cut away."),
-  "brightness": Field(0.0, "Largest deviation of its factor from 1."),
-  "contrast": Field(0.0, "Largest deviation of its factor from 1."),
-  "saturation": Field(0.0, "Largest deviation of its factor from 1."),
+  "crop": Field(0.0, "The largest share of the image's area that is cut away."),
+  "brightness": Field(
+    0.0, "The largest deviation from 1 of the factor on all pixels."
+  ),
+  "contrast": Field(
+    0.0, "The largest deviation from 1 of the factor on contrasts."
+  ),
+  "saturation": Field(
+    0.0, "The largest deviation from 1 of the factor on saturation."
+  ),
 }
 
 _GROUP = {
   "factor": Field(1.0, "A factor on the learning rate; it can be tuned."),
-  "weight_decay": Field(0.0, "Decoupled, as in AdamW."),
+  "weight_decay": Field(0.0, "The weight decay, decoupled as in AdamW."),
   "freeze": Field(False, "Whether these parameters are not trained."),
 }
 
@@ -178,7 +191,7 @@ _MEMORY = {
 }
 
 _TRAIN = {
-  "steps": Field(400, "In all."),
+  "steps": Field(400, "The number of steps of training."),
   "chunks": Field(
     1,
     "The number of parts in which a batch passes through the network. The loss "
@@ -186,7 +199,7 @@ _TRAIN = {
     "activations of one part are in memory, at the cost of a second forward "
     "pass.",
   ),
-  "log_every": Field(20, "Steps."),
+  "log_every": Field(20, "The number of steps between lines of the log."),
   "eval_every": Field(
     200, "The number of steps between scores of the validation classes."
   ),
@@ -279,7 +292,7 @@ _TUNE = {
     "makes final runs with it; the mean of the final runs is compared.",
   ),
   "trials": Field(12, "The number of settings that each search tries."),
-  "sampler": Field("tpe", "tpe, random or grid."),
+  "sampler": Field("tpe", "How settings are drawn: tpe, random or grid."),
   "searched": Field(
     1,
     "How many hyperparameters of the loss are searched beside the learning "
@@ -314,13 +327,13 @@ _TUNE = {
   "final_seeds": Field(
     2, "The number of final runs of a search: its best trial, with fresh seeds."
   ),
-  "final_on": Field("train", "Their data.train_on."),
+  "final_on": Field("train", "The data.train_on of the final runs."),
 }
 
 # By section; the fields of the top level are under "".
 FIELDS: dict[str, dict[str, Field]] = {
   "": {
-    "seed": Field(0, "Seeds initialization, batches and augmentation."),
+    "seed": Field(0, "The seed of initialization, batches and augmentation."),
     "margin_unit": Field(
       "absolute",
       "absolute or initial_mean. With initial_mean, numbers that are distances "
@@ -394,7 +407,7 @@ def described() -> str:
   """All fields with their defaults and meanings, as text.
 
   >>> described().splitlines()[:2]
-  ['seed = 0', '  Seeds initialization, batches and augmentation.']
+  ['seed = 0', '  The seed of initialization, batches and augmentation.']
   """
   lines = []
   for section, fields in FIELDS.items():

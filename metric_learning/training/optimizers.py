@@ -46,9 +46,23 @@ def adam(
   m and v are the running means of the gradient and of its square, with decays
   `b1` and `b2`. Each is divided by 1 - bᵗ. With a weight decay this is AdamW.
 
-  Source: Kingma and Ba 2015; Loshchilov and Hutter 2019.
+  Source: Kingma and Ba 2015.
   """
   return optax.chain(optax.scale_by_adam(b1, b2, epsilon), decay)
+
+
+def adamw(
+  decay: Direction,
+  *,
+  b1: ShareBelowOne = 0.9,
+  b2: ShareBelowOne = 0.999,
+  epsilon: Positive = 1e-8,
+) -> Direction:
+  """The same as `adam`, whose weight decay is decoupled already.
+
+  Source: Loshchilov and Hutter 2019.
+  """
+  return adam(decay, b1=b1, b2=b2, epsilon=epsilon)
 
 
 def sgd(
@@ -206,7 +220,7 @@ def _above(floor: Number, share: Number) -> Number:
 # says. It turns gradients into directions, which the learning rate multiplies.
 OPTIMIZERS: dict[str, Callable[..., Direction]] = {
   "adam": adam,
-  "adamw": adam,
+  "adamw": adamw,
   "sgd": sgd,
   "rmsprop": rmsprop,
   "lion": lion,

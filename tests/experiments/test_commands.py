@@ -36,8 +36,13 @@ def test_each_entry_of_a_kind_has_a_line(kind):
   entries, _ = kinds.KINDS[kind]
   found = kinds.lines(kind)
   assert [line.split()[0] for line in found] == [*entries]
-  if kind != "scores":  # Those that no table shows have no heading.
-    assert all(len(line.split()) > 1 for line in found)
+  assert all(len(line.split()) > 1 for line in found)
+
+
+@pytest.mark.parametrize("kind", ["data", "optimizers", "schedules", "models"])
+def test_no_two_entries_have_the_same_line(kind):
+  found = [line.split(maxsplit=1)[1] for line in kinds.lines(kind)]
+  assert len({*found}) == len(found)
 
 
 def test_a_line_of_a_loss_has_its_equation_and_metrics():

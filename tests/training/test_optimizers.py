@@ -190,7 +190,11 @@ def after_three(name, **fields):
 
 
 def test_adamw_is_adam():
-  assert optimizers.OPTIMIZERS["adamw"] is optimizers.OPTIMIZERS["adam"]
+  options = {f"optimizer.{k}": v for k, v in (("b1", 0.8), ("b2", 0.7))}
+  found, _ = after_three("adamw", **options)
+  np.testing.assert_array_equal(found, after_three("adam", **options)[0])
+  others = after_three("adam")[0]
+  assert np.abs(found - others).max() > 1e-3
 
 
 def test_nesterov_looks_ahead():

@@ -1,4 +1,7 @@
-"""`cifar10`, `cifar100`: 60,000 color 32×32 images, the binary version.
+"""CIFAR-10 and CIFAR-100, in their binary version.
+
+`cifar10`: 60,000 color images of 32×32 pixels, in 10 classes.
+`cifar100`: 60,000 color images of 32×32 pixels, 100 classes, 20 super-classes.
 
 Krizhevsky, Learning multiple layers of features from tiny images, 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html. The Python version is refused: it

@@ -1,8 +1,11 @@
-"""`mnist`, `fashion_mnist`, `kmnist`: 70,000 gray 28×28 images of ten classes.
+"""MNIST and two sets of its format.
 
-Digits: LeCun, Bottou, Bengio and Haffner, 1998. Clothes: Xiao, Rasul and
-Vollgraf, 2017 (arXiv 1708.07747). Cursive Hiragana: Clanuwat et al., 2018
-(arXiv 1812.01718).
+`mnist`: 70,000 gray images of ten handwritten digits, 28×28.
+`fashion_mnist`: 70,000 gray images of ten kinds of clothes, 28×28.
+`kmnist`: 70,000 gray images of ten cursive Hiragana characters, 28×28.
+
+LeCun, Bottou, Bengio and Haffner, 1998; Xiao, Rasul and Vollgraf, 2017 (arXiv
+1708.07747); Clanuwat et al., 2018 (arXiv 1812.01718).
 """
 
 import pathlib

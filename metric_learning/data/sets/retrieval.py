@@ -1,7 +1,11 @@
-"""`cub200`, `cars196`, `sop`, `inshop`: half of the classes are tested.
+"""Four sets of retrieval, where half of the classes are tested.
 
-Wah et al., Caltech-UCSD Birds-200-2011 (CUB); Krause et al. 2013 (Cars); Song
-et al. 2016 (Stanford Online Products); Liu et al. 2016 (DeepFashion In-shop).
+`cub200`: Caltech-UCSD Birds, 11,788 photographs of 200 species.
+`cars196`: Stanford Cars, 16,185 photographs of 196 models.
+`sop`: Stanford Online Products, 120,053 photographs of 22,634 products.
+`inshop`: DeepFashion In-shop, 52,712 photographs of 7,982 items of clothing.
+
+Wah et al. 2011; Krause et al. 2013; Song et al. 2016; Liu et al. 2016.
 """
 
 import functools
