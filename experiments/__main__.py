@@ -11,12 +11,17 @@ from metric_learning.errors import InputError, check_choice
 
 
 def commands() -> dict[str, str]:
-  """The first line of the docstring of each command, by its name.
+  """The first line of the docstring of each command, by its name."""
+  return {name: text.split("\n")[0] for name, text in docstrings().items()}
+
+
+def docstrings() -> dict[str, str]:
+  """The docstring of each command, by its name.
 
   A command is a script, or a package with a `__main__`, that `python -m` can
   run. Commands are read but not imported.
   """
-  lines = {}
+  texts = {}
   for path in sorted(Path(__file__).parent.rglob("*.py")):
     text = path.read_text()
     if 'if __name__ == "__main__"' not in text:
@@ -24,8 +29,8 @@ def commands() -> dict[str, str]:
     parts = path.relative_to(Path(__file__).parent).with_suffix("").parts
     name = ".".join(part for part in parts if part != "__main__")
     if name:
-      lines[name] = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
-  return lines
+      texts[name] = ast.get_docstring(ast.parse(text)) or ""
+  return texts
 
 
 def main() -> None:

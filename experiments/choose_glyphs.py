@@ -1,6 +1,6 @@
 """Chooses the letters of the data set `glyphs` and prints them.
 
-    python experiments/choose_glyphs.py
+python -m experiments.choose_glyphs
 
 It takes about 20 s. The letters are stored in the package, since they define
 the data set; this script shows how they were chosen.

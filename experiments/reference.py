@@ -2,9 +2,9 @@
 
 python -m experiments.reference
 
-This writes docs/losses.md, docs/choices.md and docs/configuration.md from the
-registries and the fields of a config, and docs/loss_pictures/ from the losses.
-Run it again when one of these changes.
+This writes docs/losses.md, docs/choices.md, docs/configuration.md and
+docs/commands.md from the registries, the fields of a config and the scripts,
+and docs/loss_pictures/ from the losses. Run it again when one of these changes.
 """
 
 import html
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import __main__ as commands
 from experiments import list as listing
 from experiments import loss_pictures
 from metric_learning.evaluation import scores
@@ -68,6 +69,7 @@ def pages() -> dict[str, str]:
     "losses.md": _losses(),
     "choices.md": _choices(),
     "configuration.md": _configuration(),
+    "commands.md": _commands(),
   }
 
 
@@ -274,6 +276,40 @@ def _configuration() -> str:
     title = f"`config.{section}`" if section else "`config`"
     text += [f"## {title}", as_markdown(["field", "default", ""], lines)]
   return "\n\n".join(text) + "\n"
+
+
+def _commands() -> str:
+  texts = commands.docstrings()
+  table = [
+    [f"[`{name}`](#{_anchor(name)})", _plain(text.split("\n")[0])]
+    for name, text in texts.items()
+  ]
+  text = [
+    f"{_MADE}# Commands",
+    "`python -m experiments.COMMAND --help` lists the flags of a command, and"
+    " `python -m experiments` all commands. A misspelt command, flag or field"
+    " is answered with the nearest one.",
+    as_markdown(["command", ""], table),
+  ]
+  for name, docstring in texts.items():
+    text += [f"## `{name}`", *_paragraphs(docstring)]
+  return "\n\n".join(text) + "\n"
+
+
+def _anchor(command: str) -> str:
+  return command.replace(".", "")
+
+
+def _paragraphs(docstring: str) -> Iterator[str]:
+  """The paragraphs of a docstring; commands and columns as blocks of code."""
+  for paragraph in docstring.split("\n\n"):
+    if re.match(r"(python|pip) ", paragraph):
+      # A backslash at the end of a line joins it with the next one.
+      yield "```\n" + re.sub(r" {2,}(?=-)", " \\\n  ", paragraph) + "\n```"
+    elif "   " in paragraph:
+      yield f"```\n{paragraph}\n```"
+    else:
+      yield _plain(paragraph)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 python -m experiments.benchmarks.accelerator
 
 It takes at most 8 minutes (--budget_s), and writes accelerator.json and
-accelerator.md into results/ (--out) after each of its parts, in this order:
+accelerator.md into results/ (--out) after each part. The parts, in order:
 
 device      versions; matrix products in bf16 and float32, copies   (15 s)
 losses      value and gradient of six losses under L2 and L1, 1,024
@@ -13,32 +13,32 @@ population  1 to 128 members as one program, runs per hour          (100 s)
 conv4       images per second, beside the same network in PyTorch   (35 s)
 retrieval   neighbors in 60,500 points, beside top-k in PyTorch    (35 s)
 repeat      two equal runs and a killed one, under XLA's flags      (100 s)
-resnet50    the same at 224×224 in bf16, with and without remat    (120 s)
+resnet50    as conv4, at 224×224 in bf16, with and without remat   (120 s)
 export      an exported model here, on the CPU, and as `run.embed`  (40 s)
 
 The same command resumes: parts that are in the JSON file are not measured
-again, and a part that no longer fits into the budget is left out and named.
+again. Parts that do not fit into the budget are left out, and named.
 --parts=l1,conv4 measures only these. Delete the JSON file to start afresh.
 
---tiny rehearses all of it on a CPU, in a minute or two; its numbers mean
-nothing: --tiny --out=/tmp/rehearsal.
+`--tiny --out=/tmp/rehearsal` rehearses all parts on a CPU in two minutes; its
+numbers mean nothing.
 
-What it needs: Python 3.11 or later with jax, flax, optax, numpy, safetensors,
-absl-py, ml_collections, jaxtyping, tqdm, filelock and threadpoolctl.
-Without torch or pytorch-metric-learning (which takes scikit-learn and tqdm)
-the columns of rivals say so.
-PyTorch and JAX share the GPU: JAX does not take its memory beforehand.
+It needs Python 3.11 or later with jax, flax, optax, numpy, safetensors,
+absl-py, ml_collections, jaxtyping, tqdm, filelock and threadpoolctl. Without
+torch or pytorch-metric-learning (which needs scikit-learn and tqdm), the
+columns of rivals say that these are missing. PyTorch and JAX share the GPU: JAX
+does not reserve its memory beforehand.
 
-On a machine without a network, which has JAX and PyTorch: fetch what is
-missing where there is one, copy it along with this repository, and install it
-there. Both are pure Python; --no-deps keeps the PyTorch that is there.
+For a machine that has JAX and PyTorch but no network, fetch missing packages
+elsewhere, copy them along with this repository, and install them there. Both of
+these are pure Python; --no-deps keeps the PyTorch that is installed.
 
 python -m pip download --no-deps -d wheels ml_collections \\
   pytorch-metric-learning
 python -m pip install --no-index --no-deps --find-links wheels \\
   ml_collections pytorch-metric-learning
 
-Where git is missing too, --commit names the commit for the page.
+Without git, --commit names the commit for the page.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A learned Mahalanobis distance on three tables, beside metric-learn's.
+"""Compares learned Mahalanobis distances with metric-learn's on three tables.
 
 python -m experiments.benchmarks.classical
 
@@ -7,7 +7,7 @@ scikit-learn: wine, breast_cancer and digits. Ours is a run of the one training
 loop on the data set `features`: the network `identity`, the metric
 `mahalanobis`, and a loss at its default numbers. Theirs are NCA, LMNN and ITML
 at their defaults. Both see the same standardized training rows, and no test
-row. Killed, it goes on: what was measured lies in --runs.
+row. The same command resumes a killed one from the runs in --runs.
 """
 
 import functools
@@ -60,21 +60,22 @@ def main() -> None:
   text = (
     "# Classical metric learning on tables\n\nWritten by `python -m"
     f" experiments.benchmarks.classical{splits}` at commit"
-    f" {run_files.commit()}. Accuracy of a vote of the nearest training rows, 1"
-    f" or 5, in percent: mean and 95 % t-interval over {_SPLITS.value}"
-    " stratified draws of 30 % test rows, the same for all methods. The draws"
-    " share rows, so that the intervals are somewhat too short. against Euclid:"
-    " the difference of the accuracies of 5 neighbors, paired by draw, with its"
-    " interval. Features are standardized by the training rows.\n\nOurs:"
-    " `identity` with the metric `mahalanobis`, 300 steps of Adam at rate 0.01"
-    " on batches of about 64 rows, each loss at its default numbers. Theirs:"
-    " metric-learn at its defaults, ITML from labels. Nothing was tuned or"
-    " chosen, by test rows or others: this compares defaults, and says little"
-    " of what tuning would reach.\n\ntime: of training, as a share of that of"
-    f" {CLOCK} on the same draw, the median over draws; ratios alone are given,"
-    " since all were measured in turn, in one process, on a machine with other"
-    " work. Ours are whole runs of the training loop with its files, and"
-    " compile in the first draw only; theirs are calls of `fit`.\n\n"
+    f" {run_files.commit()}. The tables show the accuracy, in percent, of a"
+    " vote of the nearest 1 or 5 training rows: its mean and 95 % t-interval"
+    f" over {_SPLITS.value} stratified draws of 30 % test rows, which are the"
+    " same for all methods. The draws share rows, so the intervals are somewhat"
+    " too short. The column *against Euclid* is the difference of the"
+    " accuracies of 5 neighbors, paired by draw, with its interval. Features"
+    " are standardized by the training rows.\n\n"
+    "Ours: `identity` with the metric `mahalanobis`, 300 steps of Adam at rate"
+    " 0.01 on batches of about 64 rows, each loss with its default"
+    " hyperparameters. Theirs: metric-learn with its defaults, ITML from"
+    " labels. Nothing was tuned or chosen. This compares defaults, and says"
+    " little about what tuning would reach.\n\n"
+    f"The column *time* is the training time as a share of that of {CLOCK} on"
+    " the same draw, the median over draws. All methods were measured in turn,"
+    " in one process. Ours are whole runs of the training loop, with its files;"
+    " they compile in the first draw only. Theirs are calls of `fit`.\n\n"
   )
   text += "\n\n".join(sections) + "\n"
   run_files.write_atomically(

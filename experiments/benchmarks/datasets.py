@@ -1,12 +1,12 @@
-"""Counts, baselines and one trained row for each data set at hand.
+"""Describes data sets by counts, baselines and one short training each.
 
 python -m experiments.benchmarks.datasets \\
   --sets=glyphs,digits,att_faces=FOLDER,omniglot=FOLDER
 
-A set is a config in configs/, and after = its data_dir. Writes results/data.md;
-the trained row is a short training with the config as it is, to see what a set
-is like to train on, not what could be reached. Killed, it goes on where it was
-when the same command is given again; finished runs are skipped.
+Writes results/data.md. A set is the name of a config in configs/, with its
+data_dir after an =. The trained row is a short training with the config as it
+is; it does not show what could be reached. The same command resumes a killed
+one; finished runs are skipped.
 """
 
 import importlib

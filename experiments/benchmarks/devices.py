@@ -1,13 +1,13 @@
-"""Does each loss give on many devices what it gives on one?
+"""Compares the value and gradient of each loss on many devices and on one.
 
 python -m experiments.benchmarks.devices
 
-Writes results/devices.md: of every loss, and of miners, metrics, reductions,
-relations, regularizers, memories and kinds of input with a loss that they suit,
-the largest relative difference of value and gradient on 2, 4 and 8 devices.
-And what one device of eight holds of a batch of 8,192. On a CPU the devices are
-simulated. `--only=triplet` takes the lines whose name has that text, and
-`--kinds=miner,memory` those of these kinds.
+Writes results/devices.md: the largest relative difference of value and gradient
+on 2, 4 and 8 devices, for every loss, and for each miner, metric, reduction,
+relation, regularizer, memory and kind of input with a loss that allows it. The
+page also shows the memory of one of eight devices for a batch of 8,192. On a
+CPU the devices are simulated. `--only=triplet` measures the lines whose name
+contains this text, and `--kinds=miner,memory` those of these kinds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -311,15 +311,17 @@ def page(lines: list[list[str]], worst: float, commit: str) -> str:
     "# Losses on several devices\n\nWritten by"
     f" `{run_files.environment()['command']}` at commit {commit}, jax"
     f" {jax.__version__}, on {kind}. {N} items, of which {PADDING} are padding,"
-    " so that 8 devices do not divide them; in each device the rows are in"
-    " blocks of 2. value: the largest difference from one device in the value,"
-    " in what is logged and in what is kept for the next batch; gradient: by"
-    " embeddings and by what is learned; each as a share of the largest number"
-    " of its array, on 2, 4 and 8 devices. The last column is what the compiler"
-    f" plans for value and gradient of {LARGE} items in {LARGE_DIM} dimensions"
-    " on each of 8 devices, beside arguments and results; the matrix of all"
-    f" their distances would be {matrix} MiB. The largest difference of all is"
-    f" {worst:.1e}; {TOLERANCE:g} is allowed.\n\n"
+    " so that the number of items is not divisible by 8; each device computes"
+    " its rows in blocks of 2. *value* is the largest difference from one"
+    " device in the value of the loss, in its logged numbers and in its state"
+    " for the next batch. *gradient* is that of the gradients with respect to"
+    " embeddings and learned parameters. Both are over 2, 4 and 8 devices, as"
+    " a share of the largest number of each array. The last column is the"
+    " memory that the compiler plans on each of 8 devices, beside arguments and"
+    f" results, for the value and gradient of {LARGE} items in {LARGE_DIM}"
+    f" dimensions; the matrix of all their distances has {matrix} MiB. The"
+    f" largest difference in this table is {worst:.1e}; {TOLERANCE:g} is"
+    " allowed.\n\n"
     f"{as_markdown(heads, lines)}\n"
   )
 

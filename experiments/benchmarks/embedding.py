@@ -1,13 +1,14 @@
-"""How fast a finished run embeds, beside the evaluation of the loop.
+"""Measures how fast a finished run embeds images, in four ways.
 
 python -m experiments.benchmarks.embedding
 
-10,000 images of 64×64×3 are embedded as the loop does that to score a part, by
-`run.embed`, by the exported program, and by `run.embed` from PNG files in a
-folder, in turn, seven times. The page has the medians, and the ratio to the
-loop in each turn, of the time of the processors: other programs lengthen the
-time of a clock. The network is conv3, so small that what is around it shows;
---network names another. --count, --side and --turns change the rest.
+10,000 images of 64×64×3 are embedded in turn by the training loop (as it does
+to score a part), by `run.embed`, by the exported program, and by `run.embed`
+from PNG files in a folder, seven times each. The page shows the medians, and
+the ratio to the loop in each turn. Times are CPU seconds, which depend less on
+what else the machine does. The default network, conv3, is so small that other
+costs show; --network names another. --count, --side and --turns change the
+rest.
 """
 
 import os
@@ -51,10 +52,11 @@ def main() -> None:
     "# Embedding by a finished run\n\nWritten by `python -m"
     f" experiments.benchmarks.embedding` at commit {run_files.commit()}:"
     f" {_COUNT.value:,} images of {side}×{side}×3 by {_NETWORK.value}, on"
-    f" {jax.devices()[0].device_kind} with {os.cpu_count()} CPU cores. All ways"
-    f" in turn, {_TURNS.value} times after one that compiles: medians of the"
-    " times, and of the ratio of CPU seconds to the loop's in the same turn,"
-    " with the least and the largest. Load of the machine after:"
+    f" {jax.devices()[0].device_kind} with {os.cpu_count()} CPU cores. Each way"
+    f" was measured {_TURNS.value} times in turn, after a call that compiles."
+    " The table shows medians of the times, and of the ratio of CPU seconds to"
+    " those of the loop in the same turn, with the smallest and the largest"
+    " ratio. Load of the machine afterwards:"
     f" {os.getloadavg()[0]:.1f}.\n\n{as_markdown(_HEADS, _lines(found))}\n"
   )
   run_files.write_atomically(

@@ -1,13 +1,13 @@
-"""Does a long run stay as it begins?
+"""Measures whether memory and speed stay constant over a long run.
 
 python -m experiments.benchmarks.long_run
 
 Trains a small network for 20,000 steps (--steps) in the ordinary loop, with
-scores and checkpoints all along, looks at this process once a second, and
-writes results/long_run.md: memory and speed over the steps, and what was
-compiled when. The first tenth is warm-up. Ends with status 1 if the memory
-then grows by 5 % or more, if anything is compiled, or if the last tenth is
-slower than the second by half.
+scores and checkpoints. It samples the memory of its process once a second and
+writes results/long_run.md: memory, speed and compilations over the steps. The
+first tenth is warm-up. The status is 1 if the memory then grows by 5 % or more,
+if anything is compiled, or if the last tenth takes more than 1.5 times as long
+as the second.
 """
 
 import os
@@ -191,12 +191,13 @@ def page(
     "# A long run\n\nWritten by `python -m experiments.benchmarks.long_run` at"
     f" commit {run_files.commit()}, jax {jax.__version__}, on"
     f" {jax.devices()[0].device_kind}: {steps:,} steps of a dense network on"
-    " the data set digits, scored and saved forty times. The median memory of"
-    " each tenth, and its time over its steps, scores and saves included; the"
-    " machine did other work too. From the second tenth to the last the memory"
-    f" changed by {100 * (last[0] / second[0] - 1):+.1f} %. {compiled} programs"
-    f" were compiled, {len(late)} of them between the first tenth and the last"
-    f" step, and {ended} after it, where the selected checkpoint is read.\n\n"
+    " the data set digits, scored and saved forty times. The table shows the"
+    " median memory of each tenth, and its time per step, including scores and"
+    " saves; the machine also did other work. From the second tenth to the last"
+    f" the memory changed by {100 * (last[0] / second[0] - 1):+.1f} %."
+    f" {compiled} programs were compiled, {len(late)} of them between the first"
+    f" tenth and the last step, and {ended} after it, where the selected"
+    " checkpoint is read.\n\n"
     f"{as_markdown(heads, lines)}\n"
   )
 

@@ -1,11 +1,11 @@
-"""What embeddings in bfloat16 cost each loss.
+"""Measures the error of each loss for embeddings in bfloat16.
 
 python -m experiments.benchmarks.precision
 
-Writes results/precision.md. A network of `model.dtype=bfloat16` gives
-embeddings with 8 bits of precision, and the loss reads them in float32. Here
-the same embeddings are rounded to bfloat16, and value and gradient compared
-with those of the embeddings in float32.
+Writes results/precision.md. With `model.dtype=bfloat16`, embeddings have 8 bits
+of precision, and the loss computes with them in float32. This benchmark rounds
+float32 embeddings to bfloat16 and compares the value and gradient with those of
+the unrounded embeddings.
 """
 
 from pathlib import Path
@@ -38,11 +38,12 @@ def main() -> None:
     f" experiments.benchmarks.precision` at commit {run_files.commit()}."
     f" {CLASSES} classes of {EACH} items in {DIM} dimensions, normal"
     f" noise around normal centers of {SPREAD} times its spread, so that"
-    " classes overlap; the largest over"
-    f" {len(SEEDS)} draws. value: its relative difference. gradient, length: of"
-    " the difference of the gradients by the embeddings, as a share of the"
-    " gradient. angle: between the two, in degrees. –: the loss is 0 in one of"
-    " the draws, so that there is no share of it.\n\n"
+    " classes overlap. The columns are the largest values over"
+    f" {len(SEEDS)} draws. *value*: the relative difference of the loss."
+    " *gradient, length*: the length of the difference of the gradients with"
+    " respect to the embeddings, as a share of the length of the gradient."
+    " *gradient, angle*: the angle between the two, in degrees. –: the loss is"
+    " 0 in one of the draws, so a share of it does not exist.\n\n"
     f"{as_markdown(heads, lines)}\n"
   )
   run_files.write_atomically(

@@ -1,13 +1,13 @@
-"""The share of training in which the step waits for images from disk.
+"""Measures the share of training that waits for images from disk.
 
 python -m experiments.benchmarks.reading
 
-Trains efficientnet_lite0 on a folder of JPEG photographs at 96 and 224 pixels:
-decoded, short side resized, a random part cut out, by threads ahead of the
-steps; mirrored and recolored within them. Prints for each size the time of a
-step, the share of the time outside it, and the time of a step whose batch is
-there already. --data_dir=FOLDER takes your images in class folders; without it,
-smooth random ones of 500×375 are written. Needs the extra `stream`.
+Trains efficientnet_lite0 on a folder of JPEG photographs at 96 and 224 pixels.
+Threads decode, resize and crop images ahead of the steps; flips and color
+changes are part of a step. The page shows for each size the time of a step, the
+share of the time outside steps, and the time of a step whose batch is ready.
+--data_dir=FOLDER uses your images in class folders; without it, smooth random
+images of 500×375 are written. Needs the extra `stream`.
 """
 
 import os
@@ -49,11 +49,12 @@ def main() -> None:
     "# Waiting for images\n\nWritten by `python -m"
     f" experiments.benchmarks.reading` at commit {run_files.commit()}:"
     f" efficientnet_lite0, all of it trained, {_STEPS.value} steps, on"
-    f" {jax.devices()[0].device_kind} with {os.cpu_count()} CPU cores;"
-    f" {'images of a folder' if _DATA.value else 'JPEGs of 500×375'}. outside:"
-    " the share of the time in which no step runs, which is waiting for a"
-    " batch; step alone: with a batch that is there already, nothing else"
-    f" running. Load of the machine before: {os.getloadavg()[0]:.1f}.\n\n"
+    f" {jax.devices()[0].device_kind} with {os.cpu_count()} CPU cores:"
+    f" {'images of a folder' if _DATA.value else 'JPEGs of 500×375'}."
+    " *outside* is the share of the time in which no step runs, since training"
+    " waits for a batch. *step alone* is the time of a step whose batch is"
+    " ready, while nothing else runs. Load of the machine before:"
+    f" {os.getloadavg()[0]:.1f}.\n\n"
     f"{as_markdown(_HEADS, lines)}\n"
   )
   run_files.write_atomically(

@@ -1,9 +1,10 @@
-"""Does a run repeat itself? `python -m experiments.benchmarks.repeat FOLDER
-[twice] [resume] [tiny]`, for the part `repeat` of the accelerator run.
+"""Tests whether two equal runs and a resumed run give equal results.
 
-`twice` trains one config in two folders, in one process, and makes a third
-folder as a kill after half the steps leaves it. `resume`, in another process
-with the same XLA flags, resumes the third and writes FOLDER/line.json.
+The part `repeat` of benchmarks.accelerator calls this with a folder and the
+words `twice`, `resume` and `tiny`. `twice` trains one config in two folders, in
+one process, and makes a third folder as a kill after half the steps leaves it.
+`resume`, in another process with the same XLA flags, resumes the third run and
+writes line.json. `tiny` makes the runs small.
 """
 
 import json

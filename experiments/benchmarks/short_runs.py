@@ -1,12 +1,12 @@
-"""Runs per hour on features: in turn, and as a population.
+"""Measures runs per hour on features: one by one, and as a population.
 
 python -m experiments.benchmarks.short_runs
 
-Writes results/short_runs.md. A run is 300 steps of a linear head to 128
-dimensions on 3,000 features of 1,280 numbers, with all that it logs, scores and
-saves: the config `features`. Its fixed cost is what it takes beyond the steps
-alone. Programs are compiled before the clock starts. On a quiet machine, in two
-minutes; --rounds=1 --members=2 rehearses it.
+Writes results/short_runs.md. A run has 300 steps of a linear head to 128
+dimensions on 3,000 features of 1,280 numbers, with the logs, scores and files
+of the config `features`. Its fixed cost is its time beyond that of the steps.
+Programs are compiled before the clock starts. It takes two minutes on a quiet
+machine; --rounds=1 --members=2 rehearses it.
 """
 
 import functools
@@ -72,14 +72,13 @@ def main() -> None:
   text = (
     "# Short runs on features\n\nWritten by `python -m"
     f" experiments.benchmarks.short_runs` at commit {where['commit']}, on"
-    f" {where['device']} with {where['cores']} cores. {STEPS} steps of a"
-    f" linear head to 128 dimensions on {CLASSES * EACH:,} features of {DIM:,}"
-    " numbers."
-    " Seconds of a run whose program is compiled: the median of"
-    f" {_ROUNDS.value}, measured in turn. A run of a study keeps its last and"
-    " its selected state; one of its own writes embeddings too; a trial keeps"
-    f" its result alone. The population is {members} runs as one program, and"
-    " its seconds are the share of one.\n\n"
+    f" {where['device']} with {where['cores']} cores. A run has {STEPS} steps"
+    f" of a linear head to 128 dimensions on {CLASSES * EACH:,} features of"
+    f" {DIM:,} numbers. The seconds are medians over {_ROUNDS.value} runs of"
+    " each kind, measured in turn; programs are compiled beforehand. A run of a"
+    " study keeps its last and its selected state; a single run also writes"
+    " embeddings; a trial keeps only its result. The population is"
+    f" {members} runs as one program; its seconds are those of one member.\n\n"
     f"{as_markdown(heads, lines)}\n"
   )
   run_files.write_atomically(
@@ -106,7 +105,7 @@ def _measured(
   run = functools.partial(train, config, folder, splits=splits, progress=False)
   kinds: dict[str, Callable[[], object]] = {
     "the steps alone": lambda: _steps(config, splits),
-    "a run of its own": run,
+    "a single run": run,
     "a run of a study": lambda: run(embeddings=False),
     "a trial of a search": lambda: run(embeddings=False, save_after=60.0),
     "a member of a population": lambda: train_population(

@@ -3,11 +3,11 @@
 python -m experiments.benchmarks.parity --output=results/parity.md \\
   --golden=tests/golden/pml.json
 
-Values and gradients in float64, over random batches: balanced, unbalanced, with
-classes of one item, with equal embeddings. The page says how far apart the two
-are, or why they differ on purpose; --golden also freezes their values, against
-which the tests hold ours without torch. Needs the extra: pip install -e
-'.[bench]'.
+It compares values and gradients in float64 over random batches: balanced,
+unbalanced, with classes of one item, and with equal embeddings. The page shows
+the differences, or why they are intended. --golden also stores the values of
+the rival, with which the tests compare ours without torch. Needs the extra: pip
+install -e '.[bench]'.
 """
 
 import importlib.util
@@ -57,14 +57,15 @@ def page(tables: Sequence[Table], seeds: int) -> str:
     "# Parity with pytorch-metric-learning",
     "",
     f"Written by `python -m experiments.benchmarks.parity`: {said}; float64 on"
-    f" both sides; batches of {ITEMS} items in {DIM} dimensions, {seeds} of"
-    " each kind: balanced, unbalanced, with classes of one item, and with equal"
-    " points.",
+    f" both sides. The batches have {ITEMS} items in {DIM} dimensions; there"
+    f" are {seeds} of each kind: balanced, unbalanced, with classes of one"
+    " item, and with equal points.",
     "",
-    "Numbers are the largest difference, relative to the largest number of"
-    " theirs; gradients are those by embeddings and by all that is learned. "
-    "Settings are those that are not the default. Where points coincide"
-    " (`equal points`), our matrix-product form of a distance is exact to √ε.",
+    "Numbers are the largest difference, relative to the largest number of the"
+    " rival. Gradients are with respect to embeddings and learned parameters."
+    " Only settings that differ from the defaults are shown. Where points"
+    " coincide (`equal points`), our matrix-product form of a distance is exact"
+    " to √ε.",
     "",
   ]
   for title, head, rows in tables:

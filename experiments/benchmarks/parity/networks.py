@@ -2,9 +2,9 @@
 
 python -m experiments.benchmarks.parity.networks
 
-The same random weights go into PyTorch's network, and by a file into ours; the
-page says how far apart the features are, at two sizes each. Needs the extra:
-pip install -e '.[bench]'.
+PyTorch's network gets random weights, and ours reads them from a file. The page
+shows the difference of the features, at two image sizes. Needs the extra: pip
+install -e '.[bench]'.
 """
 
 import functools
@@ -208,14 +208,15 @@ def page(lines: list[tuple[str, ...]]) -> str:
   )
   only = f" --only={','.join(_ONLY.value)}" if _ONLY.value else ""
   return (
-    "# Networks beside those of PyTorch\n\n"
+    "# Our networks beside those of PyTorch\n\n"
     f"Written by `python -m experiments.benchmarks.parity.networks{only}` at"
     f" commit {run_files.commit()}: {versions}; float32 on both sides.\n\n"
-    "The same random weights (batch statistics too) go into their network, and"
-    " by a file into ours; two random images of each size. apart: the largest"
-    " difference of the pooled features, relative to the largest of theirs;"
-    f" agree: at most {MOST:g}. Positions of a vision transformer are for"
-    " 224×224 in the file, and interpolated for the other size.\n\n"
+    "The network of PyTorch gets random weights and batch statistics, and ours"
+    " reads them from a file; both see two random images of each size. *apart*"
+    " is the largest difference of the pooled features, relative to their"
+    f" largest number; they agree (=) if it is at most {MOST:g}. The files of"
+    " vision transformers have positions for 224×224, which are interpolated"
+    " for the other size.\n\n"
     f"{as_markdown(_HEADS, lines)}\n"
   )
 

@@ -3,19 +3,20 @@
 python -m experiments.benchmarks.speed \\
   --suite=distances,losses,memory,evaluation,input
 
-Value and gradient in float32; of evaluation, Recall@1, R-precision and MAP@R;
-of input, training steps on images read from files, against images in memory.
-Each side of a line runs in a process of its own, with as many threads; the two
-are measured in turn, and medians are shown. Extra memory is how much the
-process grows above what it holds before the call, at its peak. The rivals,
+Distances and losses: value and gradient in float32. Evaluation: Recall@1,
+R-precision and MAP@R. Input: training steps on images read from files, beside
+images in memory. Each side of a line has its own process, with the same number
+of threads; the sides are measured in turn, and medians are shown. Extra memory
+is the growth of the process at the peak of one call. The rivals,
 pytorch-metric-learning (with faiss) and torch.cdist, need the extra: pip
-install -e '.[bench]'; without them their columns stay empty.
+install -e '.[bench]'; without it their columns are empty.
 
-Every line is kept in the JSON file as soon as it is measured, with its commit.
-Another call adds to the file: its lines replace those of their name and size.
+Every line is written to the JSON file as soon as it is measured, with its
+commit. Another call adds to the file, and replaces lines of the same name and
+size.
 
-Two more suites train: loop, what a run adds to its steps, and population,
-members as one program against runs in turn (on a CPU, an hour).
+There are two more suites, which train: loop (what a run adds to its steps) and
+population (members as one program, beside runs one by one; an hour on a CPU).
 """
 
 import contextlib

@@ -21,14 +21,14 @@ def page(found: dict[str, Any], numbers: str) -> str:
   text = [
     "# Benchmarks",
     "",
-    f"{said['processor']}, {said['cores']} cores; {versions}. Value and"
-    f" gradient, float32, {said['dim']} dimensions; ours and theirs in"
-    f" {said['repeats']} turns of {CALLS} calls, or as many as fit into"
-    f" {TURN} s, with a rest before each turn; medians over all calls. Each"
-    " side has a process of its own with as many threads. Extra memory is the"
-    " growth of the process at the peak of one call. Made by"
-    " `python -m experiments.benchmarks.speed`, at commits"
-    f" {', '.join(sorted(commits))}; {numbers} says which line at which.",
+    f"Measured on {said['processor']} with {said['cores']} cores; {versions}."
+    f" Value and gradient in float32, {said['dim']} dimensions. Ours and theirs"
+    f" take {said['repeats']} turns of {CALLS} calls each, or as many as fit"
+    f" into {TURN} s, with a rest before each turn. The tables show medians"
+    " over all calls. Each side has its own process, with the same number of"
+    " threads. Memory is the growth of the process at the peak of one call."
+    " Made by `python -m experiments.benchmarks.speed`, at the commits"
+    f" {', '.join(sorted(commits))}; {numbers} has the commit of each line.",
     "",
   ]
   # In the order of the tables, whatever was measured first.
@@ -69,12 +69,12 @@ def _against(title: str, of: str, lines: list[dict[str, Any]]) -> list[str]:
 def _of_sets(lines: list[dict[str, Any]]) -> list[str]:
   title, *table = _against("Evaluation", "metric", lines)
   text = (
-    "Recall@1, R-precision and MAP@R of points of norm 1 whose classes overlap,"
-    " each a query among all others; whatever the metric of the line, the rival"
-    " ranks by L2. Memory is how far the resident memory of a new process,"
-    " which holds its imports and the points, grows at the peak of its first"
-    " call, with the compilation and all threads. A side whose first call takes"
-    f" over {LONG:.0f} s is not called again."
+    "Recall@1, R-precision and MAP@R of points of norm 1 whose classes overlap;"
+    " each point is a query among all others. The rival always ranks by L2."
+    " Memory is the growth of the resident memory of a new process, which holds"
+    " its imports and the points, at the peak of its first call, including"
+    f" compilation. A side whose first call takes over {LONG:.0f} s is not"
+    " called again."
   )
   return [title, "", text, *table]
 
