@@ -350,7 +350,7 @@ def fell_short(end: End, does: Harm) -> str:
   """Why the end of a process is not acceptable; empty if it is."""
   status, said, met = end
   if "Traceback" in said:
-    return "traceback: " + said.strip().splitlines()[-1]
+    return f"traceback: {said.strip()}"
   expected = {WHOLE}
   if met and does.number:
     # It may be over before the signal comes; or so young that it dies of it.

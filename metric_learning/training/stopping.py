@@ -15,8 +15,14 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A shell reports 128 + the signal for a process that a signal ended.
 _STATUS = 128
-# The file of the code that imports modules.
-_IMPORTS = "<frozen importlib._bootstrap>"
+# Functions, by the end of their file and their name (None for all), in which
+# an error gets lost: imports may turn it into an ImportError, and the
+# connections of a database log its traceback.
+_DEAF = (
+  ("<frozen importlib._bootstrap>", None),
+  (os.path.join("sqlalchemy", "pool", "base.py"), "_finalize_fairy"),
+  (os.path.join("sqlalchemy", "pool", "base.py"), "_close_connection"),
+)
 
 
 class _Asked:
@@ -81,6 +87,15 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     frame = frame.f_back
 
 
+def _is_deaf(frame: FrameType) -> bool:
+  """Whether an error in the function of a frame would get lost."""
+  code = frame.f_code
+  return any(
+    code.co_filename.endswith(file) and name in (None, code.co_name)
+    for file, name in _DEAF
+  )
+
+
 def _send_again(number: int) -> None:
   """Repeats a signal a moment later. (Thread.start could wait for a lock.)"""
   time.sleep(0.01)
@@ -99,8 +114,7 @@ def signals_wait() -> Iterator[None]:
 
   def handle(number: int, frame: FrameType | None) -> None:
     inside = itertools.takewhile(lambda f: f not in outside, _frames(frame))
-    # An import may turn an error into an ImportError.
-    if any(f.f_code.co_filename == _IMPORTS for f in inside):
+    if any(map(_is_deaf, inside)):
       _thread.start_new_thread(_send_again, (number,))
       return
     if _ASKED.listeners and not _ASKED.number:

@@ -12,6 +12,7 @@ import weakref
 
 import filelock
 import pytest
+import sqlalchemy
 
 from experiments import cli
 from metric_learning import InputError
@@ -60,6 +61,20 @@ def test_a_signal_within_the_garbage_collector_is_not_lost(where):
     time.sleep(10)
   assert sent == [where]
   assert watch is None or watch() is None
+
+
+def test_a_signal_waits_for_the_end_of_a_connection(caplog):
+  engine = sqlalchemy.create_engine("sqlite://")
+
+  def stop(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)  # The signal is handled here.
+
+  sqlalchemy.event.listen(engine, "reset", stop)
+  with pytest.raises(stopping.Stopped), stopping.signals_wait():
+    engine.connect().close()
+    time.sleep(60)
+  assert not caplog.records  # Neither an error nor its traceback.
 
 
 def test_a_signal_waits_for_the_end_of_an_import(tmp_path, monkeypatch):
