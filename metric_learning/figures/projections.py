@@ -168,7 +168,9 @@ class Quality(NamedTuple):
 
   trustworthiness: 1 if all neighbors of a point in the map are also its
     neighbors under the metric; each other point lowers it by its rank.
-  hit: the share of the neighbors of a point in the map that have its class.
+  hit: the share of the neighbors of a point in the map that have its class, a
+    mean over points. A point has as many neighbors as its class has other
+    points, so that 1 is possible; points without others do not count.
   """
 
   trustworthiness: float
@@ -190,14 +192,16 @@ def quality(
 ) -> Quality:
   """Judges a map by the 10 nearest neighbors of each point.
 
-  Small maps use fewer neighbors, and maps of fewer than three points give NaN.
+  Small maps and classes use fewer neighbors; maps of fewer than three points
+  give NaN.
   With several labels per image, a neighbor that shares any label is a hit.
 
   >>> square = np.array([[0.0, 0.0], [0.0, 1.0], [9.0, 0.0], [9.0, 1.0]])
   >>> quality(square, square, np.array([0, 0, 1, 1]))
   Quality(trustworthiness=1.0, hit=1.0)
 
-  Sources: Venna, Kaski, ICANN 2001; Paulovich et al., IEEE TVCG 14, 2008.
+  Sources: Venna, Kaski, ICANN 2001; Paulovich et al., IEEE TVCG 14, 2008, who
+  take the same number of neighbors for every point.
   """
   if len(labels) > MOST_POINTS:
     rows = np.random.default_rng(0).permutation(len(labels))[:MOST_POINTS]
@@ -213,12 +217,17 @@ def quality(
   )
   plane = distances_of(points.astype(np.float32), "l2")
   np.fill_diagonal(plane, np.inf)
-  near = np.argpartition(plane, k - 1, axis=1)[:, :k]
   if labels.ndim > 1:
-    hits = np.einsum("nc,nkc->nk", labels, labels[near]) > 0
+    related = labels @ labels.T > 0
   else:
-    hits = labels[near] == labels[:, None]
-  return Quality(float(trusted), float(hits.mean()))
+    related = labels[:, None] == labels
+  np.fill_diagonal(related, False)
+  counts = np.minimum(related.sum(axis=1), k)[:, None]
+  near = np.argsort(plane, axis=1, kind="stable")[:, :k]
+  hits = np.take_along_axis(related, near, axis=1) & (np.arange(k) < counts)
+  shares = hits.sum(axis=1)[counts[:, 0] > 0] / counts[counts > 0]
+  hit = float(shares.mean()) if len(shares) else float("nan")
+  return Quality(float(trusted), hit)
 
 
 def distances_of(embeddings: Points, metric: str) -> Float[np.ndarray, "n n"]:

@@ -71,6 +71,8 @@ def roc_curves(
 
 # The error rates at the ticks of a DET axis.
 _TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+# Ticks so close together that their names would touch.
+_UNNAMED = (0.4, 0.6)
 
 
 @styled
@@ -99,7 +101,8 @@ def det_curves(spaces: Sequence[Space], part: str = "") -> Figure | None:
   axis.plot(ends, ends, color="0.7", linewidth=0.8, label="FAR = FRR")
   ticks = [tick for tick in _TICKS if tick >= low]
   for which in (axis.xaxis, axis.yaxis):
-    which.set_ticks(ndtri(ticks), [f"{100 * tick:g} %" for tick in ticks])
+    labels = ["" if x in _UNNAMED else f"{100 * x:g} %" for x in ticks]
+    which.set_ticks(ndtri(ticks), labels)
   axis.set(
     xlabel="false acceptance rate (FAR)",
     ylabel="false rejection rate (FRR)",

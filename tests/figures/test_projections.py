@@ -33,11 +33,26 @@ def test_the_quality_of_a_map_is_under_the_metric_of_its_run(metric, name):
   assert found.trustworthiness == pytest.approx(expected, abs=1e-6)
   distances = cdist(points, points)
   np.fill_diagonal(distances, np.inf)
-  near = distances.argsort(axis=1)[:, :10]
+  near = distances.argsort(axis=1)[:, :9]  # the others of its class
   hits = labels[near] == labels[:, None]
   assert found.hit == pytest.approx(hits.mean())
   other = "l2" if metric == "l1" else "l1"
   assert found.trustworthiness != quality(embeddings, points, labels, other)[0]
+
+
+def test_a_map_that_separates_small_classes_is_perfect():
+  """A class of three has two neighbors to find; one of its own has none."""
+  x = [0.0, 0.1, 0.2, 5.0, 5.1, 5.2, 9.0, 9.1, 9.2, 20.0]
+  points = np.array([x, np.zeros(10)], np.float32).T
+  labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3])
+  assert quality(points, points, labels).hit == 1
+  swapped = np.array([0, 0, 1, 1, 1, 0, 2, 2, 2, 3])
+  wanted = []
+  for i in range(9):
+    order = [j for j in np.argsort(np.abs(np.array(x) - x[i])) if j != i][:2]
+    wanted.append(np.mean(swapped[order] == swapped[i]))
+  assert quality(points, points, swapped).hit == pytest.approx(np.mean(wanted))
+  assert np.isnan(quality(points, points, np.arange(10)).hit)
 
 
 def test_quality_of_few_points_and_of_several_labels():
