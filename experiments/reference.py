@@ -238,13 +238,12 @@ def _scores() -> Iterator[str]:
       f"`{name}`",
       _plain(score.about),
       score.better or "",
-      score.heading,
       "slow" * score.slow,
     ]
     for name, score in scores.SCORES.items()
     if score.family != "cosine"
   ]
-  yield as_markdown(["name", "", "better", "heading in tables", ""], lines)
+  yield as_markdown(["name", "", "better", ""], lines)
 
 
 def _plain(text: str) -> str:
