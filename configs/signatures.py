@@ -7,7 +7,10 @@ FOLDER holds signatures.zip, or what it unpacks to: docs/real_sets.md, which has
 the other splits too: enrolment on paper, and verification on a phone.
 """
 
-from metric_learning.study import standard_sweeps
+from collections.abc import Iterator
+from typing import Any
+
+from metric_learning.study import standard_sweeps, sweep
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -44,4 +47,12 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
-SWEEPS = standard_sweeps.sweeps(BATCHES)
+@sweep(reference={"metric.name": "l1"})
+def contrastive() -> Iterator[dict[str, Any]]:
+  """The contrastive loss under L1 and under L2, with three seeds each."""
+  for metric in ("l1", "l2"):
+    for seed in range(3):
+      yield {"loss.name": "contrastive", "metric.name": metric, "seed": seed}
+
+
+SWEEPS = {"contrastive": contrastive, **standard_sweeps.sweeps(BATCHES)}

@@ -455,8 +455,8 @@ def soak(
 # --- The report ------------------------------------------------------------
 
 REFUSALS = "refused with a message"
-ENDED_ANYWAY = "ended all the same"
-ENDED, SAME = "ended at last", "as the undisturbed one"
+ENDED_ANYWAY = "completed all the same"
+ENDED, SAME = "rounds completed", "equal to undisturbed"
 
 
 def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
@@ -471,22 +471,24 @@ def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
     "# Kills and faults",
     "",
     f"`python -m tests.soak --minutes={minutes:g} --seed={seed}`, commit"
-    f" {commit()}. A process was killed, told to stop, or met an error of the"
-    " disk, so often, each at a random moment; what came after its end is not"
-    " counted. The same command was given again until it ended, and what it"
-    " left was compared with what an undisturbed one left: results, metrics,"
-    " embeddings, kept checkpoints, choices and tables; not times.",
+    f" {commit()}. The table counts how often the process of each task was"
+    " killed, told to stop, or met an error of the disk, each at a random"
+    " moment before its end. The same command then ran again until it ended,"
+    " and its files were compared with those of an undisturbed process:"
+    " results, metrics, embeddings, kept checkpoints, choices and tables, but"
+    " not times.",
     "",
-    f"- *{REFUSALS}*: status 2 and one line that says what failed.",
-    f"- *{ENDED_ANYWAY}*: it could go on without what failed, such as its log,"
-    " or the signal came with its end.",
-    f"- *{ENDED}*: how often a task was begun anew, disturbed, and ended.",
+    f"- *{REFUSALS}*: the status was 2, and one line said what failed.",
+    f"- *{ENDED_ANYWAY}*: the process did not need what failed, such as its"
+    " log, or the signal came at its end.",
+    f"- *{ENDED}*: how often the task was started afresh, disturbed, and"
+    " completed.",
     "",
     f"| | {' | '.join(columns)} |",
     "|" + " --- |" * (len(columns) + 1),
     *(f"| {' | '.join(map(str, row))} |" for row in rows),
     "",
-    f"{len(wrong)} fell short.",
+    f"{len(wrong)} failures.",
     *(f"- {x}" for x in wrong),
   ]
   return "\n".join(lines) + "\n"

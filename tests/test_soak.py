@@ -13,7 +13,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path):
   assert not wrong
   assert counts["train", soak.SAME] == 1 and counts.kills("train")
   text = soak.page(counts, wrong, 0, 3)
-  assert "| train |" in text and "0 fell short" in text
+  assert "| train |" in text and "0 failures" in text
 
 
 def test_what_falls_short_is_seen():
