@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -261,6 +262,10 @@ def do(name: str, folder: Path, fault: Fault | None, notes: Path) -> None:
 # --- What is done to it ----------------------------------------------------
 
 
+# The message about a run whose only checkpoint is torn.
+ONLY_TORN = re.compile(r"no checkpoint in (\S+)/checkpoints is undamaged")
+
+
 class Harm(NamedTuple):
   """A signal after some seconds, or a fault of the disk."""
 
@@ -321,6 +326,12 @@ class End(NamedTuple):
   status: int
   said: str
   met: str
+
+
+def torn(does: Harm) -> bool:
+  """Whether a harm leaves half of a checkpoint, as a loss of power does."""
+  fault = does.fault
+  return fault is not None and fault.half and fault.name == ".safetensors"
 
 
 def once(name: str, folder: Path, does: Harm | None) -> End:
@@ -406,6 +417,11 @@ def disturbed(
   does: Harm | None = harm(rng, whole, TASKS[name].saved)
   while True:
     end = once(name, folder, does)
+    only = ONLY_TORN.search(end.said)
+    if only and any(torn(harm) for harm, _ in done):
+      counts[name, STARTED_OVER] += 1
+      shutil.rmtree(only[1])  # As the message says.
+      continue
     if does is None:
       if end.status:
         wrong.append(f"{name}, given again: {end.status}, {end.said.strip()}")
@@ -456,6 +472,7 @@ def soak(
 
 REFUSALS = "refused with a message"
 ENDED_ANYWAY = "completed all the same"
+STARTED_OVER = "started over"
 ENDED, SAME = "rounds completed", "equal to undisturbed"
 
 
@@ -463,7 +480,7 @@ def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
   """The report, in Markdown."""
   from metric_learning.training.run_files import commit
 
-  columns = [*KINDS, REFUSALS, ENDED_ANYWAY, ENDED, SAME]
+  columns = [*KINDS, REFUSALS, ENDED_ANYWAY, STARTED_OVER, ENDED, SAME]
   names = list(dict.fromkeys(name for name, _ in counts))
   rows = [[name, *(counts[name, c] for c in columns)] for name in names]
   rows.append(["all", *(sum(counts[n, c] for n in names) for c in columns)])
@@ -481,6 +498,9 @@ def page(counts: Count, wrong: list[str], minutes: float, seed: int) -> str:
     f"- *{REFUSALS}*: the status was 2, and one line said what failed.",
     f"- *{ENDED_ANYWAY}*: the process did not need what failed, such as its"
     " log, or the signal came at its end.",
+    f"- *{STARTED_OVER}*: a loss of power was simulated, which left half of the"
+    " only checkpoint of a run; the folder of the run was deleted, as the"
+    " message says.",
     f"- *{ENDED}*: how often the task was started afresh, disturbed, and"
     " completed.",
     "",

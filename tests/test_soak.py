@@ -28,7 +28,7 @@ def test_what_falls_short_is_seen():
     assert not reason(does, status)
   assert not reason(full, 2, "error: the disk is full")
   assert not reason(torn, 0, met="")
-  assert "traceback: X" in reason(kill, 1, "Traceback:\nX")
+  assert "traceback: Traceback:\nX" in reason(kill, 1, "Traceback:\nX")
   assert "status 1" in reason(kill, 1)
   assert "status 0" in reason(torn, 0)
   assert "status 2" in reason(kill, 2, "error")
@@ -42,3 +42,18 @@ def test_all_kinds_of_harm_come():
     soak.harm(rng, soak.Measure(1.0, 5, 20), ".npz").kind for _ in range(200)
   }
   assert kinds == soak.KINDS.keys()
+
+
+@pytest.mark.slow
+def test_a_run_whose_only_checkpoint_is_torn_is_started_over(
+  tmp_path, monkeypatch
+):
+  fault = soak.Fault(None, ".safetensors", None, nth=4, half=True)
+  power = soak.Harm("killed inside a save", fault=fault)
+  monkeypatch.setattr(soak, "harm", lambda *_: power)
+  counts, measure = soak.Count(), soak.Measure(1.0, 5, 20)
+  wrong, harms = soak.disturbed(
+    "train", tmp_path / "train", random.Random(0), measure, counts
+  )
+  assert not wrong and (power, -9) in harms
+  assert counts["train", soak.STARTED_OVER] > 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from metric_learning import InputError
@@ -167,6 +168,38 @@ def test_a_line_that_was_cut_is_dropped_from_a_journal(tmp_path):
   # Nothing but half a first line: a disk that was full from the start.
   (tmp_path / "new.journal").write_bytes(b'{"op_c')
   assert search(tmp_path / "new") == chosen
+
+
+def test_a_database_that_was_half_created_is_completed(tmp_path):
+  """Of two studies with one name, Optuna finds neither."""
+
+  class Killed(BaseException):
+    """A kill when an index is created."""
+
+  def open_and_name(name):
+    with tuning.storage.open_storage(f"sqlite:///{tmp_path}/{name}") as opened:
+      study = optuna.create_study(storage=opened, study_name="one")
+      study.tell(study.ask(), 1.0)
+
+  def stop(connection, cursor, statement, *_):
+    if "INDEX" in statement:
+      seen.append(statement)
+      if len(seen) == number:
+        raise Killed
+
+  open_and_name("whole")
+  engine = sqlalchemy.engine.Engine
+  for number in (1, 2):
+    seen = []
+    sqlalchemy.event.listen(engine, "before_cursor_execute", stop)
+    try:
+      with pytest.raises(Killed):
+        open_and_name(number)
+    finally:
+      sqlalchemy.event.remove(engine, "before_cursor_execute", stop)
+    open_and_name(number)
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+      open_and_name(number)
 
 
 def test_the_home_in_the_url_of_a_database_is_expanded(monkeypatch, tmp_path):

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 import sqlalchemy.pool
+from optuna.storages._rdb.models import BaseModel
 from optuna.storages.journal import (
   JournalFileBackend,
   JournalFileSymlinkLock,
 )
 from optuna.storages.journal._file import get_lock_file
+from sqlalchemy.schema import CreateIndex
 
 from metric_learning.errors import InputError
 
@@ -59,10 +62,25 @@ def open_storage(where: str) -> Iterator[optuna.storages.BaseStorage]:
   except (ImportError, ValueError, RuntimeError) as error:
     reason = error.__cause__ or error
     raise InputError(f"--storage={shown(where)}: {reason}.") from None
+  if where.startswith("sqlite"):
+    _make_indexes(database.engine)
   try:
     yield optuna.storages.get_storage(database)
   finally:
     database.engine.dispose()
+
+
+def _make_indexes(engine: sqlalchemy.Engine) -> None:
+  """Creates the indexes that are missing since a process was killed.
+
+  SQLite creates tables and indexes one by one, and Optuna does not look for the
+  index of a table that exists. Without that of names, two studies may have the
+  same name, and neither is found again.
+  """
+  with engine.begin() as connection:
+    for table in BaseModel.metadata.sorted_tables:
+      for index in table.indexes:
+        connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _open_journal(where: str) -> optuna.storages.BaseStorage:
