@@ -5,6 +5,7 @@ import numpy as np
 from metric_learning.evaluation import heading
 from metric_learning.study.formats import as_markdown
 from metric_learning.study.results import Study
+from metric_learning.study.scoring import HALVED_SEARCHES
 from metric_learning.study.spread import searched_cells, spread_of
 from metric_learning.study.table_lines import in_words
 
@@ -35,10 +36,11 @@ def spread_table(study: Study) -> str:
     "Standard deviations of the test score of one final run, by source, with "
     "the share of each source in the variance: another search; another seed "
     "with the same setting; other test classes (from random halves of the "
-    "classes, with the gallery halved too). A negative estimate for searches "
-    "is shown as 0. The last column is the standard deviation over folds of "
-    "the validation score of the chosen setting. All searches and cells share "
-    "the test classes."
+    "classes, with the gallery halved too, in the first "
+    f"{HALVED_SEARCHES} searches). A negative estimate for searches is shown "
+    "as 0. The last column is the standard deviation over folds of the "
+    "validation score of the chosen setting. All searches and cells share the "
+    "test classes."
   )
   return f"\n{as_markdown(heads, lines)}\n\n{note}\n"
 

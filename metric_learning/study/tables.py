@@ -12,6 +12,7 @@ from metric_learning.study.curve_table import curve_lines, curve_table
 from metric_learning.study.difference_curves import difference_curves
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
+from metric_learning.study.scoring import HALVED_SEARCHES
 from metric_learning.study.spread_table import cost_note, spread_table
 from metric_learning.study.statistics import (
   EXACT_UP_TO,
@@ -326,7 +327,10 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
 def _how_drawn(study: Study) -> str:
   """How the interval over test classes is computed."""
   if _unit(study) == "search":
-    return "from random halves of the classes, with the gallery halved too"
+    return (
+      "from random halves of the classes, with the gallery halved too, in the "
+      f"first {HALVED_SEARCHES} searches"
+    )
   return "by the bootstrap with a fixed gallery"
 
 

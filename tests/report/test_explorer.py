@@ -176,8 +176,9 @@ def test_in_a_browser_it_shows_searches_finds_and_moves(
   assert complaints(page) == page.errors() == []
   page.look(PHONE, dark=True)
   assert complaints(page) == page.errors() == []
+  # The window of a phone is as wide as its content, but its screen is not.
   width = page.run("""
-    for (let i = 0; i < 100 && document.body.scrollWidth > innerWidth; i++)
+    for (let i = 0; i < 600 && document.body.scrollWidth > screen.width; i++)
       await new Promise((done) => setTimeout(done, 50));
     return document.body.scrollWidth;
   """)

@@ -229,7 +229,8 @@ function search() {
   wanted = text ? new Set(classes) : null;
   const matches = [...labels.keys()].filter(
     (index) => !wanted || wanted.has(labels[index]));
-  by("count").textContent = `${matches.length} of ${count} images`;
+  by("count").textContent = `${matches.length.toLocaleString("en")} of ` +
+    `${count.toLocaleString("en")} images`;
   by("matches").replaceChildren();
   matches.slice(0, 60).forEach((index) =>
     button(index, by("matches"), "", `image ${index}`));
@@ -257,7 +258,8 @@ function begin() {
   for (const name of data.classes)
     element("option", by("classes"), { value: name });
   by("about").textContent =
-    `${count} of ${data.total} ${data.part} images of ${data.classes.length} ` +
+    `${count.toLocaleString("en")} of ${data.total.toLocaleString("en")} ` +
+    `${data.part} images of ${data.classes.length} ` +
     "classes. Point at an image to see it; press it to see its nearest " +
     "neighbors under the trained metric.";
   by("views").classList.toggle("two", data.views.length > 1);
