@@ -9,7 +9,7 @@ import numpy as np
 from metric_learning import evaluation
 from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
-from metric_learning.study.runs import Run, TestScores
+from metric_learning.study.runs import HALVED_SEARCHES, Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import run_files
 from metric_learning.training.config import open_set_of
@@ -20,9 +20,6 @@ QUERIES = "test_queries.npz"
 HALVES = "test_halves.npz"
 # The number of random halves of the test classes.
 NUM_HALVES = 16
-# The searches of a cell whose runs are scored in halves. More take long and
-# change little: with ten, the deviations over classes differ by a few percent.
-HALVED_SEARCHES = 3
 
 # A `results.Study`.
 AnyStudy = TypeVar("AnyStudy", bound=Any)

@@ -5,7 +5,7 @@ import numpy as np
 from metric_learning.evaluation import heading
 from metric_learning.study.formats import as_markdown
 from metric_learning.study.results import Study
-from metric_learning.study.scoring import HALVED_SEARCHES
+from metric_learning.study.runs import HALVED_SEARCHES
 from metric_learning.study.spread import searched_cells, spread_of
 from metric_learning.study.table_lines import in_words
 

@@ -12,7 +12,7 @@ from metric_learning.study.curve_table import curve_lines, curve_table
 from metric_learning.study.difference_curves import difference_curves
 from metric_learning.study.formats import as_csv, as_latex, as_markdown
 from metric_learning.study.results import Study
-from metric_learning.study.scoring import HALVED_SEARCHES
+from metric_learning.study.runs import HALVED_SEARCHES
 from metric_learning.study.spread_table import cost_note, spread_table
 from metric_learning.study.statistics import (
   EXACT_UP_TO,

@@ -7,7 +7,7 @@ import pytest
 
 from metric_learning import evaluation
 from metric_learning.figures import verdicts
-from metric_learning.study import read_study, scoring, tables, tuning
+from metric_learning.study import read_study, runs, scoring, tables, tuning
 from metric_learning.study.comparisons import compare_cells
 from metric_learning.study.runner import STUDY
 from metric_learning.study.spread import (
@@ -137,8 +137,8 @@ def test_halves_are_scored_with_their_gallery(write_study, real_study):
   folder = searched(write_study, real_study)
   cell = scored_study(folder).cells[0]
   own = [run for run in cell.chosen.runs if run.tested.halves]
-  assert SEARCHES > scoring.HALVED_SEARCHES
-  assert [run.search for run in own] == list(range(scoring.HALVED_SEARCHES))
+  assert SEARCHES > runs.HALVED_SEARCHES
+  assert [run.search for run in own] == list(range(runs.HALVED_SEARCHES))
   run = own[1]
   arrays = run_files.read_arrays(run.folder / run_files.EMBEDDINGS)
   points, labels = arrays["test_embeddings"], arrays["test_labels"]
