@@ -96,10 +96,14 @@ def _is_deaf(frame: FrameType) -> bool:
   )
 
 
-def _send_again(number: int) -> None:
-  """Repeats a signal a moment later. (Thread.start could wait for a lock.)"""
+def _send_again(number: int, handler: Any, main: int) -> None:
+  """Repeats a signal a moment later, while it still has the same handler.
+
+  The thread `main` gets a real signal, which ends a wait of the system too.
+  """
   time.sleep(0.01)
-  _thread.interrupt_main(signal.Signals(number))
+  if signal.getsignal(number) is handler:
+    signal.pthread_kill(main, number)
 
 
 @contextlib.contextmanager
@@ -112,10 +116,15 @@ def signals_wait() -> Iterator[None]:
   outside = [*_frames(sys._getframe())]
   report = sys.unraisablehook
 
+  def wait(number: int) -> None:
+    # Not `Thread.start`, which could wait for a lock.
+    main = threading.get_ident()
+    _thread.start_new_thread(_send_again, (number, handle, main))
+
   def handle(number: int, frame: FrameType | None) -> None:
     inside = itertools.takewhile(lambda f: f not in outside, _frames(frame))
     if any(map(_is_deaf, inside)):
-      _thread.start_new_thread(_send_again, (number,))
+      wait(number)
       return
     if _ASKED.listeners and not _ASKED.number:
       _ASKED.number = number
@@ -127,8 +136,7 @@ def signals_wait() -> Iterator[None]:
   def drop(unraisable: Any) -> None:
     # Python drops the errors of what its garbage collector calls.
     if isinstance(unraisable.exc_value, Stopped):
-      number = unraisable.exc_value.status - _STATUS
-      _thread.start_new_thread(_send_again, (number,))
+      wait(unraisable.exc_value.status - _STATUS)
     else:
       report(unraisable)
 
