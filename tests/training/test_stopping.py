@@ -74,6 +74,7 @@ def test_a_signal_waits_for_the_end_of_a_connection(caplog):
   with pytest.raises(stopping.Stopped), stopping.signals_wait():
     engine.connect().close()
     time.sleep(60)
+  engine.dispose()
   assert not caplog.records  # Neither an error nor its traceback.
 
 
