@@ -76,7 +76,7 @@ def bare_steps(case: Any) -> Callable[[], float]:
     step = compiled(plan.program.step, feed.gather)
     for number, own in enumerate(feed.own):
       state, values = step(state, number, feed.shared, own, key, traced)
-    return float(jax.block_until_ready(values["loss"]))
+    return float(values.named()["loss"])
 
   call()
   return call
@@ -135,14 +135,13 @@ def population(
     for number in range(network.steps):
       own = np.stack([batches(number).indices] * n), None
       state, values = step(state, number, whole, own, keys, numbers)
-    return float(jax.block_until_ready(values["loss"])[0])
+    return float(values.vector[0, values.names.index("loss")])
 
   return call
 
 
 def in_turn(network: Network, n: int) -> Callable[[], float]:
   """The steps of `n` runs, one run after another."""
-  import jax
 
   from metric_learning.data.feeds import gather_resident
   from metric_learning.training.step import compiled
@@ -156,7 +155,7 @@ def in_turn(network: Network, n: int) -> Callable[[], float]:
       for number in range(network.steps):
         own = batches(number).indices, None
         state, values = step(state, number, whole, own, key, numbers)
-    return float(jax.block_until_ready(values["loss"]))
+    return float(values.named()["loss"])
 
   return call
 

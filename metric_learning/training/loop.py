@@ -4,8 +4,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import jax
-from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from metric_learning import data, devices
@@ -15,7 +13,7 @@ from metric_learning.training.config import as_dict
 from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.progress import Progress
 from metric_learning.training.recorder import NotFiniteError, Recorder
-from metric_learning.training.step import compiled
+from metric_learning.training.step import Values, compiled
 from metric_learning.training.writers import check_writers
 
 
@@ -107,7 +105,7 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
   mesh, key, numbers = plan.program.mesh, run.key, run.traced
   if mesh is not None:
     state, key, numbers = devices.put((state, key, numbers), mesh)
-  waiting: list[dict[str, Array]] = []
+  waiting: list[Values] = []
   last = config.train.steps
   feed = feed_of(plan, first)
   step = compiled(plan.program.step, feed.gather, mesh)
@@ -118,14 +116,14 @@ def _train(run: Recorder, progress: bool) -> dict[str, Any]:
       done = number + 1
       if is_logged(config, done):
         # Reading a value waits for the device, so not at each step.
-        watched.logged(run.log_steps(done, jax.device_get(waiting)))
+        watched.logged(run.log_steps(done, [v.named() for v in waiting]))
         waiting = []
       watched.step()
       if is_evaluated(config, done):
         run.evaluate(done, state)
         watched.evaluated(done)
       if stopping.asked() and done < last:
-        raise run.stop(done, state, jax.device_get(waiting))
+        raise run.stop(done, state, [v.named() for v in waiting])
   return run.finish(state)
 
 

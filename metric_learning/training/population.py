@@ -34,7 +34,12 @@ from metric_learning.training.config import (
 from metric_learning.training.loop import is_evaluated, is_logged
 from metric_learning.training.plan import feed_of, identity_of, make_plan
 from metric_learning.training.recorder import NotFiniteError, Recorder
-from metric_learning.training.step import Step, on_fed
+from metric_learning.training.step import (
+  CompiledStep,
+  Step,
+  Values,
+  on_fed,
+)
 
 _MEMBERS, _SHARED = PartitionSpec(devices.MEMBERS), PartitionSpec()
 
@@ -118,7 +123,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
   for run in runs:
     run.start(first, members=len(runs))
   results: list[Any] = [None] * len(runs)
-  waiting: list[dict[str, Any]] = []
+  waiting: list[Values] = []
 
   def alone(there: Any, i: int) -> Any:
     """The state of a member, on the devices of its program."""
@@ -138,7 +143,7 @@ def _train(runs: list[Recorder]) -> list[Any]:
       waiting = []
       for i, run in going():
         with noted(i):
-          run.log_steps(done, [_member(values, i) for values in steps])
+          run.log_steps(done, [_member(v, i).named() for v in steps])
     if is_evaluated(config, done):
       there = jax.device_get(state)
       for i, run in going():
@@ -184,7 +189,7 @@ def _stopped(
   steps = jax.device_get(waiting)
   stopped = stopping.Stopped()
   for i, run in going.items():
-    own = [_member(values, i) for values in steps]
+    own = [_member(values, i).named() for values in steps]
     with contextlib.suppress(NotFiniteError):  # A resumed run raises it again.
       stopped = run.stop(done, state_of(i), own)
   return stopped
@@ -206,7 +211,7 @@ def step_of(
   gather: Callable[[Any, Any], Batch],
   products: bool = True,
   mesh: Mesh | None = None,
-) -> Step:
+) -> CompiledStep:
   """The compiled step of all members: `compiled`, mapped over the members.
 
   With `products`, convolutions are computed as matrix products, as always on a

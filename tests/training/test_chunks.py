@@ -50,7 +50,7 @@ def after_two_steps(config, splits):
       state, number, feed.shared, own, jax.random.key(0), numbers
     )
   del state["optimizer"]
-  return jax.tree.map(np.asarray, {**state, **values})
+  return jax.tree.map(np.asarray, {**state, **values.named()})
 
 
 @pytest.mark.parametrize("loss", CASES)

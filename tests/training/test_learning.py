@@ -62,6 +62,6 @@ def test_a_run_learns(fields, blobs):
     state, values = step(
       state, number, feed.shared, own, jax.random.key(0), plan.numbers
     )
-    losses.append(float(values["loss"]))
+    losses.append(float(values.named()["loss"]))
   assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
   assert score(state) > before + 0.05

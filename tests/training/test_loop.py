@@ -93,7 +93,7 @@ def test_each_step_draws_its_own_augmentation(splits):
   for number in (0, 0, 1):
     state = plan.program.init(0, 10, plan.numbers)
     _, values = step(state, number, shared, own, key, plan.numbers)
-    losses.append(float(values["loss"]))
+    losses.append(float(values.named()["loss"]))
   assert losses[0] == losses[1] != losses[2]
 
 

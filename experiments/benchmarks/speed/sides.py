@@ -218,7 +218,7 @@ def _training(case: Case) -> Callable[[], float]:
       state, values = step(
         state, number, feed.shared, own, jax.random.key(0), traced
       )
-    return float(values["loss"])
+    return float(values.named()["loss"])
 
   steps(1)  # compiles
   return lambda: steps(steps_of_a_call())
