@@ -62,8 +62,10 @@ _PER_NEIGHBOR = 4
 _GROUP = 16
 _ROWS = 32
 
-# The number of pairs of points whose differences are held in memory at a time.
-_PAIRS = 4096
+# The number of differences of coordinates held in memory at a time: what the
+# cache of a core holds. At 27,648 dimensions, blocks of 4,096 pairs took three
+# times as long (measured).
+_DIFFERENCES = 2**16
 
 _unit = jax.jit(l2_normalize)
 
@@ -322,8 +324,9 @@ def _squared_differences(
 ) -> Float[np.ndarray, " p"]:
   """|x[rows] - y[columns]|², computed from exact differences."""
   squared = np.empty(len(rows), np.float32)
-  for start in range(0, len(rows), _PAIRS):
-    block = slice(start, start + _PAIRS)
+  pairs = max(1, _DIFFERENCES // x.shape[1])
+  for start in range(0, len(rows), pairs):
+    block = slice(start, start + pairs)
     difference = x[rows[block]] - y[columns[block]]
     np.einsum("pd,pd->p", difference, difference, out=squared[block])
   return squared
