@@ -1,6 +1,7 @@
 """Baselines that a trained network must beat: pixels, PCA, no training."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from metric_learning.training.embedding import arrays_of, embed_all
 from metric_learning.training.plan import num_classes
 from metric_learning.training.recorder import scores_of
 from metric_learning.training.step import program_of
+
+log = logging.getLogger(__name__)
 
 BASELINES = "baselines.json"
 # The untrained network, compared under L2.
@@ -66,6 +69,7 @@ def write_baselines(
       (f"untrained {network}", config.seed, _untrained),
     ):
       if (name, fold, seed) not in records:
+        log.info("baseline: %s", name)
         embed = make(config, splits)
         record = _record(name, fold, seed, embed, splits, config)
         records[name, fold, seed] = record
