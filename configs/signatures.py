@@ -48,11 +48,12 @@ def get_config(loss: str = "supcon"):
 
 
 @sweep(reference={"metric.name": "l1"})
-def contrastive() -> Iterator[dict[str, Any]]:
-  """The contrastive loss under L1 and under L2, with three seeds each."""
-  for metric in ("l1", "l2"):
-    for seed in range(3):
-      yield {"loss.name": "contrastive", "metric.name": metric, "seed": seed}
+def media() -> Iterator[dict[str, Any]]:
+  """Three cells with six seeds each, for experiments.benchmarks.media."""
+  cells = (("contrastive", "l1"), ("contrastive", "l2"), ("supcon", "cosine"))
+  for loss, metric in cells:
+    for seed in range(6):
+      yield {"loss.name": loss, "metric.name": metric, "seed": seed}
 
 
-SWEEPS = {"contrastive": contrastive, **standard_sweeps.sweeps(BATCHES)}
+SWEEPS = {"media": media, **standard_sweeps.sweeps(BATCHES)}

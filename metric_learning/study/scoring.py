@@ -135,7 +135,7 @@ def _queries(
   path = run.folder / QUERIES
   stored = run_files.read_own(path) if path.exists() else {}
   if not wanted <= stored.keys():
-    arrays = _selected_arrays(run)
+    arrays = selected_arrays(run)
     labels = arrays["test_labels"]
     # Intervals resample classes, and a query with several labels has no single
     # class.
@@ -153,7 +153,7 @@ def _queries(
   return {column: stored[column] for column in wanted}, stored["classes"]
 
 
-def _selected_arrays(run: Run) -> dict[str, np.ndarray]:
+def selected_arrays(run: Run) -> dict[str, np.ndarray]:
   """The embeddings at the selected checkpoint."""
   selected = run.folder / run_files.SELECTED_EMBEDDINGS
   last = run.folder / run_files.EMBEDDINGS
@@ -172,7 +172,7 @@ def in_halves(run: Run, columns: Collection[str]) -> dict[str, np.ndarray]:
   path = run.folder / HALVES
   stored = run_files.read_own(path) if path.exists() else {}
   if wanted and not wanted <= stored.keys():
-    arrays = _selected_arrays(run)
+    arrays = selected_arrays(run)
     labels = arrays.get("test_labels")
     if labels is None or labels.ndim > 1:
       return {}

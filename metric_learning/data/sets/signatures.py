@@ -8,10 +8,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from metric_learning.data import base, cuts
 from metric_learning.data.sets import zipped
+from metric_learning.errors import InputError
 
 WRITERS, SIGNATURES = 93, 40
 # The numbers of writers for training and validation; the last 25 are tested.
@@ -70,18 +71,32 @@ def read(config: Any) -> base.Dataset:
   return zipped.read(config, root, names, writers)
 
 
-def _media_of(part: base.Dataset) -> Int32[np.ndarray, " n"]:
-  """The medium of each signature of a part with whole writers, in order."""
-  return np.tile(_MEDIA, len(part.labels) // SIGNATURES)
+def media_of(labels: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+  """The medium of each signature: `PAPER`, `TABLET` or `PHONE`.
+
+  `labels` are those of whole writers, one after another, as in each part.
+
+  Raises:
+    InputError: if they are not.
+  """
+  writers = np.asarray(labels)
+  if len(writers) % SIGNATURES or np.any(
+    writers.reshape(-1, SIGNATURES) != writers[::SIGNATURES, None]
+  ):
+    raise InputError(
+      f"labels: the media are known if each writer has {SIGNATURES} signatures,"
+      " one after another, as in the set signatures; these are not."
+    )
+  return np.tile(_MEDIA, len(writers) // SIGNATURES)
 
 
 def _on(medium: int, part: base.Dataset) -> base.Dataset:
-  return base.select(part, np.flatnonzero(_media_of(part) == medium))
+  return base.select(part, np.flatnonzero(media_of(part.labels) == medium))
 
 
 def _with_pairs(part: base.Dataset) -> base.Dataset:
   """The part with all pairs of a signature on paper and one on a phone."""
-  media = _media_of(part)
+  media = media_of(part.labels)
   paper, phone = (np.flatnonzero(media == m) for m in (PAPER, PHONE))
   first, second = (
     side.ravel().astype(np.int32)
