@@ -72,6 +72,8 @@ PASSED_OVER = {
   "cub100.npz": "takes features made with such weights",
   "att_faces.npz": "takes features made with such weights",
   "birds.npz": "takes features made with such weights",
+  "signatures.npz": "takes features made with such weights",
+  "media": "takes studies of them; tests/experiments/test_media.py runs it",
   "cars": "takes features made with such weights, or studies of them",
   "align": "takes the extra faces",
   "launcher=ray": "takes the extra ray; tests/study/test_ray.py runs it",
