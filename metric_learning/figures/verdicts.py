@@ -1,5 +1,7 @@
 """Figures of the verdicts of a study: differences, spread and search budget."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,6 +48,7 @@ _SOURCES = {
   "classes": (SKY, "..", "test classes"),
 }
 _LINE = 0.22  # the height of the line of a cell, in inches
+_LONGEST = 52  # characters of a line
 
 
 @styled
@@ -68,7 +71,12 @@ def differences(study: Study) -> Figure | None:
     return None
   columns = list(dict.fromkeys(one.column for one in compared))
   height = 0.6 + _LINE * max(
-    sum(one.column == column for one in compared) + _losses(compared)
+    sum(
+      1 + _label(one).count("\n") / 2
+      for one in compared
+      if one.column == column
+    )
+    + _losses(compared)
     for column in columns
   )
   size = (WIDTH, 0.4 + height * len(columns))
@@ -105,6 +113,13 @@ def _in_words(compared: list[Compared]) -> str:
   return " ".join(["Differences with 95 % intervals.", *lines])
 
 
+def _label(one: Compared) -> str:
+  """The cell, and where its reference differs from it; long cells in lines."""
+  differs = {k: v for k, v in one.reference.items() if one.name.get(k) != v}
+  label = f"{in_words(one.name)} − {in_words(differs)}"
+  return "\n".join(textwrap.wrap(label, _LONGEST))
+
+
 def _losses(compared: list[Compared]) -> int:
   return len({one.name.get("loss.name") for one in compared})
 
@@ -130,9 +145,12 @@ def _forest(axis: Axes, compared: list[Compared]) -> None:
     color, marker = _VERDICTS.get(verdict, (BLACK, "|"))
     axis.plot([interval.low, interval.high], [place, place], color=color)
     axis.plot(interval.mean, place, color=color, marker=marker)
-    ticks.append((place, f"{in_words(one.name)} − {in_words(one.reference)}"))
-    place += 1
+    label = _label(one)
+    ticks.append((place, label))
+    place += 1 + label.count("\n") / 2
   axis.axvline(0, color=BLACK, linewidth=0.6)
+  # Small differences have long labels: more ticks would run into each other.
+  axis.xaxis.set_major_locator(MaxNLocator(5))
   axis.set_yticks(*map(list, zip(*ticks, strict=True)))
   axis.set_ylim(place - 0.4, -0.6)
 

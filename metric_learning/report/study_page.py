@@ -2,14 +2,14 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from metric_learning.evaluation import heading
-from metric_learning.figures.chosen import best_run
+from metric_learning.figures.chosen import MOST_PANELS, best_run
 from metric_learning.figures.projections import PROJECTIONS
 from metric_learning.report.pages import inlined, write_page
 from metric_learning.report.retrieved import Retrieved, retrieved
@@ -54,6 +54,8 @@ SECTIONS = (
   ("Training", "", ("training",)),
   ("Pair potentials of the losses", "", ("potentials",)),
 )
+# The figures that draw `chosen_runs` only.
+OF_A_PART = {"maps", "histograms", "roc", "identification", "training"}
 
 
 class Cell(NamedTuple):
@@ -79,7 +81,11 @@ def write_report(study: Study, drawn: Sequence[Path]) -> Path:
   lines = table_lines(study)
   known = {name for *_, names in SECTIONS for name in names}
   sections = [
-    (title, about, [figures[name] for name in names if name in figures])
+    (
+      title,
+      f"{about} {_left_out(study, names)}".strip(),
+      [figures[name] for name in names if name in figures],
+    )
     for title, about, names in SECTIONS
   ]
   # Figures that a module of the user adds.
@@ -105,6 +111,14 @@ def write_report(study: Study, drawn: Sequence[Path]) -> Path:
     commands=_commands(study),
     trace=trace(study),
   )
+
+
+def _left_out(study: Study, names: Collection[str]) -> str:
+  """What figures of a part of the cells leave out, as a sentence."""
+  count = sum(bool(cell.chosen.runs) for cell in study.cells)
+  if count <= MOST_PANELS or not OF_A_PART.intersection(names):
+    return ""
+  return f"Of {count} cells, the {MOST_PANELS} best on validation are drawn."
 
 
 def _question(study: Study) -> str:

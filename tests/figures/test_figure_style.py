@@ -13,6 +13,7 @@ from PIL import Image
 from metric_learning import figures
 from metric_learning.figures import style
 from metric_learning.study import read_study
+from tests.studies import scored_study
 
 
 @pytest.fixture
@@ -27,12 +28,33 @@ def every_figure(make_space, write_study):
     ({"metric.name": "l1", "loss.temperature": t}, t) for t in (0.1, 0.2)
   ]
   images = np.zeros((80, 8, 8, 1), np.uint8)
+  # Small differences between cells with long names.
+  pairs = [
+    (
+      {
+        "loss.name": loss,
+        "metric.name": metric,
+        "model.hidden": (64,),
+        "model.embedding_dim": dim,
+        "seed": seed,
+      },
+      0.5 + 0.004 * (metric == "l1") + 0.0005 * (seed + dim),
+    )
+    for loss in ("infonce_per_pair", "contrastive_double_margin")
+    for metric in ("l2", "l1")
+    for dim in (4, 8)
+    for seed in range(3)
+  ]
+  compared = write_study(
+    pairs, "compared", study__reference={"metric.name": "l2"}
+  )
   return {
     "maps": figures.embedding_maps(spaces, "test"),
     "histograms": figures.distance_histograms(spaces, "test"),
     "roc": figures.roc_curves(spaces, "test"),
     "curves": figures.tuning_curves(read_study(write_study(scored))),
     "potentials": figures.pair_potentials(),
+    "differences": figures.differences(scored_study(compared)),
     "strip": figures.neighbor_strip(spaces[0], images, [0, 9]),
     "confusion": figures.confusion(spaces[0]),
   }
@@ -121,6 +143,26 @@ def check_text(named):
       boxes.items(), 2
     ):
       assert not box.padded(-1).overlaps(other_box), (name, one, other)
+
+    for axes in figure.axes:
+      check_ticks(axes, name)
+
+
+def check_ticks(axes, name):
+  """No tick label hides another one of its axis."""
+  for axis, low, high in (
+    (axes.xaxis, *sorted(axes.get_xlim())),
+    (axes.yaxis, *sorted(axes.get_ylim())),
+  ):
+    boxes = [
+      label.get_window_extent()
+      for tick in axis.get_major_ticks()
+      for label in (tick.label1, tick.label2)
+      if low <= tick.get_loc() <= high
+      if label.get_visible() and label.get_text().strip()
+    ]
+    for one, other in itertools.combinations(boxes, 2):
+      assert not one.padded(-1).overlaps(other), (name, axis)
 
 
 def tick_labels(axes):

@@ -211,7 +211,9 @@ def test_images_that_are_gone_leave_the_rest_of_the_page(write_study):
 
 def test_many_cells_are_lines_of_the_table(write_study):
   scored = [({"augment.shift": i / 100}, i / 100) for i in range(1, 31)]
-  page = page_of(write_study, scored)
+  study = scored_study(write_study(scored))
+  page = Page(write_report(study, drawn(study.folder / "drawn")))
   names = [row[0] for row in page.rows[1:31]]
   assert names == [f"shift {i / 100}" for i in range(1, 31)]
   assert "Which of 30 cells, which differ in augment shift," in page.text
+  assert "Of 30 cells, the 8 best on validation are drawn." in page.text
