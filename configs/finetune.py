@@ -61,4 +61,18 @@ def depths() -> Iterator[dict[str, Any]]:
         yield {"loss.name": loss, "metric.name": metric, **fields, "seed": seed}
 
 
-SWEEPS = {"depths": depths, **standard_sweeps.sweeps(BATCHES)}
+@sweep(reference={"train.steps": 150})
+def steps() -> Iterator[dict[str, Any]]:
+  """All of the network under the contrastive loss, for longer."""
+  for number in (150, 600):
+    for seed in SEEDS:
+      yield {
+        "loss.name": "contrastive",
+        "metric.name": "l2",
+        "optimizer.trunk.freeze": False,
+        "train.steps": number,
+        "seed": seed,
+      }
+
+
+SWEEPS = {"depths": depths, "steps": steps, **standard_sweeps.sweeps(BATCHES)}
