@@ -5,12 +5,15 @@ python -m experiments.benchmarks.media --output=results/signatures.md \
 
 Each --study is a title and the folder of a sweep on `signatures`, or on
 features of it, with the split "writers". The chosen runs are scored on pairs of
-test signatures: both on paper, both on a phone, one on each, and all pairs. The
-inputs of each study are scored as they are, too: pixels, or frozen features.
+test signatures: both on paper, both on a phone, one on each, and all pairs; and
+on pairs of one name. (Everybody writes the same ten names, each once on paper
+and twice on a phone.) The inputs of each study are scored as they are, too:
+pixels, or frozen features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +22,12 @@ from jaxtyping import Float, Int
 
 from experiments import cli
 from metric_learning.data.loaded import load_once
-from metric_learning.data.sets.signatures import PAPER, PHONE, media_of
+from metric_learning.data.sets.signatures import (
+  PAPER,
+  PHONE,
+  media_of,
+  names_of,
+)
 from metric_learning.distances import MetricName, pairwise
 from metric_learning.evaluation import verification
 from metric_learning.specs import as_numbers
@@ -36,12 +44,25 @@ _STUDIES = flags.DEFINE_multi_string(
   "study", [], "TITLE=FOLDER, several times."
 )
 _OUTPUT = cli.define_path("output", "results/signatures.md", "The page.")
-# The media of the two signatures of a pair; None for all pairs.
+
+
+class Pairs(NamedTuple):
+  """The media of the two signatures of a pair, and whether they are one name.
+
+  Without media, a pair may be on any two.
+  """
+
+  media: tuple[int, int] | None = None
+  one_name: bool = False
+
+
 PAIRS = {
-  "on paper": (PAPER, PAPER),
-  "on a phone": (PHONE, PHONE),
-  "paper and phone": (PAPER, PHONE),
-  "all": None,
+  "on paper": Pairs((PAPER, PAPER)),
+  "on phones": Pairs((PHONE, PHONE)),
+  "one name on phones": Pairs((PHONE, PHONE), one_name=True),
+  "paper and phone": Pairs((PAPER, PHONE)),
+  "one name on paper and phone": Pairs((PAPER, PHONE), one_name=True),
+  "all": Pairs(),
 }
 HEADS = ("", "metric", *(f"EER, {pairs}" for pairs in PAIRS), "runs")
 
@@ -102,12 +123,16 @@ def eers(
   matrix = np.asarray(pairwise(metric, rows, rows, exact=True))
   distances = matrix[first, second]
   same = labels[first] == labels[second]
+  of_name = names_of(labels)
+  is_name = of_name[first] == of_name[second]
   # Unordered pairs: paper and phone is phone and paper.
-  pair = np.sort([media[first], media[second]], axis=0)
+  both = np.sort([media[first], media[second]], axis=0).T
   rates = {}
-  for name, wanted in PAIRS.items():
-    kept = slice(None) if wanted is None else np.all(wanted == pair.T, axis=1)
-    rates[name] = verification(distances[kept], same[kept])["eer"]
+  for name, pairs in PAIRS.items():
+    among = is_name | (not pairs.one_name)
+    if pairs.media is not None:
+      among &= np.all(both == pairs.media, axis=1)
+    rates[name] = verification(distances[among], same[among])["eer"]
   return rates
 
 

@@ -1,7 +1,8 @@
 """`signatures`: 93 writers with 40 genuine signatures each, 224×224, binary.
 
-Luo et al. 2023, doi 10.1002/aisy.202300439. All writers write the same few
-names: signatures of two writers are unskilled forgeries of the same text.
+Luo et al. 2023, doi 10.1002/aisy.202300439. All writers write the same ten
+names, once on each medium: two signatures of one writer on one medium are two
+names, and a signature of another writer is an unskilled forgery of a name.
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ SPLITS = {"writers": 1, "across_media": 1, "media_pairs": 1}
 # is in the hand, then on the table.
 PAPER, TABLET, PHONE = range(3)
 _MEDIA = np.repeat(np.array([PAPER, TABLET, PHONE, PHONE], np.int32), 10)
+# The name that is written: ten names, in the same order on each medium.
+_NAMES = np.tile(np.arange(10, dtype=np.int32), 4)
 
 
 def load(config: Any) -> base.Splits:
@@ -79,6 +82,21 @@ def media_of(labels: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
   Raises:
     InputError: if they are not.
   """
+  return _of_writers(_MEDIA, labels)
+
+
+def names_of(labels: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+  """The number of the name that each signature writes, 0 to 9.
+
+  Labels and errors are those of `media_of`.
+  """
+  return _of_writers(_NAMES, labels)
+
+
+def _of_writers(
+  each: Int32[np.ndarray, " 40"], labels: Int[np.ndarray, " n"]
+) -> Int32[np.ndarray, " n"]:
+  """The values of the signatures of one writer, for each writer."""
   writers = np.asarray(labels)
   if len(writers) % SIGNATURES or np.any(
     writers.reshape(-1, SIGNATURES) != writers[::SIGNATURES, None]
@@ -87,7 +105,7 @@ def media_of(labels: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
       f"labels: the media are known if each writer has {SIGNATURES} signatures,"
       " one after another, as in the set signatures; these are not."
     )
-  return np.tile(_MEDIA, len(writers) // SIGNATURES)
+  return np.tile(each, len(writers) // SIGNATURES)
 
 
 def _on(medium: int, part: base.Dataset) -> base.Dataset:
