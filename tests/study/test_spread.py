@@ -169,7 +169,7 @@ def test_figures_of_searches(write_study, real_study):
   interval = one.judged.difference
   assert list(axis.lines[0].get_xdata()) == [interval.low, interval.high]
   assert [x.get_text() for x in axis.get_yticklabels()] == [
-    "contrastive, l1 − contrastive, l2"
+    "contrastive, l1 − l2"
   ]
   bars = verdicts.spread_by_source(study).axes[0].patches
   spread = [spread_of(cell, "own/map_at_r") for cell in study.cells]
