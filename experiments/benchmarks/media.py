@@ -1,6 +1,6 @@
 """Verifies signatures within a medium and across media, for several studies.
 
-python -m experiments.benchmarks.media --output=results/signatures.md \
+python -m experiments.benchmarks.media --output=signatures.md \
   --study="conv4=runs/signatures" --study="head=runs/signatures_heads"
 
 Each --study is a title and the folder of a sweep on `signatures`, or on
@@ -29,6 +29,7 @@ from metric_learning.data.sets.signatures import (
   names_of,
 )
 from metric_learning.distances import MetricName, pairwise
+from metric_learning.errors import InputError
 from metric_learning.evaluation import verification
 from metric_learning.specs import as_numbers
 from metric_learning.study import catalogue
@@ -43,7 +44,7 @@ from metric_learning.training import run_files
 _STUDIES = flags.DEFINE_multi_string(
   "study", [], "TITLE=FOLDER, several times."
 )
-_OUTPUT = cli.define_path("output", "results/signatures.md", "The page.")
+_OUTPUT = cli.define_path("output", "signatures.md", "The page.")
 
 
 class Pairs(NamedTuple):
@@ -86,19 +87,30 @@ def main() -> None:
 
 
 def lines_of(title: str, study: Study) -> Iterator[list[str]]:
-  """The lines of a study: its inputs as they are, then its cells."""
-  (test,) = {
+  """The lines of a study: its inputs as they are, then its cells.
+
+  Raises:
+    InputError: if its runs are not on one test part of whole writers.
+  """
+  cells = [cell for cell in study.cells if cell.chosen.runs]
+  parts = {
     id(part): part
-    for cell in study.cells
+    for cell in cells
     for run in cell.chosen.runs
     for part in [load_once(run.spec.config.data).test]
-  }.values()
+  }
+  if len(parts) != 1:
+    raise InputError(
+      f"{study.folder}: its chosen runs are on {len(parts)} test parts; give a"
+      " study with finished runs, all of one split."
+    )
+  (test,) = parts.values()
   inputs = np.asarray(as_numbers(np.asarray(test.inputs)))
   points = inputs.reshape(len(inputs), -1)
   for metric in ("l2", "cosine"):
     scores = [eers(points, test.labels, metric)]
     yield _line(f"{title}: inputs", metric, scores)
-  for cell in study.cells:
+  for cell in cells:
     runs = cell.chosen.runs
     scores = [_of_run(run) for run in runs]
     name = f"{title}: {in_words(cell.name)}"

@@ -115,7 +115,8 @@ def _in_words(compared: list[Compared]) -> str:
 
 def _label(one: Compared) -> str:
   """The cell, and where its reference differs from it; long cells in lines."""
-  differs = {k: v for k, v in one.reference.items() if one.name.get(k) != v}
+  other = one.reference
+  differs = {k: v for k, v in other.items() if one.name.get(k) != v} or other
   label = f"{in_words(one.name)} − {in_words(differs)}"
   return "\n".join(textwrap.wrap(label, _LONGEST))
 

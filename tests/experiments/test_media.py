@@ -83,3 +83,9 @@ def cell_runs(study):
 def test_other_orders_are_refused(labels):
   with pytest.raises(InputError, match="each writer has 40 signatures"):
     media.eers(np.zeros((len(labels), 1), np.float32), labels, "l2")
+
+
+def test_a_study_without_finished_runs_is_refused(real_study):
+  study = read_study(real_study.reported)
+  with pytest.raises(InputError, match="runs are on 0 test parts"):
+    next(media.lines_of("none", study._replace(cells=[])))
