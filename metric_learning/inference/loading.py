@@ -8,13 +8,17 @@ from ml_collections import ConfigDict
 
 from metric_learning import evaluation
 from metric_learning.errors import InputError
-from metric_learning.inference.runs import FinishedRun, data_of
+from metric_learning.inference.runs import FinishedRun
 from metric_learning.specs import InputSpec
 from metric_learning.study.results import Study, read_study
 from metric_learning.study.runner import STUDY
 from metric_learning.training import run_files
 from metric_learning.training.config import from_dict
-from metric_learning.training.embedding import saved_state, trained_program
+from metric_learning.training.embedding import (
+  data_of,
+  saved_state,
+  trained_program,
+)
 from metric_learning.training.plan import num_classes
 
 

@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from metric_learning import evaluation
-from metric_learning.data import Dataset, ImageFiles, Splits, imaging
-from metric_learning.data.loaded import load_once
+from metric_learning.data import Dataset, ImageFiles, imaging
 from metric_learning.data.standardize import scaled
 from metric_learning.distances import MetricName
 from metric_learning.errors import InputError
@@ -30,6 +29,7 @@ from metric_learning.specs import InputSpec, spec_of
 from metric_learning.training import run_files
 from metric_learning.training.embedding import (
   arrays_of,
+  data_of,
   embed_all,
   embed_block,
 )
@@ -296,23 +296,6 @@ class FinishedRun:
         points.append(embed_block(self.program, self.state, block, size))
         bar.update(len(block))
     return np.concatenate(points)
-
-
-def data_of(folder: Path, config: ConfigDict) -> Splits:
-  """Loads the data of a run whose files lack information that it needs."""
-  try:
-    splits = load_once(config.data)
-  except (InputError, OSError) as error:
-    raise InputError(
-      f"{folder} lacks information that must be read from its data, but {error}"
-    ) from error
-  change = run_files.difference(run_files.data_of(folder), splits.identity)
-  if change:
-    raise InputError(
-      f"{folder} is a run on other data: {change}. Provide the data that it was"
-      " trained on."
-    )
-  return splits
 
 
 def _validation(arrays: dict[str, np.ndarray]) -> thresholds.Validation:

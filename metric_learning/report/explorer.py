@@ -242,7 +242,7 @@ def _sprites(
     images = images_of(folder, config, part)
   except InputError as error:
     raise InputError(
-      f"{error} Put the images back, or leave pictures out: --noimages."
+      f"{error} Without pictures, it needs no images: --noimages."
     ) from error
   longest = max(images.shape[1:3])
   sides = [side for side in SIDES if side < longest]

@@ -9,12 +9,11 @@ from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from metric_learning import evaluation
-from metric_learning.data.loaded import load_once
 from metric_learning.errors import InputError
 from metric_learning.figures.spaces import read_selected
 from metric_learning.report.pages import Picture, Strip, data_url, picture
 from metric_learning.study.runs import Run
-from metric_learning.training import run_files
+from metric_learning.training.embedding import data_of
 
 # The most hits of a query, queries of each kind, and confused pairs of classes.
 SHOWN, QUERIES, CONFUSED = 8, 5, 8
@@ -100,19 +99,7 @@ def images_of(folder: Path, config: ConfigDict, part: str = "test") -> Any:
     InputError: if the images cannot be read, if they are not those of the run,
       or if its items are features.
   """
-  try:
-    splits = load_once(config.data)
-  except (InputError, OSError) as error:
-    raise InputError(
-      f"the images of {folder.name} cannot be read: {error}"
-    ) from error
-  change = run_files.difference(run_files.data_of(folder), splits.identity)
-  if change:
-    raise InputError(
-      f"the images differ from those that {folder.name} was trained on:"
-      f" {change}."
-    )
-  data = getattr(splits, part)
+  data = getattr(data_of(folder, config), part)
   if data.input_spec.kind != "image":
     raise InputError(
       f"the items of {folder.name} are {data.input_spec}, not images."

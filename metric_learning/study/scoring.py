@@ -7,13 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from metric_learning import evaluation
-from metric_learning.data.loaded import load_once
-from metric_learning.errors import InputError
 from metric_learning.study.runs import HALVED_SEARCHES, Run, TestScores
 from metric_learning.study.verification_accuracy import accuracy_scores
 from metric_learning.training import run_files
 from metric_learning.training.config import open_set_of
-from metric_learning.training.embedding import embed_run, is_embedded
+from metric_learning.training.embedding import data_of, embed_run, is_embedded
 
 TEST = "test.json"
 QUERIES = "test_queries.npz"
@@ -66,7 +64,8 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
   """
   run_files.drop_leftovers(run.folder)
   if not is_embedded(run.folder):
-    embed_run(run.spec.config, run.folder, _data_of(run))
+    config = run.spec.config
+    embed_run(config, run.folder, data_of(run.folder, config))
   path = run.folder / TEST
   if not path.exists():
     last = _scores_in(run, run_files.EMBEDDINGS)
@@ -81,20 +80,6 @@ def score_run(run: Run, columns: Collection[str] = ()) -> Run:
   return run._replace(
     test=TestScores(record["selected"], record["last"], queries, classes)
   )
-
-
-def _data_of(run: Run) -> Any:
-  """The data that a run was trained on, including its test images."""
-  config = run.spec.config
-  try:
-    return load_once(config.data)
-  except (InputError, OSError) as error:
-    raise InputError(
-      f"{run.folder.name} is chosen, and its test images cannot be embedded: "
-      f"config.data.data_dir={config.data.data_dir!r} of {config.data.name} "
-      f"has changed since it was trained. {error} Put the data, or a link to "
-      "it, back in its place."
-    ) from error
 
 
 def _scores_in(run: Run, name: str) -> dict[str, float]:

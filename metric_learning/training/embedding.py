@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from ml_collections import ConfigDict
 
 from metric_learning import data, devices
+from metric_learning.data.loaded import load_once
 from metric_learning.data.stream import read_ahead
 from metric_learning.errors import InputError
 from metric_learning.evaluation import lower_is_better
@@ -103,6 +104,33 @@ def is_embedded(workdir: Path) -> bool:
   return (workdir / run_files.EMBEDDINGS).exists()
 
 
+def data_of(workdir: Path, config: ConfigDict) -> data.Splits:
+  """The data that a run was trained on, from where its config says.
+
+  Raises:
+    InputError: if they cannot be read, or are other data by now.
+  """
+  try:
+    splits = load_once(config.data)
+  except (InputError, OSError) as error:
+    raise InputError(
+      f"the data of {workdir} cannot be read: {error} Put the data, or a link"
+      " to it, back in its place: config.data.data_dir="
+      f"{config.data.data_dir!r} of {config.data.name}."
+    ) from error
+  _check_data(workdir, splits)
+  return splits
+
+
+def _check_data(workdir: Path, splits: data.Splits) -> None:
+  change = run_files.difference(run_files.data_of(workdir), splits.identity)
+  if change:
+    raise InputError(
+      f"{workdir} is a run on other data: {change}. Provide the data that it"
+      " was trained on."
+    )
+
+
 def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   """Writes the embeddings of a finished run from its checkpoints.
 
@@ -115,12 +143,7 @@ def embed_run(config: ConfigDict, workdir: Path, splits: data.Splits) -> None:
   """
   if is_embedded(workdir):
     return
-  shown = run_files.difference(run_files.data_of(workdir), splits.identity)
-  if shown:
-    raise InputError(
-      f"{workdir} is a run on other data: {shown}. Scoring a run embeds its"
-      " test images: give it the data that it was trained on."
-    )
+  _check_data(workdir, splits)
   result = run_files.read_json(workdir / run_files.RESULT)
   program = trained_program(config, splits.train.input_spec)
   classes = num_classes(config, splits.train)

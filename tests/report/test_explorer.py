@@ -240,7 +240,7 @@ def test_bad_input_is_refused(real_study, write_run, tmp_path):
   gone = tiny_config(data__name="image_folder", data__data_dir="/none")
   folder = write_run(tmp_path / "gone", gone)
   with pytest.raises(
-    InputError, match=r"cannot be read: .* or leave pictures out"
+    InputError, match=r"cannot be read: .* needs no images: --noimages"
   ):
     write_explorer(page, [folder], projections=["as is"])
   assert not page.exists()

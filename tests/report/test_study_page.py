@@ -204,7 +204,7 @@ def test_images_that_are_gone_leave_the_rest_of_the_page(write_study):
   page = page_of(
     write_study, scored, data__name="image_folder", data__data_dir="/none"
   )
-  assert "No pictures: the images of" in page.text
+  assert "No pictures: the data of" in page.text
   assert "cannot be read: " in page.text and not page.all("img")
   assert "How good is one cell in" in page.text
 
