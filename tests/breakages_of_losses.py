@@ -159,7 +159,7 @@ BREAKAGES = [
     f"{DEFINED} debiased",
   ),
   Breakage(  # an angle is added that is to be subtracted
-    "losses/softmax.py",
+    "losses/tuples.py",
     "relaxed = cos * jnp.cos(margin) + sin * jnp.sin(margin)",
     "relaxed = cos * jnp.cos(margin) - sin * jnp.sin(margin)",
     f"{DEFINED} tuplet_margin",

@@ -21,8 +21,7 @@ from metric_learning.evaluation.open_set import (
   open_set,
 )
 from metric_learning.evaluation.retrieval import retrieval, retrieval_per_query
-from metric_learning.evaluation.scores import (
-  SCORES,
+from metric_learning.evaluation.score_questions import (
   check_ranks,
   check_score,
   heading,
@@ -33,6 +32,7 @@ from metric_learning.evaluation.scores import (
   why_absent,
   why_no_choice,
 )
+from metric_learning.evaluation.scores import SCORES
 from metric_learning.evaluation.verification import (
   Roc,
   accuracy_at,

@@ -7,13 +7,8 @@ import numpy as np
 
 from metric_learning.errors import InputError
 from metric_learning.evaluation.entries import Given, Points, Score
-from metric_learning.evaluation.scores import (
-  MAX_PAIRS,
-  SCORES,
-  absent,
-  find,
-  of_retrieval,
-)
+from metric_learning.evaluation.score_questions import absent, find
+from metric_learning.evaluation.scores import MAX_PAIRS, SCORES, of_retrieval
 
 
 def compute(

@@ -28,6 +28,7 @@ from metric_learning.losses.search import (
   TEMPERATURE,
 )
 from metric_learning.losses.softmax import SOFTMAX_LOSSES, softmax_terms
+from metric_learning.losses.tuples import TUPLE_LOSSES
 from metric_learning.rows import (
   Parts,
   Row,
@@ -260,6 +261,7 @@ def nce_loss(
 LISTWISE_LOSSES: dict[str, Loss] = {
   **LIFTED_LOSSES,
   **SOFTMAX_LOSSES,
+  **TUPLE_LOSSES,
   "multi_similarity": Loss(
     multi_similarity_loss,
     metric="cosine",

@@ -17,6 +17,7 @@ from metric_learning.study import tables
 from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.results import Study, check_scored
 from metric_learning.study.table_lines import Line, in_words, table_lines
+from metric_learning.study.table_notes import how_compared, notes
 from metric_learning.study.tables import trace
 from metric_learning.training import run_files
 
@@ -100,10 +101,10 @@ def write_report(study: Study, drawn: Sequence[Path]) -> Path:
     question=_question(study),
     states=_states(study),
     table=_table(study, lines, compared),
-    notes=tables.notes(study, lines),
+    notes=notes(study, lines, tables.filled(study, lines)[0]),
     verdicts=_verdicts(compared),
     comparison=comparison,
-    how=tables.how_compared(study, compared) if compared else "",
+    how=how_compared(study, compared) if compared else "",
     sections=[s for s in [*sections, ("More", "", others)] if s[2]],
     best=None if best is None else in_words(best[0].name) or "the one cell",
     pictures=retrieved(best[1]) if best else Retrieved([], [], [], "No run."),

@@ -13,12 +13,8 @@ from metric_learning.study.comparisons import Compared, compare_cells
 from metric_learning.study.formats import as_markdown
 from metric_learning.study.results import Study, by_unit
 from metric_learning.study.table_lines import Line, in_words, table_lines
-from metric_learning.study.tables import (
-  how_compared,
-  interval_text,
-  notes,
-  signed_text,
-)
+from metric_learning.study.table_notes import how_compared, notes
+from metric_learning.study.tables import filled, interval_text, signed_text
 
 _TWIN = {"metric.name": "l2"}
 _MARK = {True: "✓", False: ""}
@@ -195,4 +191,5 @@ def _table(one: _Set) -> str:
 def _notes(one: _Set) -> str:
   lines = table_lines(one.study)
   how = how_compared(one.study, [*one.against.values()])
-  return f"{notes(one.study, lines)} {how}"
+  heads, _ = filled(one.study, lines)
+  return f"{notes(one.study, lines, heads)} {how}"

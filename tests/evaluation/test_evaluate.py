@@ -27,6 +27,7 @@ from metric_learning.evaluation import (
   per_query,
   retrieval,
   retrieval_per_query,
+  score_questions,
   scores,
   verification,
   why_absent,
@@ -70,7 +71,7 @@ def test_families_are_those_of_the_single_functions(metric):
 @pytest.mark.parametrize("kind", ["classes", "gallery", "explicit pairs"])
 def test_what_a_set_does_not_give_is_known_before(kind):
   points, labels = data()
-  every = {n for n in scores.names() if not is_at_threshold(n)}
+  every = {n for n in score_questions.names() if not is_at_threshold(n)}
   every |= {"own/recall_at_7", "cosine/few_shot_3_way_2_shot"}
   if kind == "classes":
     given = evaluate(points, labels, "l1", asked=every)
@@ -184,7 +185,9 @@ def test_the_names_of_scores_are_those_that_are_computed():
   points, labels = data()
   episodes = [f"{m}/few_shot_5_way_1_shot" for m in ("own", "cosine")]
   above = [f"{m}/superclass_recall_at_1" for m in ("own", "cosine")]
-  drawn = [name for name in scores.names() if "/identification_" in name]
+  drawn = [
+    name for name in score_questions.names() if "/identification_" in name
+  ]
   asked = ["own/eer", "clustering/ami", *episodes, *above, *drawn]
   names = "yz" * (labels.max() + 1)
   given = evaluate(points, labels, "l1", asked=asked, superclasses=names)
@@ -194,7 +197,7 @@ def test_the_names_of_scores_are_those_that_are_computed():
     check_score("score", name)
   other = re.compile("recall_at_[248]")
   found = {name for name in given if not other.search(name)}
-  assert found == {n for n in scores.names() if not is_at_threshold(n)}
+  assert found == {n for n in score_questions.names() if not is_at_threshold(n)}
 
 
 @pytest.mark.parametrize(
@@ -419,7 +422,9 @@ def test_a_slow_score_of_queries_with_a_number_is_added_too(monkeypatch):
   )
   monkeypatch.setitem(scores.SCORES, "own/hit_K", entry)
   points, labels = data()
-  assert "own/hit_3" in scores.names() and heading("own/hit_4") == "hit 4"
+  assert (
+    "own/hit_3" in score_questions.names() and heading("own/hit_4") == "hit 4"
+  )
   assert "own/hit_4" not in evaluate(points, labels, "l2")
   found = evaluate(points, labels, "l2", asked=["own/hit_4"])
   assert found["own/hit_4"] == evaluate(points, labels, "l2")["own/recall_at_4"]
@@ -448,7 +453,7 @@ def test_a_slow_score_of_queries_with_a_number_is_added_too(monkeypatch):
   ],
 )
 def test_what_is_known_of_a_score(name, better, by_query, above):
-  assert scores.score_of(name).better == better
+  assert score_questions.score_of(name).better == better
   assert lower_is_better(name) == (better == "lower")
   assert is_by_query(name) == by_query
   assert heading(name) == (above or name)

@@ -9,7 +9,7 @@ import pytest
 
 from metric_learning import InputError, data
 from metric_learning.data import loaded
-from metric_learning.evaluation import scores
+from metric_learning.evaluation import score_questions
 from metric_learning.study import (
   make_specs,
   read_study,
@@ -86,7 +86,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_runs(
   tmp_path, monkeypatch
 ):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
+  monkeypatch.setattr(score_questions, "MAX_PAIRS", 10)
   rows = [
     {"seed": 0},
     {"batch.classes_per_batch": 11},

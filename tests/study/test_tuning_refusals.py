@@ -7,7 +7,7 @@ import pytest
 
 from metric_learning import InputError
 from metric_learning.data import base
-from metric_learning.evaluation import scores
+from metric_learning.evaluation import score_questions
 from metric_learning.study import (
   make_specs,
   tuning,
@@ -150,7 +150,7 @@ def test_what_rows_must_leave_to_tuning_is_said_once(tmp_path):
 )
 def test_a_config_that_cannot_be_tuned(tmp_path, monkeypatch, changes, said):
   # So that the test part has more pairs than are kept.
-  monkeypatch.setattr(scores, "MAX_PAIRS", 10)
+  monkeypatch.setattr(score_questions, "MAX_PAIRS", 10)
   with pytest.raises(InputError, match=said):
     config = tiny_config(**{"loss__name": "contrastive", **changes})
     search(tmp_path / "study", config=config)
