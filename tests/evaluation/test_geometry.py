@@ -138,3 +138,17 @@ def test_collapse_to_a_point_or_a_line_is_flagged():
 def test_embeddings_that_are_not_finite_are_refused():
   with pytest.raises(InputError, match="diverged"):
     geometry(np.array([[1.0, np.nan]]))
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
+def test_ranks_equal_those_of_the_matrix_of_inner_products(shape):
+  """With more dimensions than points too, as raw images have."""
+  points = np.random.default_rng(2).normal(size=shape)
+  middle = points - points.mean(axis=0)
+  # Squares of singular values; centering makes one of six points depend on
+  # the others.
+  squares = np.linalg.eigvalsh(middle @ middle.T)[-min(shape) :]
+  share = np.sqrt(squares[squares > 1e-9])
+  share /= share.sum()
+  entropy = -np.sum(share * np.log(share))
+  assert effective_rank(points) == pytest.approx(math.exp(entropy), rel=1e-6)
