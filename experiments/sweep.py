@@ -16,7 +16,7 @@ from absl import flags
 
 from experiments import cli
 from metric_learning.errors import check_choice
-from metric_learning.study import make_specs, run_study
+from metric_learning.study import first_seeds, make_specs, run_study
 
 _CONFIG = cli.define_config()
 _SWEEP = flags.DEFINE_string("sweep", None, "A name in SWEEPS of the config.")
@@ -24,6 +24,9 @@ _STUDY = cli.define_path(
   "study", None, "The folder of the study; default: runs/<config>_<sweep>."
 )
 _LAUNCHER = cli.define_launcher()
+_SEEDS = flags.DEFINE_integer(
+  "seeds", None, "Takes only the first seeds of the sweep, this many.", 1
+)
 _LIMIT = flags.DEFINE_integer(
   "limit", None, "Trains only this many of the first runs, for a trial."
 )
@@ -38,7 +41,10 @@ def main() -> None:
   check_choice("sweep", _SWEEP.value, sweeps)
   if _LIMIT.value is None:  # The first runs may lack the reference.
     config = cli.with_reference(config, sweeps[_SWEEP.value])
-  specs = make_specs(config, sweeps[_SWEEP.value]())
+  rows = sweeps[_SWEEP.value]()
+  if _SEEDS.value is not None:
+    rows = first_seeds(rows, _SEEDS.value)
+  specs = make_specs(config, rows)
   if _LIMIT.value is not None:
     specs = specs[: max(1, _LIMIT.value)]
   folder = Path(_STUDY.value or f"runs/{module.__name__}_{_SWEEP.value}")

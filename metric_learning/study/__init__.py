@@ -8,12 +8,13 @@ from metric_learning.study.runner import (
   run_study,
 )
 from metric_learning.study.scoring import score_chosen
-from metric_learning.study.sweeps import Sweep, make_specs, sweep
+from metric_learning.study.sweeps import Sweep, first_seeds, make_specs, sweep
 from metric_learning.study.tables import write_tables
 
 __all__ = [
   "Sweep",
   "check_population",
+  "first_seeds",
   "make_specs",
   "only_here",
   "read_study",

@@ -153,6 +153,25 @@ def make_specs(
   return list(specs.values())
 
 
+def first_seeds(sweep: Iterable[Mapping[str, Any]], count: int) -> Overrides:
+  """The rows of a sweep with its first seeds, for a smaller study.
+
+  >>> rows = [{"loss.name": x, "seed": s} for x in ("nca",) for s in (4, 7)]
+  >>> [*first_seeds(rows, 1)]
+  [{'loss.name': 'nca', 'seed': 4}]
+
+  Raises:
+    InputError: if the sweep has fewer seeds.
+  """
+  rows = [dict(row) for row in sweep]
+  seeds = list(dict.fromkeys(row["seed"] for row in rows if "seed" in row))
+  if len(seeds) < count:
+    raise InputError(
+      f"{count} seeds are asked, but the sweep has {len(seeds)}."
+    )
+  return (row for row in rows if row.get("seed") in seeds[:count])
+
+
 def setting_errors(specs: Iterable[RunSpec]) -> list[str]:
   """Problems that keep a cell from choosing a setting on validation."""
   cells: dict[str, list[RunSpec]] = {}

@@ -260,6 +260,8 @@ def test_studies(run, tmp_path):
   flag = "--config.study.reference.loss.name=triplt"
   other = run(DIGITS, "--sweep=losses", flag, script="sweep")
   assert_refused(other, "loss.name in config.study.reference", "'triplet'")
+  seeds = run(DIGITS, "--sweep=losses", "--seeds=2", script="sweep")
+  assert_refused(seeds, "2 seeds are asked, but the sweep has 1.")
   report = run(f"--study={tmp_path}", script="report")
   assert_refused(report, str(tmp_path), "experiments.sweep")
 
