@@ -15,7 +15,7 @@ Images are turned as their EXIF orientation says, transparency shows
 --config.data.small_classes=repeat or drop takes classes with few images too.
 """
 
-from metric_learning.study import standard_sweeps
+from metric_learning.study import standard_sweeps, sweep
 from metric_learning.training import base_config, with_loss, with_model
 
 # P × K.
@@ -42,11 +42,17 @@ def get_config(loss: str = "supcon"):
   return with_loss(config, loss).lock()
 
 
+@sweep(reference={"loss.name": "contrastive", "metric.name": "l2"})
 def compare():
-  """Four losses with their defaults, three seeds."""
+  """Four losses under L1 and L2, with defaults in units of d̄, three seeds.
+
+  The sweep of this name in configs/glyphs.py tries three margins or
+  temperatures too.
+  """
   for loss in ("contrastive", "triplet", "supcon", "infonce_per_pair"):
-    for seed in range(3):
-      yield {"loss.name": loss, "seed": seed}
+    for metric in ("l1", "l2"):
+      for seed in range(3):
+        yield {"loss.name": loss, "metric.name": metric, "seed": seed}
 
 
 SWEEPS = {"compare": compare, **standard_sweeps.sweeps(BATCHES)}

@@ -8,6 +8,7 @@ Without a kind, it lists the kinds.
 import functools
 import inspect
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,6 +90,11 @@ def lines(kind: str) -> list[str]:
 
 def main() -> None:
   """Prints the entries of the given kinds; without any kind, the kinds."""
+  # The end of a pipe, such as `head`, may close it.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+  if "--help" in sys.argv:
+    print(__doc__)
+    sys.argv[1:] = []
   try:
     for kind in sys.argv[1:]:
       print("\n".join(lines(kind)))

@@ -46,7 +46,10 @@ def loaded() -> inference.FinishedRun:
   folder = needed(RUN, "which run?", "runs/glyphs_compare")
   cli.start_device()
   run = inference.load(folder)
-  print(f"{run.folder}: step {run.result['selected_step']}, {run.input_spec}")
+  print(
+    f"{run.folder}: step {run.result['selected_step']}, {run.input_spec};"
+    f" {run.config.loss.name}, distances under {run.metric}"
+  )
   return run
 
 

@@ -45,11 +45,14 @@ def enter(kind: str, registry: Any, name: str) -> None:
   if not colon or name in registry:
     return
   module = _imported(module_name)
-  public = [word for word in vars(module) if not word.startswith("_")]
-  check_choice(f"{kind} of {module_name}", attribute, public)
-  entry, known = getattr(module, attribute), next(iter(registry.values()))
-  fits = callable(entry) if callable(known) else isinstance(entry, type(known))
-  if not fits:
+  known = next(iter(registry.values()))
+  fits = callable if callable(known) else lambda x: isinstance(x, type(known))
+  if not hasattr(module, attribute):
+    named = vars(module).items()
+    names = [word for word, x in named if fits(x) and not word.startswith("_")]
+    check_choice(f"{kind} of {module_name}", attribute, names)
+  entry = getattr(module, attribute)
+  if not fits(entry):
     raise InputError(
       f"{name} is {entry!r}, but a {kind} must be a {type(known).__name__}, as"
       f" {', '.join(sorted(registry)[:3])} are."

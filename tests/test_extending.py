@@ -4,9 +4,11 @@ import re
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import metric_learning as ml
 from metric_learning import InputError, figures
 from metric_learning.data import DATASETS
 from metric_learning.distances import METRICS
@@ -103,6 +105,24 @@ def test_the_metric_of_the_page_is_its_equation(mine):
   x, y = np.array([[1.0, -2.0]]), np.array([[3.0, 2.0], [1.0, -2.0]])
   found = mine.far.matrix(x, y, True)
   np.testing.assert_allclose(found, [[2 / 4 + 4 / 4, 0]], rtol=1e-6)
+
+
+def test_an_objective_is_made_of_ones_own_parts(mine):
+  objective = ml.make_objective(
+    "mine:squared",
+    metric="l1",
+    normalize="none",
+    miner=("mine:near", {"radius": 1.0}),
+  )
+  x = jnp.array([[0.0], [0.25], [0.5], [3.0]])
+  value, _ = objective({}, x, jnp.array([0, 0, 1, 1]))
+  # Two pairs of each class have D² = 1/16 and 6.25; of the negatives, only
+  # those nearer than 1 are left: (1 - .5)² and (1 - .25)², for each side.
+  terms = 2 * (0.25**2 + 2.5**2) + 2 * (0.5**2 + 0.75**2)
+  assert float(value) == pytest.approx(terms / 8, rel=1e-5)
+  said = "loss: give a name, not a Loss.* __main__:my_loss in a script"
+  with pytest.raises(InputError, match=said):
+    ml.make_objective(mine.squared)
 
 
 @pytest.mark.parametrize(

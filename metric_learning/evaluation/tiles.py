@@ -75,7 +75,10 @@ def check_embeddings(
   """
   array = np.asarray(embeddings)
   if array.dtype.kind in "OUSc":
-    raise InputError(f"{name}: give real numbers, not dtype {array.dtype}.")
+    paths = ": embed paths first" if array.dtype.kind in "US" else ""
+    raise InputError(
+      f"{name}: give real numbers, not dtype {array.dtype}{paths}."
+    )
   if array.ndim != 2 or 0 in array.shape:
     empty = "there are none, " if array.ndim == 2 and not len(array) else ""
     raise InputError(

@@ -124,15 +124,12 @@ class FinishedRun:
       InputError: if items have another kind or size than the run was trained
         on, or if files cannot be read; one message lists all of them.
     """
-    if isinstance(items, str | Path):
-      path = Path(items)
-      items = [path] if path.is_file() else files.images_in(path)
-    elif isinstance(items, Dataset | ImageFiles):
+    if isinstance(items, Dataset | ImageFiles):
       inputs = items.inputs if isinstance(items, Dataset) else items
       if not isinstance(inputs, ImageFiles) or not _are_paths([*inputs.paths]):
         return self._embed_stored(inputs, batch_size, progress)
       items = list(inputs.paths)
-    elif not isinstance(items, Sequence) or not _are_paths(items):
+    elif not _are_paths(items):
       stored = self._checked(items)
       if self.scale is not None:
         stored = scaled(stored, *self.scale)
@@ -143,7 +140,7 @@ class FinishedRun:
 
   def embed_files(
     self,
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | str | Path,
     *,
     skip_bad: bool = False,
     batch_size: int = BATCH,
@@ -152,11 +149,17 @@ class FinishedRun:
   ) -> Embedded:
     """Embeds image files, and lists the files that could not be used.
 
+    `paths` are paths of images, or one image, or a folder: then its images, in
+    the order of `images_in`.
+
     Raises:
       InputError: if files cannot be read or have another size or color, unless
         `skip_bad` is set; if no file can be used; or if the run does not take
         images. The message lists the files.
     """
+    if isinstance(paths, str | Path):
+      path = Path(paths)
+      paths = [path] if path.is_file() else files.images_in(path)
     all_paths = [Path(path) for path in paths]
     if self.input_spec.kind != "image":
       raise InputError(
@@ -315,8 +318,12 @@ def _validation(arrays: dict[str, np.ndarray]) -> thresholds.Validation:
   )
 
 
-def _are_paths(items: Sequence[Any]) -> bool:
-  return bool(items) and all(isinstance(x, str | Path) for x in items)
+def _are_paths(items: Any) -> bool:
+  """Whether items are a path, or a sequence of paths."""
+  if isinstance(items, str | Path):
+    return True
+  listed = isinstance(items, Sequence) and bool(items)
+  return listed and all(isinstance(item, str | Path) for item in items)
 
 
 def _batch_of(count: int, batch_size: int) -> int:

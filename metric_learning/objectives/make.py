@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from metric_learning.devices import check_mesh
 from metric_learning.distances import (
+  METRICS,
   NORMALIZATIONS,
   MetricName,
   split_metric,
@@ -20,6 +21,7 @@ from metric_learning.intervals import check_options, check_rising
 from metric_learning.losses import LOSSES, Loss
 from metric_learning.miners import MINERS
 from metric_learning.objectives.objective import Objective
+from metric_learning.plugins import enter
 from metric_learning.relations import RELATIONS
 from metric_learning.rows import (
   REDUCTIONS,
@@ -57,7 +59,9 @@ def make_objective(
   `("lp", {"p": 3})`.
 
   Args:
-    loss: a name in LOSSES.
+    loss: a name in LOSSES, or MODULE:ATTRIBUTE, such as `my_module:my_loss`;
+      in a script or notebook, `__main__:my_loss`. The same form holds for
+      metric, reduction, miner and relation.
     metric, normalize, reduction: names; None takes the loss's own default.
       Every reduction has the options `low` and `high` (a term exists only if
       low < value < high), `class_weights` (one factor for each class, which
@@ -88,6 +92,14 @@ def make_objective(
   >>> value  # (½1² + ½2² + ½1² + 0 + ½2² + 0) / 6
   Array(0.8333333, dtype=float32)
   """
+  for kind, (registry, value) in {
+    "loss": (LOSSES, loss),
+    "metric": (METRICS, metric),
+    "reduction": (REDUCTIONS, reduction),
+    "miner": (MINERS, miner),
+    "relation": (RELATIONS, relation),
+  }.items():
+    _enter(kind, registry, value)
   check_choice("loss", loss, LOSSES)
   for name in hyper:
     check_choice(f"hyperparameter of {loss}", name, LOSSES[loss].hyper)
@@ -100,6 +112,19 @@ def make_objective(
   check_options(loss, objective.entry.kinds, hyper)
   objective._resolved(1)  # Raises now what a call would raise.
   return objective
+
+
+def _enter(kind: str, registry: Any, value: Any) -> None:
+  """Adds an entry that is named as MODULE:ATTRIBUTE."""
+  name = value if value is None or isinstance(value, str) else value[0]
+  if name is None:
+    return
+  if not isinstance(name, str):
+    raise InputError(
+      f"{kind}: give a name, not a {type(name).__name__}. The name of your own"
+      f" is my_module:my_{kind}, or __main__:my_{kind} in a script or notebook."
+    )
+  enter(kind, registry, name)
 
 
 def _named(

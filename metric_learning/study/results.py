@@ -1,7 +1,7 @@
 """Reads a study from disk: its cells, with settings chosen on validation."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +91,7 @@ class Study(NamedTuple):
     compared; its reference has flat names.
   given_up: the entries of tuning.json for cells of which every trial failed.
   provenance: the origin of features, a sentence for each file.
+  parts: the numbers of classes and items of each part that all runs share.
   tune: the section `tune` of the config; empty without tuning.
   """
 
@@ -103,6 +104,7 @@ class Study(NamedTuple):
   compared: dict[str, Any]
   given_up: list[dict[str, Any]]
   provenance: list[str]
+  parts: list[str]
   tune: Mapping[str, Any] = {}
 
   @property
@@ -158,8 +160,20 @@ def read_study(folder: str | Path) -> Study:
     {**named["study"], "reference": reference_of(specs[0].config)},
     _given_up(tuning),
     sorted({x[PROVENANCE] for x in of_parts if PROVENANCE in x}),
+    _parts(of_parts),
     _tune_of(folder),
   )
+
+
+def _parts(identities: Iterable[Mapping[str, str]]) -> list[str]:
+  """Such as "test: 98 classes, 4092 images of 96×96×3", if all runs agree."""
+  sizes: dict[str, set[str]] = {}
+  for identity in identities:
+    for part in identity.keys() - {PROVENANCE}:
+      sizes.setdefault(part, set()).add(identity[part].partition(": ")[0])
+  shared = {part: size for part, (size, *more) in sizes.items() if not more}
+  order = ("train", "validation", "test", "gallery")
+  return [f"{part}: {shared[part]}" for part in order if part in shared]
 
 
 def _given_up(tuning: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

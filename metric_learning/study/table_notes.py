@@ -21,6 +21,8 @@ _MEANINGS = {
   "active": "active: the share of nonzero terms of the loss at the last step; "
   "– if no term can be 0, as in a softmax",
   "trials": "trials: the number of settings from which validation chose",
+  "eff. rank": "eff. rank: how many dimensions the embeddings use, from the "
+  "entropy of their singular values",
   "searched": "searched: the number of hyperparameters that each trial drew, "
   "and the learning rate if that was drawn too",
 }
@@ -49,11 +51,13 @@ def notes(study: Study, lines: Sequence[Line], heads: Sequence[str]) -> str:
   skipped = "seeds" if "searches" in kinds else ""
   noted = [
     f"{data['name']}, split {data['split']!r}, {data['protocol']}",
+    *study.parts,
     *study.provenance,
     *(over[kind] for kind in over if kind in kinds and kind != skipped),
     _how_chosen(study),
     *cost_note(study),
     *without_values(study, heads),
+    "own: neighbors under the metric of training",
     "d̄ is the mean distance at initialization",
     *(text for head, text in _MEANINGS.items() if head in heads),
     *["baselines are compared under L2"] * bool(study.baselines),
@@ -152,8 +156,8 @@ def how_compared(study: Study, compared: Sequence[Compared]) -> str:
     n, units = max(one.difference.n for one in few), plural(study)
     text += (
       f" {n} {units} cannot be tested: their smallest p is 2/2^{n} = "
-      f"{2 / 2**n:.2g}, over {LEVEL:g}. Read the intervals only; a test needs "
-      f"{UNITS_NEEDED} {units}."
+      f"{2 / 2**n:.2g}, over {LEVEL:g}. So this table does not show that any "
+      f"two lines differ; a test needs {UNITS_NEEDED} {units}."
     )
   return text
 

@@ -427,7 +427,7 @@ GALLERY = {"references": X, "reference_labels": Y}
     ((X[:, 0], Y), {}, r"embeddings: shape \(4,\)"),
     ((X[None], Y), {}, r"embeddings: shape \(1, 4, 3\)"),
     ((X[:, :0], Y), {}, r"embeddings: shape \(4, 0\)"),
-    ((X.astype(str), Y), {}, "embeddings: give real numbers"),
+    ((X.astype(str), Y), {}, "not dtype <U.*: embed paths first"),
     ((X, None), {}, "labels: holds NoneType"),
     ((X, [0, 0, "a", "a"]), {}, "labels: holds int, str"),
     ((X, Y / 2), {}, "labels: dtype float64"),

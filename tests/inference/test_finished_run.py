@@ -91,6 +91,11 @@ def test_files_are_embedded_in_the_order_of_their_paths(
   assert_close(run.embed(photographs), expected)
   assert_close(run.embed([str(path) for path in paths[3:]]), expected[3:])
   assert_close(run.embed(paths[5], batch_size=2), expected[5:6])
+  for given in (photographs, str(photographs)):
+    found = run.embed_files(given)
+    assert found.paths == paths
+    assert_close(found.points, expected)
+  assert run.embed_files(str(paths[5])).paths == [paths[5]]
 
 
 def test_what_cannot_be_used_is_said_or_skipped(run, photographs):

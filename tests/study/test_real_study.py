@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metric_learning.data import load
 from metric_learning.figures import read_space, tuning_curves
 from metric_learning.study import read_study, tables
 from metric_learning.study.baselines import BASELINES
 from metric_learning.study.table_lines import table_lines, without_values
 from metric_learning.training import run_files, train
 from metric_learning.training.config import override
-from tests.studies import HINGE, SOFTMAX, scored_study
+from tests.studies import CONFIG, HINGE, SOFTMAX, scored_study
 
 README = Path(__file__).parents[2] / "README.md"
 NAMES = [f"{loss}, {m}" for m in ("l1", "l2") for loss in (HINGE, SOFTMAX)]
@@ -63,8 +64,13 @@ def test_every_column_is_filled_wherever_it_means_something(real_study):
 def test_what_no_heading_says_stands_under_the_tables(real_study):
   text = (real_study.reported / "table.md").read_text()
   under_main, under_compared = text.split("\n\n")[1::2]
-  for column in ("active:", "trials:"):
+  for column in ("active:", "trials:", "eff. rank:", "own:"):
     assert f"; {column} " in under_main
+  splits = load(CONFIG.data)
+  for part in ("train", "validation", "test"):
+    items = getattr(splits, part)
+    sizes = f"{len(items.class_names)} classes, {len(items.labels)} images"
+    assert f"; {part}: {sizes} of 8×8×1; " in under_main
   # This study was not tuned: no line has anything to say there.
   assert "searched" not in (real_study.reported / "table.tex").read_text()
   assert "searched" not in text
