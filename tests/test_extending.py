@@ -116,10 +116,10 @@ def test_an_objective_is_made_of_ones_own_parts(mine):
   )
   x = jnp.array([[0.0], [0.25], [0.5], [3.0]])
   value, _ = objective({}, x, jnp.array([0, 0, 1, 1]))
-  # Two pairs of each class have D² = 1/16 and 6.25; of the negatives, only
-  # those nearer than 1 are left: (1 - .5)² and (1 - .25)², for each side.
-  terms = 2 * (0.25**2 + 2.5**2) + 2 * (0.5**2 + 0.75**2)
-  assert float(value) == pytest.approx(terms / 8, rel=1e-5)
+  # The mean over positives plus that over the negatives nearer than 1, which
+  # are at .5 and .25.
+  positives, negatives = (0.25**2 + 2.5**2) / 2, (0.5**2 + 0.75**2) / 2
+  assert float(value) == pytest.approx(positives + negatives, rel=1e-5)
   said = "loss: give a name, not a Loss.* __main__:my_loss in a script"
   with pytest.raises(InputError, match=said):
     ml.make_objective(mine.squared)
