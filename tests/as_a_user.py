@@ -22,6 +22,7 @@ MESSAGES = (
   "embedding_dim",
   "no distance",
   "hold 4294967296",
+  "give a name, not a ",
 )
 
 
@@ -77,6 +78,13 @@ def labels_beyond_32_bits():
   yield ("labels", "enqueue"), lambda: enqueue(state["memory"], X, BIG)
 
 
+def things_for_names():
+  """Entries of registries where their names belong."""
+  loss, miner = ml.LOSSES["triplet"], ml.MINERS["all"]
+  yield ("entry", "loss"), lambda: ml.make_objective(loss)
+  yield ("entry", "miner"), lambda: ml.make_objective("triplet", miner=miner)
+
+
 def wrong(calls):
   """The names of calls that do not end as they should, with how they end."""
   for name, call in calls.items():
@@ -96,5 +104,6 @@ def main():
     **dict(learned_of_another_dimension()),
     **dict(others_of_another_dimension()),
     **dict(labels_beyond_32_bits()),
+    **dict(things_for_names()),
   }
   print(json.dumps([len(calls), list(wrong(calls))]))

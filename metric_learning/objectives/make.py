@@ -116,7 +116,7 @@ def make_objective(
 
 def _enter(kind: str, registry: Any, value: Any) -> None:
   """Adds an entry that is named as MODULE:ATTRIBUTE."""
-  name = value if value is None or isinstance(value, str) else value[0]
+  name = value[0] if isinstance(value, tuple | list) else value
   if name is None:
     return
   if not isinstance(name, str):

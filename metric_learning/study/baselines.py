@@ -69,7 +69,9 @@ def write_baselines(
       (f"untrained {network}", config.seed, _untrained),
     ):
       if (name, fold, seed) not in records:
-        log.info("baseline: %s", name)
+        log.info(
+          "baseline: %s%s", name, "" if seed is None else f", seed {seed}"
+        )
         embed = make(config, splits)
         record = _record(name, fold, seed, embed, splits, config)
         records[name, fold, seed] = record
