@@ -83,6 +83,9 @@ FAULTS = [
   for i, name in enumerate(RECORDS)
 ]
 FAULTS += [
+  # Before a file gets its name, it is on the disk.
+  Fault("fsync", run_files.RESULT),
+  Fault("fsync", "6.safetensors"),
   Fault("write", "6.safetensors", errno.ENOSPC, half=True),
   Fault("write", run_files.EMBEDDINGS, errno.ENOSPC, nth=3, half=True),
   # The line of a step, after the file was opened.
