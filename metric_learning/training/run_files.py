@@ -141,6 +141,7 @@ READS_RUNS = (
   "study/spread_table.py",
   "study/statistics.py",
   "study/table_lines.py",
+  "study/table_notes.py",
   "study/tables.py",
 )
 
