@@ -1,6 +1,7 @@
 """User modules that add entries to the registries."""
 
 import importlib
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,8 @@ def _imported(name: str) -> ModuleType:
 def enter(kind: str, registry: Any, name: str) -> None:
   """Adds the object MODULE:ATTRIBUTE to a registry, under that name.
 
-  Names without a colon, and names that exist already, are ignored.
+  Names without a colon are ignored. An entry cannot change after it was first
+  named, since compiled programs know it by its name.
 
   >>> registry = {"sin": abs}
   >>> enter("function", registry, "math:cos")
@@ -38,11 +40,20 @@ def enter(kind: str, registry: Any, name: str) -> None:
   1.0
 
   Raises:
-    InputError: if the module or attribute does not exist, or if the object has
-      another type than the entries of the registry.
+    InputError: if the module or attribute does not exist, if the object has
+      another type than the entries of the registry, or if it was defined anew
+      after it was named.
   """
   module_name, colon, attribute = name.partition(":")
-  if not colon or name in registry:
+  if not colon:
+    return
+  if name in registry:
+    now = getattr(sys.modules.get(module_name), attribute, registry[name])
+    if now is not registry[name]:
+      raise InputError(
+        f"{name} was defined anew after it was used. Compiled programs still"
+        " have the old one: choose a new name, or start Python anew."
+      )
     return
   module = _imported(module_name)
   known = next(iter(registry.values()))

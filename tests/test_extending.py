@@ -120,6 +120,10 @@ def test_an_objective_is_made_of_ones_own_parts(mine):
   # are at .5 and .25.
   positives, negatives = (0.25**2 + 2.5**2) / 2, (0.5**2 + 0.75**2) / 2
   assert float(value) == pytest.approx(positives + negatives, rel=1e-5)
+  # In a notebook, a cell is changed and run again.
+  mine.squared = mine.squared.__class__(**vars(mine.squared))
+  with pytest.raises(InputError, match="mine:squared was defined anew"):
+    ml.make_objective("mine:squared")
 
 
 @pytest.mark.parametrize(
