@@ -23,6 +23,7 @@ from metric_learning.distances.metrics import (
   split_metric,
   squared_l2,
   squared_mahalanobis,
+  unit_cosine,
 )
 from metric_learning.distances.normalization import (
   NORMALIZATIONS,
@@ -70,5 +71,6 @@ __all__ = [
   "squared_l2",
   "squared_l2_matrix",
   "squared_mahalanobis",
+  "unit_cosine",
   "widen",
 ]

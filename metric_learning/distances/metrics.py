@@ -36,12 +36,24 @@ def _l2(x: Array, y: Array, exact: bool) -> Array:
   return safe_sqrt(_squared_l2(x, y, exact))
 
 
+def unit_cosine(
+  x: Float[Array, "n d"], y: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+  """The matrix of 1 - cos between points of norm 1, or 0, from a product.
+
+  >>> unit_cosine(jnp.array([[1.0, 0.0]]), jnp.array([[0.6, 0.8], [0.0, 0.0]]))
+  Array([[0.39999998, 1.        ]], dtype=float32)
+  """
+  x, y = comparable(x, y, rank=2)
+  # Rounding moves norms away from 1, which matters most in few dimensions.
+  size = 1 + 2 / math.sqrt(x.shape[1])
+  return zero_if_rounding(1 - product(x, y), size, x.shape[1])
+
+
 def _cosine(x: Array, y: Array, exact: bool) -> Array:
   x, y = l2_normalize(x), l2_normalize(y)
   if not exact:
-    # Rounding moves norms away from 1, which matters most in few dimensions.
-    size = 1 + 2 / math.sqrt(x.shape[1])
-    return zero_if_rounding(1 - product(x, y), size, x.shape[1])
+    return unit_cosine(x, y)
   # 1 - cos = ½|x - y|² between unit vectors. The second summand puts a zero
   # vector at distance 1 from all points.
   zeros = (~jnp.any(x != 0, axis=1))[:, None] * 1.0

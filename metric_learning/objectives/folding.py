@@ -14,6 +14,7 @@ from jaxtyping import Array
 from metric_learning.devices import on_devices, sharers
 from metric_learning.distances import (
   pairwise,
+  unit_cosine,
 )
 from metric_learning.miners import MINERS
 from metric_learning.objectives.blocks import block_rows
@@ -101,7 +102,11 @@ def fold(
 
 def _distance_of(objective: Any) -> Callable[..., Any]:
   """The function of two sides that computes the distances of the rows."""
-  metric = objective.entry.fixed_metric or objective.eval_metric
+  fixed = objective.entry.fixed_metric
+  metric = fixed or objective.eval_metric
+  if not fixed and (metric, objective.normalized) == ("cosine", "l2"):
+    # To normalize again would take a third of the time of a class table.
+    return unit_cosine
   return functools.partial(pairwise, metric)
 
 

@@ -469,7 +469,9 @@ def _not_finite(*sides: Points | None) -> Array:
   count = jnp.zeros((), int)
   for side in sides:
     if side is not None:
-      count += jnp.sum(~jnp.all(jnp.isfinite(side.embeddings), axis=1))
+      # A sum of numbers is many times faster than one of truth values.
+      zeros = jnp.sum(0 * side.embeddings, axis=1)
+      count += jnp.sum(jnp.isnan(zeros))
   return count
 
 

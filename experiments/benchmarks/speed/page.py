@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.benchmarks import training
-from experiments.benchmarks.speed.turns import CALLS, LONG, TURN
+from experiments.benchmarks.speed.turns import CALLS, LONG, TURN, WARM
 
 
 def page(found: dict[str, Any], numbers: str) -> str:
@@ -24,9 +24,11 @@ def page(found: dict[str, Any], numbers: str) -> str:
     f"Measured on {said['processor']} with {said['cores']} cores; {versions}."
     f" Value and gradient in float32, {said['dim']} dimensions. Ours and theirs"
     f" take {said['repeats']} turns of {CALLS} calls each, or as many as fit"
-    f" into {TURN} s, with a rest before each turn. The tables show medians"
-    " over all calls. Each side has its own process, with the same number of"
-    " threads. Memory is the growth of the process at the peak of one call."
+    f" into {TURN} s; before each turn they rest, and then make calls that do"
+    f" not count for {WARM} s, since in training calls follow each other. The"
+    " tables show medians over all calls that count. Each side has its own"
+    " process, with the same number of threads. Memory is the growth of the"
+    " process at the peak of one call."
     " Made by `python -m experiments.benchmarks.speed`, at the commits"
     f" {', '.join(sorted(commits))}; {numbers} has the commit of each line.",
     "",

@@ -18,8 +18,12 @@ LONG, _LOST = 20.0, 900.0
 # Before a turn: threads that wait for more work spin for a while on the cores
 # that the other side needs (measured: it doubles our times).
 _REST = 0.4
-# The calls of a turn: this many, or as many as fit.
-CALLS, TURN = 5, 0.5
+# After the rest threads wake slowly (measured: short calls take twice as long
+# at first), and in training calls follow each other: this many seconds of
+# calls do not count.
+WARM = 0.3
+# The calls of a turn that count: this many, or as many as fit.
+CALLS, TURN = 10, 0.5
 # On a virtual machine others take time away. A turn that lost more than this
 # share of it is taken again, after a pause, up to so many times.
 _STOLEN, _ATTEMPTS, _PAUSE = 0.03, 12, 2.0
@@ -89,6 +93,9 @@ def serve(pipe: Any, case: Case) -> None:
       {"value": value, "extra": _memory()[1] - before, "first": seconds}
     )
     while pipe.recv():
+      warm = time.perf_counter() + WARM
+      while seconds < TURN and time.perf_counter() < warm:
+        call()
       times: list[float] = []
       while len(times) < CALLS and sum(times) < TURN:
         start = time.perf_counter()
@@ -140,12 +147,13 @@ class Side:
       return
     for attempt in range(_ATTEMPTS):
       time.sleep(_PAUSE if attempt else _REST)
-      before = _stolen()
+      before, start = _stolen(), time.perf_counter()
       self.pipe.send(True)
       answer = self._answer()
       if not isinstance(answer, list):
         return
-      lost = (_stolen() - before) / (sum(answer) * (os.cpu_count() or 1))
+      wall = time.perf_counter() - start
+      lost = (_stolen() - before) / (wall * (os.cpu_count() or 1))
       if lost <= _STOLEN:
         break
     self.times += answer
