@@ -16,7 +16,11 @@ from metric_learning.figures.histograms import distance_histograms
 from metric_learning.figures.identification import identification_curves
 from metric_learning.figures.maps import embedding_maps
 from metric_learning.figures.neighbors import confusion, neighbor_strip
-from metric_learning.figures.potentials import pair_forces, pair_potentials
+from metric_learning.figures.potentials import (
+  pair_forces,
+  pair_potentials,
+  potentials_of,
+)
 from metric_learning.figures.roc import det_curves, roc_curves
 from metric_learning.figures.spaces import (
   Space,
@@ -51,6 +55,7 @@ __all__ = [
   "neighbor_strip",
   "pair_forces",
   "pair_potentials",
+  "potentials_of",
   "read_space",
   "roc_curves",
   "save",
@@ -68,11 +73,11 @@ class Drawing(NamedTuple):
 
   draw: returns the figure, or None if there is nothing to draw.
   takes: the arguments of `draw`: "spaces" for the spaces of the study and the
-    name of their part, "study" for the scored study, or "nothing".
+    name of their part, or "study" for the scored study.
   """
 
   draw: Callable[..., Figure | None]
-  takes: Literal["spaces", "study", "nothing"]
+  takes: Literal["spaces", "study"]
 
 
 # A new figure needs its function and one entry here.
@@ -88,7 +93,7 @@ FIGURES = {
   "spread": Drawing(spread_by_source, "study"),
   "budget": Drawing(budget_curves, "study"),
   "training": Drawing(training_curves, "study"),
-  "potentials": Drawing(pair_potentials, "nothing"),
+  "potentials": Drawing(potentials_of, "study"),
 }
 
 
@@ -116,7 +121,7 @@ def draw_study(
   """
   check_scored(study)
   spaces = spaces_of(study, part)
-  given = {"spaces": (spaces, part), "study": (study,), "nothing": ()}
+  given = {"spaces": (spaces, part), "study": (study,)}
   figures = {
     name: drawing.draw(*given[drawing.takes])
     for name, drawing in FIGURES.items()

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from metric_learning.figures.chosen import loss_of
 from metric_learning.figures.style import (
   BLUE,
   PURPLE,
@@ -21,6 +22,7 @@ from metric_learning.figures.style import (
   styled,
 )
 from metric_learning.losses import PAIR_POTENTIALS
+from metric_learning.study.results import Study
 
 FARTHEST = 2.0  # the upper bound Q of distances, for potentials that need one
 MARGIN = 1.0
@@ -28,19 +30,22 @@ _HIGHEST = 3.0
 _MARK: dict[str, Any] = {"color": PURPLE, "linestyle": ":"}
 
 
-def pair_potentials() -> Figure:
-  """Attraction and repulsion of every pair potential, with margin 1.
+def pair_potentials(losses: Sequence[str] = tuple(PAIR_POTENTIALS)) -> Figure:
+  """Attraction and repulsion of pair potentials, with margin 1.
 
   Other hyperparameters have their defaults. The vertical axis ends at 3, since
   some repulsions have no upper bound.
   """
   numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
   return _draw(
-    forces=False, ylabel="cost of a pair", title="Pair potentials: " + numbers
+    losses,
+    forces=False,
+    ylabel="cost of a pair",
+    title="Pair potentials: " + numbers,
   )
 
 
-def pair_forces() -> Figure:
+def pair_forces(losses: Sequence[str] = tuple(PAIR_POTENTIALS)) -> Figure:
   """How hard each potential pulls same pairs and pushes different pairs.
 
   The force is the absolute slope of the potential at each distance. A pair
@@ -48,20 +53,31 @@ def pair_forces() -> Figure:
   """
   numbers = f"margin {MARGIN:g}, upper bound {FARTHEST:g}"
   return _draw(
+    losses,
     forces=True,
     ylabel="force on a pair",
     title="Forces of the pair potentials: " + numbers,
   )
 
 
+def potentials_of(study: Study) -> Figure | None:
+  """The pair potentials of the losses of a study; None if it has none."""
+  found = {loss_of(study, cell.name) for cell in study.cells}
+  losses = [loss for loss in PAIR_POTENTIALS if loss in found]
+  return pair_potentials(losses) if losses else None
+
+
 @styled
-def _draw(*, forces: bool, ylabel: str, title: str) -> Figure:
+def _draw(
+  losses: Sequence[str], *, forces: bool, ylabel: str, title: str
+) -> Figure:
   figure, axes = panels(
-    list(PAIR_POTENTIALS), height=1.6, columns=3, sharex=True, sharey=True
+    losses, height=1.6, columns=3, sharex=True, sharey=True
   )
   # The first distance is slightly above 0, where a repulsion may jump.
   d = np.linspace(1e-6, FARTHEST, 401)
-  for axis, potential in zip(axes, PAIR_POTENTIALS.values(), strict=True):
+  for axis, loss in zip(axes, losses, strict=True):
+    potential = PAIR_POTENTIALS[loss]
     given = _numbers(potential)
     law: Callable[..., Any] = functools.partial(potential, **given)
     if forces:
@@ -73,8 +89,7 @@ def _draw(*, forces: bool, ylabel: str, title: str) -> Figure:
     if any(number.endswith("margin") for number in given):
       axis.axvline(MARGIN, **_MARK)
     axis.set(xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
-  for axis in axes[-3:]:
-    axis.set_xlabel("distance")
+  figure.supxlabel("distance")
   figure.supylabel(ylabel)
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
   heading(figure, title)

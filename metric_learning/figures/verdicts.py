@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -47,6 +48,7 @@ _SOURCES = {
   "seed": (ORANGE, "//", "seed"),
   "classes": (SKY, "..", "test classes"),
 }
+_BAND = "#eeeeee"  # of the differences that count as negligible
 _LINE = 0.22  # the height of the line of a cell, in inches
 _LONGEST = 52  # characters of a line
 
@@ -70,6 +72,7 @@ def differences(study: Study) -> Figure | None:
   if not compared:
     return None
   columns = list(dict.fromkeys(one.column for one in compared))
+  delta = study.compared["delta"]
   height = 0.6 + _LINE * max(
     sum(
       1 + _label(one).count("\n") / 2
@@ -84,18 +87,17 @@ def differences(study: Study) -> Figure | None:
   axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
   for axis, column in zip(axes, columns, strict=True):
     _forest(axis, [one for one in compared if one.column == column])
-    axis.axvspan(
-      -study.compared["delta"], study.compared["delta"], color="#eeeeee"
-    )
+    axis.axvspan(-delta, delta, color=_BAND)
     better = " (lower is better)" if lower_is_better(column) else ""
     axis.set_xlabel(f"difference in {name_of(column)}{better}")
-  handles = {
+  handles: dict[str, Artist] = {
     name: Line2D([], [], color=color, marker=marker, linestyle="none")
     for name, (color, marker) in _VERDICTS.items()
   }
   handles["not tested"] = Line2D(
     [], [], color=BLACK, marker="|", linestyle="none"
   )
+  handles[f"within ±{delta:g}: negligible"] = Patch(color=_BAND)
   legend_below(figure, handles)
   figure.set_label(_in_words(compared))
   return figure

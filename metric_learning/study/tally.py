@@ -12,8 +12,11 @@ from tqdm import tqdm
 
 from metric_learning.training.progress import in_time
 
-# Seconds between updates of the status on a terminal.
-_ANEW = 1.0
+log = logging.getLogger(__name__)
+
+# Seconds between updates of the status on a terminal; elsewhere, seconds
+# without a line after which one is written.
+_ANEW, SILENT = 1.0, 60.0
 
 
 class Counts(NamedTuple):
@@ -28,7 +31,7 @@ class Tally:
   """The status of all runs together, while they are trained.
 
   On a terminal, it is one line below those of single runs. Elsewhere, each line
-  of a run starts with it.
+  of a run starts with it, and if no run ends for a minute, a line says so.
   """
 
   def __init__(
@@ -46,6 +49,7 @@ class Tally:
     self._counts: Counts = look()
     self._running = running or (lambda: self._counts.running)
     self._first, self._started = self._counts.done, time.perf_counter()
+    self._told = self._started
 
   def looked(self, *changed: Any) -> str:
     """Counts the runs, and returns the status.
@@ -54,6 +58,7 @@ class Tally:
     '3/8 done, 0 failed'
     """
     self._counts = self._look(*changed)
+    self._told = time.perf_counter()
     return str(self)
 
   def __str__(self) -> str:
@@ -67,31 +72,49 @@ class Tally:
 
   @contextlib.contextmanager
   def shown(self) -> Iterator[None]:
-    """Shows the status on a terminal, and updates it."""
+    """Shows the status while runs are trained, and updates it."""
     if not sys.stderr.isatty():
-      yield
+      with _meanwhile(self._tell_if_silent, SILENT / 10):
+        yield
       return
     # Imported here: it warns in notebooks, which are not terminals.
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    ended = threading.Event()
-
-    def write() -> None:
-      while True:
-        line.set_description_str(f"{self}, {self._running()} running")
-        if ended.wait(_ANEW):
-          return
-
-    writer = threading.Thread(target=write, daemon=True)
     ours = [logging.getLogger("metric_learning")]
     with (
       contextlib.closing(tqdm(bar_format="{desc}")) as line,
       logging_redirect_tqdm(ours),
     ):
-      writer.start()
+      show = lambda: line.set_description_str(self._whole())
+      show()
       try:
-        yield
+        with _meanwhile(show, _ANEW):
+          yield
       finally:
-        ended.set()
-        writer.join()
         line.set_description_str(str(self))
+
+  def _whole(self) -> str:
+    return f"{self}, {self._running()} running"
+
+  def _tell_if_silent(self) -> None:
+    if time.perf_counter() - self._told > SILENT:
+      self._told = time.perf_counter()
+      log.info("%s", self._whole())
+
+
+@contextlib.contextmanager
+def _meanwhile(act: Callable[[], Any], seconds: float) -> Iterator[None]:
+  """Calls a function again and again in a thread until the block ends."""
+  ended = threading.Event()
+
+  def again() -> None:
+    while not ended.wait(seconds):
+      act()
+
+  thread = threading.Thread(target=again, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()

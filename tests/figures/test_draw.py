@@ -200,9 +200,19 @@ def test_a_cell_without_a_finished_run_is_left_out(write_study, drawn):
 
 
 def test_a_study_that_only_diverged_has_its_potentials(write_study):
-  folder = write_study([({"metric.name": "l1"}, 0.5)], diverged=[0])
+  folder = write_study([({"loss.name": "contrastive"}, 0.5)], diverged=[0])
   paths = draw_study(scored_study(folder))
   assert [path.name for path in paths] == ["potentials.png", "potentials.svg"]
+
+
+def test_potentials_are_those_of_the_losses_of_the_study(write_study):
+  losses = ("supcon", "contrastive_2005", "contrastive")
+  study = write_study([({"loss.name": loss}, 0.5) for loss in losses])
+  axes = figures.potentials_of(scored_study(study)).axes
+  titles = [panel.get_title() for panel in axes]
+  assert titles == ["contrastive_2005", "contrastive"]
+  other = write_study([({"loss.name": "supcon"}, 0.5)], "other")
+  assert figures.potentials_of(scored_study(other)) is None
 
 
 def test_of_many_cells_the_best_are_shown_in_their_order(write_study, drawn):

@@ -11,7 +11,7 @@ log = logging.getLogger("metric_learning.told")
 
 
 def test_words_count_all_and_know_the_time_left_once_one_is_done(monkeypatch):
-  now = iter([100.0, 110.0])
+  now = iter([100.0, 110.0, 110.0])
   monkeypatch.setattr(time, "perf_counter", lambda: next(now))
   counts = [Counts(1, 0, 0), Counts(3, 1, 1)]
   told = Tally(8, lambda: counts.pop(0))
@@ -40,3 +40,23 @@ def test_a_terminal_has_one_line_below_those_of_runs(monkeypatch, capsys):
   assert "0/2 done, 0 failed, 1 running" in said
   assert "1/2 done, 0 failed, 0:00 left, 1 running" in said
   assert "one is done\n" in said
+
+
+def test_elsewhere_a_line_is_written_if_no_run_ends_for_a_while(
+  monkeypatch, caplog
+):
+  monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+  monkeypatch.setattr(tally, "SILENT", 0.05)
+  caplog.set_level(logging.INFO, "metric_learning")
+  told = Tally(3, lambda: Counts(0, 2, 0))
+  with told.shown():
+    time.sleep(0.3)
+  lines = [record.getMessage() for record in caplog.records]
+  assert set(lines) == {"0/3 done, 0 failed, 2 running"}
+  assert 2 <= len(lines) <= 6
+  with told.shown():  # Lines of runs are signs of life too.
+    caplog.clear()
+    for _ in range(10):
+      told.looked()
+      time.sleep(0.01)
+  assert caplog.records == []
