@@ -148,7 +148,6 @@ def test_a_study_is_drawn_into_its_folder(write_study):
     "det",
     "identification",
     "curves",
-    "potentials",
   )
   assert paths == [
     folder / "figures" / f"{name}.{suffix}"
@@ -206,11 +205,11 @@ def test_a_study_that_only_diverged_has_its_potentials(write_study):
 
 
 def test_potentials_are_those_of_the_losses_of_the_study(write_study):
-  losses = ("supcon", "contrastive_2005", "contrastive")
+  losses = ("supcon", "pair_bce", "contrastive")
   study = write_study([({"loss.name": loss}, 0.5) for loss in losses])
   axes = figures.potentials_of(scored_study(study)).axes
-  titles = [panel.get_title() for panel in axes]
-  assert titles == ["contrastive_2005", "contrastive"]
+  assert [a.get_title() for a in axes] == ["contrastive", "pair_bce"]
+  assert [a.get_xlabel() for a in axes] == ["distance"] * 2
   other = write_study([({"loss.name": "supcon"}, 0.5)], "other")
   assert figures.potentials_of(scored_study(other)) is None
 
