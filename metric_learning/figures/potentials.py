@@ -71,7 +71,14 @@ def potentials_of(study: Study) -> Figure | None:
 def _draw(
   losses: Sequence[str], *, forces: bool, ylabel: str, title: str
 ) -> Figure:
-  figure, axes = panels(losses, height=1.6, columns=3, sharex=True, sharey=True)
+  figure, axes = panels(
+    losses,
+    height=1.6,
+    columns=3,
+    sharex=True,
+    sharey=True,
+    xlabel="distance",
+  )
   # The first distance is slightly above 0, where a repulsion may jump.
   d = np.linspace(1e-6, FARTHEST, 401)
   for axis, loss in zip(axes, losses, strict=True):
@@ -87,8 +94,6 @@ def _draw(
     if any(number.endswith("margin") for number in given):
       axis.axvline(MARGIN, **_MARK)
     axis.set(xlim=(0, FARTHEST), ylim=(0, _HIGHEST))
-  for axis in axes[-axes[0].get_gridspec().ncols :]:
-    axis.set_xlabel("distance")
   figure.supylabel(ylabel)
   legend_below(figure, {**handles, "margin": Line2D([], [], **_MARK)})
   heading(figure, title)

@@ -151,13 +151,14 @@ def panels(
   narrowest: float = 3.5,
   sharex: bool = False,
   sharey: bool = False,
+  xlabel: str = "",
 ) -> tuple[Figure, list[Axes]]:
   """A figure with a panel for each title, in rows as equal as possible.
 
   `height` is the height of a panel and `narrowest` the least width of the
   figure, in inches. A row has at most `columns` panels, which then fill the
   width of a page. A single panel is 1.5 times as high. `sharex` and `sharey`
-  are those of matplotlib.
+  are those of matplotlib; `xlabel` is below the lowest panel of each column.
 
   >>> figure, axes = panels("abcde", height=2.0)
   >>> len(axes), figure.get_size_inches().tolist()  # 3 and 2
@@ -183,6 +184,7 @@ def panels(
   # The lowest panel of each column shows the tick labels of a shared axis.
   for axis in axes[-columns:]:
     axis.tick_params(labelbottom=True)
+    axis.set_xlabel(xlabel)
   return figure, list(axes)
 
 
