@@ -194,7 +194,8 @@ def each_positive(
   def following(p: Array) -> Array:
     """The first positive after p, or m."""
     later = (index > p[..., None]) & (positives > 0)
-    return jnp.where(jnp.any(later, -1), jnp.argmax(later, -1), m)
+    # A minimum is several times faster than argmax.
+    return jnp.min(jnp.where(later, index, m), axis=-1, initial=m)
 
   return jax.lax.while_loop(
     lambda state: jnp.any(state[0] < m),
