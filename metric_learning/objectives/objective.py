@@ -469,7 +469,8 @@ def _not_finite(*sides: Points | None) -> Array:
   count = jnp.zeros((), int)
   for side in sides:
     if side is not None:
-      # A sum of numbers is many times faster than one of truth values.
+      # 0 times NaN or infinity is NaN. Sums of numbers are faster than those of
+      # truth values.
       zeros = jnp.sum(0 * side.embeddings, axis=1)
       count += jnp.sum(jnp.isnan(zeros))
   return count
