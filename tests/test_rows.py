@@ -134,6 +134,34 @@ def test_logsumexp_ignores_values_without_weight():
   np.testing.assert_allclose(gradient, [1, 0, 0, 0])
 
 
+# --- one positive at a time ---------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [0, 1, 63, 64, 65, 200])
+def test_each_positive_is_visited_once_and_in_order(m):
+  """Also where groups of the search are empty, full, or end with the row."""
+  random = np.random.default_rng(m)
+  positives = np.stack(
+    [
+      np.zeros(m),
+      np.full(m, 0.5),
+      random.uniform(size=m) < 0.05,
+      np.arange(m) == m - 1,
+      np.isin(np.arange(m), [0, 63, 64, 127, 128, 191]),
+    ]
+  ).astype(np.float32)
+
+  def note(p, visits):
+    places, number = visits
+    here = jnp.arange(m) == p[:, None]
+    return places + here * number, number + 1
+
+  start = (jnp.zeros(positives.shape, int), jnp.ones((), int))
+  places, _ = quick_jit(lambda x: rows.each_positive(x, note, start))(positives)
+  expected = np.cumsum(positives > 0, axis=1) * (positives > 0)
+  np.testing.assert_array_equal(places, expected)
+
+
 # --- rows --------------------------------------------------------------------
 
 

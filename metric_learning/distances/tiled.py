@@ -274,7 +274,13 @@ def squared_l2_product(
   """
   center = _center(y)
   x, y = x - center, y - center
-  norms = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1)[None, :]
-  squared = norms - 2 * product(x, y)
+  # The barrier makes XLA compute the norms once, and add them where it reads the
+  # product. It would otherwise write their sums as one more matrix.
+  x_norms, y_norms = jax.lax.optimization_barrier(
+    (jnp.sum(x * x, axis=1), jnp.sum(y * y, axis=1))
+  )
+  norms = x_norms[:, None] + y_norms[None, :]
+  # A factor in y costs less than one in the product.
+  squared = norms + product(x, -2 * y)
   size = jax.lax.stop_gradient(norms)
   return zero_if_rounding(squared, size, x.shape[1])

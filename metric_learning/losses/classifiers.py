@@ -79,11 +79,13 @@ def class_softmax(
   0.5623
   """
   weights = row.positives + row.negatives
-  log_normalizer = weighted_logsumexp(logits, weights)
-  mean = ratio(
-    jnp.sum(jnp.where(weights > 0, weights * logits, 0)), jnp.sum(weights)
-  )
-  values = log_normalizer - logits + label_smoothing * (logits - mean)
+  values = weighted_logsumexp(logits, weights) - logits
+  # Three passes over all classes, which the usual ε = 0 does not need.
+  if not isinstance(label_smoothing, int | float) or label_smoothing > 0:
+    mean = ratio(
+      jnp.sum(jnp.where(weights > 0, weights * logits, 0)), jnp.sum(weights)
+    )
+    values += label_smoothing * (logits - mean)
   return {"softmax": make_terms(values, row.positives)}
 
 

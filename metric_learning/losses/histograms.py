@@ -55,13 +55,14 @@ def _at_indices(
 ) -> Float[Array, " {number}"]:
   """The weight at each of `number` edges, by adding at indices.
 
-  On a CPU this is faster than one pass over the values for each edge
+  On a CPU this is faster than one pass over the values for each edge, and
+  adding both parts of a value at once is faster than adding one at a time
   (measured). Neither the value nor the gradient holds an array of values by
   edges.
   """
-  edges = jnp.zeros(number, weights.dtype)
-  edges = edges.at[left].add(weights * (1 - share))
-  return edges.at[left + 1].add(weights * share)
+  parts = jnp.stack([weights * (1 - share), weights * share], axis=1)
+  bins = jnp.zeros((number - 1, 2), weights.dtype).at[left].add(parts)
+  return jnp.pad(bins[:, 0], (0, 1)) + jnp.pad(bins[:, 1], (1, 0))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
