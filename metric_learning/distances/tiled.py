@@ -274,8 +274,8 @@ def squared_l2_product(
   """
   center = _center(y)
   x, y = x - center, y - center
-  # The barrier makes XLA compute the norms once, and add them where it reads the
-  # product. It would otherwise write their sums as one more matrix.
+  # The barrier makes XLA compute the norms once, and add them where it reads
+  # the product. It would otherwise write their sums as one more matrix.
   x_norms, y_norms = jax.lax.optimization_barrier(
     (jnp.sum(x * x, axis=1), jnp.sum(y * y, axis=1))
   )
