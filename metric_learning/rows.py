@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from metric_learning.devices import batch_axes, sharers
 from metric_learning.errors import check_choice
@@ -156,7 +156,8 @@ def add_terms(a: Terms, b: Terms) -> Terms:
 
 def exists(weights: Float[Array, "*m"]) -> Float[Array, ""]:
   """1 if any weight is positive, else 0."""
-  return jnp.any(weights > 0).astype(weights.dtype)
+  # A maximum of numbers is faster than an "or" of truth values.
+  return (jnp.max(weights, initial=0) > 0).astype(weights.dtype)
 
 
 def weighted_logsumexp(
@@ -179,8 +180,42 @@ def weighted_logsumexp(
   return jnp.where(any_term, log_total + top, -jnp.inf)
 
 
-# The size of a group in which `each_positive` searches for the next positive.
+# The size of the groups that make a search among the candidates fast.
 _GROUP = 64
+
+
+def _in_groups(
+  values: Shaped[Array, "*n m"], fill: float | bool
+) -> Shaped[Array, "*n groups size"]:
+  """Splits the last axis into groups of `_GROUP`; `fill` completes the last."""
+  missing = -values.shape[-1] % _GROUP
+  padding = [(0, 0)] * (values.ndim - 1) + [(0, missing)]
+  padded = jnp.pad(values, padding, constant_values=fill)
+  return padded.reshape(*values.shape[:-1], -1, _GROUP)
+
+
+def nearest(
+  distances: Float[Array, " m"], allowed: Bool[Array, " m"]
+) -> Int[Array, ""]:
+  """The index of the smallest allowed distance; ties take the lowest index.
+
+  It equals an argmin, NaN included, and is several times faster on a CPU. If
+  none is allowed, it is 0.
+
+  >>> distances = jnp.array([2.0, 0.0, 1.0, 1.0])
+  >>> int(nearest(distances, jnp.array([True, False, True, True])))
+  2
+  """
+  groups = _in_groups(jnp.where(allowed, distances, jnp.inf), jnp.inf)
+  group = jnp.argmin(jnp.min(groups, axis=-1))
+  return _GROUP * group + jnp.argmin(groups[group])
+
+
+def farthest(
+  distances: Float[Array, " m"], allowed: Bool[Array, " m"]
+) -> Int[Array, ""]:
+  """The index of the largest allowed distance, like `nearest`."""
+  return nearest(-distances, allowed)
 
 
 def each_positive(
@@ -196,10 +231,8 @@ def each_positive(
   m = positives.shape[-1]
   # A search through all m at each step would cost as much as the step itself.
   # This one looks into the group of p, and at the first positive of each other.
-  groups, place = -(-m // _GROUP), jnp.arange(_GROUP)
-  padding = [(0, 0)] * (positives.ndim - 1) + [(0, groups * _GROUP - m)]
-  exists = jnp.pad(positives > 0, padding)
-  exists = exists.reshape(*positives.shape[:-1], groups, _GROUP)
+  exists = _in_groups(positives > 0, False)
+  groups, place = exists.shape[-2], jnp.arange(_GROUP)
   starts = _GROUP * jnp.arange(groups)
   indices = starts[:, None] + place
   firsts = jnp.min(jnp.where(exists, indices, m), axis=-1, initial=m)

@@ -42,6 +42,12 @@ BREAKAGES = [
     "jnp.where(exists, indices + 1, m)",
     "test_rows.py each_positive",
   ),
+  Breakage(  # the nearest of the last group
+    "rows.py",
+    "jnp.argmin(jnp.min(groups, axis=-1))",
+    "jnp.argmax(jnp.min(groups, axis=-1))",
+    "test_rows.py nearest",
+  ),
   Breakage(  # the mean over all anchors, also those without a term
     "rows.py",
     "(t.count > 0).astype(t.total.dtype))",

@@ -162,6 +162,23 @@ def test_each_positive_is_visited_once_and_in_order(m):
   np.testing.assert_array_equal(places, expected)
 
 
+@pytest.mark.parametrize("m", [1, 63, 64, 65, 200])
+def test_nearest_and_farthest_are_the_first_of_the_ties(m):
+  """As an argmin, which takes the first of equal numbers, and NaN first."""
+  random = np.random.default_rng(m)
+  distances = random.integers(0, 3, (12, m)).astype(np.float32)
+  distances[-3:, m // 2 :] = np.nan
+  allowed = random.uniform(size=(12, m)) < 0.3
+  allowed[0] = False
+  for choose, best, other in (
+    (rows.nearest, np.argmin, np.inf),
+    (rows.farthest, np.argmax, -np.inf),
+  ):
+    chosen = quick_jit(jax.vmap(choose))(distances, allowed)
+    expected = best(np.where(allowed, distances, other), axis=1)
+    np.testing.assert_array_equal(chosen, expected)
+
+
 # --- rows --------------------------------------------------------------------
 
 

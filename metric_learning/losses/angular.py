@@ -31,8 +31,8 @@ def _pair_terms(
   across = (1 - row.distances) + (1 - positive_row)
   within = 1 - positive_distance
   logits = 4 * tangent * across - 2 * (1 + tangent) * within
-  has_negatives = jnp.any(row.negatives > 0)
   push = weighted_logsumexp(logits, row.negatives)
+  has_negatives = push > -jnp.inf
   value = jax.nn.softplus(jnp.where(has_negatives, push, 0))
   value = jnp.where(has_negatives, value, 0)
   return make_terms(value, jnp.ones_like(positive_distance))

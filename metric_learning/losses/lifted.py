@@ -19,6 +19,7 @@ from metric_learning.rows import (
   Row,
   exists,
   make_terms,
+  nearest,
   weighted_logsumexp,
 )
 
@@ -26,7 +27,7 @@ from metric_learning.rows import (
 def _hardest(row: Row, margin: Number) -> Float[Array, ""]:
   """max over N of ε - D, or -inf without negatives; ties take the first."""
   negative = row.negatives > 0
-  near = jnp.argmin(jnp.where(negative, row.distances, jnp.inf))
+  near = nearest(row.distances, negative)
   return jnp.where(jnp.any(negative), margin - row.distances[near], -jnp.inf)
 
 

@@ -50,6 +50,7 @@ from metric_learning.rows import (
   Parts,
   Points,
   Row,
+  exists,
   make_terms,
   weighted_logsumexp,
 )
@@ -78,7 +79,7 @@ def proxy_nca_loss(
     return {"softmax": terms}
   against = weighted_logsumexp(logits, row.negatives)
   values = jnp.where(against > -jnp.inf, against, 0) - logits
-  positives = jnp.where(jnp.any(row.negatives > 0), row.positives, 0)
+  positives = exists(row.negatives) * row.positives
   return {"softmax": make_terms(values, positives)}
 
 
@@ -110,8 +111,10 @@ def _log_one_plus_sum(
 ) -> Float[Array, ""]:
   """log(1 + Σ_j w_j e^{z_j}); 0 if no weight is positive."""
   total = weighted_logsumexp(logits, weights)
-  exists = total > -jnp.inf
-  return jnp.where(exists, jax.nn.softplus(jnp.where(exists, total, 0)), 0)
+  has_terms = total > -jnp.inf
+  return jnp.where(
+    has_terms, jax.nn.softplus(jnp.where(has_terms, total, 0)), 0
+  )
 
 
 def proxy_anchor_loss(
@@ -137,9 +140,8 @@ def proxy_anchor_loss(
   cos = 1 - row.distances
   pull = _log_one_plus_sum(-alpha * (cos - margin), row.positives)
   push = _log_one_plus_sum(alpha * (cos + margin), row.negatives)
-  in_batch = jnp.any(row.positives > 0).astype(cos.dtype)
   return {
-    "positive": make_terms(pull, in_batch),
+    "positive": make_terms(pull, exists(row.positives)),
     "negative": make_terms(push, jnp.ones_like(push)),
   }
 
@@ -195,12 +197,13 @@ def soft_triple_loss(
   Source: Qian et al., ICCV 2019 (arXiv 1909.05235), section 3. The regularizer
   is off by default, as in pytorch-metric-learning.
   """
-  exists = jnp.any(row.positives > 0).astype(row.distances.dtype)
   return {
     **cosface_loss(
       row, margin=margin, scale=scale, label_smoothing=label_smoothing
     ),
-    "regularization": make_terms(regularization * context.shared, exists),
+    "regularization": make_terms(
+      regularization * context.shared, exists(row.positives)
+    ),
   }
 
 
@@ -372,10 +375,10 @@ def manifold_loss(
   diffusion, cosines = context.own
   intrinsic = _log_one_plus_violations(diffusion, row, margin)
   contextual = _log_one_plus_violations(cosines, row, margin)
-  exists = jnp.any(row.positives > 0).astype(intrinsic.dtype)
+  in_batch = exists(row.positives)
   return {
-    "intrinsic": make_terms(intrinsic, exists),
-    "context": make_terms(context_weight * contextual, exists),
+    "intrinsic": make_terms(intrinsic, in_batch),
+    "context": make_terms(context_weight * contextual, in_batch),
   }
 
 

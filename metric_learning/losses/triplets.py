@@ -29,7 +29,10 @@ from metric_learning.rows import (
   Row,
   Terms,
   each_positive,
+  exists,
+  farthest,
   make_terms,
+  nearest,
   ratio,
 )
 
@@ -97,13 +100,11 @@ def triplet_batch_hard_loss(
   Source: Hermans, Beyer, Leibe 2017 (arXiv 1703.07737), equation 5. The default
   is a mean over anchors; the paper sums.
   """
-  positive = row.positives > 0
-  negative = row.negatives > 0
-  far = jnp.argmax(jnp.where(positive, row.distances, -jnp.inf))
-  near = jnp.argmin(jnp.where(negative, row.distances, jnp.inf))
-  exists = jnp.any(positive) & jnp.any(negative)
+  far = farthest(row.distances, row.positives > 0)
+  near = nearest(row.distances, row.negatives > 0)
   value = jax.nn.relu(margin + row.distances[far] - row.distances[near])
-  return {"triplet": make_terms(value, exists.astype(value.dtype))}
+  both = exists(row.positives) * exists(row.negatives)
+  return {"triplet": make_terms(value, both)}
 
 
 @over_positives

@@ -12,7 +12,7 @@ from metric_learning.intervals import (
   Number,
   check_rising,
 )
-from metric_learning.rows import Row
+from metric_learning.rows import Row, farthest, nearest
 from metric_learning.signatures import OneOf
 
 Range = tuple[Number, Number]
@@ -134,13 +134,6 @@ def _choose(
   names: tuple[str, str],
 ) -> list[_Chosen | None]:
   """The choices of positive and of negative; None means all."""
-
-  def nearest(mask: Array) -> _Chosen:
-    return jnp.argmin(jnp.where(mask, distances, jnp.inf)), jnp.any(mask)
-
-  def farthest(mask: Array) -> _Chosen:
-    return jnp.argmax(jnp.where(mask, distances, -jnp.inf)), jnp.any(mask)
-
   rules = (
     {"easy": nearest, "hard": farthest},
     {"easy": farthest, "hard": nearest},
@@ -148,14 +141,15 @@ def _choose(
   choices: list[Any] = [None, None]
   for side in (0, 1):
     if names[side] in rules[side]:
-      choices[side] = rules[side][names[side]](masks[side])
+      index = rules[side][names[side]](distances, masks[side])
+      choices[side] = index, jnp.any(masks[side])
   for side in (0, 1):
     if names[side] == "semihard":
       partner, partner_exists = choices[1 - side]
       limit = distances[partner]
       mask = masks[side] & (distances > limit if side else distances < limit)
-      index, exists = (nearest if side else farthest)(mask)
-      choices[side] = index, exists & partner_exists
+      index = (nearest if side else farthest)(distances, mask)
+      choices[side] = index, jnp.any(mask) & partner_exists
   return choices
 
 
