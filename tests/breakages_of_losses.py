@@ -136,8 +136,8 @@ BREAKAGES = [
   ),
   Breakage(  # the nearest positive
     "losses/triplets.py",
-    "far = jnp.argmax(jnp.where(positive, row.distances, -jnp.inf))",
-    "far = jnp.argmin(jnp.where(positive, row.distances, jnp.inf))",
+    "far = farthest(row.distances, row.positives > 0)",
+    "far = nearest(row.distances, row.positives > 0)",
     f"{DEFINED} batch_hard",
   ),
   Breakage(  # a missing stop_gradient

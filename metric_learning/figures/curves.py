@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from metric_learning.distances import METRICS
@@ -19,7 +18,7 @@ from metric_learning.figures.style import (
   panel_styles,
   panels,
   styled,
-  thinned,
+  ticks_at,
 )
 from metric_learning.losses import LOSSES
 from metric_learning.study.results import Cell, Setting, Study
@@ -143,25 +142,9 @@ def _draw(
 def _axis_of(axis: Axes, field: str, cells: Sequence[Cell]) -> None:
   """Puts ticks at the values that were tried, and writes their unit."""
   values = sorted({s.tuned[field] for c in cells for s in c.settings})
-  if is_geometric(values):
-    axis.set_xscale("log")
-  ticks = thinned(values)
-  axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-  axis.xaxis.set_minor_locator(NullLocator())
+  ticks_at(axis, values)
   axis.margins(x=0.12)
   axis.set_xlabel(_unit(field, cells[0]))
-
-
-def is_geometric(values: Sequence[float | int]) -> bool:
-  """Whether three or more sorted values grow by a constant factor.
-
-  >>> is_geometric([0.1, 0.2, 0.4]), is_geometric([0.1, 0.2, 0.3])
-  (True, False)
-  """
-  if len(values) < 3 or values[0] <= 0:
-    return False
-  steps = np.diff(np.log(values))
-  return bool(np.allclose(steps, steps[0], rtol=0.05))
 
 
 def _unit(field: str, cell: Cell) -> str:

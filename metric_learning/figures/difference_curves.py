@@ -4,22 +4,23 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.patches import Patch
 
 from metric_learning.evaluation import heading as name_of
 from metric_learning.figures.chosen import loss_of, losses_of
-from metric_learning.figures.curves import is_geometric
 from metric_learning.figures.style import (
+  BAND,
   BLACK,
   heading,
   legend_below,
   panel_styles,
   panels,
   styled,
-  thinned,
+  ticks_at,
 )
 from metric_learning.study.curve_table import number_unit
 from metric_learning.study.difference_curves import (
@@ -58,23 +59,21 @@ def curves_of_differences(study: Study) -> Figure | None:
   several = len({curve.column for curve in curves}) > 1
   titles = [_title(group[0], several) for group in grouped]
   figure, axes = panels(titles, height=1.8, narrowest=4.5, sharey=True)
-  order = losses_of(study)
+  order, delta = losses_of(study), study.compared["delta"]
   for axis, group in zip(axes, grouped, strict=True):
-    delta = study.compared["delta"]
-    axis.axhspan(-delta, delta, color="#eeeeee")
+    axis.axhspan(-delta, delta, color=BAND)
     axis.axhline(0, color=BLACK, linewidth=0.6)
     looks = panel_styles(len(_READINGS), order, loss_of(study, group[0].name))
     for curve in group:
       _draw(axis, curve, looks[_READINGS[curve.reading][0]])
     _axis_of(axis, group[0], number_unit(group[0], study))
   figure.supylabel(_label(curves))
-  legend_below(
-    figure,
-    {
-      name: Line2D([], [], **panel_styles(len(_READINGS), order)[place])
-      for place, name in _READINGS.values()
-    },
-  )
+  handles: dict[str, Artist] = {
+    name: Line2D([], [], **panel_styles(len(_READINGS), order)[place])
+    for place, name in _READINGS.values()
+  }
+  handles[f"within ±{delta:g}: negligible"] = Patch(color=BAND)
+  legend_below(figure, handles)
   heading(
     figure, "Difference at equal hyperparameters, with simultaneous intervals"
   )
@@ -120,12 +119,7 @@ def _draw(axis: Axes, curve: Curve, style: Mapping[str, Any]) -> None:
 
 
 def _axis_of(axis: Axes, curve: Curve, unit: str) -> None:
-  values = [point.value for point in curve.points]
-  if is_geometric(values):
-    axis.set_xscale("log")
-  ticks = thinned(values)
-  axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-  axis.xaxis.set_minor_locator(NullLocator())
+  ticks_at(axis, [point.value for point in curve.points])
   axis.margins(x=0.08)
   axis.set_xlabel(
     f"{short(curve.field)} ({unit})" if unit else short(curve.field)

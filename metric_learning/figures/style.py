@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from metric_learning.training import run_files
 
@@ -30,6 +31,7 @@ BLACK, BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GRAY = (
   "#777777",
 )
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
+BAND = "#eeeeee"  # of differences that count as negligible
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
@@ -294,3 +296,18 @@ def thinned(values: Sequence[Any], most: int = 6) -> list[Any]:
   """
   step = -(-len(values) // most)
   return list(values)[::step]
+
+
+def ticks_at(axis: Axes, values: Sequence[float | int]) -> None:
+  """Puts ticks at sorted values, and names as many as have room.
+
+  The scale is logarithmic if positive values span a factor of 4 or more.
+  """
+  if len(values) > 2 and 0 < 4 * values[0] <= values[-1]:
+    axis.set_xscale("log")
+  names = [f"{value:g}" for value in values]
+  # A panel has room for about 25 characters.
+  most = max(min(6, 25 // (1 + max(map(len, names), default=0))), 2)
+  ticks = thinned(list(zip(values, names, strict=True)), most)
+  axis.set_xticks([x for x, _ in ticks], [name for _, name in ticks])
+  axis.xaxis.set_minor_locator(NullLocator())

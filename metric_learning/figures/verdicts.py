@@ -14,6 +14,7 @@ from metric_learning.evaluation import heading as name_of
 from metric_learning.evaluation import lower_is_better
 from metric_learning.figures.chosen import loss_of, losses_of
 from metric_learning.figures.style import (
+  BAND,
   BLACK,
   BLUE,
   GRAY,
@@ -48,7 +49,6 @@ _SOURCES = {
   "seed": (ORANGE, "//", "seed"),
   "classes": (SKY, "..", "test classes"),
 }
-_BAND = "#eeeeee"  # of the differences that count as negligible
 _LINE = 0.22  # the height of the line of a cell, in inches
 _LONGEST = 52  # characters of a line
 
@@ -87,7 +87,7 @@ def differences(study: Study) -> Figure | None:
   axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
   for axis, column in zip(axes, columns, strict=True):
     _forest(axis, [one for one in compared if one.column == column])
-    axis.axvspan(-delta, delta, color=_BAND)
+    axis.axvspan(-delta, delta, color=BAND)
     better = " (lower is better)" if lower_is_better(column) else ""
     axis.set_xlabel(f"difference in {name_of(column)}{better}")
   handles: dict[str, Artist] = {
@@ -97,7 +97,7 @@ def differences(study: Study) -> Figure | None:
   handles["not tested"] = Line2D(
     [], [], color=BLACK, marker="|", linestyle="none"
   )
-  handles[f"within ±{delta:g}: negligible"] = Patch(color=_BAND)
+  handles[f"within ±{delta:g}: negligible"] = Patch(color=BAND)
   legend_below(figure, handles)
   figure.set_label(_in_words(compared))
   return figure
