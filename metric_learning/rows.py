@@ -199,8 +199,8 @@ def nearest(
 ) -> Int[Array, ""]:
   """The index of the smallest allowed distance; ties take the lowest index.
 
-  It equals an argmin, NaN included, and is several times faster on a CPU. If
-  none is allowed, it is 0.
+  It equals an argmin, NaN included, and is faster on a CPU. If none is allowed,
+  it is 0.
 
   >>> distances = jnp.array([2.0, 0.0, 1.0, 1.0])
   >>> int(nearest(distances, jnp.array([True, False, True, True])))

@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
@@ -211,3 +212,23 @@ def test_a_name_is_not_read_as_mathematics(make_space, tmp_path):
   written(figure, tmp_path)  # as mathematics, $^$ does not parse
   (legend,) = figure.legends
   assert [text.get_text() for text in legend.get_texts()] == ["$^$", "_x"]
+
+
+@pytest.mark.parametrize(
+  "values, names",
+  [
+    ((0.0625, 0.125, 0.25, 0.5, 1), ["0.0625", "0.25", "1"]),
+    ((0.25, 0.5, 1, 1.5, 2), ["0.25", "0.5", "1", "1.5", "2"]),
+  ],
+)
+def test_names_of_ticks_do_not_touch(values, names):
+  figure = Figure(figsize=(style.WIDTH / 4, 1.8), layout="constrained")
+  axis = figure.subplots()
+  axis.plot(values, values)
+  style.ticks_at(axis, values)
+  figure.draw_without_rendering()
+  labels = axis.get_xticklabels()
+  assert [label.get_text() for label in labels] == names
+  boxes = [label.get_window_extent() for label in labels]
+  for one, following in itertools.pairwise(boxes):
+    assert one.x1 < following.x0
